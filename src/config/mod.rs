@@ -1,0 +1,260 @@
+//! Arguments → a complete, valid `Config` (contract section 6).
+//!
+//! The only place that sees raw option strings. Does nothing but read them: no file is opened and
+//! no address bound here.
+
+mod endpoint;
+mod options;
+mod websocket;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use log::LevelFilter;
+use pico_args::Arguments;
+
+use crate::db::Synchronous;
+use crate::limits::{self, Limits};
+use crate::message::Seconds;
+use crate::peer::{self, Network};
+use crate::protocol::Welcome;
+use crate::socket::Endpoint;
+use options::Arity;
+pub use websocket::Origins;
+
+/// Everything an operator can set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Whose word about the peer's address is taken.
+    pub trusted_proxies: Vec<Network>,
+    /// Limits in force.
+    pub limits: Limits,
+    /// `Origin`s that may connect.
+    pub origins: Origins,
+    /// Whether small answers are sent at once.
+    pub tcp_nodelay: bool,
+    /// The state database.
+    pub channel_db: PathBuf,
+    /// The usage database.
+    pub usage_db: Option<PathBuf>,
+    /// The address-id database.
+    pub addrid_db: Option<PathBuf>,
+    /// Lifetime of a generation of address ids.
+    pub generation_duration: Seconds,
+    /// Whether the connection table is kept.
+    pub track_connections: bool,
+    /// Durability of commits.
+    pub synchronous: Synchronous,
+    /// What clients are told.
+    pub welcome: Welcome,
+    /// Whether `list` tells the nameplates.
+    pub allow_list: bool,
+    /// Lifetime of an idle mailbox.
+    pub expire_after: Seconds,
+    /// Time between expiry checks.
+    pub expire_check: Seconds,
+    /// Usage times are rounded down to a multiple of this.
+    pub blur_usage: Option<Seconds>,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+    /// Things to warn about once logging works.
+    pub warnings: Vec<String>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve.
+    Serve(Box<Config>),
+    /// Print this text and exit.
+    Print(String),
+}
+
+/// A mistake on the command line: one line that names the option and says what is right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(pub String);
+
+/// Reads the arguments (without the program's name).
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    let mut given = Given::read(arguments)?;
+    if given.flag("--help") {
+        return Ok(Invocation::Print(options::help()));
+    }
+    if given.flag("--version") {
+        return Ok(Invocation::Print(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    let mut config = Config {
+        endpoints: given.many("--port", endpoint::parse)?,
+        trusted_proxies: given.many("--trusted-proxy", |text| {
+            Network::from_str(text)
+                .map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
+        })?,
+        limits: Limits::default(),
+        origins: Origins::default(),
+        tcp_nodelay: true,
+        channel_db: given.once("--channel-db", path)?.unwrap_or_else(|| "relay.sqlite".into()),
+        usage_db: given.once("--usage-db", path)?,
+        addrid_db: given.once("--addrid-db", path)?,
+        generation_duration: given
+            .once("--generation-duration", positive_seconds)?
+            .unwrap_or(limits::GENERATION_SECONDS),
+        track_connections: given.flag("--track-connections"),
+        synchronous: given.once("--synchronous", synchronous)?.unwrap_or_default(),
+        welcome: Welcome {
+            motd: given.once("--motd", any)?,
+            current_cli_version: given
+                .once("--advertise-version", any)?
+                .filter(|text| !text.is_empty()),
+            error: given.once("--signal-error", any)?.filter(|text| !text.is_empty()),
+        },
+        allow_list: !given.flag("--disallow-list"),
+        expire_after: given
+            .once("--expire-after", positive_seconds)?
+            .unwrap_or(limits::EXPIRE_AFTER_SECONDS),
+        expire_check: given
+            .once("--expire-check", positive_seconds)?
+            .unwrap_or(limits::EXPIRE_CHECK_SECONDS),
+        blur_usage: given.once("--blur-usage", whole_seconds)?.filter(|seconds| *seconds > 0.0),
+        log_level: given.once("--log-level", log_level)?.unwrap_or(LevelFilter::Info),
+        warnings: Vec::new(),
+    };
+    if config.endpoints.is_empty() {
+        config.endpoints = vec![endpoint::parse(endpoint::DEFAULT).map_err(UsageError)?];
+    }
+    if config.trusted_proxies.is_empty() {
+        config.trusted_proxies = peer::LOOPBACK.to_vec();
+    }
+    if given.once("--log-fd", descriptor)?.is_some() {
+        config.warnings.push("--log-fd has no effect".to_owned());
+    }
+    for text in given.many("--websocket-protocol-option", |text| Ok(text.to_owned()))? {
+        websocket::set(&mut config, &text)
+            .map_err(|problem| UsageError(format!("--websocket-protocol-option: {problem}")))?;
+    }
+    config.limits.fit();
+    Ok(Invocation::Serve(Box::new(config)))
+}
+
+/// The arguments, checked for form, with pico-args to take them out of.
+struct Given(Arguments);
+
+/// Marks a value, so that one which looks like an option is not taken for one.
+const VALUE_MARK: char = '=';
+
+impl Given {
+    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, UsageError> {
+        let mut marked = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let argument = text(argument)?;
+            let (name, attached) = match argument.split_once('=') {
+                Some((name, value)) if name.starts_with('-') => (name, Some(value.to_owned())),
+                _ => (argument.as_str(), None),
+            };
+            let spec = options::all()
+                .find(|option| option.name == name || option.short == Some(name))
+                .ok_or_else(|| UsageError(format!("{argument}: unknown option, see --help")))?;
+            if spec.arity != Arity::Many {
+                if seen.contains(&spec.name) {
+                    return Err(UsageError(format!("{}: may be given only once", spec.name)));
+                }
+                seen.push(spec.name);
+            }
+            marked.push(OsString::from(spec.name));
+            if spec.arity == Arity::Flag {
+                if attached.is_some() {
+                    return Err(UsageError(format!("{}: takes no value", spec.name)));
+                }
+                continue;
+            }
+            let value = match attached {
+                Some(value) => value,
+                None => match arguments.next() {
+                    Some(value) => text(value)?,
+                    None => {
+                        return Err(UsageError(format!(
+                            "{}: needs a value, {}",
+                            spec.name, spec.value
+                        )));
+                    }
+                },
+            };
+            marked.push(OsString::from(format!("{VALUE_MARK}{value}")));
+        }
+        Ok(Given(Arguments::from_vec(marked)))
+    }
+
+    fn flag(&mut self, name: &'static str) -> bool {
+        self.0.contains(name)
+    }
+
+    fn once<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, UsageError> {
+        Ok(self.many(name, read)?.pop())
+    }
+
+    fn many<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, UsageError> {
+        let values: Vec<String> =
+            self.0.values_from_str(name).map_err(|error| UsageError(format!("{name}: {error}")))?;
+        let read_marked = |value: &String| read(value.strip_prefix(VALUE_MARK).unwrap_or(value));
+        values
+            .iter()
+            .map(|value| {
+                read_marked(value).map_err(|problem| UsageError(format!("{name}: {problem}")))
+            })
+            .collect()
+    }
+}
+
+fn text(argument: OsString) -> Result<String, UsageError> {
+    argument
+        .into_string()
+        .map_err(|argument| UsageError(format!("{}: must be UTF-8", argument.to_string_lossy())))
+}
+
+fn any(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("needs a file name".to_owned()) } else { Ok(text.into()) }
+}
+
+fn positive_seconds(text: &str) -> Result<Seconds, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds: &Seconds| *seconds > 0.0 && *seconds <= limits::OPTION_SECONDS_MAX)
+        .ok_or_else(|| format!("'{text}' must be a number of seconds above 0"))
+}
+
+fn whole_seconds(text: &str) -> Result<Seconds, String> {
+    text.parse::<u32>()
+        .map(Seconds::from)
+        .map_err(|_| format!("'{text}' must be a whole number of seconds"))
+}
+
+fn descriptor(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("'{text}' must be a file descriptor number"))
+}
+
+fn synchronous(text: &str) -> Result<Synchronous, String> {
+    [Synchronous::Full, Synchronous::Normal, Synchronous::Off]
+        .into_iter()
+        .find(|level| level.name() == text)
+        .ok_or_else(|| format!("'{text}' must be full, normal or off"))
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    LevelFilter::from_str(text).map_err(|_| format!("'{text}' must be error, warn, info or debug"))
+}

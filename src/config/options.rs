@@ -1,0 +1,266 @@
+//! The table of command-line options, and the help made from it.
+//!
+//! One row an option; parsing (`config`) and `--help` both read it, so that they cannot differ.
+
+use crate::limits;
+
+/// How an option may appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// Without a value, at most once.
+    Flag,
+    /// With a value, at most once.
+    Once,
+    /// With a value, any number of times.
+    Many,
+}
+
+/// One option.
+#[derive(Debug)]
+pub struct OptionSpec {
+    /// Long form, dashes included.
+    pub name: &'static str,
+    /// Short form, if any.
+    pub short: Option<&'static str>,
+    /// How it may appear.
+    pub arity: Arity,
+    /// What stands for the value in the help.
+    pub value: &'static str,
+    /// What it does, with default and unit.
+    pub help: Help,
+}
+
+/// Help text, and the default that goes with it.
+#[derive(Debug)]
+pub enum Help {
+    /// A text that is complete.
+    Text(&'static str),
+    /// A text, a numeric default and its unit.
+    Number(&'static str, f64, &'static str),
+}
+
+/// A heading of the help with its options.
+#[derive(Debug)]
+pub struct Group {
+    /// The heading.
+    pub title: &'static str,
+    /// What is under it.
+    pub options: &'static [OptionSpec],
+}
+
+const fn option(name: &'static str, arity: Arity, value: &'static str, help: Help) -> OptionSpec {
+    OptionSpec { name, short: None, arity, value, help }
+}
+
+use Arity::{Flag, Many, Once};
+use Help::{Number, Text};
+
+/// All options.
+pub const GROUPS: &[Group] = &[
+    Group {
+        title: "Listening",
+        options: &[
+            OptionSpec {
+                name: "--port",
+                short: Some("-p"),
+                arity: Many,
+                value: "ENDPOINT",
+                help: Text(
+                    "Where to listen; repeatable. PORT, ADDRESS:PORT, tcp:PORT[:interface=ADDRESS], tcp6:PORT, \
+                     unix:PATH[:mode=OCTAL]. [default: tcp:4000:interface=\\:\\:, IPv6 and IPv4]",
+                ),
+            },
+            option(
+                "--trusted-proxy",
+                Many,
+                "NETWORK",
+                Text(
+                    "Take X-Real-IP and X-Real-Port from peers in this network; repeatable. Unix sockets are \
+                     always trusted. [default: 127.0.0.0/8 and ::1]",
+                ),
+            ),
+            option(
+                "--websocket-protocol-option",
+                Many,
+                "NAME=JSON",
+                Text(
+                    "Repeatable. autoPingInterval [60 s], autoPingTimeout [600 s], openHandshakeTimeout [10 s], \
+                     closeHandshakeTimeout [3 s], maxMessagePayloadSize [1048576 bytes], maxFramePayloadSize \
+                     [1048576 bytes], maxConnections [descriptor limit less 64], allowedOrigins [[\"*\"]], \
+                     tcpNoDelay [true].",
+                ),
+            ),
+        ],
+    },
+    Group {
+        title: "Files",
+        options: &[
+            option(
+                "--channel-db",
+                Once,
+                "FILE",
+                Text("The state database; ':memory:' keeps nothing. [default: relay.sqlite]"),
+            ),
+            option(
+                "--usage-db",
+                Once,
+                "FILE",
+                Text("Record usage in this database. [default: none]"),
+            ),
+            option(
+                "--addrid-db",
+                Once,
+                "FILE",
+                Text(
+                    "Number peer addresses in this database, ':memory:' allowed; logs then show only the \
+                     numbers. [default: none]",
+                ),
+            ),
+            option(
+                "--generation-duration",
+                Once,
+                "SECONDS",
+                Number(
+                    "Forget the numbered addresses after this time.",
+                    limits::GENERATION_SECONDS,
+                    "s",
+                ),
+            ),
+            option(
+                "--track-connections",
+                Flag,
+                "",
+                Text("Keep a table of live connections in the state database."),
+            ),
+            option(
+                "--synchronous",
+                Once,
+                "full|normal|off",
+                Text(
+                    "What survives power loss: everything acknowledged, all but the last moments, or no \
+                     promise. Less means fewer writes on flash. [default: full]",
+                ),
+            ),
+        ],
+    },
+    Group {
+        title: "What clients are told",
+        options: &[
+            option(
+                "--motd",
+                Once,
+                "TEXT",
+                Text("Message of the day, shown by clients. [default: none]"),
+            ),
+            option(
+                "--advertise-version",
+                Once,
+                "VERSION",
+                Text("The client version to recommend. [default: none]"),
+            ),
+            option(
+                "--signal-error",
+                Once,
+                "TEXT",
+                Text("Make every client fail with this message. [default: none]"),
+            ),
+            option("--disallow-list", Flag, "", Text("Answer 'list' with an empty list.")),
+        ],
+    },
+    Group {
+        title: "Lifetime and privacy",
+        options: &[
+            option(
+                "--expire-after",
+                Once,
+                "SECONDS",
+                Number(
+                    "Delete mailboxes without subscriber and activity for this long.",
+                    limits::EXPIRE_AFTER_SECONDS,
+                    "s",
+                ),
+            ),
+            option(
+                "--expire-check",
+                Once,
+                "SECONDS",
+                Number("Look for such mailboxes this often.", limits::EXPIRE_CHECK_SECONDS, "s"),
+            ),
+            option(
+                "--blur-usage",
+                Once,
+                "SECONDS",
+                Text("Round recorded times down to a multiple; log no connections. [default: off]"),
+            ),
+        ],
+    },
+    Group {
+        title: "Other",
+        options: &[
+            option(
+                "--log-level",
+                Once,
+                "LEVEL",
+                Text("error, warn, info, debug; 'debug' shows each connection. [default: info]"),
+            ),
+            option("--log-fd", Once, "FD", Text("Accepted for compatibility; has no effect.")),
+            option("--version", Flag, "", Text("Print the version and exit.")),
+            OptionSpec {
+                name: "--help",
+                short: Some("-h"),
+                arity: Flag,
+                value: "",
+                help: Text("Print this and exit."),
+            },
+        ],
+    },
+];
+
+/// All options, without the headings.
+pub fn all() -> impl Iterator<Item = &'static OptionSpec> {
+    GROUPS.iter().flat_map(|group| group.options)
+}
+
+/// Column at which option texts begin, and the width they are wrapped to.
+const HELP_INDENT: usize = 8;
+const HELP_WIDTH: usize = 92;
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = "A Magic Wormhole mailbox server.\n\nUsage: wormhole-mailbox [options]\n\n\
+                    --name=VALUE and --name VALUE both work.\n"
+        .to_owned();
+    for group in GROUPS {
+        text += &format!("\n{}:\n", group.title);
+        for option in group.options {
+            let short = option.short.map(|short| format!("{short}, ")).unwrap_or_default();
+            let value =
+                if option.value.is_empty() { String::new() } else { format!("={}", option.value) };
+            text += &format!("  {short}{}{value}\n", option.name);
+            let sentence = match option.help {
+                Text(sentence) => sentence.to_owned(),
+                Number(sentence, default, unit) => {
+                    format!("{sentence} [default: {default} {unit}]")
+                }
+            };
+            text += &wrapped(&sentence);
+        }
+    }
+    text
+}
+
+fn wrapped(sentence: &str) -> String {
+    let mut lines = String::new();
+    let mut line = String::new();
+    for word in sentence.split_whitespace() {
+        if !line.is_empty() && HELP_INDENT + line.len() + 1 + word.len() > HELP_WIDTH {
+            lines += &format!("{:HELP_INDENT$}{line}\n", "");
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines + &format!("{:HELP_INDENT$}{line}\n", "")
+}

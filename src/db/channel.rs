@@ -1,0 +1,437 @@
+//! The channel database: the store's state on disk.
+//!
+//! `load` reads all of it, once, at a start; `commit` writes a batch of changes in one
+//! transaction. Rows are found by rowid, because the tables of sides have no index; each statement
+//! names the row's key as well, and falls back to the key alone when a tool has renumbered the
+//! rows behind our back (VACUUM does).
+
+use std::fs::File;
+use std::path::Path;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Params, Row};
+
+use super::connections::ConnectionTable;
+use super::file::{self, OpenError, Opened};
+use super::schema;
+use crate::message::Seconds;
+use crate::store::{
+    Change, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId, Snapshot,
+};
+
+/// Pages that one change dirties, about: its row, and its place in up to two indexes.
+const PAGES_PER_CHANGE: u32 = 3;
+
+/// Statements kept prepared: all of this file's.
+const STATEMENTS_MAX: usize = 64;
+
+/// How hard a commit tries to survive power loss (`--synchronous`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Every commit is on the disk before its answers leave.
+    #[default]
+    Full,
+    /// The last commits may be lost on power loss, but the file stays sound.
+    Normal,
+    /// The operating system decides; power loss may spoil the file.
+    Off,
+}
+
+impl Synchronous {
+    /// SQLite's and the command line's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Synchronous::Full => "full",
+            Synchronous::Normal => "normal",
+            Synchronous::Off => "off",
+        }
+    }
+}
+
+/// How to open a channel database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChannelOptions {
+    /// The durability asked for.
+    pub synchronous: Synchronous,
+    /// Whether a feature needs the tables of version 2.
+    pub needs_version_2: bool,
+}
+
+/// An open channel database.
+#[derive(Debug)]
+pub struct ChannelDb {
+    connection: Connection,
+    _guard: Option<File>,
+    version: usize,
+    synchronous: Synchronous,
+    /// Estimate of the pages in the write-ahead log.
+    wal_pages: u32,
+    /// What opening did, in words for the log.
+    history: String,
+}
+
+impl ChannelDb {
+    /// Opens or creates the file.
+    pub fn open(path: &Path, options: ChannelOptions) -> Result<ChannelDb, OpenError> {
+        let at_least = if options.needs_version_2 { 2 } else { 1 };
+        let opened = file::open(path, &schema::CHANNEL, 1, at_least)?;
+        let history = opened.history();
+        let Opened { connection, guard, version, .. } = opened;
+        let db = ChannelDb {
+            connection,
+            _guard: guard,
+            version,
+            synchronous: options.synchronous,
+            wal_pages: 0,
+            history,
+        };
+        db.configure().map_err(|error| file::refuse(path, &schema::CHANNEL, error))?;
+        Ok(db)
+    }
+
+    fn configure(&self) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", self.synchronous.name())?;
+        // Checkpoints happen when the loop is idle, not inside a commit that a client waits for.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // Checked when the file was opened, kept by the store from then on. Left on, deleting a
+        // mailbox would search the whole tables of sides and nameplates for references, because
+        // the schema has no index for it; the cost of a close would grow with all mailboxes.
+        connection.pragma_update(None, "foreign_keys", false)
+    }
+
+    /// The file's version.
+    pub fn version(&self) -> usize {
+        self.version
+    }
+
+    /// What opening did to the file, in words.
+    pub fn history(&self) -> &str {
+        &self.history
+    }
+
+    /// Cleans up what an earlier run left, and reads everything. Gives the number of messages
+    /// deleted because their mailbox does not exist; upstream can leave such behind.
+    pub fn prepare_for_service(
+        &mut self,
+        track_connections: bool,
+    ) -> rusqlite::Result<(Snapshot, usize)> {
+        if track_connections {
+            self.connection.execute_batch(
+                "BEGIN; DELETE FROM connection_messages; DELETE FROM connections; COMMIT",
+            )?;
+        }
+        let orphans = self.delete_orphans()?;
+        Ok((self.load()?, orphans))
+    }
+
+    fn delete_orphans(&mut self) -> rusqlite::Result<usize> {
+        const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
+        let count: i64 =
+            self.connection
+                .query_row(&format!("SELECT COUNT(*) {ORPHANS}"), [], |row| row.get(0))?;
+        if count == 0 {
+            return Ok(0); // and not a byte is written
+        }
+        self.connection.execute(&format!("DELETE {ORPHANS}"), [])
+    }
+
+    /// Reads everything.
+    pub fn load(&self) -> rusqlite::Result<Snapshot> {
+        let snapshot = Snapshot {
+            mailboxes: self.rows(
+                "SELECT rowid, app_id, id, updated, for_nameplate FROM mailboxes ORDER BY rowid",
+                |row| {
+                    Ok(MailboxRow {
+                        row: row.get(0)?,
+                        app: text(row, 1)?,
+                        mailbox: text(row, 2)?,
+                        updated: number(row, 3)?,
+                        for_nameplate: number(row, 4)? != 0.0,
+                    })
+                },
+            )?,
+            mailbox_sides: self.rows(
+                "SELECT rowid, mailbox_id, opened, side, added, mood FROM mailbox_sides ORDER BY rowid",
+                |row| {
+                    Ok(MailboxSideRow {
+                        row: row.get(0)?,
+                        mailbox: text(row, 1)?,
+                        opened: number(row, 2)? != 0.0,
+                        side: text(row, 3)?,
+                        added: number(row, 4)?,
+                        mood: optional_text(row, 5)?,
+                    })
+                },
+            )?,
+            messages: self.rows(
+                "SELECT mailbox_id, side, phase, body, server_rx, msg_id FROM messages ORDER BY rowid",
+                |row| {
+                    Ok(MessageRow {
+                        mailbox: text(row, 0)?,
+                        side: text(row, 1)?,
+                        phase: text(row, 2)?,
+                        body: text(row, 3)?,
+                        server_rx: number(row, 4)?,
+                        id: optional_text(row, 5)?,
+                    })
+                },
+            )?,
+            nameplates: self.rows(
+                "SELECT id, app_id, name, mailbox_id FROM nameplates ORDER BY id",
+                |row| {
+                    Ok(NameplateRow {
+                        row: row.get(0)?,
+                        app: text(row, 1)?,
+                        name: text(row, 2)?,
+                        mailbox: text(row, 3)?,
+                    })
+                },
+            )?,
+            nameplate_sides: self.rows(
+                "SELECT rowid, nameplates_id, claimed, side, added FROM nameplate_sides ORDER BY rowid",
+                |row| {
+                    Ok(NameplateSideRow {
+                        row: row.get(0)?,
+                        nameplate: row.get(1)?,
+                        claimed: number(row, 2)? != 0.0,
+                        side: text(row, 3)?,
+                        added: number(row, 4)?,
+                    })
+                },
+            )?,
+            nameplate_row_max: self.connection.query_row(
+                "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'nameplates'",
+                [],
+                |row| row.get(0),
+            )?,
+        };
+        Ok(snapshot)
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.connection.prepare(sql)?.query_map([], |row| read(row))?.collect()
+    }
+
+    /// Writes all changes in one transaction; all of them are in the file, or none. Rows of the
+    /// connection table that are due ride along.
+    pub fn commit(
+        &mut self,
+        changes: &[Change],
+        connections: Option<&ConnectionTable>,
+    ) -> rusqlite::Result<()> {
+        self.run("BEGIN IMMEDIATE", [])?;
+        let written = changes
+            .iter()
+            .try_for_each(|change| self.write(change))
+            .and_then(|()| connections.map_or(Ok(()), |table| table.write(&self.connection)))
+            .and_then(|()| self.run("COMMIT", []).map(drop));
+        if written.is_err() {
+            // Some failures have rolled back already; then this fails, and that is fine.
+            _ = self.connection.execute_batch("ROLLBACK");
+        }
+        written
+    }
+
+    /// Writes due rows of the connection table alone, without waiting for the disk.
+    pub fn write_connections(&mut self, connections: &ConnectionTable) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
+        let written = self.commit(&[], Some(connections));
+        self.connection.pragma_update(None, "synchronous", self.synchronous.name())?;
+        written
+    }
+
+    /// Finds out whether the file can be written, by a commit that changes nothing.
+    pub fn try_write(&mut self) -> rusqlite::Result<()> {
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE; UPDATE version SET version = version; COMMIT")
+            .inspect_err(|_| {
+                _ = self.connection.execute_batch("ROLLBACK"); // as in `commit`
+            })
+    }
+
+    /// Notes the present generation of address ids.
+    pub fn set_generation(&mut self, generation: u64, started: Seconds) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute("DELETE FROM addrid_generation", [])?;
+        transaction.execute(
+            "INSERT INTO addrid_generation (generation, started) VALUES (?1, ?2)",
+            (generation as i64, started),
+        )?;
+        transaction.commit()
+    }
+
+    /// The last generation of address ids noted, if any.
+    pub fn generation(&self) -> rusqlite::Result<Option<u64>> {
+        self.connection.query_row("SELECT MAX(generation) FROM addrid_generation", [], |row| {
+            Ok(row.get::<_, Option<i64>>(0)?.and_then(|generation| u64::try_from(generation).ok()))
+        })
+    }
+
+    /// Pages in the write-ahead log, about.
+    pub fn wal_pages(&self) -> u32 {
+        self.wal_pages
+    }
+
+    /// Copies the write-ahead log into the file, as far as readers allow.
+    pub fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.wal_pages = 0;
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    /// Leaves the file clean, without a write-ahead log.
+    pub fn close(self) -> rusqlite::Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        self.connection.close().map_err(|(_, error)| error)
+    }
+
+    fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
+        self.wal_pages = self.wal_pages.saturating_add(PAGES_PER_CHANGE);
+        match change {
+            Change::CreateMailbox { row, app, mailbox, updated, for_nameplate } => self.run(
+                "INSERT INTO mailboxes (rowid, app_id, id, updated, for_nameplate) VALUES (?1, ?2, ?3, ?4, ?5)",
+                (row, app, mailbox, updated, for_nameplate),
+            ),
+            Change::TouchMailbox { row, mailbox, updated } => self.run_on_row(
+                "UPDATE mailboxes SET updated = ?1 WHERE rowid = ?2 AND id = ?3",
+                (updated, row, mailbox),
+                "UPDATE mailboxes SET updated = ?1 WHERE id = ?2",
+                (updated, mailbox),
+            ),
+            Change::DeleteMailbox { row, app, mailbox, sides, messages } => {
+                if *messages {
+                    self.run("DELETE FROM messages WHERE app_id = ?1 AND mailbox_id = ?2", (app, mailbox))?;
+                }
+                self.delete_sides(
+                    sides,
+                    "DELETE FROM mailbox_sides WHERE rowid = ?1 AND mailbox_id = ?2",
+                    "DELETE FROM mailbox_sides WHERE mailbox_id = ?1",
+                    mailbox,
+                )?;
+                self.run_on_row(
+                    "DELETE FROM mailboxes WHERE rowid = ?1 AND id = ?2",
+                    (row, mailbox),
+                    "DELETE FROM mailboxes WHERE id = ?1",
+                    (mailbox,),
+                )
+            }
+            Change::AddMailboxSide { row, mailbox, opened, side, added } => self.run(
+                "INSERT INTO mailbox_sides (rowid, mailbox_id, opened, side, added) VALUES (?1, ?2, ?3, ?4, ?5)",
+                (row, mailbox, opened, side, added),
+            ),
+            Change::CloseMailboxSide { row, mailbox, side, mood } => self.run_on_row(
+                "UPDATE mailbox_sides SET opened = 0, mood = ?1 \
+                 WHERE rowid = ?2 AND mailbox_id = ?3 AND side = ?4",
+                (mood, row, mailbox, side),
+                "UPDATE mailbox_sides SET opened = 0, mood = ?1 WHERE mailbox_id = ?2 AND side = ?3",
+                (mood, mailbox, side),
+            ),
+            Change::AddMessage { app, mailbox, message } => {
+                self.wal_pages = self.wal_pages.saturating_add(pages(message.bytes()));
+                self.run(
+                    "INSERT INTO messages (app_id, mailbox_id, side, phase, body, server_rx, msg_id) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    (app, mailbox, &message.side, &message.phase, &message.body, message.server_rx, &message.id),
+                )
+            }
+            Change::CreateNameplate { row, app, name, mailbox } => self.run(
+                "INSERT INTO nameplates (id, app_id, name, mailbox_id) VALUES (?1, ?2, ?3, ?4)",
+                (row, app, name, mailbox),
+            ),
+            Change::DeleteNameplate { row, sides } => {
+                self.delete_sides(
+                    sides,
+                    "DELETE FROM nameplate_sides WHERE rowid = ?1 AND nameplates_id = ?2",
+                    "DELETE FROM nameplate_sides WHERE nameplates_id = ?1",
+                    row,
+                )?;
+                self.run("DELETE FROM nameplates WHERE id = ?1", [row])
+            }
+            Change::AddNameplateSide { row, nameplate, claimed, side, added } => self.run(
+                "INSERT INTO nameplate_sides (rowid, nameplates_id, claimed, side, added) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                (row, nameplate, claimed, side, added),
+            ),
+            Change::ReleaseNameplateSide { row, nameplate, side } => self.run_on_row(
+                "UPDATE nameplate_sides SET claimed = 0 WHERE rowid = ?1 AND nameplates_id = ?2 AND side = ?3",
+                (row, nameplate, side),
+                "UPDATE nameplate_sides SET claimed = 0 WHERE nameplates_id = ?1 AND side = ?2",
+                (nameplate, side),
+            ),
+        }
+        .map(drop)
+    }
+
+    /// Deletes the sides of something, row by row, or all by their key if a row is not where it
+    /// was put.
+    fn delete_sides(
+        &self,
+        rows: &[RowId],
+        by_row: &str,
+        by_key: &str,
+        key: impl rusqlite::ToSql + Copy,
+    ) -> rusqlite::Result<()> {
+        let mut deleted = 0;
+        for row in rows {
+            deleted += self.run(by_row, (row, key))?;
+        }
+        if deleted < rows.len() {
+            self.run(by_key, (key,))?;
+        }
+        Ok(())
+    }
+
+    /// Changes one row by its rowid and key, or by its key alone if it is not where it was put.
+    fn run_on_row(
+        &self,
+        by_row: &str,
+        row_params: impl Params,
+        by_key: &str,
+        key_params: impl Params,
+    ) -> rusqlite::Result<usize> {
+        match self.run(by_row, row_params)? {
+            0 => self.run(by_key, key_params),
+            changed => Ok(changed),
+        }
+    }
+
+    fn run(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(params)
+    }
+}
+
+fn pages(bytes: usize) -> u32 {
+    const PAGE_BYTES: usize = 4096;
+    u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX)
+}
+
+/// A text, whatever type a file has it in.
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(optional_text(row, column)?.unwrap_or_default())
+}
+
+fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        ValueRef::Integer(value) => Some(value.to_string()),
+        ValueRef::Real(value) => Some(value.to_string()),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+    })
+}
+
+/// A time or a flag, whatever type a file has it in; null is zero.
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Integer(value) => value as f64,
+        ValueRef::Real(value) => value,
+        _ => 0.0,
+    })
+}

@@ -1,0 +1,181 @@
+//! The tables of the three files, version by version, as the Python server has them (contract
+//! section 5). Types matter: they are SQLite's column affinities.
+
+/// A kind of file: its versions and how to get from one to the next.
+#[derive(Debug)]
+pub struct Kind {
+    /// What the operator calls it.
+    pub name: &'static str,
+    /// Oldest first; `versions[0]` is version 1.
+    pub versions: &'static [Version],
+}
+
+/// One version of a kind of file.
+#[derive(Debug)]
+pub struct Version {
+    /// Makes it from the version before; for version 1, from nothing.
+    pub upgrade: &'static str,
+    /// A query over each table that this version adds. That they can be prepared shows that a
+    /// file is what its version number says.
+    pub probes: &'static [&'static str],
+}
+
+/// The channel database.
+pub const CHANNEL: Kind = Kind {
+    name: "channel database",
+    versions: &[
+        Version {
+            upgrade: "
+CREATE TABLE version (version INTEGER);
+CREATE TABLE nameplates (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  app_id VARCHAR,
+  name VARCHAR,
+  mailbox_id VARCHAR REFERENCES mailboxes(id),
+  request_id VARCHAR
+);
+CREATE INDEX nameplates_idx ON nameplates (app_id, name);
+CREATE INDEX nameplates_mailbox_idx ON nameplates (app_id, mailbox_id);
+CREATE INDEX nameplates_request_idx ON nameplates (app_id, request_id);
+CREATE TABLE nameplate_sides (
+  nameplates_id REFERENCES nameplates(id),
+  claimed BOOLEAN,
+  side VARCHAR,
+  added INTEGER
+);
+CREATE TABLE mailboxes (
+  app_id VARCHAR,
+  id VARCHAR PRIMARY KEY,
+  updated INTEGER,
+  for_nameplate BOOLEAN
+);
+CREATE INDEX mailboxes_idx ON mailboxes (app_id, id);
+CREATE TABLE mailbox_sides (
+  mailbox_id REFERENCES mailboxes(id),
+  opened BOOLEAN,
+  side VARCHAR,
+  added INTEGER,
+  mood VARCHAR
+);
+CREATE TABLE messages (
+  app_id VARCHAR,
+  mailbox_id VARCHAR,
+  side VARCHAR,
+  phase VARCHAR,
+  body VARCHAR,
+  server_rx INTEGER,
+  msg_id VARCHAR
+);
+CREATE INDEX messages_idx ON messages (app_id, mailbox_id);
+",
+            probes: &[
+                "SELECT id, app_id, name, mailbox_id, request_id FROM nameplates",
+                "SELECT nameplates_id, claimed, side, added FROM nameplate_sides",
+                "SELECT app_id, id, updated, for_nameplate FROM mailboxes",
+                "SELECT mailbox_id, opened, side, added, mood FROM mailbox_sides",
+                "SELECT app_id, mailbox_id, side, phase, body, server_rx, msg_id FROM messages",
+            ],
+        },
+        Version {
+            upgrade: "
+CREATE TABLE addrid_generation (generation INTEGER, started INTEGER);
+CREATE TABLE connections (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  addrid_generation INTEGER,
+  addrid_counter INTEGER,
+  connected INTEGER,
+  side VARCHAR,
+  implementation VARCHAR,
+  version VARCHAR,
+  active INTEGER
+);
+CREATE TABLE connection_messages (
+  id REFERENCES connections(id),
+  \"when\" INTEGER,
+  name VARCHAR
+);
+",
+            probes: &[
+                "SELECT generation, started FROM addrid_generation",
+                "SELECT id, addrid_generation, addrid_counter, connected, side, implementation, version, \
+                 active FROM connections",
+                "SELECT id, \"when\", name FROM connection_messages",
+            ],
+        },
+    ],
+};
+
+/// The usage database.
+pub const USAGE: Kind = Kind {
+    name: "usage database",
+    versions: &[
+        Version {
+            upgrade: "
+CREATE TABLE version (version INTEGER);
+CREATE TABLE current (
+  rebooted INTEGER,
+  updated INTEGER,
+  blur_time INTEGER,
+  connections_websocket INTEGER
+);
+CREATE TABLE nameplates (
+  app_id VARCHAR,
+  started INTEGER,
+  waiting_time INTEGER,
+  total_time INTEGER,
+  result VARCHAR
+);
+CREATE INDEX nameplates_idx ON nameplates (app_id, started);
+CREATE TABLE mailboxes (
+  app_id VARCHAR,
+  for_nameplate BOOLEAN,
+  started INTEGER,
+  total_time INTEGER,
+  waiting_time INTEGER,
+  result VARCHAR
+);
+CREATE INDEX mailboxes_idx ON mailboxes (app_id, started);
+CREATE INDEX mailboxes_result_idx ON mailboxes (result);
+",
+            probes: &[
+                "SELECT rebooted, updated, blur_time, connections_websocket FROM current",
+                "SELECT app_id, started, waiting_time, total_time, result FROM nameplates",
+                "SELECT app_id, for_nameplate, started, total_time, waiting_time, result FROM mailboxes",
+            ],
+        },
+        Version {
+            upgrade: "
+CREATE TABLE client_versions (
+  app_id VARCHAR,
+  side VARCHAR,
+  connect_time INTEGER,
+  implementation VARCHAR,
+  version VARCHAR
+);
+CREATE INDEX client_versions_time_idx ON client_versions (connect_time);
+CREATE INDEX client_versions_appid_time_idx ON client_versions (app_id, connect_time);
+",
+            probes: &[
+                "SELECT app_id, side, connect_time, implementation, version FROM client_versions",
+            ],
+        },
+    ],
+};
+
+/// The address-id database.
+pub const ADDRID: Kind = Kind {
+    name: "address-id database",
+    versions: &[Version {
+        upgrade: "
+CREATE TABLE version (version INTEGER);
+CREATE TABLE address_ids (
+  generation INTEGER,
+  counter INTEGER,
+  type VARCHAR,
+  address VARCHAR,
+  retain INTEGER
+);
+",
+        probes: &["SELECT generation, counter, type, address, retain FROM address_ids"],
+    }],
+};

@@ -1,0 +1,114 @@
+//! The usage database: what ended and how, client versions, and the `current` row.
+//!
+//! Nothing the service does depends on it. Writes do not wait for the disk.
+
+use std::fs::File;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::file::{self, OpenError, Opened};
+use super::schema;
+use crate::message::Seconds;
+use crate::store::UsageRecord;
+
+/// The version that is written.
+const VERSION: usize = 2;
+
+/// The one row of `current`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Current {
+    /// When the server started.
+    pub rebooted: Seconds,
+    /// Now.
+    pub updated: Seconds,
+    /// Blurring in force, in seconds.
+    pub blur_time: Option<Seconds>,
+    /// Connections subscribed to a mailbox, as upstream counts them.
+    pub connections_websocket: usize,
+}
+
+/// An open usage database.
+#[derive(Debug)]
+pub struct UsageDb {
+    connection: Connection,
+    _guard: Option<File>,
+    version: usize,
+    history: String,
+}
+
+impl UsageDb {
+    /// Opens, creates or upgrades the file.
+    pub fn open(path: &Path) -> Result<UsageDb, OpenError> {
+        let opened = file::open(path, &schema::USAGE, VERSION, VERSION)?;
+        let history = opened.history();
+        let Opened { connection, guard, version, .. } = opened;
+        file::write_without_waiting(&connection)
+            .map_err(|error| file::refuse(path, &schema::USAGE, error))?;
+        Ok(UsageDb { connection, _guard: guard, version, history })
+    }
+
+    /// The file's version.
+    pub fn version(&self) -> usize {
+        self.version
+    }
+
+    /// What opening did to the file, in words.
+    pub fn history(&self) -> &str {
+        &self.history
+    }
+
+    /// Appends records, and replaces the `current` row if one is given.
+    pub fn write(
+        &mut self,
+        records: &[UsageRecord],
+        current: Option<Current>,
+    ) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        for record in records {
+            insert(&transaction, record)?;
+        }
+        if let Some(current) = current {
+            transaction.execute("DELETE FROM current", [])?;
+            transaction.execute(
+                "INSERT INTO current (rebooted, updated, blur_time, connections_websocket) \
+                 VALUES (?1, ?2, ?3, ?4)",
+                (
+                    current.rebooted,
+                    current.updated,
+                    current.blur_time,
+                    current.connections_websocket as i64,
+                ),
+            )?;
+        }
+        transaction.commit()
+    }
+
+    /// Leaves the file clean, without a write-ahead log.
+    pub fn close(self) -> rusqlite::Result<()> {
+        self.connection.close().map_err(|(_, error)| error)
+    }
+}
+
+fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usize> {
+    match record {
+        UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => connection
+            .prepare_cached(
+                "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((app, started, waiting_time, total_time, result)),
+        UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => connection
+            .prepare_cached(
+                "INSERT INTO mailboxes (app_id, for_nameplate, started, total_time, waiting_time, result) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((app, for_nameplate, started, total_time, waiting_time, result)),
+        UsageRecord::ClientVersion { app, side, connect_time, implementation, version } => connection
+            .prepare_cached(
+                "INSERT INTO client_versions (app_id, side, connect_time, implementation, version) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((app, side, connect_time, implementation, version)),
+    }
+}

@@ -1,0 +1,40 @@
+//! The system's secure randomness, drawn in portions.
+
+use crate::store::Entropy;
+
+/// Bytes drawn from the system at a time.
+const POOL_BYTES: usize = 256;
+
+/// Randomness for mailbox ids and nameplates.
+#[derive(Debug)]
+pub struct SystemEntropy {
+    pool: [u8; POOL_BYTES],
+    used: usize,
+}
+
+impl SystemEntropy {
+    /// Fails if the system has no randomness to give; once it has, it never fails again.
+    pub fn new() -> Result<SystemEntropy, getrandom::Error> {
+        let mut pool = [0; POOL_BYTES];
+        getrandom::fill(&mut pool)?;
+        Ok(SystemEntropy { pool, used: 0 })
+    }
+}
+
+impl Entropy for SystemEntropy {
+    fn next_u64(&mut self) -> u64 {
+        if self.used == POOL_BYTES {
+            match SystemEntropy::new() {
+                Ok(fresh) => *self = fresh,
+                // Guessable mailbox ids would be worse than stopping.
+                Err(error) => panic!("the system's randomness failed: {error}"),
+            }
+        }
+        let end = self.used + size_of::<u64>();
+        let mut bytes = [0; size_of::<u64>()];
+        bytes.copy_from_slice(&self.pool[self.used..end]);
+        self.pool[self.used..end].fill(0); // used once, remembered nowhere
+        self.used = end;
+        u64::from_le_bytes(bytes)
+    }
+}

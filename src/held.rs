@@ -1,0 +1,85 @@
+//! Output on its way out, in two types: what still waits for the tick's commit (`Held`), and what
+//! may leave (`Released`). An outbox takes only the second, and only a commit's proof turns the
+//! first into it. That is the server's promise in the type system (contract section 4).
+
+use crate::message::{ConnId, Response};
+
+/// Something for one connection.
+#[derive(Debug)]
+pub enum Output {
+    /// A message of the protocol, to be encoded when it leaves.
+    Response(Response),
+    /// Bytes as they are: HTTP answers, pings, pongs, closes.
+    Bytes(Vec<u8>),
+    /// Nothing comes after this: the connection's writing side is shut down.
+    End,
+}
+
+impl Output {
+    /// Bytes that count towards the outbox limit.
+    pub fn queued_bytes(&self) -> usize {
+        match self {
+            Output::Response(response) => response.queued_bytes(),
+            Output::Bytes(bytes) => bytes.len() + size_of::<Output>(),
+            Output::End => 0,
+        }
+    }
+}
+
+/// Proof that nothing uncommitted is left: made by `Storage::commit`, used up by one release.
+#[must_use]
+#[derive(Debug)]
+pub struct Committed(());
+
+impl Committed {
+    /// For `storage` alone, when a commit has succeeded or there was nothing to commit.
+    pub(crate) fn proof() -> Committed {
+        Committed(())
+    }
+}
+
+/// Output that may leave.
+#[derive(Debug)]
+pub struct Released(Output);
+
+impl Released {
+    /// What it is.
+    pub fn into_output(self) -> Output {
+        self.0
+    }
+}
+
+/// Output of one tick, in the order of its causes.
+#[derive(Debug, Default)]
+pub struct Held {
+    items: Vec<(ConnId, Output)>,
+}
+
+impl Held {
+    /// Adds output that must wait for the commit.
+    pub fn push(&mut self, conn: ConnId, output: Output) {
+        self.items.push((conn, output));
+    }
+
+    /// Adds replies of the store.
+    pub fn extend(&mut self, replies: impl Iterator<Item = (ConnId, Response)>) {
+        self.items.extend(replies.map(|(conn, response)| (conn, Output::Response(response))));
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Lets everything go: grouped by connection, in order within each.
+    pub fn release(&mut self, _proof: Committed) -> impl Iterator<Item = (ConnId, Released)> {
+        self.items.sort_by_key(|(conn, _)| *conn); // stable
+        self.items.drain(..).map(|(conn, output)| (conn, Released(output)))
+    }
+
+    /// After a failed commit: throws away every message, for it may tell of what is not in the
+    /// database. What carries no state stays: pings and pongs, closes, HTTP answers.
+    pub fn discard_messages(&mut self) {
+        self.items.retain(|(_, output)| !matches!(output, Output::Response(_)));
+    }
+}

@@ -1,0 +1,262 @@
+//! HTTP request head → upgrade, plain answer, or "need more" (contract section 1).
+//!
+//! Pure: bytes in, bytes out. tungstenite parses and answers the WebSocket handshake; what it
+//! cannot do (HEAD, other methods and versions, plain answers) is decided from the request line.
+
+use std::net::IpAddr;
+
+use tungstenite::error::{Error, ProtocolError};
+use tungstenite::handshake::machine::TryParse;
+use tungstenite::handshake::server::{Request, create_response, write_response};
+use tungstenite::http::HeaderMap;
+
+use crate::limits::HEAD_BYTES_MAX;
+
+/// What to do about the bytes received so far.
+#[derive(Debug)]
+pub enum Head {
+    /// The head is not complete.
+    Incomplete,
+    /// Send these bytes and close.
+    Answer(Vec<u8>),
+    /// Send the response and go on as a WebSocket.
+    Upgrade(Upgrade),
+}
+
+/// An accepted handshake.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The 101 response.
+    pub response: Vec<u8>,
+    /// Length of the head; frames may follow at once.
+    pub head_bytes: usize,
+    /// What a proxy says about the peer.
+    pub forwarded: Forwarded,
+}
+
+/// The peer's address as a proxy's headers give it, not yet trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// `X-Real-IP`.
+    pub ip: Option<IpAddr>,
+    /// `X-Real-Port`.
+    pub port: Option<u16>,
+    /// There is an `X-Real-IP` or `X-Real-Port` that cannot be read.
+    pub malformed: bool,
+}
+
+/// Statuses that this server answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Ok,
+    BadRequest,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    UpgradeRequired,
+    HeadTooLarge,
+    Unavailable,
+    VersionNotSupported,
+}
+
+impl Status {
+    fn line(self) -> &'static str {
+        match self {
+            Status::Ok => "200 OK",
+            Status::BadRequest => "400 Bad Request",
+            Status::Forbidden => "403 Forbidden",
+            Status::NotFound => "404 Not Found",
+            Status::MethodNotAllowed => "405 Method Not Allowed",
+            Status::RequestTimeout => "408 Request Timeout",
+            Status::UpgradeRequired => "426 Upgrade Required",
+            Status::HeadTooLarge => "431 Request Header Fields Too Large",
+            Status::Unavailable => "503 Service Unavailable",
+            Status::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+
+    /// Headers that the status calls for.
+    fn headers(self) -> &'static str {
+        match self {
+            Status::MethodNotAllowed => "Allow: GET, HEAD\r\n",
+            Status::UpgradeRequired => "Upgrade: websocket\r\n",
+            Status::BadRequest => "Sec-WebSocket-Version: 13\r\n",
+            Status::Unavailable => "Retry-After: 5\r\n",
+            _ => "",
+        }
+    }
+}
+
+/// Judges what has been received. `origin_allowed` decides on the `Origin` header of an upgrade.
+pub fn parse(bytes: &[u8], origin_allowed: impl Fn(&str) -> bool) -> Head {
+    let line = match request_line(bytes) {
+        RequestLine::Incomplete if bytes.len() > HEAD_BYTES_MAX => return too_large(),
+        RequestLine::Incomplete => return Head::Incomplete,
+        RequestLine::Malformed => return answer(Status::BadRequest, "not an HTTP request"),
+        RequestLine::Parsed(line) => line,
+    };
+    match head_bytes(bytes) {
+        Some(length) if length <= HEAD_BYTES_MAX => {}
+        None if bytes.len() <= HEAD_BYTES_MAX => return Head::Incomplete,
+        _ => return too_large(),
+    }
+    if line.version != "HTTP/1.1" {
+        return answer(Status::VersionNotSupported, "this server speaks HTTP/1.1");
+    }
+    let is_websocket = match path(line.target) {
+        "/" => false,
+        "/v1" => true,
+        path if path.starts_with("/v1/") => true,
+        _ => return plain(line.method, Status::NotFound, "not found: the WebSocket is at /v1"),
+    };
+    match (line.method, is_websocket) {
+        ("GET" | "HEAD", false) => plain(line.method, Status::Ok, "Wormhole Relay"),
+        ("HEAD", true) => plain("HEAD", Status::UpgradeRequired, UPGRADE_REQUIRED),
+        ("GET", true) => upgrade(bytes, origin_allowed),
+        _ => answer(Status::MethodNotAllowed, "method not allowed: use GET"),
+    }
+}
+
+/// A whole answer with a one-line text body, after which the connection is closed.
+pub fn text_answer(status: Status, body: &str) -> Vec<u8> {
+    let body_bytes = body.len() + 1;
+    format!(
+        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {body_bytes}\r\n{}Connection: close\r\n\r\n{body}\n",
+        status.line(),
+        status.headers(),
+    )
+    .into_bytes()
+}
+
+const UPGRADE_REQUIRED: &str = "upgrade required: this is a WebSocket endpoint";
+
+fn answer(status: Status, body: &str) -> Head {
+    Head::Answer(text_answer(status, body))
+}
+
+/// As `answer`, but a HEAD request gets no body.
+fn plain(method: &str, status: Status, body: &str) -> Head {
+    let mut bytes = text_answer(status, body);
+    if method == "HEAD" {
+        bytes.truncate(head_bytes(&bytes).unwrap_or(bytes.len()));
+    }
+    Head::Answer(bytes)
+}
+
+fn too_large() -> Head {
+    answer(Status::HeadTooLarge, &format!("request head must be at most {HEAD_BYTES_MAX} bytes"))
+}
+
+fn upgrade(bytes: &[u8], origin_allowed: impl Fn(&str) -> bool) -> Head {
+    let (head_bytes, request) = match Request::try_parse(bytes) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => return Head::Incomplete,
+        Err(_) => return answer(Status::BadRequest, "malformed request head"),
+    };
+    let headers = request.headers();
+    if !headers.contains_key("upgrade") {
+        return answer(Status::UpgradeRequired, UPGRADE_REQUIRED);
+    }
+    let response = match create_response(&request) {
+        Ok(response) => response,
+        Err(error) => return answer(Status::BadRequest, handshake_fault(&error)),
+    };
+    if let Some(origin) = headers.get("origin")
+        && !origin.to_str().is_ok_and(origin_allowed)
+    {
+        return answer(Status::Forbidden, "this origin is not allowed");
+    }
+    let mut written = Vec::new();
+    match write_response(&mut written, &response) {
+        Ok(()) => {
+            Head::Upgrade(Upgrade { response: written, head_bytes, forwarded: forwarded(headers) })
+        }
+        Err(_) => answer(Status::BadRequest, "malformed handshake"),
+    }
+}
+
+/// What a client did wrong in its handshake, in one line.
+fn handshake_fault(error: &Error) -> &'static str {
+    match error {
+        Error::Protocol(ProtocolError::MissingConnectionUpgradeHeader) => {
+            "bad upgrade: 'Connection: Upgrade' is missing"
+        }
+        Error::Protocol(ProtocolError::MissingUpgradeWebSocketHeader) => {
+            "bad upgrade: 'Upgrade' must be 'websocket'"
+        }
+        Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+            "bad upgrade: 'Sec-WebSocket-Version' must be 13"
+        }
+        Error::Protocol(ProtocolError::MissingSecWebSocketKey) => {
+            "bad upgrade: 'Sec-WebSocket-Key' is missing"
+        }
+        Error::Protocol(ProtocolError::InvalidSecWebSocketKey) => {
+            "bad upgrade: 'Sec-WebSocket-Key' must be 16 bytes in base64"
+        }
+        _ => "bad upgrade",
+    }
+}
+
+fn forwarded(headers: &HeaderMap) -> Forwarded {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
+    let (ip_text, port_text) = (text("x-real-ip"), text("x-real-port"));
+    let ip: Option<IpAddr> = ip_text.and_then(|text| text.parse().ok());
+    let port: Option<u16> = port_text.and_then(|text| text.parse().ok());
+    Forwarded {
+        ip,
+        port,
+        malformed: ip.is_some() != ip_text.is_some() || port.is_some() != port_text.is_some(),
+    }
+}
+
+/// Length of a head that is there in whole.
+fn head_bytes(bytes: &[u8]) -> Option<usize> {
+    const END: &[u8] = b"\r\n\r\n";
+    bytes.windows(END.len()).position(|window| window == END).map(|position| position + END.len())
+}
+
+struct Line<'a> {
+    method: &'a str,
+    target: &'a str,
+    version: &'a str,
+}
+
+enum RequestLine<'a> {
+    Incomplete,
+    Malformed,
+    Parsed(Line<'a>),
+}
+
+fn request_line(bytes: &[u8]) -> RequestLine<'_> {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let so_far = &bytes[..end.unwrap_or(bytes.len())];
+    // Told apart early, so that a TLS client or a stranger's protocol learns it at once.
+    if so_far.iter().any(|byte| !matches!(byte, b'\r' | b'\t' | b' '..=b'~' | 0x80..)) {
+        return RequestLine::Malformed;
+    }
+    let Some(line) = end.and_then(|_| std::str::from_utf8(so_far).ok()) else {
+        return if end.is_some() { RequestLine::Malformed } else { RequestLine::Incomplete };
+    };
+    let mut words = line.trim_end_matches('\r').split(' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some(method), Some(target), Some(version), None)
+            if !method.is_empty() && !target.is_empty() && version.starts_with("HTTP/") =>
+        {
+            RequestLine::Parsed(Line { method, target, version })
+        }
+        _ => RequestLine::Malformed,
+    }
+}
+
+/// The path of a request target: without query, and without scheme and host where a client sends
+/// the absolute form.
+fn path(target: &str) -> &str {
+    let after_scheme =
+        target.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "ws"));
+    let target = match after_scheme {
+        Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => target,
+    };
+    target.split(['?', '#']).next().unwrap_or(target)
+}

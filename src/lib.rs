@@ -1,0 +1,82 @@
+//! A Magic Wormhole mailbox server: one thread, one event loop, one SQLite file.
+//!
+//! # The tick
+//!
+//! [`server`] repeats one turn, in this order:
+//!
+//! 1. **Sleep** in the poll until something is ready or due.
+//! 2. Read the **clock** once; all of the tick happens at that time.
+//! 3. **Send** released output of earlier ticks to sockets that became writable.
+//! 4. **Read** what is ready, each connection up to its share, and apply it:
+//!    bytes → [`http`] or [`wire`] → [`protocol`] → [`store`]. Row changes gather in the batch,
+//!    answers are [`held`].
+//! 5. Run **timers**: handshakes, pings, closes, expiry. Their changes join the batch.
+//! 6. **Accept** new connections, within a budget.
+//! 7. **Commit** the batch in one transaction. If that fails, nothing held has left: memory goes
+//!    back to what the database holds, and those who took part are closed with 1013.
+//! 8. **Release** what was held: encode it, one write per connection.
+//! 9. **Reap** connections that are over.
+//!
+//! # The modules
+//!
+//! Arrows point down only; each external crate is named in the modules shown and nowhere else.
+//!
+//! ```text
+//! main → startup → server             the process; files and addresses; the tick (mio)
+//!          │         ├─ dispatch      a connection's events: command → store → held output
+//!          │         ├─ conn          one connection's life: head, open, closing
+//!          │         │    ├─ http     request head → upgrade or plain answer (tungstenite)
+//!          │         │    ├─ wire     bytes ⇄ WebSocket messages, in memory (tungstenite)
+//!          │         │    └─ outbox   released output that the socket has not taken
+//!          │         ├─ listeners     accepting, and running out of descriptors
+//!          │         ├─ storage       commit, or fail and recover
+//!          │         ├─ records       usage, addresses, connections: may lag, may fail
+//!          │         └─ timers, signals (signal-hook), entropy (getrandom)
+//!          ├─ db                      the SQLite files (rusqlite)
+//!          └─ config                  the command line (pico-args)
+//! protocol                            JSON ⇄ commands and responses (serde_json)
+//! store                               the state and the rules: no I/O, no clock, no randomness
+//! held                                what waits for the commit, and what may leave
+//! socket, peer, addresses             sockets (mio, rustix); who is at the other end
+//! message, limits, logging            plain data; every number; the log (simple_logger)
+//! ```
+//!
+//! # Invariants
+//!
+//! - No message leaves before the changes it may tell of are committed. An [`outbox`] takes only
+//!   [`held::Released`], which only [`held::Held::release`] makes, which needs the
+//!   [`held::Committed`] that only [`storage`] gives. tungstenite writes to memory, so not even
+//!   a pong or a close can slip by.
+//! - [`store`] is a function of its inputs. Time, randomness and commands come in, changes and
+//!   replies go out; it can be run a million times faster than life, with a seed.
+//! - What the store holds is what the database holds, plus the batch. The database is read at a
+//!   start and after a failed commit, never otherwise.
+//! - A connection never frees itself, and its number is never used again, so no event can reach
+//!   the wrong one.
+//! - Nothing a peer sends can reach a panic; every number that bounds it is in [`limits`].
+#![forbid(unsafe_code)]
+
+pub mod addresses;
+pub mod config;
+pub mod conn;
+pub mod db;
+pub mod dispatch;
+pub mod entropy;
+pub mod held;
+pub mod http;
+pub mod limits;
+pub mod listeners;
+pub mod logging;
+pub mod message;
+pub mod outbox;
+pub mod peer;
+pub mod protocol;
+pub mod records;
+pub mod server;
+pub mod signals;
+pub mod socket;
+pub mod startup;
+pub mod storage;
+pub mod store;
+pub mod timers;
+pub mod wire;

@@ -1,0 +1,311 @@
+//! What clients ask and what they are told, as plain data: `Command` in, `Response` out.
+//!
+//! The JSON form is `protocol`'s business, the meaning is `store`'s; both speak in these types, so
+//! neither knows the other. This module must never do anything with them.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::limits::{NAME_BYTES_MAX, NAMEPLATE_DIGITS_MAX};
+
+/// Seconds since the epoch, as the wire and the files have it.
+pub type Seconds = f64;
+
+/// A connection's number: unique while the server runs, never reused, safe to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// What a field must be to count as valid; the text completes "… requires 'field' to be …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Any text, within the message limit.
+    Text,
+    /// A text within [`NAME_BYTES_MAX`].
+    Name,
+    /// One to [`NAMEPLATE_DIGITS_MAX`] ASCII digits.
+    Digits,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::Text => write!(f, "a string"),
+            Rule::Name => write!(f, "a string of at most {NAME_BYTES_MAX} bytes"),
+            Rule::Digits => write!(f, "1 to {NAMEPLATE_DIGITS_MAX} digits"),
+        }
+    }
+}
+
+/// A string field of a command. Absent and invalid are kept apart, because the order in which the
+/// rules of section 2 apply depends on the session, which the decoder does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// The key is not there.
+    Absent,
+    /// The key is there with something that breaks the rule.
+    Invalid(Rule),
+    /// A valid value.
+    Text(Cow<'a, str>),
+}
+
+/// The `id` of an `add`, which travels with the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageId<'a> {
+    /// No `id`, or null.
+    Null,
+    /// A string: stored and sent as it is.
+    Text(Cow<'a, str>),
+    /// Any other JSON value, as its JSON text: sent unchanged to those who listen now, stored and
+    /// replayed as that text (contract section 5, `msg_id`).
+    Json(&'a str),
+}
+
+/// Implementation and version as `bind` tells them; `None` is recorded as null (unknown).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientVersion {
+    /// First element of `client_version`.
+    pub implementation: Option<Box<str>>,
+    /// Second element of `client_version`.
+    pub version: Option<Box<str>>,
+}
+
+/// One command of a client (contract section 2), borrowed from the message it came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    Ping { value: Option<&'a str> },
+    SubmitPermissions,
+    Bind { appid: Field<'a>, side: Field<'a>, client_version: ClientVersion },
+    List,
+    Allocate,
+    Claim { nameplate: Field<'a> },
+    Release { nameplate: Field<'a> },
+    Open { mailbox: Field<'a> },
+    Add { phase: Field<'a>, body: Field<'a>, id: MessageId<'a> },
+    Close { mailbox: Field<'a>, mood: Field<'a> },
+    Unknown,
+}
+
+impl Command<'_> {
+    /// The protocol's name of the command, for records and counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Ping { .. } => "ping",
+            Command::SubmitPermissions => "submit-permissions",
+            Command::Bind { .. } => "bind",
+            Command::List => "list",
+            Command::Allocate => "allocate",
+            Command::Claim { .. } => "claim",
+            Command::Release { .. } => "release",
+            Command::Open { .. } => "open",
+            Command::Add { .. } => "add",
+            Command::Close { .. } => "close",
+            Command::Unknown => "unknown",
+        }
+    }
+
+    /// Whether carrying it out may change what the database holds.
+    pub fn changes_state(&self) -> bool {
+        matches!(
+            self,
+            Command::Allocate
+                | Command::Claim { .. }
+                | Command::Release { .. }
+                | Command::Open { .. }
+                | Command::Add { .. }
+                | Command::Close { .. }
+        )
+    }
+}
+
+/// A message stored in a mailbox: shared by the mailbox, the listeners' outboxes and the batch on
+/// its way to the database.
+#[derive(Debug, PartialEq)]
+pub struct Message {
+    /// The side that added it.
+    pub side: Rc<str>,
+    /// As the client sent it.
+    pub phase: Box<str>,
+    /// As the client sent it; hex by convention, not checked.
+    pub body: Box<str>,
+    /// When it was received.
+    pub server_rx: Seconds,
+    /// The add's `id` as the database keeps it.
+    pub id: Option<Box<str>>,
+}
+
+impl Message {
+    /// Bytes that count towards limits.
+    pub fn bytes(&self) -> usize {
+        self.phase.len() + self.body.len() + self.id.as_ref().map_or(0, |id| id.len())
+    }
+}
+
+/// A mailbox's messages in order of arrival. It only grows, so that a replay in progress can share
+/// it; it is dropped as a whole with the mailbox and the last such replay.
+pub type MessageLog = Rc<RefCell<Vec<Rc<Message>>>>;
+
+/// Stored messages still to be sent to one connection: a window on the mailbox's log.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// The mailbox's messages.
+    pub log: MessageLog,
+    /// Index of the next message to send.
+    pub next: usize,
+    /// Index after the last message to send.
+    pub end: usize,
+}
+
+impl Iterator for Replay {
+    type Item = Rc<Message>;
+
+    fn next(&mut self) -> Option<Rc<Message>> {
+        if self.next == self.end {
+            return None;
+        }
+        let message = self.log.borrow().get(self.next).cloned();
+        self.next += 1;
+        message
+    }
+}
+
+/// What an `error` shows of the message that caused it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Orig {
+    /// The whole command, as the JSON text that came.
+    Command(Box<str>),
+    /// The beginning of something that is not a JSON object.
+    Text(Box<str>),
+}
+
+/// One message to a client, without the `server_tx` that it gets when it leaves.
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// First message on each connection; the text is the finished `welcome` object.
+    Welcome(Box<str>),
+    /// The `id` is JSON text.
+    Ack {
+        id: Option<Box<str>>,
+    },
+    Nameplates(Vec<Rc<str>>),
+    Allocated(Rc<str>),
+    Claimed(Rc<str>),
+    Released,
+    /// A message just added; `live_id` is its `id` as JSON text where that is not a string.
+    Message {
+        message: Rc<Message>,
+        live_id: Option<Rc<str>>,
+    },
+    /// Messages added before; becomes one `message` each.
+    Replay(Replay),
+    Closed,
+    /// The value is JSON text.
+    Pong(Box<str>),
+    Error {
+        refusal: Refusal,
+        orig: Orig,
+    },
+}
+
+impl Response {
+    /// Bytes that count towards the outbox limit. A replay is the mailbox's memory, not ours.
+    pub fn queued_bytes(&self) -> usize {
+        let payload = match self {
+            Response::Welcome(text) | Response::Pong(text) => text.len(),
+            Response::Ack { id } => id.as_ref().map_or(0, |id| id.len()),
+            Response::Nameplates(names) => names.len() * size_of::<Rc<str>>(),
+            Response::Message { message, .. } => message.bytes(),
+            Response::Error { orig: Orig::Command(text) | Orig::Text(text), .. } => text.len(),
+            _ => 0,
+        };
+        payload + size_of::<Response>()
+    }
+}
+
+/// Why a command is not carried out. `Display` gives the exact texts of contract section 2, on
+/// some of which clients match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NotJson,
+    NotUtf8,
+    NotAnObject,
+    MissingType,
+    PingRequiresPing,
+    AlreadyBound,
+    MustBindFirst,
+    UnknownType,
+    AlreadyAllocated,
+    NoFreeNameplate,
+    OnlyOneClaim,
+    Reclaimed,
+    Crowded,
+    OnlyOneRelease,
+    ReleaseOther,
+    ReleaseWithoutClaim,
+    OnlyOneOpen,
+    MustOpenFirst,
+    OnlyOneClose,
+    CloseOther,
+    CloseWithoutOpen,
+    MailboxNotAvailable,
+    StorageUnavailable,
+    /// A required field is absent.
+    Requires {
+        command: &'static str,
+        field: &'static str,
+    },
+    /// A field of `add` is absent (upstream words it differently there).
+    Missing {
+        field: &'static str,
+    },
+    /// A field breaks its rule.
+    Invalid {
+        command: &'static str,
+        field: &'static str,
+        rule: Rule,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::NotJson => "message must be valid JSON",
+            Refusal::NotUtf8 => "message must be valid UTF-8",
+            Refusal::NotAnObject => "message must be a JSON object",
+            Refusal::MissingType => "missing 'type'",
+            Refusal::PingRequiresPing => "ping requires 'ping'",
+            Refusal::AlreadyBound => "already bound",
+            Refusal::MustBindFirst => "must bind first",
+            Refusal::UnknownType => "unknown type",
+            Refusal::AlreadyAllocated => "you already allocated one, don't be greedy",
+            Refusal::NoFreeNameplate => "no free nameplate, try again later",
+            Refusal::OnlyOneClaim => "only one claim per connection",
+            Refusal::Reclaimed => "reclaimed",
+            Refusal::Crowded => "crowded",
+            Refusal::OnlyOneRelease => "only one release per connection",
+            Refusal::ReleaseOther => "release and claim must use same nameplate",
+            Refusal::ReleaseWithoutClaim => "release without nameplate must follow claim",
+            Refusal::OnlyOneOpen => "only one open per connection",
+            Refusal::MustOpenFirst => "must open mailbox before adding",
+            Refusal::OnlyOneClose => "only one close per connection",
+            Refusal::CloseOther => "open and close must use same mailbox",
+            Refusal::CloseWithoutOpen => "close without mailbox must follow open",
+            Refusal::MailboxNotAvailable => "mailbox is not available",
+            Refusal::StorageUnavailable => "server storage is unavailable, try again later",
+            Refusal::Requires { command, field } => {
+                return write!(f, "{command} requires '{field}'");
+            }
+            Refusal::Missing { field } => return write!(f, "missing '{field}'"),
+            Refusal::Invalid { command, field, rule } => {
+                return write!(f, "{command} requires '{field}' to be {rule}");
+            }
+        })
+    }
+}

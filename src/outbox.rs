@@ -1,0 +1,130 @@
+//! Released output of one connection that its socket has not taken yet.
+//!
+//! Answers are encoded here, at the moment they go to the socket, a portion at a time. Takes only
+//! `Released` output; never sees the store.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+
+use crate::held::{Output, Released};
+use crate::limits::WRITE_BYTES_PER_PORTION;
+use crate::message::{Response, Seconds};
+use crate::{protocol, wire};
+
+/// How far sending got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The socket took everything.
+    All,
+    /// The socket is full; more when it is writable.
+    Blocked,
+    /// Everything is out and nothing more will come.
+    Ended,
+}
+
+/// Buffers that encoding needs for a moment; one pair serves all connections.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    json: Vec<u8>,
+    frames: Vec<u8>,
+}
+
+/// Output waiting for one connection's socket.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Encoded, not yet taken by the socket, from `sent` on.
+    encoded: Vec<u8>,
+    sent: usize,
+    /// Not yet encoded.
+    pending: VecDeque<Output>,
+    /// Sum of `queued_bytes` of `pending`.
+    pending_bytes: usize,
+}
+
+impl Outbox {
+    /// Appends output.
+    pub fn push(&mut self, released: Released) {
+        let output = released.into_output();
+        self.pending_bytes += output.queued_bytes();
+        self.pending.push_back(output);
+    }
+
+    /// Bytes that wait, replays not counted.
+    pub fn bytes(&self) -> usize {
+        self.encoded.len() - self.sent + self.pending_bytes
+    }
+
+    /// Gives the socket as much as it takes.
+    pub fn send(
+        &mut self,
+        socket: &mut impl Write,
+        server_tx: Seconds,
+        scratch: &mut Scratch,
+    ) -> io::Result<Sent> {
+        loop {
+            while self.sent < self.encoded.len() {
+                match write(socket, &self.encoded[self.sent..])? {
+                    Some(written) => self.sent += written,
+                    None => return Ok(Sent::Blocked),
+                }
+            }
+            self.encoded = Vec::new();
+            self.sent = 0;
+
+            scratch.frames.clear();
+            let ended = self.encode_portion(server_tx, scratch);
+            if scratch.frames.is_empty() {
+                self.pending = VecDeque::new();
+                return Ok(if ended { Sent::Ended } else { Sent::All });
+            }
+            let written = write(socket, &scratch.frames)?.unwrap_or(0);
+            if ended && written == scratch.frames.len() {
+                return Ok(Sent::Ended);
+            }
+            self.encoded.extend_from_slice(&scratch.frames[written..]);
+            if ended {
+                self.pending.push_front(Output::End);
+            }
+        }
+    }
+
+    /// Encodes pending output into `scratch.frames` up to a portion; tells whether it met the end.
+    fn encode_portion(&mut self, server_tx: Seconds, scratch: &mut Scratch) -> bool {
+        while scratch.frames.len() < WRITE_BYTES_PER_PORTION {
+            let Some(mut output) = self.pending.pop_front() else { return false };
+            self.pending_bytes -= output.queued_bytes();
+            match &mut output {
+                Output::Response(Response::Replay(replay)) => {
+                    if let Some(message) = replay.next() {
+                        frame(&Response::Message { message, live_id: None }, server_tx, scratch);
+                        self.pending_bytes += output.queued_bytes();
+                        self.pending.push_front(output);
+                    }
+                }
+                Output::Response(response) => frame(response, server_tx, scratch),
+                Output::Bytes(bytes) => scratch.frames.extend_from_slice(bytes),
+                Output::End => return true,
+            }
+        }
+        false
+    }
+}
+
+fn frame(response: &Response, server_tx: Seconds, scratch: &mut Scratch) {
+    scratch.json.clear();
+    protocol::encode(response, server_tx, &mut scratch.json);
+    wire::text(&scratch.json, &mut scratch.frames);
+}
+
+/// Writes once; `None` when the socket is full.
+fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<Option<usize>> {
+    loop {
+        match socket.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => return Ok(Some(written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

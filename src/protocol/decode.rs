@@ -1,0 +1,314 @@
+//! Message text → `Request`.
+//!
+//! One pass over the object keeps the raw text of the keys it knows; values are only looked into
+//! where a command needs them. So `id` and `ping` come back to the digit, and unknown keys cost
+//! nothing.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::limits::{NAME_BYTES_MAX, NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX};
+use crate::message::{ClientVersion, Command, Field, MessageId, Orig, Refusal, Rule};
+
+/// A command with the `id` to acknowledge it by.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// JSON text; `None` if the command has no `id`.
+    pub id: Option<&'a str>,
+    /// What to do.
+    pub command: Command<'a>,
+}
+
+/// A message that is no command at all: it gets an `error` and no `ack`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is wrong with it.
+    pub refusal: Refusal,
+    /// What to show of it.
+    pub orig: Orig,
+}
+
+/// Decodes the text of one message.
+pub fn decode(text: &str) -> Result<Request<'_>, Unreadable> {
+    let unreadable = |refusal| Unreadable { refusal, orig: Orig::Text(beginning(text)) };
+    match serde_json::from_str::<Keys<'_>>(text) {
+        Ok(keys) => match keys.kind {
+            Some(kind) => Ok(Request { id: keys.id, command: keys.command(kind) }),
+            None => {
+                Err(Unreadable { refusal: Refusal::MissingType, orig: Orig::Command(text.into()) })
+            }
+        },
+        Err(error) if error.is_data() => Err(unreadable(Refusal::NotAnObject)),
+        Err(_) => Err(unreadable(Refusal::NotJson)),
+    }
+}
+
+/// Decodes the payload of a binary message, which must be UTF-8 as well.
+pub fn decode_binary(payload: &[u8]) -> Result<Request<'_>, Unreadable> {
+    let text = std::str::from_utf8(payload).map_err(|_| Unreadable {
+        refusal: Refusal::NotUtf8,
+        orig: Orig::Text(beginning(&String::from_utf8_lossy(payload))),
+    })?;
+    decode(text)
+}
+
+fn beginning(text: &str) -> Box<str> {
+    text.chars().take(ORIG_CHARS_MAX).collect::<String>().into()
+}
+
+/// The raw JSON text of each known key; of duplicates the last.
+#[derive(Default)]
+struct Keys<'a> {
+    kind: Option<&'a str>,
+    id: Option<&'a str>,
+    appid: Option<&'a str>,
+    side: Option<&'a str>,
+    client_version: Option<&'a str>,
+    nameplate: Option<&'a str>,
+    mailbox: Option<&'a str>,
+    phase: Option<&'a str>,
+    body: Option<&'a str>,
+    mood: Option<&'a str>,
+    ping: Option<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    fn slot(&mut self, key: &str) -> Option<&mut Option<&'a str>> {
+        Some(match key {
+            "type" => &mut self.kind,
+            "id" => &mut self.id,
+            "appid" => &mut self.appid,
+            "side" => &mut self.side,
+            "client_version" => &mut self.client_version,
+            "nameplate" => &mut self.nameplate,
+            "mailbox" => &mut self.mailbox,
+            "phase" => &mut self.phase,
+            "body" => &mut self.body,
+            "mood" => &mut self.mood,
+            "ping" => &mut self.ping,
+            _ => return None,
+        })
+    }
+
+    fn command(&self, kind: &str) -> Command<'a> {
+        let kind = string(kind).unwrap_or_default();
+        match &*kind {
+            "ping" => Command::Ping { value: self.ping },
+            "submit-permissions" => Command::SubmitPermissions,
+            "bind" => Command::Bind {
+                appid: name(self.appid),
+                side: name(self.side),
+                client_version: client_version(self.client_version),
+            },
+            "list" => Command::List,
+            "allocate" => Command::Allocate,
+            "claim" => Command::Claim { nameplate: nameplate(self.nameplate) },
+            "release" => Command::Release { nameplate: name(self.nameplate) },
+            "open" => Command::Open { mailbox: name(self.mailbox) },
+            "add" => Command::Add {
+                phase: name(self.phase),
+                body: field(self.body, Rule::Text, |_| true),
+                id: message_id(self.id),
+            },
+            "close" => Command::Close {
+                mailbox: name(self.mailbox),
+                mood: name(self.mood.filter(|mood| *mood != "null")),
+            },
+            _ => Command::Unknown,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+struct KeysVisitor;
+
+impl<'de> Visitor<'de> for KeysVisitor {
+    type Value = Keys<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys<'de>, A::Error> {
+        let mut keys = Keys::default();
+        while let Some(Key(key)) = map.next_key()? {
+            match keys.slot(&key) {
+                Some(slot) => *slot = Some(map.next_value::<&'de RawValue>()?.get()),
+                None => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// An object's key, borrowed unless it is written with escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Borrowed(key)))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(key.to_owned())))
+    }
+}
+
+/// The string that a JSON text stands for, borrowed unless it has escapes; `None` if it is not a
+/// string, or has a lone surrogate.
+fn string(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        serde_json::from_str(json).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
+}
+
+fn field<'a>(json: Option<&'a str>, rule: Rule, valid: impl Fn(&str) -> bool) -> Field<'a> {
+    match json {
+        None => Field::Absent,
+        Some(json) => match string(json) {
+            Some(text) if valid(&text) => Field::Text(text),
+            _ => Field::Invalid(rule),
+        },
+    }
+}
+
+fn name(json: Option<&str>) -> Field<'_> {
+    field(json, Rule::Name, |text| text.len() <= NAME_BYTES_MAX)
+}
+
+fn nameplate(json: Option<&str>) -> Field<'_> {
+    field(json, Rule::Digits, |text| {
+        (1..=NAMEPLATE_DIGITS_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+fn message_id(json: Option<&str>) -> MessageId<'_> {
+    match json {
+        None | Some("null") => MessageId::Null,
+        Some(json) => string(json).map_or(MessageId::Json(json), MessageId::Text),
+    }
+}
+
+/// `[implementation, version, …]`; anything else is recorded as unknown (contract section 2).
+fn client_version(json: Option<&str>) -> ClientVersion {
+    let elements = json.and_then(|json| serde_json::from_str::<Vec<&RawValue>>(json).ok());
+    match elements.as_deref() {
+        Some([implementation, version, ..]) => ClientVersion {
+            implementation: version_element(implementation.get()),
+            version: version_element(version.get()),
+        },
+        _ => ClientVersion::default(),
+    }
+}
+
+fn version_element(json: &str) -> Option<Box<str>> {
+    if json == "null" {
+        return None;
+    }
+    let text = string(json).unwrap_or(Cow::Borrowed(json));
+    let end = (0..=text.len().min(NAME_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));
+    Some(text[..end.unwrap_or(0)].into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(text: &str) -> Command<'_> {
+        decode(text).expect("decodes").command
+    }
+
+    #[test]
+    fn of_duplicate_keys_the_last_wins() {
+        assert_eq!(
+            command(r#"{"type":"ping","ping":1,"ping":2}"#),
+            Command::Ping { value: Some("2") }
+        );
+    }
+
+    #[test]
+    fn numbers_keep_every_digit() {
+        let text = r#"{"type":"ping","id":1e400,"ping":-0.10000000000000000000000001}"#;
+        let request = decode(text).expect("decodes");
+        assert_eq!(request.id, Some("1e400"));
+        assert_eq!(request.command, Command::Ping { value: Some("-0.10000000000000000000000001") });
+    }
+
+    #[test]
+    fn keys_and_values_may_be_written_with_escapes() {
+        assert_eq!(
+            command(r#"{"\u0074ype":"cl\u0061im","nameplate":"\u0034"}"#),
+            Command::Claim { nameplate: Field::Text("4".into()) }
+        );
+    }
+
+    #[test]
+    fn a_lone_surrogate_makes_a_field_invalid_not_the_message() {
+        assert_eq!(
+            command(r#"{"type":"open","mailbox":"\ud800"}"#),
+            Command::Open { mailbox: Field::Invalid(Rule::Name) }
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_apart_from_what_is_no_json() {
+        for (text, refusal) in [
+            ("[]", Refusal::NotAnObject),
+            ("3", Refusal::NotAnObject),
+            ("", Refusal::NotJson),
+            ("{", Refusal::NotJson),
+            ("{} {}", Refusal::NotJson),
+            ("{\"type\":NaN}", Refusal::NotJson),
+        ] {
+            assert_eq!(decode(text).map_err(|it| it.refusal), Err(refusal), "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let text =
+            format!(r#"{{"type":"ping","ping":{}{}}}"#, "[".repeat(400_000), "]".repeat(400_000));
+        assert!(matches!(command(&text), Command::Ping { value: Some(_) }));
+    }
+
+    #[test]
+    fn client_versions_that_are_no_pair_are_unknown() {
+        for (json, implementation, version) in [
+            ("null", None, None),
+            ("\"ab\"", None, None),
+            ("[\"a\"]", None, None),
+            ("[\"a\", 3]", Some("a"), Some("3")),
+            ("[null, [1, 2], \"c\"]", None, Some("[1, 2]")),
+        ] {
+            let found = client_version(Some(json));
+            assert_eq!(found.implementation.as_deref(), implementation, "{json}");
+            assert_eq!(found.version.as_deref(), version, "{json}");
+        }
+    }
+}

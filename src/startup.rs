@@ -1,0 +1,143 @@
+//! From a `Config` to a running `Server`: descriptor limit, files, addresses, and the log of it.
+//!
+//! Every failure is one line for the operator; nothing is left half-open.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::{info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::addresses::Addresses;
+use crate::config::Config;
+use crate::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb};
+use crate::entropy::SystemEntropy;
+use crate::limits::DESCRIPTORS_RESERVED;
+use crate::listeners::Listeners;
+use crate::records::Records;
+use crate::server::{Parts, Server};
+use crate::signals::Signals;
+use crate::storage::Storage;
+use crate::store::{Settings, Store};
+
+/// Opens everything. The error is a line for the operator.
+pub fn start(mut config: Config) -> Result<Server, String> {
+    info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
+    let entropy = SystemEntropy::new().map_err(|error| format!("no secure randomness: {error}"))?;
+    let descriptors = raise_descriptor_limit();
+    config.limits.connections_max =
+        config.limits.connections_max.min(descriptors.saturating_sub(DESCRIPTORS_RESERVED));
+    if config.limits.connections_max == 0 {
+        return Err(format!(
+            "the limit of {descriptors} open files leaves no room for connections"
+        ));
+    }
+
+    // Addresses first: a second server on the same ones must not touch the files.
+    let (listeners, bound) = Listeners::bind(&config.endpoints)?;
+    for address in &bound {
+        info!("listening on {address}");
+    }
+    let (store, storage, records) = open_files(&config).map_err(|error| error.to_string())?;
+    log_settings(&config);
+    Server::new(Parts { config, store, storage, records, listeners, signals, entropy })
+        .map_err(|error| format!("cannot start the event loop: {error}"))
+}
+
+fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
+    let path = &config.channel_db;
+    let options = ChannelOptions {
+        synchronous: config.synchronous,
+        needs_version_2: config.addrid_db.is_some() || config.track_connections,
+    };
+    let mut db = ChannelDb::open(path, options)?;
+    info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
+    let prepared = db.prepare_for_service(config.track_connections);
+    let (snapshot, orphans) = prepared.map_err(|error| OpenError::channel(path, error))?;
+    if orphans > 0 {
+        warn!("deleted {orphans} messages of mailboxes that do not exist");
+    }
+    let settings = Settings {
+        expire_after: config.expire_after,
+        blur: config.blur_usage,
+        allow_list: config.allow_list,
+    };
+    let store = Store::new(snapshot, settings);
+    let counts = store.counts();
+    info!(
+        "loaded {} nameplates, {} mailboxes, {} messages",
+        counts.nameplates, counts.mailboxes, counts.messages
+    );
+    let usage = match &config.usage_db {
+        None => None,
+        Some(path) => {
+            let usage = UsageDb::open(path)?;
+            info!(
+                "usage database {}: {}, version {}",
+                path.display(),
+                usage.history(),
+                usage.version()
+            );
+            Some(usage)
+        }
+    };
+    let addresses = match &config.addrid_db {
+        None => None,
+        Some(path) => {
+            let last =
+                db.generation().map_err(|error| OpenError::channel(&config.channel_db, error))?;
+            let addrid = AddridDb::open(path)?;
+            let addresses = Addresses::new(last, now(), config.generation_duration);
+            info!(
+                "address-id database {}: generation {}",
+                path.display(),
+                addresses.generation().0
+            );
+            Some((addrid, addresses))
+        }
+    };
+    let records = Records::new(usage, addresses, config.track_connections);
+    Ok((store, Storage::new(db), records))
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn log_settings(config: &Config) {
+    let limits = &config.limits;
+    info!(
+        "limits: {} connections, messages of {} bytes, {} bytes waiting per slow reader",
+        limits.connections_max, limits.message_bytes_max, limits.outbox_bytes_max
+    );
+    info!(
+        "expiry after {} s, checked every {} s; synchronous {}",
+        config.expire_after,
+        config.expire_check,
+        config.synchronous.name()
+    );
+    match config.blur_usage {
+        Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
+        None => info!("usage times are exact"),
+    }
+    if !config.allow_list {
+        info!("'list' is answered with an empty list");
+    }
+}
+
+/// Raises the soft limit of open files to the hard one; gives what is in force then.
+fn raise_descriptor_limit() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        warn!("cannot raise the limit of open files: {error}");
+    }
+    // No limit at all is none for us either.
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,143 @@
+//! The in-process state and the rules of the mailbox protocol.
+//!
+//! A function of its inputs: it does no I/O, reads no clock and draws no randomness. Commands,
+//! time and entropy come in as arguments; replies, row changes and usage records go out in
+//! `Effects`. It must never know JSON, SQL or sockets, and never log.
+//!
+//! `session` decides what a connection may do, `tables` does it; `sides` holds the crowding rule,
+//! `nameplate` and `mailbox` the two kinds of things, `usage` their summaries, `load` the way back
+//! from the files, `expiry` the periodic check.
+
+mod change;
+mod expiry;
+mod load;
+mod mailbox;
+mod nameplate;
+mod session;
+mod sides;
+mod tables;
+mod usage;
+
+use std::collections::HashMap;
+
+pub use change::{
+    Change, Effects, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId,
+    Snapshot, UsageRecord,
+};
+
+use crate::message::{Command, ConnId, Refusal, Seconds};
+use expiry::Expiry;
+use session::Session;
+use tables::Tables;
+
+/// Randomness from outside. Mailbox ids depend on it: outside tests it must be the system's
+/// secure source.
+pub trait Entropy {
+    /// Sixty-four random bits.
+    fn next_u64(&mut self) -> u64;
+}
+
+/// When a command happens, and the randomness it may use.
+pub struct Moment<'a> {
+    /// Wall-clock time, one value for all of a tick.
+    pub now: Seconds,
+    /// Source of mailbox ids and nameplate choices.
+    pub entropy: &'a mut dyn Entropy,
+}
+
+/// What an operator may set about the rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Seconds that a mailbox lives without subscriber or activity.
+    pub expire_after: Seconds,
+    /// Usage times are rounded down to a multiple of this many seconds.
+    pub blur: Option<Seconds>,
+    /// Whether `list` tells the nameplates; else it answers an empty list.
+    pub allow_list: bool,
+}
+
+/// All sessions, nameplates and mailboxes.
+#[derive(Debug)]
+pub struct Store {
+    tables: Tables,
+    sessions: HashMap<ConnId, Box<Session>>,
+    settings: Settings,
+    expiry: Option<Expiry>,
+}
+
+impl Store {
+    /// The state that a database holds, with no connection yet.
+    pub fn new(snapshot: Snapshot, settings: Settings) -> Store {
+        let mut tables = load::tables(snapshot);
+        tables.blur = settings.blur;
+        Store { tables, sessions: HashMap::new(), settings, expiry: None }
+    }
+
+    /// Replaces all state by what the database holds, after a commit failed. Sessions stay, so
+    /// the caller must first [`Store::disconnect`] those that took part in the failed batch.
+    pub fn reload(&mut self, snapshot: Snapshot) {
+        self.tables = load::tables(snapshot);
+        self.tables.blur = self.settings.blur;
+        self.expiry = None;
+        for (conn, session) in &mut self.sessions {
+            session.rejoin(&mut self.tables, *conn);
+        }
+    }
+
+    /// A connection has completed its handshake.
+    pub fn connect(&mut self, conn: ConnId) {
+        self.sessions.insert(conn, Box::default());
+    }
+
+    /// A connection is gone. Its side's claims and open mailboxes stay as they are.
+    pub fn disconnect(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.remove(&conn) {
+            session.end(&mut self.tables, conn);
+        }
+    }
+
+    /// Carries out one command. On a refusal nothing has changed but what section 2 says.
+    pub fn apply(
+        &mut self,
+        conn: ConnId,
+        command: &Command<'_>,
+        moment: &mut Moment<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return Err(Refusal::MustBindFirst);
+        };
+        if matches!(command, Command::List) && !self.settings.allow_list && session.is_bound() {
+            effects.replies.push((conn, crate::message::Response::Nameplates(Vec::new())));
+            return Ok(());
+        }
+        for orphan in session.apply(&mut self.tables, conn, command, moment, effects)? {
+            if let Some(session) = self.sessions.get_mut(&orphan) {
+                session.orphan();
+            }
+        }
+        Ok(())
+    }
+
+    /// How many connections are subscribed to a mailbox.
+    pub fn subscriptions_count(&self) -> usize {
+        self.tables.subscriptions_count()
+    }
+
+    /// How many nameplates and mailboxes there are.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            nameplates: self.tables.nameplates().count(),
+            mailboxes: self.tables.mailboxes().count(),
+            messages: self.tables.mailboxes().map(|(_, mailbox)| mailbox.messages_count()).sum(),
+        }
+    }
+}
+
+/// Numbers for the log and for tests; counting walks over everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub nameplates: usize,
+    pub mailboxes: usize,
+    pub messages: usize,
+}

@@ -1,0 +1,108 @@
+//! Nameplates of one app: the short numbers that people type, and which of them is free.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+use super::change::RowId;
+use super::sides::Sides;
+
+/// Numbers given out while any is free, fewest digits first (contract section 3).
+const SHORT_RANGES: [RangeInclusive<usize>; 3] = [1..=9, 10..=99, 100..=999];
+
+/// Numbers given out when all short ones are taken.
+const LONG_RANGE: RangeInclusive<u64> = 1_000..=999_999;
+
+/// Length of the table of short numbers, zero included.
+const SHORT_NUMBERS: usize = 1_000;
+
+/// A nameplate: a pointer to a mailbox, held by those who claim it.
+#[derive(Debug, PartialEq)]
+pub struct Nameplate {
+    /// Its `id` in the database.
+    pub row: RowId,
+    /// The mailbox it points to, which exists as long as the nameplate does.
+    pub mailbox: Rc<str>,
+    /// Who claimed it.
+    pub sides: Sides,
+}
+
+/// The nameplates of one app, by name.
+#[derive(Debug, Default)]
+pub struct Nameplates {
+    /// In the order that `list` answers: sorted as strings.
+    by_name: BTreeMap<Rc<str>, Nameplate>,
+    /// Which short numbers are taken, so that allocating costs the same however many there are.
+    /// Empty until the first nameplate: most app ids that clients name have none.
+    taken: Vec<bool>,
+}
+
+impl Nameplates {
+    pub fn get(&self, name: &str) -> Option<&Nameplate> {
+        self.by_name.get(name)
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Nameplate> {
+        self.by_name.get_mut(name)
+    }
+
+    pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) {
+        if let Some(number) = short_number(&name) {
+            self.taken.resize(SHORT_NUMBERS, false);
+            self.taken[number] = true;
+        }
+        self.by_name.insert(name, nameplate);
+    }
+
+    pub fn remove(&mut self, name: &str) -> Option<Nameplate> {
+        if let Some(taken) = short_number(name).and_then(|number| self.taken.get_mut(number)) {
+            *taken = false;
+        }
+        self.by_name.remove(name)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    fn is_taken(&self, number: usize) -> bool {
+        self.taken.get(number).is_some_and(|taken| *taken)
+    }
+
+    /// All names, sorted as strings.
+    pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
+        self.by_name.keys()
+    }
+
+    /// All nameplates, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Rc<str>, &Nameplate)> {
+        self.by_name.iter()
+    }
+
+    /// A free number, chosen by `random` among those of the fewest digits; `None` when all
+    /// numbers are taken.
+    pub fn pick_free(&self, random: u64) -> Option<Rc<str>> {
+        for range in SHORT_RANGES {
+            let free = || range.clone().filter(|number| !self.is_taken(*number));
+            if let Some(count) = std::num::NonZeroU64::new(free().count() as u64) {
+                return free()
+                    .nth((random % count) as usize)
+                    .map(|number| number.to_string().into());
+            }
+        }
+        // From a random start, the next free one: a short walk unless nearly all are taken.
+        let count = LONG_RANGE.end() - LONG_RANGE.start() + 1;
+        (0..count)
+            .map(|step| (LONG_RANGE.start() + (random % count + step) % count).to_string())
+            .find(|name| !self.by_name.contains_key(name.as_str()))
+            .map(Rc::from)
+    }
+}
+
+/// The place in the table of short numbers, for names that are such numbers ("7", not "007").
+fn short_number(name: &str) -> Option<usize> {
+    if name.starts_with('0') || !name.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    name.parse().ok().filter(|number| *number < SHORT_NUMBERS)
+}

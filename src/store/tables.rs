@@ -1,0 +1,546 @@
+//! The nameplates and mailboxes of all apps, and the rules of contract section 3 that hold
+//! whichever connection a side comes from.
+//!
+//! Mirrors the channel database's tables: every change made here is written down as a `Change`.
+//! Knows nothing of sessions; of connections it only keeps who listens to which mailbox.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use super::Entropy;
+use super::change::{Change, Effects, RowId};
+use super::mailbox::Mailbox;
+use super::nameplate::{Nameplate, Nameplates};
+use super::sides::{Side, Sides};
+use super::usage::{self, Ending};
+use crate::message::{ConnId, Message, Refusal, Seconds};
+
+/// Alphabet of base32, in lower case (mailbox ids, contract section 3).
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Bits of a mailbox id.
+const MAILBOX_ID_BITS: u32 = 64;
+
+/// What is known under one app id.
+#[derive(Debug, Default)]
+struct App {
+    nameplates: Nameplates,
+    /// Sessions bound to it. An app is forgotten when it has neither these nor nameplates.
+    sessions: usize,
+}
+
+/// The next unused row of each table.
+#[derive(Debug, Default)]
+pub(super) struct NextRows {
+    pub mailbox: RowId,
+    pub mailbox_side: RowId,
+    pub nameplate: RowId,
+    pub nameplate_side: RowId,
+}
+
+fn take_row(next: &mut RowId) -> RowId {
+    *next += 1;
+    *next
+}
+
+/// A time with a total order, for the expiry index.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Due(Seconds);
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// All nameplates and mailboxes.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    apps: HashMap<Rc<str>, App>,
+    mailboxes: HashMap<Rc<str>, Mailbox>,
+    /// Every mailbox once, by a time that is not later than its `updated`. Activity does not move
+    /// it; an expiry check that meets it too early puts it back where it belongs by then.
+    by_activity: BTreeSet<(Due, Rc<str>)>,
+    /// Mailboxes with subscribers, whom every expiry check touches.
+    subscribed: HashSet<Rc<str>>,
+    pub next_rows: NextRows,
+    /// Usage times are rounded down to a multiple of this.
+    pub blur: Option<Seconds>,
+}
+
+impl Tables {
+    /// The shared form of an app id, for a session that binds to it.
+    pub fn enter_app(&mut self, app: &str) -> Rc<str> {
+        let known = match self.apps.get_key_value(app) {
+            Some((known, _)) => known.clone(),
+            None => Rc::from(app),
+        };
+        self.apps.entry(known.clone()).or_default().sessions += 1;
+        known
+    }
+
+    /// Undoes [`Tables::enter_app`].
+    pub fn leave_app(&mut self, app: &str) {
+        if let Some(entry) = self.apps.get_mut(app) {
+            entry.sessions = entry.sessions.saturating_sub(1);
+        }
+        self.forget_app_if_unused(app);
+    }
+
+    /// The names of the app's nameplates, sorted as strings.
+    pub fn list(&self, app: &str) -> Vec<Rc<str>> {
+        self.apps.get(app).map_or_else(Vec::new, |app| app.nameplates.names().cloned().collect())
+    }
+
+    /// A free nameplate, by the contract's order of preference.
+    pub fn pick_free(&self, app: &str, random: u64) -> Option<Rc<str>> {
+        match self.apps.get(app) {
+            Some(app) => app.nameplates.pick_free(random),
+            None => Nameplates::default().pick_free(random),
+        }
+    }
+
+    /// Claims a nameplate for a side and opens its mailbox for it; gives the mailbox's id.
+    pub fn claim(
+        &mut self,
+        app: &Rc<str>,
+        name: &Rc<str>,
+        side: &Rc<str>,
+        now: Seconds,
+        entropy: &mut dyn Entropy,
+        effects: &mut Effects,
+    ) -> Result<Rc<str>, Refusal> {
+        let known = self.apps.get(app).and_then(|app| app.nameplates.get(name));
+        let Some(nameplate) = known else {
+            return self.create_nameplate(app, name, side, now, entropy, effects);
+        };
+        let mailbox = nameplate.mailbox.clone();
+        let claimed = nameplate.sides.get(side).map(|side| side.holds);
+        let nameplate_admits = nameplate.sides.admits(side);
+        let mailbox_admits =
+            self.mailboxes.get(&mailbox).is_some_and(|mailbox| mailbox.sides.admits(side));
+        if !nameplate_admits {
+            self.claim_side(app, name, side, false, now, effects);
+        }
+        if !mailbox_admits {
+            self.record_stranger(&mailbox, side, now, effects);
+        }
+        if !nameplate_admits || !mailbox_admits {
+            return Err(Refusal::Crowded);
+        }
+        match claimed {
+            Some(false) => return Err(Refusal::Reclaimed),
+            Some(true) => {}
+            None => self.claim_side(app, name, side, true, now, effects),
+        }
+        self.open_side(&mailbox, side, now, effects);
+        Ok(mailbox)
+    }
+
+    fn create_nameplate(
+        &mut self,
+        app: &Rc<str>,
+        name: &Rc<str>,
+        side: &Rc<str>,
+        now: Seconds,
+        entropy: &mut dyn Entropy,
+        effects: &mut Effects,
+    ) -> Result<Rc<str>, Refusal> {
+        let mailbox: Rc<str> = mailbox_id(entropy.next_u64()).into();
+        if self.mailboxes.contains_key(&mailbox) {
+            return Err(Refusal::MailboxNotAvailable); // once in 2^64
+        }
+        self.create_mailbox(app, &mailbox, true, now, effects);
+        let row = take_row(&mut self.next_rows.nameplate);
+        effects.changes.push(Change::CreateNameplate {
+            row,
+            app: app.clone(),
+            name: name.clone(),
+            mailbox: mailbox.clone(),
+        });
+        self.insert_nameplate(
+            app.clone(),
+            name.clone(),
+            Nameplate { row, mailbox: mailbox.clone(), sides: Sides::default() },
+        );
+        self.claim_side(app, name, side, true, now, effects);
+        self.open_side(&mailbox, side, now, effects);
+        Ok(mailbox)
+    }
+
+    /// Puts a side on the nameplate's record, claiming it or (a stranger) not.
+    fn claim_side(
+        &mut self,
+        app: &str,
+        name: &str,
+        side: &Rc<str>,
+        claimed: bool,
+        now: Seconds,
+        effects: &mut Effects,
+    ) {
+        let Some(nameplate) = self.apps.get_mut(app).and_then(|app| app.nameplates.get_mut(name))
+        else {
+            return;
+        };
+        if !claimed && !nameplate.sides.wants_record_of(side) {
+            return;
+        }
+        let row = take_row(&mut self.next_rows.nameplate_side);
+        nameplate.sides.push(Side {
+            row,
+            side: side.clone(),
+            added: now,
+            holds: claimed,
+            mood: None,
+        });
+        effects.changes.push(Change::AddNameplateSide {
+            row,
+            nameplate: nameplate.row,
+            claimed,
+            side: side.clone(),
+            added: now,
+        });
+    }
+
+    /// Releases a side's claim; the nameplate goes with its last claim.
+    pub fn release(
+        &mut self,
+        app: &Rc<str>,
+        name: &str,
+        side: &Rc<str>,
+        now: Seconds,
+        effects: &mut Effects,
+    ) {
+        let Some(nameplate) = self.apps.get_mut(app).and_then(|app| app.nameplates.get_mut(name))
+        else {
+            return;
+        };
+        let Some(known) = nameplate.sides.get_mut(side).filter(|known| known.holds) else {
+            return;
+        };
+        known.holds = false;
+        effects.changes.push(Change::ReleaseNameplateSide {
+            row: known.row,
+            nameplate: nameplate.row,
+            side: side.clone(),
+        });
+        if !nameplate.sides.held() {
+            self.delete_nameplate(app, name, Some((now, Ending::Left)), effects);
+        }
+    }
+
+    /// Deletes a nameplate, with a usage record if `summary` says when and why it ended.
+    fn delete_nameplate(
+        &mut self,
+        app: &Rc<str>,
+        name: &str,
+        summary: Option<(Seconds, Ending)>,
+        effects: &mut Effects,
+    ) {
+        let Some(nameplate) = self.apps.get_mut(app).and_then(|app| app.nameplates.remove(name))
+        else {
+            return;
+        };
+        if let Some(mailbox) = self.mailboxes.get_mut(&nameplate.mailbox) {
+            mailbox.nameplates.retain(|known| **known != *name);
+        }
+        effects
+            .changes
+            .push(Change::DeleteNameplate { row: nameplate.row, sides: nameplate.sides.rows() });
+        if let Some((now, ending)) = summary {
+            effects.usage.extend(usage::nameplate(app, &nameplate.sides, now, ending, self.blur));
+        }
+        self.forget_app_if_unused(app);
+    }
+
+    /// Opens a mailbox for a side, creating it if needed.
+    pub fn open(
+        &mut self,
+        app: &Rc<str>,
+        mailbox: &Rc<str>,
+        side: &Rc<str>,
+        now: Seconds,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        match self.mailboxes.get(mailbox) {
+            Some(known) if known.app != *app => return Err(Refusal::MailboxNotAvailable),
+            Some(known) if !known.sides.admits(side) => {
+                self.record_stranger(mailbox, side, now, effects);
+                return Err(Refusal::Crowded);
+            }
+            Some(_) => {}
+            None => self.create_mailbox(app, mailbox, false, now, effects),
+        }
+        self.open_side(mailbox, side, now, effects);
+        Ok(())
+    }
+
+    fn create_mailbox(
+        &mut self,
+        app: &Rc<str>,
+        mailbox: &Rc<str>,
+        for_nameplate: bool,
+        now: Seconds,
+        effects: &mut Effects,
+    ) {
+        let row = take_row(&mut self.next_rows.mailbox);
+        self.insert_mailbox(mailbox.clone(), Mailbox::new(row, app.clone(), for_nameplate, now));
+        effects.changes.push(Change::CreateMailbox {
+            row,
+            app: app.clone(),
+            mailbox: mailbox.clone(),
+            updated: now,
+            for_nameplate,
+        });
+    }
+
+    /// Adds a side that the mailbox admits, if it is new, and counts as activity.
+    fn open_side(
+        &mut self,
+        mailbox: &Rc<str>,
+        side: &Rc<str>,
+        now: Seconds,
+        effects: &mut Effects,
+    ) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        if known.sides.get(side).is_none() {
+            let row = take_row(&mut self.next_rows.mailbox_side);
+            known.sides.push(Side { row, side: side.clone(), added: now, holds: true, mood: None });
+            effects.changes.push(Change::AddMailboxSide {
+                row,
+                mailbox: mailbox.clone(),
+                opened: true,
+                side: side.clone(),
+                added: now,
+            });
+        }
+        touch(known, mailbox, now, effects);
+    }
+
+    /// Records a third side's first attempt on a mailbox, as one that has already closed it.
+    fn record_stranger(
+        &mut self,
+        mailbox: &Rc<str>,
+        side: &Rc<str>,
+        now: Seconds,
+        effects: &mut Effects,
+    ) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        if !known.sides.wants_record_of(side) {
+            return;
+        }
+        let row = take_row(&mut self.next_rows.mailbox_side);
+        known.sides.push(Side { row, side: side.clone(), added: now, holds: false, mood: None });
+        effects.changes.push(Change::AddMailboxSide {
+            row,
+            mailbox: mailbox.clone(),
+            opened: false,
+            side: side.clone(),
+            added: now,
+        });
+    }
+
+    /// Stores a message; gives the connections to deliver it to.
+    pub fn add(
+        &mut self,
+        mailbox: &Rc<str>,
+        message: &Rc<Message>,
+        effects: &mut Effects,
+    ) -> &[ConnId] {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return &[] };
+        known.push(message.clone());
+        effects.changes.push(Change::AddMessage {
+            app: known.app.clone(),
+            mailbox: mailbox.clone(),
+            message: message.clone(),
+        });
+        touch(known, mailbox, message.server_rx, effects);
+        &known.subscribers
+    }
+
+    /// Subscribes a connection to a mailbox that it opened.
+    pub fn subscribe(&mut self, mailbox: &Rc<str>, conn: ConnId) -> Option<&Mailbox> {
+        let known = self.mailboxes.get_mut(mailbox)?;
+        known.subscribers.push(conn);
+        self.subscribed.insert(mailbox.clone());
+        Some(known)
+    }
+
+    /// Ends a subscription; that there was none is fine.
+    pub fn unsubscribe(&mut self, mailbox: &str, conn: ConnId) {
+        if let Some(known) = self.mailboxes.get_mut(mailbox) {
+            known.unsubscribe(conn);
+            if known.subscribers.is_empty() {
+                self.subscribed.remove(mailbox);
+            }
+        }
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscriptions_count(&self) -> usize {
+        self.subscribed
+            .iter()
+            .filter_map(|id| self.mailboxes.get(id))
+            .map(|known| known.subscribers.len())
+            .sum()
+    }
+
+    /// Closes a mailbox for a side. When no side has it open any more it is deleted; the
+    /// connections that were still subscribed come back.
+    pub fn close(
+        &mut self,
+        mailbox: &Rc<str>,
+        side: &Rc<str>,
+        mood: Option<Rc<str>>,
+        now: Seconds,
+        effects: &mut Effects,
+    ) -> Vec<ConnId> {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return Vec::new() };
+        let Some(closing) = known.sides.get_mut(side) else { return Vec::new() };
+        closing.holds = false;
+        closing.mood.clone_from(&mood);
+        effects.changes.push(Change::CloseMailboxSide {
+            row: closing.row,
+            mailbox: mailbox.clone(),
+            side: side.clone(),
+            mood,
+        });
+        if known.sides.held() {
+            return Vec::new();
+        }
+        for name in known.nameplates.clone() {
+            let app = self.mailboxes[mailbox].app.clone();
+            self.delete_nameplate(&app, &name, None, effects);
+        }
+        self.delete_mailbox(mailbox, now, Ending::Left, effects)
+    }
+
+    /// Deletes a mailbox that has no nameplate any more; its subscribers come back.
+    fn delete_mailbox(
+        &mut self,
+        mailbox: &Rc<str>,
+        now: Seconds,
+        ending: Ending,
+        effects: &mut Effects,
+    ) -> Vec<ConnId> {
+        let Some(gone) = self.mailboxes.remove(mailbox) else { return Vec::new() };
+        self.by_activity.remove(&(Due(gone.indexed), mailbox.clone()));
+        self.subscribed.remove(mailbox);
+        effects.usage.extend(usage::mailbox(
+            &gone.app,
+            gone.for_nameplate,
+            &gone.sides,
+            now,
+            ending,
+            self.blur,
+        ));
+        effects.changes.push(Change::DeleteMailbox {
+            row: gone.row,
+            app: gone.app.clone(),
+            mailbox: mailbox.clone(),
+            sides: gone.sides.rows(),
+            messages: gone.messages_count() > 0,
+        });
+        gone.subscribers
+    }
+
+    /// The mailboxes that an expiry check must look at: those with subscribers, and those that
+    /// may have been idle since `old`.
+    pub fn expiry_worklist(&self, old: Seconds) -> Vec<Rc<str>> {
+        let idle =
+            self.by_activity.iter().take_while(|(due, _)| due.0 <= old).map(|(_, id)| id.clone());
+        idle.chain(self.subscribed.iter().cloned()).collect()
+    }
+
+    /// One step of an expiry check begun at `now`: a mailbox with subscribers is touched, one idle
+    /// since `old` is deleted.
+    pub fn expire(&mut self, mailbox: &Rc<str>, now: Seconds, old: Seconds, effects: &mut Effects) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        if !known.subscribers.is_empty() && known.updated < now {
+            touch(known, mailbox, now, effects);
+        }
+        if known.updated > old {
+            let place = (Due(known.indexed), mailbox.clone());
+            known.indexed = known.updated;
+            self.by_activity.remove(&place);
+            self.by_activity.insert((Due(known.indexed), place.1));
+            return;
+        }
+        let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
+        for name in nameplates {
+            self.delete_nameplate(&app, &name, Some((now, Ending::Pruned)), effects);
+        }
+        self.delete_mailbox(mailbox, now, Ending::Pruned, effects);
+    }
+
+    /// Puts a mailbox in its place; for creation and loading.
+    pub fn insert_mailbox(&mut self, id: Rc<str>, mailbox: Mailbox) {
+        self.by_activity.insert((Due(mailbox.indexed), id.clone()));
+        self.mailboxes.insert(id, mailbox);
+    }
+
+    /// Puts a nameplate in its place; for creation and loading. Its mailbox must be there.
+    pub fn insert_nameplate(&mut self, app: Rc<str>, name: Rc<str>, nameplate: Nameplate) {
+        if let Some(mailbox) = self.mailboxes.get_mut(&nameplate.mailbox) {
+            mailbox.nameplates.push(name.clone());
+        }
+        self.apps.entry(app).or_default().nameplates.insert(name, nameplate);
+    }
+
+    /// The mailbox of that id, in whichever app.
+    pub fn mailbox_mut(&mut self, id: &str) -> Option<&mut Mailbox> {
+        self.mailboxes.get_mut(id)
+    }
+
+    /// All mailboxes, in no order.
+    pub fn mailboxes(&self) -> impl Iterator<Item = (&Rc<str>, &Mailbox)> {
+        self.mailboxes.iter()
+    }
+
+    /// All nameplates with their app, in no order of apps.
+    pub fn nameplates(&self) -> impl Iterator<Item = (&Rc<str>, &Rc<str>, &Nameplate)> {
+        self.apps
+            .iter()
+            .flat_map(|(id, app)| app.nameplates.iter().map(move |(name, it)| (id, name, it)))
+    }
+
+    fn forget_app_if_unused(&mut self, app: &str) {
+        if self.apps.get(app).is_some_and(|app| app.sessions == 0 && app.nameplates.is_empty()) {
+            self.apps.remove(app);
+        }
+    }
+}
+
+/// Counts as activity. All of one tick happens at one time, so this writes once per tick.
+fn touch(mailbox: &mut Mailbox, id: &Rc<str>, now: Seconds, effects: &mut Effects) {
+    if mailbox.updated != now {
+        mailbox.updated = now;
+        effects.changes.push(Change::TouchMailbox {
+            row: mailbox.row,
+            mailbox: id.clone(),
+            updated: now,
+        });
+    }
+}
+
+/// A mailbox id: eight random bytes in base32, as upstream makes them.
+fn mailbox_id(random: u64) -> String {
+    const BITS_PER_DIGIT: u32 = 5;
+    let digits = MAILBOX_ID_BITS.div_ceil(BITS_PER_DIGIT);
+    // The last digit carries the bits that remain, padded with zeros on the right.
+    let padded = u128::from(random) << (digits * BITS_PER_DIGIT - MAILBOX_ID_BITS);
+    (0..digits)
+        .rev()
+        .map(|digit| {
+            char::from(BASE32[(padded >> (digit * BITS_PER_DIGIT)) as usize % BASE32.len()])
+        })
+        .collect()
+}

@@ -1,0 +1,48 @@
+//! Deadlines of connections, in order.
+//!
+//! A deadline that moves later is left where it is: when it comes up, its owner says when it wants
+//! to be asked again. So activity costs nothing here.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::message::ConnId;
+
+/// All deadlines; at most one a connection.
+#[derive(Debug, Default)]
+pub struct Timers(BTreeSet<(Instant, ConnId)>);
+
+impl Timers {
+    /// Sets a connection's deadline, given where it stands in `armed`.
+    pub fn arm(&mut self, conn: ConnId, armed: &mut Option<Instant>, deadline: Option<Instant>) {
+        match (*armed, deadline) {
+            (Some(standing), Some(deadline)) if standing <= deadline => {}
+            (_, Some(deadline)) => {
+                self.disarm(conn, armed);
+                self.0.insert((deadline, conn));
+                *armed = Some(deadline);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// Removes a connection's deadline.
+    pub fn disarm(&mut self, conn: ConnId, armed: &mut Option<Instant>) {
+        if let Some(standing) = armed.take() {
+            self.0.remove(&(standing, conn));
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        self.0.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes out a connection whose deadline is not after `now`; its owner must arm it again.
+    pub fn pop_due(&mut self, now: Instant) -> Option<ConnId> {
+        if self.next()? > now {
+            return None;
+        }
+        self.0.pop_first().map(|(_, conn)| conn)
+    }
+}
