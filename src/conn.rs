@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::held::{Output, Released};
 use crate::http::{self, Head, Status, Upgrade};
-use crate::limits::{
-    HEAD_BYTES_MAX, LINGER_BYTES_MAX, Limits, MESSAGES_PER_TICK_MAX, READ_BYTES_PER_TICK_MAX,
-};
+use crate::limits::{LINGER_BYTES_MAX, Limits, Pings, READ_BYTES_PER_TICK_MAX};
 use crate::message::{ConnId, Seconds};
 use crate::outbox::{Outbox, Scratch, Sent};
 use crate::peer::Peer;
@@ -26,6 +24,12 @@ pub enum CloseReason {
     PeerReset,
     /// The request was answered by plain HTTP.
     HttpAnswered,
+    /// Its address has used up its share, or the server is full.
+    Refused,
+    /// It did not bind in time.
+    NotBound,
+    /// All connections together hold too much, and it held most.
+    Shed,
     /// No complete request head in time.
     HandshakeTimeout,
     /// The peer broke the WebSocket protocol or sent too much.
@@ -42,8 +46,15 @@ pub enum CloseReason {
 
 /// What the connection asks of the rest of the server.
 pub trait Handler {
-    /// The handshake is complete: the first thing to send is the `welcome`.
-    fn opened(&mut self, conn: ConnId, peer: Peer, upgrade: &Upgrade);
+    /// A handshake is complete: holds the response and the `welcome`, or tells why not.
+    fn open(
+        &mut self,
+        conn: ConnId,
+        peer: Peer,
+        upgrade: &Upgrade,
+    ) -> Result<(), (Status, &'static str)>;
+    /// Whether the connection has bound.
+    fn is_bound(&self, conn: ConnId) -> bool;
     /// A text message came.
     fn text(&mut self, conn: ConnId, text: &str);
     /// A binary message came.
@@ -92,12 +103,12 @@ pub struct Connection {
     pinged: Instant,
     /// When the last pong came in, or the connection opened.
     ponged: Instant,
+    /// It has bound; found out when it should have.
+    bound: bool,
     /// Why it is being closed, once it is.
     reason: Option<CloseReason>,
     /// The poll has told that the peer has closed or failed, so a short read is not the last.
     peer_closed: bool,
-    /// Marked for reaping.
-    pub doomed: bool,
 }
 
 impl Connection {
@@ -112,9 +123,9 @@ impl Connection {
             since: now,
             pinged: now,
             ponged: now,
+            bound: false,
             reason: None,
             peer_closed: false,
-            doomed: false,
         }
     }
 
@@ -123,19 +134,19 @@ impl Connection {
         &mut self.socket
     }
 
-    /// The socket's remote address.
-    pub fn peer(&self) -> Peer {
-        self.peer
+    /// Whether output waits for the socket.
+    pub fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
-    /// Whether it is past its handshake and not closing.
-    pub fn is_open(&self) -> bool {
-        matches!(&self.phase, Phase::Open(wire) if !wire.is_closing())
-    }
-
-    /// Bytes that wait for the socket.
-    pub fn outbox_bytes(&self) -> usize {
-        self.outbox.bytes()
+    /// Bytes kept of unfinished input and waiting output.
+    pub fn buffered_bytes(&self) -> usize {
+        let input = match &self.phase {
+            Phase::Head(head) => head.capacity(),
+            Phase::Open(wire) => wire.buffered_bytes(),
+            Phase::Lingering { .. } => 0,
+        };
+        input + self.unread.capacity() + self.outbox.bytes()
     }
 
     /// The poll has told of something to read, or of the end.
@@ -151,7 +162,7 @@ impl Connection {
         limits: &Limits,
         handler: &mut impl Handler,
     ) -> Progress {
-        let mut messages_left = MESSAGES_PER_TICK_MAX;
+        let mut messages_left = limits.messages_per_tick_max;
         let leftover = std::mem::take(&mut self.unread);
         if !leftover.is_empty() && self.handle(&leftover, &mut messages_left, now, limits, handler)
         {
@@ -207,10 +218,13 @@ impl Connection {
             match &mut self.phase {
                 Phase::Head(head) => {
                     // One byte more than allowed is enough to see that it is too much.
-                    let wanted = (HEAD_BYTES_MAX + 1).saturating_sub(head.len()).min(input.len());
+                    let wanted =
+                        (limits.head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
                     let known = head.len();
                     head.extend_from_slice(&input[..wanted]);
-                    let parsed = http::parse(head, |origin| handler.origin_allowed(origin));
+                    let parsed = http::parse(head, limits.head_bytes_max, |origin| {
+                        handler.origin_allowed(origin)
+                    });
                     match parsed {
                         Head::Incomplete => input = &input[wanted..],
                         Head::Answer(answer) => {
@@ -220,9 +234,7 @@ impl Connection {
                         }
                         Head::Upgrade(upgrade) => {
                             input = &input[upgrade.head_bytes - known..];
-                            self.phase = Phase::Open(Wire::default());
-                            (self.since, self.pinged, self.ponged) = (now, now, now);
-                            handler.opened(self.id, self.peer, &upgrade);
+                            self.handle_upgrade(&upgrade, now, handler);
                         }
                     }
                 }
@@ -262,6 +274,19 @@ impl Connection {
             }
         }
         false
+    }
+
+    fn handle_upgrade(&mut self, upgrade: &Upgrade, now: Instant, handler: &mut impl Handler) {
+        match handler.open(self.id, self.peer, upgrade) {
+            Ok(()) => {
+                self.phase = Phase::Open(Wire::default());
+                (self.since, self.pinged, self.ponged) = (now, now, now);
+            }
+            Err((status, why)) => {
+                handler.hold(self.id, Output::Bytes(http::text_answer(status, why)));
+                self.end(CloseReason::Refused, now, handler);
+            }
+        }
     }
 
     fn handle_inbound(
@@ -316,31 +341,31 @@ impl Connection {
     }
 
     /// When [`Connection::handle_deadline`] wants to be called next.
-    pub fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let after = |since: Instant, seconds: f64| since + Duration::from_secs_f64(seconds);
+    pub fn deadline(&self, limits: &Limits, pings: &Pings) -> Option<Instant> {
         match &self.phase {
             Phase::Head(_) => Some(after(self.since, limits.handshake_seconds)),
             Phase::Open(wire) if !wire.is_closing() => {
-                if limits.ping_interval_seconds == 0.0 {
-                    return None;
-                }
-                let ping = after(self.pinged, limits.ping_interval_seconds);
-                Some(match self.pong_deadline(limits) {
-                    Some(pong) => ping.min(pong),
-                    None => ping,
-                })
+                let bind = self.bind_deadline(limits);
+                let deadlines = [bind, self.ping_due(pings), self.pong_deadline(pings)];
+                deadlines.into_iter().flatten().min()
             }
             _ => Some(after(self.since, limits.close_seconds)),
         }
     }
 
+    fn bind_deadline(&self, limits: &Limits) -> Option<Instant> {
+        (!self.bound).then(|| after(self.since, limits.bind_seconds))
+    }
+
+    fn ping_due(&self, pings: &Pings) -> Option<Instant> {
+        (pings.interval_seconds > 0.0).then(|| after(self.pinged, pings.interval_seconds))
+    }
+
     /// When the peer counts as lost: the timeout runs from the first ping it did not answer.
-    fn pong_deadline(&self, limits: &Limits) -> Option<Instant> {
-        if limits.ping_timeout_seconds == 0.0 {
-            return None;
-        }
-        let allowed = limits.ping_interval_seconds + limits.ping_timeout_seconds;
-        (self.pinged > self.ponged).then(|| self.ponged + Duration::from_secs_f64(allowed))
+    fn pong_deadline(&self, pings: &Pings) -> Option<Instant> {
+        let allowed = pings.interval_seconds + pings.timeout_seconds;
+        (pings.timeout_seconds > 0.0 && self.pinged > self.ponged)
+            .then(|| after(self.ponged, allowed))
     }
 
     /// Does what is due at `now`; the reason comes back if the connection is over.
@@ -348,9 +373,11 @@ impl Connection {
         &mut self,
         now: Instant,
         limits: &Limits,
+        pings: &Pings,
         handler: &mut impl Handler,
     ) -> Option<CloseReason> {
-        if self.deadline(limits).is_none_or(|deadline| deadline > now) {
+        let is_past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if !is_past(self.deadline(limits, pings)) {
             return None;
         }
         match &self.phase {
@@ -362,13 +389,22 @@ impl Connection {
                 None
             }
             Phase::Open(wire) if !wire.is_closing() => {
-                if self.pong_deadline(limits).is_some_and(|deadline| deadline <= now) {
+                if is_past(self.pong_deadline(pings)) {
                     return Some(CloseReason::PingTimeout);
                 }
-                self.pinged = now;
-                let mut ping = Vec::new();
-                wire::ping(&mut ping);
-                handler.hold(self.id, Output::Bytes(ping));
+                if is_past(self.bind_deadline(limits)) {
+                    self.bound = handler.is_bound(self.id);
+                    if !self.bound {
+                        self.close(Farewell::NotBound, CloseReason::NotBound, now, limits, handler);
+                        return None;
+                    }
+                }
+                if is_past(self.ping_due(pings)) {
+                    self.pinged = now;
+                    let mut ping = Vec::new();
+                    wire::ping(&mut ping);
+                    handler.hold(self.id, Output::Bytes(ping));
+                }
                 None
             }
             _ => Some(self.reason.unwrap_or(CloseReason::PeerClosed)),
@@ -401,4 +437,8 @@ impl Connection {
             Err(_) => Some(self.reason.unwrap_or(CloseReason::PeerReset)),
         }
     }
+}
+
+fn after(since: Instant, seconds: f64) -> Instant {
+    since + Duration::from_secs_f64(seconds)
 }

@@ -53,17 +53,26 @@ impl Released {
 #[derive(Debug, Default)]
 pub struct Held {
     items: Vec<(ConnId, Output)>,
+    bytes: usize,
 }
 
 impl Held {
     /// Adds output that must wait for the commit.
     pub fn push(&mut self, conn: ConnId, output: Output) {
+        self.bytes += output.queued_bytes();
         self.items.push((conn, output));
     }
 
     /// Adds replies of the store.
     pub fn extend(&mut self, replies: impl Iterator<Item = (ConnId, Response)>) {
-        self.items.extend(replies.map(|(conn, response)| (conn, Output::Response(response))));
+        for (conn, response) in replies {
+            self.push(conn, Output::Response(response));
+        }
+    }
+
+    /// Bytes that wait, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether nothing waits.
@@ -73,6 +82,7 @@ impl Held {
 
     /// Lets everything go: grouped by connection, in order within each.
     pub fn release(&mut self, _proof: Committed) -> impl Iterator<Item = (ConnId, Released)> {
+        self.bytes = 0;
         self.items.sort_by_key(|(conn, _)| *conn); // stable
         self.items.drain(..).map(|(conn, output)| (conn, Released(output)))
     }

@@ -10,8 +10,6 @@ use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::HeaderMap;
 
-use crate::limits::HEAD_BYTES_MAX;
-
 /// What to do about the bytes received so far.
 #[derive(Debug)]
 pub enum Head {
@@ -55,6 +53,8 @@ pub enum Status {
     MethodNotAllowed,
     RequestTimeout,
     UpgradeRequired,
+    /// Come back after so many seconds.
+    TooManyRequests(u64),
     HeadTooLarge,
     Unavailable,
     VersionNotSupported,
@@ -70,6 +70,7 @@ impl Status {
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
             Status::UpgradeRequired => "426 Upgrade Required",
+            Status::TooManyRequests(_) => "429 Too Many Requests",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::Unavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
@@ -77,29 +78,33 @@ impl Status {
     }
 
     /// Headers that the status calls for.
-    fn headers(self) -> &'static str {
+    fn headers(self) -> String {
         match self {
-            Status::MethodNotAllowed => "Allow: GET, HEAD\r\n",
-            Status::UpgradeRequired => "Upgrade: websocket\r\n",
-            Status::BadRequest => "Sec-WebSocket-Version: 13\r\n",
-            Status::Unavailable => "Retry-After: 5\r\n",
-            _ => "",
+            Status::MethodNotAllowed => "Allow: GET, HEAD\r\n".to_owned(),
+            Status::UpgradeRequired => "Upgrade: websocket\r\n".to_owned(),
+            Status::BadRequest => "Sec-WebSocket-Version: 13\r\n".to_owned(),
+            Status::Unavailable => format!("Retry-After: {UNAVAILABLE_RETRY_SECONDS}\r\n"),
+            Status::TooManyRequests(seconds) => format!("Retry-After: {seconds}\r\n"),
+            _ => String::new(),
         }
     }
 }
 
-/// Judges what has been received. `origin_allowed` decides on the `Origin` header of an upgrade.
-pub fn parse(bytes: &[u8], origin_allowed: impl Fn(&str) -> bool) -> Head {
+/// What a client is told to wait when the server is full or stopping.
+const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
+
+/// Judges what has been received; a head may have `bytes_max` bytes. `origin_allowed` decides on the `Origin` header of an upgrade.
+pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bool) -> Head {
     let line = match request_line(bytes) {
-        RequestLine::Incomplete if bytes.len() > HEAD_BYTES_MAX => return too_large(),
+        RequestLine::Incomplete if bytes.len() > bytes_max => return too_large(bytes_max),
         RequestLine::Incomplete => return Head::Incomplete,
         RequestLine::Malformed => return answer(Status::BadRequest, "not an HTTP request"),
         RequestLine::Parsed(line) => line,
     };
     match head_bytes(bytes) {
-        Some(length) if length <= HEAD_BYTES_MAX => {}
-        None if bytes.len() <= HEAD_BYTES_MAX => return Head::Incomplete,
-        _ => return too_large(),
+        Some(length) if length <= bytes_max => {}
+        None if bytes.len() <= bytes_max => return Head::Incomplete,
+        _ => return too_large(bytes_max),
     }
     if line.version != "HTTP/1.1" {
         return answer(Status::VersionNotSupported, "this server speaks HTTP/1.1");
@@ -144,8 +149,8 @@ fn plain(method: &str, status: Status, body: &str) -> Head {
     Head::Answer(bytes)
 }
 
-fn too_large() -> Head {
-    answer(Status::HeadTooLarge, &format!("request head must be at most {HEAD_BYTES_MAX} bytes"))
+fn too_large(bytes_max: usize) -> Head {
+    answer(Status::HeadTooLarge, &format!("request head must be at most {bytes_max} bytes"))
 }
 
 fn upgrade(bytes: &[u8], origin_allowed: impl Fn(&str) -> bool) -> Head {

@@ -23,11 +23,12 @@
 //!
 //! ```text
 //! main → startup → server             the process; files and addresses; the tick (mio)
-//!          │         ├─ dispatch      a connection's events: command → store → held output
+//!          │         ├─ engine        behind the sockets: command → store → held → commit
 //!          │         ├─ conn          one connection's life: head, open, closing
 //!          │         │    ├─ http     request head → upgrade or plain answer (tungstenite)
 //!          │         │    ├─ wire     bytes ⇄ WebSocket messages, in memory (tungstenite)
 //!          │         │    └─ outbox   released output that the socket has not taken
+//!          │         ├─ quotas        what one peer address may do
 //!          │         ├─ listeners     accepting, and running out of descriptors
 //!          │         ├─ storage       commit, or fail and recover
 //!          │         ├─ records       usage, addresses, connections: may lag, may fail
@@ -38,7 +39,8 @@
 //! store                               the state and the rules: no I/O, no clock, no randomness
 //! held                                what waits for the commit, and what may leave
 //! socket, peer, addresses             sockets (mio, rustix); who is at the other end
-//! message, limits, logging            plain data; every number; the log (simple_logger)
+//! message, message_log, limits        plain data; what is stored; every number
+//! logging, limit_log                  the log (simple_logger); one line for many events
 //! ```
 //!
 //! # Invariants
@@ -60,17 +62,20 @@ pub mod addresses;
 pub mod config;
 pub mod conn;
 pub mod db;
-pub mod dispatch;
+pub mod engine;
 pub mod entropy;
 pub mod held;
 pub mod http;
+pub mod limit_log;
 pub mod limits;
 pub mod listeners;
 pub mod logging;
 pub mod message;
+pub mod message_log;
 pub mod outbox;
 pub mod peer;
 pub mod protocol;
+pub mod quotas;
 pub mod records;
 pub mod server;
 pub mod signals;

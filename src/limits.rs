@@ -1,34 +1,247 @@
 //! Every number that bounds the server: its unit, its default and its reason, in one place.
 //!
-//! Nothing here does anything. Other modules name these constants and never write a literal for
-//! a limit, a time or a size. `Limits` holds the values in force; its `Default` is the constants.
+//! Nothing here does anything. Other modules name these and never write a literal for a limit, a
+//! time or a size. What an operator may change is in [`Limits`], one row each; the rest are
+//! constants.
 
-/// Largest WebSocket message accepted, after reassembly. Honest clients send a few hundred bytes,
-/// long texts a few hundred KB.
-pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// A row of the table of limits: an option of the command line and of the README.
+#[derive(Debug)]
+pub struct Limit {
+    /// The option.
+    pub option: &'static str,
+    /// Default, in `unit`; none if it depends on the machine.
+    pub default: Option<f64>,
+    /// Whether only whole numbers make sense.
+    pub whole: bool,
+    /// What is counted.
+    pub unit: &'static str,
+    /// What it bounds.
+    pub about: &'static str,
+    /// What a client sees that meets it.
+    pub effect: &'static str,
+    /// Sets it.
+    pub set: fn(&mut Limits, f64),
+}
 
-/// Largest single WebSocket frame accepted. A message may always come as one frame.
-pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+/// How a limit's value is kept.
+trait Value {
+    const WHOLE: bool;
+    fn from_number(number: f64) -> Self;
+    fn default_number(self) -> Option<f64>;
+}
 
-/// Largest value that `maxMessagePayloadSize` and `maxFramePayloadSize` take.
-pub const MESSAGE_BYTES_CEILING: usize = 64 * 1024 * 1024;
+impl Value for usize {
+    const WHOLE: bool = true;
+
+    fn from_number(number: f64) -> usize {
+        number as usize // saturates
+    }
+
+    fn default_number(self) -> Option<f64> {
+        (self != usize::MAX).then_some(self as f64)
+    }
+}
+
+impl Value for f64 {
+    const WHOLE: bool = false;
+
+    fn from_number(number: f64) -> f64 {
+        number
+    }
+
+    fn default_number(self) -> Option<f64> {
+        Some(self)
+    }
+}
+
+/// Makes the struct, its defaults and the table from one list.
+macro_rules! limits {
+    ($($field:ident: $type:ty = $default:expr, $option:literal, $unit:literal, $about:literal,
+       $effect:literal;)*) => {
+        /// The limits in force.
+        #[derive(Clone, Debug)]
+        pub struct Limits {
+            $(#[doc = concat!($about, " [", $unit, "]")] pub $field: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Limits { $($field: $default,)* }
+            }
+        }
+
+        /// All limits that an operator may change.
+        pub fn table() -> Vec<Limit> {
+            vec![$(Limit {
+                option: $option,
+                default: Value::default_number($default as $type),
+                whole: <$type as Value>::WHOLE,
+                unit: $unit,
+                about: $about,
+                effect: $effect,
+                set: |limits, number| limits.$field = Value::from_number(number),
+            },)*]
+        }
+    };
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+limits! {
+    // Messages. Honest ones have a few hundred bytes, long texts a few hundred KB.
+    message_bytes_max: usize = MIB, "--limit-message-bytes", "bytes",
+        "One message, after reassembly.", "close 1009";
+    frame_bytes_max: usize = MIB, "--limit-frame-bytes", "bytes",
+        "One WebSocket frame.", "close 1009";
+    name_bytes_max: usize = 256, "--limit-name-bytes", "bytes",
+        "An app id, side, mailbox id, phase or mood; real ones have 5 to 60.", "`error` naming the field";
+
+    // What is kept.
+    mailbox_bytes_max: usize = 16 * MIB, "--limit-mailbox-bytes", "bytes",
+        "Messages stored in one mailbox.", "`error` to the `add`";
+    mailbox_messages_max: usize = 10_000, "--limit-mailbox-messages", "messages",
+        "Messages stored in one mailbox.", "`error` to the `add`";
+    stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
+        "All mailboxes together, each counted with 1 KiB besides its messages.",
+        "`error` to what would store more";
+
+    // What waits.
+    outbox_bytes_max: usize = 4 * MIB, "--limit-outbox-bytes", "bytes",
+        "Output waiting for one slow reader; a replay does not count, it is in the mailbox already.",
+        "dropped";
+    buffered_bytes_max: usize = 64 * MIB, "--limit-buffered-bytes", "bytes",
+        "Unfinished input and waiting output of all connections together.",
+        "the largest holders are dropped";
+
+    // Connections and their time.
+    connections_max: usize = usize::MAX, "--limit-connections", "connections",
+        "Connections at once; by default the limit of open files less 64.", "HTTP 503";
+    head_bytes_max: usize = 8 * KIB, "--limit-head-bytes", "bytes",
+        "A request head; browsers send 1 to 2 KiB, proxies add a little.", "HTTP 431";
+    handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",
+        "From connect to a complete request head.", "HTTP 408";
+    bind_seconds: f64 = 60.0, "--limit-bind-seconds", "seconds",
+        "From handshake to `bind`; clients send it at once.", "close 1008";
+    close_seconds: f64 = 3.0, "--limit-close-seconds", "seconds",
+        "For the peer to answer a close, or to take in a last answer.", "dropped";
+
+    // Shares of one turn of the loop.
+    messages_per_tick_max: usize = 64, "--limit-tick-messages", "messages",
+        "Handled for one connection before the others have their turn.", "later answers";
+    accepts_per_tick_max: usize = 256, "--limit-tick-accepts", "connections",
+        "Accepted before those that are there have their turn.", "later welcome";
+
+    // One peer address: an IPv4 address, or an IPv6 /64.
+    address_connections_max: usize = 250, "--limit-address-connections", "connections",
+        "At once from one address.", "HTTP 429";
+    address_connect_per_second: f64 = 10.0, "--limit-address-connect-rate", "per second",
+        "New connections from one address, after the burst.", "HTTP 429";
+    address_connect_burst: usize = 250, "--limit-address-connect-burst", "connections",
+        "New connections from one address at once.", "HTTP 429";
+    address_allocate_per_second: f64 = 0.5, "--limit-address-allocate-rate", "per second",
+        "`allocate` from one address, after the burst.", "`error` with the wait";
+    address_allocate_burst: usize = 50, "--limit-address-allocate-burst", "commands",
+        "`allocate` from one address at once.", "`error` with the wait";
+    address_claim_per_second: f64 = 2.0, "--limit-address-claim-rate", "per second",
+        "`claim` from one address, after the burst; also what guessing codes comes down to.",
+        "`error` with the wait";
+    address_claim_burst: usize = 100, "--limit-address-claim-burst", "commands",
+        "`claim` from one address at once.", "`error` with the wait";
+    address_nameplates_max: usize = 100, "--limit-address-nameplates", "nameplates",
+        "Alive at once that one address created.", "`error`";
+}
+
+impl Limits {
+    /// Adjusts limits that follow from others: a largest message must always be deliverable.
+    pub fn fit(&mut self) {
+        self.frame_bytes_max = self.frame_bytes_max.min(self.message_bytes_max);
+        let needed = self.message_bytes_max.saturating_mul(OUTBOX_MESSAGES_MIN);
+        self.outbox_bytes_max = self.outbox_bytes_max.max(needed);
+        self.buffered_bytes_max = self.buffered_bytes_max.max(self.outbox_bytes_max);
+    }
+
+    /// The most memory that clients can make the server use, in bytes: what each connection
+    /// costs, what is stored, what is buffered, and what one tick has in hand.
+    pub fn memory_bytes_max(&self) -> usize {
+        self.connections_max
+            .saturating_mul(CONNECTION_BYTES)
+            .saturating_add(self.stored_bytes_max)
+            .saturating_add(self.buffered_bytes_max)
+            .saturating_add(TICK_BYTES_MAX)
+            .saturating_add(TICK_OVERSHOOT_MESSAGES.saturating_mul(self.message_bytes_max))
+            .saturating_add(ADDRESSES_MAX * ADDRESS_BYTES)
+            .saturating_add(BASE_BYTES)
+    }
+}
+
+/// Times that upstream sets by other names (`autoPingInterval`, `autoPingTimeout`).
+#[derive(Clone, Copy, Debug)]
+pub struct Pings {
+    /// Seconds between WebSocket pings to one connection; zero means never.
+    pub interval_seconds: f64,
+    /// Seconds without an answer to any ping before a connection is dropped; zero means never.
+    pub timeout_seconds: f64,
+}
+
+impl Default for Pings {
+    /// Contract section 1.
+    fn default() -> Self {
+        Pings { interval_seconds: 60.0, timeout_seconds: 600.0 }
+    }
+}
+
+/// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
+pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;
 
 /// Largest number of seconds that an option takes: ten years.
 pub const OPTION_SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
 
-/// Output waiting for one slow reader, beyond replays (those live in the mailbox already). More
-/// than this and the connection is dropped.
-pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest messages that an outbox holds at least: one on its way, and the replies around it.
+const OUTBOX_MESSAGES_MIN: usize = 4;
+
+/// What an idle connection costs at most: its state, session, names and deadlines.
+pub const CONNECTION_BYTES: usize = 2 * KIB;
+
+/// What a mailbox counts towards the store's limit besides its messages: its sides, their names,
+/// its nameplate and its places in indexes.
+pub const MAILBOX_BYTES: usize = KIB;
+
+/// What a message counts besides its text.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Replies and input that one tick may have in hand before it stops reading and commits.
+pub const TICK_BYTES_MAX: usize = 16 * MIB;
+
+/// By how many largest messages a tick may pass [`TICK_BYTES_MAX`]: the share of the connection
+/// that was being read, and its replies.
+const TICK_OVERSHOOT_MESSAGES: usize = 8;
+
+/// The program itself, with SQLite's page cache.
+const BASE_BYTES: usize = 16 * MIB;
+
+/// Peer addresses that quotas keep apart; those beyond share one entry.
+pub const ADDRESSES_MAX: usize = 65_536;
+
+/// What one such address costs, about.
+const ADDRESS_BYTES: usize = 256;
+
+/// Seconds between two sweeps of addresses that have nothing to remember.
+pub const ADDRESSES_SWEEP_SECONDS: f64 = 60.0;
 
 /// Released answers are encoded and handed to the socket in portions of about this size, so that
 /// a long replay never exists twice in memory.
-pub const WRITE_BYTES_PER_PORTION: usize = 64 * 1024;
+pub const WRITE_BYTES_PER_PORTION: usize = 64 * KIB;
 
-/// Largest HTTP request head. Browsers send 1 to 2 KiB, proxies add a little.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
+/// flooding client delays the others by no more than its share.
+pub const READ_BYTES_PER_TICK_MAX: usize = 64 * KIB;
 
-/// Longest app id, side, mailbox id, phase or mood. Real ones have 5 to 60 bytes.
-pub const NAME_BYTES_MAX: usize = 256;
+/// Readiness events taken from the kernel in one tick; more wait there for the next.
+pub const EVENTS_PER_TICK_MAX: usize = 1024;
+
+/// Mailboxes that one tick of an expiry check looks at.
+pub const PRUNES_PER_TICK_MAX: usize = 128;
 
 /// Longest nameplate, in digits (contract section 2).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
@@ -42,22 +255,6 @@ pub const SIDES_MAX: usize = 2;
 /// Sides kept on record: the two served, and one more that shows the record was crowded.
 pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
-/// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
-/// flooding client delays the others by no more than its share.
-pub const READ_BYTES_PER_TICK_MAX: usize = 64 * 1024;
-
-/// Messages handled for one connection in one tick, for the same reason.
-pub const MESSAGES_PER_TICK_MAX: usize = 64;
-
-/// Connections accepted in one tick, over all listeners.
-pub const ACCEPTS_PER_TICK_MAX: usize = 256;
-
-/// Readiness events taken from the kernel in one tick; more wait there for the next.
-pub const EVENTS_PER_TICK_MAX: usize = 1024;
-
-/// Mailboxes that one tick of an expiry check looks at.
-pub const PRUNES_PER_TICK_MAX: usize = 128;
-
 /// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
 /// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
@@ -66,20 +263,8 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// the poll, signal and log descriptors, a spare, and the odd temporary one.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 
-/// Seconds from accept to a complete request head.
-pub const HANDSHAKE_SECONDS: f64 = 10.0;
-
-/// Seconds given to the peer to answer our close, or to take in a last answer.
-pub const CLOSE_SECONDS: f64 = 3.0;
-
 /// Bytes of late input read and thrown away while a closing connection lingers.
-pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
-
-/// Seconds between WebSocket pings to one connection (contract section 1).
-pub const PING_INTERVAL_SECONDS: f64 = 60.0;
-
-/// Seconds without an answer to any ping before a connection is dropped (contract section 1).
-pub const PING_TIMEOUT_SECONDS: f64 = 600.0;
+pub const LINGER_BYTES_MAX: usize = MIB;
 
 /// Seconds a mailbox lives without subscriber or activity (contract section 3, Expiry).
 pub const EXPIRE_AFTER_SECONDS: f64 = 660.0;
@@ -101,8 +286,9 @@ pub const DATABASE_BUSY_MILLISECONDS: u64 = 100;
 /// Seconds between attempts to leave degraded mode (contract section 4).
 pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
 
-/// Seconds that usage, address and connection records may lag (contract section 5).
-pub const RECORDS_FLUSH_SECONDS: f64 = 1.0;
+/// Seconds that usage, address and connection records may lag (contract section 5), less a share
+/// for the write itself.
+pub const RECORDS_FLUSH_SECONDS: f64 = 0.8;
 
 /// Records that wait for a failing usage or address database before they are dropped.
 pub const RECORDS_BACKLOG_MAX: usize = 10_000;
@@ -126,63 +312,17 @@ pub const SLEEP_SECONDS_MAX: f64 = 60.0;
 /// Seconds until a listener that met an error is tried again.
 pub const ACCEPT_RETRY_SECONDS: f64 = 1.0;
 
-/// The limits in force: the defaults above, as changed on the command line.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// See [`MESSAGE_BYTES_MAX`].
-    pub message_bytes_max: usize,
-    /// See [`FRAME_BYTES_MAX`].
-    pub frame_bytes_max: usize,
-    /// See [`OUTBOX_BYTES_MAX`].
-    pub outbox_bytes_max: usize,
-    /// Connections at once; the default is the descriptor limit less [`DESCRIPTORS_RESERVED`].
-    pub connections_max: usize,
-    /// See [`HANDSHAKE_SECONDS`].
-    pub handshake_seconds: f64,
-    /// See [`CLOSE_SECONDS`].
-    pub close_seconds: f64,
-    /// See [`PING_INTERVAL_SECONDS`]; zero means never.
-    pub ping_interval_seconds: f64,
-    /// See [`PING_TIMEOUT_SECONDS`]; zero means never.
-    pub ping_timeout_seconds: f64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            message_bytes_max: MESSAGE_BYTES_MAX,
-            frame_bytes_max: FRAME_BYTES_MAX,
-            outbox_bytes_max: OUTBOX_BYTES_MAX,
-            connections_max: usize::MAX,
-            handshake_seconds: HANDSHAKE_SECONDS,
-            close_seconds: CLOSE_SECONDS,
-            ping_interval_seconds: PING_INTERVAL_SECONDS,
-            ping_timeout_seconds: PING_TIMEOUT_SECONDS,
-        }
-    }
-}
-
-impl Limits {
-    /// Adjusts limits that follow from others: a largest message must always be deliverable.
-    pub fn fit(&mut self) {
-        self.frame_bytes_max = self.frame_bytes_max.min(self.message_bytes_max);
-        self.outbox_bytes_max =
-            self.outbox_bytes_max.max(OUTBOX_MESSAGES_MIN * self.message_bytes_max);
-    }
-}
-
-/// Largest messages that an outbox holds at least.
-const OUTBOX_MESSAGES_MIN: usize = 4;
+/// Seconds between two log lines of the same kind where peers can cause any number of them.
+pub const LOG_REPEAT_SECONDS: f64 = 10.0;
 
 /// Longest frame header of the WebSocket protocol, in bytes.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 
 const _: () = {
-    // One largest message must fit into an empty outbox, or it could never be delivered.
-    assert!(OUTBOX_BYTES_MAX >= OUTBOX_MESSAGES_MIN * MESSAGE_BYTES_MAX);
-    assert!(FRAME_BYTES_MAX <= MESSAGE_BYTES_MAX);
-    assert!(READ_BYTES_PER_TICK_MAX > HEAD_BYTES_MAX);
-    assert!(NAMEPLATE_DIGITS_MAX <= NAME_BYTES_MAX);
+    assert!(READ_BYTES_PER_TICK_MAX > FRAME_HEADER_BYTES_MAX);
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
+    assert!(SIDES_RECORDED_MAX > SIDES_MAX);
+    assert!(RECORDS_FLUSH_SECONDS < 1.0);
+    assert!(SHUTDOWN_SECONDS < 5.0);
 };

@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
 use crate::http::{Status, text_answer};
-use crate::limits::{ACCEPT_RETRY_SECONDS, HEAD_BYTES_MAX};
+use crate::limits::{ACCEPT_RETRY_SECONDS, LOG_REPEAT_SECONDS};
 use crate::peer::Peer;
 use crate::socket::{Endpoint, Listener, Socket};
 
@@ -25,8 +25,8 @@ pub struct Listeners {
     spare: Option<File>,
     /// When to try again after an error.
     retry_at: Option<Instant>,
-    /// Descriptors ran out, and this has been logged.
-    exhausted: bool,
+    /// Descriptors ran out, and this has been logged; not again before then.
+    quiet_until: Option<Instant>,
 }
 
 impl Listeners {
@@ -42,7 +42,7 @@ impl Listeners {
         }
         let ready = vec![false; list.len()];
         let spare = open_spare();
-        Ok((Listeners { list, ready, spare, retry_at: None, exhausted: false }, bound))
+        Ok((Listeners { list, ready, spare, retry_at: None, quiet_until: None }, bound))
     }
 
     /// Registers all with the poll, under tokens from `first` on; gives the token after the last.
@@ -82,7 +82,6 @@ impl Listeners {
                 left -= 1;
                 match self.list[index].accept() {
                     Ok((socket, peer)) => {
-                        self.exhausted = false;
                         take(socket, peer);
                     }
                     Err(error) => {
@@ -107,8 +106,8 @@ impl Listeners {
         }
         let exhausted = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
         if exhausted.contains(&error.raw_os_error()) {
-            if !self.exhausted {
-                self.exhausted = true;
+            if self.quiet_until.is_none_or(|until| until <= now) {
+                self.quiet_until = Some(now + Duration::from_secs_f64(LOG_REPEAT_SECONDS));
                 warn!("out of file descriptors, turning new connections away: {error}");
             }
             if self.turn_away(index) {
@@ -143,15 +142,18 @@ impl Listeners {
     }
 }
 
+/// What is read of a request before it is refused unseen.
+const REFUSED_HEAD_BYTES: usize = 2048;
+
 fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
 /// Says in HTTP why a connection cannot be served, as far as the socket takes it at once.
-pub fn refuse(mut socket: Socket, why: &str) {
+pub fn refuse(mut socket: Socket, status: Status, why: &str) {
     // Reading what has come already keeps the close from turning into a reset.
-    let mut head = [0; HEAD_BYTES_MAX];
+    let mut head = [0; REFUSED_HEAD_BYTES];
     _ = socket.read(&mut head);
-    _ = socket.write(&text_answer(Status::Unavailable, why));
+    _ = socket.write(&text_answer(status, why));
     _ = socket.shutdown_write();
 }

@@ -4,11 +4,11 @@
 //! neither knows the other. This module must never do anything with them.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::limits::{NAME_BYTES_MAX, NAMEPLATE_DIGITS_MAX};
+use crate::limits::{MESSAGE_OVERHEAD_BYTES, NAMEPLATE_DIGITS_MAX};
+use crate::message_log::MessageLog;
 
 /// Seconds since the epoch, as the wire and the files have it.
 pub type Seconds = f64;
@@ -28,8 +28,8 @@ impl fmt::Display for ConnId {
 pub enum Rule {
     /// Any text, within the message limit.
     Text,
-    /// A text within [`NAME_BYTES_MAX`].
-    Name,
+    /// A text of at most so many bytes.
+    Name(usize),
     /// One to [`NAMEPLATE_DIGITS_MAX`] ASCII digits.
     Digits,
 }
@@ -38,7 +38,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rule::Text => write!(f, "a string"),
-            Rule::Name => write!(f, "a string of at most {NAME_BYTES_MAX} bytes"),
+            Rule::Name(bytes_max) => write!(f, "a string of at most {bytes_max} bytes"),
             Rule::Digits => write!(f, "1 to {NAMEPLATE_DIGITS_MAX} digits"),
         }
     }
@@ -144,19 +144,16 @@ pub struct Message {
 impl Message {
     /// Bytes that count towards limits.
     pub fn bytes(&self) -> usize {
-        self.phase.len() + self.body.len() + self.id.as_ref().map_or(0, |id| id.len())
+        let text = self.phase.len() + self.body.len() + self.id.as_ref().map_or(0, |id| id.len());
+        text + MESSAGE_OVERHEAD_BYTES
     }
 }
-
-/// A mailbox's messages in order of arrival. It only grows, so that a replay in progress can share
-/// it; it is dropped as a whole with the mailbox and the last such replay.
-pub type MessageLog = Rc<RefCell<Vec<Rc<Message>>>>;
 
 /// Stored messages still to be sent to one connection: a window on the mailbox's log.
 #[derive(Clone, Debug)]
 pub struct Replay {
     /// The mailbox's messages.
-    pub log: MessageLog,
+    pub log: Rc<MessageLog>,
     /// Index of the next message to send.
     pub next: usize,
     /// Index after the last message to send.
@@ -170,7 +167,7 @@ impl Iterator for Replay {
         if self.next == self.end {
             return None;
         }
-        let message = self.log.borrow().get(self.next).cloned();
+        let message = self.log.get(self.next);
         self.next += 1;
         message
     }
@@ -194,7 +191,7 @@ pub enum Response {
     Ack {
         id: Option<Box<str>>,
     },
-    Nameplates(Vec<Rc<str>>),
+    Nameplates(Rc<[Rc<str>]>),
     Allocated(Rc<str>),
     Claimed(Rc<str>),
     Released,
@@ -220,7 +217,7 @@ impl Response {
         let payload = match self {
             Response::Welcome(text) | Response::Pong(text) => text.len(),
             Response::Ack { id } => id.as_ref().map_or(0, |id| id.len()),
-            Response::Nameplates(names) => names.len() * size_of::<Rc<str>>(),
+            Response::Nameplates(names) => names.len() * NAMEPLATE_JSON_BYTES,
             Response::Message { message, .. } => message.bytes(),
             Response::Error { orig: Orig::Command(text) | Orig::Text(text), .. } => text.len(),
             _ => 0,
@@ -228,6 +225,9 @@ impl Response {
         payload + size_of::<Response>()
     }
 }
+
+/// What one short nameplate takes in the JSON of a list, about.
+const NAMEPLATE_JSON_BYTES: usize = 12;
 
 /// Why a command is not carried out. `Display` gives the exact texts of contract section 2, on
 /// some of which clients match.
@@ -256,6 +256,18 @@ pub enum Refusal {
     CloseWithoutOpen,
     MailboxNotAvailable,
     StorageUnavailable,
+    ServerFull,
+    TooManyNameplates,
+    /// A mailbox holds all that it may.
+    MailboxFull {
+        bytes_max: usize,
+        messages_max: usize,
+    },
+    /// The peer's address does it too often.
+    TooFast {
+        command: &'static str,
+        retry_seconds: u64,
+    },
     /// A required field is absent.
     Requires {
         command: &'static str,
@@ -299,6 +311,22 @@ impl fmt::Display for Refusal {
             Refusal::CloseWithoutOpen => "close without mailbox must follow open",
             Refusal::MailboxNotAvailable => "mailbox is not available",
             Refusal::StorageUnavailable => "server storage is unavailable, try again later",
+            Refusal::ServerFull => "server is full, try again later",
+            Refusal::TooManyNameplates => {
+                "too many nameplates from your address, release some or wait until they expire"
+            }
+            Refusal::MailboxFull { bytes_max, messages_max } => {
+                return write!(
+                    f,
+                    "mailbox is full: at most {messages_max} messages and {bytes_max} bytes"
+                );
+            }
+            Refusal::TooFast { command, retry_seconds } => {
+                return write!(
+                    f,
+                    "too many '{command}' from your address, try again in {retry_seconds} seconds"
+                );
+            }
             Refusal::Requires { command, field } => {
                 return write!(f, "{command} requires '{field}'");
             }

@@ -49,6 +49,11 @@ impl Outbox {
         self.pending.push_back(output);
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.encoded.is_empty() && self.pending.is_empty()
+    }
+
     /// Bytes that wait, replays not counted.
     pub fn bytes(&self) -> usize {
         self.encoded.len() - self.sent + self.pending_bytes

@@ -22,12 +22,17 @@ impl Peer {
         Peer { ip: Some(address.ip().to_canonical()), port: Some(address.port()) }
     }
 
+    /// Whether its word about whom it speaks for is taken; that of unix sockets always is.
+    pub fn is_trusted(&self, trusted: &[Network]) -> bool {
+        self.ip.is_none_or(|ip| trusted.iter().any(|network| network.contains(ip)))
+    }
+
     /// The address behind a trusted proxy, or the socket's own.
     pub fn behind(self, forwarded: &Forwarded, trusted: &[Network]) -> Peer {
-        let is_trusted =
-            self.ip.is_none_or(|ip| trusted.iter().any(|network| network.contains(ip)));
         match forwarded.ip {
-            Some(ip) if is_trusted => Peer { ip: Some(ip.to_canonical()), port: forwarded.port },
+            Some(ip) if self.is_trusted(trusted) => {
+                Peer { ip: Some(ip.to_canonical()), port: forwarded.port }
+            }
             _ => self,
         }
     }

@@ -1,29 +1,27 @@
 //! The tick: sleep, read, apply, commit, release (see the crate page).
 //!
-//! Owns everything and is the only reader of clock and entropy. Knows no JSON, SQL or frames.
+//! Owns the poll and all sockets, and is the only reader of the clock. Knows no JSON, SQL or
+//! frames; what is behind the sockets is `engine`'s.
 
 use std::collections::HashMap;
 use std::io;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use log::{debug, info};
+use log::info;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::config::Config;
 use crate::conn::{CloseReason, Connection, Progress};
-use crate::db::{ConnectionChange, Current};
-use crate::dispatch::Dispatch;
-use crate::entropy::SystemEntropy;
-use crate::held::{Committed, Held};
-use crate::limits;
+use crate::engine::{Clock, Engine};
+use crate::held::Committed;
+use crate::http::Status;
+use crate::limits::{self, Limits};
 use crate::listeners::{self, Listeners};
-use crate::message::{ConnId, Seconds};
+use crate::message::ConnId;
 use crate::outbox::Scratch;
-use crate::records::Records;
 use crate::signals::Signals;
-use crate::storage::Storage;
-use crate::store::{Effects, Store};
 use crate::timers::Timers;
 use crate::wire::Farewell;
 
@@ -31,133 +29,72 @@ use crate::wire::Farewell;
 const SIGNALS: Token = Token(0);
 const FIRST_LISTENER: usize = 1;
 
-/// What a server is made of.
-#[derive(Debug)]
-pub struct Parts {
-    pub config: Config,
-    pub store: Store,
-    pub storage: Storage,
-    pub records: Records,
-    pub listeners: Listeners,
-    pub signals: Signals,
-    pub entropy: SystemEntropy,
-}
-
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    config: Config,
+    config: Rc<Config>,
+    engine: Engine,
     poll: Poll,
     signals: Signals,
     listeners: Listeners,
     connections: HashMap<ConnId, Box<Slot>>,
     timers: Timers,
-    store: Store,
-    storage: Storage,
-    records: Records,
-    entropy: SystemEntropy,
-    batch: Batch,
-    work: Work,
     clock: Clock,
-    buffers: Buffers,
-    next_conn: u64,
+    /// Connections to read, unasked: their share of a tick was used up.
+    leftovers: Vec<ConnId>,
+    /// Connections to reap at the end of the tick, and why.
+    doomed: Vec<(ConnId, CloseReason)>,
+    /// Shared by all connections: input on its way in, output on its way out.
+    input: Box<[u8]>,
+    output: Scratch,
+    /// Sum of what the connections hold of unfinished input and waiting output.
+    buffered_bytes: usize,
     first_conn: u64,
-    next_expiry: Instant,
-    /// When records that wait are written; none while nothing waits.
-    next_flush: Option<Instant>,
+    next_conn: u64,
     /// While stopping: when the connections have had their time.
     stop_by: Option<Instant>,
-    rebooted: Seconds,
 }
 
-/// A connection and where its deadline stands in the timers.
+/// A connection, and what the server remembers of it.
 #[derive(Debug)]
 struct Slot {
     connection: Connection,
+    /// Where its deadline stands in the timers.
     armed: Option<Instant>,
-}
-
-/// What this tick has caused and not yet committed.
-#[derive(Debug, Default)]
-struct Batch {
-    effects: Effects,
-    held: Held,
-    /// Connections whose commands are in it.
-    participants: Vec<ConnId>,
-}
-
-/// What is left to do, now or at the end of the tick.
-#[derive(Debug, Default)]
-struct Work {
-    /// Connections to read, unasked: their share of a tick was used up.
-    leftovers: Vec<ConnId>,
-    /// Connections to reap, and why.
-    doomed: Vec<(ConnId, CloseReason)>,
-    /// An expiry check is in progress.
-    expiring: bool,
-}
-
-/// The time, read once a tick.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    instant: Instant,
-    wall: Seconds,
-}
-
-impl Clock {
-    fn read() -> Clock {
-        Clock { instant: Instant::now(), wall: wall_clock() }
-    }
-}
-
-fn wall_clock() -> Seconds {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// Buffers that all connections share.
-#[derive(Debug)]
-struct Buffers {
-    input: Box<[u8]>,
-    output: Scratch,
+    /// Its share of the server's `buffered_bytes`.
+    buffered_bytes: usize,
+    doomed: bool,
 }
 
 impl Server {
-    /// Puts the parts together and runs the first expiry check.
-    pub fn new(parts: Parts) -> io::Result<Server> {
-        let Parts { config, store, storage, records, mut listeners, mut signals, entropy } = parts;
+    /// Registers everything with a new poll.
+    pub fn new(
+        config: Rc<Config>,
+        engine: Engine,
+        mut listeners: Listeners,
+        mut signals: Signals,
+    ) -> io::Result<Server> {
         let poll = Poll::new()?;
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
         let first_conn = listeners.register(poll.registry(), FIRST_LISTENER)? as u64;
-        let clock = Clock::read();
-        let mut server = Server {
+        Ok(Server {
             config,
+            engine,
             poll,
             signals,
             listeners,
             connections: HashMap::new(),
             timers: Timers::default(),
-            store,
-            storage,
-            records,
-            entropy,
-            batch: Batch::default(),
-            work: Work::default(),
-            clock,
-            buffers: Buffers {
-                input: vec![0; limits::READ_BYTES_PER_TICK_MAX].into(),
-                output: Scratch::default(),
-            },
-            next_conn: first_conn,
+            clock: Clock::read(),
+            leftovers: Vec::new(),
+            doomed: Vec::new(),
+            input: vec![0; limits::READ_BYTES_PER_TICK_MAX].into(),
+            output: Scratch::default(),
+            buffered_bytes: 0,
             first_conn,
-            next_expiry: clock.instant,
-            next_flush: None,
+            next_conn: first_conn,
             stop_by: None,
-            rebooted: clock.wall,
-        };
-        server.run_timers();
-        server.commit_and_release();
-        server.records.flush(server.storage.db_mut());
-        Ok(server)
+        })
     }
 
     /// Serves until a signal, then leaves the files clean.
@@ -166,56 +103,60 @@ impl Server {
         while !self.is_stopped() {
             self.tick(&mut events)?;
         }
-        self.records.close(self.storage.db_mut());
-        self.storage.close();
-        info!("stopped");
+        self.engine.close();
         Ok(())
     }
 
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
         match self.poll.poll(events, Some(self.sleep_limit())) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => outcome?,
         }
         self.clock = Clock::read();
+        self.engine.begin_tick(self.clock);
 
-        let mut readable = std::mem::take(&mut self.work.leftovers);
+        let mut readable = std::mem::take(&mut self.leftovers);
         for event in events.iter() {
             self.note_event(event, &mut readable);
         }
-        for conn in readable.drain(..) {
-            self.read(conn);
+        for conn in readable {
+            if self.engine.held_bytes() < limits::TICK_BYTES_MAX {
+                self.read(conn);
+            } else {
+                self.leftovers.push(conn); // enough for one tick
+            }
         }
         self.run_timers();
         self.accept();
 
-        self.commit_and_release();
+        let committed = self.commit();
+        self.release(committed);
+        self.shed_load();
         self.reap();
-        self.assert_nothing_left();
-        self.storage.checkpoint_if_due(events.is_empty());
+        self.engine.end_tick(events.is_empty());
         Ok(())
     }
 
     /// How long the poll may sleep.
     fn sleep_limit(&self) -> Duration {
-        if !self.work.leftovers.is_empty() || self.work.expiring || self.listeners.has_leftovers() {
+        let has_leftovers = !self.leftovers.is_empty()
+            || self.engine.has_leftovers()
+            || self.listeners.has_leftovers();
+        if has_leftovers {
             return Duration::ZERO;
         }
         let deadlines = [
-            Some(self.next_expiry),
+            self.engine.next_deadline(),
             self.timers.next(),
-            self.next_flush,
-            self.storage.retry_at(),
             self.listeners.retry_at(),
             self.stop_by,
         ];
         let now = Instant::now();
-        let until = |deadline: Instant| deadline.saturating_duration_since(now);
         let mut limit = Duration::from_secs_f64(limits::SLEEP_SECONDS_MAX);
         for deadline in deadlines.into_iter().flatten() {
-            limit = limit.min(until(deadline));
+            limit = limit.min(deadline.saturating_duration_since(now));
         }
-        if self.storage.wants_checkpoint() {
+        if self.engine.wants_idle_time() {
             limit = limit.min(Duration::from_millis(limits::CHECKPOINT_IDLE_MILLISECONDS));
         }
         limit
@@ -234,249 +175,187 @@ impl Server {
             return;
         }
         let conn = ConnId(number);
+        // A connection may have ended earlier in this very batch of events.
         let Some(slot) = self.connections.get_mut(&conn) else { return };
-        if event.is_writable() && slot.connection.outbox_bytes() > 0 {
-            // Only output released in earlier ticks is there.
-            let lost = slot.connection.send(
-                self.clock.wall,
-                &mut self.buffers.output,
-                &self.config.limits,
-            );
-            self.doom(conn, lost);
-        }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            if let Some(slot) = self.connections.get_mut(&conn) {
-                slot.connection.note_readable(event.is_read_closed() || event.is_error());
-            }
+        let is_end = event.is_read_closed() || event.is_error();
+        if event.is_readable() || is_end {
+            slot.connection.note_readable(is_end);
             readable.push(conn);
+        }
+        if event.is_writable() && slot.connection.has_output() {
+            self.send(conn); // what is there was released in earlier ticks
         }
     }
 
     fn read(&mut self, conn: ConnId) {
-        let Some(slot) = self.connections.get_mut(&conn) else { return };
-        if slot.connection.doomed {
+        let Some(slot) = self.connections.get_mut(&conn).filter(|slot| !slot.doomed) else {
             return;
-        }
-        let mut dispatch = dispatch(
-            &mut self.store,
-            &mut self.batch,
-            &mut self.records,
-            &mut self.entropy,
-            &self.config,
-            &self.storage,
-            self.clock,
-        );
-        let progress = slot.connection.read(
-            &mut self.buffers.input,
-            self.clock.instant,
-            &self.config.limits,
-            &mut dispatch,
-        );
-        let deadline = slot.connection.deadline(&self.config.limits);
-        self.timers.arm(conn, &mut slot.armed, deadline);
+        };
+        let limits = &self.config.limits;
+        let progress =
+            slot.connection.read(&mut self.input, self.clock.instant, limits, &mut self.engine);
         match progress {
             Progress::Drained => {}
-            Progress::More => self.work.leftovers.push(conn),
-            Progress::Gone(reason) => self.doom(conn, Some(reason)),
+            Progress::More => self.leftovers.push(conn),
+            Progress::Gone(reason) => self.doom(conn, reason),
         }
+        self.settle(conn);
     }
 
-    /// Marks a connection for reaping, if there is a reason to.
-    fn doom(&mut self, conn: ConnId, reason: Option<CloseReason>) {
-        if let (Some(reason), Some(slot)) = (reason, self.connections.get_mut(&conn))
-            && !slot.connection.doomed
+    /// Gives a connection's socket what it takes of the released output.
+    fn send(&mut self, conn: ConnId) {
+        let Some(slot) = self.connections.get_mut(&conn) else { return };
+        // Read anew: it is the time at which messages leave.
+        let server_tx = Clock::read().wall;
+        let lost = slot.connection.send(server_tx, &mut self.output, &self.config.limits);
+        if let Some(reason) = lost {
+            self.doom(conn, reason);
+        }
+        self.settle(conn);
+    }
+
+    /// After something happened to a connection: brings its deadline and its share of the
+    /// buffers up to date.
+    fn settle(&mut self, conn: ConnId) {
+        let Some(slot) = self.connections.get_mut(&conn) else { return };
+        let Config { limits, pings, .. } = &*self.config;
+        let deadline = slot.connection.deadline(limits, pings);
+        self.timers.arm(conn, &mut slot.armed, deadline);
+        let buffered_bytes = slot.connection.buffered_bytes();
+        self.buffered_bytes = self.buffered_bytes - slot.buffered_bytes + buffered_bytes;
+        slot.buffered_bytes = buffered_bytes;
+    }
+
+    /// Marks a connection for reaping; only the first reason counts.
+    fn doom(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(slot) = self.connections.get_mut(&conn)
+            && !slot.doomed
         {
-            slot.connection.doomed = true;
-            self.work.doomed.push((conn, reason));
+            slot.doomed = true;
+            self.doomed.push((conn, reason));
         }
     }
 
     fn run_timers(&mut self) {
         while let Some(conn) = self.timers.pop_due(self.clock.instant) {
-            self.run_deadline(conn);
-        }
-        if let Some(snapshot) = self.storage.recover_if_due(self.clock.instant) {
-            self.store.reload(snapshot);
-        }
-        if self.clock.instant >= self.next_expiry {
-            self.next_expiry =
-                self.clock.instant + Duration::from_secs_f64(self.config.expire_check);
-            self.records.set_current(Current {
-                rebooted: self.rebooted,
-                updated: self.clock.wall,
-                blur_time: self.config.blur_usage,
-                connections_websocket: self.store.subscriptions_count(),
-            });
-            if !self.storage.is_degraded() {
-                self.store.begin_expiry(self.clock.wall);
+            let Some(slot) = self.connections.get_mut(&conn) else { continue };
+            slot.armed = None;
+            let Config { limits, pings, .. } = &*self.config;
+            let now = self.clock.instant;
+            let lost = slot.connection.handle_deadline(now, limits, pings, &mut self.engine);
+            match lost {
+                Some(reason) => self.doom(conn, reason),
+                None => self.settle(conn),
             }
         }
-        self.work.expiring = self.store.continue_expiry(&mut self.batch.effects);
-    }
-
-    fn run_deadline(&mut self, conn: ConnId) {
-        let Some(slot) = self.connections.get_mut(&conn) else { return };
-        slot.armed = None;
-        let mut dispatch = dispatch(
-            &mut self.store,
-            &mut self.batch,
-            &mut self.records,
-            &mut self.entropy,
-            &self.config,
-            &self.storage,
-            self.clock,
-        );
-        let lost =
-            slot.connection.handle_deadline(self.clock.instant, &self.config.limits, &mut dispatch);
-        let deadline = slot.connection.deadline(&self.config.limits);
-        if lost.is_none() {
-            self.timers.arm(conn, &mut slot.armed, deadline);
-        }
-        self.doom(conn, lost);
+        self.engine.run_timers();
     }
 
     fn accept(&mut self) {
         if self.stop_by.is_some() {
             return;
         }
-        let Server { listeners, connections, config, clock, next_conn, poll, timers, .. } = self;
-        listeners.accept(limits::ACCEPTS_PER_TICK_MAX, clock.instant, |mut socket, peer| {
-            if connections.len() >= config.limits.connections_max {
-                listeners::refuse(socket, "too many connections, try again later");
+        let Server {
+            listeners, connections, engine, config, clock, next_conn, poll, timers, ..
+        } = self;
+        let Limits { accepts_per_tick_max, connections_max, .. } = config.limits;
+        listeners.accept(accepts_per_tick_max, clock.instant, |mut socket, peer| {
+            if connections.len() >= connections_max {
+                engine.note("connections");
+                let why = "too many connections, try again later";
+                listeners::refuse(socket, Status::Unavailable, why);
                 return;
             }
             let conn = ConnId(*next_conn);
             *next_conn += 1;
-            if config.tcp_nodelay && socket.set_nodelay().is_err() {
-                return; // the peer is gone already
+            if let Err((status, why)) = engine.admit(conn, peer) {
+                listeners::refuse(socket, status, why);
+                return;
             }
             let token = Token(conn.0 as usize);
-            if poll
-                .registry()
-                .register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)
-                .is_err()
-            {
-                return; // out of kernel memory: the peer sees a close and comes back
+            let interests = Interest::READABLE | Interest::WRITABLE;
+            let registered = poll.registry().register(&mut socket, token, interests);
+            if registered.is_err() || (config.tcp_nodelay && socket.set_nodelay().is_err()) {
+                engine.disconnect(conn, CloseReason::PeerReset); // gone already, or no memory
+                return;
             }
             let connection = Connection::new(conn, socket, peer, clock.instant);
-            let mut slot = Box::new(Slot { connection, armed: None });
-            let deadline = slot.connection.deadline(&config.limits);
+            let mut slot = Slot { connection, armed: None, buffered_bytes: 0, doomed: false };
+            let deadline = slot.connection.deadline(&config.limits, &config.pings);
             timers.arm(conn, &mut slot.armed, deadline);
-            connections.insert(conn, slot);
+            connections.insert(conn, Box::new(slot));
         });
     }
 
-    /// Commits the tick's batch and lets its output go; or, when that fails, undoes the tick.
-    fn commit_and_release(&mut self) {
-        let committed = self.commit();
-        let proof = match committed {
-            Some(proof) => proof,
-            None => {
-                self.undo_tick();
-                match self.commit() {
-                    Some(proof) => proof, // there was nothing to commit
-                    None => return,
+    /// Commits the tick's batch; or, when that fails, closes those who took part in it.
+    fn commit(&mut self) -> Committed {
+        loop {
+            match self.engine.commit() {
+                Ok(committed) => return committed,
+                // Their farewells change nothing, so the next round has nothing to commit.
+                Err(participants) => {
+                    for conn in participants {
+                        self.close(conn, Farewell::TryAgainLater, CloseReason::StorageFailed);
+                    }
                 }
             }
-        };
-        self.records.push_usage(&mut self.batch.effects.usage);
-        self.batch.participants.clear();
-        self.release(proof);
-        if self.next_flush.is_none() && !self.records.is_empty() {
-            let lag = Duration::from_secs_f64(limits::RECORDS_FLUSH_SECONDS);
-            self.next_flush = Some(self.clock.instant + lag);
         }
     }
 
-    fn commit(&mut self) -> Option<Committed> {
-        let flush_is_due = self.next_flush.is_some_and(|due| due <= self.clock.instant);
-        let connections = self.records.connections().filter(|_| flush_is_due);
-        let rides_along = connections.is_some() && !self.batch.effects.changes.is_empty();
-        let outcome =
-            self.storage.commit(&mut self.batch.effects.changes, connections, self.clock.instant);
-        if flush_is_due {
-            if rides_along && outcome.is_ok() {
-                self.records.connections_written();
+    fn release(&mut self, committed: Committed) {
+        let Server { engine, connections, .. } = self;
+        let mut receivers = Vec::new();
+        for (conn, output) in engine.release(committed) {
+            let Some(slot) = connections.get_mut(&conn) else { continue };
+            slot.connection.push(output);
+            if receivers.last() != Some(&conn) {
+                receivers.push(conn);
             }
-            self.records.flush(self.storage.db_mut());
-            self.next_flush = None;
         }
-        outcome.ok()
-    }
-
-    /// Nothing of this tick has left, and nothing will: memory goes back to what the database
-    /// holds, and those who took part are told to come back.
-    fn undo_tick(&mut self) {
-        self.batch.held.discard_messages();
-        self.batch.effects = Effects::default();
-        for conn in std::mem::take(&mut self.batch.participants) {
-            self.store.disconnect(conn);
-            self.close(conn, Farewell::TryAgainLater, CloseReason::StorageFailed);
+        for conn in receivers {
+            self.send(conn);
         }
-        self.store.reload(self.storage.load().unwrap_or_default());
-        self.work.expiring = false;
     }
 
-    fn close(&mut self, conn: ConnId, farewell: Farewell, reason: CloseReason) {
-        let Some(slot) = self.connections.get_mut(&conn) else { return };
-        let mut dispatch = dispatch(
-            &mut self.store,
-            &mut self.batch,
-            &mut self.records,
-            &mut self.entropy,
-            &self.config,
-            &self.storage,
-            self.clock,
-        );
-        let limits = &self.config.limits;
-        slot.connection.close(farewell, reason, self.clock.instant, limits, &mut dispatch);
-        let deadline = slot.connection.deadline(limits);
-        self.timers.arm(conn, &mut slot.armed, deadline);
-    }
-
-    fn release(&mut self, proof: Committed) {
-        if self.batch.held.is_empty() {
+    /// When all connections together hold too much, drops those that hold most. Walks over all
+    /// of them, but only then.
+    fn shed_load(&mut self) {
+        let bytes_max = self.config.limits.buffered_bytes_max;
+        if self.buffered_bytes <= bytes_max {
             return;
         }
-        let server_tx = wall_clock();
-        let limits = &self.config.limits;
-        let mut released = self.batch.held.release(proof).peekable();
-        while let Some((conn, output)) = released.next() {
-            let Some(slot) = self.connections.get_mut(&conn) else { continue };
-            slot.connection.push(output);
-            while let Some((_, output)) = released.next_if(|(next, _)| *next == conn) {
-                slot.connection.push(output);
+        let holders = self.connections.iter().filter(|(_, slot)| slot.buffered_bytes > 0);
+        let mut holders: Vec<(usize, ConnId)> =
+            holders.map(|(conn, slot)| (slot.buffered_bytes, *conn)).collect();
+        holders.sort_unstable_by(|one, other| other.cmp(one));
+        let mut left = self.buffered_bytes;
+        for (bytes, conn) in holders {
+            if left <= bytes_max {
+                break;
             }
-            let lost = slot.connection.send(server_tx, &mut self.buffers.output, limits);
-            if let Some(reason) = lost
-                && !slot.connection.doomed
-            {
-                slot.connection.doomed = true;
-                self.work.doomed.push((conn, reason));
-            }
+            left -= bytes;
+            self.doom(conn, CloseReason::Shed);
         }
     }
 
     /// Drops the sockets of connections that are over. The store learns of it here as well: a
     /// disconnect changes nothing that is stored.
     fn reap(&mut self) {
-        for (conn, reason) in self.work.doomed.drain(..) {
+        for (conn, reason) in std::mem::take(&mut self.doomed) {
             let Some(mut slot) = self.connections.remove(&conn) else { continue };
             // Fails only if the kernel has forgotten the socket, which is what we want.
             _ = self.poll.registry().deregister(slot.connection.socket_mut());
             self.timers.disarm(conn, &mut slot.armed);
-            self.store.disconnect(conn);
-            self.records.track(conn, || ConnectionChange::Lost);
-            if self.config.blur_usage.is_none() {
-                debug!("{conn}: gone, {reason:?}");
-            }
+            self.buffered_bytes -= slot.buffered_bytes;
+            self.engine.disconnect(conn, reason);
         }
     }
 
-    fn assert_nothing_left(&self) {
-        assert!(self.batch.held.is_empty(), "held output outlived its tick");
-        assert!(self.batch.effects.changes.is_empty(), "changes outlived their tick");
-        assert!(self.work.doomed.is_empty(), "a doomed connection outlived its tick");
+    fn close(&mut self, conn: ConnId, farewell: Farewell, reason: CloseReason) {
+        let Some(slot) = self.connections.get_mut(&conn) else { return };
+        let limits = &self.config.limits;
+        slot.connection.close(farewell, reason, self.clock.instant, limits, &mut self.engine);
+        self.settle(conn);
     }
 
     fn begin_stop(&mut self) {
@@ -494,28 +373,5 @@ impl Server {
 
     fn is_stopped(&self) -> bool {
         self.stop_by.is_some_and(|by| self.connections.is_empty() || by <= self.clock.instant)
-    }
-}
-
-/// The server's parts that a connection's events act on, apart from the connection itself.
-fn dispatch<'a>(
-    store: &'a mut Store,
-    batch: &'a mut Batch,
-    records: &'a mut Records,
-    entropy: &'a mut SystemEntropy,
-    config: &'a Config,
-    storage: &Storage,
-    clock: Clock,
-) -> Dispatch<'a> {
-    Dispatch {
-        store,
-        effects: &mut batch.effects,
-        held: &mut batch.held,
-        records,
-        entropy,
-        config,
-        participants: &mut batch.participants,
-        degraded: storage.is_degraded(),
-        now: clock.wall,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every failure is one line for the operator; nothing is left half-open.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::rc::Rc;
 
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -10,11 +10,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::addresses::Addresses;
 use crate::config::Config;
 use crate::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb};
+use crate::engine::{Clock, Engine};
 use crate::entropy::SystemEntropy;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::listeners::Listeners;
 use crate::records::Records;
-use crate::server::{Parts, Server};
+use crate::server::Server;
 use crate::signals::Signals;
 use crate::storage::Storage;
 use crate::store::{Settings, Store};
@@ -43,7 +44,9 @@ pub fn start(mut config: Config) -> Result<Server, String> {
     }
     let (store, storage, records) = open_files(&config).map_err(|error| error.to_string())?;
     log_settings(&config);
-    Server::new(Parts { config, store, storage, records, listeners, signals, entropy })
+    let config = Rc::new(config);
+    let engine = Engine::new(Rc::clone(&config), store, storage, records, entropy);
+    Server::new(config, engine, listeners, signals)
         .map_err(|error| format!("cannot start the event loop: {error}"))
 }
 
@@ -64,6 +67,9 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
         expire_after: config.expire_after,
         blur: config.blur_usage,
         allow_list: config.allow_list,
+        mailbox_bytes_max: config.limits.mailbox_bytes_max,
+        mailbox_messages_max: config.limits.mailbox_messages_max,
+        stored_bytes_max: config.limits.stored_bytes_max,
     };
     let store = Store::new(snapshot, settings);
     let counts = store.counts();
@@ -90,7 +96,7 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
             let last =
                 db.generation().map_err(|error| OpenError::channel(&config.channel_db, error))?;
             let addrid = AddridDb::open(path)?;
-            let addresses = Addresses::new(last, now(), config.generation_duration);
+            let addresses = Addresses::new(last, Clock::read().wall, config.generation_duration);
             info!(
                 "address-id database {}: generation {}",
                 path.display(),
@@ -103,15 +109,15 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
     Ok((store, Storage::new(db), records))
 }
 
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
+const BYTES_PER_MIB: usize = 1024 * 1024;
 
 fn log_settings(config: &Config) {
     let limits = &config.limits;
     info!(
-        "limits: {} connections, messages of {} bytes, {} bytes waiting per slow reader",
-        limits.connections_max, limits.message_bytes_max, limits.outbox_bytes_max
+        "limits: {} connections, messages of {} bytes, at most {} MiB of memory in all",
+        limits.connections_max,
+        limits.message_bytes_max,
+        limits.memory_bytes_max().div_ceil(BYTES_PER_MIB)
     );
     info!(
         "expiry after {} s, checked every {} s; synchronous {}",

@@ -48,6 +48,8 @@ pub enum Violation {
 pub enum Farewell {
     /// The peer broke the protocol.
     Violation(Violation),
+    /// The peer did not bind in time.
+    NotBound,
     /// The server stops.
     GoingAway,
     /// The server's storage failed; come back.
@@ -60,6 +62,7 @@ impl Farewell {
             Farewell::Violation(Violation::TooLong) => (CloseCode::Size, "message too long"),
             Farewell::Violation(Violation::NotUtf8) => (CloseCode::Invalid, "text must be UTF-8"),
             Farewell::Violation(Violation::Framing) => (CloseCode::Protocol, "malformed frame"),
+            Farewell::NotBound => (CloseCode::Policy, "no bind in time"),
             Farewell::GoingAway => (CloseCode::Away, "server is stopping"),
             Farewell::TryAgainLater => (CloseCode::Again, "storage is unavailable"),
         };
@@ -76,6 +79,8 @@ pub struct Wire {
     partial: Vec<u8>,
     /// A message has begun and its last fragment is still to come.
     mid_message: bool,
+    /// Bytes of the message's fragments so far, which tungstenite keeps.
+    assembled_bytes: usize,
     closing: bool,
 }
 
@@ -147,6 +152,8 @@ impl Wire {
         }
         if let OpCode::Data(_) = header.opcode {
             self.mid_message = !header.is_final;
+            self.assembled_bytes =
+                if header.is_final { 0 } else { self.assembled_bytes + frame_bytes };
         }
         Ok(Some(frame_bytes))
     }
@@ -209,6 +216,11 @@ impl Wire {
         // Fails only if the peer has closed already.
         _ = context.close(&mut memory, Some(farewell.frame()));
         self.closing = true;
+    }
+
+    /// Bytes kept of what has not come in whole.
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial.capacity() + self.assembled_bytes
     }
 
     /// Whether either side has closed.

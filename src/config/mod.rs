@@ -15,7 +15,7 @@ use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::db::Synchronous;
-use crate::limits::{self, Limits};
+use crate::limits::{self, Limit, Limits, Pings};
 use crate::message::Seconds;
 use crate::peer::{self, Network};
 use crate::protocol::Welcome;
@@ -32,6 +32,10 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Limits in force.
     pub limits: Limits,
+    /// Networks that the limits on one address do not hold for.
+    pub exempt: Vec<Network>,
+    /// When connections are pinged.
+    pub pings: Pings,
     /// `Origin`s that may connect.
     pub origins: Origins,
     /// Whether small answers are sent at once.
@@ -88,11 +92,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
     let mut config = Config {
         endpoints: given.many("--port", endpoint::parse)?,
-        trusted_proxies: given.many("--trusted-proxy", |text| {
-            Network::from_str(text)
-                .map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
-        })?,
+        trusted_proxies: given.many("--trusted-proxy", network)?,
         limits: Limits::default(),
+        exempt: given.many("--limit-exempt", network)?,
+        pings: Pings::default(),
         origins: Origins::default(),
         tcp_nodelay: true,
         channel_db: given.once("--channel-db", path)?.unwrap_or_else(|| "relay.sqlite".into()),
@@ -126,6 +129,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
     if config.trusted_proxies.is_empty() {
         config.trusted_proxies = peer::LOOPBACK.to_vec();
+    }
+    if config.exempt.is_empty() {
+        config.exempt = peer::LOOPBACK.to_vec();
+    }
+    for limit in limits::table() {
+        if let Some(value) = given.once(limit.option, |text| limit_value(text, &limit))? {
+            (limit.set)(&mut config.limits, value);
+        }
     }
     if given.once("--log-fd", descriptor)?.is_some() {
         config.warnings.push("--log-fd has no effect".to_owned());
@@ -221,6 +232,21 @@ fn text(argument: OsString) -> Result<String, UsageError> {
     argument
         .into_string()
         .map_err(|argument| UsageError(format!("{}: must be UTF-8", argument.to_string_lossy())))
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
+}
+
+/// A limit is a number above 0; one of 0 would shut everybody out.
+fn limit_value(text: &str, limit: &Limit) -> Result<f64, String> {
+    let Limit { whole, unit, .. } = limit;
+    let number: Option<f64> =
+        if *whole { text.parse::<u32>().ok().map(f64::from) } else { text.parse().ok() };
+    let kind = if *whole { "a whole number" } else { "a number" };
+    number.filter(|number| *number > 0.0 && *number <= limits::OPTION_NUMBER_MAX).ok_or_else(|| {
+        format!("'{text}' must be {kind} ({unit}) above 0, at most {}", limits::OPTION_NUMBER_MAX)
+    })
 }
 
 fn any(text: &str) -> Result<String, String> {

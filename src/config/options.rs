@@ -35,8 +35,8 @@ pub struct OptionSpec {
 pub enum Help {
     /// A text that is complete.
     Text(&'static str),
-    /// A text, a numeric default and its unit.
-    Number(&'static str, f64, &'static str),
+    /// A text, a numeric default (unless the text says it) and its unit.
+    Number(&'static str, Option<f64>, &'static str),
 }
 
 /// A heading of the help with its options.
@@ -45,7 +45,7 @@ pub struct Group {
     /// The heading.
     pub title: &'static str,
     /// What is under it.
-    pub options: &'static [OptionSpec],
+    pub options: Vec<OptionSpec>,
 }
 
 const fn option(name: &'static str, arity: Arity, value: &'static str, help: Help) -> OptionSpec {
@@ -56,169 +56,196 @@ use Arity::{Flag, Many, Once};
 use Help::{Number, Text};
 
 /// All options.
-pub const GROUPS: &[Group] = &[
-    Group {
-        title: "Listening",
-        options: &[
-            OptionSpec {
-                name: "--port",
-                short: Some("-p"),
-                arity: Many,
-                value: "ENDPOINT",
-                help: Text(
-                    "Where to listen; repeatable. PORT, ADDRESS:PORT, tcp:PORT[:interface=ADDRESS], tcp6:PORT, \
+pub fn groups() -> Vec<Group> {
+    vec![
+        Group {
+            title: "Listening",
+            options: vec![
+                OptionSpec {
+                    name: "--port",
+                    short: Some("-p"),
+                    arity: Many,
+                    value: "ENDPOINT",
+                    help: Text(
+                        "Where to listen; repeatable. PORT, ADDRESS:PORT, tcp:PORT[:interface=ADDRESS], tcp6:PORT, \
                      unix:PATH[:mode=OCTAL]. [default: tcp:4000:interface=\\:\\:, IPv6 and IPv4]",
-                ),
-            },
-            option(
-                "--trusted-proxy",
-                Many,
-                "NETWORK",
-                Text(
-                    "Take X-Real-IP and X-Real-Port from peers in this network; repeatable. Unix sockets are \
+                    ),
+                },
+                option(
+                    "--trusted-proxy",
+                    Many,
+                    "NETWORK",
+                    Text(
+                        "Take X-Real-IP and X-Real-Port from peers in this network; repeatable. Unix sockets are \
                      always trusted. [default: 127.0.0.0/8 and ::1]",
+                    ),
                 ),
-            ),
-            option(
-                "--websocket-protocol-option",
-                Many,
-                "NAME=JSON",
-                Text(
-                    "Repeatable. autoPingInterval [60 s], autoPingTimeout [600 s], openHandshakeTimeout [10 s], \
+                option(
+                    "--websocket-protocol-option",
+                    Many,
+                    "NAME=JSON",
+                    Text(
+                        "Repeatable. autoPingInterval [60 s], autoPingTimeout [600 s], openHandshakeTimeout [10 s], \
                      closeHandshakeTimeout [3 s], maxMessagePayloadSize [1048576 bytes], maxFramePayloadSize \
                      [1048576 bytes], maxConnections [descriptor limit less 64], allowedOrigins [[\"*\"]], \
                      tcpNoDelay [true].",
+                    ),
                 ),
-            ),
-        ],
-    },
-    Group {
-        title: "Files",
-        options: &[
-            option(
-                "--channel-db",
-                Once,
-                "FILE",
-                Text("The state database; ':memory:' keeps nothing. [default: relay.sqlite]"),
-            ),
-            option(
-                "--usage-db",
-                Once,
-                "FILE",
-                Text("Record usage in this database. [default: none]"),
-            ),
-            option(
-                "--addrid-db",
-                Once,
-                "FILE",
-                Text(
-                    "Number peer addresses in this database, ':memory:' allowed; logs then show only the \
+            ],
+        },
+        Group {
+            title: "Files",
+            options: vec![
+                option(
+                    "--channel-db",
+                    Once,
+                    "FILE",
+                    Text("The state database; ':memory:' keeps nothing. [default: relay.sqlite]"),
+                ),
+                option(
+                    "--usage-db",
+                    Once,
+                    "FILE",
+                    Text("Record usage in this database. [default: none]"),
+                ),
+                option(
+                    "--addrid-db",
+                    Once,
+                    "FILE",
+                    Text(
+                        "Number peer addresses in this database, ':memory:' allowed; logs then show only the \
                      numbers. [default: none]",
+                    ),
                 ),
-            ),
-            option(
-                "--generation-duration",
-                Once,
-                "SECONDS",
-                Number(
-                    "Forget the numbered addresses after this time.",
-                    limits::GENERATION_SECONDS,
-                    "s",
+                option(
+                    "--generation-duration",
+                    Once,
+                    "SECONDS",
+                    Number(
+                        "Forget the numbered addresses after this time.",
+                        Some(limits::GENERATION_SECONDS),
+                        "s",
+                    ),
                 ),
-            ),
-            option(
-                "--track-connections",
-                Flag,
-                "",
-                Text("Keep a table of live connections in the state database."),
-            ),
-            option(
-                "--synchronous",
-                Once,
-                "full|normal|off",
-                Text(
-                    "What survives power loss: everything acknowledged, all but the last moments, or no \
+                option(
+                    "--track-connections",
+                    Flag,
+                    "",
+                    Text("Keep a table of live connections in the state database."),
+                ),
+                option(
+                    "--synchronous",
+                    Once,
+                    "full|normal|off",
+                    Text(
+                        "What survives power loss: everything acknowledged, all but the last moments, or no \
                      promise. Less means fewer writes on flash. [default: full]",
+                    ),
                 ),
-            ),
-        ],
-    },
-    Group {
-        title: "What clients are told",
-        options: &[
-            option(
-                "--motd",
-                Once,
-                "TEXT",
-                Text("Message of the day, shown by clients. [default: none]"),
-            ),
-            option(
-                "--advertise-version",
-                Once,
-                "VERSION",
-                Text("The client version to recommend. [default: none]"),
-            ),
-            option(
-                "--signal-error",
-                Once,
-                "TEXT",
-                Text("Make every client fail with this message. [default: none]"),
-            ),
-            option("--disallow-list", Flag, "", Text("Answer 'list' with an empty list.")),
-        ],
-    },
-    Group {
-        title: "Lifetime and privacy",
-        options: &[
-            option(
-                "--expire-after",
-                Once,
-                "SECONDS",
-                Number(
-                    "Delete mailboxes without subscriber and activity for this long.",
-                    limits::EXPIRE_AFTER_SECONDS,
-                    "s",
+            ],
+        },
+        Group {
+            title: "What clients are told",
+            options: vec![
+                option(
+                    "--motd",
+                    Once,
+                    "TEXT",
+                    Text("Message of the day, shown by clients. [default: none]"),
                 ),
-            ),
-            option(
-                "--expire-check",
-                Once,
-                "SECONDS",
-                Number("Look for such mailboxes this often.", limits::EXPIRE_CHECK_SECONDS, "s"),
-            ),
-            option(
-                "--blur-usage",
-                Once,
-                "SECONDS",
-                Text("Round recorded times down to a multiple; log no connections. [default: off]"),
-            ),
-        ],
-    },
-    Group {
-        title: "Other",
-        options: &[
-            option(
-                "--log-level",
-                Once,
-                "LEVEL",
-                Text("error, warn, info, debug; 'debug' shows each connection. [default: info]"),
-            ),
-            option("--log-fd", Once, "FD", Text("Accepted for compatibility; has no effect.")),
-            option("--version", Flag, "", Text("Print the version and exit.")),
-            OptionSpec {
-                name: "--help",
-                short: Some("-h"),
-                arity: Flag,
-                value: "",
-                help: Text("Print this and exit."),
-            },
-        ],
-    },
-];
+                option(
+                    "--advertise-version",
+                    Once,
+                    "VERSION",
+                    Text("The client version to recommend. [default: none]"),
+                ),
+                option(
+                    "--signal-error",
+                    Once,
+                    "TEXT",
+                    Text("Make every client fail with this message. [default: none]"),
+                ),
+                option("--disallow-list", Flag, "", Text("Answer 'list' with an empty list.")),
+            ],
+        },
+        Group {
+            title: "Lifetime and privacy",
+            options: vec![
+                option(
+                    "--expire-after",
+                    Once,
+                    "SECONDS",
+                    Number(
+                        "Delete mailboxes without subscriber and activity for this long.",
+                        Some(limits::EXPIRE_AFTER_SECONDS),
+                        "s",
+                    ),
+                ),
+                option(
+                    "--expire-check",
+                    Once,
+                    "SECONDS",
+                    Number(
+                        "Look for such mailboxes this often.",
+                        Some(limits::EXPIRE_CHECK_SECONDS),
+                        "s",
+                    ),
+                ),
+                option(
+                    "--blur-usage",
+                    Once,
+                    "SECONDS",
+                    Text(
+                        "Round recorded times down to a multiple; log no connections. [default: off]",
+                    ),
+                ),
+            ],
+        },
+        Group { title: "Limits", options: limit_options() },
+        Group {
+            title: "Other",
+            options: vec![
+                option(
+                    "--log-level",
+                    Once,
+                    "LEVEL",
+                    Text(
+                        "error, warn, info, debug; 'debug' shows each connection. [default: info]",
+                    ),
+                ),
+                option("--log-fd", Once, "FD", Text("Accepted for compatibility; has no effect.")),
+                option("--version", Flag, "", Text("Print the version and exit.")),
+                OptionSpec {
+                    name: "--help",
+                    short: Some("-h"),
+                    arity: Flag,
+                    value: "",
+                    help: Text("Print this and exit."),
+                },
+            ],
+        },
+    ]
+}
+
+fn limit_options() -> Vec<OptionSpec> {
+    let exempt = option(
+        "--limit-exempt",
+        Many,
+        "NETWORK",
+        Text(
+            "The limits on one address do not hold for this network; repeatable. \
+             [default: 127.0.0.0/8 and ::1]",
+        ),
+    );
+    let limits = limits::table().into_iter().map(|limit| {
+        option(limit.option, Once, "NUMBER", Number(limit.about, limit.default, limit.unit))
+    });
+    limits.chain([exempt]).collect()
+}
 
 /// All options, without the headings.
-pub fn all() -> impl Iterator<Item = &'static OptionSpec> {
-    GROUPS.iter().flat_map(|group| group.options)
+pub fn all() -> impl Iterator<Item = OptionSpec> {
+    groups().into_iter().flat_map(|group| group.options)
 }
 
 /// Column at which option texts begin, and the width they are wrapped to.
@@ -230,7 +257,7 @@ pub fn help() -> String {
     let mut text = "A Magic Wormhole mailbox server.\n\nUsage: wormhole-mailbox [options]\n\n\
                     --name=VALUE and --name VALUE both work.\n"
         .to_owned();
-    for group in GROUPS {
+    for group in groups() {
         text += &format!("\n{}:\n", group.title);
         for option in group.options {
             let short = option.short.map(|short| format!("{short}, ")).unwrap_or_default();
@@ -238,10 +265,10 @@ pub fn help() -> String {
                 if option.value.is_empty() { String::new() } else { format!("={}", option.value) };
             text += &format!("  {short}{}{value}\n", option.name);
             let sentence = match option.help {
-                Text(sentence) => sentence.to_owned(),
-                Number(sentence, default, unit) => {
+                Number(sentence, Some(default), unit) => {
                     format!("{sentence} [default: {default} {unit}]")
                 }
+                Number(sentence, None, _) | Text(sentence) => sentence.to_owned(),
             };
             text += &wrapped(&sentence);
         }

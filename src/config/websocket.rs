@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::Config;
-use crate::limits;
+use crate::limits::{self, Limits};
 
 /// Which `Origin`s may connect: patterns with `*` for anything.
 #[derive(Clone, Debug)]
@@ -31,8 +31,8 @@ pub(super) fn set(config: &mut Config, text: &str) -> Result<(), String> {
         serde_json::from_str(json).map_err(|_| format!("{name}: '{json}' must be a JSON value"))?;
     let limits = &mut config.limits;
     match name {
-        "autoPingInterval" => limits.ping_interval_seconds = seconds(name, &value)?,
-        "autoPingTimeout" => limits.ping_timeout_seconds = seconds(name, &value)?,
+        "autoPingInterval" => config.pings.interval_seconds = seconds(name, &value)?,
+        "autoPingTimeout" => config.pings.timeout_seconds = seconds(name, &value)?,
         "openHandshakeTimeout" => limits.handshake_seconds = positive(name, &value)?,
         "closeHandshakeTimeout" => limits.close_seconds = positive(name, &value)?,
         "maxMessagePayloadSize" => limits.message_bytes_max = size(name, &value)?,
@@ -73,12 +73,12 @@ fn positive(name: &str, value: &Value) -> Result<f64, String> {
 fn size(name: &str, value: &Value) -> Result<usize, String> {
     let bytes = value
         .as_u64()
+        .filter(|bytes| *bytes as f64 <= limits::OPTION_NUMBER_MAX)
         .and_then(|bytes| usize::try_from(bytes).ok())
-        .filter(|bytes| *bytes <= limits::MESSAGE_BYTES_CEILING)
         .ok_or_else(|| {
-            format!("{name}: must be a number of bytes up to {}", limits::MESSAGE_BYTES_CEILING)
+            format!("{name}: must be a number of bytes up to {}", limits::OPTION_NUMBER_MAX)
         })?;
-    Ok(if bytes == 0 { limits::MESSAGE_BYTES_MAX } else { bytes })
+    Ok(if bytes == 0 { Limits::default().message_bytes_max } else { bytes })
 }
 
 /// Connections; 0 means what upstream means by it, no limit but the descriptors'.

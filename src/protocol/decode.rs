@@ -10,7 +10,7 @@ use std::fmt;
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::limits::{NAME_BYTES_MAX, NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX};
+use crate::limits::{NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX};
 use crate::message::{ClientVersion, Command, Field, MessageId, Orig, Refusal, Rule};
 
 /// A command with the `id` to acknowledge it by.
@@ -31,12 +31,12 @@ pub struct Unreadable {
     pub orig: Orig,
 }
 
-/// Decodes the text of one message.
-pub fn decode(text: &str) -> Result<Request<'_>, Unreadable> {
+/// Decodes the text of one message; names in it may have `name_bytes_max` bytes.
+pub fn decode(text: &str, name_bytes_max: usize) -> Result<Request<'_>, Unreadable> {
     let unreadable = |refusal| Unreadable { refusal, orig: Orig::Text(beginning(text)) };
     match serde_json::from_str::<Keys<'_>>(text) {
         Ok(keys) => match keys.kind {
-            Some(kind) => Ok(Request { id: keys.id, command: keys.command(kind) }),
+            Some(kind) => Ok(Request { id: keys.id, command: keys.command(kind, name_bytes_max) }),
             None => {
                 Err(Unreadable { refusal: Refusal::MissingType, orig: Orig::Command(text.into()) })
             }
@@ -47,12 +47,12 @@ pub fn decode(text: &str) -> Result<Request<'_>, Unreadable> {
 }
 
 /// Decodes the payload of a binary message, which must be UTF-8 as well.
-pub fn decode_binary(payload: &[u8]) -> Result<Request<'_>, Unreadable> {
+pub fn decode_binary(payload: &[u8], name_bytes_max: usize) -> Result<Request<'_>, Unreadable> {
     let text = std::str::from_utf8(payload).map_err(|_| Unreadable {
         refusal: Refusal::NotUtf8,
         orig: Orig::Text(beginning(&String::from_utf8_lossy(payload))),
     })?;
-    decode(text)
+    decode(text, name_bytes_max)
 }
 
 fn beginning(text: &str) -> Box<str> {
@@ -93,7 +93,8 @@ impl<'a> Keys<'a> {
         })
     }
 
-    fn command(&self, kind: &str) -> Command<'a> {
+    fn command(&self, kind: &str, name_bytes_max: usize) -> Command<'a> {
+        let name = |json| name(json, name_bytes_max);
         let kind = string(kind).unwrap_or_default();
         match &*kind {
             "ping" => Command::Ping { value: self.ping },
@@ -101,7 +102,7 @@ impl<'a> Keys<'a> {
             "bind" => Command::Bind {
                 appid: name(self.appid),
                 side: name(self.side),
-                client_version: client_version(self.client_version),
+                client_version: client_version(self.client_version, name_bytes_max),
             },
             "list" => Command::List,
             "allocate" => Command::Allocate,
@@ -197,8 +198,8 @@ fn field<'a>(json: Option<&'a str>, rule: Rule, valid: impl Fn(&str) -> bool) ->
     }
 }
 
-fn name(json: Option<&str>) -> Field<'_> {
-    field(json, Rule::Name, |text| text.len() <= NAME_BYTES_MAX)
+fn name(json: Option<&str>, bytes_max: usize) -> Field<'_> {
+    field(json, Rule::Name(bytes_max), |text| text.len() <= bytes_max)
 }
 
 fn nameplate(json: Option<&str>) -> Field<'_> {
@@ -216,23 +217,23 @@ fn message_id(json: Option<&str>) -> MessageId<'_> {
 }
 
 /// `[implementation, version, …]`; anything else is recorded as unknown (contract section 2).
-fn client_version(json: Option<&str>) -> ClientVersion {
+fn client_version(json: Option<&str>, bytes_max: usize) -> ClientVersion {
     let elements = json.and_then(|json| serde_json::from_str::<Vec<&RawValue>>(json).ok());
     match elements.as_deref() {
         Some([implementation, version, ..]) => ClientVersion {
-            implementation: version_element(implementation.get()),
-            version: version_element(version.get()),
+            implementation: version_element(implementation.get(), bytes_max),
+            version: version_element(version.get(), bytes_max),
         },
         _ => ClientVersion::default(),
     }
 }
 
-fn version_element(json: &str) -> Option<Box<str>> {
+fn version_element(json: &str, bytes_max: usize) -> Option<Box<str>> {
     if json == "null" {
         return None;
     }
     let text = string(json).unwrap_or(Cow::Borrowed(json));
-    let end = (0..=text.len().min(NAME_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=text.len().min(bytes_max)).rev().find(|end| text.is_char_boundary(*end));
     Some(text[..end.unwrap_or(0)].into())
 }
 
@@ -240,8 +241,10 @@ fn version_element(json: &str) -> Option<Box<str>> {
 mod tests {
     use super::*;
 
+    const NAME_BYTES_MAX: usize = 256;
+
     fn command(text: &str) -> Command<'_> {
-        decode(text).expect("decodes").command
+        decode(text, NAME_BYTES_MAX).expect("decodes").command
     }
 
     #[test]
@@ -255,7 +258,7 @@ mod tests {
     #[test]
     fn numbers_keep_every_digit() {
         let text = r#"{"type":"ping","id":1e400,"ping":-0.10000000000000000000000001}"#;
-        let request = decode(text).expect("decodes");
+        let request = decode(text, NAME_BYTES_MAX).expect("decodes");
         assert_eq!(request.id, Some("1e400"));
         assert_eq!(request.command, Command::Ping { value: Some("-0.10000000000000000000000001") });
     }
@@ -272,7 +275,7 @@ mod tests {
     fn a_lone_surrogate_makes_a_field_invalid_not_the_message() {
         assert_eq!(
             command(r#"{"type":"open","mailbox":"\ud800"}"#),
-            Command::Open { mailbox: Field::Invalid(Rule::Name) }
+            Command::Open { mailbox: Field::Invalid(Rule::Name(NAME_BYTES_MAX)) }
         );
     }
 
@@ -286,7 +289,11 @@ mod tests {
             ("{} {}", Refusal::NotJson),
             ("{\"type\":NaN}", Refusal::NotJson),
         ] {
-            assert_eq!(decode(text).map_err(|it| it.refusal), Err(refusal), "{text}");
+            assert_eq!(
+                decode(text, NAME_BYTES_MAX).map_err(|it| it.refusal),
+                Err(refusal),
+                "{text}"
+            );
         }
     }
 
@@ -306,7 +313,7 @@ mod tests {
             ("[\"a\", 3]", Some("a"), Some("3")),
             ("[null, [1, 2], \"c\"]", None, Some("[1, 2]")),
         ] {
-            let found = client_version(Some(json));
+            let found = client_version(Some(json), NAME_BYTES_MAX);
             assert_eq!(found.implementation.as_deref(), implementation, "{json}");
             assert_eq!(found.version.as_deref(), version, "{json}");
         }

@@ -20,14 +20,14 @@ pub(super) struct Expiry {
 impl Store {
     /// Begins an expiry check as of `now`, in place of one still in progress.
     pub fn begin_expiry(&mut self, now: Seconds) {
-        let worklist = self.tables.expiry_worklist(now - self.settings.expire_after);
+        let worklist = self.tables.expiry_worklist(now - self.tables.settings.expire_after);
         self.expiry = Some(Expiry { now, worklist });
     }
 
     /// Does the next slice of the check in progress; tells whether more is left.
     pub fn continue_expiry(&mut self, effects: &mut Effects) -> bool {
         let Some(expiry) = &mut self.expiry else { return false };
-        let old = expiry.now - self.settings.expire_after;
+        let old = expiry.now - self.tables.settings.expire_after;
         for _ in 0..PRUNES_PER_TICK_MAX {
             match expiry.worklist.pop() {
                 Some(mailbox) => self.tables.expire(&mailbox, expiry.now, old, effects),

@@ -19,7 +19,13 @@ pub(super) fn tables(snapshot: Snapshot) -> Tables {
     let mut tables = Tables::default();
     tables.next_rows = next_rows(&snapshot);
     for row in snapshot.mailboxes {
-        let mailbox = Mailbox::new(row.row, names.shared(&row.app), row.for_nameplate, row.updated);
+        let mailbox = Mailbox::new(
+            row.row,
+            names.shared(&row.app),
+            row.for_nameplate,
+            row.updated,
+            &tables.ledger,
+        );
         tables.insert_mailbox(names.shared(&row.mailbox), mailbox);
     }
     for row in snapshot.mailbox_sides {

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::change::RowId;
 use super::sides::Sides;
-use crate::message::{ConnId, Message, MessageLog, Replay, Seconds};
+use crate::message::{ConnId, Message, Replay, Seconds};
+use crate::message_log::{Ledger, MessageLog};
 
 /// A mailbox (contract section 3).
 #[derive(Debug)]
@@ -26,11 +27,17 @@ pub struct Mailbox {
     /// Names of the nameplates that point to it; one at most, unless a file says otherwise.
     pub nameplates: Vec<Rc<str>>,
     /// Messages in order of arrival.
-    log: MessageLog,
+    log: Rc<MessageLog>,
 }
 
 impl Mailbox {
-    pub fn new(row: RowId, app: Rc<str>, for_nameplate: bool, updated: Seconds) -> Mailbox {
+    pub fn new(
+        row: RowId,
+        app: Rc<str>,
+        for_nameplate: bool,
+        updated: Seconds,
+        ledger: &Ledger,
+    ) -> Mailbox {
         Mailbox {
             row,
             app,
@@ -40,13 +47,13 @@ impl Mailbox {
             sides: Sides::default(),
             subscribers: Vec::new(),
             nameplates: Vec::new(),
-            log: MessageLog::default(),
+            log: MessageLog::new(ledger),
         }
     }
 
     /// Appends a message.
     pub fn push(&self, message: Rc<Message>) {
-        self.log.borrow_mut().push(message);
+        self.log.push(message);
     }
 
     /// Everything stored so far, to be sent to a new subscriber.
@@ -56,7 +63,12 @@ impl Mailbox {
 
     /// How many messages are stored.
     pub fn messages_count(&self) -> usize {
-        self.log.borrow().len()
+        self.log.count()
+    }
+
+    /// Bytes of the messages stored.
+    pub fn messages_bytes(&self) -> usize {
+        self.log.bytes()
     }
 
     /// Ends a connection's subscription; that it had none is fine.

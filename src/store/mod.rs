@@ -25,6 +25,7 @@ pub use change::{
     Snapshot, UsageRecord,
 };
 
+use crate::limits::{EXPIRE_AFTER_SECONDS, Limits};
 use crate::message::{Command, ConnId, Refusal, Seconds};
 use expiry::Expiry;
 use session::Session;
@@ -54,6 +55,26 @@ pub struct Settings {
     pub blur: Option<Seconds>,
     /// Whether `list` tells the nameplates; else it answers an empty list.
     pub allow_list: bool,
+    /// Bytes of messages in one mailbox.
+    pub mailbox_bytes_max: usize,
+    /// Messages in one mailbox.
+    pub mailbox_messages_max: usize,
+    /// Bytes of all mailboxes.
+    pub stored_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Settings {
+            expire_after: EXPIRE_AFTER_SECONDS,
+            blur: None,
+            allow_list: true,
+            mailbox_bytes_max: limits.mailbox_bytes_max,
+            mailbox_messages_max: limits.mailbox_messages_max,
+            stored_bytes_max: limits.stored_bytes_max,
+        }
+    }
 }
 
 /// All sessions, nameplates and mailboxes.
@@ -61,7 +82,6 @@ pub struct Settings {
 pub struct Store {
     tables: Tables,
     sessions: HashMap<ConnId, Box<Session>>,
-    settings: Settings,
     expiry: Option<Expiry>,
 }
 
@@ -69,15 +89,16 @@ impl Store {
     /// The state that a database holds, with no connection yet.
     pub fn new(snapshot: Snapshot, settings: Settings) -> Store {
         let mut tables = load::tables(snapshot);
-        tables.blur = settings.blur;
-        Store { tables, sessions: HashMap::new(), settings, expiry: None }
+        tables.settings = settings;
+        Store { tables, sessions: HashMap::new(), expiry: None }
     }
 
     /// Replaces all state by what the database holds, after a commit failed. Sessions stay, so
     /// the caller must first [`Store::disconnect`] those that took part in the failed batch.
     pub fn reload(&mut self, snapshot: Snapshot) {
+        let settings = self.tables.settings;
         self.tables = load::tables(snapshot);
-        self.tables.blur = self.settings.blur;
+        self.tables.settings = settings;
         self.expiry = None;
         for (conn, session) in &mut self.sessions {
             session.rejoin(&mut self.tables, *conn);
@@ -107,10 +128,6 @@ impl Store {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return Err(Refusal::MustBindFirst);
         };
-        if matches!(command, Command::List) && !self.settings.allow_list && session.is_bound() {
-            effects.replies.push((conn, crate::message::Response::Nameplates(Vec::new())));
-            return Ok(());
-        }
         for orphan in session.apply(&mut self.tables, conn, command, moment, effects)? {
             if let Some(session) = self.sessions.get_mut(&orphan) {
                 session.orphan();
@@ -119,9 +136,25 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the connection has bound.
+    pub fn is_bound(&self, conn: ConnId) -> bool {
+        self.sessions.get(&conn).is_some_and(|session| session.app().is_some())
+    }
+
+    /// Whether a nameplate of that name lives in the connection's app.
+    pub fn has_nameplate(&self, conn: ConnId, name: &str) -> bool {
+        let app = self.sessions.get(&conn).and_then(|session| session.app());
+        app.is_some_and(|app| self.tables.has_nameplate(app, name))
+    }
+
     /// How many connections are subscribed to a mailbox.
     pub fn subscriptions_count(&self) -> usize {
         self.tables.subscriptions_count()
+    }
+
+    /// Bytes stored in all mailboxes.
+    pub fn stored_bytes(&self) -> usize {
+        self.tables.ledger.bytes()
     }
 
     /// How many nameplates and mailboxes there are.

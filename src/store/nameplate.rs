@@ -32,6 +32,9 @@ pub struct Nameplate {
 pub struct Nameplates {
     /// In the order that `list` answers: sorted as strings.
     by_name: BTreeMap<Rc<str>, Nameplate>,
+    /// The names, as last listed; none after a change. A list asked for again and again costs
+    /// nothing again.
+    listed: Option<Rc<[Rc<str>]>>,
     /// Which short numbers are taken, so that allocating costs the same however many there are.
     /// Empty until the first nameplate: most app ids that clients name have none.
     taken: Vec<bool>,
@@ -47,6 +50,7 @@ impl Nameplates {
     }
 
     pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) {
+        self.listed = None;
         if let Some(number) = short_number(&name) {
             self.taken.resize(SHORT_NUMBERS, false);
             self.taken[number] = true;
@@ -55,6 +59,7 @@ impl Nameplates {
     }
 
     pub fn remove(&mut self, name: &str) -> Option<Nameplate> {
+        self.listed = None;
         if let Some(taken) = short_number(name).and_then(|number| self.taken.get_mut(number)) {
             *taken = false;
         }
@@ -70,8 +75,8 @@ impl Nameplates {
     }
 
     /// All names, sorted as strings.
-    pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
-        self.by_name.keys()
+    pub fn list(&mut self) -> Rc<[Rc<str>]> {
+        self.listed.get_or_insert_with(|| self.by_name.keys().cloned().collect()).clone()
     }
 
     /// All nameplates, sorted by name.

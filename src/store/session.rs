@@ -100,9 +100,9 @@ impl Session {
         Ok(orphans)
     }
 
-    /// Whether `bind` has been carried out.
-    pub fn is_bound(&self) -> bool {
-        self.identity.is_some()
+    /// The app it has bound to.
+    pub fn app(&self) -> Option<&str> {
+        self.identity.as_ref().map(|me| &*me.app)
     }
 
     /// The connection is gone. What its side claimed and opened stays.
@@ -157,7 +157,7 @@ impl Session {
         effects.usage.push(UsageRecord::ClientVersion {
             app: app.clone(),
             side: side.clone(),
-            connect_time: blurred(now, tables.blur),
+            connect_time: blurred(now, tables.settings.blur),
             implementation: client_version.implementation.clone(),
             version: client_version.version.clone(),
         });
@@ -281,7 +281,7 @@ impl Session {
             server_rx: now,
             id,
         });
-        for subscriber in tables.add(mailbox, &message, effects).to_vec() {
+        for subscriber in tables.add(mailbox, &message, effects)?.to_vec() {
             let (message, live_id) = (message.clone(), live_id.clone());
             effects.replies.push((subscriber, Response::Message { message, live_id }));
         }

@@ -7,13 +7,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::Entropy;
 use super::change::{Change, Effects, RowId};
 use super::mailbox::Mailbox;
 use super::nameplate::{Nameplate, Nameplates};
 use super::sides::{Side, Sides};
 use super::usage::{self, Ending};
+use super::{Entropy, Settings};
 use crate::message::{ConnId, Message, Refusal, Seconds};
+use crate::message_log::Ledger;
 
 /// Alphabet of base32, in lower case (mailbox ids, contract section 3).
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -72,8 +73,10 @@ pub(super) struct Tables {
     /// Mailboxes with subscribers, whom every expiry check touches.
     subscribed: HashSet<Rc<str>>,
     pub next_rows: NextRows,
-    /// Usage times are rounded down to a multiple of this.
-    pub blur: Option<Seconds>,
+    /// Bytes of all that is stored.
+    pub ledger: Ledger,
+    /// What an operator has set.
+    pub settings: Settings,
 }
 
 impl Tables {
@@ -96,8 +99,16 @@ impl Tables {
     }
 
     /// The names of the app's nameplates, sorted as strings.
-    pub fn list(&self, app: &str) -> Vec<Rc<str>> {
-        self.apps.get(app).map_or_else(Vec::new, |app| app.nameplates.names().cloned().collect())
+    pub fn list(&mut self, app: &str) -> Rc<[Rc<str>]> {
+        if !self.settings.allow_list {
+            return Rc::default();
+        }
+        self.apps.get_mut(app).map(|app| app.nameplates.list()).unwrap_or_default()
+    }
+
+    /// Whether the app has a nameplate of that name.
+    pub fn has_nameplate(&self, app: &str, name: &str) -> bool {
+        self.apps.get(app).is_some_and(|app| app.nameplates.get(name).is_some())
     }
 
     /// A free nameplate, by the contract's order of preference.
@@ -154,6 +165,7 @@ impl Tables {
         entropy: &mut dyn Entropy,
         effects: &mut Effects,
     ) -> Result<Rc<str>, Refusal> {
+        self.check_room()?;
         let mailbox: Rc<str> = mailbox_id(entropy.next_u64()).into();
         if self.mailboxes.contains_key(&mailbox) {
             return Err(Refusal::MailboxNotAvailable); // once in 2^64
@@ -256,7 +268,13 @@ impl Tables {
             .changes
             .push(Change::DeleteNameplate { row: nameplate.row, sides: nameplate.sides.rows() });
         if let Some((now, ending)) = summary {
-            effects.usage.extend(usage::nameplate(app, &nameplate.sides, now, ending, self.blur));
+            effects.usage.extend(usage::nameplate(
+                app,
+                &nameplate.sides,
+                now,
+                ending,
+                self.settings.blur,
+            ));
         }
         self.forget_app_if_unused(app);
     }
@@ -277,10 +295,19 @@ impl Tables {
                 return Err(Refusal::Crowded);
             }
             Some(_) => {}
-            None => self.create_mailbox(app, mailbox, false, now, effects),
+            None => {
+                self.check_room()?;
+                self.create_mailbox(app, mailbox, false, now, effects);
+            }
         }
         self.open_side(mailbox, side, now, effects);
         Ok(())
+    }
+
+    /// Whether the store may still grow.
+    fn check_room(&self) -> Result<(), Refusal> {
+        let is_full = self.ledger.bytes() >= self.settings.stored_bytes_max;
+        if is_full { Err(Refusal::ServerFull) } else { Ok(()) }
     }
 
     fn create_mailbox(
@@ -292,7 +319,10 @@ impl Tables {
         effects: &mut Effects,
     ) {
         let row = take_row(&mut self.next_rows.mailbox);
-        self.insert_mailbox(mailbox.clone(), Mailbox::new(row, app.clone(), for_nameplate, now));
+        self.insert_mailbox(
+            mailbox.clone(),
+            Mailbox::new(row, app.clone(), for_nameplate, now, &self.ledger),
+        );
         effects.changes.push(Change::CreateMailbox {
             row,
             app: app.clone(),
@@ -354,8 +384,20 @@ impl Tables {
         mailbox: &Rc<str>,
         message: &Rc<Message>,
         effects: &mut Effects,
-    ) -> &[ConnId] {
-        let Some(known) = self.mailboxes.get_mut(mailbox) else { return &[] };
+    ) -> Result<&[ConnId], Refusal> {
+        self.check_room()?;
+        let Settings { mailbox_bytes_max, mailbox_messages_max, .. } = self.settings;
+        let Some(known) = self.mailboxes.get_mut(mailbox) else {
+            return Err(Refusal::MustOpenFirst);
+        };
+        if known.messages_count() >= mailbox_messages_max
+            || known.messages_bytes() + message.bytes() > mailbox_bytes_max
+        {
+            return Err(Refusal::MailboxFull {
+                bytes_max: mailbox_bytes_max,
+                messages_max: mailbox_messages_max,
+            });
+        }
         known.push(message.clone());
         effects.changes.push(Change::AddMessage {
             app: known.app.clone(),
@@ -363,7 +405,7 @@ impl Tables {
             message: message.clone(),
         });
         touch(known, mailbox, message.server_rx, effects);
-        &known.subscribers
+        Ok(&known.subscribers)
     }
 
     /// Subscribes a connection to a mailbox that it opened.
@@ -440,7 +482,7 @@ impl Tables {
             &gone.sides,
             now,
             ending,
-            self.blur,
+            self.settings.blur,
         ));
         effects.changes.push(Change::DeleteMailbox {
             row: gone.row,

@@ -1,0 +1,414 @@
+//! Everything behind the sockets: what a connection's events come to, and how a tick ends.
+//!
+//! The one place where `protocol`, `store` and the files meet: text → command → store → held
+//! output, then commit or undo. Knows connections by number only; must never touch a socket.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{debug, info};
+
+use crate::config::Config;
+use crate::conn::{CloseReason, Handler};
+use crate::db::{ConnectionChange, Current};
+use crate::entropy::SystemEntropy;
+use crate::held::{Committed, Held, Output, Released};
+use crate::http::{Status, Upgrade};
+use crate::limit_log::LimitLog;
+use crate::limits;
+use crate::message::{Command, ConnId, Field, Orig, Refusal, Response, Seconds};
+use crate::peer::Peer;
+use crate::protocol::{self, Request, Unreadable, Welcome};
+use crate::quotas::{Denied, Quotas, whole_seconds};
+use crate::records::Records;
+use crate::storage::Storage;
+use crate::store::{Effects, Moment, Store};
+
+/// What `welcome` says while the storage does not work.
+const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
+
+/// When an address with too many connections at once is told to come back, in seconds.
+const TOO_MANY_RETRY_SECONDS: u64 = 60;
+
+/// The time, read once a tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// For deadlines.
+    pub instant: Instant,
+    /// For the wire and the files.
+    pub wall: Seconds,
+}
+
+impl Clock {
+    /// Reads both clocks.
+    pub fn read() -> Clock {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Clock { instant: Instant::now(), wall: wall.map_or(0.0, |since| since.as_secs_f64()) }
+    }
+
+    fn after(&self, seconds: f64) -> Instant {
+        self.instant + Duration::from_secs_f64(seconds)
+    }
+}
+
+/// State, files, and what this tick has caused.
+#[derive(Debug)]
+pub struct Engine {
+    config: Rc<Config>,
+    store: Store,
+    storage: Storage,
+    records: Records,
+    quotas: Quotas,
+    limit_log: LimitLog,
+    entropy: SystemEntropy,
+    clock: Clock,
+    /// This tick's changes, not yet committed.
+    effects: Effects,
+    /// This tick's output, waiting for the commit.
+    held: Held,
+    /// Connections whose commands are in the batch.
+    participants: Vec<ConnId>,
+    /// An expiry check has more to do.
+    expiring: bool,
+    next_expiry: Instant,
+    next_sweep: Instant,
+    /// When records that wait are written; none while nothing waits.
+    next_flush: Option<Instant>,
+    rebooted: Seconds,
+}
+
+impl Engine {
+    /// Puts the parts together and runs the first expiry check to its end.
+    pub fn new(
+        config: Rc<Config>,
+        store: Store,
+        storage: Storage,
+        records: Records,
+        entropy: SystemEntropy,
+    ) -> Engine {
+        let clock = Clock::read();
+        let mut engine = Engine {
+            quotas: Quotas::new(config.limits.clone(), config.exempt.clone()),
+            config,
+            store,
+            storage,
+            records,
+            limit_log: LimitLog::default(),
+            entropy,
+            clock,
+            effects: Effects::default(),
+            held: Held::default(),
+            participants: Vec::new(),
+            expiring: true,
+            next_expiry: clock.instant,
+            next_sweep: clock.instant,
+            next_flush: None,
+            rebooted: clock.wall,
+        };
+        while engine.expiring {
+            engine.run_timers();
+            // Nobody is connected yet: a failure shows as degraded, and is retried as such.
+            _ = engine.commit();
+        }
+        engine.records.flush(engine.storage.db_mut());
+        engine
+    }
+
+    /// A new tick; all of it happens at this time.
+    pub fn begin_tick(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// Whether there is work that will not wait for an event.
+    pub fn has_leftovers(&self) -> bool {
+        self.expiring
+    }
+
+    /// When [`Engine::run_timers`] wants to be called next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            Some(self.next_expiry),
+            Some(self.next_sweep),
+            self.next_flush,
+            self.storage.retry_at(),
+            self.limit_log.report_at(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Does what is due: recovery, sweeps, the next slice of an expiry check.
+    pub fn run_timers(&mut self) {
+        let now = self.clock.instant;
+        if let Some(snapshot) = self.storage.recover_if_due(now) {
+            self.store.reload(snapshot);
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = self.clock.after(limits::ADDRESSES_SWEEP_SECONDS);
+            self.quotas.sweep(now);
+        }
+        if now >= self.next_expiry {
+            self.next_expiry = self.clock.after(self.config.expire_check);
+            self.records.set_current(Current {
+                rebooted: self.rebooted,
+                updated: self.clock.wall,
+                blur_time: self.config.blur_usage,
+                connections_websocket: self.store.subscriptions_count(),
+            });
+            if !self.storage.is_degraded() {
+                self.store.begin_expiry(self.clock.wall);
+            }
+        }
+        self.expiring = self.store.continue_expiry(&mut self.effects);
+        self.quotas.note_endings(&self.effects.changes);
+        self.limit_log.report_if_due(now);
+    }
+
+    /// Bytes of output that wait for the commit, about.
+    pub fn held_bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// Whether a new connection may stay, by its socket's address.
+    pub fn admit(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
+        if peer.is_trusted(&self.config.trusted_proxies) {
+            return Ok(()); // whom it speaks for will be asked then
+        }
+        self.count(conn, peer)
+    }
+
+    fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
+        self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|denied| {
+            self.limit_log.hit("connections of one address");
+            refusal_of(denied)
+        })
+    }
+
+    /// Something happened that an operator should know of, though not every time.
+    pub fn note(&mut self, what: &'static str) {
+        self.limit_log.hit(what);
+    }
+
+    /// Ends the tick: the batch is in the database, and what is held may leave. Or it is not:
+    /// then the tick is undone, memory goes back to what the database holds, and those who took
+    /// part come back, to be closed; after that a second call succeeds.
+    pub fn commit(&mut self) -> Result<Committed, Vec<ConnId>> {
+        let now = self.clock.instant;
+        let flush_is_due = self.next_flush.is_some_and(|due| due <= now);
+        let connections = self.records.connections().filter(|_| flush_is_due);
+        let rides_along = connections.is_some() && !self.effects.changes.is_empty();
+        let outcome = self.storage.commit(&mut self.effects.changes, connections, now);
+        if rides_along && outcome.is_ok() {
+            self.records.connections_written();
+        }
+        if flush_is_due {
+            self.records.flush(self.storage.db_mut());
+            self.next_flush = None;
+        }
+        let Ok(committed) = outcome else { return Err(self.undo()) };
+        self.records.push_usage(&mut self.effects.usage);
+        self.participants.clear();
+        if self.next_flush.is_none() && !self.records.is_empty() {
+            self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));
+        }
+        Ok(committed)
+    }
+
+    fn undo(&mut self) -> Vec<ConnId> {
+        self.held.discard_messages();
+        self.effects = Effects::default();
+        self.expiring = false;
+        let participants = std::mem::take(&mut self.participants);
+        for conn in &participants {
+            self.store.disconnect(*conn);
+        }
+        self.store.reload(self.storage.load().unwrap_or_default());
+        participants
+    }
+
+    /// Lets go what was held: grouped by connection, in order within each.
+    pub fn release(&mut self, proof: Committed) -> impl Iterator<Item = (ConnId, Released)> {
+        self.held.release(proof)
+    }
+
+    /// The tick is over; the loop was idle or not.
+    pub fn end_tick(&mut self, idle: bool) {
+        assert!(self.held.is_empty(), "held output outlived its tick");
+        assert!(self.effects.changes.is_empty(), "changes outlived their tick");
+        self.storage.checkpoint_if_due(idle);
+    }
+
+    /// Whether the loop should wake soon to see that it is idle.
+    pub fn wants_idle_time(&self) -> bool {
+        self.storage.wants_checkpoint()
+    }
+
+    /// A connection is gone. What is stored stays as it is.
+    pub fn disconnect(&mut self, conn: ConnId, reason: CloseReason) {
+        self.store.disconnect(conn);
+        self.quotas.disconnect(conn);
+        self.records.track(conn, || ConnectionChange::Lost);
+        match reason {
+            CloseReason::SlowReader => self.limit_log.hit("output of one slow reader"),
+            CloseReason::Shed => self.limit_log.hit("buffered bytes of all connections"),
+            CloseReason::NotBound => self.limit_log.hit("time to bind"),
+            CloseReason::HandshakeTimeout => self.limit_log.hit("time for a request head"),
+            _ => {}
+        }
+        if self.logs_connections() {
+            debug!("{conn}: gone, {reason:?}");
+        }
+    }
+
+    fn logs_connections(&self) -> bool {
+        self.config.blur_usage.is_none()
+    }
+
+    /// Writes what waits and leaves the files clean.
+    pub fn close(mut self) {
+        self.records.close(self.storage.db_mut());
+        self.storage.close();
+        info!("stopped");
+    }
+
+    fn handle(&mut self, conn: ConnId, request: Result<Request<'_>, Unreadable>, text: &str) {
+        if self.participants.last() != Some(&conn) {
+            self.participants.push(conn);
+        }
+        match request {
+            Ok(request) => self.carry_out(conn, &request, text),
+            Err(Unreadable { refusal, orig }) => {
+                self.reply(conn, Response::Error { refusal, orig });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, conn: ConnId, request: &Request<'_>, text: &str) {
+        self.reply(conn, Response::Ack { id: request.id.map(Box::from) });
+        let command = &request.command;
+        let (name, at) = (command.name(), self.clock.wall);
+        self.records.track(conn, || ConnectionChange::Command { name, at });
+        let outcome = self.check(conn, command).and_then(|()| {
+            let changes_before = self.effects.changes.len();
+            let mut moment = Moment { now: at, entropy: &mut self.entropy };
+            let outcome = self.store.apply(conn, command, &mut moment, &mut self.effects);
+            self.quotas.note(conn, &self.effects.changes[changes_before..]);
+            outcome
+        });
+        self.held.extend(self.effects.replies.drain(..));
+        match outcome {
+            Ok(()) => self.track_bind(conn, command),
+            Err(refusal) => {
+                self.limit_log.note_refusal(&refusal);
+                self.reply(conn, Response::Error { refusal, orig: Orig::Command(text.into()) });
+            }
+        }
+    }
+
+    /// What may stand against a command besides the protocol's own rules.
+    fn check(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
+        if self.storage.is_degraded() && command.changes_state() {
+            return Err(Refusal::StorageUnavailable);
+        }
+        let now = self.clock.instant;
+        match command {
+            Command::Allocate => self.quotas.allocate(conn, now),
+            Command::Claim { nameplate: Field::Text(name) } => {
+                self.quotas.claim(conn, !self.store.has_nameplate(conn, name), now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn track_bind(&mut self, conn: ConnId, command: &Command<'_>) {
+        if let Command::Bind { side: Field::Text(side), client_version, .. } = command {
+            self.records.track(conn, || ConnectionChange::Bound {
+                side: (&**side).into(),
+                implementation: client_version.implementation.clone(),
+                version: client_version.version.clone(),
+            });
+        }
+    }
+
+    fn reply(&mut self, conn: ConnId, response: Response) {
+        self.held.push(conn, Output::Response(response));
+    }
+
+    fn welcome(&self, peer: Peer) -> Box<str> {
+        if self.storage.is_degraded() {
+            let error = Some(DEGRADED_WELCOME.to_owned());
+            let welcome = Welcome { error, ..self.config.welcome.clone() };
+            return protocol::welcome(&welcome, peer.ip, peer.port);
+        }
+        protocol::welcome(&self.config.welcome, peer.ip, peer.port)
+    }
+}
+
+impl Handler for Engine {
+    fn open(
+        &mut self,
+        conn: ConnId,
+        socket_peer: Peer,
+        upgrade: &Upgrade,
+    ) -> Result<(), (Status, &'static str)> {
+        let peer = socket_peer.behind(&upgrade.forwarded, &self.config.trusted_proxies);
+        if socket_peer.is_trusted(&self.config.trusted_proxies) {
+            self.count(conn, peer)?;
+        }
+        if upgrade.forwarded.malformed {
+            self.note("X-Real-IP or X-Real-Port headers that cannot be read and are ignored");
+        }
+        let at = self.clock.wall;
+        let address_id = self.records.address_id(peer.ip, at);
+        match address_id {
+            Some(id) => debug!("{conn}: connected from {id}"),
+            None if self.logs_connections() => debug!("{conn}: connected from {peer}"),
+            None => {}
+        }
+        self.records.track(conn, || ConnectionChange::Connected {
+            address_id: address_id.map(|id| (id.generation, id.counter)),
+            at,
+        });
+        self.participants.push(conn);
+        self.store.connect(conn);
+        self.hold(conn, Output::Bytes(upgrade.response.clone()));
+        let welcome = self.welcome(peer);
+        self.reply(conn, Response::Welcome(welcome));
+        Ok(())
+    }
+
+    fn is_bound(&self, conn: ConnId) -> bool {
+        self.store.is_bound(conn)
+    }
+
+    fn text(&mut self, conn: ConnId, text: &str) {
+        let request = protocol::decode(text, self.config.limits.name_bytes_max);
+        self.handle(conn, request, text);
+    }
+
+    fn binary(&mut self, conn: ConnId, payload: &[u8]) {
+        let request = protocol::decode_binary(payload, self.config.limits.name_bytes_max);
+        self.handle(conn, request, &String::from_utf8_lossy(payload));
+    }
+
+    fn hold(&mut self, conn: ConnId, output: Output) {
+        self.held.push(conn, output);
+    }
+
+    fn origin_allowed(&self, origin: &str) -> bool {
+        self.config.origins.allow(origin)
+    }
+}
+
+/// How an address that has used up its share is told.
+fn refusal_of(denied: Denied) -> (Status, &'static str) {
+    match denied {
+        Denied::TooMany => (
+            Status::TooManyRequests(TOO_MANY_RETRY_SECONDS),
+            "too many connections from your address at once, close some",
+        ),
+        Denied::TooFast { retry_after } => (
+            Status::TooManyRequests(whole_seconds(retry_after)),
+            "too many new connections from your address, slow down",
+        ),
+    }
+}

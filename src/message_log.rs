@@ -1,0 +1,71 @@
+//! A mailbox's messages in order of arrival, and the ledger of all that is stored.
+//!
+//! The log only grows, so that a replay in progress can share it; it is dropped as a whole, with
+//! the mailbox and the last such replay, and only then leaves the ledger. So the ledger is what
+//! memory really holds.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::limits::MAILBOX_BYTES;
+use crate::message::Message;
+
+/// Bytes stored in all mailboxes.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger(Rc<Cell<usize>>);
+
+impl Ledger {
+    /// What is stored now.
+    pub fn bytes(&self) -> usize {
+        self.0.get()
+    }
+}
+
+/// The messages of one mailbox.
+#[derive(Debug)]
+pub struct MessageLog {
+    messages: RefCell<Vec<Rc<Message>>>,
+    /// Bytes of the messages.
+    bytes: Cell<usize>,
+    ledger: Ledger,
+}
+
+impl MessageLog {
+    /// An empty log, which counts as a mailbox in the ledger.
+    pub fn new(ledger: &Ledger) -> Rc<MessageLog> {
+        ledger.0.set(ledger.0.get() + MAILBOX_BYTES);
+        Rc::new(MessageLog {
+            messages: RefCell::default(),
+            bytes: Cell::default(),
+            ledger: ledger.clone(),
+        })
+    }
+
+    /// Appends a message.
+    pub fn push(&self, message: Rc<Message>) {
+        self.bytes.set(self.bytes.get() + message.bytes());
+        self.ledger.0.set(self.ledger.0.get() + message.bytes());
+        self.messages.borrow_mut().push(message);
+    }
+
+    /// The message at an index.
+    pub fn get(&self, index: usize) -> Option<Rc<Message>> {
+        self.messages.borrow().get(index).cloned()
+    }
+
+    /// How many messages there are.
+    pub fn count(&self) -> usize {
+        self.messages.borrow().len()
+    }
+
+    /// Bytes of the messages.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+}
+
+impl Drop for MessageLog {
+    fn drop(&mut self) {
+        self.ledger.0.set(self.ledger.0.get() - MAILBOX_BYTES - self.bytes.get());
+    }
+}
