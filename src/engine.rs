@@ -1,7 +1,8 @@
 //! Everything behind the sockets: what a connection's events come to, and how a tick ends.
 //!
 //! The one place where `protocol`, `store` and the files meet: text → command → store → held
-//! output, then commit or undo. Knows connections by number only; must never touch a socket.
+//! output, then commit or undo. Knows connections by number only; must never touch a socket, nor
+//! read a clock: the time comes in with each tick.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,6 @@ use log::{debug, info};
 use crate::config::Config;
 use crate::conn::{CloseReason, Handler};
 use crate::db::{ConnectionChange, Current};
-use crate::entropy::SystemEntropy;
 use crate::held::{Committed, Held, Output, Released};
 use crate::http::{Status, Upgrade};
 use crate::limit_log::LimitLog;
@@ -22,7 +22,7 @@ use crate::protocol::{self, Request, Unreadable, Welcome};
 use crate::quotas::{Denied, Quotas, whole_seconds};
 use crate::records::Records;
 use crate::storage::Storage;
-use crate::store::{Effects, Moment, Store};
+use crate::store::{Effects, Entropy, Moment, Store};
 
 /// What `welcome` says while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
@@ -60,7 +60,7 @@ pub struct Engine {
     records: Records,
     quotas: Quotas,
     limit_log: LimitLog,
-    entropy: SystemEntropy,
+    entropy: Box<dyn Entropy>,
     clock: Clock,
     /// This tick's changes, not yet committed.
     effects: Effects,
@@ -84,9 +84,9 @@ impl Engine {
         store: Store,
         storage: Storage,
         records: Records,
-        entropy: SystemEntropy,
+        entropy: Box<dyn Entropy>,
+        clock: Clock,
     ) -> Engine {
-        let clock = Clock::read();
         let mut engine = Engine {
             quotas: Quotas::new(config.limits.clone(), config.exempt.clone()),
             config,
@@ -289,7 +289,7 @@ impl Engine {
         self.records.track(conn, || ConnectionChange::Command { name, at });
         let outcome = self.check(conn, command).and_then(|()| {
             let changes_before = self.effects.changes.len();
-            let mut moment = Moment { now: at, entropy: &mut self.entropy };
+            let mut moment = Moment { now: at, entropy: &mut *self.entropy };
             let outcome = self.store.apply(conn, command, &mut moment, &mut self.effects);
             self.quotas.note(conn, &self.effects.changes[changes_before..]);
             outcome

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use log::{error, info, warn};
 
 use crate::addresses::{AddressId, Addresses};
-use crate::db::{AddridDb, ChannelDb, ConnectionChange, ConnectionTable, Current, UsageDb};
+use crate::db::{AddridDb, ConnectionChange, ConnectionTable, Current, Database, UsageDb};
 use crate::limits::RECORDS_BACKLOG_MAX;
 use crate::message::{ConnId, Seconds};
 use crate::store::UsageRecord;
@@ -123,7 +123,7 @@ impl Records {
     }
 
     /// Writes what waits.
-    pub fn flush(&mut self, channel: &mut ChannelDb) {
+    pub fn flush(&mut self, channel: &mut dyn Database) {
         if let Some(usage) = &mut self.usage {
             usage.flush();
         }
@@ -138,7 +138,7 @@ impl Records {
     }
 
     /// Writes what waits and leaves the files clean.
-    pub fn close(mut self, channel: &mut ChannelDb) {
+    pub fn close(mut self, channel: &mut dyn Database) {
         self.flush(channel);
         let closed =
             [self.usage.map(|usage| usage.db.close()), self.addresses.map(|book| book.db.close())];
@@ -169,13 +169,14 @@ impl Usage {
 }
 
 impl AddressBook {
-    fn flush(&mut self, channel: &mut ChannelDb) {
+    fn flush(&mut self, channel: &mut dyn Database) {
         if self.pending.is_empty() && !self.erase {
             return;
         }
         let (generation, started) = self.addresses.generation();
-        let written = if self.erase { channel.set_generation(generation, started) } else { Ok(()) }
-            .and_then(|()| self.db.write(generation, self.erase, &self.pending));
+        let noted = if self.erase { channel.set_generation(generation, started) } else { Ok(()) };
+        let written =
+            noted.and_then(|()| Ok(self.db.write(generation, self.erase, &self.pending)?));
         match written {
             Ok(()) => {
                 self.failing.ended();
@@ -183,7 +184,7 @@ impl AddressBook {
                 self.erase = false;
             }
             Err(error) => {
-                self.failing.began(&error);
+                self.failing.began(&*error);
                 let excess = self.pending.len().saturating_sub(RECORDS_BACKLOG_MAX);
                 self.pending.drain(..excess);
             }

@@ -45,7 +45,8 @@ pub fn start(mut config: Config) -> Result<Server, String> {
     let (store, storage, records) = open_files(&config).map_err(|error| error.to_string())?;
     log_settings(&config);
     let config = Rc::new(config);
-    let engine = Engine::new(Rc::clone(&config), store, storage, records, entropy);
+    let engine =
+        Engine::new(Rc::clone(&config), store, storage, records, Box::new(entropy), Clock::read());
     Server::new(config, engine, listeners, signals)
         .map_err(|error| format!("cannot start the event loop: {error}"))
 }
@@ -106,7 +107,7 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
         }
     };
     let records = Records::new(usage, addresses, config.track_connections);
-    Ok((store, Storage::new(db), records))
+    Ok((store, Storage::new(Box::new(db)), records))
 }
 
 const BYTES_PER_MIB: usize = 1024 * 1024;

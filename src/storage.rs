@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info};
 
-use crate::db::{ChannelDb, ConnectionTable};
+use crate::db::{ConnectionTable, Database};
 use crate::held::Committed;
 use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_RETRY_SECONDS};
 use crate::store::{Change, Snapshot};
@@ -16,7 +16,7 @@ use crate::store::{Change, Snapshot};
 /// The database, and whether it works.
 #[derive(Debug)]
 pub struct Storage {
-    db: ChannelDb,
+    db: Box<dyn Database>,
     /// When to try again, while degraded.
     retry_at: Option<Instant>,
 }
@@ -26,7 +26,7 @@ pub struct Storage {
 pub struct CommitFailed;
 
 impl Storage {
-    pub fn new(db: ChannelDb) -> Storage {
+    pub fn new(db: Box<dyn Database>) -> Storage {
         Storage { db, retry_at: None }
     }
 
@@ -104,8 +104,8 @@ impl Storage {
     }
 
     /// The database, for what is not part of a batch.
-    pub fn db_mut(&mut self) -> &mut ChannelDb {
-        &mut self.db
+    pub fn db_mut(&mut self) -> &mut dyn Database {
+        &mut *self.db
     }
 
     /// Leaves the file clean.

@@ -8,16 +8,14 @@
 use std::fs::File;
 use std::path::Path;
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{Connection, Params};
 
 use super::connections::ConnectionTable;
 use super::file::{self, OpenError, Opened};
 use super::schema;
+use super::{Database, Failure, load};
 use crate::message::Seconds;
-use crate::store::{
-    Change, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId, Snapshot,
-};
+use crate::store::{Change, RowId, Snapshot};
 
 /// Pages that one change dirties, about: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: u32 = 3;
@@ -124,7 +122,7 @@ impl ChannelDb {
             )?;
         }
         let orphans = self.delete_orphans()?;
-        Ok((self.load()?, orphans))
+        Ok((load::snapshot(&self.connection)?, orphans))
     }
 
     fn delete_orphans(&mut self) -> rusqlite::Result<usize> {
@@ -138,157 +136,11 @@ impl ChannelDb {
         self.connection.execute(&format!("DELETE {ORPHANS}"), [])
     }
 
-    /// Reads everything.
-    pub fn load(&self) -> rusqlite::Result<Snapshot> {
-        let snapshot = Snapshot {
-            mailboxes: self.rows(
-                "SELECT rowid, app_id, id, updated, for_nameplate FROM mailboxes ORDER BY rowid",
-                |row| {
-                    Ok(MailboxRow {
-                        row: row.get(0)?,
-                        app: text(row, 1)?,
-                        mailbox: text(row, 2)?,
-                        updated: number(row, 3)?,
-                        for_nameplate: number(row, 4)? != 0.0,
-                    })
-                },
-            )?,
-            mailbox_sides: self.rows(
-                "SELECT rowid, mailbox_id, opened, side, added, mood FROM mailbox_sides ORDER BY rowid",
-                |row| {
-                    Ok(MailboxSideRow {
-                        row: row.get(0)?,
-                        mailbox: text(row, 1)?,
-                        opened: number(row, 2)? != 0.0,
-                        side: text(row, 3)?,
-                        added: number(row, 4)?,
-                        mood: optional_text(row, 5)?,
-                    })
-                },
-            )?,
-            messages: self.rows(
-                "SELECT mailbox_id, side, phase, body, server_rx, msg_id FROM messages ORDER BY rowid",
-                |row| {
-                    Ok(MessageRow {
-                        mailbox: text(row, 0)?,
-                        side: text(row, 1)?,
-                        phase: text(row, 2)?,
-                        body: text(row, 3)?,
-                        server_rx: number(row, 4)?,
-                        id: optional_text(row, 5)?,
-                    })
-                },
-            )?,
-            nameplates: self.rows(
-                "SELECT id, app_id, name, mailbox_id FROM nameplates ORDER BY id",
-                |row| {
-                    Ok(NameplateRow {
-                        row: row.get(0)?,
-                        app: text(row, 1)?,
-                        name: text(row, 2)?,
-                        mailbox: text(row, 3)?,
-                    })
-                },
-            )?,
-            nameplate_sides: self.rows(
-                "SELECT rowid, nameplates_id, claimed, side, added FROM nameplate_sides ORDER BY rowid",
-                |row| {
-                    Ok(NameplateSideRow {
-                        row: row.get(0)?,
-                        nameplate: row.get(1)?,
-                        claimed: number(row, 2)? != 0.0,
-                        side: text(row, 3)?,
-                        added: number(row, 4)?,
-                    })
-                },
-            )?,
-            nameplate_row_max: self.connection.query_row(
-                "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'nameplates'",
-                [],
-                |row| row.get(0),
-            )?,
-        };
-        Ok(snapshot)
-    }
-
-    fn rows<T>(
-        &self,
-        sql: &str,
-        read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Vec<T>> {
-        self.connection.prepare(sql)?.query_map([], |row| read(row))?.collect()
-    }
-
-    /// Writes all changes in one transaction; all of them are in the file, or none. Rows of the
-    /// connection table that are due ride along.
-    pub fn commit(
-        &mut self,
-        changes: &[Change],
-        connections: Option<&ConnectionTable>,
-    ) -> rusqlite::Result<()> {
-        self.run("BEGIN IMMEDIATE", [])?;
-        let written = changes
-            .iter()
-            .try_for_each(|change| self.write(change))
-            .and_then(|()| connections.map_or(Ok(()), |table| table.write(&self.connection)))
-            .and_then(|()| self.run("COMMIT", []).map(drop));
-        if written.is_err() {
-            // Some failures have rolled back already; then this fails, and that is fine.
-            _ = self.connection.execute_batch("ROLLBACK");
-        }
-        written
-    }
-
-    /// Writes due rows of the connection table alone, without waiting for the disk.
-    pub fn write_connections(&mut self, connections: &ConnectionTable) -> rusqlite::Result<()> {
-        self.connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
-        let written = self.commit(&[], Some(connections));
-        self.connection.pragma_update(None, "synchronous", self.synchronous.name())?;
-        written
-    }
-
-    /// Finds out whether the file can be written, by a commit that changes nothing.
-    pub fn try_write(&mut self) -> rusqlite::Result<()> {
-        self.connection
-            .execute_batch("BEGIN IMMEDIATE; UPDATE version SET version = version; COMMIT")
-            .inspect_err(|_| {
-                _ = self.connection.execute_batch("ROLLBACK"); // as in `commit`
-            })
-    }
-
-    /// Notes the present generation of address ids.
-    pub fn set_generation(&mut self, generation: u64, started: Seconds) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
-        transaction.execute("DELETE FROM addrid_generation", [])?;
-        transaction.execute(
-            "INSERT INTO addrid_generation (generation, started) VALUES (?1, ?2)",
-            (generation as i64, started),
-        )?;
-        transaction.commit()
-    }
-
     /// The last generation of address ids noted, if any.
     pub fn generation(&self) -> rusqlite::Result<Option<u64>> {
         self.connection.query_row("SELECT MAX(generation) FROM addrid_generation", [], |row| {
             Ok(row.get::<_, Option<i64>>(0)?.and_then(|generation| u64::try_from(generation).ok()))
         })
-    }
-
-    /// Pages in the write-ahead log, about.
-    pub fn wal_pages(&self) -> u32 {
-        self.wal_pages
-    }
-
-    /// Copies the write-ahead log into the file, as far as readers allow.
-    pub fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        self.wal_pages = 0;
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-    }
-
-    /// Leaves the file clean, without a write-ahead log.
-    pub fn close(self) -> rusqlite::Result<()> {
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        self.connection.close().map_err(|(_, error)| error)
     }
 
     fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
@@ -406,32 +258,75 @@ impl ChannelDb {
     }
 }
 
+impl Database for ChannelDb {
+    fn commit(
+        &mut self,
+        changes: &[Change],
+        connections: Option<&ConnectionTable>,
+    ) -> Result<(), Failure> {
+        self.run("BEGIN IMMEDIATE", [])?;
+        let written = changes
+            .iter()
+            .try_for_each(|change| self.write(change))
+            .and_then(|()| connections.map_or(Ok(()), |table| table.write(&self.connection)))
+            .and_then(|()| self.run("COMMIT", []));
+        if written.is_err() {
+            // Some failures have rolled back already; then this fails, and that is fine.
+            _ = self.connection.execute_batch("ROLLBACK");
+        }
+        written?;
+        Ok(())
+    }
+
+    fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
+        self.connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
+        let written = self.commit(&[], Some(connections));
+        self.connection.pragma_update(None, "synchronous", self.synchronous.name())?;
+        written
+    }
+
+    fn try_write(&mut self) -> Result<(), Failure> {
+        let written = self
+            .connection
+            .execute_batch("BEGIN IMMEDIATE; UPDATE version SET version = version; COMMIT");
+        if written.is_err() {
+            _ = self.connection.execute_batch("ROLLBACK"); // as in `commit`
+        }
+        Ok(written?)
+    }
+
+    fn load(&self) -> Result<Snapshot, Failure> {
+        Ok(load::snapshot(&self.connection)?)
+    }
+
+    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute("DELETE FROM addrid_generation", [])?;
+        transaction.execute(
+            "INSERT INTO addrid_generation (generation, started) VALUES (?1, ?2)",
+            (generation as i64, started),
+        )?;
+        Ok(transaction.commit()?)
+    }
+
+    fn wal_pages(&self) -> u32 {
+        self.wal_pages
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Failure> {
+        self.wal_pages = 0;
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Failure> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        let ChannelDb { connection, _guard, .. } = *self;
+        connection.close().map_err(|(_, error)| error)?;
+        Ok(())
+    }
+}
+
 fn pages(bytes: usize) -> u32 {
     const PAGE_BYTES: usize = 4096;
     u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX)
-}
-
-/// A text, whatever type a file has it in.
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
-    Ok(optional_text(row, column)?.unwrap_or_default())
-}
-
-fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Null => None,
-        ValueRef::Integer(value) => Some(value.to_string()),
-        ValueRef::Real(value) => Some(value.to_string()),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-            Some(String::from_utf8_lossy(bytes).into_owned())
-        }
-    })
-}
-
-/// A time or a flag, whatever type a file has it in; null is zero.
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Integer(value) => value as f64,
-        ValueRef::Real(value) => value,
-        _ => 0.0,
-    })
 }

@@ -7,6 +7,7 @@ mod addrid;
 mod channel;
 mod connections;
 mod file;
+mod load;
 mod schema;
 mod usage;
 
@@ -15,3 +16,45 @@ pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
 pub use file::{MEMORY, OpenError};
 pub use usage::{Current, UsageDb};
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use crate::message::Seconds;
+use crate::store::{Change, Snapshot};
+
+/// Why something could not be read or written.
+pub type Failure = Box<dyn Error>;
+
+/// The channel database as the rest of the server needs it. There is one real one; a simulation
+/// has its own, with failures at will.
+pub trait Database: Debug {
+    /// Writes all changes in one transaction; all of them are in the file, or none. Rows of the
+    /// connection table ride along.
+    fn commit(
+        &mut self,
+        changes: &[Change],
+        connections: Option<&ConnectionTable>,
+    ) -> Result<(), Failure>;
+
+    /// Writes rows of the connection table alone, without waiting for the disk.
+    fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure>;
+
+    /// Finds out whether the file can be written, by a commit that changes nothing.
+    fn try_write(&mut self) -> Result<(), Failure>;
+
+    /// Reads everything.
+    fn load(&self) -> Result<Snapshot, Failure>;
+
+    /// Notes the present generation of address ids.
+    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure>;
+
+    /// Pages in the write-ahead log, about.
+    fn wal_pages(&self) -> u32;
+
+    /// Copies the write-ahead log into the file, as far as readers allow.
+    fn checkpoint(&mut self) -> Result<(), Failure>;
+
+    /// Leaves the file clean, without a write-ahead log.
+    fn close(self: Box<Self>) -> Result<(), Failure>;
+}

@@ -33,7 +33,7 @@ use tables::Tables;
 
 /// Randomness from outside. Mailbox ids depend on it: outside tests it must be the system's
 /// secure source.
-pub trait Entropy {
+pub trait Entropy: std::fmt::Debug {
     /// Sixty-four random bits.
     fn next_u64(&mut self) -> u64;
 }
