@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use common::{Directory, Server};
+use serde_json::json;
 
 /// Runs the program to its end, which must come by itself.
 fn run_in(directory: &Directory, arguments: &[&str]) -> Output {
@@ -332,4 +333,48 @@ fn the_log_of_a_start_names_addresses_files_and_limits() {
     let says_version_1 =
         |line: &String| line.contains("relay.sqlite") && line.contains("version 1");
     assert!(log.iter().any(says_version_1), "{log:#?}");
+}
+
+#[test]
+fn the_log_shows_no_codes_phases_or_bodies_and_each_peer_only_when_debugging() {
+    for (options, shows_address) in [
+        (&["--log-level=info"][..], false),
+        (&["--log-level=debug"], true),
+        (&["--log-level=debug", "--blur-usage=60"], false),
+        (&["--log-level=debug", "--addrid-db=:memory:"], false),
+    ] {
+        let mut server = Server::start(options);
+        let mut client = server.bind("secret-app", "secret-side");
+        let peer = client.socket.get_ref().local_addr().expect("an address").to_string();
+        let mailbox = client.claim("987654321");
+        client.open(&mailbox);
+        client.one(json!({"type": "add", "phase": "secret-phase", "body": "secret-body"}));
+        client.one(json!({"type": "close", "mood": "secret-mood"}));
+        client.error(json!({"type": "secret-type"}));
+        drop(client);
+        server.signal("TERM");
+        server.wait();
+        server.wait_for_log("stopped");
+        let log = server.log().join("\n");
+        for secret in ["987654321", "secret-phase", "secret-body", mailbox.as_str()] {
+            assert!(!log.contains(secret), "{secret}: {log}");
+        }
+        assert_eq!(log.contains(&peer), shows_address, "{options:?}: {log}");
+        if options.contains(&"--addrid-db=:memory:") {
+            assert!(log.contains("addr-1-1"), "{log}");
+        }
+    }
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 128 && exec \"$0\" \"$1\""]);
+    command.args([env!("CARGO_BIN_EXE_wormhole-mailbox"), FREE_PORT]);
+    let server = Server::spawn(command, Arc::new(Directory::new()));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{line}");
+    assert_ne!(words[3], "128");
 }

@@ -6,7 +6,7 @@ mod common;
 use std::time::Instant;
 
 use common::Server;
-use common::raw::{BINARY, CLOSE, PING, PONG, Raw, TEXT, frame, header};
+use common::raw::{BINARY, CLOSE, PING, PONG, Raw, TEXT, exchange, frame, header};
 use serde_json::json;
 
 /// First bytes of fragments: an opcode without the final bit, and continuations.
@@ -151,6 +151,18 @@ fn a_message_that_is_too_long_in_fragments_gets_1009() {
 }
 
 #[test]
+fn a_limit_on_frames_alone_lets_longer_messages_come_in_fragments() {
+    let server = Server::start(&["--websocket-protocol-option=maxFramePayloadSize=1000"]);
+    let mut raw = Raw::open(server.address);
+    raw.send(&frame(TEXT_BEGINNING, COMMAND));
+    raw.send(&frame(MIDDLE, &[b' '; 1_000]));
+    raw.send(&frame(LAST, &[b' '; 1_000]));
+    assert_pong(&mut raw);
+    raw.send(&frame(TEXT, &[b' '; 1_001]));
+    assert_eq!(raw.close_code(), 1009);
+}
+
+#[test]
 fn by_default_a_message_of_a_megabyte_is_taken_and_a_larger_one_gets_1009() {
     let server = Server::start(&[]);
     let mut raw = Raw::open(server.address);
@@ -231,6 +243,22 @@ fn a_close_is_answered_after_all_that_was_asked_before() {
     without_code.send(&frame(CLOSE, b""));
     assert_eq!(without_code.frame().0, CLOSE);
     assert_eq!(without_code.rest(), "");
+}
+
+#[test]
+fn who_does_not_finish_its_close_is_dropped() {
+    let server = Server::start(&[
+        "--websocket-protocol-option=closeHandshakeTimeout=0.2",
+        "--websocket-protocol-option=maxConnections=1",
+    ]);
+    let mut raw = Raw::open(server.address);
+    raw.send(&frame(LAST, b""));
+    assert_eq!(raw.close_code(), 1002);
+    // It never ends its side, and yet its place becomes free.
+    let until = Instant::now() + common::PATIENCE;
+    while !exchange(server.address, "GET / HTTP/1.1\r\n\r\n").contains("200 OK") {
+        assert!(Instant::now() < until);
+    }
 }
 
 #[test]

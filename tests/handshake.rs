@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::Server;
 use common::raw::{ACCEPT, KEY, PING, PONG, Raw, TEXT, exchange, frame, upgrade};
 use serde_json::json;
@@ -59,6 +61,8 @@ fn the_endpoint_without_an_upgrade_is_426() {
         let answer = exchange(server.address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_refused(&answer, "426");
         assert!(answer.contains("\r\nUpgrade: websocket\r\n"), "{answer}");
+        let head = exchange(server.address, &format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert!(answer.starts_with(&head) && head.ends_with("\r\n\r\n"), "{head}");
     }
 }
 
@@ -182,6 +186,21 @@ fn a_head_that_takes_too_long_is_408() {
 }
 
 #[test]
+fn a_head_that_trickles_gets_no_more_time() {
+    let server = Server::start(&["--websocket-protocol-option=openHandshakeTimeout=0.2"]);
+    let mut raw = Raw::connect(server.address);
+    raw.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("timeout");
+    raw.send(b"GET /v1 HTTP/1.1\r\n");
+    let started = Instant::now();
+    while raw.stream.peek(&mut [0]).is_err() {
+        raw.send(b"X: x\r\n");
+        assert!(started.elapsed() < common::PATIENCE);
+    }
+    raw.stream.set_read_timeout(Some(common::PATIENCE)).expect("timeout");
+    assert_refused(&raw.rest(), "408");
+}
+
+#[test]
 fn the_handshake_proves_the_key_and_negotiates_nothing() {
     let server = Server::start(&[]);
     let mut raw = Raw::connect(server.address);
@@ -280,13 +299,13 @@ fn one_more_than_max_connections_is_told_so_and_a_place_that_is_free_is_given_ag
         assert_eq!(two.one(json!({"type": "ping", "ping": 1}))["pong"], 1);
         drop(one);
         // The server learns of the end by and by.
-        let until = std::time::Instant::now() + common::PATIENCE;
+        let until = Instant::now() + common::PATIENCE;
         loop {
             let answer = exchange(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
             if answer.starts_with("HTTP/1.1 200 ") {
                 break;
             }
-            assert!(std::time::Instant::now() < until, "{answer}");
+            assert!(Instant::now() < until, "{answer}");
         }
         two.socket.close(None).expect("close");
         while two.socket.read().is_ok() {}

@@ -129,6 +129,35 @@ fn unknown_keys_are_ignored() {
 }
 
 #[test]
+fn an_unknown_key_may_hold_or_be_anything_that_is_json() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for odd in [
+        format!(r#""x": {deep}"#),
+        r#""x": "\ud800""#.to_owned(),
+        r#""\ud800": 1"#.to_owned(), // half a character, as JavaScript can send it
+        r#""": 1e400"#.to_owned(),
+    ] {
+        client.send_text(&format!(r#"{{"type": "ping", {odd}, "ping": "p"}}"#));
+        let start: String = odd.chars().take(20).collect();
+        assert_eq!(client.recv(), json!({"type": "ack", "id": null}), "{start}");
+        assert_eq!(client.recv(), json!({"type": "pong", "pong": "p"}), "{start}");
+    }
+}
+
+#[test]
+fn empty_strings_are_strings() {
+    let server = Server::start(&[]);
+    let mut client = server.bind("", "");
+    assert_eq!(client.error(json!({"type": "bind", "appid": "", "side": ""})), "already bound");
+    client.open("");
+    let sent = client.one(json!({"type": "add", "phase": "", "body": "", "id": ""}));
+    assert_eq!(server.bind("", "").open(""), [sent]);
+    assert_eq!(client.one(json!({"type": "close", "mailbox": "", "mood": ""}))["type"], "closed");
+}
+
+#[test]
 fn text_with_escapes_and_beyond_ascii_is_stored_as_it_means() {
     let server = Server::start(&[]);
     let mut client = server.bind("app \u{1f600}", "s\u{e9}");
@@ -186,6 +215,22 @@ fn names_to_release_and_close_of_the_wrong_type_are_refused() {
     }
     assert_eq!(client.one(json!({"type": "release", "nameplate": "5"}))["type"], "released");
     assert_eq!(client.one(json!({"type": "close", "mailbox": "m"}))["type"], "closed");
+}
+
+#[test]
+fn a_name_of_the_wrong_type_is_not_the_one_that_was_claimed_or_opened() {
+    let server = Server::start(&[]);
+    let mut client = server.bind("app", "s");
+    client.claim("5");
+    client.open("m");
+    assert_eq!(
+        client.error(json!({"type": "release", "nameplate": 5})),
+        "release and claim must use same nameplate"
+    );
+    assert_eq!(
+        client.error(json!({"type": "close", "mailbox": null})),
+        "open and close must use same mailbox"
+    );
 }
 
 #[test]

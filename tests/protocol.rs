@@ -7,6 +7,7 @@ mod common;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::Server;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 fn types(answers: &[Value]) -> Vec<&str> {
@@ -163,14 +164,39 @@ fn a_connection_binds_once() {
 }
 
 #[test]
-fn any_client_version_is_accepted() {
-    let server = Server::start(&[]);
-    for version in [json!(["python", "0.1"]), json!(null), json!("x"), json!([1]), json!({"a": 1})]
-    {
+fn client_versions_are_recorded_as_text_or_as_unknown() {
+    let server = Server::start(&["--usage-db=usage.sqlite"]);
+    let cases = [
+        (json!(["python", "0.1"]), [Some("python"), Some("0.1")]),
+        (json!(["go", "1", "more"]), [Some("go"), Some("1")]),
+        (json!([5, {"a": [1]}]), [Some("5"), Some("{\"a\":[1]}")]),
+        (json!([null, "0.1"]), [None, Some("0.1")]),
+        (json!(["alone"]), [None, None]),
+        (json!([]), [None, None]),
+        (json!("ab"), [None, None]),
+        (json!({"0": "a", "1": "b"}), [None, None]),
+        (json!(null), [None, None]),
+    ];
+    for (version, _) in &cases {
         server
             .connect()
             .quiet(json!({"type": "bind", "appid": "app", "side": "s", "client_version": version}));
     }
+    server.bind("app", "without");
+    let (_, directory) = server.stop();
+    let db = Connection::open(directory.file("usage.sqlite")).expect("usage database");
+    let mut rows = db
+        .prepare("SELECT implementation, version FROM client_versions ORDER BY rowid")
+        .expect("query");
+    let recorded: Vec<[Option<String>; 2]> = rows
+        .query_map([], |row| Ok([row.get(0)?, row.get(1)?]))
+        .expect("rows")
+        .map(|row| row.expect("a row"))
+        .collect();
+    let none = [(json!(null), [None, None])];
+    let expected: Vec<[Option<String>; 2]> =
+        cases.iter().chain(&none).map(|(_, row)| row.map(|it| it.map(str::to_owned))).collect();
+    assert_eq!(recorded, expected);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::raw::{CLOSE, Raw, upgrade};
 use common::{Client, Server};
+use rustix::net::sockopt;
 use serde_json::json;
 
 /// What the contract allows from the signal to the exit.
@@ -22,7 +23,8 @@ fn assert_clean_stop(mut server: Server, since: Instant) {
         .expect("a directory")
         .map(|entry| entry.expect("an entry").file_name())
         .collect();
-    assert_eq!(files, ["relay.sqlite"], "no WAL and no shared memory is left");
+    let is_database = |file: &std::ffi::OsString| file.to_string_lossy().ends_with(".sqlite");
+    assert!(!files.is_empty() && files.iter().all(is_database), "{files:?}");
 }
 
 #[test]
@@ -34,21 +36,26 @@ fn either_signal_closes_connections_with_1001_and_exits_with_0() {
         clients[1].open("m");
         let since = Instant::now();
         server.signal(signal);
-        for client in &mut clients {
+        for mut client in clients {
             assert_eq!(client.close_code(), 1001, "{signal}");
-            while client.socket.read().is_ok() {}
+            while client.socket.read().is_ok() {} // sends the answer and waits for the end
         }
         assert_clean_stop(server, since);
     }
 }
 
 #[test]
-fn with_no_clients_it_stops_at_once() {
-    let server = Server::start(&[]);
+fn with_no_clients_it_stops_at_once_and_leaves_every_file_clean() {
+    let server = Server::start(&[
+        "--usage-db=usage.sqlite",
+        "--addrid-db=addrid.sqlite",
+        "--track-connections",
+    ]);
+    server.bind("app", "s").claim("4");
     let since = Instant::now();
     server.signal("TERM");
     assert_clean_stop(server, since);
-    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
 }
 
 #[test]
@@ -63,16 +70,18 @@ fn a_client_that_never_answers_does_not_hold_it_up() {
 
 #[test]
 fn a_client_that_never_reads_does_not_hold_it_up() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--log-level=debug"]);
     let mut deaf = server.bind("app", "deaf");
     deaf.open("m");
-    // More than the sockets' buffers take, less than it is dropped for.
+    sockopt::set_socket_recv_buffer_size(deaf.socket.get_ref(), 4096).expect("a small buffer");
+    // More than the sockets' buffers take, less than the client is dropped for.
     let mut talker = server.bind("app", "talker");
     talker.open("m");
     let body = "0".repeat(500_000);
-    for _ in 0..12 {
+    for _ in 0..10 {
         talker.one(json!({"type": "add", "phase": "p", "body": body}));
     }
+    assert!(!server.log().iter().any(|it| it.contains("SlowReader")), "{:#?}", server.log());
     drop(talker);
     let since = Instant::now();
     server.signal("TERM");
