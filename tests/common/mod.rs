@@ -4,6 +4,8 @@
 #![allow(dead_code)] // each test file uses its own part
 
 pub mod raw;
+pub mod real_clients;
+pub mod sql;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
