@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::schema::{Kind, Version};
@@ -135,8 +136,12 @@ fn open_path(path: &Path, kind: &Kind, create: usize, at_least: usize) -> Result
     }
     let guard = File::open(path)?;
     guard.try_lock().map_err(|_| Problem::InUse)?;
+    let had_log = beside(path, "-wal").try_exists()?;
     let mut connection = connect(path, OpenFlags::empty())?;
+    // Until the file is accepted, closing it must not copy the log into it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, had_log)?;
     let found = check(&connection, kind)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     let mut backup = None;
     if found < at_least {
         backup = Some(back_up(connection, path, found)?);
@@ -160,18 +165,33 @@ fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, Problem> {
 fn create_atomically(path: &Path, kind: &Kind, version: usize) -> Result<(), Problem> {
     let temporary = beside(path, &format!(".new-{}", std::process::id()));
     let made = || -> Result<(), Problem> {
+        // Of an earlier process with the same id, as in a container, that was killed just here.
+        remove(&temporary, &["", "-journal"])?;
         let mut connection = connect(&temporary, OpenFlags::SQLITE_OPEN_CREATE)?;
         let transaction = connection.transaction()?;
         upgrade(&transaction, kind, 0, version)?;
         transaction.commit()?;
         drop(connection);
+        // SQLite would play logs of a file that was here before into the new one.
+        remove(path, &["-journal", "-wal", "-shm"])?;
         fs::rename(&temporary, path)?;
         sync_directory(path)
     }();
     if made.is_err() {
-        _ = fs::remove_file(&temporary); // it may not be there at all
+        _ = remove(&temporary, &["", "-journal"]);
     }
     made
+}
+
+/// Removes files of these suffixes, as far as they are there.
+fn remove(path: &Path, suffixes: &[&str]) -> io::Result<()> {
+    for suffix in suffixes {
+        match fs::remove_file(beside(path, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Finds the file's version, and that it really is of that kind.
