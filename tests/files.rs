@@ -227,6 +227,7 @@ fn a_clean_stop_leaves_neither_log_nor_shared_memory() {
     let mut client = server.bind("app", "a");
     client.claim("7");
     assert!(server.file("relay.sqlite-wal").exists());
+    drop(client);
     let (status, directory) = server.stop();
     assert!(status.success());
     assert_eq!(sql::names(&directory), ["a.db", "relay.sqlite", "u.db"]);
