@@ -48,9 +48,14 @@ impl Addresses {
         (self.generation, self.started)
     }
 
+    /// When the present generation has had its time.
+    pub fn ends(&self) -> Seconds {
+        self.started + self.duration
+    }
+
     /// Begins a new generation if the present one has had its time, or is full.
     pub fn renew_if_due(&mut self, now: Seconds) -> bool {
-        if now < self.started + self.duration && self.counters.len() < ADDRESS_IDS_MAX {
+        if now < self.ends() && self.counters.len() < ADDRESS_IDS_MAX {
             return false;
         }
         *self = Addresses::new(Some(self.generation), now, self.duration);

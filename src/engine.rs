@@ -46,6 +46,12 @@ impl Clock {
         Clock { instant: Instant::now(), wall: wall.map_or(0.0, |since| since.as_secs_f64()) }
     }
 
+    /// When the wall clock will show `wall`, if nobody sets it; sooner if that is far off, in
+    /// case somebody does.
+    fn after_wall(&self, wall: Seconds) -> Instant {
+        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_SECONDS_MAX))
+    }
+
     fn after(&self, seconds: f64) -> Instant {
         self.instant + Duration::from_secs_f64(seconds)
     }
@@ -132,6 +138,7 @@ impl Engine {
             self.next_flush,
             self.storage.retry_at(),
             self.limit_log.report_at(),
+            self.records.generation_ends().map(|ends| self.clock.after_wall(ends)),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -139,6 +146,7 @@ impl Engine {
     /// Does what is due: recovery, sweeps, the next slice of an expiry check.
     pub fn run_timers(&mut self) {
         let now = self.clock.instant;
+        self.records.renew_generation_if_due(self.clock.wall);
         if let Some(snapshot) = self.storage.recover_if_due(now) {
             self.store.reload(snapshot);
         }
@@ -207,9 +215,6 @@ impl Engine {
         let Ok(committed) = outcome else { return Err(self.undo()) };
         self.records.push_usage(&mut self.effects.usage);
         self.participants.clear();
-        if self.next_flush.is_none() && !self.records.is_empty() {
-            self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));
-        }
         Ok(committed)
     }
 
@@ -234,6 +239,10 @@ impl Engine {
     pub fn end_tick(&mut self, idle: bool) {
         assert!(self.held.is_empty(), "held output outlived its tick");
         assert!(self.effects.changes.is_empty(), "changes outlived their tick");
+        // Whatever the tick left to record, reaping included.
+        if self.next_flush.is_none() && !self.records.is_empty() {
+            self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));
+        }
         self.storage.checkpoint_if_due(idle);
     }
 

@@ -81,13 +81,22 @@ impl Records {
         }
     }
 
+    /// When [`Records::renew_generation_if_due`] wants to be called, if addresses are numbered.
+    pub fn generation_ends(&self) -> Option<Seconds> {
+        self.addresses.as_ref().map(|book| book.addresses.ends())
+    }
+
+    /// Forgets the numbered addresses when they have had their time, whether anyone comes or not.
+    pub fn renew_generation_if_due(&mut self, now: Seconds) {
+        if let Some(book) = &mut self.addresses {
+            book.renew_if_due(now);
+        }
+    }
+
     /// The id of a peer's address, if addresses are numbered.
     pub fn address_id(&mut self, address: Option<IpAddr>, now: Seconds) -> Option<AddressId> {
         let book = self.addresses.as_mut()?;
-        if book.addresses.renew_if_due(now) {
-            book.pending.clear();
-            book.erase = true;
-        }
+        book.renew_if_due(now);
         let address = address?;
         let (id, is_new) = book.addresses.id(address);
         if is_new {
@@ -169,6 +178,13 @@ impl Usage {
 }
 
 impl AddressBook {
+    fn renew_if_due(&mut self, now: Seconds) {
+        if self.addresses.renew_if_due(now) {
+            self.pending.clear();
+            self.erase = true;
+        }
+    }
+
     fn flush(&mut self, channel: &mut dyn Database) {
         if self.pending.is_empty() && !self.erase {
             return;
