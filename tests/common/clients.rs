@@ -1,0 +1,267 @@
+//! The Magic Wormhole clients that people use, run against a server under test: Python's
+//! `wormhole`, Go's `wormhole-william`, Rust's `wormhole-rs`.
+//!
+//! All traffic stays on this machine.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use super::Directory;
+use super::real_clients::{in_venv, installed, on_path, skip};
+
+/// How long a client may take for a whole transfer, on a busy machine.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(40);
+
+/// The port of the public transit relay, which the Go client has built in.
+const RELAY_PORT: u16 = 4001;
+
+/// An implementation of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Python,
+    Go,
+    Rust,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Python, Kind::Go, Kind::Rust];
+
+    pub fn program(self) -> Option<PathBuf> {
+        match self {
+            Kind::Python => in_venv("wormhole"),
+            Kind::Go => on_path("wormhole-william"),
+            Kind::Rust => installed("clients/bin/wormhole-rs").or_else(|| on_path("wormhole-rs")),
+        }
+    }
+
+    /// Whether it can send and receive a text. The Rust command can only do files.
+    pub fn knows_texts(self) -> bool {
+        self != Kind::Rust
+    }
+
+    /// Whether a connection lost while it waits is made anew. The others give up, with any server.
+    pub fn reconnects(self) -> bool {
+        self == Kind::Python
+    }
+
+    /// Whether it says `close` and waits for the answer before it ends, when all went well.
+    pub fn closes_when_done(self) -> bool {
+        self != Kind::Go
+    }
+
+    /// Those installed; the others are reported missing.
+    pub fn installed() -> Vec<Kind> {
+        let (found, missing): (Vec<_>, Vec<_>) =
+            Kind::ALL.into_iter().partition(|kind| kind.program().is_some());
+        for kind in missing {
+            skip(&format!("the {kind:?} client"));
+        }
+        found
+    }
+
+    /// Every sender with every receiver.
+    pub fn pairs() -> Vec<(Kind, Kind)> {
+        let kinds = Kind::installed();
+        kinds.iter().flat_map(|from| kinds.iter().map(|to| (*from, *to))).collect()
+    }
+
+    /// Sends with the given code, or one the server allocates a nameplate for.
+    pub fn send(self, site: &Site, code: Option<&str>, what: &Payload) -> Client {
+        let mut command = self.command(site, "send");
+        if self != Kind::Go {
+            command.arg("--no-qr");
+        }
+        if self == Kind::Rust {
+            command.arg("--no-color");
+        } else {
+            command.arg("--hide-progress");
+        }
+        if let Some(code) = code {
+            command.args(["--code", code]);
+        }
+        match what {
+            Payload::Text(text) => command.args(["--text", text]),
+            Payload::File(path) => command.arg(path),
+        };
+        Client::start(self, command, Directory::new())
+    }
+
+    /// Receives into a directory of its own.
+    pub fn receive(self, site: &Site, code: &str) -> Client {
+        let mut command = self.command(site, "receive");
+        match self {
+            Kind::Python => command.args(["--hide-progress", "--accept-file"]),
+            Kind::Go => command.arg("--hide-progress"),
+            Kind::Rust => command.args(["--no-color", "--noconfirm"]),
+        };
+        command.arg(code);
+        Client::start(self, command, Directory::new())
+    }
+
+    fn command(self, site: &Site, verb: &str) -> Command {
+        let mut command = Command::new(self.program().expect("installed"));
+        let relay = site.relay.local_addr().expect("address");
+        match self {
+            Kind::Python => {
+                command.args(["--relay-url", &site.url]);
+                command.args(["--transit-helper", &format!("tcp:{}:{}", relay.ip(), relay.port())]);
+                command.arg(verb);
+                command.env("PYTHONUNBUFFERED", "1");
+            }
+            Kind::Go => {
+                command.args(["--relay-url", &site.url, verb]);
+                // Have it ask the C library for the relay's name, and that give ours.
+                command.env("GODEBUG", "netdns=cgo");
+                command.env("LD_PRELOAD", LOOPBACK_RELAY.as_path());
+                command.env("TRANSIT_RELAY_ADDRESS", relay.ip().to_string());
+            }
+            Kind::Rust => {
+                command.args([verb, "--rendezvous-server", &site.url]);
+                command.args(["--relay-server", &format!("tcp://{relay}")]);
+            }
+        }
+        command
+    }
+}
+
+/// The library that keeps the Go client from looking its transit relay up.
+static LOOPBACK_RELAY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/loopback_relay.c");
+    let pid = std::process::id();
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loopback_relay.{pid}"));
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loopback_relay.so");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&built, &source])
+        .arg("-ldl")
+        .status()
+        .expect("cc, which SQLite needs too");
+    assert!(compiled.success());
+    // Renamed, because another test process may be loading the one there.
+    fs::rename(built, &library).expect("rename");
+    library
+});
+
+/// What clients are pointed at: the mailbox server, and a transit relay that never pairs anyone, so
+/// that clients connect directly.
+pub struct Site {
+    pub url: String,
+    relay: TcpListener,
+}
+
+impl Site {
+    pub fn new(url: String) -> Site {
+        // The Go client's relay port is fixed, so every site takes another loopback address.
+        let relay = (1..=u8::MAX)
+            .map(|number| Ipv4Addr::new(127, 77, std::process::id() as u8, number))
+            .find_map(|ip| TcpListener::bind(SocketAddr::from((ip, RELAY_PORT))).ok())
+            .expect("a loopback address with the relay port free");
+        Site { url, relay }
+    }
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    Text(String),
+    File(PathBuf),
+}
+
+/// A running client. Killed when dropped.
+pub struct Client {
+    pub kind: Kind,
+    child: Child,
+    directory: Directory,
+    started: Instant,
+}
+
+impl Client {
+    fn start(kind: Kind, mut command: Command, directory: Directory) -> Client {
+        let output = File::create(directory.file("output")).expect("output file");
+        let received = directory.file("received");
+        fs::create_dir(&received).expect("directory");
+        let mut child = command
+            .current_dir(received)
+            // Configuration and caches of the user must not matter, nor change.
+            .env("HOME", directory.path())
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().expect("output file"))
+            .stderr(output)
+            .spawn()
+            .expect("client starts");
+        // The Go client has no option to accept a file unasked. A client gone already is noticed
+        // by its exit status.
+        _ = child.stdin.as_mut().expect("piped").write_all(b"y\n");
+        Client { kind, child, directory, started: Instant::now() }
+    }
+
+    /// All it has written to its terminal.
+    pub fn output(&self) -> String {
+        let bytes = fs::read(self.directory.file("output")).expect("output file");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The code that it tells the user.
+    pub fn code(&mut self) -> String {
+        loop {
+            let output = self.output();
+            let said = output.lines().find_map(|line| {
+                line.strip_prefix("Wormhole code is: ")
+                    .or_else(|| line.strip_prefix("This wormhole's code is: "))
+            });
+            // A line may be there in part.
+            if let Some(code) = said.and_then(|it| it.split_whitespace().next())
+                && output.contains(&format!("{code}\n")) | output.contains(&format!("{code} "))
+            {
+                return code.to_owned();
+            }
+            self.bear("tells no code");
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status;
+            }
+            self.bear("does not end");
+        }
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn succeed(&mut self) {
+        let status = self.wait();
+        assert!(status.success(), "{:?}: {status}: {}", self.kind, self.output());
+    }
+
+    /// The one file it has received.
+    pub fn received(&self) -> Vec<u8> {
+        let files: Vec<_> = fs::read_dir(self.directory.file("received"))
+            .expect("directory")
+            .map(|entry| entry.expect("entry").path())
+            .collect();
+        assert_eq!(files.len(), 1, "{files:?}: {}", self.output());
+        fs::read(&files[0]).expect("received file")
+    }
+
+    fn bear(&self, what: &str) {
+        let waited = self.started.elapsed();
+        assert!(waited < CLIENT_PATIENCE, "{:?} {what}: {}", self.kind, self.output());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
