@@ -156,7 +156,8 @@ fn random_file(directory: &Directory) -> PathBuf {
 fn wait_for_nameplate(server: &Server, code: &str) {
     let name = code.split('-').next().expect("a nameplate");
     let claimed = format!(
-        "SELECT count(*) FROM nameplates JOIN mailbox_sides USING (mailbox_id) WHERE name = '{name}'"
+        "SELECT count(*) FROM nameplates JOIN mailbox_sides USING (mailbox_id)
+         WHERE name = '{name}'"
     );
     let until = Instant::now() + CLIENT_PATIENCE;
     while count(&server.file("relay.sqlite"), &claimed) == 0 {

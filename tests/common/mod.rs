@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test file uses its own part
 
 pub mod clients;
+pub mod python_server;
 pub mod raw;
 pub mod real_clients;
 pub mod sql;
