@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::held::{Output, Released};
 use crate::http::{self, Head, Status, Upgrade};
-use crate::limits::{LINGER_BYTES_MAX, Limits, Pings, READ_BYTES_PER_TICK_MAX};
+use crate::limits::{Limits, Pings, READ_BYTES_PER_TICK_MAX};
 use crate::message::{ConnId, Seconds};
 use crate::outbox::{Outbox, Scratch, Sent};
 use crate::peer::Peer;
@@ -82,9 +82,9 @@ enum Phase {
     Head(Vec<u8>),
     /// Talking. After either side's close, until both have closed.
     Open(Wire),
-    /// Everything said; what still comes in is thrown away, so that the peer gets our last words
-    /// instead of a reset.
-    Lingering { discarded: usize },
+    /// Everything said; what still comes in is thrown away, until the peer closes too or its time
+    /// is up, so that it gets our last words instead of a reset.
+    Lingering,
 }
 
 /// One connection.
@@ -95,8 +95,9 @@ pub struct Connection {
     peer: Peer,
     phase: Phase,
     outbox: Outbox,
-    /// Input read but not handled, when a tick's share was used up.
+    /// Input read but not handled, when a tick's share was used up; from `handled` on.
     unread: Vec<u8>,
+    handled: usize,
     /// When the present phase began, or closing did.
     since: Instant,
     /// When the last ping went out.
@@ -120,6 +121,7 @@ impl Connection {
             phase: Phase::Head(Vec::new()),
             outbox: Outbox::default(),
             unread: Vec::new(),
+            handled: 0,
             since: now,
             pinged: now,
             ponged: now,
@@ -144,7 +146,7 @@ impl Connection {
         let input = match &self.phase {
             Phase::Head(head) => head.capacity(),
             Phase::Open(wire) => wire.buffered_bytes(),
-            Phase::Lingering { .. } => 0,
+            Phase::Lingering => 0,
         };
         input + self.unread.capacity() + self.outbox.bytes()
     }
@@ -163,23 +165,29 @@ impl Connection {
         handler: &mut impl Handler,
     ) -> Progress {
         let mut messages_left = limits.messages_per_tick_max;
-        let leftover = std::mem::take(&mut self.unread);
-        if !leftover.is_empty() && self.handle(&leftover, &mut messages_left, now, limits, handler)
-        {
-            return Progress::More;
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            let left =
+                self.handle(&unread[self.handled..], &mut messages_left, now, limits, handler);
+            if left > 0 {
+                self.handled = unread.len() - left;
+                self.unread = unread;
+                return Progress::More;
+            }
         }
-        let mut bytes_left = READ_BYTES_PER_TICK_MAX.saturating_sub(leftover.len());
+        let mut bytes_left = READ_BYTES_PER_TICK_MAX;
         while bytes_left > 0 {
             let share = bytes_left.min(buffer.len());
             match self.socket.read(&mut buffer[..share]) {
                 Ok(0) => return Progress::Gone(self.reason.unwrap_or(CloseReason::PeerClosed)),
                 Ok(count) => {
                     bytes_left -= count;
-                    if self.handle(&buffer[..count], &mut messages_left, now, limits, handler) {
+                    let left =
+                        self.handle(&buffer[..count], &mut messages_left, now, limits, handler);
+                    if left > 0 {
+                        self.unread = buffer[count - left..count].to_vec();
+                        self.handled = 0;
                         return Progress::More;
-                    }
-                    if let Some(reason) = self.is_over() {
-                        return Progress::Gone(reason);
                     }
                     if count < share && !self.peer_closed {
                         return Progress::Drained; // a short read has emptied the socket
@@ -195,17 +203,7 @@ impl Connection {
         Progress::More
     }
 
-    /// Whether nothing can come of this connection any more.
-    fn is_over(&self) -> Option<CloseReason> {
-        match self.phase {
-            Phase::Lingering { discarded } if discarded > LINGER_BYTES_MAX => {
-                Some(self.reason.unwrap_or(CloseReason::PeerClosed))
-            }
-            _ => None,
-        }
-    }
-
-    /// Handles input; tells whether some is left for the next tick.
+    /// Handles input; gives the number of bytes left for the next tick.
     fn handle(
         &mut self,
         mut input: &[u8],
@@ -213,7 +211,7 @@ impl Connection {
         now: Instant,
         limits: &Limits,
         handler: &mut impl Handler,
-    ) -> bool {
+    ) -> usize {
         while !input.is_empty() {
             match &mut self.phase {
                 Phase::Head(head) => {
@@ -240,8 +238,7 @@ impl Connection {
                 }
                 Phase::Open(wire) => {
                     if *messages_left == 0 {
-                        self.unread = input.to_vec();
-                        return true;
+                        return input.len();
                     }
                     let mut control = Vec::new();
                     let inbound = wire.next(&mut input, &mut control, limits);
@@ -267,13 +264,10 @@ impl Connection {
                         }
                     }
                 }
-                Phase::Lingering { discarded } => {
-                    *discarded += input.len();
-                    input = &[];
-                }
+                Phase::Lingering => input = &[],
             }
         }
-        false
+        0
     }
 
     fn handle_upgrade(&mut self, upgrade: &Upgrade, now: Instant, handler: &mut impl Handler) {
@@ -324,6 +318,7 @@ impl Connection {
                 self.reason.get_or_insert(reason);
             }
             Phase::Head(_) => {
+                // Only a stopping server closes a connection before its handshake.
                 let answer = http::text_answer(Status::Unavailable, "server is stopping");
                 handler.hold(self.id, Output::Bytes(answer));
                 self.end(reason, now, handler);
@@ -335,7 +330,7 @@ impl Connection {
     /// Nothing more will be said: what is held goes out, then the writing side is shut down.
     fn end(&mut self, reason: CloseReason, now: Instant, handler: &mut impl Handler) {
         self.reason.get_or_insert(reason);
-        self.phase = Phase::Lingering { discarded: 0 };
+        self.phase = Phase::Lingering;
         self.since = now;
         handler.hold(self.id, Output::End);
     }
@@ -416,25 +411,30 @@ impl Connection {
         self.outbox.push(released);
     }
 
-    /// Gives the socket what it takes of the released output; the reason comes back if the peer
-    /// is gone, or has let too much pile up.
+    /// Gives the socket what it takes of the released output; an error is the reason for which
+    /// the connection is over: the peer has let too much pile up.
     pub fn send(
         &mut self,
         server_tx: Seconds,
         scratch: &mut Scratch,
         limits: &Limits,
-    ) -> Option<CloseReason> {
+    ) -> Result<Sent, CloseReason> {
         match self.outbox.send(&mut self.socket, server_tx, scratch) {
-            Ok(Sent::All) => None,
-            Ok(Sent::Blocked) => {
-                (self.outbox.bytes() > limits.outbox_bytes_max).then_some(CloseReason::SlowReader)
+            Ok(Sent::Blocked) if self.outbox.bytes() > limits.outbox_bytes_max => {
+                Err(CloseReason::SlowReader)
             }
             Ok(Sent::Ended) => {
                 // Fails only if the peer is gone, which reading will tell.
                 _ = self.socket.shutdown_write();
-                None
+                Ok(Sent::Ended)
             }
-            Err(_) => Some(self.reason.unwrap_or(CloseReason::PeerReset)),
+            Ok(sent) => Ok(sent),
+            Err(_) => {
+                // Nobody listens any more, but commands that came before shall still be carried
+                // out. Reading will come to the end by itself.
+                self.outbox.abandon();
+                Ok(Sent::All)
+            }
         }
     }
 }

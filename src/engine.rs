@@ -12,7 +12,7 @@ use log::{debug, info};
 use crate::config::Config;
 use crate::conn::{CloseReason, Handler};
 use crate::db::{ConnectionChange, Current};
-use crate::held::{Committed, Held, Output, Released};
+use crate::held::{Held, Output, Released};
 use crate::http::{Status, Upgrade};
 use crate::limit_log::LimitLog;
 use crate::limits;
@@ -21,7 +21,7 @@ use crate::peer::Peer;
 use crate::protocol::{self, Request, Unreadable, Welcome};
 use crate::quotas::{Denied, Quotas, whole_seconds};
 use crate::records::Records;
-use crate::storage::Storage;
+use crate::storage::{Committed, Storage};
 use crate::store::{Effects, Entropy, Moment, Store};
 
 /// What `welcome` says while the storage does not work.
@@ -222,11 +222,16 @@ impl Engine {
         self.held.discard_messages();
         self.effects = Effects::default();
         self.expiring = false;
-        let participants = std::mem::take(&mut self.participants);
+        let mut participants = std::mem::take(&mut self.participants);
+        let snapshot = self.storage.load();
+        if snapshot.is_none() {
+            // Not even readable: nobody's mailbox is known any more.
+            participants = self.store.connections().collect();
+        }
         for conn in &participants {
             self.store.disconnect(*conn);
         }
-        self.store.reload(self.storage.load().unwrap_or_default());
+        self.store.reload(snapshot.unwrap_or_default());
         participants
     }
 
@@ -303,6 +308,8 @@ impl Engine {
             self.quotas.note(conn, &self.effects.changes[changes_before..]);
             outcome
         });
+        // Their sessions have changed with the batch, and must go with it if it fails.
+        self.participants.append(&mut self.effects.orphans);
         self.held.extend(self.effects.replies.drain(..));
         match outcome {
             Ok(()) => self.track_bind(conn, command),
@@ -315,7 +322,7 @@ impl Engine {
 
     /// What may stand against a command besides the protocol's own rules.
     fn check(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
-        if self.storage.is_degraded() && command.changes_state() {
+        if self.storage.refuses(command) {
             return Err(Refusal::StorageUnavailable);
         }
         let now = self.clock.instant;
@@ -362,16 +369,16 @@ impl Handler for Engine {
         let peer = socket_peer.behind(&upgrade.forwarded, &self.config.trusted_proxies);
         if socket_peer.is_trusted(&self.config.trusted_proxies) {
             self.count(conn, peer)?;
-        }
-        if upgrade.forwarded.malformed {
-            self.note("X-Real-IP or X-Real-Port headers that cannot be read and are ignored");
+            if upgrade.forwarded.malformed {
+                self.note("X-Real-IP or X-Real-Port headers that cannot be read and are ignored");
+            }
         }
         let at = self.clock.wall;
         let address_id = self.records.address_id(peer.ip, at);
         match address_id {
+            _ if !self.logs_connections() => {}
             Some(id) => debug!("{conn}: connected from {id}"),
-            None if self.logs_connections() => debug!("{conn}: connected from {peer}"),
-            None => {}
+            None => debug!("{conn}: connected from {peer}"),
         }
         self.records.track(conn, || ConnectionChange::Connected {
             address_id: address_id.map(|id| (id.generation, id.counter)),

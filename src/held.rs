@@ -3,6 +3,7 @@
 //! first into it. That is the server's promise in the type system (contract section 4).
 
 use crate::message::{ConnId, Response};
+use crate::storage::Committed;
 
 /// Something for one connection.
 #[derive(Debug)]
@@ -23,18 +24,6 @@ impl Output {
             Output::Bytes(bytes) => bytes.len() + size_of::<Output>(),
             Output::End => 0,
         }
-    }
-}
-
-/// Proof that nothing uncommitted is left: made by `Storage::commit`, used up by one release.
-#[must_use]
-#[derive(Debug)]
-pub struct Committed(());
-
-impl Committed {
-    /// For `storage` alone, when a commit has succeeded or there was nothing to commit.
-    pub(crate) fn proof() -> Committed {
-        Committed(())
     }
 }
 

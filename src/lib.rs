@@ -47,7 +47,7 @@
 //!
 //! - No message leaves before the changes it may tell of are committed. An [`outbox`] takes only
 //!   [`held::Released`], which only [`held::Held::release`] makes, which needs the
-//!   [`held::Committed`] that only [`storage`] gives. tungstenite writes to memory, so not even
+//!   [`storage::Committed`] that only a commit gives. tungstenite writes to memory, so not even
 //!   a pong or a close can slip by.
 //! - [`store`] is a function of its inputs. Time, randomness and commands come in, changes and
 //!   replies go out; it can be run a million times faster than life, with a seed.

@@ -194,8 +194,16 @@ impl Default for Pings {
 /// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
 pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;
 
+/// Smallest number of seconds above zero that an option takes: the poll counts milliseconds.
+pub const OPTION_SECONDS_MIN: f64 = 0.001;
+
 /// Largest number of seconds that an option takes: ten years.
 pub const OPTION_SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
+
+/// Whether an option may have that many seconds.
+pub fn is_duration(seconds: f64) -> bool {
+    (OPTION_SECONDS_MIN..=OPTION_SECONDS_MAX).contains(&seconds)
+}
 
 /// Largest messages that an outbox holds at least: one on its way, and the replies around it.
 const OUTBOX_MESSAGES_MIN: usize = 4;
@@ -233,6 +241,9 @@ pub const ADDRESSES_SWEEP_SECONDS: f64 = 60.0;
 /// a long replay never exists twice in memory.
 pub const WRITE_BYTES_PER_PORTION: usize = 64 * KIB;
 
+/// Such portions that one connection gets before the others have their turn.
+pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 16;
+
 /// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
 /// flooding client delays the others by no more than its share.
 pub const READ_BYTES_PER_TICK_MAX: usize = 64 * KIB;
@@ -263,9 +274,6 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// the poll, signal and log descriptors, a spare, and the odd temporary one.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 
-/// Bytes of late input read and thrown away while a closing connection lingers.
-pub const LINGER_BYTES_MAX: usize = MIB;
-
 /// Seconds a mailbox lives without subscriber or activity (contract section 3, Expiry).
 pub const EXPIRE_AFTER_SECONDS: f64 = 660.0;
 
@@ -283,12 +291,19 @@ pub const ADDRESS_IDS_MAX: usize = 65_536;
 /// counts as failed. The loop stands still meanwhile.
 pub const DATABASE_BUSY_MILLISECONDS: u64 = 100;
 
+/// Bytes that must fit on the disk before a failed storage counts as recovered: a tick's worth,
+/// or the first real commit would fail again.
+pub const STORAGE_ROOM_BYTES: usize = TICK_BYTES_MAX / 16;
+
 /// Seconds between attempts to leave degraded mode (contract section 4).
 pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
 
 /// Seconds that usage, address and connection records may lag (contract section 5), less a share
 /// for the write itself.
-pub const RECORDS_FLUSH_SECONDS: f64 = 0.8;
+pub const RECORDS_FLUSH_SECONDS: f64 = 0.5;
+
+/// Commands of one connection that the connection table keeps.
+pub const TRACKED_COMMANDS_MAX: u32 = 1_000;
 
 /// Records that wait for a failing usage or address database before they are dropped.
 pub const RECORDS_BACKLOG_MAX: usize = 10_000;

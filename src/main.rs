@@ -4,6 +4,7 @@
 //! bound, 2 for a mistake on the command line.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use wormhole_mailbox::config::{self, Invocation};
@@ -16,11 +17,14 @@ fn main() -> ExitCode {
     let config = match config::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Serve(config)) => *config,
         Ok(Invocation::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return match std::io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::from(STATUS_FAILED),
+            };
         }
         Err(error) => {
-            eprintln!("wormhole-mailbox: {}", error.0);
+            // If nobody can read it, the status still tells.
+            _ = writeln!(std::io::stderr(), "wormhole-mailbox: {}", error.0);
             return ExitCode::from(STATUS_USAGE);
         }
     };

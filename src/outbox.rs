@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use crate::held::{Output, Released};
-use crate::limits::WRITE_BYTES_PER_PORTION;
+use crate::limits::{WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
 use crate::message::{Response, Seconds};
 use crate::{protocol, wire};
 
@@ -18,6 +18,8 @@ pub enum Sent {
     All,
     /// The socket is full; more when it is writable.
     Blocked,
+    /// The share of this turn is used up, and the socket may take more.
+    More,
     /// Everything is out and nothing more will come.
     Ended,
 }
@@ -39,14 +41,25 @@ pub struct Outbox {
     pending: VecDeque<Output>,
     /// Sum of `queued_bytes` of `pending`.
     pending_bytes: usize,
+    /// The end has been pushed; nothing goes out after it.
+    ended: bool,
 }
 
 impl Outbox {
     /// Appends output.
     pub fn push(&mut self, released: Released) {
+        if self.ended {
+            return;
+        }
         let output = released.into_output();
+        self.ended = matches!(output, Output::End);
         self.pending_bytes += output.queued_bytes();
         self.pending.push_back(output);
+    }
+
+    /// Drops what waits and all that will come: there is nobody to take it.
+    pub fn abandon(&mut self) {
+        *self = Outbox { ended: true, ..Outbox::default() };
     }
 
     /// Whether nothing waits.
@@ -66,7 +79,7 @@ impl Outbox {
         server_tx: Seconds,
         scratch: &mut Scratch,
     ) -> io::Result<Sent> {
-        loop {
+        for _ in 0..WRITE_PORTIONS_PER_TURN_MAX {
             while self.sent < self.encoded.len() {
                 match write(socket, &self.encoded[self.sent..])? {
                     Some(written) => self.sent += written,
@@ -91,6 +104,7 @@ impl Outbox {
                 self.pending.push_front(Output::End);
             }
         }
+        Ok(Sent::More)
     }
 
     /// Encodes pending output into `scratch.frames` up to a portion; tells whether it met the end.

@@ -15,13 +15,13 @@ use mio::{Events, Interest, Poll, Token};
 use crate::config::Config;
 use crate::conn::{CloseReason, Connection, Progress};
 use crate::engine::{Clock, Engine};
-use crate::held::Committed;
 use crate::http::Status;
 use crate::limits::{self, Limits};
 use crate::listeners::{self, Listeners};
 use crate::message::ConnId;
-use crate::outbox::Scratch;
+use crate::outbox::{Scratch, Sent};
 use crate::signals::Signals;
+use crate::storage::Committed;
 use crate::timers::Timers;
 use crate::wire::Farewell;
 
@@ -42,6 +42,8 @@ pub struct Server {
     clock: Clock,
     /// Connections to read, unasked: their share of a tick was used up.
     leftovers: Vec<ConnId>,
+    /// Connections with released output that the socket may yet take, unasked.
+    unsent: Vec<ConnId>,
     /// Connections to reap at the end of the tick, and why.
     doomed: Vec<(ConnId, CloseReason)>,
     /// Shared by all connections: input on its way in, output on its way out.
@@ -63,6 +65,8 @@ struct Slot {
     armed: Option<Instant>,
     /// Its share of the server's `buffered_bytes`.
     buffered_bytes: usize,
+    /// It waits to be read, in this tick or as a leftover; once, however often it is told of.
+    queued: bool,
     doomed: bool,
 }
 
@@ -87,6 +91,7 @@ impl Server {
             timers: Timers::default(),
             clock: Clock::read(),
             leftovers: Vec::new(),
+            unsent: Vec::new(),
             doomed: Vec::new(),
             input: vec![0; limits::READ_BYTES_PER_TICK_MAX].into(),
             output: Scratch::default(),
@@ -115,6 +120,9 @@ impl Server {
         self.clock = Clock::read();
         self.engine.begin_tick(self.clock);
 
+        for conn in std::mem::take(&mut self.unsent) {
+            self.send(conn);
+        }
         let mut readable = std::mem::take(&mut self.leftovers);
         for event in events.iter() {
             self.note_event(event, &mut readable);
@@ -140,6 +148,7 @@ impl Server {
     /// How long the poll may sleep.
     fn sleep_limit(&self) -> Duration {
         let has_leftovers = !self.leftovers.is_empty()
+            || !self.unsent.is_empty()
             || self.engine.has_leftovers()
             || self.listeners.has_leftovers();
         if has_leftovers {
@@ -180,7 +189,10 @@ impl Server {
         let is_end = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_end {
             slot.connection.note_readable(is_end);
-            readable.push(conn);
+            if !slot.queued {
+                slot.queued = true;
+                readable.push(conn);
+            }
         }
         if event.is_writable() && slot.connection.has_output() {
             self.send(conn); // what is there was released in earlier ticks
@@ -191,12 +203,16 @@ impl Server {
         let Some(slot) = self.connections.get_mut(&conn).filter(|slot| !slot.doomed) else {
             return;
         };
+        slot.queued = false;
         let limits = &self.config.limits;
         let progress =
             slot.connection.read(&mut self.input, self.clock.instant, limits, &mut self.engine);
         match progress {
             Progress::Drained => {}
-            Progress::More => self.leftovers.push(conn),
+            Progress::More => {
+                slot.queued = true;
+                self.leftovers.push(conn);
+            }
             Progress::Gone(reason) => self.doom(conn, reason),
         }
         self.settle(conn);
@@ -207,9 +223,10 @@ impl Server {
         let Some(slot) = self.connections.get_mut(&conn) else { return };
         // Read anew: it is the time at which messages leave.
         let server_tx = Clock::read().wall;
-        let lost = slot.connection.send(server_tx, &mut self.output, &self.config.limits);
-        if let Some(reason) = lost {
-            self.doom(conn, reason);
+        match slot.connection.send(server_tx, &mut self.output, &self.config.limits) {
+            Ok(Sent::More) => self.unsent.push(conn),
+            Ok(_) => {}
+            Err(reason) => self.doom(conn, reason),
         }
         self.settle(conn);
     }
@@ -280,7 +297,8 @@ impl Server {
                 return;
             }
             let connection = Connection::new(conn, socket, peer, clock.instant);
-            let mut slot = Slot { connection, armed: None, buffered_bytes: 0, doomed: false };
+            let mut slot =
+                Slot { connection, armed: None, buffered_bytes: 0, queued: false, doomed: false };
             let deadline = slot.connection.deadline(&config.limits, &config.pings);
             timers.arm(conn, &mut slot.armed, deadline);
             connections.insert(conn, Box::new(slot));

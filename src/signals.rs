@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as readiness events.
+//! SIGTERM and SIGINT as readiness events; SIGXFSZ as nothing at all.
 //!
 //! The handler writes a byte to a socket pair that the poll watches. A second signal ends the
 //! process at once, even when the loop is stuck.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 /// Exit status of a second signal.
@@ -37,6 +37,9 @@ impl Signals {
             flag::register(signal, Arc::clone(&stopping))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
+        // A write beyond a file-size limit shall fail, as one on a full disk does, and not end the
+        // process.
+        flag::register(SIGXFSZ, Arc::default())?;
         Ok(Signals { stream: UnixStream::from_std(reader) })
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info};
 
 use crate::db::{ConnectionTable, Database};
-use crate::held::Committed;
 use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_RETRY_SECONDS};
+use crate::message::Command;
 use crate::store::{Change, Snapshot};
 
 /// The database, and whether it works.
@@ -19,7 +19,16 @@ pub struct Storage {
     db: Box<dyn Database>,
     /// When to try again, while degraded.
     retry_at: Option<Instant>,
+    /// A failure has been logged and its end has not: the first real commit will tell.
+    is_doubtful: bool,
+    /// The last reading failed too: memory holds nothing.
+    is_unread: bool,
 }
+
+/// Proof that nothing uncommitted is left. Only a commit makes one, and one release uses it up.
+#[must_use]
+#[derive(Debug)]
+pub struct Committed(());
 
 /// A commit failed; nothing of its batch is in the file, and nothing of its tick may leave.
 #[derive(Debug)]
@@ -27,7 +36,7 @@ pub struct CommitFailed;
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, retry_at: None }
+        Storage { db, retry_at: None, is_doubtful: false, is_unread: false }
     }
 
     /// Whether the last write failed and none has succeeded since.
@@ -48,14 +57,21 @@ impl Storage {
         now: Instant,
     ) -> Result<Committed, CommitFailed> {
         if changes.is_empty() {
-            return Ok(Committed::proof());
+            return Ok(Committed(()));
         }
         let outcome = self.db.commit(changes, connections);
         changes.clear();
         match outcome {
-            Ok(()) => Ok(Committed::proof()),
+            Ok(()) => {
+                if self.is_doubtful {
+                    self.is_doubtful = false;
+                    info!("storage works again");
+                }
+                Ok(Committed(()))
+            }
             Err(error) => {
-                if !self.is_degraded() {
+                if !self.is_doubtful {
+                    self.is_doubtful = true;
                     error!(
                         "storage failed, serving in degraded mode until it works again: {error}"
                     );
@@ -74,20 +90,28 @@ impl Storage {
         }
         self.retry_at = Some(now + Duration::from_secs_f64(STORAGE_RETRY_SECONDS));
         self.db.try_write().ok()?;
-        let snapshot = self.db.load().ok()?;
+        let snapshot = self.load()?;
         self.retry_at = None;
-        info!("storage works again");
         Some(snapshot)
     }
 
     /// What the database holds, if it can be read.
-    pub fn load(&self) -> Option<Snapshot> {
-        self.db.load().ok()
+    pub fn load(&mut self) -> Option<Snapshot> {
+        let snapshot = self.db.load().ok();
+        self.is_unread = snapshot.is_none();
+        snapshot
+    }
+
+    /// Whether a command cannot be carried out at present: it would change what is stored, or
+    /// tell of it when it is not known.
+    pub fn refuses(&self, command: &Command<'_>) -> bool {
+        let depends_on_state = command.changes_state() || matches!(command, Command::List);
+        (self.is_degraded() && command.changes_state()) || (self.is_unread && depends_on_state)
     }
 
     /// Whether the write-ahead log is worth a checkpoint as soon as there is nothing else to do.
     pub fn wants_checkpoint(&self) -> bool {
-        self.db.wal_pages() >= CHECKPOINT_IDLE_PAGES
+        !self.is_degraded() && self.db.wal_pages() >= CHECKPOINT_IDLE_PAGES
     }
 
     /// Copies the write-ahead log into the file if it is worth it; when the loop is busy, only

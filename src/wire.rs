@@ -10,7 +10,7 @@
 use std::io::{self, Cursor, Read, Write};
 
 use tungstenite::error::{CapacityError, Error};
-use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader, Utf8Bytes};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
@@ -146,6 +146,7 @@ impl Wire {
         else {
             return Err(Violation::TooLong);
         };
+        check_header(&header, payload_bytes)?;
         if self.partial.len() + input.len() < frame_bytes {
             self.keep(input, frame_bytes);
             return Ok(None);
@@ -228,6 +229,27 @@ impl Wire {
         self.closing
     }
 }
+
+/// What tungstenite would find wrong with a frame once it is there in whole, found at its header:
+/// a peer that breaks the rules need not send its megabyte first.
+fn check_header(header: &FrameHeader, payload_bytes: u64) -> Result<(), Violation> {
+    let has_extensions = header.rsv1 || header.rsv2 || header.rsv3;
+    let is_malformed = match header.opcode {
+        OpCode::Control(control) => {
+            !header.is_final
+                || payload_bytes > CONTROL_PAYLOAD_BYTES_MAX
+                || matches!(control, Control::Reserved(_))
+        }
+        OpCode::Data(data) => matches!(data, Data::Reserved(_)),
+    };
+    if header.mask.is_none() || has_extensions || is_malformed {
+        return Err(Violation::Framing);
+    }
+    Ok(())
+}
+
+/// Longest payload of a control frame (RFC 6455, section 5.5).
+const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
 /// Appends a ping.
 pub fn ping(output: &mut Vec<u8>) {

@@ -41,6 +41,7 @@ fn tcp(mut parts: Parts, any: IpAddr) -> Result<Endpoint, String> {
     let address = match parts.take("interface") {
         None => any,
         Some(text) if text.is_empty() => any,
+        Some(text) if text == "localhost" => Ipv4Addr::LOCALHOST.into(),
         Some(text) => {
             text.parse().map_err(|_| format!("interface '{text}' must be an IP address"))?
         }

@@ -60,7 +60,8 @@ pub struct Config {
     pub expire_after: Seconds,
     /// Time between expiry checks.
     pub expire_check: Seconds,
-    /// Usage times are rounded down to a multiple of this.
+    /// Usage times are rounded down to a multiple of this. Zero only silences the log of
+    /// connections, as upstream.
     pub blur_usage: Option<Seconds>,
     /// How much is logged.
     pub log_level: LevelFilter,
@@ -120,7 +121,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         expire_check: given
             .once("--expire-check", positive_seconds)?
             .unwrap_or(limits::EXPIRE_CHECK_SECONDS),
-        blur_usage: given.once("--blur-usage", whole_seconds)?.filter(|seconds| *seconds > 0.0),
+        blur_usage: given.once("--blur-usage", whole_seconds)?,
         log_level: given.once("--log-level", log_level)?.unwrap_or(LevelFilter::Info),
         warnings: Vec::new(),
     };
@@ -162,10 +163,7 @@ impl Given {
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let argument = text(argument)?;
-            let (name, attached) = match argument.split_once('=') {
-                Some((name, value)) if name.starts_with('-') => (name, Some(value.to_owned())),
-                _ => (argument.as_str(), None),
-            };
+            let (name, attached) = split(&argument);
             let spec = options::all()
                 .find(|option| option.name == name || option.short == Some(name))
                 .ok_or_else(|| UsageError(format!("{argument}: unknown option, see --help")))?;
@@ -234,6 +232,22 @@ fn text(argument: OsString) -> Result<String, UsageError> {
         .map_err(|argument| UsageError(format!("{}: must be UTF-8", argument.to_string_lossy())))
 }
 
+/// An argument's name, and the value attached to it: `--port=4000`, `-p4000`.
+fn split(argument: &str) -> (&str, Option<String>) {
+    let is_short = argument.starts_with('-') && !argument.starts_with("--");
+    match argument.split_once('=') {
+        Some((name, value)) if argument.starts_with('-') => (name, Some(value.to_owned())),
+        _ if is_short && argument.len() > SHORT_NAME_BYTES => {
+            let (name, value) = argument.split_at(SHORT_NAME_BYTES);
+            (name, Some(value.to_owned()))
+        }
+        _ => (argument, None),
+    }
+}
+
+/// Length of a short option's name, dash included.
+const SHORT_NAME_BYTES: usize = "-p".len();
+
 fn network(text: &str) -> Result<Network, String> {
     Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
 }
@@ -244,9 +258,14 @@ fn limit_value(text: &str, limit: &Limit) -> Result<f64, String> {
     let number: Option<f64> =
         if *whole { text.parse::<u32>().ok().map(f64::from) } else { text.parse().ok() };
     let kind = if *whole { "a whole number" } else { "a number" };
-    number.filter(|number| *number > 0.0 && *number <= limits::OPTION_NUMBER_MAX).ok_or_else(|| {
-        format!("'{text}' must be {kind} ({unit}) above 0, at most {}", limits::OPTION_NUMBER_MAX)
-    })
+    number
+        .filter(|number| (limits::OPTION_SECONDS_MIN..=limits::OPTION_NUMBER_MAX).contains(number))
+        .ok_or_else(|| {
+            format!(
+                "'{text}' must be {kind} ({unit}) above 0, at most {}",
+                limits::OPTION_NUMBER_MAX
+            )
+        })
 }
 
 fn any(text: &str) -> Result<String, String> {
@@ -258,10 +277,9 @@ fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 fn positive_seconds(text: &str) -> Result<Seconds, String> {
-    text.parse()
-        .ok()
-        .filter(|seconds: &Seconds| *seconds > 0.0 && *seconds <= limits::OPTION_SECONDS_MAX)
-        .ok_or_else(|| format!("'{text}' must be a number of seconds above 0"))
+    text.parse().ok().filter(|seconds: &Seconds| limits::is_duration(*seconds)).ok_or_else(|| {
+        format!("'{text}' must be a number of seconds, at least {}", limits::OPTION_SECONDS_MIN)
+    })
 }
 
 fn whole_seconds(text: &str) -> Result<Seconds, String> {

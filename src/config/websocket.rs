@@ -33,8 +33,8 @@ pub(super) fn set(config: &mut Config, text: &str) -> Result<(), String> {
     match name {
         "autoPingInterval" => config.pings.interval_seconds = seconds(name, &value)?,
         "autoPingTimeout" => config.pings.timeout_seconds = seconds(name, &value)?,
-        "openHandshakeTimeout" => limits.handshake_seconds = positive(name, &value)?,
-        "closeHandshakeTimeout" => limits.close_seconds = positive(name, &value)?,
+        "openHandshakeTimeout" => limits.handshake_seconds = timeout(name, &value)?,
+        "closeHandshakeTimeout" => limits.close_seconds = timeout(name, &value)?,
         "maxMessagePayloadSize" => limits.message_bytes_max = size(name, &value)?,
         "maxFramePayloadSize" => limits.frame_bytes_max = size(name, &value)?,
         "maxConnections" => limits.connections_max = connections(name, &value)?,
@@ -58,15 +58,14 @@ pub(super) fn set(config: &mut Config, text: &str) -> Result<(), String> {
 fn seconds(name: &str, value: &Value) -> Result<f64, String> {
     value
         .as_f64()
-        .filter(|seconds| (0.0..=limits::OPTION_SECONDS_MAX).contains(seconds))
+        .filter(|seconds| *seconds == 0.0 || limits::is_duration(*seconds))
         .ok_or_else(|| format!("{name}: must be a number of seconds, 0 for never"))
 }
 
-fn positive(name: &str, value: &Value) -> Result<f64, String> {
-    seconds(name, value)
-        .ok()
-        .filter(|seconds| *seconds > 0.0)
-        .ok_or_else(|| format!("{name}: must be a number of seconds above 0"))
+/// Seconds to wait, where never means longer than anybody waits.
+fn timeout(name: &str, value: &Value) -> Result<f64, String> {
+    let seconds = seconds(name, value)?;
+    Ok(if seconds == 0.0 { limits::OPTION_SECONDS_MAX } else { seconds })
 }
 
 /// Bytes; 0 means what upstream means by it, no limit of its own, which here is our default.
@@ -104,16 +103,21 @@ fn origins(name: &str, value: &Value) -> Result<Origins, String> {
     Ok(Origins(patterns))
 }
 
-/// Matches a text against a pattern in which `*` stands for anything.
+/// Matches a text against a pattern in which `*` stands for anything. Each part between stars is
+/// looked for once, from the left: the time is at most the product of the lengths.
 fn matches(pattern: &str, text: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*') else {
-        return pattern.eq_ignore_ascii_case(text);
-    };
-    let Some(rest) = text.get(..before.len()).filter(|start| start.eq_ignore_ascii_case(before))
-    else {
-        return false;
-    };
-    (rest.len()..=text.len()).any(|at| text.get(at..).is_some_and(|rest| matches(after, rest)))
+    let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
 }
 
 #[cfg(test)]

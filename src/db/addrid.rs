@@ -26,6 +26,10 @@ impl AddridDb {
         let Opened { connection, guard, .. } = file::open(path, &schema::ADDRID, VERSION, VERSION)?;
         file::write_without_waiting(&connection)
             .map_err(|error| file::refuse(path, &schema::ADDRID, error))?;
+        // An erased address shall not survive in a free page.
+        connection
+            .pragma_update(None, "secure_delete", true)
+            .map_err(|error| file::refuse(path, &schema::ADDRID, error))?;
         Ok(AddridDb { connection, _guard: guard })
     }
 

@@ -6,14 +6,17 @@
 //! rows behind our back (VACUUM does).
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
+use log::debug;
 use rusqlite::{Connection, Params};
 
 use super::connections::ConnectionTable;
 use super::file::{self, OpenError, Opened};
 use super::schema;
 use super::{Database, Failure, load};
+use crate::limits::STORAGE_ROOM_BYTES;
 use crate::message::Seconds;
 use crate::store::{Change, RowId, Snapshot};
 
@@ -143,6 +146,19 @@ impl ChannelDb {
         })
     }
 
+    /// Finds out whether the disk has room for a tick's worth of changes.
+    fn check_room(&self) -> std::io::Result<()> {
+        let Some(path) = self.connection.path().filter(|path| !path.is_empty()) else {
+            return Ok(()); // in memory
+        };
+        let probe = format!("{path}.room-{}", std::process::id());
+        let written = File::create(&probe).and_then(|mut file| {
+            file.write_all(&vec![0; STORAGE_ROOM_BYTES]).and_then(|()| file.sync_all())
+        });
+        _ = std::fs::remove_file(&probe); // it may not have come into being
+        written
+    }
+
     fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
         self.wal_pages = self.wal_pages.saturating_add(PAGES_PER_CHANGE);
         match change {
@@ -220,6 +236,17 @@ impl ChannelDb {
         .map(drop)
     }
 
+    /// Writes rows of the connection table in a transaction within the transaction: the table is
+    /// not worth a commit that clients wait for.
+    fn write_optionally(&self, table: &ConnectionTable) -> rusqlite::Result<()> {
+        self.run("SAVEPOINT connection_table", [])?;
+        if let Err(error) = table.write(&self.connection) {
+            debug!("connection table: {error}");
+            self.run("ROLLBACK TO connection_table", [])?;
+        }
+        self.run("RELEASE connection_table", []).map(drop)
+    }
+
     /// Deletes the sides of something, row by row, or all by their key if a row is not where it
     /// was put.
     fn delete_sides(
@@ -268,7 +295,7 @@ impl Database for ChannelDb {
         let written = changes
             .iter()
             .try_for_each(|change| self.write(change))
-            .and_then(|()| connections.map_or(Ok(()), |table| table.write(&self.connection)))
+            .and_then(|()| connections.map_or(Ok(()), |table| self.write_optionally(table)))
             .and_then(|()| self.run("COMMIT", []));
         if written.is_err() {
             // Some failures have rolled back already; then this fails, and that is fine.
@@ -286,6 +313,9 @@ impl Database for ChannelDb {
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
+        // Gives the log's room back, if that is what is missing; it may fail like all else.
+        _ = self.checkpoint();
+        self.check_room()?;
         let written = self
             .connection
             .execute_batch("BEGIN IMMEDIATE; UPDATE version SET version = version; COMMIT");

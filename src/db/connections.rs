@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
 
-use crate::limits::RECORDS_BACKLOG_MAX;
+use crate::limits::{RECORDS_BACKLOG_MAX, TRACKED_COMMANDS_MAX};
 use crate::message::{ConnId, Seconds};
 
 /// Something that happened to a connection.
@@ -25,23 +25,38 @@ pub struct ConnectionTable {
     pending: BTreeMap<ConnId, Vec<ConnectionChange>>,
     /// Connections that the file has and that are gone.
     lost: BTreeSet<ConnId>,
-    changes_count: usize,
+    /// Connections that are there, and how many commands have been noted for each.
+    live: BTreeMap<ConnId, u32>,
+    pending_count: usize,
 }
 
 impl ConnectionTable {
-    /// Takes note of a change. Beyond a bounded backlog commands are not noted any more.
+    /// Takes note of a change. Of commands only so many, for one connection and in all.
     pub fn push(&mut self, conn: ConnId, change: ConnectionChange) {
-        if matches!(change, ConnectionChange::Lost) {
-            let unwritten = self.pending.remove(&conn).unwrap_or_default();
-            self.changes_count -= unwritten.len();
-            if !matches!(unwritten.first(), Some(ConnectionChange::Connected { .. })) {
-                self.lost.insert(conn);
+        match change {
+            ConnectionChange::Connected { .. } => _ = self.live.insert(conn, 0),
+            ConnectionChange::Lost => return self.remove(conn),
+            ConnectionChange::Bound { .. } => {}
+            ConnectionChange::Command { .. } => {
+                let Some(noted) = self.live.get_mut(&conn) else { return };
+                if *noted >= TRACKED_COMMANDS_MAX || self.pending_count >= RECORDS_BACKLOG_MAX {
+                    return;
+                }
+                *noted += 1;
             }
-        } else if self.changes_count < RECORDS_BACKLOG_MAX
-            || !matches!(change, ConnectionChange::Command { .. })
-        {
-            self.changes_count += 1;
-            self.pending.entry(conn).or_default().push(change);
+        }
+        self.pending_count += 1;
+        self.pending.entry(conn).or_default().push(change);
+    }
+
+    fn remove(&mut self, conn: ConnId) {
+        if self.live.remove(&conn).is_none() {
+            return; // it never completed its handshake
+        }
+        let unwritten = self.pending.remove(&conn).unwrap_or_default();
+        self.pending_count -= unwritten.len();
+        if !matches!(unwritten.first(), Some(ConnectionChange::Connected { .. })) {
+            self.lost.insert(conn);
         }
     }
 
@@ -52,7 +67,9 @@ impl ConnectionTable {
 
     /// Forgets what has been written.
     pub fn clear(&mut self) {
-        *self = ConnectionTable::default();
+        self.pending.clear();
+        self.lost.clear();
+        self.pending_count = 0;
     }
 
     /// Writes everything, within a transaction of the caller's.
@@ -78,7 +95,7 @@ fn write(connection: &Connection, id: i64, change: &ConnectionChange) -> rusqlit
             let (generation, counter) = address_id.unzip();
             connection
                 .prepare_cached(
-                    "INSERT INTO connections (id, addrid_generation, addrid_counter, connected, active) \
+                    "INSERT OR REPLACE INTO connections (id, addrid_generation, addrid_counter, connected, active) \
                      VALUES (?1, ?2, ?3, ?4, ?4)",
                 )?
                 .execute((id, generation.map(|it| it as i64), counter.map(|it| it as i64), at))?;

@@ -273,6 +273,8 @@ fn sync_directory(path: &Path) -> Result<(), Problem> {
 /// For files whose last second may be lost: commits do not wait for the disk.
 pub(super) fn write_without_waiting(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    // Whoever has it locked is not waited for either: the records can wait, clients cannot.
+    connection.busy_timeout(Duration::ZERO)?;
     connection.pragma_update(None, "synchronous", "normal")
 }
 

@@ -114,6 +114,8 @@ pub struct Effects {
     pub replies: Vec<(ConnId, Response)>,
     /// For the usage database.
     pub usage: Vec<UsageRecord>,
+    /// Connections whose open mailbox was deleted by another's command.
+    pub orphans: Vec<ConnId>,
 }
 
 /// The channel database's rows as they were read at a start, each table in rowid order.

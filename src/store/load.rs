@@ -61,6 +61,9 @@ pub(super) fn tables(snapshot: Snapshot) -> Tables {
         });
     }
     for row in snapshot.nameplates {
+        if tables.mailbox_mut(&row.mailbox).is_none() {
+            continue;
+        }
         let nameplate = Nameplate {
             row: row.row,
             mailbox: names.shared(&row.mailbox),

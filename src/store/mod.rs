@@ -131,9 +131,15 @@ impl Store {
         for orphan in session.apply(&mut self.tables, conn, command, moment, effects)? {
             if let Some(session) = self.sessions.get_mut(&orphan) {
                 session.orphan();
+                effects.orphans.push(orphan);
             }
         }
         Ok(())
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> impl Iterator<Item = ConnId> {
+        self.sessions.keys().copied()
     }
 
     /// Whether the connection has bound.

@@ -13,6 +13,10 @@ const SHORT_RANGES: [RangeInclusive<usize>; 3] = [1..=9, 10..=99, 100..=999];
 /// Numbers given out when all short ones are taken.
 const LONG_RANGE: RangeInclusive<u64> = 1_000..=999_999;
 
+/// Steps from a random start to the next free long number, before it counts as none free. So many
+/// taken ones in a row mean that nearly all are taken.
+const LONG_STEPS_MAX: u64 = 10_000;
+
 /// Length of the table of short numbers, zero included.
 const SHORT_NUMBERS: usize = 1_000;
 
@@ -97,7 +101,7 @@ impl Nameplates {
         }
         // From a random start, the next free one: a short walk unless nearly all are taken.
         let count = LONG_RANGE.end() - LONG_RANGE.start() + 1;
-        (0..count)
+        (0..LONG_STEPS_MAX)
             .map(|step| (LONG_RANGE.start() + (random % count + step) % count).to_string())
             .find(|name| !self.by_name.contains_key(name.as_str()))
             .map(Rc::from)

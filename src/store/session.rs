@@ -42,6 +42,9 @@ pub(super) struct Session {
     released: bool,
     /// The mailbox it opened last.
     mailbox: Option<Rc<str>>,
+    /// The mailbox it was refused last, as crowded: what a `close` without a name is about, so
+    /// that a confused client can leave.
+    refused: Option<Rc<str>>,
     opened: Opened,
     closed: bool,
 }
@@ -239,12 +242,11 @@ impl Session {
         }
         let mailbox: Rc<str> = required("open", "mailbox", mailbox)?.into();
         let outcome = tables.open(&me.app, &mailbox, &me.side, now, effects);
-        if matches!(outcome, Ok(()) | Err(Refusal::Crowded)) {
-            // Also when crowded, so that a close without a name lets a confused client leave.
-            self.mailbox = Some(mailbox.clone());
-            self.opened = Opened::No;
+        if outcome == Err(Refusal::Crowded) {
+            self.refused = Some(mailbox.clone());
         }
         outcome?;
+        self.mailbox = Some(mailbox.clone());
         self.opened = Opened::Yes;
         let replay = tables.subscribe(&mailbox, conn).map(|mailbox| mailbox.replay());
         Ok(replay.filter(|replay| replay.next < replay.end).map(Response::Replay))
@@ -303,7 +305,7 @@ impl Session {
             return Err(Refusal::OnlyOneClose);
         }
         let mailbox: Rc<str> = match (mailbox, &self.mailbox) {
-            (Field::Absent, None) => return Err(Refusal::CloseWithoutOpen),
+            (Field::Absent, None) => self.refused.clone().ok_or(Refusal::CloseWithoutOpen)?,
             (Field::Absent, Some(opened)) => opened.clone(),
             (Field::Text(name), Some(opened)) if **name == **opened => opened.clone(),
             (_, Some(_)) => return Err(Refusal::CloseOther),
@@ -318,12 +320,15 @@ impl Session {
                 tables.unsubscribe(&mailbox, conn);
                 tables.close(&mailbox, &me.side, mood, now, effects)
             }
-            Opened::Deleted => Orphans::new(),
-            Opened::No => match tables.open(&me.app, &mailbox, &me.side, now, effects) {
-                Ok(()) => tables.close(&mailbox, &me.side, mood, now, effects),
-                Err(Refusal::Crowded) => Orphans::new(), // a third side may leave too
-                Err(refusal) => return Err(refusal),
-            },
+            // Upstream keeps no record of such a close.
+            Opened::Deleted if tables.mailbox_mut(&mailbox).is_none() => Orphans::new(),
+            Opened::Deleted | Opened::No => {
+                match tables.open(&me.app, &mailbox, &me.side, now, effects) {
+                    Ok(()) => tables.close(&mailbox, &me.side, mood, now, effects),
+                    Err(Refusal::Crowded) => Orphans::new(), // a third side may leave too
+                    Err(refusal) => return Err(refusal),
+                }
+            }
         };
         self.opened = Opened::No;
         self.closed = true;

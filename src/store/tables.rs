@@ -62,6 +62,9 @@ impl Ord for Due {
     }
 }
 
+/// Mailboxes in the order of their last activity, as far as it is known there.
+type ByActivity = BTreeSet<(Due, Rc<str>)>;
+
 /// All nameplates and mailboxes.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
@@ -69,7 +72,7 @@ pub(super) struct Tables {
     mailboxes: HashMap<Rc<str>, Mailbox>,
     /// Every mailbox once, by a time that is not later than its `updated`. Activity does not move
     /// it; an expiry check that meets it too early puts it back where it belongs by then.
-    by_activity: BTreeSet<(Due, Rc<str>)>,
+    by_activity: ByActivity,
     /// Mailboxes with subscribers, whom every expiry check touches.
     subscribed: HashSet<Rc<str>>,
     pub next_rows: NextRows,
@@ -352,7 +355,7 @@ impl Tables {
                 added: now,
             });
         }
-        touch(known, mailbox, now, effects);
+        touch(known, mailbox, &mut self.by_activity, now, effects);
     }
 
     /// Records a third side's first attempt on a mailbox, as one that has already closed it.
@@ -404,7 +407,7 @@ impl Tables {
             mailbox: mailbox.clone(),
             message: message.clone(),
         });
-        touch(known, mailbox, message.server_rx, effects);
+        touch(known, mailbox, &mut self.by_activity, message.server_rx, effects);
         Ok(&known.subscribers)
     }
 
@@ -507,13 +510,10 @@ impl Tables {
     pub fn expire(&mut self, mailbox: &Rc<str>, now: Seconds, old: Seconds, effects: &mut Effects) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
         if !known.subscribers.is_empty() && known.updated < now {
-            touch(known, mailbox, now, effects);
+            touch(known, mailbox, &mut self.by_activity, now, effects);
         }
         if known.updated > old {
-            let place = (Due(known.indexed), mailbox.clone());
-            known.indexed = known.updated;
-            self.by_activity.remove(&place);
-            self.by_activity.insert((Due(known.indexed), place.1));
+            move_to(known, mailbox, &mut self.by_activity);
             return;
         }
         let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
@@ -562,15 +562,32 @@ impl Tables {
 }
 
 /// Counts as activity. All of one tick happens at one time, so this writes once per tick.
-fn touch(mailbox: &mut Mailbox, id: &Rc<str>, now: Seconds, effects: &mut Effects) {
+fn touch(
+    mailbox: &mut Mailbox,
+    id: &Rc<str>,
+    by_activity: &mut ByActivity,
+    now: Seconds,
+    effects: &mut Effects,
+) {
     if mailbox.updated != now {
         mailbox.updated = now;
+        if now < mailbox.indexed {
+            move_to(mailbox, id, by_activity); // the clock has been set back
+        }
         effects.changes.push(Change::TouchMailbox {
             row: mailbox.row,
             mailbox: id.clone(),
             updated: now,
         });
     }
+}
+
+/// Puts a mailbox where its last activity belongs.
+fn move_to(mailbox: &mut Mailbox, id: &Rc<str>, by_activity: &mut ByActivity) {
+    let place = (Due(mailbox.indexed), id.clone());
+    by_activity.remove(&place);
+    mailbox.indexed = mailbox.updated;
+    by_activity.insert((Due(mailbox.indexed), place.1));
 }
 
 /// A mailbox id: eight random bytes in base32, as upstream makes them.

@@ -23,8 +23,8 @@ pub enum Ending {
 /// Rounds a time down to a multiple of `blur` seconds, if blurring is on.
 pub fn blurred(time: Seconds, blur: Option<Seconds>) -> Seconds {
     match blur {
-        Some(blur) => blur * (time / blur).floor(),
-        None => time,
+        Some(blur) if blur > 0.0 => blur * (time / blur).floor(),
+        _ => time,
     }
 }
 
