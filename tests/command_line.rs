@@ -7,8 +7,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use common::{Directory, Server};
+use common::{Directory, PATIENCE, Server};
 use serde_json::json;
 
 /// Runs the program to its end, which must come by itself.
@@ -335,6 +336,19 @@ fn the_log_of_a_start_names_addresses_files_and_limits() {
     assert!(log.iter().any(says_version_1), "{log:#?}");
 }
 
+/// The log of a server that has stopped, once its last line has been read.
+fn whole_log(server: &Server) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let log = server.log().join("\n");
+        if log.ends_with("stopped") {
+            return log;
+        }
+        assert!(Instant::now() < until, "{log}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn the_log_shows_no_codes_phases_or_bodies_and_each_peer_only_when_debugging() {
     for (options, shows_address) in [
@@ -354,8 +368,7 @@ fn the_log_shows_no_codes_phases_or_bodies_and_each_peer_only_when_debugging() {
         drop(client);
         server.signal("TERM");
         server.wait();
-        server.wait_for_log("stopped");
-        let log = server.log().join("\n");
+        let log = whole_log(&server);
         for secret in ["987654321", "secret-phase", "secret-body", mailbox.as_str()] {
             assert!(!log.contains(secret), "{secret}: {log}");
         }

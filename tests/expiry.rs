@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 /// Options under which a mailbox lives for a moment.
-const SHORT: &[&str] = &["--expire-after=0.4", "--expire-check=0.1", "--usage-db=usage.sqlite"];
+const SHORT: &[&str] = &["--expire-after=0.8", "--expire-check=0.1", "--usage-db=usage.sqlite"];
 
 fn listed(client: &mut Client) -> Vec<String> {
     let answer = client.one(json!({"type": "list"}));
@@ -126,7 +126,7 @@ fn what_expired_is_recorded_as_pruney_and_leaves_no_row() {
             })
             .expect("one row");
         assert_eq!(result, "pruney", "{table}");
-        assert!(total >= 0.4, "{table}: {total}");
+        assert!(total >= 0.8, "{table}: {total}");
     }
     let channel = Connection::open(directory.file("relay.sqlite")).expect("channel database");
     for table in ["nameplates", "nameplate_sides", "mailboxes", "mailbox_sides", "messages"] {

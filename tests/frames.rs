@@ -286,7 +286,7 @@ fn however_a_client_leaves_what_it_sent_counts() {
 fn the_server_pings_and_keeps_who_answers() {
     let server = Server::start(&[
         "--websocket-protocol-option=autoPingInterval=0.05",
-        "--websocket-protocol-option=autoPingTimeout=0.3",
+        "--websocket-protocol-option=autoPingTimeout=2",
     ]);
     let started = Instant::now();
     let mut raw = Raw::open(server.address);

@@ -175,7 +175,7 @@ fn a_head_that_is_too_large_is_431() {
 
 #[test]
 fn a_head_that_takes_too_long_is_408() {
-    let server = Server::start(&["--websocket-protocol-option=openHandshakeTimeout=0.2"]);
+    let server = Server::start(&["--websocket-protocol-option=openHandshakeTimeout=0.5"]);
     let mut upgraded = Raw::open(server.address);
     for beginning in ["", "G", "GET /v1 HTTP/1.1\r\nHost: x\r\n"] {
         assert_refused(&exchange(server.address, beginning), "408");
@@ -187,7 +187,7 @@ fn a_head_that_takes_too_long_is_408() {
 
 #[test]
 fn a_head_that_trickles_gets_no_more_time() {
-    let server = Server::start(&["--websocket-protocol-option=openHandshakeTimeout=0.2"]);
+    let server = Server::start(&["--websocket-protocol-option=openHandshakeTimeout=0.5"]);
     let mut raw = Raw::connect(server.address);
     raw.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("timeout");
     raw.send(b"GET /v1 HTTP/1.1\r\n");
