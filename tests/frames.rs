@@ -246,6 +246,19 @@ fn a_close_is_answered_after_all_that_was_asked_before() {
 }
 
 #[test]
+fn what_was_sent_before_the_end_of_input_is_all_answered() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    // More than one tick's share.
+    raw.send(&frame(TEXT, COMMAND).repeat(1_000));
+    raw.end_of_input();
+    for _ in 0..1_000 {
+        assert_pong(&mut raw);
+    }
+    assert_eq!(raw.rest(), "");
+}
+
+#[test]
 fn who_does_not_finish_its_close_is_dropped() {
     let server = Server::start(&[
         "--websocket-protocol-option=closeHandshakeTimeout=0.2",
