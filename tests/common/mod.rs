@@ -10,7 +10,7 @@ pub mod real_clients;
 pub mod sql;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -209,9 +209,11 @@ impl Client {
     pub fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("connect");
         stream.set_nodelay(true).expect("nodelay");
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         let (socket, _) =
             tungstenite::client(format!("ws://{address}/v1"), stream).expect("handshake");
+        // Only now: a read with a timeout can be interrupted when a child process ends, and an
+        // interrupted handshake cannot go on.
+        socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("timeout");
         Client { socket }
     }
 
@@ -231,10 +233,20 @@ impl Client {
         message
     }
 
+    /// Reads on when a signal interrupts.
+    fn read(&mut self) -> tungstenite::Result<Message> {
+        loop {
+            match self.socket.read() {
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// The next message as it came.
     pub fn recv_raw(&mut self) -> Value {
         loop {
-            match self.socket.read().expect("a message") {
+            match self.read().expect("a message") {
                 Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("unexpected {other:?}"),
@@ -301,7 +313,7 @@ impl Client {
     /// The code and reason of the close that ends the connection.
     pub fn close_code(&mut self) -> u16 {
         loop {
-            match self.socket.read() {
+            match self.read() {
                 Ok(Message::Close(Some(frame))) => return frame.code.into(),
                 Ok(_) => {}
                 Err(error) => panic!("no close frame: {error}"),
