@@ -121,7 +121,7 @@ fn numbers_in_memory_still_have_generations() {
 
 #[test]
 fn a_generation_ends_in_its_time_even_if_nobody_comes() {
-    let options = ["--addrid-db=a.db", "--generation-duration=3", "--log-level=debug"];
+    let options = ["--addrid-db=a.db", "--generation-duration=2", "--log-level=debug"];
     let mut server = Server::start(&options);
     let _stays = connect_from(&server, "203.0.113.9");
     let table = server.file("a.db");

@@ -294,7 +294,7 @@ fn the_current_row_tells_the_blurring_in_force() {
 fn rows_are_visible_within_about_a_second() {
     let server = Server::start(&[USAGE]);
     let usage = server.file("usage.sqlite");
-    for count in 1..=3 {
+    for count in 1..=2 {
         let mut client = server.bind("app", "a");
         client.open("box");
         close(&mut client, json!("happy"));

@@ -16,7 +16,8 @@ use super::{Directory, PATIENCE};
 /// what the Python server leaves.
 pub const CHANNEL_V1: &str = "
 CREATE TABLE version (version INTEGER);
-CREATE TABLE mailboxes (app_id VARCHAR, id VARCHAR PRIMARY KEY, updated INTEGER, for_nameplate BOOLEAN);
+CREATE TABLE mailboxes (
+  app_id VARCHAR, id VARCHAR PRIMARY KEY, updated INTEGER, for_nameplate BOOLEAN);
 CREATE INDEX by_id ON mailboxes (app_id, id);
 CREATE TABLE mailbox_sides (
   mailbox_id REFERENCES mailboxes(id), opened BOOLEAN, side VARCHAR, added INTEGER, mood VARCHAR);
@@ -27,8 +28,8 @@ CREATE INDEX by_mailbox ON nameplates (app_id, mailbox_id);
 CREATE INDEX by_request ON nameplates (app_id, request_id);
 CREATE TABLE nameplate_sides (
   nameplates_id REFERENCES nameplates(id), claimed BOOLEAN, side VARCHAR, added INTEGER);
-CREATE TABLE messages (app_id VARCHAR, mailbox_id VARCHAR, side VARCHAR, phase VARCHAR, body VARCHAR,
-  server_rx INTEGER, msg_id VARCHAR);
+CREATE TABLE messages (app_id VARCHAR, mailbox_id VARCHAR, side VARCHAR, phase VARCHAR,
+  body VARCHAR, server_rx INTEGER, msg_id VARCHAR);
 CREATE INDEX of_mailbox ON messages (app_id, mailbox_id);
 INSERT INTO version VALUES (1);
 ";
@@ -191,7 +192,8 @@ pub fn structure(connection: &Connection) -> BTreeMap<String, Value> {
 fn tables(connection: &Connection) -> Vec<String> {
     let names = query(
         connection,
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+         ORDER BY name",
     );
     names
         .as_array()
