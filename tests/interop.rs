@@ -91,6 +91,9 @@ fn a_wrong_code_fails_on_both_sides_and_counts_as_scary() {
         for client in [&mut receiver, &mut sender] {
             assert!(!client.wait().success(), "{:?}: {}", client.kind, client.output());
         }
+        if from == Kind::Python || to == Kind::Python {
+            wait_for_scary_mood(&server);
+        }
         // The record says "scary" when both have closed; only Python's always does.
         let both_close = from == Kind::Python && to == Kind::Python;
         let result: &[&str] = if both_close { &["scary"] } else { &["scary", "pruney"] };
@@ -162,6 +165,19 @@ fn wait_for_nameplate(server: &Server, code: &str) {
     let until = Instant::now() + CLIENT_PATIENCE;
     while count(&server.file("relay.sqlite"), &claimed) == 0 {
         assert!(Instant::now() < until, "nobody claims {name}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until one who knows that the code was wrong has said so.
+fn wait_for_scary_mood(server: &Server) {
+    let places = [
+        ("relay.sqlite", "SELECT count(*) FROM mailbox_sides WHERE mood = 'scary'"),
+        ("usage.sqlite", "SELECT count(*) FROM mailboxes WHERE result = 'scary'"),
+    ];
+    let until = Instant::now() + CLIENT_PATIENCE;
+    while places.iter().all(|(file, scary)| count(&server.file(file), scary) == 0) {
+        assert!(Instant::now() < until, "nobody closed with a scary mood");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

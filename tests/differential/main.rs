@@ -51,7 +51,7 @@ fn the_reference_server_and_ours_say_and_store_the_same() {
 }
 
 fn seeds() -> std::ops::Range<u64> {
-    let Ok(asked) = std::env::var("DIFFERENTIAL_SEEDS") else { return 1..7 };
+    let Ok(asked) = std::env::var("DIFFERENTIAL_SEEDS") else { return 1..11 };
     let bounds = asked.split_once("..").map(|(first, end)| (first.parse(), end.parse()));
     match bounds {
         Some((Ok(first), Ok(end))) => first..end,

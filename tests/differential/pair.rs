@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use tungstenite::Message;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::common::python_server::PythonServer;
 use crate::common::{Client, PATIENCE, Server};
@@ -116,7 +118,7 @@ impl Pair {
         self.parties[which as usize].begin_step();
         let (_, client) = clients.iter_mut().find(|(at, _)| *at == sender).expect("connected");
         for command in &commands {
-            client.send_text(&command.to_string());
+            send(client, command);
         }
         let mut transcript = vec![Vec::new(); sender + 1];
         transcript[sender] = hear(client).map_err(|it| format!("{which:?}: {it}: {commands:?}"))?;
@@ -216,6 +218,24 @@ impl Party {
     }
 }
 
+/// Sends a command in one of the ways that clients have: as text, as bytes, or as the Go client
+/// does, with an empty frame after it.
+fn send(client: &mut Client, command: &Value) {
+    let text = command.to_string();
+    let frame = |part: Vec<u8>, code, last| Message::Frame(Frame::message(part, code, last));
+    let messages = match command["n"].as_u64().expect("a number") % 8 {
+        0 => vec![Message::binary(text)],
+        1 | 2 => vec![
+            frame(text.into(), OpCode::Data(Data::Text), false),
+            frame(Vec::new(), OpCode::Data(Data::Continue), true),
+        ],
+        _ => vec![Message::text(text)],
+    };
+    for message in messages {
+        client.socket.send(message).expect("send");
+    }
+}
+
 /// What one connection hears up to the answer to a ping sent now.
 fn hear(client: &mut Client) -> Result<Vec<Value>, String> {
     client.send(json!({"type": "ping", "ping": "heard"}));
@@ -263,7 +283,10 @@ pub fn same<T: PartialEq + std::fmt::Debug>(
     if theirs == ours {
         return Ok(());
     }
-    Err(format!("{what}\n    theirs {theirs:?}\n    ours   {ours:?}"))
+    // Some messages are long.
+    let [theirs, ours] = [theirs, ours].map(|it| format!("{it:?}").chars().take(4_000).collect());
+    let (theirs, ours): (String, String) = (theirs, ours);
+    Err(format!("{what}\n    theirs {theirs}\n    ours   {ours}"))
 }
 
 fn text(value: &Value) -> String {

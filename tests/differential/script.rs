@@ -341,8 +341,12 @@ impl Script {
     fn bind(&mut self, session: &Session) -> Value {
         let mut bind =
             json!({"type": "bind", "appid": self.app(session.app), "side": session.side});
-        let versions =
-            [json!(["python", "0.24.0"]), json!([null, null]), json!(["x", "1", "more"])];
+        let versions = [
+            json!(["python", "0.24.0"]),
+            json!([null, null]),
+            json!(["x", "1", "more"]),
+            json!([3, "1"]),
+        ];
         if self.random.one_in(2) {
             bind["client_version"] = self.random.pick(&versions).clone();
         }
@@ -356,11 +360,12 @@ impl Script {
         match self.random.below(100) {
             0..12 => json!({"type": "claim", "nameplate": self.nameplate(session)}),
             12..17 => json!({"type": "allocate"}),
-            17..27 => match self.random.below(4) {
+            17..27 => match self.random.below(5) {
                 0 => json!({"type": "release", "nameplate": self.nameplate(session)}),
                 1 if session.claimed.is_some() => {
                     json!({"type": "release", "nameplate": session.claimed})
                 }
+                2 => json!({"type": "release", "nameplate": self.random.pick(&["none", ""])}),
                 _ => json!({"type": "release"}),
             },
             27..42 => json!({"type": "open", "mailbox": self.mailbox(session)}),
@@ -390,9 +395,11 @@ impl Script {
 
     fn add(&mut self) -> Value {
         let phases = ["pake", "version", "0", "1", ""];
-        let bodies = ["", "00ff", "not hex", "\u{1f30c} \" \\ \n", "e1e2e3"];
+        let bodies = ["", "00ff", "not hex", "\u{1f30c} \" \\ \n", "e1\u{0}e3"];
         let (phase, body) = (self.random.pick(&phases), self.random.pick(&bodies));
-        json!({"type": "add", "phase": phase, "body": body})
+        // Long ones have a length of another size in their frame.
+        let times = *self.random.pick(&[1, 1, 1, 1, 1, 1, 1, 1, 50, 20_000]);
+        json!({"type": "add", "phase": phase, "body": body.repeat(times)})
     }
 
     fn close(&mut self, session: &Session) -> Value {
