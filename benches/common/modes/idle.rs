@@ -1,0 +1,152 @@
+//! Connections that are bound and do nothing: what each of them costs in memory. Then, if asked
+//! for, a burst of large messages on all of them, and whether the memory is given back.
+
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, TURN};
+use crate::common::json;
+use crate::common::net::{Driver, Net, PeerId, Target};
+use crate::common::process::Usage;
+
+/// Connects under way at a time: fewer than any server's listen backlog.
+const CONNECTING_MAX: usize = 100;
+
+/// Time for buffers to be given back before memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// The load.
+#[derive(Debug)]
+pub struct Idle {
+    clients: usize,
+    connecting: usize,
+    bound: usize,
+    burst: Option<String>,
+    /// Clients in the burst: begun, and done with it.
+    bursting: usize,
+    burst_done: usize,
+    is_burst: bool,
+}
+
+/// Memory of the server's process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleReport {
+    pub clients: usize,
+    pub before: u64,
+    pub connected: u64,
+    pub after_burst: Option<u64>,
+}
+
+impl IdleReport {
+    /// Bytes per connection.
+    pub fn per_connection(&self) -> f64 {
+        self.connected.saturating_sub(self.before) as f64 / self.clients as f64
+    }
+
+    /// Bytes per connection after the burst.
+    pub fn per_connection_after_burst(&self) -> Option<f64> {
+        let after = self.after_burst?.saturating_sub(self.before);
+        Some(after as f64 / self.clients as f64)
+    }
+}
+
+impl Idle {
+    /// `burst_bytes` is the size of the large messages; none means no burst.
+    pub fn new(clients: usize, burst_bytes: Option<usize>) -> Idle {
+        Idle {
+            clients,
+            connecting: 0,
+            bound: 0,
+            burst: burst_bytes.map(|bytes| "5a".repeat(bytes / 2)),
+            bursting: 0,
+            burst_done: 0,
+            is_burst: false,
+        }
+    }
+
+    /// The client's own mailbox takes one large message, gives it back, and is closed.
+    fn burst(&mut self, net: &mut Net, peer: PeerId) {
+        self.bursting += 1;
+        let body = self.burst.as_deref().unwrap_or_default();
+        net.send(peer, &format!(r#"{{"type":"open","mailbox":"burst{peer:06}"}}"#));
+        net.send(peer, &format!(r#"{{"type":"add","phase":"0","body":"{body}"}}"#));
+    }
+}
+
+impl Driver for Idle {
+    fn text(&mut self, net: &mut Net, peer: PeerId, text: &str) {
+        match json::value(text, "type") {
+            Some("welcome") => net.send(
+                peer,
+                &format!(r#"{{"type":"bind","appid":"bench.example/idle","side":"{peer:010}"}}"#),
+            ),
+            Some("ack") if !self.is_burst => {
+                self.connecting -= 1;
+                self.bound += 1;
+            }
+            Some("ack") => {}
+            Some("message") => net.send(peer, r#"{"type":"close","mood":"happy"}"#),
+            Some("closed") => self.burst_done += 1,
+            _ => net.fail(format!("unexpected answer: {:.200}", text)),
+        }
+    }
+
+    fn before_sleep(&mut self, net: &mut Net) -> Option<Duration> {
+        while self.connecting < CONNECTING_MAX && self.bound + self.connecting < self.clients {
+            self.connecting += 1;
+            net.connect();
+        }
+        None
+    }
+}
+
+/// Connects the clients, reads the memory of the process, bursts, reads it again; `hold` is how
+/// long the connections idle before.
+pub fn run_idle(
+    mut idle: Idle,
+    target: &Target,
+    pid: u32,
+    hold: Duration,
+) -> Result<IdleReport, String> {
+    let before = Usage::of(pid)?.resident_bytes;
+    let mut net = Net::new(target.clone()).map_err(|error| format!("poll: {error}"))?;
+    let clients = idle.clients;
+    run_until(&mut idle, &mut net, |idle| idle.bound == clients)?;
+    rest(&mut idle, &mut net, hold)?;
+    let connected = Usage::of(pid)?.resident_bytes;
+    let mut after_burst = None;
+    if idle.burst.is_some() {
+        idle.is_burst = true;
+        for peer in 0..clients {
+            idle.burst(&mut net, peer);
+        }
+        run_until(&mut idle, &mut net, |idle| idle.burst_done == clients)?;
+        rest(&mut idle, &mut net, hold + SETTLE)?;
+        after_burst = Some(Usage::of(pid)?.resident_bytes);
+    }
+    Ok(IdleReport { clients, before, connected, after_burst })
+}
+
+fn run_until(
+    idle: &mut Idle,
+    net: &mut Net,
+    reached: impl Fn(&Idle) -> bool,
+) -> Result<(), String> {
+    let limit = Instant::now() + PATIENCE;
+    net.run(idle, |idle, net| {
+        if reached(idle) {
+            return None;
+        }
+        if Instant::now() > limit {
+            net.fail(format!(
+                "stuck: {} of {} bound, {} bursts done",
+                idle.bound, idle.clients, idle.burst_done
+            ));
+        }
+        Some(TURN)
+    })
+}
+
+fn rest(idle: &mut Idle, net: &mut Net, time: Duration) -> Result<(), String> {
+    let until = Instant::now() + time;
+    net.run(idle, |_, _| (Instant::now() < until).then_some(TURN))
+}

@@ -1,0 +1,244 @@
+//! The floor: mio, tungstenite and SQLite doing a mailbox server's I/O with no server in between.
+//!
+//! A message is stored and passed on to both connections of its pair; all messages of a tick are
+//! stored in one durable transaction before any of them leaves, and each connection gets one write
+//! a tick. There is no JSON, no state but the pairs, no limit and no care for misbehaving peers.
+//! It is written to be as fast as its parts are: what it cannot do, no server on them can.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use rusqlite::Connection;
+use tungstenite::handshake::server::{NoCallback, ServerHandshake};
+use tungstenite::handshake::{HandshakeError, MidHandshake};
+use tungstenite::protocol::{WebSocket, WebSocketConfig};
+use tungstenite::{Message, Utf8Bytes};
+
+const LISTENER: Token = Token(usize::MAX);
+const EVENTS_MAX: usize = 1024;
+
+/// tungstenite clears this much before each read; the messages of the bench are far smaller.
+const READ_BYTES: usize = 4096;
+
+const WELCOME: &str = r#"{"type":"welcome"}"#;
+const PONG: &str = r#"{"type":"pong"}"#;
+
+/// What is not stored begins with one of these.
+const PING: &str = r#"{"type":"ping""#;
+const JOIN: &str = "pair ";
+
+/// A socket that does not ask the kernel again after a short read: the next event will tell.
+#[derive(Debug)]
+struct Stream {
+    socket: TcpStream,
+    drained: bool,
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.drained {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.socket.read(buffer)?;
+        self.drained = 0 < count && count < buffer.len();
+        Ok(count)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Handshake = MidHandshake<ServerHandshake<Stream, NoCallback>>;
+
+enum Conn {
+    Shaking(Box<Handshake>),
+    Open(Box<WebSocket<Stream>>, Option<usize>),
+}
+
+/// A running floor programme.
+struct Floor {
+    poll: Poll,
+    listener: TcpListener,
+    database: Connection,
+    conns: Vec<Option<Conn>>,
+    pairs: Vec<Vec<usize>>,
+    /// Messages of this tick, with their pairs.
+    messages: Vec<(usize, Utf8Bytes)>,
+    /// Connections that are to be written to in this tick.
+    dirty: Vec<usize>,
+}
+
+/// Serves until killed.
+pub fn run(address: SocketAddr, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let database = Connection::open(file)?;
+    database.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    database.pragma_update(None, "synchronous", "full")?;
+    database.execute_batch("CREATE TABLE messages (pair INTEGER, body TEXT)")?;
+    let poll = Poll::new()?;
+    let mut listener = TcpListener::bind(address)?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut floor = Floor {
+        poll,
+        listener,
+        database,
+        conns: Vec::new(),
+        pairs: Vec::new(),
+        messages: Vec::new(),
+        dirty: Vec::new(),
+    };
+    let mut events = Events::with_capacity(EVENTS_MAX);
+    loop {
+        floor.tick(&mut events)?;
+    }
+}
+
+impl Floor {
+    fn tick(&mut self, events: &mut Events) -> Result<(), Box<dyn std::error::Error>> {
+        match self.poll.poll(events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            outcome => outcome?,
+        }
+        for event in events.iter() {
+            match event.token() {
+                LISTENER => self.accept()?,
+                Token(id) if event.is_readable() => self.read(id),
+                Token(id) => self.dirty.push(id),
+            }
+        }
+        self.store()?;
+        for (pair, text) in self.messages.drain(..) {
+            for id in &self.pairs[pair] {
+                write(&mut self.conns, &mut self.dirty, *id, text.clone());
+            }
+        }
+        self.dirty.sort_unstable();
+        self.dirty.dedup();
+        for id in self.dirty.drain(..) {
+            if let Some(Some(Conn::Open(socket, _))) = self.conns.get_mut(id) {
+                _ = socket.flush(); // blocked: a writable event comes; lost: reading tells
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self) -> rusqlite::Result<()> {
+        if self.messages.is_empty() {
+            return Ok(());
+        }
+        let database = &self.database;
+        database.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut insert =
+            database.prepare_cached("INSERT INTO messages (pair, body) VALUES (?1, ?2)")?;
+        for (pair, text) in &self.messages {
+            insert.execute((*pair as i64, text.as_str()))?;
+        }
+        database.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let mut socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            socket.set_nodelay(true)?;
+            let id = self.conns.len();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut socket, Token(id), interest)?;
+            let config = WebSocketConfig::default().read_buffer_size(READ_BYTES);
+            let stream = Stream { socket, drained: false };
+            self.conns.push(None);
+            self.shaken(id, tungstenite::accept_with_config(stream, Some(config)));
+        }
+    }
+
+    /// Keeps what came of a step of the handshake.
+    fn shaken(
+        &mut self,
+        id: usize,
+        outcome: Result<WebSocket<Stream>, HandshakeError<ServerHandshake<Stream, NoCallback>>>,
+    ) {
+        self.conns[id] = match outcome {
+            Ok(socket) => Some(Conn::Open(Box::new(socket), None)),
+            Err(HandshakeError::Interrupted(handshake)) => {
+                Some(Conn::Shaking(Box::new(handshake)))
+            }
+            Err(HandshakeError::Failure(_)) => None,
+        };
+        if let Some(Conn::Open(..)) = self.conns[id] {
+            write(&mut self.conns, &mut self.dirty, id, Utf8Bytes::from_static(WELCOME));
+        }
+    }
+
+    fn read(&mut self, id: usize) {
+        match self.conns[id].take() {
+            None => return,
+            Some(Conn::Shaking(mut handshake)) => {
+                handshake.get_mut().get_mut().drained = false;
+                return self.shaken(id, handshake.handshake());
+            }
+            open => self.conns[id] = open,
+        }
+        let Some(Conn::Open(socket, pair)) = &mut self.conns[id] else { return };
+        socket.get_mut().drained = false;
+        loop {
+            match socket.read() {
+                Ok(Message::Text(text)) => match *pair {
+                    _ if text.starts_with(PING) => {
+                        _ = socket.write(Message::Text(Utf8Bytes::from_static(PONG)));
+                        self.dirty.push(id);
+                    }
+                    Some(pair) => self.messages.push((pair, text)),
+                    None => {
+                        let number = text.strip_prefix(JOIN).and_then(|it| it.parse().ok());
+                        *pair = number;
+                        join(&mut self.pairs, number.unwrap_or(0), id);
+                        _ = socket.write(Message::Text(Utf8Bytes::from_static(PONG)));
+                        self.dirty.push(id);
+                    }
+                },
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error))
+                    if error.kind() == io::ErrorKind::WouldBlock =>
+                {
+                    return;
+                }
+                Err(_) => {
+                    self.conns[id] = None;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A third one begins the pair anew: the two before are of an earlier run.
+fn join(pairs: &mut Vec<Vec<usize>>, pair: usize, id: usize) {
+    if pairs.len() <= pair {
+        pairs.resize(pair + 1, Vec::new());
+    }
+    if pairs[pair].len() == 2 {
+        pairs[pair].clear();
+    }
+    pairs[pair].push(id);
+}
+
+/// Queues a text; it leaves with the flush at the end of the tick.
+fn write(conns: &mut [Option<Conn>], dirty: &mut Vec<usize>, id: usize, text: Utf8Bytes) {
+    if let Some(Some(Conn::Open(socket, _))) = conns.get_mut(id) {
+        _ = socket.write(Message::Text(text)); // lost: reading tells
+        dirty.push(id);
+    }
+}
