@@ -190,7 +190,7 @@ impl Net {
                     self.write(id);
                 }
                 if event.is_readable() || event.is_error() || event.is_read_closed() {
-                    self.read(id, &mut buffer, driver);
+                    self.read(id, &mut buffer, event.is_read_closed(), driver);
                 }
                 self.flush();
             }
@@ -219,13 +219,15 @@ impl Net {
         }
     }
 
-    fn read<D: Driver>(&mut self, id: PeerId, buffer: &mut [u8], driver: &mut D) {
+    fn read<D: Driver>(&mut self, id: PeerId, buffer: &mut [u8], ends: bool, driver: &mut D) {
         loop {
             let Some(Some(peer)) = self.peers.get_mut(id) else { return };
             match peer.stream.read(buffer) {
                 Ok(0) => return self.lose(id, None, driver),
                 Ok(count) => {
-                    let whole = count < buffer.len();
+                    // A short read has emptied the socket, and the poll tells of more; but it
+                    // has told of the end already, and will not again.
+                    let drained = count < buffer.len() && !ends;
                     if peer.input.is_empty() {
                         let used = self.handle(id, &buffer[..count], driver);
                         self.keep(id, &buffer[used..count]);
@@ -236,8 +238,8 @@ impl Net {
                         input.drain(..used);
                         self.keep(id, &input);
                     }
-                    if whole {
-                        return; // a short read has emptied the socket; the poll tells of more
+                    if drained {
+                        return;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,

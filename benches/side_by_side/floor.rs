@@ -35,6 +35,8 @@ const JOIN: &str = "pair ";
 struct Stream {
     socket: TcpStream,
     drained: bool,
+    /// The poll has told of the end already, and will not again.
+    ends: bool,
 }
 
 impl Read for Stream {
@@ -43,7 +45,7 @@ impl Read for Stream {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = self.socket.read(buffer)?;
-        self.drained = 0 < count && count < buffer.len();
+        self.drained = count < buffer.len() && !self.ends;
         Ok(count)
     }
 }
@@ -111,7 +113,7 @@ impl Floor {
         for event in events.iter() {
             match event.token() {
                 LISTENER => self.accept()?,
-                Token(id) if event.is_readable() => self.read(id),
+                Token(id) if event.is_readable() => self.read(id, event.is_read_closed()),
                 Token(id) => self.dirty.push(id),
             }
         }
@@ -158,7 +160,7 @@ impl Floor {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut socket, Token(id), interest)?;
             let config = WebSocketConfig::default().read_buffer_size(READ_BYTES);
-            let stream = Stream { socket, drained: false };
+            let stream = Stream { socket, drained: false, ends: false };
             self.conns.push(None);
             self.shaken(id, tungstenite::accept_with_config(stream, Some(config)));
         }
@@ -182,7 +184,7 @@ impl Floor {
         }
     }
 
-    fn read(&mut self, id: usize) {
+    fn read(&mut self, id: usize, ends: bool) {
         match self.conns[id].take() {
             None => return,
             Some(Conn::Shaking(mut handshake)) => {
@@ -193,6 +195,7 @@ impl Floor {
         }
         let Some(Conn::Open(socket, pair)) = &mut self.conns[id] else { return };
         socket.get_mut().drained = false;
+        socket.get_mut().ends |= ends;
         loop {
             match socket.read() {
                 Ok(Message::Text(text)) => match *pair {
