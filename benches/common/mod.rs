@@ -7,3 +7,15 @@ pub mod json;
 pub mod modes;
 pub mod net;
 pub mod process;
+pub mod report;
+pub mod svg;
+pub mod syncs;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Ten thousand clients need as many descriptors.
+pub fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Without it, connecting says what is wrong.
+    _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

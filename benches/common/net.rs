@@ -213,6 +213,9 @@ impl Net {
             match peer.stream.write(&peer.output) {
                 Ok(written) => drop(peer.output.drain(..written)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    return self.fail(format!("cannot connect: {error}"));
+                }
                 // Blocked or still connecting: a writable event comes. Lost: reading tells.
                 Err(_) => return,
             }

@@ -1,7 +1,6 @@
 //! Starts the servers that are compared, each with fresh files in a directory of its own.
 
 use std::fs;
-use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::modes::Dialect;
 use crate::common::net::Target;
+use crate::common::syncs;
 
 /// How long a server may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -51,7 +51,8 @@ pub struct Server {
     pub pid: u32,
     pub target: Target,
     directory: PathBuf,
-    trace: Option<PathBuf>,
+    /// The log of the tracer, if it runs under one.
+    pub trace: Option<PathBuf>,
 }
 
 /// How a server is started.
@@ -77,7 +78,7 @@ impl Server {
         let mut words = setup.under.clone();
         let trace = setup.count_syncs.then(|| directory.join("syncs"));
         if let Some(trace) = &trace {
-            words.extend(strace(trace));
+            words.extend(syncs::launcher(trace));
         }
         words.extend(command(kind, address, &directory)?);
         let child = Command::new(&words[0])
@@ -109,13 +110,6 @@ impl Server {
             sleep(POLL_EVERY);
         }
         Ok(())
-    }
-
-    /// Calls of fsync and fdatasync so far, if they are counted.
-    pub fn syncs(&self) -> Option<usize> {
-        let mut trace = String::new();
-        fs::File::open(self.trace.as_ref()?).ok()?.read_to_string(&mut trace).ok()?;
-        Some(trace.lines().filter(|line| line.contains("sync(")).count())
     }
 
     pub fn directory(&self) -> &Path {
@@ -170,15 +164,6 @@ fn command(kind: Kind, address: SocketAddr, directory: &Path) -> Result<Vec<Stri
     };
     words.extend(databases);
     Ok(words)
-}
-
-/// Only the traced calls stop the server, thanks to seccomp; the rest run at full speed.
-fn strace(trace: &Path) -> Vec<String> {
-    ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-e", "signal=none"]
-        .into_iter()
-        .map(str::to_owned)
-        .chain(["-o".to_owned(), trace.display().to_string(), "--".to_owned()])
-        .collect()
 }
 
 fn child_of(pid: u32) -> Option<u32> {

@@ -12,11 +12,13 @@ pub use ping::Ping;
 pub use relay::Relay;
 pub use storm::Storm;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use super::net::{Driver, Net, Target};
 use super::process::{Usage, own_cpu};
+use super::syncs;
 
 /// How long setting up and finishing may take before a run counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,13 +84,15 @@ pub trait Load: Driver {
 }
 
 /// How long a load runs, and whom it watches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Not measured: caches, files and the processor's clock settle.
     pub warm_up: Duration,
     pub measured: Duration,
     /// The server's process, if it is on this machine.
     pub pid: Option<u32>,
+    /// The log of a tracer that counts the server's fsyncs.
+    pub syncs: Option<PathBuf>,
     /// Whether progress is told on stderr.
     pub progress: bool,
 }
@@ -102,6 +106,7 @@ pub struct Outcome {
     /// Operations begun and never ended.
     pub unanswered: usize,
     pub server: Option<Usage>,
+    pub syncs: Option<usize>,
     /// This program's CPU time per elapsed time; 1 is a whole core.
     pub own_cpu_share: f64,
 }
@@ -121,6 +126,11 @@ impl Outcome {
         (self.operations() > 0).then(|| cpu / self.operations() as f64)
     }
 
+    /// Calls of fsync and fdatasync per operation.
+    pub fn syncs_per_operation(&self) -> Option<f64> {
+        (self.operations() > 0).then_some(self.syncs? as f64 / self.operations() as f64)
+    }
+
     /// Bytes that the server wrote to storage per operation.
     pub fn written_per_operation(&self) -> Option<f64> {
         let written = self.server?.written_bytes? as f64;
@@ -129,7 +139,7 @@ impl Outcome {
 }
 
 /// Runs a load: set up, warm up, measure, drain.
-pub fn run(load: &mut impl Load, target: &Target, plan: Plan) -> Result<Outcome, String> {
+pub fn run(load: &mut impl Load, target: &Target, plan: &Plan) -> Result<Outcome, String> {
     let mut net = Net::new(target.clone()).map_err(|error| format!("poll: {error}"))?;
     load.start(&mut net);
     let limit = Instant::now() + PATIENCE;
@@ -146,14 +156,9 @@ pub fn run(load: &mut impl Load, target: &Target, plan: Plan) -> Result<Outcome,
     load.begin(&mut net);
     run_for(load, &mut net, plan.warm_up, false)?;
     *load.meter() = Meter::default();
-    let usage = |pid| Usage::of(pid);
-    let before = plan.pid.map(usage).transpose()?;
-    let own_before = own_cpu();
-    let started = Instant::now();
+    let before = Sample::take(plan)?;
     run_for(load, &mut net, plan.measured, plan.progress)?;
-    let elapsed = started.elapsed();
-    let own_cpu_share = (own_cpu() - own_before).as_secs_f64() / elapsed.as_secs_f64();
-    let after = plan.pid.map(usage).transpose()?;
+    let after = Sample::take(plan)?;
     let mut latency = load.meter().latency.clone();
 
     // In an open loop, what was due in time counts however late it ends: else a stall at the end
@@ -161,15 +166,39 @@ pub fn run(load: &mut impl Load, target: &Target, plan: Plan) -> Result<Outcome,
     load.meter().latency = Histogram::default();
     load.stop();
     let limit = Instant::now() + DRAIN;
-    net.run(load, |load, _| {
-        (load.outstanding() > 0 && Instant::now() < limit).then_some(TURN)
-    })?;
-    let server = after.zip(before).map(|(after, before)| after.since(&before));
-    let unanswered = load.outstanding();
+    net.run(load, |load, _| (load.outstanding() > 0 && Instant::now() < limit).then_some(TURN))?;
     if load.counts_late_ends() {
         latency.add(&load.meter().latency);
     }
-    Ok(Outcome { unit: load.unit(), elapsed, latency, unanswered, server, own_cpu_share })
+    let elapsed = after.at - before.at;
+    Ok(Outcome {
+        unit: load.unit(),
+        elapsed,
+        latency,
+        unanswered: load.outstanding(),
+        server: after.server.zip(before.server).map(|(after, before)| after.since(&before)),
+        syncs: after.syncs.zip(before.syncs).map(|(after, before)| after - before),
+        own_cpu_share: (after.own_cpu - before.own_cpu).as_secs_f64() / elapsed.as_secs_f64(),
+    })
+}
+
+/// Everything that is read at the beginning and the end of the measured time.
+struct Sample {
+    at: Instant,
+    server: Option<Usage>,
+    syncs: Option<usize>,
+    own_cpu: Duration,
+}
+
+impl Sample {
+    fn take(plan: &Plan) -> Result<Sample, String> {
+        Ok(Sample {
+            at: Instant::now(),
+            server: plan.pid.map(Usage::of).transpose()?,
+            syncs: plan.syncs.as_deref().and_then(syncs::count),
+            own_cpu: own_cpu(),
+        })
+    }
 }
 
 fn run_for<L: Load>(

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Dialect, Load, Meter};
+use super::{Load, Meter};
 use crate::common::json;
 use crate::common::net::{Driver, Net, PeerId};
 
@@ -19,8 +19,7 @@ pub struct Ping {
 }
 
 impl Ping {
-    /// Both dialects have the same pings.
-    pub fn new(clients: usize, _dialect: Dialect) -> Ping {
+    pub fn new(clients: usize) -> Ping {
         Ping {
             clients,
             welcomed: 0,
