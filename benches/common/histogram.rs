@@ -24,12 +24,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram {
-            counts: vec![0; BUCKETS],
-            total: 0,
-            max: Duration::ZERO,
-            sum: Duration::ZERO,
-        }
+        Histogram { counts: vec![0; BUCKETS], total: 0, max: Duration::ZERO, sum: Duration::ZERO }
     }
 }
 

@@ -345,8 +345,14 @@ impl Net {
 
 /// Appends a masked frame.
 fn frame(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
-    let header =
-        FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask: Some(MASK) };
+    let header = FrameHeader {
+        is_final: true,
+        rsv1: false,
+        rsv2: false,
+        rsv3: false,
+        opcode,
+        mask: Some(MASK),
+    };
     // Writing to memory cannot fail.
     _ = header.format(payload.len() as u64, output);
     output.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));

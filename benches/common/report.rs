@@ -36,11 +36,8 @@ pub fn bytes(bytes: f64) -> String {
 fn digits(value: f64, unit: &str) -> String {
     let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
     let text = format!("{value:.digits$}");
-    let text = if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        &text
-    };
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text} {unit}")
 }
 

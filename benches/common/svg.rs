@@ -52,7 +52,9 @@ pub fn plot(title: &str, subtitle: &str, series: &[Series<'_>]) -> String {
     let mut ends: Vec<(f64, usize)> = series
         .iter()
         .enumerate()
-        .map(|(index, one)| (scale.draw_curve(&mut svg, one, COLOURS[index % COLOURS.len()]), index))
+        .map(|(index, one)| {
+            (scale.draw_curve(&mut svg, one, COLOURS[index % COLOURS.len()]), index)
+        })
         .collect();
     ends.sort_by(|one, other| one.0.total_cmp(&other.0));
     let mut free_from = 0.0;

@@ -95,7 +95,9 @@ fn description(mode: Mode) -> String {
             format!("relay, closed loop, {pairs} pairs, bodies of {bytes} bytes")
         }
         Mode::Relay { pairs, bytes, rate: Some(rate) } => {
-            format!("relay, open loop, {rate} messages/s over {pairs} pairs, bodies of {bytes} bytes")
+            format!(
+                "relay, open loop, {rate} messages/s over {pairs} pairs, bodies of {bytes} bytes"
+            )
         }
         Mode::Ping { clients } => format!("pings, {clients} clients"),
         Mode::Idle { clients, .. } => format!("{clients} idle connections"),

@@ -174,9 +174,7 @@ impl Floor {
     ) {
         self.conns[id] = match outcome {
             Ok(socket) => Some(Conn::Open(Box::new(socket), None)),
-            Err(HandshakeError::Interrupted(handshake)) => {
-                Some(Conn::Shaking(Box::new(handshake)))
-            }
+            Err(HandshakeError::Interrupted(handshake)) => Some(Conn::Shaking(Box::new(handshake))),
             Err(HandshakeError::Failure(_)) => None,
         };
         if let Some(Conn::Open(..)) = self.conns[id] {
@@ -213,9 +211,7 @@ impl Floor {
                     }
                 },
                 Ok(_) => {}
-                Err(tungstenite::Error::Io(error))
-                    if error.kind() == io::ErrorKind::WouldBlock =>
-                {
+                Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     return;
                 }
                 Err(_) => {

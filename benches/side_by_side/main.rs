@@ -1,34 +1,150 @@
-mod floor;
-mod servers;
+//! This server, the Python server 0.8.0 and the floor under the same loads, side by side:
+//! `cargo bench --bench side_by_side -- --help`.
+//!
+//! Every comparison runs the two in turn, A B A B, each on fresh files, and tells the median of the
+//! rounds' ratios with the least and the greatest: what the machine does besides hits both.
+#![forbid(unsafe_code)]
+
 #[path = "../common/mod.rs"]
 mod common;
+mod floor;
+mod instructions;
+mod loads;
+mod rows;
+mod servers;
+mod start;
 
+use std::process::ExitCode;
 use std::time::Duration;
-use common::modes::*;
-use servers::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().collect();
-    if let Some(at) = args.iter().position(|a| a == FLOOR_ARGUMENT) {
-        return floor::run(args[at + 1].parse()?, args[at + 2].as_ref());
+use pico_args::Arguments;
+use rows::Row;
+
+const HELP: &str = "\
+Compares this server with the Python server 0.8.0 and with the floor (mio, tungstenite and SQLite
+doing the same I/O with no server in between), and prints the table of what was to be reached.
+
+  cargo bench --bench side_by_side -- [options]
+
+  --rounds N     comparisons of each kind                      [5; quick: 2]
+  --seconds N    measured time of each load                    [4; quick: 1]
+  --quick        a short run: fewer connections, no valgrind
+  --only TEXT    only the groups whose name contains this: exchanges, relay, ping, tail, memory,
+                 fsyncs, size, start, instructions
+  --markdown     rows for the README
+  --help         this
+
+The Python server is installed into target/venv when it is not there (python3, pip).
+Fsyncs need strace, instructions need valgrind; without them these rows say so.
+";
+
+/// Exit status for a bad command line.
+const USAGE: u8 = 2;
+
+const ROUNDS: usize = 5;
+const ROUNDS_QUICK: usize = 2;
+const SECONDS: f64 = 4.0;
+const SECONDS_QUICK: f64 = 1.0;
+const CROWD: usize = 10_000;
+const CROWD_QUICK: usize = 1_000;
+
+/// How everything is run.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub rounds: usize,
+    pub measured: Duration,
+    /// Connections where many are asked for.
+    pub crowd: usize,
+    pub quick: bool,
+    pub only: Option<String>,
+    pub markdown: bool,
+}
+
+/// A group of rows that come of the same runs.
+type Group = (&'static str, fn(&Scope) -> Result<Vec<Row>, String>);
+
+const GROUPS: [Group; 9] = [
+    ("exchanges", loads::exchanges),
+    ("relay", loads::relay),
+    ("ping", loads::ping),
+    ("tail", loads::tail),
+    ("memory", loads::memory),
+    ("fsyncs", loads::fsyncs),
+    ("size", start::binary_size),
+    ("start", start::with_stored_messages),
+    ("instructions", instructions::per_command),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_env();
+    if let Ok(Some(address)) = arguments.opt_value_from_str(servers::FLOOR_ARGUMENT) {
+        let file: Result<std::path::PathBuf, _> = arguments.free_from_str();
+        let outcome = file.map_err(Into::into).and_then(|file| floor::run(address, &file));
+        return exit(outcome.map_err(|error| error.to_string()));
     }
-    for kind in [Kind::Floor, Kind::Ours, Kind::Floor, Kind::Ours, Kind::Python] {
-        let plan = |server: &Server| Plan {
-            warm_up: Duration::from_millis(300), measured: Duration::from_secs(3),
-            pid: Some(server.pid), progress: false };
-        let show = |name: &str, o: Outcome| println!("{kind:?} {name}: {:.0}/s p50 {:?} p99.9 {:?} cpu/op {:.1} us wr/op {:.0} own {:.2} unanswered {}", o.per_second(), o.latency.quantile(0.5), o.latency.quantile(0.999), o.cpu_per_operation().unwrap_or(0.)*1e6, o.written_per_operation().unwrap_or(0.), o.own_cpu_share, o.unanswered);
-        let server = Server::start(kind, &Setup::default())?;
-        let p = plan(&server);
-        for n in [1, 32] {
-            show(&format!("relay {n}"), run(&mut Relay::new(n, 200, None, kind.dialect()), &server.target, p)?);
-            show(&format!("ping {n}"), run(&mut Ping::new(n, kind.dialect()), &server.target, p)?);
-        }
-        show("relay 32 @200", run(&mut Relay::new(32, 200, Some(200.), kind.dialect()), &server.target, p)?);
-        if kind != Kind::Floor {
-            for n in [1, 16, 64] {
-            show(&format!("exchange {n}"), run(&mut Exchange::new(n), &server.target, p)?);
-            }
+    common::raise_descriptor_limit();
+    if arguments.contains("--help") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match scope(arguments) {
+        Ok(scope) => exit(compare(&scope)),
+        Err(error) => {
+            eprintln!("side_by_side: {error}");
+            ExitCode::from(USAGE)
         }
     }
+}
+
+fn exit(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("side_by_side: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn scope(mut arguments: Arguments) -> Result<Scope, String> {
+    _ = arguments.contains("--bench"); // cargo adds it
+    let quick = arguments.contains("--quick");
+    let markdown = arguments.contains("--markdown");
+    let text = |error: pico_args::Error| error.to_string();
+    let rounds: Option<usize> = arguments.opt_value_from_str("--rounds").map_err(text)?;
+    let seconds: Option<f64> = arguments.opt_value_from_str("--seconds").map_err(text)?;
+    let only = arguments.opt_value_from_str("--only").map_err(text)?;
+    if let Some(extra) = arguments.finish().first() {
+        return Err(format!("unknown argument '{}' (see --help)", extra.display()));
+    }
+    let seconds = seconds.unwrap_or(if quick { SECONDS_QUICK } else { SECONDS });
+    if !(0.1..=3600.0).contains(&seconds) {
+        return Err("--seconds takes 0.1 to 3600".to_owned());
+    }
+    Ok(Scope {
+        rounds: rounds.unwrap_or(if quick { ROUNDS_QUICK } else { ROUNDS }).max(1),
+        measured: Duration::from_secs_f64(seconds),
+        crowd: if quick { CROWD_QUICK } else { CROWD },
+        quick,
+        only,
+        markdown,
+    })
+}
+
+fn compare(scope: &Scope) -> Result<(), String> {
+    let mut table = Vec::new();
+    for (name, measure) in GROUPS {
+        if scope.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
+        }
+        eprintln!("{name} ...");
+        let rows = measure(scope).unwrap_or_else(|error| vec![Row::failed(name, &error)]);
+        for row in &rows {
+            eprintln!("  {}", row.line());
+        }
+        table.extend(rows);
+    }
+    let print = if scope.markdown { rows::markdown } else { rows::plain };
+    println!("{}", print(&table));
     Ok(())
 }

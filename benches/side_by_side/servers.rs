@@ -17,7 +17,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a server may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-const POLL_EVERY: Duration = Duration::from_millis(2);
+const POLL_EVERY: Duration = Duration::from_micros(500);
 
 /// The Python packages that are compared with.
 const PYTHON_PACKAGES: [&str; 2] =
@@ -146,8 +146,7 @@ impl Drop for Server {
 
 fn command(kind: Kind, address: SocketAddr, directory: &Path) -> Result<Vec<String>, String> {
     let port = format!("--port=tcp:{}:interface={}", address.port(), address.ip());
-    let databases =
-        ["channel", "usage"].map(|name| format!("--{name}-db={name}.sqlite"));
+    let databases = ["channel", "usage"].map(|name| format!("--{name}-db={name}.sqlite"));
     let mut words = match kind {
         Kind::Ours => vec![env!("CARGO_BIN_EXE_wormhole-mailbox").to_owned(), port],
         Kind::Python => vec![twist()?, "wormhole-mailbox".to_owned(), port],

@@ -3,13 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, TURN};
+use super::TURN;
 use crate::common::json;
 use crate::common::net::{Driver, Net, PeerId, Target};
 use crate::common::process::Usage;
 
 /// Connects under way at a time: fewer than any server's listen backlog.
 const CONNECTING_MAX: usize = 100;
+
+/// How long connecting or bursting may take: a server under valgrind is slow.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Time for buffers to be given back before memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -18,11 +21,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Idle {
     clients: usize,
+    /// Each client opens a mailbox of its own.
+    mailboxes: bool,
     connecting: usize,
     bound: usize,
     burst: Option<String>,
-    /// Clients in the burst: begun, and done with it.
-    bursting: usize,
     burst_done: usize,
     is_burst: bool,
 }
@@ -54,18 +57,27 @@ impl Idle {
     pub fn new(clients: usize, burst_bytes: Option<usize>) -> Idle {
         Idle {
             clients,
+            mailboxes: false,
             connecting: 0,
             bound: 0,
             burst: burst_bytes.map(|bytes| "5a".repeat(bytes / 2)),
-            bursting: 0,
             burst_done: 0,
             is_burst: false,
         }
     }
 
+    fn bind(&self, net: &mut Net, peer: PeerId) {
+        let appid = "bench.example/idle";
+        net.send(peer, &format!(r#"{{"type":"bind","appid":"{appid}","side":"{peer:010}"}}"#));
+        if self.mailboxes {
+            net.send(peer, &format!(r#"{{"type":"open","mailbox":"idle{peer:06}"}}"#));
+        }
+        // Its answer tells that all before it is done.
+        net.send(peer, r#"{"type":"ping","ping":0}"#);
+    }
+
     /// The client's own mailbox takes one large message, gives it back, and is closed.
     fn burst(&mut self, net: &mut Net, peer: PeerId) {
-        self.bursting += 1;
         let body = self.burst.as_deref().unwrap_or_default();
         net.send(peer, &format!(r#"{{"type":"open","mailbox":"burst{peer:06}"}}"#));
         net.send(peer, &format!(r#"{{"type":"add","phase":"0","body":"{body}"}}"#));
@@ -75,11 +87,8 @@ impl Idle {
 impl Driver for Idle {
     fn text(&mut self, net: &mut Net, peer: PeerId, text: &str) {
         match json::value(text, "type") {
-            Some("welcome") => net.send(
-                peer,
-                &format!(r#"{{"type":"bind","appid":"bench.example/idle","side":"{peer:010}"}}"#),
-            ),
-            Some("ack") if !self.is_burst => {
+            Some("welcome") => self.bind(net, peer),
+            Some("pong") => {
                 self.connecting -= 1;
                 self.bound += 1;
             }
@@ -97,6 +106,19 @@ impl Driver for Idle {
         }
         None
     }
+}
+
+/// Clients that stay connected as long as this lives. Nobody answers the server's pings meanwhile,
+/// which no server minds for some minutes.
+#[derive(Debug)]
+pub struct Crowd(#[allow(dead_code)] Net);
+
+/// Connects clients that each open a mailbox.
+pub fn gather(target: &Target, clients: usize) -> Result<Crowd, String> {
+    let mut net = Net::new(target.clone()).map_err(|error| format!("poll: {error}"))?;
+    let mut idle = Idle { mailboxes: true, ..Idle::new(clients, None) };
+    run_until(&mut idle, &mut net, |idle| idle.bound == clients)?;
+    Ok(Crowd(net))
 }
 
 /// Connects the clients, reads the memory of the process, bursts, reads it again; `hold` is how

@@ -7,7 +7,8 @@ mod relay;
 mod storm;
 
 pub use exchange::Exchange;
-pub use idle::{Idle, IdleReport, run_idle};
+#[allow(unused_imports)] // each bench uses its own part
+pub use idle::{Crowd, Idle, IdleReport, gather, run_idle};
 pub use ping::Ping;
 pub use relay::Relay;
 pub use storm::Storm;

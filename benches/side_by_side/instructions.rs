@@ -1,0 +1,96 @@
+//! What a command costs in instructions, on a server with many connections and mailboxes against
+//! an empty one. Counted by callgrind, because instructions are the same on a busy machine.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::Scope;
+use crate::common::modes::{Load, Ping, Plan, Relay, gather, run};
+use crate::rows::{Bar, Row, Unit};
+use crate::servers::{Kind, Server, Setup};
+
+const BODY_BYTES: usize = 200;
+
+/// Instructions per operation: of an add with its relay, and of a ping.
+struct Cost {
+    add: f64,
+    ping: f64,
+}
+
+/// The rows.
+pub fn per_command(scope: &Scope) -> Result<Vec<Row>, String> {
+    if scope.quick {
+        return Err("left out of a quick run".to_owned());
+    }
+    let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    if !version.is_ok_and(|status| status.success()) {
+        return Err("valgrind is not there".to_owned());
+    }
+    let empty = cost(scope, 0)?;
+    let crowded = cost(scope, scope.crowd)?;
+    let row = |what: &str, empty: f64, crowded: f64| {
+        let what = format!("instructions per {what}, {} connections, to empty", scope.crowd);
+        let detail = format!("{crowded:.0} / {empty:.0}");
+        Row::new(&what, Bar::AtMost(1.1), Unit::Ratio, vec![crowded / empty], detail)
+    };
+    Ok(vec![row("add", empty.add, crowded.add), row("ping", empty.ping, crowded.ping)])
+}
+
+fn cost(scope: &Scope, connections: usize) -> Result<Cost, String> {
+    let under = ["valgrind", "--tool=callgrind", "--callgrind-out-file=callgrind.out"];
+    let setup = Setup { under: under.map(str::to_owned).to_vec(), ..Setup::default() };
+    let server = Server::start(Kind::Ours, &setup)?;
+    let _crowd = (connections > 0).then(|| gather(&server.target, connections)).transpose()?;
+    let relay = Relay::new(1, BODY_BYTES, None, Kind::Ours.dialect());
+    let add = count(scope, &server, relay)?;
+    let ping = count(scope, &server, Ping::new(1))?;
+    Ok(Cost { add, ping })
+}
+
+/// The counters are set to zero before the load; its few connects vanish among its operations.
+fn count(scope: &Scope, server: &Server, mut load: impl Load) -> Result<f64, String> {
+    let plan = Plan {
+        warm_up: Duration::ZERO,
+        measured: scope.measured * 2,
+        pid: None,
+        syncs: None,
+        progress: false,
+    };
+    control("--zero", server.pid)?;
+    let outcome = run(&mut load, &server.target, &plan)?;
+    let instructions = dumped(server)?;
+    Ok(instructions / outcome.operations().max(1) as f64)
+}
+
+fn control(command: &str, pid: u32) -> Result<(), String> {
+    let status = Command::new("callgrind_control")
+        .args([command, &pid.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|error| format!("callgrind_control: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("callgrind_control {command}: {status}")) }
+}
+
+/// Has the counters written out, and reads their sum from the newest file.
+fn dumped(server: &Server) -> Result<f64, String> {
+    control("--dump", server.pid)?;
+    let files = fs::read_dir(server.directory()).map_err(|error| error.to_string())?;
+    files
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().starts_with("callgrind.out."))
+        .max_by_key(|file| number(&file.path()))
+        .and_then(|file| fs::read_to_string(file.path()).ok())
+        .and_then(|text| {
+            let sum = text.lines().find_map(|line| line.strip_prefix("totals:"))?;
+            sum.trim().parse().ok()
+        })
+        .ok_or("callgrind wrote no totals".to_owned())
+}
+
+/// Dumps are numbered in their extension.
+fn number(path: &Path) -> u32 {
+    path.extension().and_then(|it| it.to_str()?.parse().ok()).unwrap_or(0)
+}
