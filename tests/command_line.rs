@@ -229,7 +229,7 @@ fn websocket_options_are_checked_by_name_and_value() {
         ("autoPingInterval=often", "autoPingInterval"),
         ("autoPingInterval=-1", "autoPingInterval"),
         ("autoPingTimeout=\"5\"", "autoPingTimeout"),
-        ("openHandshakeTimeout=0", "openHandshakeTimeout"),
+        ("openHandshakeTimeout=-2", "openHandshakeTimeout"),
         ("closeHandshakeTimeout=null", "closeHandshakeTimeout"),
         ("maxMessagePayloadSize=1.5", "maxMessagePayloadSize"),
         ("maxFramePayloadSize=-1", "maxFramePayloadSize"),
@@ -243,7 +243,7 @@ fn websocket_options_are_checked_by_name_and_value() {
     let right = [
         "autoPingInterval=0",
         "autoPingTimeout=1.5",
-        "openHandshakeTimeout=5",
+        "openHandshakeTimeout=0",
         "closeHandshakeTimeout=1",
         "maxMessagePayloadSize=0",
         "maxFramePayloadSize=65536",

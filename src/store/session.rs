@@ -320,15 +320,17 @@ impl Session {
                 tables.unsubscribe(&mailbox, conn);
                 tables.close(&mailbox, &me.side, mood, now, effects)
             }
-            // Upstream keeps no record of such a close.
-            Opened::Deleted if tables.mailbox_mut(&mailbox).is_none() => Orphans::new(),
-            Opened::Deleted | Opened::No => {
-                match tables.open(&me.app, &mailbox, &me.side, now, effects) {
-                    Ok(()) => tables.close(&mailbox, &me.side, mood, now, effects),
-                    Err(Refusal::Crowded) => Orphans::new(), // a third side may leave too
-                    Err(refusal) => return Err(refusal),
-                }
+            // Deleted; but a new one of that id that the side has opened since is closed, as
+            // upstream does: who is told `closed` does not come back to do it.
+            Opened::Deleted if tables.serves(&me.app, &mailbox, &me.side) => {
+                tables.close(&mailbox, &me.side, mood, now, effects)
             }
+            Opened::Deleted => Orphans::new(),
+            Opened::No => match tables.open(&me.app, &mailbox, &me.side, now, effects) {
+                Ok(()) => tables.close(&mailbox, &me.side, mood, now, effects),
+                Err(Refusal::Crowded) => Orphans::new(), // a third side may leave too
+                Err(refusal) => return Err(refusal),
+            },
         };
         self.opened = Opened::No;
         self.closed = true;

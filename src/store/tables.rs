@@ -381,6 +381,13 @@ impl Tables {
         });
     }
 
+    /// Whether the side is on record with the app's mailbox as one of those served.
+    pub fn serves(&self, app: &Rc<str>, mailbox: &str, side: &str) -> bool {
+        self.mailboxes.get(mailbox).is_some_and(|known| {
+            known.app == *app && known.sides.get(side).is_some() && known.sides.admits(side)
+        })
+    }
+
     /// Stores a message; gives the connections to deliver it to.
     pub fn add(
         &mut self,
