@@ -308,7 +308,6 @@ impl Script {
             Some("close") => named("mailbox", &session.mailbox).is_some_and(|name| {
                 let id = raw(&name);
                 after(&["claim", "allocate"])
-                    || (session.orphan && self.reference.has_mailbox(&id))
                     || self.reference.open_differs(&app, &id, &session.side)
                     || self.reference.close_differs(&id, &session.side)
             }),
