@@ -291,10 +291,6 @@ pub const ADDRESS_IDS_MAX: usize = 65_536;
 /// counts as failed. The loop stands still meanwhile.
 pub const DATABASE_BUSY_MILLISECONDS: u64 = 100;
 
-/// Bytes that must fit on the disk before a failed storage counts as recovered: a tick's worth,
-/// or the first real commit would fail again.
-pub const STORAGE_ROOM_BYTES: usize = TICK_BYTES_MAX / 16;
-
 /// Seconds between attempts to leave degraded mode (contract section 4).
 pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
 

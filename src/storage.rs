@@ -4,7 +4,6 @@
 //! nothing is written until a try succeeds. Says so in the log once at each change of state.
 //! Knows nothing of connections.
 
-use std::error::Error;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info};
@@ -20,21 +19,8 @@ pub struct Storage {
     db: Box<dyn Database>,
     /// When to try again, while degraded.
     retry_at: Option<Instant>,
-    /// What the log last said of it.
-    said: Said,
     /// The last reading failed too: memory holds nothing.
     is_unread: bool,
-}
-
-/// What the log last said of the storage, so that it says each thing once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    Works,
-    Failed,
-    /// It works again, but nothing has been stored since.
-    SeemsToWork,
-    /// That hope was false: there is room for a try, not for the work.
-    FailedAgain,
 }
 
 /// Proof that nothing uncommitted is left. Only a commit makes one, and one release uses it up.
@@ -48,7 +34,7 @@ pub struct CommitFailed;
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, retry_at: None, said: Said::Works, is_unread: false }
+        Storage { db, retry_at: None, is_unread: false }
     }
 
     /// Whether the last write failed and none has succeeded since.
@@ -74,12 +60,13 @@ impl Storage {
         let outcome = self.db.commit(changes, connections);
         changes.clear();
         match outcome {
-            Ok(()) => {
-                self.say_works(true);
-                Ok(Committed(()))
-            }
+            Ok(()) => Ok(Committed(())),
             Err(error) => {
-                self.say_failed(&*error);
+                if !self.is_degraded() {
+                    error!(
+                        "storage failed, serving in degraded mode until it works again: {error}"
+                    );
+                }
                 self.retry_at = Some(now + Duration::from_secs_f64(STORAGE_RETRY_SECONDS));
                 Err(CommitFailed)
             }
@@ -96,7 +83,7 @@ impl Storage {
         self.db.try_write().ok()?;
         let snapshot = self.load()?;
         self.retry_at = None;
-        self.say_works(false);
+        info!("storage works again");
         Some(snapshot)
     }
 
@@ -135,27 +122,6 @@ impl Storage {
     /// The database, for what is not part of a batch.
     pub fn db_mut(&mut self) -> &mut dyn Database {
         &mut *self.db
-    }
-
-    fn say_failed(&mut self, error: &dyn Error) {
-        self.said = match self.said {
-            Said::Works | Said::SeemsToWork => {
-                error!("storage failed, serving in degraded mode until it works again: {error}");
-                if self.said == Said::Works { Said::Failed } else { Said::FailedAgain }
-            }
-            said => said,
-        };
-    }
-
-    /// Says so if it has not; after a false hope only when a real commit has shown it.
-    fn say_works(&mut self, shown: bool) {
-        match self.said {
-            Said::Failed => info!("storage works again"),
-            Said::FailedAgain if shown => info!("storage works again, and has stored something"),
-            Said::FailedAgain => return,
-            Said::Works | Said::SeemsToWork => {}
-        }
-        self.said = if shown { Said::Works } else { Said::SeemsToWork };
     }
 
     /// Leaves the file clean.

@@ -6,7 +6,6 @@
 //! rows behind our back (VACUUM does).
 
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use log::debug;
@@ -16,7 +15,6 @@ use super::connections::ConnectionTable;
 use super::file::{self, OpenError, Opened};
 use super::schema;
 use super::{Database, Failure, load};
-use crate::limits::STORAGE_ROOM_BYTES;
 use crate::message::Seconds;
 use crate::store::{Change, RowId, Snapshot};
 
@@ -144,19 +142,6 @@ impl ChannelDb {
         self.connection.query_row("SELECT MAX(generation) FROM addrid_generation", [], |row| {
             Ok(row.get::<_, Option<i64>>(0)?.and_then(|generation| u64::try_from(generation).ok()))
         })
-    }
-
-    /// Finds out whether the disk has room for a tick's worth of changes.
-    fn check_room(&self) -> std::io::Result<()> {
-        let Some(path) = self.connection.path().filter(|path| !path.is_empty()) else {
-            return Ok(()); // in memory
-        };
-        let probe = format!("{path}.room-{}", std::process::id());
-        let written = File::create(&probe).and_then(|mut file| {
-            file.write_all(&vec![0; STORAGE_ROOM_BYTES]).and_then(|()| file.sync_all())
-        });
-        _ = std::fs::remove_file(&probe); // it may not have come into being
-        written
     }
 
     fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
@@ -315,7 +300,6 @@ impl Database for ChannelDb {
     fn try_write(&mut self) -> Result<(), Failure> {
         // Gives the log's room back, if that is what is missing; it may fail like all else.
         _ = self.checkpoint();
-        self.check_room()?;
         let written = self
             .connection
             .execute_batch("BEGIN IMMEDIATE; UPDATE version SET version = version; COMMIT");
