@@ -294,6 +294,11 @@ pub const DATABASE_BUSY_MILLISECONDS: u64 = 100;
 /// Seconds between attempts to leave degraded mode (contract section 4).
 pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
 
+/// Pages that such an attempt writes: twice what failed, within these bounds. The file may keep
+/// them as free pages.
+pub const STORAGE_PROBE_PAGES_MIN: u32 = 32;
+pub const STORAGE_PROBE_PAGES_MAX: u32 = 1024;
+
 /// Seconds that usage, address and connection records may lag (contract section 5), less a share
 /// for the write itself.
 pub const RECORDS_FLUSH_SECONDS: f64 = 0.5;
@@ -334,6 +339,7 @@ const _: () = {
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
     assert!(SIDES_RECORDED_MAX > SIDES_MAX);
+    assert!(STORAGE_PROBE_PAGES_MIN < STORAGE_PROBE_PAGES_MAX);
     assert!(RECORDS_FLUSH_SECONDS < 1.0);
     assert!(SHUTDOWN_SECONDS < 5.0);
 };

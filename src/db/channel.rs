@@ -15,8 +15,12 @@ use super::connections::ConnectionTable;
 use super::file::{self, OpenError, Opened};
 use super::schema;
 use super::{Database, Failure, load};
+use crate::limits::{STORAGE_PROBE_PAGES_MAX, STORAGE_PROBE_PAGES_MIN};
 use crate::message::Seconds;
 use crate::store::{Change, RowId, Snapshot};
+
+/// Bytes of a page of the file, by SQLite's default.
+const PAGE_BYTES: usize = 4096;
 
 /// Pages that one change dirties, about: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: u32 = 3;
@@ -65,6 +69,8 @@ pub struct ChannelDb {
     synchronous: Synchronous,
     /// Estimate of the pages in the write-ahead log.
     wal_pages: u32,
+    /// Estimate of the pages of the last commit that failed.
+    failed_pages: u32,
     /// What opening did, in words for the log.
     history: String,
 }
@@ -82,6 +88,7 @@ impl ChannelDb {
             version,
             synchronous: options.synchronous,
             wal_pages: 0,
+            failed_pages: 0,
             history,
         };
         db.configure().map_err(|error| file::refuse(path, &schema::CHANNEL, error))?;
@@ -277,12 +284,14 @@ impl Database for ChannelDb {
         connections: Option<&ConnectionTable>,
     ) -> Result<(), Failure> {
         self.run("BEGIN IMMEDIATE", [])?;
+        let wal_pages_before = self.wal_pages;
         let written = changes
             .iter()
             .try_for_each(|change| self.write(change))
             .and_then(|()| connections.map_or(Ok(()), |table| self.write_optionally(table)))
             .and_then(|()| self.run("COMMIT", []));
         if written.is_err() {
+            self.failed_pages = self.wal_pages.saturating_sub(wal_pages_before);
             // Some failures have rolled back already; then this fails, and that is fine.
             _ = self.connection.execute_batch("ROLLBACK");
         }
@@ -300,9 +309,16 @@ impl Database for ChannelDb {
     fn try_write(&mut self) -> Result<(), Failure> {
         // Gives the log's room back, if that is what is missing; it may fail like all else.
         _ = self.checkpoint();
-        let written = self
-            .connection
-            .execute_batch("BEGIN IMMEDIATE; UPDATE version SET version = version; COMMIT");
+        // As much as failed, and some more: on a full disk a single page may still find room. The
+        // row is gone in the same transaction, but its pages are written.
+        let probe_pages = self.failed_pages.saturating_mul(2);
+        let probe_pages = probe_pages.clamp(STORAGE_PROBE_PAGES_MIN, STORAGE_PROBE_PAGES_MAX);
+        self.wal_pages = self.wal_pages.saturating_add(probe_pages);
+        let probe_bytes = probe_pages as usize * PAGE_BYTES;
+        let written = self.connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; INSERT INTO messages (body) VALUES (zeroblob({probe_bytes})); \
+             DELETE FROM messages WHERE rowid = last_insert_rowid(); COMMIT"
+        ));
         if written.is_err() {
             _ = self.connection.execute_batch("ROLLBACK"); // as in `commit`
         }
@@ -341,6 +357,5 @@ impl Database for ChannelDb {
 }
 
 fn pages(bytes: usize) -> u32 {
-    const PAGE_BYTES: usize = 4096;
     u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX)
 }

@@ -40,7 +40,8 @@ pub trait Database: Debug {
     /// Writes rows of the connection table alone, without waiting for the disk.
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure>;
 
-    /// Finds out whether the file can be written, by a commit that changes nothing.
+    /// Finds out whether the file can be written, by a commit that writes more than failed last
+    /// and leaves no trace in any table.
     fn try_write(&mut self) -> Result<(), Failure>;
 
     /// Reads everything.
