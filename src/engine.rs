@@ -215,6 +215,7 @@ impl Engine {
         let Ok(committed) = outcome else { return Err(self.undo()) };
         self.records.push_usage(&mut self.effects.usage);
         self.participants.clear();
+        self.quotas.commit();
         Ok(committed)
     }
 
@@ -222,6 +223,7 @@ impl Engine {
         self.held.discard_messages();
         self.effects = Effects::default();
         self.expiring = false;
+        self.quotas.undo();
         let mut participants = std::mem::take(&mut self.participants);
         let snapshot = self.storage.load();
         if snapshot.is_none() {

@@ -116,6 +116,8 @@ pub struct Quotas {
     connections: HashMap<ConnId, Holder>,
     /// Who created each nameplate that lives.
     creators: HashMap<RowId, Holder>,
+    /// Nameplates created since the last commit.
+    uncommitted: Vec<RowId>,
 }
 
 impl Quotas {
@@ -126,6 +128,7 @@ impl Quotas {
             usage: HashMap::new(),
             connections: HashMap::new(),
             creators: HashMap::new(),
+            uncommitted: Vec::new(),
         }
     }
 
@@ -201,6 +204,7 @@ impl Quotas {
                     {
                         usage.nameplates += 1;
                         self.creators.insert(*row, *holder);
+                        self.uncommitted.push(*row);
                     }
                 }
                 Change::DeleteNameplate { row, .. } => self.forget_nameplate(*row),
@@ -215,6 +219,18 @@ impl Quotas {
             if let Change::DeleteNameplate { row, .. } = change {
                 self.forget_nameplate(*row);
             }
+        }
+    }
+
+    /// What was noted is in the database now.
+    pub fn commit(&mut self) {
+        self.uncommitted.clear();
+    }
+
+    /// What was created since the last commit has never been.
+    pub fn undo(&mut self) {
+        for row in std::mem::take(&mut self.uncommitted) {
+            self.forget_nameplate(row);
         }
     }
 
