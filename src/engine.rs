@@ -166,8 +166,9 @@ impl Engine {
                 self.store.begin_expiry(self.clock.wall);
             }
         }
+        let changes_before = self.effects.changes.len();
         self.expiring = self.store.continue_expiry(&mut self.effects);
-        self.quotas.note_endings(&self.effects.changes);
+        self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.limit_log.report_if_due(now);
     }
 
@@ -212,10 +213,10 @@ impl Engine {
             self.records.flush(self.storage.db_mut());
             self.next_flush = None;
         }
+        self.quotas.settle(outcome.is_ok());
         let Ok(committed) = outcome else { return Err(self.undo()) };
         self.records.push_usage(&mut self.effects.usage);
         self.participants.clear();
-        self.quotas.commit();
         Ok(committed)
     }
 
@@ -223,7 +224,6 @@ impl Engine {
         self.held.discard_messages();
         self.effects = Effects::default();
         self.expiring = false;
-        self.quotas.undo();
         let mut participants = std::mem::take(&mut self.participants);
         let snapshot = self.storage.load();
         if snapshot.is_none() {

@@ -116,8 +116,9 @@ pub struct Quotas {
     connections: HashMap<ConnId, Holder>,
     /// Who created each nameplate that lives.
     creators: HashMap<RowId, Holder>,
-    /// Nameplates created since the last commit.
-    uncommitted: Vec<RowId>,
+    /// Nameplates that this tick's batch creates and ends; it may fail yet.
+    created: Vec<RowId>,
+    ended: Vec<RowId>,
 }
 
 impl Quotas {
@@ -128,7 +129,8 @@ impl Quotas {
             usage: HashMap::new(),
             connections: HashMap::new(),
             creators: HashMap::new(),
-            uncommitted: Vec::new(),
+            created: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -194,42 +196,34 @@ impl Quotas {
         take(usage).map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
     }
 
-    /// Keeps count of the nameplates that a command of `conn` created or ended.
+    /// Takes note of the nameplates that a command of `conn` created or ended.
     pub fn note(&mut self, conn: ConnId, changes: &[Change]) {
         for change in changes {
-            match change {
-                Change::CreateNameplate { row, .. } => {
-                    if let Some(holder) = self.connections.get(&conn)
-                        && let Some(usage) = self.usage.get_mut(holder)
-                    {
-                        usage.nameplates += 1;
-                        self.creators.insert(*row, *holder);
-                        self.uncommitted.push(*row);
-                    }
-                }
-                Change::DeleteNameplate { row, .. } => self.forget_nameplate(*row),
-                _ => {}
+            if let Change::CreateNameplate { row, .. } = change
+                && let Some(holder) = self.connections.get(&conn)
+                && let Some(usage) = self.usage.get_mut(holder)
+            {
+                usage.nameplates += 1;
+                self.creators.insert(*row, *holder);
+                self.created.push(*row);
             }
         }
+        self.note_endings(changes);
     }
 
-    /// Keeps count of nameplates that ended by themselves.
+    /// Takes note of nameplates that ended, by a command or by themselves.
     pub fn note_endings(&mut self, changes: &[Change]) {
-        for change in changes {
-            if let Change::DeleteNameplate { row, .. } = change {
-                self.forget_nameplate(*row);
-            }
-        }
+        self.ended.extend(changes.iter().filter_map(|change| match change {
+            Change::DeleteNameplate { row, .. } => Some(*row),
+            _ => None,
+        }));
     }
 
-    /// What was noted is in the database now.
-    pub fn commit(&mut self) {
-        self.uncommitted.clear();
-    }
-
-    /// What was created since the last commit has never been.
-    pub fn undo(&mut self) {
-        for row in std::mem::take(&mut self.uncommitted) {
+    /// The tick's batch is committed, so what ended counts no more; or it failed, so what was
+    /// created does not, and its row will be given out again.
+    pub fn settle(&mut self, is_committed: bool) {
+        let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
+        for row in if is_committed { ended } else { created } {
             self.forget_nameplate(row);
         }
     }
