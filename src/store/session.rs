@@ -241,6 +241,7 @@ impl Session {
             return Err(Refusal::OnlyOneOpen);
         }
         let mailbox: Rc<str> = required("open", "mailbox", mailbox)?.into();
+        tables.check_room_for(&mailbox)?;
         let outcome = tables.open(&me.app, &mailbox, &me.side, now, effects);
         if outcome == Err(Refusal::Crowded) {
             self.refused = Some(mailbox.clone());
@@ -326,6 +327,7 @@ impl Session {
                 tables.close(&mailbox, &me.side, mood, now, effects)
             }
             Opened::Deleted => Orphans::new(),
+            // Even when the server is full: what it creates, it deletes again.
             Opened::No => match tables.open(&me.app, &mailbox, &me.side, now, effects) {
                 Ok(()) => tables.close(&mailbox, &me.side, mood, now, effects),
                 Err(Refusal::Crowded) => Orphans::new(), // a third side may leave too

@@ -282,6 +282,11 @@ impl Tables {
         self.forget_app_if_unused(app);
     }
 
+    /// Whether a mailbox is there, or may be created.
+    pub fn check_room_for(&self, mailbox: &str) -> Result<(), Refusal> {
+        if self.mailboxes.contains_key(mailbox) { Ok(()) } else { self.check_room() }
+    }
+
     /// Opens a mailbox for a side, creating it if needed.
     pub fn open(
         &mut self,
@@ -298,10 +303,7 @@ impl Tables {
                 return Err(Refusal::Crowded);
             }
             Some(_) => {}
-            None => {
-                self.check_room()?;
-                self.create_mailbox(app, mailbox, false, now, effects);
-            }
+            None => self.create_mailbox(app, mailbox, false, now, effects),
         }
         self.open_side(mailbox, side, now, effects);
         Ok(())
