@@ -224,16 +224,14 @@ impl Engine {
         self.held.discard_messages();
         self.effects = Effects::default();
         self.expiring = false;
-        let mut participants = std::mem::take(&mut self.participants);
-        let snapshot = self.storage.load();
-        if snapshot.is_none() {
-            // Not even readable: nobody's mailbox is known any more.
-            participants = self.store.connections().collect();
-        }
+        let participants = std::mem::take(&mut self.participants);
         for conn in &participants {
             self.store.disconnect(*conn);
         }
-        self.store.reload(snapshot.unwrap_or_default());
+        match self.storage.load() {
+            Some(snapshot) => self.store.reload(snapshot),
+            None => self.store.unload(),
+        }
         participants
     }
 
@@ -324,7 +322,10 @@ impl Engine {
 
     /// What may stand against a command besides the protocol's own rules.
     fn check(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
-        if self.storage.refuses(command) {
+        let tells_state = matches!(command, Command::List);
+        if self.storage.is_degraded()
+            && (command.changes_state() || tells_state && !self.store.is_loaded())
+        {
             return Err(Refusal::StorageUnavailable);
         }
         let now = self.clock.instant;

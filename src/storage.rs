@@ -10,7 +10,6 @@ use log::{debug, error, info};
 
 use crate::db::{ConnectionTable, Database};
 use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_RETRY_SECONDS};
-use crate::message::Command;
 use crate::store::{Change, Snapshot};
 
 /// The database, and whether it works.
@@ -19,8 +18,6 @@ pub struct Storage {
     db: Box<dyn Database>,
     /// When to try again, while degraded.
     retry_at: Option<Instant>,
-    /// The last reading failed too: memory holds nothing.
-    is_unread: bool,
 }
 
 /// Proof that nothing uncommitted is left. Only a commit makes one, and one release uses it up.
@@ -34,7 +31,7 @@ pub struct CommitFailed;
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, retry_at: None, is_unread: false }
+        Storage { db, retry_at: None }
     }
 
     /// Whether the last write failed and none has succeeded since.
@@ -88,17 +85,8 @@ impl Storage {
     }
 
     /// What the database holds, if it can be read.
-    pub fn load(&mut self) -> Option<Snapshot> {
-        let snapshot = self.db.load().ok();
-        self.is_unread = snapshot.is_none();
-        snapshot
-    }
-
-    /// Whether a command cannot be carried out at present: it would change what is stored, or
-    /// tell of it when it is not known.
-    pub fn refuses(&self, command: &Command<'_>) -> bool {
-        let depends_on_state = command.changes_state() || matches!(command, Command::List);
-        (self.is_degraded() && command.changes_state()) || (self.is_unread && depends_on_state)
+    pub fn load(&self) -> Option<Snapshot> {
+        self.db.load().ok()
     }
 
     /// Whether the write-ahead log is worth a checkpoint as soon as there is nothing else to do.

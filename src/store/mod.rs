@@ -83,6 +83,8 @@ pub struct Store {
     tables: Tables,
     sessions: HashMap<ConnId, Box<Session>>,
     expiry: Option<Expiry>,
+    /// Whether the tables are what the database holds, or nothing for want of it.
+    is_loaded: bool,
 }
 
 impl Store {
@@ -90,19 +92,40 @@ impl Store {
     pub fn new(snapshot: Snapshot, settings: Settings) -> Store {
         let mut tables = load::tables(snapshot);
         tables.settings = settings;
-        Store { tables, sessions: HashMap::new(), expiry: None }
+        Store { tables, sessions: HashMap::new(), expiry: None, is_loaded: true }
     }
 
     /// Replaces all state by what the database holds, after a commit failed. Sessions stay, so
     /// the caller must first [`Store::disconnect`] those that took part in the failed batch.
     pub fn reload(&mut self, snapshot: Snapshot) {
-        let settings = self.tables.settings;
-        self.tables = load::tables(snapshot);
-        self.tables.settings = settings;
-        self.expiry = None;
+        self.replace(load::tables(snapshot));
+        self.is_loaded = true;
         for (conn, session) in &mut self.sessions {
             session.rejoin(&mut self.tables, *conn);
         }
+    }
+
+    /// As [`Store::reload`], when the database cannot even be read: there is no state until it
+    /// can. Sessions keep what they had open, to rejoin it then; until then the caller must let
+    /// no command pass that changes or tells of it.
+    pub fn unload(&mut self) {
+        self.replace(Tables::default());
+        self.is_loaded = false;
+        for session in self.sessions.values_mut() {
+            session.reenter(&mut self.tables);
+        }
+    }
+
+    fn replace(&mut self, tables: Tables) {
+        let settings = self.tables.settings;
+        self.tables = tables;
+        self.tables.settings = settings;
+        self.expiry = None;
+    }
+
+    /// Whether there is anything to tell of.
+    pub fn is_loaded(&self) -> bool {
+        self.is_loaded
     }
 
     /// A connection has completed its handshake.
@@ -135,11 +158,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// All connections.
-    pub fn connections(&self) -> impl Iterator<Item = ConnId> {
-        self.sessions.keys().copied()
     }
 
     /// Whether the connection has bound.

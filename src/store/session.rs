@@ -123,11 +123,16 @@ impl Session {
         self.opened = Opened::Deleted;
     }
 
-    /// Ties the session to tables that were loaded anew from the database.
-    pub fn rejoin(&mut self, tables: &mut Tables, conn: ConnId) {
+    /// Ties the session's app to new tables.
+    pub fn reenter(&mut self, tables: &mut Tables) {
         if let Some(me) = &mut self.identity {
             me.app = tables.enter_app(&me.app);
         }
+    }
+
+    /// Ties the session to tables that were loaded anew from the database.
+    pub fn rejoin(&mut self, tables: &mut Tables, conn: ConnId) {
+        self.reenter(tables);
         if let (Some(mailbox), Opened::Yes) = (&self.mailbox, self.opened)
             && tables.subscribe(mailbox, conn).is_none()
         {
