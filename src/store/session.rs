@@ -203,11 +203,12 @@ impl Session {
             return Err(Refusal::OnlyOneClaim);
         }
         let name: Rc<str> = required("claim", "nameplate", nameplate)?.into();
-        // A crowded or reclaimed attempt uses up the one claim, and can be released.
-        self.claimed = Some(name.clone());
-        let mailbox =
-            tables.claim(&me.app, &name, &me.side, moment.now, moment.entropy, effects)?;
-        Ok(Response::Claimed(mailbox))
+        let outcome = tables.claim(&me.app, &name, &me.side, moment.now, moment.entropy, effects);
+        if matches!(outcome, Ok(_) | Err(Refusal::Crowded | Refusal::Reclaimed)) {
+            // A crowded or reclaimed attempt uses up the one claim, and can be released.
+            self.claimed = Some(name);
+        }
+        outcome.map(Response::Claimed)
     }
 
     fn release(
