@@ -167,7 +167,7 @@ impl Engine {
             }
         }
         let changes_before = self.effects.changes.len();
-        self.expiring = self.store.continue_expiry(&mut self.effects);
+        self.expiring = self.store.continue_expiry(self.clock.wall, &mut self.effects);
         self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.limit_log.report_if_due(now);
     }

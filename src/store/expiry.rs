@@ -11,7 +11,7 @@ use crate::message::Seconds;
 /// A check in progress.
 #[derive(Debug)]
 pub(super) struct Expiry {
-    /// When it began; all of it happens as of then.
+    /// When it began; what had expired by then ends as of then.
     now: Seconds,
     /// Mailboxes still to be looked at.
     worklist: Vec<Rc<str>>,
@@ -24,13 +24,14 @@ impl Store {
         self.expiry = Some(Expiry { now, worklist });
     }
 
-    /// Does the next slice of the check in progress; tells whether more is left.
-    pub fn continue_expiry(&mut self, effects: &mut Effects) -> bool {
+    /// Does the next slice of the check in progress; tells whether more is left. `now` is the time
+    /// of this slice, which is what subscribers count as active at.
+    pub fn continue_expiry(&mut self, now: Seconds, effects: &mut Effects) -> bool {
         let Some(expiry) = &mut self.expiry else { return false };
-        let old = expiry.now - self.tables.settings.expire_after;
+        let began = expiry.now;
         for _ in 0..PRUNES_PER_TICK_MAX {
             match expiry.worklist.pop() {
-                Some(mailbox) => self.tables.expire(&mailbox, expiry.now, old, effects),
+                Some(mailbox) => self.tables.expire(&mailbox, now, began, effects),
                 None => {
                     self.expiry = None;
                     return false;

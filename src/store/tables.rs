@@ -514,22 +514,32 @@ impl Tables {
         idle.chain(self.subscribed.iter().cloned()).collect()
     }
 
-    /// One step of an expiry check begun at `now`: a mailbox with subscribers is touched, one idle
-    /// since `old` is deleted.
-    pub fn expire(&mut self, mailbox: &Rc<str>, now: Seconds, old: Seconds, effects: &mut Effects) {
+    /// One step, at `now`, of an expiry check as of when it `began`: a mailbox with subscribers is
+    /// touched, one idle for too long is deleted.
+    pub fn expire(
+        &mut self,
+        mailbox: &Rc<str>,
+        now: Seconds,
+        began: Seconds,
+        effects: &mut Effects,
+    ) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
-        if !known.subscribers.is_empty() && known.updated < now {
+        let is_subscribed = !known.subscribers.is_empty();
+        if is_subscribed {
             touch(known, mailbox, &mut self.by_activity, now, effects);
         }
-        if known.updated > old {
-            move_to(known, mailbox, &mut self.by_activity);
+        if is_subscribed || known.updated > began - self.settings.expire_after {
+            let place = (Due(known.indexed), mailbox.clone());
+            known.indexed = known.updated;
+            self.by_activity.remove(&place);
+            self.by_activity.insert((Due(known.indexed), place.1));
             return;
         }
         let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
         for name in nameplates {
-            self.delete_nameplate(&app, &name, Some((now, Ending::Pruned)), effects);
+            self.delete_nameplate(&app, &name, Some((began, Ending::Pruned)), effects);
         }
-        self.delete_mailbox(mailbox, now, Ending::Pruned, effects);
+        self.delete_mailbox(mailbox, began, Ending::Pruned, effects);
     }
 
     /// Puts a mailbox in its place; for creation and loading.
