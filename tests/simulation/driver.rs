@@ -1,0 +1,387 @@
+//! Runs the engine tick by tick in the order of the server's own loop, with clients, clock and
+//! disk of its own, and compares everything that comes out with the model.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use wormhole_mailbox::config::{self, Config, Invocation};
+use wormhole_mailbox::conn::Handler;
+use wormhole_mailbox::engine::{Clock, Engine};
+use wormhole_mailbox::held::{Committed, Output};
+use wormhole_mailbox::http::{Forwarded, Upgrade};
+use wormhole_mailbox::message::{ConnId, Seconds};
+use wormhole_mailbox::records::Records;
+use wormhole_mailbox::storage::Storage;
+use wormhole_mailbox::store::{self, Store};
+
+use crate::check;
+use crate::commands::{CLOSED_1013, PONGED, Reply, Sent, UPGRADED};
+use crate::database::{Disk, SimulatedDatabase};
+use crate::faults::Fault;
+use crate::model::Model;
+use crate::moments::Times;
+use crate::random::Random;
+use crate::usage::UsageFile;
+use crate::workload::Swarm;
+use crate::world::peer;
+
+/// All times are whole multiples of this, so that sums of them are exact.
+pub const SECONDS_PER_UNIT: Seconds = 0.125;
+const UNITS_PER_SECOND: i64 = 8;
+
+/// When a run begins, in units.
+const EPOCH: i64 = 1_700_000_000 * UNITS_PER_SECOND;
+
+/// What comes in from one connection.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Open {
+        address: Option<u8>,
+    },
+    Text(Sent),
+    /// A ping of the WebSocket level: its answer carries no state.
+    Ping,
+}
+
+/// Where a run may be cut off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Crash {
+    BeforeCommit,
+    AfterCommit,
+    AfterRelease,
+}
+
+/// A connection as the driver sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Peering {
+    pub conn: ConnId,
+    pub address: Option<u8>,
+    pub is_open: bool,
+    /// Closing: it is silent, and reaped after so many ticks.
+    pub reap_in: Option<usize>,
+}
+
+/// Numbers of a run, to see that it was worth something.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub clients: usize,
+    pub commands: usize,
+    pub replies: usize,
+    pub commits: usize,
+    pub failures: usize,
+    pub crashes: usize,
+    pub endings: usize,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: Totals) {
+        self.clients += other.clients;
+        self.commands += other.commands;
+        self.replies += other.replies;
+        self.commits += other.commits;
+        self.failures += other.failures;
+        self.crashes += other.crashes;
+        self.endings += other.endings;
+    }
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct Simulation {
+    pub random: Random,
+    pub swarm: Swarm,
+    pub fault: Option<Fault>,
+    config: Rc<Config>,
+    pub disk: Rc<RefCell<Disk>>,
+    usage: Option<UsageFile>,
+    engine: Option<Engine>,
+    pub model: Model,
+    start: Instant,
+    /// Both clocks, in units.
+    pub elapsed: i64,
+    pub wall: i64,
+    pub peerings: Vec<Peering>,
+    pub next_conn: u64,
+    pub mends_in: usize,
+    pub totals: Totals,
+    is_traced: bool,
+}
+
+/// Runs a seed to its end, or to the first thing that is wrong.
+pub fn run(seed: u64, fault: Option<Fault>) -> Result<Totals, String> {
+    let mut random = Random::new(seed);
+    let swarm = Swarm::new(&mut random);
+    let mut simulation = Simulation::new(seed, random, swarm, fault);
+    for tick in 0..simulation.swarm.ticks {
+        simulation.tick().map_err(|problem| format!("tick {tick}: {problem}"))?;
+    }
+    simulation.finish()
+}
+
+impl Simulation {
+    fn new(seed: u64, random: Random, swarm: Swarm, fault: Option<Fault>) -> Simulation {
+        let start = Instant::now();
+        let wall = EPOCH as Seconds * SECONDS_PER_UNIT;
+        let times = Times { instant: start, wall, next_check: start, retry_at: None };
+        let disk = Rc::new(RefCell::new(Disk::new(fault)));
+        let usage = swarm.records_usage.then(|| UsageFile::new(seed));
+        let mut simulation = Simulation {
+            random,
+            fault,
+            config: Rc::new(config(&swarm)),
+            disk,
+            usage,
+            engine: None,
+            model: Model::new(swarm.settings.clone(), fault, times),
+            swarm,
+            start,
+            elapsed: 0,
+            wall: EPOCH,
+            peerings: Vec::new(),
+            next_conn: 1,
+            mends_in: 0,
+            totals: Totals::default(),
+            is_traced: std::env::var_os("SIMULATION_TRACE").is_some(),
+        };
+        simulation.start();
+        simulation
+    }
+
+    /// A process starts on what the disk holds.
+    fn start(&mut self) {
+        let settings = &self.swarm.settings;
+        let settings = store::Settings {
+            expire_after: settings.expire_after,
+            blur: settings.blur,
+            allow_list: settings.allow_list,
+            mailbox_bytes_max: settings.mailbox_bytes_max,
+            mailbox_messages_max: settings.mailbox_messages_max,
+            stored_bytes_max: settings.stored_bytes_max,
+        };
+        let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
+        let store = Store::new(storage.load().unwrap_or_default(), settings);
+        let records = Records::new(self.usage.as_ref().map(UsageFile::open), None, false);
+        let entropy = Box::new(Random::new(self.random.next()));
+        let clock = self.clock();
+        self.engine =
+            Some(Engine::new(Rc::clone(&self.config), store, storage, records, entropy, clock));
+        self.peerings.clear();
+        self.model.begin_tick(clock.instant, clock.wall);
+        self.model.restart(&self.disk.borrow());
+    }
+
+    fn clock(&self) -> Clock {
+        let seconds = self.elapsed as f64 * SECONDS_PER_UNIT;
+        Clock {
+            instant: self.start + Duration::from_secs_f64(seconds),
+            wall: self.wall as Seconds * SECONDS_PER_UNIT,
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        let Some(mut engine) = self.engine.take() else { return Err("nothing runs".to_owned()) };
+        self.pass_time();
+        self.break_or_mend();
+        let clock = self.clock();
+        engine.begin_tick(clock);
+        self.model.begin_tick(clock.instant, clock.wall);
+        let commits_before = self.disk.borrow().commits_count;
+        let failures_before = self.disk.borrow().failures_count;
+        let stolen = match self.fault {
+            Some(Fault::ReleasesEarly) => engine.commit().ok(),
+            _ => None,
+        };
+        self.disk.borrow_mut().creations.clear();
+
+        let events = self.events();
+        for (conn, event) in &events {
+            self.feed(&mut engine, *conn, event);
+        }
+        engine.run_timers();
+        self.accept(&mut engine);
+        let crash = self.random.chance(self.swarm.crashes).then(|| {
+            self.random.pick(&[Crash::BeforeCommit, Crash::AfterCommit, Crash::AfterRelease])
+        });
+        if crash == Some(Crash::BeforeCommit) {
+            return self.crash(engine);
+        }
+        let mut replies = Vec::new();
+        if let Some(proof) = stolen {
+            self.release(&mut engine, proof, &mut replies);
+        }
+        let commits_at_release = self.disk.borrow().commits_count;
+        let (proof, affected) = commit(&mut engine);
+        let has_failed = self.disk.borrow().failures_count > failures_before;
+        let commits_at_release =
+            if replies.is_empty() { self.disk.borrow().commits_count } else { commits_at_release };
+        if crash != Some(Crash::AfterCommit) {
+            self.release(&mut engine, proof, &mut replies);
+        }
+        if self.is_traced {
+            eprintln!("{} failed: {has_failed}, crash: {crash:?}, {events:?}", clock.wall);
+        }
+        self.totals.commands += events.len();
+        self.totals.replies += replies.len();
+        self.totals.failures += usize::from(has_failed);
+
+        if has_failed {
+            check::affected(&events, &affected, &self.model)?;
+            self.fail(&events, &affected);
+        } else if !affected.is_empty() {
+            return Err(format!("{affected:?} are closed though no commit has failed"));
+        } else {
+            let rows_before = self.model.rows.clone();
+            self.model.creations = std::mem::take(&mut self.disk.borrow_mut().creations).into();
+            self.perform(&events, engine.has_leftovers());
+            let is_early = commits_at_release == commits_before && !replies.is_empty();
+            check::rows(&self.disk.borrow(), &mut self.model)?;
+            if self.model.rows != rows_before && is_early && crash != Some(Crash::AfterCommit) {
+                return Err("answers left before the commit of what they tell".to_owned());
+            }
+        }
+        check::rows(&self.disk.borrow(), &mut self.model)?;
+        if crash != Some(Crash::AfterCommit) {
+            self.tamper(&mut replies);
+            check::replies(&mut replies, &mut self.model.expected)?;
+        }
+        if crash.is_some() {
+            return self.crash(engine);
+        }
+        self.reap(&mut engine, &affected);
+        engine.end_tick(events.is_empty());
+        self.model.end_tick();
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// The model learns what has happened in a tick that succeeded.
+    fn perform(&mut self, events: &[(ConnId, Event)], is_checking: bool) {
+        for (conn, event) in events {
+            match event {
+                Event::Open { address } => self.model.connect(*conn, *address),
+                Event::Text(sent) => self.model.command(*conn, sent),
+                Event::Ping => self.model.tell(*conn, Reply::Bytes(PONGED)),
+            }
+        }
+        let disk = self.disk.borrow();
+        self.model.run_timers(&disk, &disk.rows(), is_checking);
+    }
+
+    /// The model learns of a tick that failed: only what carries no state has left.
+    fn fail(&mut self, events: &[(ConnId, Event)], affected: &[ConnId]) {
+        for (conn, event) in events {
+            match event {
+                Event::Open { .. } => self.model.tell(*conn, Reply::Bytes(UPGRADED)),
+                Event::Ping => self.model.tell(*conn, Reply::Bytes(PONGED)),
+                Event::Text(_) if self.fault == Some(Fault::FailureKeepsChanges) => {
+                    let Event::Text(sent) = event else { continue };
+                    self.model.command(*conn, sent);
+                }
+                Event::Text(_) => {}
+            }
+        }
+        self.model.fail(&self.disk.borrow(), affected);
+    }
+
+    fn feed(&mut self, engine: &mut Engine, conn: ConnId, event: &Event) {
+        match event {
+            Event::Open { address } => {
+                let upgrade = Upgrade {
+                    response: UPGRADED.as_bytes().to_vec(),
+                    head_bytes: 0,
+                    forwarded: Forwarded::default(),
+                };
+                let opened = engine.open(conn, peer(*address), &upgrade);
+                assert!(opened.is_ok(), "connections are not limited here");
+            }
+            Event::Text(sent) if self.random.chance(100) => {
+                engine.binary(conn, sent.text.as_bytes());
+            }
+            Event::Text(sent) => engine.text(conn, &sent.text),
+            Event::Ping => engine.hold(conn, Output::Bytes(PONGED.as_bytes().to_vec())),
+        }
+    }
+
+    fn release(
+        &mut self,
+        engine: &mut Engine,
+        proof: Committed,
+        replies: &mut Vec<(ConnId, Reply)>,
+    ) {
+        let mut parts = Vec::new();
+        for (conn, released) in engine.release(proof) {
+            Reply::all_of(released, &mut parts);
+            replies.extend(parts.drain(..).map(|reply| (conn, reply)));
+        }
+    }
+
+    /// The process dies here; what the disk holds must be what the model says is durable.
+    fn crash(&mut self, engine: Engine) -> Result<(), String> {
+        drop(engine);
+        self.totals.crashes += 1;
+        if let Some(usage) = &mut self.usage {
+            usage.crashed(&mut self.model.usage)?;
+        }
+        if self.fault == Some(Fault::CrashLosesCommit) {
+            self.disk.borrow_mut().lose_last_commit();
+        }
+        self.model.creations.clear();
+        self.disk.borrow_mut().fail_once = false;
+        self.disk.borrow_mut().unreadable = false;
+        check::rows(&self.disk.borrow(), &mut self.model)?;
+        self.start();
+        check::rows(&self.disk.borrow(), &mut self.model)
+    }
+
+    fn finish(mut self) -> Result<Totals, String> {
+        if let Some(engine) = self.engine.take() {
+            engine.close();
+        }
+        self.totals.endings = self.model.usage.len();
+        self.totals.commits = self.disk.borrow().commits_count;
+        if let Some(usage) = &self.usage {
+            usage.stopped(&self.model.usage)?;
+        }
+        Ok(self.totals)
+    }
+}
+
+/// As the server's loop does it: on failure the others' farewells are held and leave.
+fn commit(engine: &mut Engine) -> (Committed, Vec<ConnId>) {
+    let mut affected = Vec::new();
+    loop {
+        match engine.commit() {
+            Ok(proof) => return (proof, affected),
+            Err(mut conns) => {
+                conns.sort();
+                conns.dedup(); // the server closes each once, however often it is named
+                for conn in &conns {
+                    engine.hold(*conn, Output::Bytes(CLOSED_1013.as_bytes().to_vec()));
+                }
+                affected.extend(conns);
+            }
+        }
+    }
+}
+
+fn config(swarm: &Swarm) -> Config {
+    let Ok(Invocation::Serve(mut config)) = config::parse([]) else {
+        unreachable!("no arguments are valid arguments");
+    };
+    let settings = &swarm.settings;
+    config.expire_after = settings.expire_after;
+    config.expire_check = settings.expire_check;
+    config.blur_usage = settings.blur;
+    let limits = &mut config.limits;
+    limits.address_nameplates_max = settings.address_nameplates_max;
+    for unlimited in [
+        &mut limits.address_connections_max,
+        &mut limits.address_connect_burst,
+        &mut limits.address_allocate_burst,
+        &mut limits.address_claim_burst,
+    ] {
+        *unlimited = 1_000_000;
+    }
+    *config
+}

@@ -1,0 +1,31 @@
+//! Faults planted at the seams, to show that a run finds them. None is in the server: each
+//! perturbs the simulated database, the driver, or the model that the server is compared with.
+
+/// Something wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The driver releases answers before the commit, with the proof of an earlier one.
+    ReleasesEarly,
+    /// The database says a message is stored and does not store it.
+    LosesMessage,
+    /// An answer never arrives.
+    LosesReply,
+    /// An answer arrives at another connection.
+    RepliesToWrongConnection,
+    /// The database takes a crowded side for one that claims.
+    CrowdedSideClaims,
+    /// By the model's rules, a third side holds a nameplate alive.
+    ThirdSideHolds,
+    /// By the model's rules, a third side renews a mailbox's lifetime.
+    ThirdSideRenews,
+    /// By the model's rules, a mailbox idle for exactly the allowed time lives on.
+    ExpiresLate,
+    /// By the model's clock, a mailbox expires an eighth of a second too soon.
+    ExpiresEarly,
+    /// Closing the last side leaves the nameplate in the database.
+    CloseForgetsNameplate,
+    /// After a crash, the last commit is gone.
+    CrashLosesCommit,
+    /// A failed commit's changes stay in what the model expects.
+    FailureKeepsChanges,
+}

@@ -1,0 +1,143 @@
+//! The server under simulation: real engine, store, rules, limits and storage; simulated clients,
+//! clock and disk. Each run is a function of its seed, and is compared tick by tick with a naive
+//! model written from the contract.
+//!
+//! - `cargo test --test simulation`: some hundred seeds.
+//! - `SIMULATION_SEEDS=100000 cargo test --test simulation`: that many.
+//! - `SIMULATION_SEED=17 cargo test --test simulation`: that one again; with `SIMULATION_TRACE=1`
+//!   and `-- --nocapture` it tells what happened in each tick.
+//!
+//! What is checked after each tick: each connection got what the model predicts, in order; nothing
+//! left before its commit; the database holds what the model says is durable; after a failure or
+//! a crash that is the state before the tick or after it, whole. `faults` shows that it notices.
+//!
+//! `driver` runs the tick, `world` and `workload` think up what happens, `model` (with `sessions` and
+//! `moments`) says what must come of it, `check` compares, `database` is the disk.
+
+mod check;
+mod commands;
+mod database;
+mod driver;
+mod faults;
+mod model;
+mod moments;
+mod random;
+mod rows;
+mod sessions;
+mod usage;
+mod workload;
+mod world;
+
+use driver::{Totals, run};
+use faults::Fault;
+
+/// Seeds of the ordinary run, chosen for its time.
+const SEEDS_COUNT: u64 = 500;
+
+/// Seeds within which a planted fault must be found.
+const SEEDS_FOR_FAULT: u64 = 300;
+
+/// Where the seeds of planted faults begin: other runs than the ordinary ones.
+const FIRST_FAULT_SEED: u64 = 1 << 32;
+
+/// Says which seed it was when a run panics.
+struct Guard(u64);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay with SIMULATION_SEED={}", self.0);
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number")))
+}
+
+#[test]
+fn the_server_does_what_the_model_predicts() {
+    let seeds = match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS_COUNT),
+    };
+    let mut sum = Totals::default();
+    for seed in seeds {
+        let _guard = Guard(seed);
+        match run(seed, None) {
+            Ok(totals) => sum.add(totals),
+            Err(problem) => panic!("seed {seed}: {problem}"),
+        }
+    }
+    println!("{sum:?}");
+}
+
+#[track_caller]
+fn must_find(fault: Fault) {
+    let seeds = FIRST_FAULT_SEED..FIRST_FAULT_SEED + SEEDS_FOR_FAULT;
+    let found = seeds.clone().find_map(|seed| {
+        let _guard = Guard(seed);
+        run(seed, Some(fault)).err().map(|problem| (seed - seeds.start, problem))
+    });
+    match found {
+        Some((runs, problem)) => {
+            println!("{fault:?}, after {runs} runs: {problem}");
+            let without = run(seeds.start + runs, None).map(|_| ());
+            assert_eq!(without, Ok(()), "it was not the fault that was found");
+        }
+        None => panic!("{fault:?} was not found"),
+    }
+}
+
+#[test]
+fn finds_an_answer_released_before_its_commit() {
+    must_find(Fault::ReleasesEarly);
+}
+
+#[test]
+fn finds_a_lost_message() {
+    must_find(Fault::LosesMessage);
+}
+
+#[test]
+fn finds_a_lost_reply() {
+    must_find(Fault::LosesReply);
+}
+
+#[test]
+fn finds_a_reply_to_the_wrong_connection() {
+    must_find(Fault::RepliesToWrongConnection);
+}
+
+#[test]
+fn finds_a_crowded_side_that_holds_a_nameplate() {
+    must_find(Fault::CrowdedSideClaims);
+    must_find(Fault::ThirdSideHolds);
+}
+
+#[test]
+fn finds_a_crowded_side_that_renews_a_mailbox() {
+    must_find(Fault::ThirdSideRenews);
+}
+
+#[test]
+fn finds_an_expiry_that_is_off_by_one() {
+    must_find(Fault::ExpiresLate);
+    must_find(Fault::ExpiresEarly);
+}
+
+#[test]
+fn finds_a_close_that_forgets_the_nameplate() {
+    must_find(Fault::CloseForgetsNameplate);
+}
+
+#[test]
+fn finds_a_commit_lost_in_a_crash() {
+    must_find(Fault::CrashLosesCommit);
+}
+
+#[test]
+fn finds_changes_that_outlive_a_failed_commit() {
+    must_find(Fault::FailureKeepsChanges);
+}

@@ -1,0 +1,368 @@
+//! The server as the contract describes it, without any cleverness: vectors, linear scans.
+//!
+//! `Model` is told what happens and says what must come of it. This file holds the rules of
+//! nameplates, mailboxes and sides (contract section 3); `sessions` those of a connection
+//! (section 2), `moments` those of time and of failure.
+
+use std::collections::VecDeque;
+
+use wormhole_mailbox::message::{ConnId, Seconds};
+use wormhole_mailbox::store::UsageRecord;
+
+use crate::commands::Reply;
+use crate::database::Creation;
+use crate::faults::Fault;
+use crate::moments::{Check, Times};
+use crate::rows::{Mailbox, Name, Nameplate, Rows, Side, Stored};
+use crate::sessions::{Client, Opened};
+use crate::workload::Settings;
+
+/// What a refused command is told.
+pub type Refused = Name;
+
+const CROWDED: &str = "crowded";
+const FULL: &str = "server is full, try again later";
+
+/// What a mailbox counts besides its messages, and a message besides its text.
+const MAILBOX_BYTES: usize = 1024;
+const MESSAGE_BYTES: usize = 128;
+
+/// Everything the server knows.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub settings: Settings,
+    pub fault: Option<Fault>,
+    pub times: Times,
+    pub rows: Rows,
+    pub clients: Vec<Client>,
+    /// Which peer address created which nameplate.
+    pub creators: Vec<(Name, Name, Option<u8>)>,
+    pub usage: Vec<UsageRecord>,
+    /// An expiry check in progress.
+    pub check: Option<Check>,
+    pub is_degraded: bool,
+    /// Degraded, and the database could not be read either.
+    pub is_blind: bool,
+    /// What connections must get in this tick, in the order of its causes.
+    pub expected: Vec<(ConnId, Reply)>,
+    /// The nameplates that this tick's commit created: where chance decides, the model asks here
+    /// and checks that it is allowed.
+    pub creations: VecDeque<Creation>,
+    /// Mailboxes replayed in this tick: such a replay keeps its messages in memory until it is
+    /// sent, deleted or not.
+    pub replayed: Vec<Name>,
+    pub pinned_bytes: usize,
+    /// What the server did that the contract does not allow.
+    pub complaints: Vec<String>,
+}
+
+impl Model {
+    pub fn new(settings: Settings, fault: Option<Fault>, times: Times) -> Model {
+        Model {
+            settings,
+            fault,
+            times,
+            rows: Rows::default(),
+            clients: Vec::new(),
+            creators: Vec::new(),
+            usage: Vec::new(),
+            check: None,
+            is_degraded: false,
+            is_blind: false,
+            expected: Vec::new(),
+            creations: VecDeque::new(),
+            replayed: Vec::new(),
+            pinned_bytes: 0,
+            complaints: Vec::new(),
+        }
+    }
+
+    pub fn now(&self) -> Seconds {
+        self.times.wall
+    }
+
+    pub fn mailbox(&mut self, id: &str) -> Option<&mut Mailbox> {
+        self.rows.mailboxes.iter_mut().find(|mailbox| *mailbox.id == *id)
+    }
+
+    pub fn nameplate(&mut self, app: &str, name: &str) -> Option<&mut Nameplate> {
+        self.rows.nameplates.iter_mut().find(|it| *it.app == *app && *it.name == *name)
+    }
+
+    pub fn list(&self, app: &str) -> Vec<Name> {
+        let in_app = self.rows.nameplates.iter().filter(|nameplate| *nameplate.app == *app);
+        let mut names: Vec<Name> = in_app.map(|nameplate| nameplate.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// Allocates: the number is the server's choice among the free ones of the fewest digits.
+    pub fn allocate(&mut self, app: &Name, side: &Name, by: Option<u8>) -> Result<Name, Refused> {
+        let taken = self.list(app);
+        if self.stored_bytes() >= self.settings.stored_bytes_max {
+            return Err(FULL.into());
+        }
+        let name = match self.creations.front() {
+            Some(creation) => creation.name.clone(),
+            None => return Err("(an allocation that the database has)".into()),
+        };
+        let is_free = |number: &u64| !taken.iter().any(|name| **name == *number.to_string());
+        let digits = (1..=3).find(|digits| digits_range(*digits).any(|number| is_free(&number)));
+        let allowed = digits.map_or(1_000..1_000_000, digits_range);
+        let number = name.parse().unwrap_or(0);
+        if !allowed.contains(&number) || !is_free(&number) || *name != *number.to_string() {
+            self.complaints.push(format!("allocated {name} while {taken:?} were taken"));
+        }
+        self.claim(app, &name, side, by)?;
+        Ok(name)
+    }
+
+    pub fn claim(
+        &mut self,
+        app: &Name,
+        name: &Name,
+        side: &Name,
+        by: Option<u8>,
+    ) -> Result<Name, Refused> {
+        let now = self.now();
+        if self.nameplate(app, name).is_none() {
+            self.create_nameplate(app, name, by)?;
+        }
+        let third_holds = self.fault == Some(Fault::ThirdSideHolds);
+        let Some(nameplate) = self.nameplate(app, name) else { unreachable!("just made sure") };
+        let mailbox = nameplate.mailbox.clone();
+        let is_admitted = admits(&nameplate.sides, side);
+        if is_admitted && nameplate.sides.iter().any(|known| known.side == *side && !known.holds) {
+            return Err("reclaimed".into());
+        }
+        let knows = nameplate.sides.iter().any(|known| known.side == *side);
+        if !is_admitted && !knows && nameplate.sides.len() < 3 {
+            nameplate.sides.push(new_side(side, now, third_holds));
+        }
+        let opened = self.open(app, &mailbox, side);
+        if !is_admitted {
+            return Err(CROWDED.into());
+        }
+        opened?;
+        if !knows && let Some(nameplate) = self.nameplate(app, name) {
+            nameplate.sides.push(new_side(side, now, true));
+        }
+        Ok(mailbox)
+    }
+
+    fn create_nameplate(&mut self, app: &Name, name: &Name, by: Option<u8>) -> Result<(), Refused> {
+        if self.stored_bytes() >= self.settings.stored_bytes_max {
+            return Err(FULL.into());
+        }
+        let mailbox = match self.creations.pop_front() {
+            Some(creation) if creation.app == *app && creation.name == *name => creation.mailbox,
+            other => {
+                self.complaints.push(format!("{name} should be created, there is {other:?}"));
+                return Err("(a nameplate that the database has)".into());
+            }
+        };
+        let base32 = |byte: u8| matches!(byte, b'a'..=b'z' | b'2'..=b'7');
+        // Eight bytes are twelve digits of five bits and one of four.
+        let is_id = mailbox.len() == 13
+            && mailbox.bytes().all(base32)
+            && "acegikmoqsuwy246".contains(&mailbox[12..]);
+        if !is_id || self.mailbox(&mailbox).is_some() {
+            self.complaints.push(format!("{mailbox} is no new mailbox id"));
+        }
+        self.rows.mailboxes.push(self.new_mailbox(app, &mailbox, true));
+        let nameplate =
+            Nameplate { app: app.clone(), name: name.clone(), mailbox, sides: Vec::new() };
+        self.rows.nameplates.push(nameplate);
+        self.creators.push((app.clone(), name.clone(), by));
+        Ok(())
+    }
+
+    fn new_mailbox(&self, app: &Name, id: &Name, for_nameplate: bool) -> Mailbox {
+        Mailbox {
+            app: app.clone(),
+            id: id.clone(),
+            for_nameplate,
+            updated: self.now(),
+            sides: Vec::new(),
+            messages: Vec::new(),
+        }
+    }
+
+    pub fn release(&mut self, app: &Name, name: &Name, side: &Name) {
+        let Some(nameplate) = self.nameplate(app, name) else { return };
+        let mut has_released = false;
+        for known in nameplate.sides.iter_mut().filter(|known| known.side == *side) {
+            has_released |= known.holds;
+            known.holds = false;
+        }
+        if has_released && !nameplate.sides.iter().any(|known| known.holds) {
+            let sides = std::mem::take(&mut nameplate.sides);
+            self.rows.nameplates.retain(|it| !(it.app == *app && it.name == *name));
+            self.summarise_nameplate(app, &sides, self.now(), false);
+        }
+    }
+
+    /// Opens for the side, without a subscription.
+    pub fn open(&mut self, app: &Name, id: &Name, side: &Name) -> Result<(), Refused> {
+        let now = self.now();
+        if self.mailbox(id).is_none() {
+            self.rows.mailboxes.push(self.new_mailbox(app, id, false));
+        }
+        let third_renews = self.fault == Some(Fault::ThirdSideRenews);
+        let Some(mailbox) = self.mailbox(id) else { unreachable!("just made sure") };
+        if mailbox.app != *app {
+            return Err("mailbox is not available".into());
+        }
+        let knows = mailbox.sides.iter().any(|known| known.side == *side);
+        if !admits(&mailbox.sides, side) {
+            if !knows && mailbox.sides.len() < 3 {
+                mailbox.sides.push(new_side(side, now, false));
+            }
+            if third_renews {
+                mailbox.updated = now;
+            }
+            return Err(CROWDED.into());
+        }
+        if !knows {
+            mailbox.sides.push(new_side(side, now, true));
+        }
+        mailbox.updated = now;
+        Ok(())
+    }
+
+    /// Whether an `open` has to wait until there is room again.
+    pub fn check_room(&mut self, id: &str) -> Result<(), Refused> {
+        let is_full = self.stored_bytes() >= self.settings.stored_bytes_max;
+        if is_full && self.mailbox(id).is_none() { Err(FULL.into()) } else { Ok(()) }
+    }
+
+    pub fn add(&mut self, id: &Name, message: Stored) -> Result<(), Refused> {
+        let now = self.now();
+        if self.stored_bytes() >= self.settings.stored_bytes_max {
+            return Err(FULL.into());
+        }
+        let (messages_max, bytes_max) =
+            (self.settings.mailbox_messages_max, self.settings.mailbox_bytes_max);
+        let Some(mailbox) = self.mailbox(id) else {
+            return Err("must open mailbox before adding".into());
+        };
+        let bytes = messages_bytes(&mailbox.messages) + message_bytes(&message);
+        if mailbox.messages.len() >= messages_max || bytes > bytes_max {
+            return Err("mailbox is full…".into());
+        }
+        mailbox.messages.push(message);
+        mailbox.updated = now;
+        Ok(())
+    }
+
+    pub fn close(&mut self, id: &Name, side: &Name, mood: Option<Name>) {
+        let Some(mailbox) = self.mailbox(id) else { return };
+        for known in mailbox.sides.iter_mut().filter(|known| known.side == *side) {
+            known.holds = false;
+            known.mood.clone_from(&mood);
+        }
+        if !mailbox.sides.iter().any(|known| known.holds) {
+            self.rows.nameplates.retain(|nameplate| nameplate.mailbox != *id);
+            self.delete_mailbox(id, self.now(), false);
+        }
+    }
+
+    pub fn delete_mailbox(&mut self, id: &Name, now: Seconds, is_pruned: bool) {
+        let Some(place) = self.rows.mailboxes.iter().position(|mailbox| mailbox.id == *id) else {
+            return;
+        };
+        let gone = self.rows.mailboxes.remove(place);
+        if self.replayed.contains(id) {
+            self.pinned_bytes += MAILBOX_BYTES + messages_bytes(&gone.messages);
+        }
+        self.replayed.retain(|replayed| replayed != id);
+        for client in &mut self.clients {
+            if client.opened == Opened::Yes && client.mailbox.as_ref() == Some(id) {
+                client.opened = Opened::Gone;
+            }
+        }
+        self.summarise_mailbox(&gone, now, is_pruned);
+    }
+
+    pub fn stored_bytes(&self) -> usize {
+        let mailboxes = self.rows.mailboxes.iter();
+        mailboxes.map(|it| MAILBOX_BYTES + messages_bytes(&it.messages)).sum::<usize>()
+            + self.pinned_bytes
+    }
+
+    pub fn summarise_nameplate(
+        &mut self,
+        app: &Name,
+        sides: &[Side],
+        now: Seconds,
+        is_pruned: bool,
+    ) {
+        let Some((started, waiting_time)) = self.arrivals(sides) else { return };
+        self.usage.push(UsageRecord::Nameplate {
+            app: app.clone(),
+            started: self.blurred(started),
+            waiting_time,
+            total_time: now - started,
+            result: match sides.len() {
+                3.. => "crowded",
+                _ if is_pruned => "pruney",
+                2 => "happy",
+                _ => "lonely",
+            },
+        });
+    }
+
+    fn summarise_mailbox(&mut self, gone: &Mailbox, now: Seconds, is_pruned: bool) {
+        let Some((started, waiting_time)) = self.arrivals(&gone.sides) else { return };
+        let felt = |mood: &str| gone.sides.iter().any(|side| side.mood.as_deref() == Some(mood));
+        self.usage.push(UsageRecord::Mailbox {
+            app: gone.app.clone(),
+            for_nameplate: gone.for_nameplate,
+            started: self.blurred(started),
+            waiting_time,
+            total_time: now - started,
+            result: match gone.sides.len() {
+                3.. => "crowded",
+                _ if is_pruned => "pruney",
+                _ if felt("scary") => "scary",
+                _ if felt("errory") => "errory",
+                _ if felt("lonely") => "lonely",
+                2 => "happy",
+                _ => "lonely",
+            },
+        });
+    }
+
+    /// When the first side came, and how long it waited for the second.
+    fn arrivals(&self, sides: &[Side]) -> Option<(Seconds, Option<Seconds>)> {
+        let mut added: Vec<Seconds> = sides.iter().map(|side| side.added).collect();
+        added.sort_by(f64::total_cmp); // as upstream: a clock may step back
+        Some((*added.first()?, added.get(1).map(|second| second - added[0])))
+    }
+
+    pub fn blurred(&self, time: Seconds) -> Seconds {
+        self.settings.blur.map_or(time, |blur| time - time.rem_euclid(blur))
+    }
+}
+
+fn digits_range(digits: u32) -> std::ops::Range<u64> {
+    10_u64.pow(digits - 1)..10_u64.pow(digits)
+}
+
+/// Whether the side is one of the first two, or there is a place.
+fn admits(sides: &[Side], side: &Name) -> bool {
+    sides.len() < 2 || sides[..2].iter().any(|known| known.side == *side)
+}
+
+fn new_side(side: &Name, added: Seconds, holds: bool) -> Side {
+    Side { side: side.clone(), added, holds, mood: None }
+}
+
+fn message_bytes(message: &Stored) -> usize {
+    let id = message.id.as_ref().map_or(0, |id| id.len());
+    message.phase.len() + message.body.len() + id + MESSAGE_BYTES
+}
+
+fn messages_bytes(messages: &[Stored]) -> usize {
+    messages.iter().map(message_bytes).sum()
+}

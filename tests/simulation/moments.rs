@@ -1,0 +1,171 @@
+//! The model's time: expiry (contract section 3), storage failure and recovery (section 4), and
+//! what a tick leaves behind.
+
+use std::time::{Duration, Instant};
+
+use wormhole_mailbox::message::{ConnId, Seconds};
+
+use crate::commands::{CLOSED_1013, Reply};
+use crate::database::Disk;
+use crate::faults::Fault;
+use crate::model::Model;
+use crate::rows::{Name, Rows};
+use crate::sessions::Opened;
+
+/// How often a failed storage is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The clocks, and what is due when.
+#[derive(Clone, Debug)]
+pub struct Times {
+    pub instant: Instant,
+    pub wall: Seconds,
+    pub next_check: Instant,
+    pub retry_at: Option<Instant>,
+}
+
+/// An expiry check in progress: the server may spread it over several ticks.
+#[derive(Clone, Debug)]
+pub struct Check {
+    began: Seconds,
+    /// Mailboxes not yet known to be done with.
+    left: Vec<Name>,
+}
+
+impl Model {
+    /// A tick begins.
+    pub fn begin_tick(&mut self, instant: Instant, wall: Seconds) {
+        (self.times.instant, self.times.wall) = (instant, wall);
+        self.expected.clear();
+        self.replayed.clear();
+        self.pinned_bytes = 0;
+    }
+
+    /// What is due after the tick's commands. `found` is what the database holds after the tick;
+    /// while `is_checking`, it tells how far the server's expiry check has come.
+    pub fn run_timers(&mut self, disk: &Disk, found: &Rows, is_checking: bool) {
+        self.run_deadlines(disk);
+        let Some(mut check) = self.check.take() else { return };
+        check.left.retain(|id| !self.check_mailbox(id, check.began, is_checking.then_some(found)));
+        self.check = is_checking.then_some(check);
+    }
+
+    fn run_deadlines(&mut self, disk: &Disk) {
+        let now = self.times.instant;
+        if self.times.retry_at.is_some_and(|retry_at| retry_at <= now) {
+            let works = !disk.broken && !disk.unreadable;
+            self.times.retry_at = (!works).then_some(now + RETRY);
+            (self.is_degraded, self.is_blind) = (!works, self.is_blind && !works);
+        }
+        if now >= self.times.next_check {
+            self.times.next_check = now + Duration::from_secs_f64(self.settings.expire_check);
+            if !self.is_degraded {
+                let began = self.now();
+                let old = began - self.settings.expire_after + 0.125; // a little more never hurts
+                let left = self.rows.mailboxes.iter();
+                let left = left.filter(|it| it.updated <= old || self.is_subscribed(&it.id));
+                self.check = Some(Check { began, left: left.map(|it| it.id.clone()).collect() });
+            }
+        }
+    }
+
+    /// Looks at one mailbox; tells whether that is done. With `found`, only if the server has.
+    fn check_mailbox(&mut self, id: &Name, began: Seconds, found: Option<&Rows>) -> bool {
+        let mut old = began - self.settings.expire_after;
+        if self.fault == Some(Fault::ExpiresEarly) {
+            old += 0.125;
+        }
+        let lives_at_boundary = self.fault == Some(Fault::ExpiresLate);
+        let is_subscribed = self.is_subscribed(id);
+        let now = self.now();
+        let Some(mailbox) = self.mailbox(id) else { return true };
+        let is_idle = mailbox.updated < old || mailbox.updated == old && !lives_at_boundary;
+        if !is_subscribed && !is_idle {
+            return false;
+        }
+        if let Some(found) = found {
+            let there = found.mailboxes.iter().find(|it| it.id == *id);
+            let is_done = there.is_none_or(|it| is_subscribed && it.updated == now);
+            if !is_done {
+                return false;
+            }
+        }
+        if is_subscribed {
+            mailbox.updated = now;
+            return true;
+        }
+        let names = self.rows.nameplates.iter().filter(|nameplate| nameplate.mailbox == *id);
+        let names: Vec<(Name, Name)> = names.map(|it| (it.app.clone(), it.name.clone())).collect();
+        for (app, name) in names {
+            let Some(nameplate) = self.nameplate(&app, &name) else { continue };
+            let sides = std::mem::take(&mut nameplate.sides);
+            self.rows.nameplates.retain(|it| it.app != app || it.name != name);
+            self.summarise_nameplate(&app, &sides, began, true);
+        }
+        self.delete_mailbox(id, began, true);
+        true
+    }
+
+    pub fn is_subscribed(&self, id: &Name) -> bool {
+        self.clients
+            .iter()
+            .any(|client| client.opened == Opened::Yes && client.mailbox.as_ref() == Some(id))
+    }
+
+    /// The tick's commit failed: nothing has happened but that time passed and those `affected`
+    /// are being closed.
+    pub fn fail(&mut self, disk: &Disk, affected: &[ConnId]) {
+        self.run_deadlines(disk);
+        self.check = None;
+        self.is_degraded = true;
+        self.is_blind = disk.unreadable;
+        self.times.retry_at = Some(self.times.instant + RETRY);
+        for conn in affected {
+            self.disconnect(*conn);
+            self.tell(*conn, Reply::Bytes(CLOSED_1013));
+        }
+    }
+
+    /// The tick is over.
+    pub fn end_tick(&mut self) {
+        let nameplates = &self.rows.nameplates;
+        let lives = |app: &Name, name: &Name| {
+            nameplates.iter().any(|nameplate| nameplate.app == *app && nameplate.name == *name)
+        };
+        // A nameplate may have ended and been created again within the tick: the last one counts.
+        let creators = std::mem::take(&mut self.creators);
+        for (place, creator) in creators.iter().enumerate() {
+            let (app, name, _) = creator;
+            let is_last = !creators[place + 1..].iter().any(|(a, n, _)| a == app && n == name);
+            if is_last && lives(app, name) {
+                self.creators.push(creator.clone());
+            }
+        }
+        if !self.creations.is_empty() {
+            self.complaints.push(format!("created without a cause: {:?}", self.creations));
+        }
+        self.creations.clear();
+    }
+
+    /// The process is gone, with all connections; a new one starts on the same rows.
+    pub fn restart(&mut self, disk: &Disk) {
+        self.clients.clear();
+        self.creators.clear();
+        self.expected.clear();
+        self.times.retry_at = None;
+        (self.is_degraded, self.is_blind) = (false, false);
+        self.times.next_check = self.times.instant;
+        if !disk.broken {
+            self.run_timers(disk, &Rows::default(), false);
+            return;
+        }
+        let (rows, usage_count) = (self.rows.clone(), self.usage.len());
+        self.run_timers(disk, &Rows::default(), false);
+        if self.rows != rows {
+            self.rows = rows;
+            self.usage.truncate(usage_count);
+            self.is_degraded = true;
+            self.times.retry_at = Some(self.times.instant + RETRY);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The model's connections: what each may do and has done (contract section 2).
+
+use wormhole_mailbox::message::ConnId;
+use wormhole_mailbox::store::UsageRecord;
+
+use crate::commands::{Arg, Ask, Reply, Sent, UPGRADED};
+use crate::model::{Model, Refused};
+use crate::rows::{Name, Stored};
+
+/// Longest name, in bytes; longest nameplate, in digits.
+const NAME_BYTES_MAX: usize = 256;
+const DIGITS_MAX: usize = 40;
+
+const UNAVAILABLE: &str = "server storage is unavailable, try again later";
+
+/// Whether a connection has a mailbox open.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Opened {
+    #[default]
+    No,
+    Yes,
+    /// Until another deleted it.
+    Gone,
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub conn: ConnId,
+    /// The peer's address, as far as it is limited.
+    pub address: Option<u8>,
+    pub bound: Option<(Name, Name)>,
+    pub allocated: bool,
+    pub claimed: Option<Name>,
+    pub released: bool,
+    pub mailbox: Option<Name>,
+    pub opened: Opened,
+    pub closed: bool,
+}
+
+impl Model {
+    /// A connection has completed its handshake.
+    pub fn connect(&mut self, conn: ConnId, address: Option<u8>) {
+        self.clients.push(Client {
+            conn,
+            address,
+            bound: None,
+            allocated: false,
+            claimed: None,
+            released: false,
+            mailbox: None,
+            opened: Opened::No,
+            closed: false,
+        });
+        self.tell(conn, Reply::Bytes(UPGRADED));
+        self.tell(conn, Reply::Welcome { error: self.is_degraded });
+    }
+
+    pub fn disconnect(&mut self, conn: ConnId) {
+        self.clients.retain(|client| client.conn != conn);
+    }
+
+    pub fn client(&self, conn: ConnId) -> Option<&Client> {
+        self.clients.iter().find(|client| client.conn == conn)
+    }
+
+    pub fn tell(&mut self, conn: ConnId, reply: Reply) {
+        self.expected.push((conn, reply));
+    }
+
+    /// A command comes.
+    pub fn command(&mut self, conn: ConnId, sent: &Sent) {
+        let Some(place) = self.clients.iter().position(|client| client.conn == conn) else {
+            self.complaints.push(format!("{conn} is not known"));
+            return;
+        };
+        let without_ack = match sent.ask {
+            Ask::WithoutType => Some(Reply::error("missing 'type'", &sent.text)),
+            // What is shown is text, not a command; the texts are short enough not to be cut.
+            Ask::NotAnObject | Ask::NotJson => Some(Reply::error("message must be …", &sent.text)),
+            _ => None,
+        };
+        if let Some(reply) = without_ack {
+            self.tell(conn, reply);
+            return;
+        }
+        self.tell(conn, Reply::Ack(sent.id.unwrap_or("null").into()));
+        let mut client = self.clients[place].clone();
+        let outcome = self.check(&client, &sent.ask).and_then(|()| self.perform(&mut client, sent));
+        // A close may have ended this client's own subscription, which it knows itself.
+        self.clients[place] = client;
+        match outcome {
+            Ok(Some(reply)) => self.tell(conn, reply),
+            Ok(None) => {}
+            Err(refused) => self.tell(conn, Reply::Error(refused, sent.text.clone())),
+        }
+    }
+
+    /// Storage and limits come before the protocol's own rules.
+    fn check(&mut self, client: &Client, ask: &Ask) -> Result<(), Refused> {
+        let changes = matches!(
+            ask,
+            Ask::Allocate
+                | Ask::Claim(_)
+                | Ask::Release(_)
+                | Ask::Open(_)
+                | Ask::Add { .. }
+                | Ask::Close { .. }
+        );
+        if (self.is_degraded && changes) || (self.is_blind && *ask == Ask::List) {
+            return Err(UNAVAILABLE.into());
+        }
+        let Some(address) = client.address else { return Ok(()) };
+        let creates = match ask {
+            Ask::Allocate => true,
+            Ask::Claim(Arg::Text(name)) if is_nameplate(name) => match &client.bound {
+                Some((app, _)) => self.nameplate(app, name).is_none(),
+                None => true,
+            },
+            _ => false,
+        };
+        let lives = self.creators.iter().filter(|(_, _, by)| *by == Some(address)).count();
+        if creates && lives >= self.settings.address_nameplates_max {
+            return Err("too many nameplates from your address…".into());
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, client: &mut Client, sent: &Sent) -> Result<Option<Reply>, Refused> {
+        match &sent.ask {
+            Ask::Ping(None) => return Err("ping requires 'ping'".into()),
+            Ask::Ping(Some(value)) => return Ok(Some(Reply::Pong((*value).into()))),
+            Ask::SubmitPermissions => return Ok(None),
+            Ask::Bind { app, side } => return self.bind(client, app, side).map(|()| None),
+            _ => {}
+        }
+        let Some((app, side)) = client.bound.clone() else { return Err("must bind first".into()) };
+        match &sent.ask {
+            Ask::List if !self.settings.allow_list => Ok(Some(Reply::Nameplates(Vec::new()))),
+            Ask::List => Ok(Some(Reply::Nameplates(self.list(&app)))),
+            Ask::Allocate => {
+                if client.allocated {
+                    return Err("you already allocated one, don't be greedy".into());
+                }
+                let name = self.allocate(&app, &side, client.address)?;
+                client.allocated = true;
+                Ok(Some(Reply::Allocated(name)))
+            }
+            Ask::Claim(nameplate) => {
+                present(nameplate, "claim requires 'nameplate'")?;
+                if client.claimed.is_some() {
+                    return Err("only one claim per connection".into());
+                }
+                let name = valid(nameplate, "claim", "nameplate", is_nameplate)?;
+                let outcome = self.claim(&app, &name, &side, client.address);
+                let uses_up = match &outcome {
+                    Ok(_) => true,
+                    Err(refused) => matches!(&**refused, "crowded" | "reclaimed"),
+                };
+                client.claimed = uses_up.then_some(name);
+                outcome.map(|mailbox| Some(Reply::Claimed(mailbox)))
+            }
+            Ask::Release(nameplate) => {
+                if client.released {
+                    return Err("only one release per connection".into());
+                }
+                let name = match (nameplate, &client.claimed) {
+                    (Arg::Absent, None) => {
+                        return Err("release without nameplate must follow claim".into());
+                    }
+                    (Arg::Absent, Some(claimed)) => claimed.clone(),
+                    (nameplate, Some(claimed)) if *nameplate != Arg::Text(claimed.clone()) => {
+                        return Err("release and claim must use same nameplate".into());
+                    }
+                    _ => valid(nameplate, "release", "nameplate", is_name)?,
+                };
+                self.release(&app, &name, &side);
+                client.released = true;
+                Ok(Some(Reply::Released))
+            }
+            Ask::Open(mailbox) => self.open_here(client, &app, &side, mailbox).map(|()| None),
+            Ask::Add { phase, body } => {
+                self.add_here(client, &side, phase, body, sent.id).map(|()| None)
+            }
+            Ask::Close { mailbox, mood } => {
+                self.close_here(client, &app, &side, mailbox, mood)?;
+                Ok(Some(Reply::Closed))
+            }
+            _ => Err("unknown type".into()),
+        }
+    }
+
+    fn bind(&mut self, client: &mut Client, app: &Arg, side: &Arg) -> Result<(), Refused> {
+        if client.bound.is_some() {
+            return Err("already bound".into());
+        }
+        present(app, "bind requires 'appid'")?;
+        present(side, "bind requires 'side'")?;
+        let app = valid(app, "bind", "appid", is_name)?;
+        let side = valid(side, "bind", "side", is_name)?;
+        client.bound = Some((app.clone(), side.clone()));
+        self.usage.push(UsageRecord::ClientVersion {
+            app,
+            side,
+            connect_time: self.blurred(self.now()),
+            implementation: None,
+            version: None,
+        });
+        Ok(())
+    }
+
+    fn open_here(
+        &mut self,
+        client: &mut Client,
+        app: &Name,
+        side: &Name,
+        mailbox: &Arg,
+    ) -> Result<(), Refused> {
+        if client.opened == Opened::Yes {
+            return Err("only one open per connection".into());
+        }
+        present(mailbox, "open requires 'mailbox'")?;
+        let id = valid(mailbox, "open", "mailbox", is_name)?;
+        self.check_room(&id)?;
+        let outcome = self.open(app, &id, side);
+        if outcome.is_ok() || outcome == Err("crowded".into()) {
+            (client.mailbox, client.opened) = (Some(id.clone()), Opened::No);
+        }
+        outcome?;
+        client.opened = Opened::Yes;
+        let Some(mailbox) = self.mailbox(&id) else { return Ok(()) };
+        let messages = mailbox.messages.clone();
+        if !messages.is_empty() {
+            self.replayed.push(id);
+        }
+        for message in messages {
+            let id = message.id.as_ref().map(|id| format!("\"{id}\"").into());
+            self.tell(client.conn, told(message, id));
+        }
+        Ok(())
+    }
+
+    fn add_here(
+        &mut self,
+        client: &mut Client,
+        side: &Name,
+        phase: &Arg,
+        body: &Arg,
+        id: Option<&str>,
+    ) -> Result<(), Refused> {
+        let (Opened::Yes, Some(mailbox)) = (client.opened, client.mailbox.clone()) else {
+            return Err("must open mailbox before adding".into());
+        };
+        present(phase, "missing 'phase'")?;
+        present(body, "missing 'body'")?;
+        // Stored as text: what a string says, or the JSON of anything else.
+        let json = id.filter(|json| *json != "null");
+        let stored = Stored {
+            side: side.clone(),
+            phase: valid(phase, "add", "phase", is_name)?,
+            body: valid(body, "add", "body", |_| true)?,
+            server_rx: self.now(),
+            id: json.map(|json| json.trim_matches('"').into()),
+        };
+        self.add(&mailbox, stored.clone())?;
+        for listener in self.clients.clone() {
+            if listener.opened == Opened::Yes && listener.mailbox.as_ref() == Some(&mailbox) {
+                self.tell(listener.conn, told(stored.clone(), json.map(Name::from)));
+            }
+        }
+        Ok(())
+    }
+
+    fn close_here(
+        &mut self,
+        client: &mut Client,
+        app: &Name,
+        side: &Name,
+        mailbox: &Arg,
+        mood: &Arg,
+    ) -> Result<(), Refused> {
+        if client.closed {
+            return Err("only one close per connection".into());
+        }
+        let id = match (mailbox, &client.mailbox) {
+            (Arg::Absent, None) => return Err("close without mailbox must follow open".into()),
+            (Arg::Absent, Some(opened)) => opened.clone(),
+            (mailbox, Some(opened)) if *mailbox != Arg::Text(opened.clone()) => {
+                return Err("open and close must use same mailbox".into());
+            }
+            _ => valid(mailbox, "close", "mailbox", is_name)?,
+        };
+        let mood = match mood {
+            Arg::Absent => None,
+            Arg::Bad(json) if **json == *"null" => None,
+            mood => Some(valid(mood, "close", "mood", is_name)?),
+        };
+        match client.opened {
+            Opened::Yes => self.close(&id, side, mood),
+            Opened::Gone => {}
+            Opened::No => match self.open(app, &id, side) {
+                Ok(()) => self.close(&id, side, mood),
+                Err(refused) if *refused == *"crowded" => {}
+                Err(refused) => return Err(refused),
+            },
+        }
+        (client.opened, client.closed) = (Opened::No, true);
+        Ok(())
+    }
+}
+
+fn told(message: Stored, id: Option<Name>) -> Reply {
+    let Stored { side, phase, body, server_rx, .. } = message;
+    Reply::Message { side, phase, body, server_rx, id: id.unwrap_or("null".into()) }
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX
+}
+
+fn is_nameplate(text: &str) -> bool {
+    (1..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn present(arg: &Arg, refused: &str) -> Result<(), Refused> {
+    if *arg == Arg::Absent { Err(refused.into()) } else { Ok(()) }
+}
+
+/// The text of a field, or the sentence that names the field and the rule.
+fn valid(
+    arg: &Arg,
+    command: &str,
+    field: &str,
+    rule: impl Fn(&str) -> bool,
+) -> Result<Name, Refused> {
+    match arg {
+        Arg::Text(text) if rule(text) => Ok(text.clone()),
+        Arg::Absent => Err(format!("{command} requires '{field}'").into()),
+        _ => Err(format!("{command} requires '{field}' to be …").into()),
+    }
+}
