@@ -298,7 +298,7 @@ fn babbles(abuse: &Abuse<'_>) {
         for raw in [abuse.connect(), abuse.upgraded()] {
             raw.map(|mut raw| raw.send(&noise));
         }
-        abuse.upgraded().map(|mut raw| {
+        if let Some(mut raw) = abuse.upgraded() {
             raw.send(&text(&"[".repeat(100_000)));
             raw.send(&frame(0x83, b"reserved"));
         });

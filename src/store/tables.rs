@@ -529,10 +529,7 @@ impl Tables {
             touch(known, mailbox, &mut self.by_activity, now, effects);
         }
         if is_subscribed || known.updated > began - self.settings.expire_after {
-            let place = (Due(known.indexed), mailbox.clone());
-            known.indexed = known.updated;
-            self.by_activity.remove(&place);
-            self.by_activity.insert((Due(known.indexed), place.1));
+            move_to(known, mailbox, &mut self.by_activity);
             return;
         }
         let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
