@@ -506,12 +506,12 @@ impl Tables {
         gone.subscribers
     }
 
-    /// The mailboxes that an expiry check must look at: those with subscribers, and those that
-    /// may have been idle since `old`.
+    /// The mailboxes that an expiry check must look at, each once: those with subscribers, and
+    /// those that may have been idle since `old`.
     pub fn expiry_worklist(&self, old: Seconds) -> Vec<Rc<str>> {
-        let idle =
-            self.by_activity.iter().take_while(|(due, _)| due.0 <= old).map(|(_, id)| id.clone());
-        idle.chain(self.subscribed.iter().cloned()).collect()
+        let early = self.by_activity.iter().take_while(|(due, _)| due.0 <= old).map(|(_, id)| id);
+        let idle = early.filter(|id| !self.subscribed.contains(*id));
+        idle.chain(&self.subscribed).cloned().collect()
     }
 
     /// One step, at `now`, of an expiry check as of when it `began`: a mailbox with subscribers is
