@@ -195,7 +195,8 @@ impl Simulation {
         };
         self.disk.borrow_mut().creations.clear();
 
-        let events = self.events();
+        let mut events = self.events();
+        self.flood(&mut engine, &mut events);
         for (conn, event) in &events {
             self.feed(&mut engine, *conn, event);
         }

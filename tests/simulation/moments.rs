@@ -28,8 +28,10 @@ pub struct Times {
 #[derive(Clone, Debug)]
 pub struct Check {
     began: Seconds,
-    /// Mailboxes not yet known to be done with.
-    left: Vec<Name>,
+    /// Mailboxes not yet known to be done with, and whether the server need not touch them any
+    /// more: who subscribes while the check is in progress may be seen by it or not, and who is
+    /// active in the very tick in which it may have come by cannot be told from one it has seen.
+    left: Vec<(Name, bool)>,
 }
 
 impl Model {
@@ -46,7 +48,9 @@ impl Model {
     pub fn run_timers(&mut self, disk: &Disk, found: &Rows, is_checking: bool) {
         self.run_deadlines(disk);
         let Some(mut check) = self.check.take() else { return };
-        check.left.retain(|id| !self.check_mailbox(id, check.began, is_checking.then_some(found)));
+        check.left.retain_mut(|(id, is_free)| {
+            !self.check_mailbox(id, is_free, check.began, found, is_checking)
+        });
         self.check = is_checking.then_some(check);
     }
 
@@ -61,16 +65,23 @@ impl Model {
             self.times.next_check = now + Duration::from_secs_f64(self.settings.expire_check);
             if !self.is_degraded {
                 let began = self.now();
-                let old = began - self.settings.expire_after + 0.125; // a little more never hurts
                 let left = self.rows.mailboxes.iter();
-                let left = left.filter(|it| it.updated <= old || self.is_subscribed(&it.id));
-                self.check = Some(Check { began, left: left.map(|it| it.id.clone()).collect() });
+                let left = left.map(|it| (it.id.clone(), !self.is_subscribed(&it.id)));
+                self.check = Some(Check { began, left: left.collect() });
             }
         }
     }
 
-    /// Looks at one mailbox; tells whether that is done. With `found`, only if the server has.
-    fn check_mailbox(&mut self, id: &Name, began: Seconds, found: Option<&Rows>) -> bool {
+    /// Looks at one mailbox; tells whether that is done. While the server `is_checking`, only if
+    /// it has.
+    fn check_mailbox(
+        &mut self,
+        id: &Name,
+        is_free: &mut bool,
+        began: Seconds,
+        found: &Rows,
+        is_checking: bool,
+    ) -> bool {
         let mut old = began - self.settings.expire_after;
         if self.fault == Some(Fault::ExpiresEarly) {
             old += 0.125;
@@ -83,16 +94,20 @@ impl Model {
         if !is_subscribed && !is_idle {
             return false;
         }
-        if let Some(found) = found {
-            let there = found.mailboxes.iter().find(|it| it.id == *id);
-            let is_done = there.is_none_or(|it| is_subscribed && it.updated == now);
-            if !is_done {
+        let there = found.mailboxes.iter().find(|it| it.id == *id);
+        if is_subscribed {
+            let is_touched = there.is_some_and(|it| it.updated == now);
+            if is_checking && (!is_touched || mailbox.updated == now) {
+                *is_free |= is_touched;
                 return false;
             }
-        }
-        if is_subscribed {
-            mailbox.updated = now;
+            if is_touched || !*is_free {
+                mailbox.updated = now;
+            }
             return true;
+        }
+        if is_checking && there.is_some() {
+            return false;
         }
         let names = self.rows.nameplates.iter().filter(|nameplate| nameplate.mailbox == *id);
         let names: Vec<(Name, Name)> = names.map(|it| (it.app.clone(), it.name.clone())).collect();

@@ -10,6 +10,9 @@ use crate::commands::{Arg, Ask, Reply, Sent};
 use crate::driver::{Event, Peering, SECONDS_PER_UNIT, Simulation};
 use crate::faults::Fault;
 
+/// Clients of a flood.
+const FLOOD_CLIENTS: usize = 150;
+
 impl Simulation {
     /// What comes in with this tick.
     pub fn events(&mut self) -> Vec<(ConnId, Event)> {
@@ -38,23 +41,30 @@ impl Simulation {
             let command = self.swarm.command(&self.model, conn, &mut self.random);
             events.extend(command.map(|sent| (conn, Event::Text(sent))));
         }
-        if self.random.chance(self.swarm.floods) {
-            self.flood(&talkers, &mut events);
+        let has_close = |(_, event): &(ConnId, Event)| matches!(event, Event::Text(sent) if matches!(sent.ask, Ask::Close { .. }));
+        if self.swarm.failures > 0 && events.iter().any(has_close) && self.random.chance(60) {
+            self.disk.borrow_mut().fail_once = true; // what is deleted comes back
         }
         events
     }
 
-    /// Opens and abandons many mailboxes: more than one tick of an expiry check looks at.
-    fn flood(&mut self, talkers: &[ConnId], events: &mut Vec<(ConnId, Event)>) {
-        let conn = self.random.pick(talkers);
-        if self.model.client(conn).is_none_or(|client| client.bound.is_none()) {
+    /// Many clients at once, each of which opens a mailbox of its own and leaves: more mailboxes
+    /// expire together then than one tick of a check looks at.
+    pub fn flood(&mut self, engine: &mut Engine, events: &mut Vec<(ConnId, Event)>) {
+        if !self.random.chance(self.swarm.floods) {
             return;
         }
-        for _ in 0..200 {
-            let mailbox = format!("flood-{:x}", self.random.next());
-            let open = Ask::Open(Arg::Text(mailbox.into()));
-            events.push((conn, Event::Text(Sent::new(None, open))));
-            // `close` of a mailbox that another side holds would end it: leave by reconnecting.
+        for _ in 0..FLOOD_CLIENTS {
+            let conn = self.connect(engine, None);
+            let app = Arg::Text(format!("app-{}", self.random.below(self.swarm.apps)).into());
+            let mailbox = Arg::Text(format!("flood-{:x}", self.random.next()).into());
+            let bind = Ask::Bind { app, side: Arg::text("side-0") };
+            events.push((conn, Event::Open { address: None }));
+            events.push((conn, Event::Text(Sent::new(None, bind))));
+            events.push((conn, Event::Text(Sent::new(None, Ask::Open(mailbox)))));
+            if let Some(peering) = self.peerings.last_mut() {
+                (peering.is_open, peering.reap_in) = (true, Some(2));
+            }
         }
     }
 
@@ -63,12 +73,17 @@ impl Simulation {
         if !has_room || !self.random.chance(self.swarm.connects * 3) {
             return;
         }
+        let address = self.random.chance(700).then(|| self.random.below(3) as u8);
+        self.connect(engine, address);
+    }
+
+    fn connect(&mut self, engine: &mut Engine, address: Option<u8>) -> ConnId {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         self.totals.clients += 1;
-        let address = self.random.chance(700).then(|| self.random.below(3) as u8);
         assert!(engine.admit(conn, peer(address)).is_ok(), "connections are not limited here");
         self.peerings.push(Peering { conn, address, is_open: false, reap_in: None });
+        conn
     }
 
     /// Connections leave in every way: they are gone at once, or fall silent and are reaped later.
