@@ -301,7 +301,7 @@ fn babbles(abuse: &Abuse<'_>) {
         if let Some(mut raw) = abuse.upgraded() {
             raw.send(&text(&"[".repeat(100_000)));
             raw.send(&frame(0x83, b"reserved"));
-        });
+        }
     }
 }
 

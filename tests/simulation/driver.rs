@@ -9,10 +9,10 @@ use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::conn::Handler;
 use wormhole_mailbox::engine::{Clock, Engine};
 use wormhole_mailbox::held::Output;
-use wormhole_mailbox::storage::Committed;
 use wormhole_mailbox::http::{Forwarded, Upgrade};
 use wormhole_mailbox::message::{ConnId, Seconds};
 use wormhole_mailbox::records::Records;
+use wormhole_mailbox::storage::Committed;
 use wormhole_mailbox::storage::Storage;
 use wormhole_mailbox::store::{self, Store};
 

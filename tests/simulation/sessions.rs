@@ -34,6 +34,8 @@ pub struct Client {
     pub claimed: Option<Name>,
     pub released: bool,
     pub mailbox: Option<Name>,
+    /// The mailbox it was refused last, as crowded; a close without a name is about that one.
+    pub refused: Option<Name>,
     pub opened: Opened,
     pub closed: bool,
 }
@@ -49,6 +51,7 @@ impl Model {
             claimed: None,
             released: false,
             mailbox: None,
+            refused: None,
             opened: Opened::No,
             closed: false,
         });
@@ -223,10 +226,11 @@ impl Model {
         let id = valid(mailbox, "open", "mailbox", is_name)?;
         self.check_room(&id)?;
         let outcome = self.open(app, &id, side);
-        if outcome.is_ok() || outcome == Err("crowded".into()) {
-            (client.mailbox, client.opened) = (Some(id.clone()), Opened::No);
+        if outcome == Err("crowded".into()) {
+            client.refused = Some(id.clone());
         }
         outcome?;
+        client.mailbox = Some(id.clone());
         client.opened = Opened::Yes;
         let Some(mailbox) = self.mailbox(&id) else { return Ok(()) };
         let messages = mailbox.messages.clone();
@@ -283,7 +287,10 @@ impl Model {
             return Err("only one close per connection".into());
         }
         let id = match (mailbox, &client.mailbox) {
-            (Arg::Absent, None) => return Err("close without mailbox must follow open".into()),
+            (Arg::Absent, None) => match &client.refused {
+                Some(refused) => refused.clone(),
+                None => return Err("close without mailbox must follow open".into()),
+            },
             (Arg::Absent, Some(opened)) => opened.clone(),
             (mailbox, Some(opened)) if *mailbox != Arg::Text(opened.clone()) => {
                 return Err("open and close must use same mailbox".into());
@@ -297,7 +304,16 @@ impl Model {
         };
         match client.opened {
             Opened::Yes => self.close(&id, side, mood),
-            Opened::Gone => {}
+            // As 0.8.0: a new one of that name, if this side has it open, is closed.
+            Opened::Gone => {
+                let is_served = self.mailbox(&id).is_some_and(|mailbox| {
+                    mailbox.app == *app
+                        && mailbox.sides.iter().take(2).any(|known| known.side == *side)
+                });
+                if is_served {
+                    self.close(&id, side, mood);
+                }
+            }
             Opened::No => match self.open(app, &id, side) {
                 Ok(()) => self.close(&id, side, mood),
                 Err(refused) if *refused == *"crowded" => {}
