@@ -203,6 +203,11 @@ impl Load for Exchange {
         self.stopping = true;
     }
 
+    /// Those that are in the middle at the beginning and at the end must not weigh much.
+    fn operations_min(&self) -> u64 {
+        2 * self.pairs.len() as u64
+    }
+
     fn outstanding(&self) -> usize {
         self.running
     }

@@ -73,6 +73,10 @@ pub trait Load: Driver {
     fn outstanding(&self) -> usize {
         0
     }
+    /// Fewer operations than this say too little about the rest.
+    fn operations_min(&self) -> u64 {
+        1
+    }
     /// Whether operations that end after the measured time count: those of an open loop, which
     /// were due within it.
     fn counts_late_ends(&self) -> bool {

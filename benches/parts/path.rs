@@ -1,0 +1,254 @@
+//! From a frame in to frames out, without a socket or a database.
+
+use std::hint::black_box;
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+use wormhole_mailbox::limits::Limits;
+use wormhole_mailbox::message::{ConnId, Response};
+use wormhole_mailbox::protocol;
+use wormhole_mailbox::store::{Change, Effects, Entropy, Moment, Settings, Snapshot, Store};
+use wormhole_mailbox::wire::{self, Inbound, Wire};
+
+use crate::Part;
+
+/// Hex digits in the bodies, as a short wormhole message has them.
+const BODY_BYTES: usize = 200;
+
+const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x6e];
+const NOW: f64 = 1_700_000_000.125;
+const SENDER: ConnId = ConnId(1);
+const RECEIVER: ConnId = ConnId(2);
+
+/// The mailbox is emptied after this many messages, as memory should not be what is measured.
+const MAILBOX_MESSAGES_MAX: u64 = 1_000;
+
+/// The parts, in the order a message meets them.
+pub fn parts() -> Vec<Part> {
+    let part = |name, prepare| Part { name, prepare, messages: 1 };
+    vec![
+        part("frame in (wire)", frame_in),
+        part("text to command (protocol)", decode),
+        part("add to changes and replies (store)", apply),
+        part("one ack and two messages to JSON (protocol)", encode),
+        part("three frames out (wire)", frames_out),
+        part("the whole path but socket and database", whole),
+        part("a ping, the same way", ping),
+    ]
+}
+
+struct Zeros;
+
+impl Entropy for Zeros {
+    fn next_u64(&mut self) -> u64 {
+        0
+    }
+}
+
+fn add_text() -> String {
+    format!(
+        r#"{{"id":"5a5a","type":"add","phase":"pake","body":"{}"}}"#,
+        "5a".repeat(BODY_BYTES / 2)
+    )
+}
+
+fn frame(text: &str) -> Vec<u8> {
+    let header = FrameHeader {
+        is_final: true,
+        rsv1: false,
+        rsv2: false,
+        rsv3: false,
+        opcode: OpCode::Data(Data::Text),
+        mask: Some(MASK),
+    };
+    let mut frame = Vec::new();
+    header.format(text.len() as u64, &mut frame).expect("memory takes all");
+    frame.extend(text.bytes().zip(MASK.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// A store with two connections that have one mailbox open, and what came of making it.
+pub struct Scene {
+    pub store: Store,
+    pub effects: Effects,
+    added: u64,
+}
+
+impl Scene {
+    pub fn new() -> Scene {
+        let settings = Settings { expire_after: 660.0, blur: None, allow_list: true };
+        let mut scene = Scene {
+            store: Store::new(Snapshot::default(), settings),
+            effects: Effects::default(),
+            added: 0,
+        };
+        scene.open();
+        scene
+    }
+
+    fn open(&mut self) {
+        for (conn, side) in [(SENDER, "aaaaaaaaaa"), (RECEIVER, "bbbbbbbbbb")] {
+            self.store.connect(conn);
+            self.apply(
+                conn,
+                &format!(r#"{{"type":"bind","appid":"bench.example/x","side":"{side}"}}"#),
+            );
+            self.apply(conn, r#"{"type":"open","mailbox":"aaaaaaaaaaaaa"}"#);
+        }
+    }
+
+    pub fn apply(&mut self, conn: ConnId, text: &str) {
+        let request = protocol::decode(text).expect("a command");
+        let mut moment = Moment { now: NOW, entropy: &mut Zeros };
+        let outcome = self.store.apply(conn, &request.command, &mut moment, &mut self.effects);
+        assert_eq!(outcome, Ok(()));
+    }
+
+    /// Adds a message; now and then the mailbox is closed and opened anew.
+    pub fn add(&mut self, text: &str) {
+        self.apply(SENDER, text);
+        self.added += 1;
+        if self.added.is_multiple_of(MAILBOX_MESSAGES_MAX) {
+            for conn in [SENDER, RECEIVER] {
+                self.apply(conn, r#"{"type":"close","mood":"happy"}"#);
+                self.store.disconnect(conn);
+            }
+            self.open();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.effects.changes.clear();
+        self.effects.replies.clear();
+        self.effects.usage.clear();
+    }
+}
+
+/// Changes as a tick with that many adds has them.
+pub fn changes(adds: usize) -> Vec<Change> {
+    let mut scene = Scene::new();
+    scene.clear();
+    let text = add_text();
+    for _ in 0..adds {
+        scene.apply(SENDER, &text);
+    }
+    std::mem::take(&mut scene.effects.changes)
+}
+
+/// The changes that make the mailbox itself.
+pub fn opening() -> Vec<Change> {
+    std::mem::take(&mut Scene::new().effects.changes)
+}
+
+fn frame_in() -> Box<dyn FnMut(u64)> {
+    let frame = frame(&add_text());
+    let limits = Limits::default();
+    let mut wire = Wire::default();
+    let mut output = Vec::new();
+    Box::new(move |rounds| {
+        for _ in 0..rounds {
+            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits);
+            assert!(matches!(black_box(inbound), Ok(Some(Inbound::Text(_)))));
+        }
+    })
+}
+
+fn decode() -> Box<dyn FnMut(u64)> {
+    let text = add_text();
+    Box::new(move |rounds| {
+        for _ in 0..rounds {
+            assert!(black_box(protocol::decode(black_box(&text))).is_ok());
+        }
+    })
+}
+
+/// With the decoding, which cannot be taken out of it without a copy.
+fn apply() -> Box<dyn FnMut(u64)> {
+    let text = add_text();
+    let mut scene = Scene::new();
+    Box::new(move |rounds| {
+        for _ in 0..rounds {
+            scene.add(&text);
+            scene.clear();
+        }
+    })
+}
+
+/// What one add makes the server say.
+fn replies() -> Vec<Response> {
+    let mut scene = Scene::new();
+    scene.clear();
+    scene.apply(SENDER, &add_text());
+    let messages = scene.effects.replies.drain(..).map(|(_, response)| response);
+    std::iter::once(Response::Ack { id: Some("\"5a5a\"".into()) }).chain(messages).collect()
+}
+
+fn encode() -> Box<dyn FnMut(u64)> {
+    let replies = replies();
+    assert_eq!(replies.len(), 3);
+    let mut json = Vec::new();
+    Box::new(move |rounds| {
+        for _ in 0..rounds {
+            for response in &replies {
+                json.clear();
+                protocol::encode(black_box(response), NOW, &mut json);
+                black_box(&json);
+            }
+        }
+    })
+}
+
+fn frames_out() -> Box<dyn FnMut(u64)> {
+    let texts: Vec<Vec<u8>> = replies()
+        .iter()
+        .map(|response| {
+            let mut json = Vec::new();
+            protocol::encode(response, NOW, &mut json);
+            json
+        })
+        .collect();
+    let mut frames = Vec::new();
+    Box::new(move |rounds| {
+        for _ in 0..rounds {
+            frames.clear();
+            for text in &texts {
+                wire::text(black_box(text), &mut frames);
+            }
+            black_box(&frames);
+        }
+    })
+}
+
+/// One message of SENDER from its frame to the frames of both.
+fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
+    let frame = frame(&text);
+    let limits = Limits::default();
+    let (mut wire, mut scene) = (Wire::default(), Scene::new());
+    let (mut output, mut json, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+    Box::new(move |rounds| {
+        for _ in 0..rounds {
+            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits);
+            let Ok(Some(Inbound::Text(text))) = inbound else { unreachable!("a text came") };
+            scene.add(&text);
+            frames.clear();
+            let ack = (SENDER, Response::Ack { id: None });
+            for (_, response) in std::iter::once(ack).chain(scene.effects.replies.drain(..)) {
+                json.clear();
+                if !matches!(response, Response::Replay(_)) {
+                    protocol::encode(&response, NOW, &mut json);
+                }
+                wire::text(&json, &mut frames);
+            }
+            black_box(&frames);
+            scene.clear();
+        }
+    })
+}
+
+fn whole() -> Box<dyn FnMut(u64)> {
+    round_trip(add_text())
+}
+
+fn ping() -> Box<dyn FnMut(u64)> {
+    round_trip(r#"{"type":"ping","ping":1}"#.to_owned())
+}
