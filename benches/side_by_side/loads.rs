@@ -180,13 +180,17 @@ pub fn ping(scope: &Scope) -> Result<Vec<Row>, String> {
 
 /// Whether checkpoints and expiry show in the latency of a server that is not busy.
 pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
-    let load = |rate| Relay::new(32, BODY_BYTES, rate, Kind::Ours.dialect());
+    let load = |kind: Kind, rate| Relay::new(32, BODY_BYTES, rate, kind.dialect());
     let longer = Scope { measured: scope.measured * TAIL_TIME_FACTOR, ..scope.clone() };
     let (mut ratios, mut p50s, mut tails, mut rates) = (vec![], vec![], vec![], vec![]);
+    let mut floors = vec![];
     for _ in 0..scope.rounds {
-        let closed = once(scope, Kind::Ours, &Setup::default(), |_| load(None))?;
+        let closed = once(scope, Kind::Ours, &Setup::default(), |kind| load(kind, None))?;
         let rate = closed.per_second() * TAIL_LOAD;
-        let open = once(&longer, Kind::Ours, &Setup::default(), |_| load(Some(rate)))?;
+        let open = once(&longer, Kind::Ours, &Setup::default(), |kind| load(kind, Some(rate)))?;
+        // The floor at the same rate has the disk's own stalls, and nothing else.
+        let floor = once(&longer, Kind::Floor, &Setup::default(), |kind| load(kind, Some(rate)))?;
+        floors.push(floor.latency.quantile(0.999).as_secs_f64() / p50(&floor));
         let tail = open.latency.quantile(0.999).as_secs_f64();
         ratios.push(tail / p50(&open));
         p50s.push(p50(&open));
@@ -195,10 +199,11 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
     }
     let middle = |samples: &[f64]| median(samples).unwrap_or(0.0);
     let detail = format!(
-        "{} / {} at {}",
+        "{} / {} at {}; the floor has {:.1} ×",
         seconds(middle(&tails)),
         seconds(middle(&p50s)),
-        per_second(middle(&rates))
+        per_second(middle(&rates)),
+        middle(&floors)
     );
     let what = "relay p99.9 at 30 % of saturation, to its p50";
     Ok(vec![Row::new(what, Bar::AtMost(5.0), Unit::Ratio, ratios, detail)])
