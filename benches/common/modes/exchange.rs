@@ -10,6 +10,9 @@ use crate::common::net::{Driver, Net, PeerId};
 /// Hex digits in the bodies of the messages, as magic-wormhole 0.24 sends them for a short text.
 const BODY_BYTES: usize = 180;
 
+const APPID: &str = "bench.example/exchange";
+const VERSION: &str = r#"["load","1"]"#;
+
 /// The messages of each side, in order.
 const PHASES: [&str; 3] = ["pake", "version", "0"];
 
@@ -86,7 +89,7 @@ impl Exchange {
         net.send(
             peer,
             &format!(
-                r#"{{"type":"bind","appid":"bench.example/exchange","side":"{side}","client_version":["load","1"]}}"#
+                r#"{{"type":"bind","appid":"{APPID}","side":"{side}","client_version":{VERSION}}}"#
             ),
         );
         if client.first {

@@ -73,16 +73,18 @@ impl Relay {
 
     fn send(&mut self, net: &mut Net, peer: PeerId, number: u64) {
         self.outstanding += 1;
-        let padding = &self.padding;
+        let body = format!("{number:016x}{}", self.padding);
         let text = match self.dialect {
             Dialect::Mailbox => {
-                format!(r#"{{"type":"add","phase":"{number}","body":"{number:016x}{padding}"}}"#)
+                format!(r#"{{"type":"add","phase":"{number}","body":"{body}"}}"#)
             }
             // What a mailbox server would make of it, as the floor only passes it on.
-            Dialect::Floor => format!(
-                r#"{{"type":"message","side":"{}","phase":"{number}","body":"{number:016x}{padding}"}}"#,
-                side(peer)
-            ),
+            Dialect::Floor => {
+                let side = side(peer);
+                format!(
+                    r#"{{"type":"message","side":"{side}","phase":"{number}","body":"{body}"}}"#
+                )
+            }
         };
         net.send(peer, &text);
     }
