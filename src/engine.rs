@@ -203,12 +203,7 @@ impl Engine {
     pub fn commit(&mut self) -> Result<Committed, Vec<ConnId>> {
         let now = self.clock.instant;
         let flush_is_due = self.next_flush.is_some_and(|due| due <= now);
-        let connections = self.records.connections().filter(|_| flush_is_due);
-        let rides_along = connections.is_some() && !self.effects.changes.is_empty();
-        let outcome = self.storage.commit(&mut self.effects.changes, connections, now);
-        if rides_along && outcome.is_ok() {
-            self.records.connections_written();
-        }
+        let outcome = self.storage.commit(&mut self.effects.changes, now);
         if flush_is_due {
             self.records.flush(self.storage.db_mut());
             self.next_flush = None;
@@ -245,7 +240,8 @@ impl Engine {
         assert!(self.held.is_empty(), "held output outlived its tick");
         assert!(self.effects.changes.is_empty(), "changes outlived their tick");
         // Whatever the tick left to record, reaping included.
-        if self.next_flush.is_none() && !self.records.is_empty() {
+        let has_records = !self.records.is_empty() || self.storage.has_deferred();
+        if self.next_flush.is_none() && has_records {
             self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));
         }
         self.storage.checkpoint_if_due(idle);

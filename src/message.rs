@@ -4,7 +4,9 @@
 //! neither knows the other. This module must never do anything with them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, NAMEPLATE_DIGITS_MAX};
@@ -20,6 +22,31 @@ pub struct ConnId(pub u64);
 impl fmt::Display for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)
+    }
+}
+
+/// A map by connection. Their numbers are ours, and no peer can choose one, so hashing needs no
+/// secret: it only has to spread consecutive numbers over the table.
+pub type ConnMap<T> = HashMap<ConnId, T, BuildHasherDefault<ConnHasher>>;
+
+/// Spreads a connection's number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnHasher(u64);
+
+impl Hasher for ConnHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = number.wrapping_mul(GOLDEN_RATIO);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

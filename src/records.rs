@@ -112,16 +112,8 @@ impl Records {
         }
     }
 
-    /// The connection table's pending changes, to ride along with a commit.
-    pub fn connections(&self) -> Option<&ConnectionTable> {
+    fn connections(&self) -> Option<&ConnectionTable> {
         self.connections.as_ref().filter(|connections| !connections.is_empty())
-    }
-
-    /// A commit has taken the connection table along.
-    pub fn connections_written(&mut self) {
-        if let Some(connections) = &mut self.connections {
-            connections.clear();
-        }
     }
 
     /// Whether a flush would write anything.
@@ -139,10 +131,14 @@ impl Records {
         if let Some(book) = &mut self.addresses {
             book.flush(channel);
         }
-        if let Some(connections) = self.connections()
-            && channel.write_connections(connections).is_ok()
+        if self.connections().is_none() && !channel.has_deferred() {
+            return;
+        }
+        // If it fails they wait; that the storage fails is said elsewhere.
+        if channel.write_deferred(self.connections()).is_ok()
+            && let Some(connections) = &mut self.connections
         {
-            self.connections_written();
+            connections.clear();
         }
     }
 

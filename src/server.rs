@@ -3,7 +3,6 @@
 //! Owns the poll and all sockets, and is the only reader of the clock. Knows no JSON, SQL or
 //! frames; what is behind the sockets is `engine`'s.
 
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use crate::engine::{Clock, Engine};
 use crate::http::Status;
 use crate::limits::{self, Limits};
 use crate::listeners::{self, Listeners};
-use crate::message::ConnId;
+use crate::message::{ConnId, ConnMap, Seconds};
 use crate::outbox::{Scratch, Sent};
 use crate::signals::Signals;
 use crate::storage::Committed;
@@ -37,7 +36,7 @@ pub struct Server {
     poll: Poll,
     signals: Signals,
     listeners: Listeners,
-    connections: HashMap<ConnId, Box<Slot>>,
+    connections: ConnMap<Box<Slot>>,
     timers: Timers,
     clock: Clock,
     /// Connections to read, unasked: their share of a tick was used up.
@@ -87,7 +86,7 @@ impl Server {
             poll,
             signals,
             listeners,
-            connections: HashMap::new(),
+            connections: ConnMap::default(),
             timers: Timers::default(),
             clock: Clock::read(),
             leftovers: Vec::new(),
@@ -121,7 +120,7 @@ impl Server {
         self.engine.begin_tick(self.clock);
 
         for conn in std::mem::take(&mut self.unsent) {
-            self.send(conn);
+            self.send(conn, self.clock.wall);
         }
         let mut readable = std::mem::take(&mut self.leftovers);
         for event in events.iter() {
@@ -195,7 +194,7 @@ impl Server {
             }
         }
         if event.is_writable() && slot.connection.has_output() {
-            self.send(conn); // what is there was released in earlier ticks
+            self.send(conn, self.clock.wall); // what is there was released in earlier ticks
         }
     }
 
@@ -219,10 +218,8 @@ impl Server {
     }
 
     /// Gives a connection's socket what it takes of the released output.
-    fn send(&mut self, conn: ConnId) {
+    fn send(&mut self, conn: ConnId, server_tx: Seconds) {
         let Some(slot) = self.connections.get_mut(&conn) else { return };
-        // Read anew: it is the time at which messages leave.
-        let server_tx = Clock::read().wall;
         match slot.connection.send(server_tx, &mut self.output, &self.config.limits) {
             Ok(Sent::More) => self.unsent.push(conn),
             Ok(_) => {}
@@ -330,8 +327,10 @@ impl Server {
                 receivers.push(conn);
             }
         }
+        // Read anew: it is the time at which messages leave.
+        let server_tx = Clock::read().wall;
         for conn in receivers {
-            self.send(conn);
+            self.send(conn, server_tx);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info};
 
-use crate::db::{ConnectionTable, Database};
+use crate::db::Database;
 use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_RETRY_SECONDS};
 use crate::store::{Change, Snapshot};
 
@@ -48,13 +48,12 @@ impl Storage {
     pub fn commit(
         &mut self,
         changes: &mut Vec<Change>,
-        connections: Option<&ConnectionTable>,
         now: Instant,
     ) -> Result<Committed, CommitFailed> {
         if changes.is_empty() {
             return Ok(Committed(()));
         }
-        let outcome = self.db.commit(changes, connections);
+        let outcome = self.db.commit(changes);
         changes.clear();
         match outcome {
             Ok(()) => Ok(Committed(())),
@@ -105,6 +104,11 @@ impl Storage {
             // Nothing is lost: the log stays, and the next commit shows whether more is wrong.
             debug!("checkpoint: {error}");
         }
+    }
+
+    /// Whether something waits to be written that need not be durable.
+    pub fn has_deferred(&self) -> bool {
+        !self.is_degraded() && self.db.has_deferred()
     }
 
     /// The database, for what is not part of a batch.

@@ -17,8 +17,10 @@ use tungstenite::{Bytes, Message};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
 
-/// Bytes that tungstenite takes from the slice at a time.
-const CONTEXT_READ_BYTES: usize = 4096;
+/// Bounds of what tungstenite takes from the slice at a time. It clears as much before each read,
+/// and wants room for the payload beside the frame, so twice the frame suits it best.
+const CONTEXT_READ_BYTES_MIN: usize = 256;
+const CONTEXT_READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of pongs and closes that may wait inside tungstenite; the buffer under it never blocks,
 /// so none ever does.
@@ -177,7 +179,7 @@ impl Wire {
         output: &mut Vec<u8>,
         limits: &Limits,
     ) -> Result<Option<Inbound>, Violation> {
-        let context = self.context.get_or_insert_with(|| new_context(limits));
+        let context = self.context.get_or_insert_with(|| new_context(frame.len(), limits));
         let mut memory = Memory { input: frame, output };
         let inbound = match context.read(&mut memory) {
             Ok(Message::Text(text)) => Some(Inbound::Text(text)),
@@ -212,7 +214,7 @@ impl Wire {
 
     /// Begins to close from our side; only the first call says anything.
     pub fn close(&mut self, farewell: Farewell, output: &mut Vec<u8>, limits: &Limits) {
-        let context = self.context.get_or_insert_with(|| new_context(limits));
+        let context = self.context.get_or_insert_with(|| new_context(0, limits));
         let mut memory = Memory { input: &[], output };
         // Fails only if the peer has closed already.
         _ = context.close(&mut memory, Some(farewell.frame()));
@@ -272,9 +274,10 @@ pub fn text(payload: &[u8], output: &mut Vec<u8>) {
     output.extend_from_slice(payload);
 }
 
-fn new_context(limits: &Limits) -> Box<WebSocketContext> {
+fn new_context(frame_bytes: usize, limits: &Limits) -> Box<WebSocketContext> {
+    let read_bytes = (2 * frame_bytes).clamp(CONTEXT_READ_BYTES_MIN, CONTEXT_READ_BYTES_MAX);
     let config = WebSocketConfig::default()
-        .read_buffer_size(CONTEXT_READ_BYTES)
+        .read_buffer_size(read_bytes)
         .write_buffer_size(0)
         .max_write_buffer_size(CONTEXT_WRITE_BYTES_MAX)
         .max_message_size(Some(limits.message_bytes_max))

@@ -15,6 +15,9 @@ use crate::Part;
 /// Hex digits in the bodies, as a short wormhole message has them.
 const BODY_BYTES: usize = 200;
 
+/// Longest name, as the server's limit has it.
+const NAME_BYTES_MAX: usize = 256;
+
 const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x6e];
 const NOW: f64 = 1_700_000_000.125;
 const SENDER: ConnId = ConnId(1);
@@ -37,6 +40,7 @@ pub fn parts() -> Vec<Part> {
     ]
 }
 
+#[derive(Debug)]
 struct Zeros;
 
 impl Entropy for Zeros {
@@ -76,9 +80,8 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Scene {
-        let settings = Settings { expire_after: 660.0, blur: None, allow_list: true };
         let mut scene = Scene {
-            store: Store::new(Snapshot::default(), settings),
+            store: Store::new(Snapshot::default(), Settings::default()),
             effects: Effects::default(),
             added: 0,
         };
@@ -98,7 +101,7 @@ impl Scene {
     }
 
     pub fn apply(&mut self, conn: ConnId, text: &str) {
-        let request = protocol::decode(text).expect("a command");
+        let request = protocol::decode(text, NAME_BYTES_MAX).expect("a command");
         let mut moment = Moment { now: NOW, entropy: &mut Zeros };
         let outcome = self.store.apply(conn, &request.command, &mut moment, &mut self.effects);
         assert_eq!(outcome, Ok(()));
@@ -157,7 +160,7 @@ fn decode() -> Box<dyn FnMut(u64)> {
     let text = add_text();
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            assert!(black_box(protocol::decode(black_box(&text))).is_ok());
+            assert!(black_box(protocol::decode(black_box(&text), NAME_BYTES_MAX)).is_ok());
         }
     })
 }

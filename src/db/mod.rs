@@ -29,16 +29,15 @@ pub type Failure = Box<dyn Error>;
 /// The channel database as the rest of the server needs it. There is one real one; a simulation
 /// has its own, with failures at will.
 pub trait Database: Debug {
-    /// Writes all changes in one transaction; all of them are in the file, or none. Rows of the
-    /// connection table ride along.
-    fn commit(
-        &mut self,
-        changes: &[Change],
-        connections: Option<&ConnectionTable>,
-    ) -> Result<(), Failure>;
+    /// Writes all changes in one transaction; all of them are in the file, or none.
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Failure>;
 
-    /// Writes rows of the connection table alone, without waiting for the disk.
-    fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure>;
+    /// Whether [`Database::write_deferred`] has something to write besides connections.
+    fn has_deferred(&self) -> bool;
+
+    /// Writes what need not be durable, without waiting for the disk: what commits have put off,
+    /// and rows of the connection table.
+    fn write_deferred(&mut self, connections: Option<&ConnectionTable>) -> Result<(), Failure>;
 
     /// Finds out whether the file can be written, by a commit that writes more than failed last
     /// and leaves no trace in any table.

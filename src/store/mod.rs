@@ -18,15 +18,13 @@ mod sides;
 mod tables;
 mod usage;
 
-use std::collections::HashMap;
-
 pub use change::{
     Change, Effects, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId,
     Snapshot, UsageRecord,
 };
 
 use crate::limits::{EXPIRE_AFTER_SECONDS, Limits};
-use crate::message::{Command, ConnId, Refusal, Seconds};
+use crate::message::{Command, ConnId, ConnMap, Refusal, Seconds};
 use expiry::Expiry;
 use session::Session;
 use tables::Tables;
@@ -81,7 +79,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Store {
     tables: Tables,
-    sessions: HashMap<ConnId, Box<Session>>,
+    sessions: ConnMap<Box<Session>>,
     expiry: Option<Expiry>,
     /// Whether the tables are what the database holds, or nothing for want of it.
     is_loaded: bool,
@@ -92,7 +90,7 @@ impl Store {
     pub fn new(snapshot: Snapshot, settings: Settings) -> Store {
         let mut tables = load::tables(snapshot);
         tables.settings = settings;
-        Store { tables, sessions: HashMap::new(), expiry: None, is_loaded: true }
+        Store { tables, sessions: ConnMap::default(), expiry: None, is_loaded: true }
     }
 
     /// Replaces all state by what the database holds, after a commit failed. Sessions stay, so

@@ -338,15 +338,15 @@ fn find_side<'a, Key: PartialEq>(
 pub struct SimulatedDatabase(pub Rc<RefCell<Disk>>);
 
 impl Database for SimulatedDatabase {
-    fn commit(
-        &mut self,
-        changes: &[Change],
-        _connections: Option<&ConnectionTable>,
-    ) -> Result<(), Failure> {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
         self.0.borrow_mut().commit(changes)
     }
 
-    fn write_connections(&mut self, _connections: &ConnectionTable) -> Result<(), Failure> {
+    fn has_deferred(&self) -> bool {
+        false
+    }
+
+    fn write_deferred(&mut self, _connections: Option<&ConnectionTable>) -> Result<(), Failure> {
         self.try_write()
     }
 
