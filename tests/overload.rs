@@ -137,6 +137,8 @@ fn a_thousand_connects_at_once_all_find_room_in_the_queue_and_are_served() {
     innocent_exchange(&server);
 }
 
+type Run = fn(&Abuse<'_>);
+
 /// Something to do until told to stop.
 struct Abuse<'a> {
     server: &'a Server,
@@ -349,7 +351,7 @@ fn under_every_abuse_at_once_an_innocent_pair_completes_every_exchange() {
     wait_until("their connections are gone", || descriptors(server.pid()) < 32);
     let (idle_descriptors, idle_bytes) = (descriptors(server.pid()), resident_bytes(server.pid()));
 
-    let abuses: [(&str, fn(&Abuse<'_>)); 9] = [
+    let abuses: [(&str, Run); 9] = [
         ("half open", half_open),
         ("slow heads", slow_heads),
         ("slow frames", slow_frames),
