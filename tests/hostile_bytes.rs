@@ -433,6 +433,14 @@ fn bad_heads_are_answered_in_http() {
             assert_eq!(raw.status(), status, "{head:?}");
         }
     }
+    // An empty line without its carriage return ends no head, and takes no server down.
+    let mut raw = Raw::connect(server.address);
+    let early = upgrade_head("").replace("\r\n\r\n", "\r\n\n");
+    raw.send(format!("{early}more").as_bytes());
+    std::thread::sleep(common::SILENCE); // so that the rest comes on its own
+    raw.send(b"\r\n\r\n");
+    assert_eq!(raw.status(), 400);
+    innocent_exchange(&server);
     let many = upgrade_head(&"X: y\r\n".repeat(200));
     let mut raw = Raw::connect(server.address);
     raw.send(many.as_bytes());
