@@ -112,22 +112,22 @@ fn live_nameplates_of_one_address_are_limited_and_count_until_they_end() {
     let too_many = "too many nameplates from your address, release some or wait until they expire";
     for _ in 0..2 {
         let mut claimer = bind_from(&server, ONE, "app", "side");
-        claimer.claim("44");
+        claimer.claim("104");
         let mut allocator = bind_from(&server, ONE, "app", "side");
         let allocated = allocator.allocate();
         let mut third = bind_from(&server, ONE, "app", "side");
         assert_eq!(third.error(json!({"type": "allocate"})), too_many);
-        assert_eq!(third.error(json!({"type": "claim", "nameplate": "55"})), too_many);
+        assert_eq!(third.error(json!({"type": "claim", "nameplate": "105"})), too_many);
         // One that is there already is not one more, and another address has its own count.
-        assert_ne!(third.claim("44"), "");
+        assert_ne!(third.claim("104"), "");
         let mut other = bind_from(&server, OTHER, "app", "other");
-        other.claim("55");
+        other.claim("105");
         assert_eq!(other.one(json!({"type": "release"}))["type"], "released");
 
         assert_eq!(claimer.one(json!({"type": "release"}))["type"], "released");
         let mut again = bind_from(&server, ONE, "app", "side");
-        again.claim("66");
-        for nameplate in ["66", &allocated] {
+        again.claim("106");
+        for nameplate in ["106", &allocated] {
             let release = json!({"type": "release", "nameplate": nameplate});
             let mut client = bind_from(&server, ONE, "app", "side");
             assert_eq!(client.one(release)["type"], "released");
