@@ -310,10 +310,10 @@ pub const TRACKED_COMMANDS_MAX: u32 = 1_000;
 pub const RECORDS_BACKLOG_MAX: usize = 10_000;
 
 /// WAL pages after which the log is copied into the database even in a busy tick.
-pub const CHECKPOINT_PAGES: u32 = 4_000;
+pub const CHECKPOINT_PAGES: u32 = 8_000;
 
 /// WAL pages worth a checkpoint when the loop has nothing else to do.
-pub const CHECKPOINT_IDLE_PAGES: u32 = 250;
+pub const CHECKPOINT_IDLE_PAGES: u32 = 1_000;
 
 /// Milliseconds without any event after which the loop counts as idle enough for a checkpoint.
 pub const CHECKPOINT_IDLE_MILLISECONDS: u64 = 20;

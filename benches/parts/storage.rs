@@ -47,11 +47,11 @@ fn in_memory(adds: usize) -> Box<dyn FnMut(u64)> {
 
 fn commits(file: &Path, adds: usize) -> Box<dyn FnMut(u64)> {
     let mut database = ChannelDb::open(file, ChannelOptions::default()).expect("a database");
-    database.commit(&path::opening(), None).expect("a commit");
+    database.commit(&path::opening()).expect("a commit");
     let changes = path::changes(adds);
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            database.commit(&changes, None).expect("a commit");
+            database.commit(&changes).expect("a commit");
             if database.wal_pages() > CHECKPOINT_PAGES {
                 database.checkpoint().expect("a checkpoint");
             }

@@ -13,15 +13,12 @@ use std::rc::Rc;
 use rusqlite::{Connection, Params};
 
 use super::connections::ConnectionTable;
-use super::file::{self, OpenError, Opened};
+use super::file::{self, OpenError, Opened, PAGE_BYTES};
 use super::schema;
 use super::{Database, Failure, load};
 use crate::limits::{STORAGE_PROBE_PAGES_MAX, STORAGE_PROBE_PAGES_MIN};
 use crate::message::Seconds;
 use crate::store::{Change, RowId, Snapshot};
-
-/// Bytes of a page of the file, by SQLite's default.
-const PAGE_BYTES: usize = 4096;
 
 /// Pages that one change dirties, about: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: u32 = 3;
