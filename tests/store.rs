@@ -1,0 +1,415 @@
+//! Rules of contract section 3 that are easiest seen on the store alone, with given time and
+//! entropy: allocation, mailbox ids, crowding, summaries, blurring, expiry, limits. How they work
+//! together, over time and failure, is `simulation`'s.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use wormhole_mailbox::message::{ConnId, Refusal, Response, Seconds};
+use wormhole_mailbox::protocol;
+use wormhole_mailbox::store::{
+    Change, Counts, Effects, Entropy, Moment, Settings, Snapshot, Store, UsageRecord,
+};
+
+const NAME_BYTES_MAX: usize = 256;
+
+/// What `EPOCH` is does not matter, only that sums with it are exact.
+const EPOCH: Seconds = 1_700_000_000.0;
+
+/// Counts up from a start in steps: every draw is known.
+#[derive(Debug)]
+struct Draws {
+    next: u64,
+    step: u64,
+}
+
+impl Entropy for Draws {
+    fn next_u64(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(self.step);
+        self.next
+    }
+}
+
+/// A store, and what it takes to use it.
+struct Bench {
+    store: Store,
+    now: Seconds,
+    draws: Draws,
+    effects: Effects,
+    conns: u64,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Bench {
+        Bench {
+            store: Store::new(Snapshot::default(), settings),
+            now: EPOCH,
+            draws: Draws { next: 0, step: 0x9e37_79b9_7f4a_7c15 },
+            effects: Effects::default(),
+            conns: 0,
+        }
+    }
+
+    /// A new connection, bound for a side of one app.
+    fn bind(&mut self, side: &str) -> ConnId {
+        self.conns += 1;
+        let conn = ConnId(self.conns);
+        self.store.connect(conn);
+        let bind = format!(r#"{{"type":"bind","appid":"app","side":"{side}"}}"#);
+        assert_eq!(self.ask(conn, &bind), Ok(()));
+        conn
+    }
+
+    /// Carries out a command; its effects replace those of the last one.
+    fn ask(&mut self, conn: ConnId, text: &str) -> Result<(), Refusal> {
+        let request = protocol::decode(text, NAME_BYTES_MAX).expect("decodes");
+        self.effects = Effects::default();
+        let mut moment = Moment { now: self.now, entropy: &mut self.draws };
+        self.store.apply(conn, &request.command, &mut moment, &mut self.effects)
+    }
+
+    fn allocate(&mut self, conn: ConnId) -> Result<Rc<str>, Refusal> {
+        self.ask(conn, r#"{"type":"allocate"}"#)?;
+        match &self.effects.replies[..] {
+            [(to, Response::Allocated(name))] if *to == conn => Ok(name.clone()),
+            other => panic!("one nameplate is allocated, not {other:?}"),
+        }
+    }
+
+    fn claim(&mut self, conn: ConnId, nameplate: &str) -> Result<Rc<str>, Refusal> {
+        self.ask(conn, &format!(r#"{{"type":"claim","nameplate":"{nameplate}"}}"#))?;
+        match &self.effects.replies[..] {
+            [(to, Response::Claimed(mailbox))] if *to == conn => Ok(mailbox.clone()),
+            other => panic!("one nameplate is claimed, not {other:?}"),
+        }
+    }
+
+    fn release(&mut self, conn: ConnId, nameplate: &str) {
+        let text = format!(r#"{{"type":"release","nameplate":"{nameplate}"}}"#);
+        assert_eq!(self.ask(conn, &text), Ok(()));
+    }
+
+    fn open(&mut self, conn: ConnId, mailbox: &str) -> Result<(), Refusal> {
+        self.ask(conn, &format!(r#"{{"type":"open","mailbox":"{mailbox}"}}"#))
+    }
+
+    fn add(&mut self, conn: ConnId, body: &str) -> Result<(), Refusal> {
+        self.ask(conn, &format!(r#"{{"type":"add","phase":"p","body":"{body}"}}"#))
+    }
+
+    fn close(&mut self, conn: ConnId, mailbox: &str, mood: &str) {
+        let text = format!(r#"{{"type":"close","mailbox":"{mailbox}","mood":"{mood}"}}"#);
+        assert_eq!(self.ask(conn, &text), Ok(()));
+    }
+
+    /// A whole expiry check.
+    fn expire(&mut self) {
+        self.effects = Effects::default();
+        self.store.begin_expiry(self.now);
+        while self.store.continue_expiry(self.now, &mut self.effects) {}
+    }
+
+    /// The result of the one thing that has just ended.
+    fn result(&self) -> &'static str {
+        match &self.effects.usage[..] {
+            [UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. }] => result,
+            other => panic!("one thing has ended, not {other:?}"),
+        }
+    }
+
+    fn mailboxes_count(&self) -> usize {
+        self.store.counts().mailboxes
+    }
+}
+
+#[test]
+fn allocation_picks_free_numbers_of_the_fewest_digits() {
+    let mut bench = Bench::new(Settings::default());
+    // Names that are no canonical numbers take none.
+    for name in ["05", "007", "0"] {
+        let conn = bench.bind("a");
+        assert!(bench.claim(conn, name).is_ok());
+    }
+    let mut given = BTreeSet::new();
+    for digits in [1..=9, 10..=99, 100..=999] {
+        for _ in digits.clone() {
+            let conn = bench.bind("a");
+            let name = bench.allocate(conn).expect("there is one");
+            let number: u32 = name.parse().expect("a number");
+            assert!(digits.contains(&number), "{number} while {digits:?} are not used up");
+            assert!(given.insert(number), "{number} was taken");
+        }
+    }
+    for _ in 0..100 {
+        let conn = bench.bind("a");
+        let name = bench.allocate(conn).expect("there is one");
+        let number: u32 = name.parse().expect("a number");
+        assert!((1_000..=999_999).contains(&number), "{number}");
+        assert!(given.insert(number), "{number} was taken");
+    }
+    let conn = bench.bind("a");
+    bench.release(conn, "57");
+    assert_eq!(bench.allocate(conn).as_deref(), Ok("57"));
+}
+
+#[test]
+fn allocation_reaches_every_free_number() {
+    let mut seen = BTreeSet::new();
+    for start in 0..200 {
+        let mut bench = Bench::new(Settings::default());
+        bench.draws.next = start;
+        let other = bench.bind("b");
+        assert!(bench.claim(other, "4").is_ok());
+        let conn = bench.bind("a");
+        seen.insert(bench.allocate(conn).expect("there is one").to_string());
+    }
+    assert_eq!(seen.into_iter().collect::<String>(), "12356789");
+}
+
+#[test]
+fn a_mailbox_id_is_eight_random_bytes_in_base32() {
+    for (draw, id) in [
+        (0, "aaaaaaaaaaaaa"),
+        (u64::MAX, "7777777777776"),
+        (0x0123_4567_89ab_cdef, "aerukz4jvpg66"),
+    ] {
+        let mut bench = Bench::new(Settings::default());
+        bench.draws = Draws { next: draw, step: 0 };
+        let conn = bench.bind("a");
+        assert_eq!(bench.claim(conn, "1").as_deref(), Ok(id));
+    }
+}
+
+#[test]
+fn a_mailbox_id_that_is_taken_is_refused_and_the_claim_not_used_up() {
+    let mut bench = Bench::new(Settings::default());
+    bench.draws = Draws { next: 7, step: 0 };
+    let (first, second) = (bench.bind("a"), bench.bind("b"));
+    assert!(bench.claim(first, "1").is_ok());
+    assert_eq!(bench.claim(second, "2"), Err(Refusal::MailboxNotAvailable));
+    assert!(bench.effects.changes.is_empty());
+    bench.draws.step = 1;
+    assert!(bench.claim(second, "2").is_ok());
+}
+
+#[test]
+fn a_third_side_is_recorded_once_and_holds_nothing() {
+    let mut bench = Bench::new(Settings::default());
+    let (a, b) = (bench.bind("a"), bench.bind("b"));
+    let mailbox = bench.claim(a, "1").expect("is free");
+    assert!(bench.claim(b, "1").is_ok());
+
+    bench.now += 1.0;
+    let c = bench.bind("c");
+    assert_eq!(bench.claim(c, "1"), Err(Refusal::Crowded));
+    // One row in each table, released and closed; no touch.
+    match &bench.effects.changes[..] {
+        [
+            Change::AddNameplateSide { claimed: false, side: claimer, .. },
+            Change::AddMailboxSide { opened: false, side: opener, .. },
+        ] => assert_eq!((&**claimer, &**opener), ("c", "c")),
+        other => panic!("{other:?}"),
+    }
+    for side in ["c", "d"] {
+        let conn = bench.bind(side);
+        assert_eq!(bench.claim(conn, "1"), Err(Refusal::Crowded));
+        assert_eq!(bench.open(conn, &mailbox), Err(Refusal::Crowded));
+        bench.release(conn, "1");
+        bench.close(conn, &mailbox, "scary");
+        assert!(bench.effects.changes.is_empty(), "{:?}", bench.effects.changes);
+    }
+
+    // The first two go on, on new connections too; then everything goes with them.
+    for side in ["a", "b"] {
+        let conn = bench.bind(side);
+        assert_eq!(bench.claim(conn, "1").as_deref(), Ok(&*mailbox));
+        assert_eq!(bench.open(conn, &mailbox), Ok(()));
+    }
+    bench.release(a, "1");
+    assert!(bench.effects.usage.is_empty());
+    bench.release(b, "1");
+    assert_eq!(bench.result(), "crowded");
+    bench.close(a, &mailbox, "happy");
+    assert!(bench.effects.usage.is_empty());
+    bench.close(b, &mailbox, "happy");
+    assert_eq!(bench.result(), "crowded");
+    assert_eq!(bench.store.counts(), Counts { nameplates: 0, mailboxes: 0, messages: 0 });
+}
+
+#[test]
+fn a_nameplate_is_happy_with_two_sides_and_lonely_with_one() {
+    for (sides, result) in [(&["a"][..], "lonely"), (&["a", "b"], "happy")] {
+        let mut bench = Bench::new(Settings::default());
+        let conns: Vec<ConnId> = sides.iter().map(|side| bench.bind(side)).collect();
+        for conn in &conns {
+            assert!(bench.claim(*conn, "1").is_ok());
+        }
+        for conn in &conns {
+            bench.release(*conn, "1");
+        }
+        assert_eq!(bench.result(), result);
+    }
+}
+
+#[test]
+fn the_gravest_mood_is_a_mailbox_result() {
+    for (moods, result) in [
+        (&["happy", "happy"][..], "happy"),
+        (&["happy", "curious"], "happy"),
+        (&["happy", "lonely"], "lonely"),
+        (&["lonely", "errory"], "errory"),
+        (&["scary", "errory"], "scary"),
+        (&["happy"], "lonely"),
+        (&["errory"], "errory"),
+    ] {
+        let mut bench = Bench::new(Settings::default());
+        let sides = ["a", "b"];
+        let conns: Vec<ConnId> =
+            moods.iter().zip(sides).map(|(_, side)| bench.bind(side)).collect();
+        for conn in &conns {
+            assert_eq!(bench.open(*conn, "m"), Ok(()));
+        }
+        for (conn, mood) in conns.iter().zip(moods) {
+            bench.close(*conn, "m", mood);
+        }
+        assert_eq!(bench.result(), result, "{moods:?}");
+    }
+}
+
+#[test]
+fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
+    let mut bench = Bench::new(Settings { blur: Some(3600.0), ..Settings::default() });
+    let start = (EPOCH / 3600.0).floor() * 3600.0;
+    bench.now = start + 3599.5;
+    let (a, b) = (bench.bind("a"), bench.bind("b"));
+    assert!(matches!(
+        bench.effects.usage[..],
+        [UsageRecord::ClientVersion { connect_time, .. }] if connect_time == start
+    ));
+    assert_eq!(bench.open(a, "m"), Ok(()));
+    bench.now += 2.5;
+    assert_eq!(bench.open(b, "m"), Ok(()));
+    bench.now += 4.0;
+    bench.close(a, "m", "happy");
+    bench.close(b, "m", "happy");
+    assert_eq!(
+        bench.effects.usage,
+        [UsageRecord::Mailbox {
+            app: "app".into(),
+            for_nameplate: false,
+            started: start,
+            waiting_time: Some(2.5),
+            total_time: 6.5,
+            result: "happy",
+        }]
+    );
+}
+
+#[test]
+fn a_mailbox_expires_when_it_was_idle_for_exactly_its_lifetime() {
+    for (idle, left) in [(660.0, 0), (659.875, 1)] {
+        let mut bench = Bench::new(Settings::default());
+        let conn = bench.bind("a");
+        assert!(bench.claim(conn, "1").is_ok());
+        bench.now += idle;
+        bench.expire();
+        assert_eq!(bench.mailboxes_count(), left, "after {idle} seconds");
+        let results = bench.effects.usage.iter().map(|record| match record {
+            UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. } => *result,
+            UsageRecord::ClientVersion { .. } => "no ending",
+        });
+        assert!(results.eq(["pruney", "pruney"].into_iter().take(2 - 2 * left)));
+    }
+}
+
+#[test]
+fn a_subscriber_keeps_a_mailbox_and_a_stranger_does_not() {
+    let mut bench = Bench::new(Settings::default());
+    let (a, b) = (bench.bind("a"), bench.bind("b"));
+    assert_eq!(bench.open(a, "m"), Ok(()));
+    assert_eq!(bench.open(b, "m"), Ok(()));
+    bench.now += 3600.0;
+    bench.expire();
+    assert_eq!(bench.mailboxes_count(), 1);
+    bench.store.disconnect(a);
+    bench.store.disconnect(b);
+    for _ in 0..11 {
+        bench.now += 60.0;
+        let stranger = bench.bind("c");
+        assert_eq!(bench.open(stranger, "m"), Err(Refusal::Crowded));
+    }
+    bench.expire();
+    assert_eq!(bench.mailboxes_count(), 0);
+    assert_eq!(bench.result(), "crowded");
+}
+
+#[test]
+fn expiry_counts_from_the_last_activity_when_the_clock_was_set_back() {
+    let mut bench = Bench::new(Settings::default());
+    let conn = bench.bind("a");
+    assert_eq!(bench.open(conn, "m"), Ok(()));
+    bench.now -= 3600.0;
+    assert_eq!(bench.add(conn, ""), Ok(()));
+    bench.store.disconnect(conn);
+    bench.now += 660.0;
+    bench.expire();
+    assert_eq!(bench.mailboxes_count(), 0);
+}
+
+#[test]
+fn a_full_mailbox_refuses_and_keeps_what_it_has() {
+    let settings = Settings { mailbox_messages_max: 2, ..Settings::default() };
+    let few = Bench::new(settings);
+    // A message counts 128 bytes besides its text: here the phase and the body.
+    let settings = Settings { mailbox_bytes_max: 2 * (128 + 1 + 10), ..Settings::default() };
+    let small = Bench::new(settings);
+    for mut bench in [few, small] {
+        let conn = bench.bind("a");
+        assert_eq!(bench.open(conn, "m"), Ok(()));
+        for _ in 0..2 {
+            assert_eq!(bench.add(conn, "0123456789"), Ok(()));
+        }
+        for _ in 0..2 {
+            let refused = bench.add(conn, "");
+            assert!(matches!(refused, Err(Refusal::MailboxFull { .. })), "{refused:?}");
+            assert!(bench.effects.changes.is_empty() && bench.effects.replies.is_empty());
+        }
+        assert_eq!(bench.store.counts().messages, 2);
+    }
+}
+
+#[test]
+fn a_full_server_refuses_what_would_store_more_and_lets_clients_leave() {
+    // A mailbox counts 1 KiB besides its messages.
+    let mut bench = Bench::new(Settings { stored_bytes_max: 2 * 1024, ..Settings::default() });
+    let (a, b) = (bench.bind("a"), bench.bind("b"));
+    assert_eq!(bench.open(a, "m"), Ok(()));
+    assert!(bench.claim(b, "1").is_ok());
+
+    let c = bench.bind("c");
+    assert_eq!(bench.claim(c, "2"), Err(Refusal::ServerFull));
+    assert_eq!(bench.allocate(c), Err(Refusal::ServerFull));
+    assert_eq!(bench.open(c, "n"), Err(Refusal::ServerFull));
+    assert_eq!(bench.add(a, ""), Err(Refusal::ServerFull));
+    bench.close(c, "gone", "happy");
+    assert_eq!(bench.open(b, "m"), Ok(()), "what is there can be opened");
+
+    bench.close(b, "m", "happy");
+    bench.close(a, "m", "happy");
+    assert!(bench.claim(c, "2").is_ok(), "the refusal has not used up the claim");
+}
+
+#[test]
+fn the_end_of_one_mailbox_touches_no_other() {
+    let mut bench = Bench::new(Settings::default());
+    let (one, other) = (bench.bind("a"), bench.bind("a"));
+    let mailbox = bench.claim(one, "1").expect("is free");
+    assert!(bench.claim(other, "2").is_ok());
+    bench.close(one, &mailbox, "happy");
+    assert_eq!(bench.store.counts(), Counts { nameplates: 1, mailboxes: 1, messages: 0 });
+    assert_eq!(bench.ask(other, r#"{"type":"list"}"#), Ok(()));
+    assert!(matches!(
+        &bench.effects.replies[..],
+        [(_, Response::Nameplates(names))] if names.iter().map(|name| &**name).eq(["2"])
+    ));
+}
