@@ -31,6 +31,9 @@ use crate::world::peer;
 pub const SECONDS_PER_UNIT: Seconds = 0.125;
 const UNITS_PER_SECOND: i64 = 8;
 
+/// By how much usage records may lag.
+const USAGE_LAG: Duration = Duration::from_secs(1);
+
 /// When a run begins, in units.
 const EPOCH: i64 = 1_700_000_000 * UNITS_PER_SECOND;
 
@@ -96,6 +99,8 @@ pub struct Simulation {
     config: Rc<Config>,
     pub disk: Rc<RefCell<Disk>>,
     usage: Option<UsageFile>,
+    /// When each tick since the start ended, and how many usage records there were then.
+    usage_counts: Vec<(Instant, usize)>,
     engine: Option<Engine>,
     pub model: Model,
     start: Instant,
@@ -133,6 +138,7 @@ impl Simulation {
             config: Rc::new(config(&swarm)),
             disk,
             usage,
+            usage_counts: Vec::new(),
             engine: None,
             model: Model::new(swarm.settings.clone(), fault, times),
             swarm,
@@ -253,6 +259,7 @@ impl Simulation {
         self.reap(&mut engine, &affected);
         engine.end_tick(events.is_empty());
         self.model.end_tick();
+        self.usage_counts.push((clock.instant, self.model.usage.len()));
         self.engine = Some(engine);
         Ok(())
     }
@@ -322,8 +329,11 @@ impl Simulation {
     fn crash(&mut self, engine: Engine) -> Result<(), String> {
         drop(engine);
         self.totals.crashes += 1;
-        if let Some(usage) = &mut self.usage {
-            usage.crashed(&mut self.model.usage)?;
+        let counts = std::mem::take(&mut self.usage_counts);
+        if let (Some(usage), Some((last, _))) = (&self.usage, counts.last()) {
+            let is_old = |tick: &&(Instant, usize)| tick.0 + USAGE_LAG <= *last;
+            let due = counts.iter().rfind(is_old).map_or(0, |(_, count)| *count);
+            usage.crashed(&mut self.model.usage, due)?;
         }
         if self.fault == Some(Fault::CrashLosesCommit) {
             self.disk.borrow_mut().lose_last_commit();

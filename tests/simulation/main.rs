@@ -32,7 +32,7 @@ use driver::{Totals, run};
 use faults::Fault;
 
 /// Seeds of the ordinary run, chosen for its time.
-const SEEDS_COUNT: u64 = 400;
+const SEEDS_COUNT: u64 = 300;
 
 /// Seeds within which a planted fault must be found.
 const SEEDS_FOR_FAULT: u64 = 300;

@@ -24,10 +24,13 @@ impl UsageFile {
             .unwrap_or_else(|error| panic!("{}: {error:?}", self.path.display()))
     }
 
-    /// After a crash the last second's records may be lost, but none may be wrong. From then on
-    /// only what is there is `expected`.
-    pub fn crashed(&self, expected: &mut Vec<UsageRecord>) -> Result<(), String> {
+    /// After a crash the last second's records may be lost, but not the first `due`, and none may
+    /// be wrong. From then on only what is there is `expected`.
+    pub fn crashed(&self, expected: &mut Vec<UsageRecord>, due: usize) -> Result<(), String> {
         let mut left: Vec<String> = self.rows();
+        if let Some(lost) = expected[..due].iter().find(|it| !left.contains(&describe(it))) {
+            return Err(format!("usage: {lost:?} should have been written"));
+        }
         let is_there = |record: &UsageRecord| {
             let place = left.iter().position(|row| *row == describe(record));
             place.map(|place| left.swap_remove(place)).is_some()
