@@ -4,7 +4,7 @@
 //! Mirrors the channel database's tables: every change made here is written down as a `Change`.
 //! Knows nothing of sessions; of connections it only keeps who listens to which mailbox.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::change::{Change, Effects, RowId};
@@ -73,8 +73,9 @@ pub(super) struct Tables {
     /// Every mailbox once, by a time that is not later than its `updated`. Activity does not move
     /// it; an expiry check that meets it too early puts it back where it belongs by then.
     by_activity: ByActivity,
-    /// Mailboxes with subscribers, whom every expiry check touches.
-    subscribed: HashSet<Rc<str>>,
+    /// Mailboxes with subscribers, whom every expiry check touches; in an order of their own, for
+    /// what comes out must not depend on a hasher's seed.
+    subscribed: BTreeSet<Rc<str>>,
     pub next_rows: NextRows,
     /// Bytes of all that is stored.
     pub ledger: Ledger,
