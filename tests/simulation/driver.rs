@@ -330,8 +330,10 @@ impl Simulation {
         drop(engine);
         self.totals.crashes += 1;
         let counts = std::mem::take(&mut self.usage_counts);
-        if let (Some(usage), Some((last, _))) = (&self.usage, counts.last()) {
-            let is_old = |tick: &&(Instant, usize)| tick.0 + USAGE_LAG <= *last;
+        if let Some(usage) = &self.usage {
+            let is_old = |tick: &&(Instant, usize)| {
+                counts.last().is_some_and(|(last, _)| tick.0 + USAGE_LAG <= *last)
+            };
             let due = counts.iter().rfind(is_old).map_or(0, |(_, count)| *count);
             usage.crashed(&mut self.model.usage, due)?;
         }
