@@ -88,7 +88,7 @@ impl Swarm {
             jumps: some(random, 600, 40),
             steps_back: some(random, 300, 60),
             boundaries: some(random, 600, 60),
-            floods: some(random, 60, 30),
+            floods: some(random, 60, 12),
         }
     }
 
