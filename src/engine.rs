@@ -240,8 +240,7 @@ impl Engine {
         assert!(self.held.is_empty(), "held output outlived its tick");
         assert!(self.effects.changes.is_empty(), "changes outlived their tick");
         // Whatever the tick left to record, reaping included.
-        let has_records = !self.records.is_empty() || self.storage.has_deferred();
-        if self.next_flush.is_none() && has_records {
+        if self.next_flush.is_none() && !self.records.is_empty() {
             self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));
         }
         self.storage.checkpoint_if_due(idle);

@@ -313,7 +313,7 @@ pub const RECORDS_BACKLOG_MAX: usize = 10_000;
 pub const CHECKPOINT_PAGES: u32 = 8_000;
 
 /// WAL pages worth a checkpoint when the loop has nothing else to do.
-pub const CHECKPOINT_IDLE_PAGES: u32 = 500;
+pub const CHECKPOINT_IDLE_PAGES: u32 = 250;
 
 /// Milliseconds without any event after which the loop counts as idle enough for a checkpoint.
 pub const CHECKPOINT_IDLE_MILLISECONDS: u64 = 20;

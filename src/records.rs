@@ -131,12 +131,10 @@ impl Records {
         if let Some(book) = &mut self.addresses {
             book.flush(channel);
         }
-        if self.connections().is_none() && !channel.has_deferred() {
-            return;
-        }
         // If it fails they wait; that the storage fails is said elsewhere.
-        if channel.write_deferred(self.connections()).is_ok()
-            && let Some(connections) = &mut self.connections
+        if let Some(connections) = &mut self.connections
+            && !connections.is_empty()
+            && channel.write_connections(connections).is_ok()
         {
             connections.clear();
         }

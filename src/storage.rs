@@ -106,11 +106,6 @@ impl Storage {
         }
     }
 
-    /// Whether something waits to be written that need not be durable.
-    pub fn has_deferred(&self) -> bool {
-        !self.is_degraded() && self.db.has_deferred()
-    }
-
     /// The database, for what is not part of a batch.
     pub fn db_mut(&mut self) -> &mut dyn Database {
         &mut *self.db

@@ -387,7 +387,7 @@ fn those_who_listen_and_are_idle_still_hear_what_comes_after_the_failure() {
 }
 
 #[test]
-fn those_who_listen_are_told_when_what_they_listen_to_cannot_even_be_read() {
+fn those_who_listen_go_on_listening_when_it_could_not_even_be_read_for_a_while() {
     if !has_program("strace") {
         eprintln!("skipped: there is no strace");
         return;
@@ -408,14 +408,11 @@ fn those_who_listen_are_told_when_what_they_listen_to_cannot_even_be_read() {
         listener.recv();
         assert!(Instant::now() < until, "nothing fails");
     }
-    assert_eq!(listener.close_code(), TRY_AGAIN_LATER);
     let mut reader = server.bind("app", "three");
     assert_eq!(reader.error(json!({"type": "list"})), UNAVAILABLE, "an empty list would be a lie");
     drop(sabotage);
     assert_recovers(&mut server);
     wait_until("traffic goes on", || story.step(&server, 100));
-    let mut listener = try_open(&server, "two").expect("opens again");
-    assert!(story.step(&server, 100));
     while listener.recv()["phase"] != **story.acknowledged.last().expect("one") {}
     story.end(server, &[]);
 }

@@ -5,10 +5,8 @@
 //! names the row's key as well, and falls back to the key alone when a tool has renumbered the
 //! rows behind our back (VACUUM does).
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::rc::Rc;
 
 use rusqlite::{Connection, Params};
 
@@ -67,10 +65,6 @@ pub struct ChannelDb {
     synchronous: Synchronous,
     /// Estimate of the pages in the write-ahead log.
     wal_pages: u32,
-    /// Activity of mailboxes by messages, which the file does not have in `updated` yet. Writing it
-    /// with every message would cost half as much again, and tell nothing new: the message itself
-    /// says when it came, and loading looks there too.
-    touches: HashMap<RowId, (Rc<str>, Seconds)>,
     /// Estimate of the pages of the last commit that failed.
     failed_pages: u32,
     /// What opening did, in words for the log.
@@ -90,7 +84,6 @@ impl ChannelDb {
             version,
             synchronous: options.synchronous,
             wal_pages: 0,
-            touches: HashMap::new(),
             failed_pages: 0,
             history,
         };
@@ -168,30 +161,6 @@ impl ChannelDb {
         done
     }
 
-    fn write_all(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
-        for (index, change) in changes.iter().enumerate() {
-            match (change, index.checked_sub(1).and_then(|before| changes.get(before))) {
-                (
-                    Change::TouchMailbox { row, mailbox, updated },
-                    Some(Change::AddMessage { mailbox: added_to, .. }),
-                ) if mailbox == added_to => {
-                    self.touches.insert(*row, (mailbox.clone(), *updated));
-                }
-                _ => self.write(change)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn touch(&self, row: RowId, mailbox: &str, updated: Seconds) -> rusqlite::Result<usize> {
-        self.run_on_row(
-            "UPDATE mailboxes SET updated = ?1 WHERE rowid = ?2 AND id = ?3",
-            (updated, row, mailbox),
-            "UPDATE mailboxes SET updated = ?1 WHERE id = ?2",
-            (updated, mailbox),
-        )
-    }
-
     fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
         self.wal_pages = self.wal_pages.saturating_add(PAGES_PER_CHANGE);
         match change {
@@ -199,9 +168,13 @@ impl ChannelDb {
                 "INSERT INTO mailboxes (rowid, app_id, id, updated, for_nameplate) VALUES (?1, ?2, ?3, ?4, ?5)",
                 (row, app, mailbox, updated, for_nameplate),
             ),
-            Change::TouchMailbox { row, mailbox, updated } => self.touch(*row, mailbox, *updated),
+            Change::TouchMailbox { row, mailbox, updated } => self.run_on_row(
+                "UPDATE mailboxes SET updated = ?1 WHERE rowid = ?2 AND id = ?3",
+                (updated, row, mailbox),
+                "UPDATE mailboxes SET updated = ?1 WHERE id = ?2",
+                (updated, mailbox),
+            ),
             Change::DeleteMailbox { row, app, mailbox, sides, messages } => {
-                self.touches.remove(row);
                 if *messages {
                     self.run("DELETE FROM messages WHERE app_id = ?1 AND mailbox_id = ?2", (app, mailbox))?;
                 }
@@ -306,29 +279,18 @@ impl ChannelDb {
 impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
         let wal_pages_before = self.wal_pages;
-        let written = self.transaction(|db| db.write_all(changes));
+        let written = self.transaction(|db| changes.iter().try_for_each(|change| db.write(change)));
         if written.is_err() {
             self.failed_pages = self.wal_pages.saturating_sub(wal_pages_before);
         }
         Ok(written?)
     }
 
-    fn has_deferred(&self) -> bool {
-        !self.touches.is_empty()
-    }
-
-    fn write_deferred(&mut self, connections: Option<&ConnectionTable>) -> Result<(), Failure> {
+    fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
         self.connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
-        let written = self.transaction(|db| {
-            for (row, (mailbox, updated)) in &db.touches {
-                db.touch(*row, mailbox, *updated)?;
-            }
-            connections.map_or(Ok(()), |table| table.write(&db.connection))
-        });
+        let written = self.transaction(|db| connections.write(&db.connection));
         self.connection.pragma_update(None, "synchronous", self.synchronous.name())?;
-        written?;
-        self.touches.clear();
-        Ok(())
+        Ok(written?)
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
@@ -373,8 +335,7 @@ impl Database for ChannelDb {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
-    fn close(mut self: Box<Self>) -> Result<(), Failure> {
-        self.write_deferred(None)?;
+    fn close(self: Box<Self>) -> Result<(), Failure> {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         let ChannelDb { connection, _guard, .. } = *self;
         connection.close().map_err(|(_, error)| error)?;

@@ -32,12 +32,9 @@ pub trait Database: Debug {
     /// Writes all changes in one transaction; all of them are in the file, or none.
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure>;
 
-    /// Whether [`Database::write_deferred`] has something to write besides connections.
-    fn has_deferred(&self) -> bool;
-
-    /// Writes what need not be durable, without waiting for the disk: what commits have put off,
-    /// and rows of the connection table.
-    fn write_deferred(&mut self, connections: Option<&ConnectionTable>) -> Result<(), Failure>;
+    /// Writes rows of the connection table, which need not be durable, without waiting for the
+    /// disk.
+    fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure>;
 
     /// Finds out whether the file can be written, by a commit that writes more than failed last
     /// and leaves no trace in any table.

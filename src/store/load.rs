@@ -41,8 +41,6 @@ pub(super) fn tables(snapshot: Snapshot) -> Tables {
     }
     for row in snapshot.messages {
         if let Some(mailbox) = tables.mailbox_mut(&row.mailbox) {
-            // Activity too, even if the file did not come to say so in `updated`.
-            mailbox.updated = mailbox.updated.max(row.server_rx);
             mailbox.push(Rc::new(Message {
                 side: names.shared(&row.side),
                 phase: row.phase.into(),

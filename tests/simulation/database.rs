@@ -342,11 +342,7 @@ impl Database for SimulatedDatabase {
         self.0.borrow_mut().commit(changes)
     }
 
-    fn has_deferred(&self) -> bool {
-        false
-    }
-
-    fn write_deferred(&mut self, _connections: Option<&ConnectionTable>) -> Result<(), Failure> {
+    fn write_connections(&mut self, _connections: &ConnectionTable) -> Result<(), Failure> {
         self.try_write()
     }
 
