@@ -239,6 +239,10 @@ impl Engine {
     pub fn end_tick(&mut self, idle: bool) {
         assert!(self.held.is_empty(), "held output outlived its tick");
         assert!(self.effects.changes.is_empty(), "changes outlived their tick");
+        self.held.trim();
+        if self.effects.changes.capacity() > limits::BATCH_ENTRIES_KEPT {
+            self.effects.changes = Vec::new();
+        }
         // Whatever the tick left to record, reaping included.
         if self.next_flush.is_none() && !self.records.is_empty() {
             self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));

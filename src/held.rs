@@ -2,6 +2,7 @@
 //! may leave (`Released`). An outbox takes only the second, and only a commit's proof turns the
 //! first into it. That is the server's promise in the type system (contract section 4).
 
+use crate::limits::BATCH_ENTRIES_KEPT;
 use crate::message::{ConnId, Response};
 use crate::storage::Committed;
 
@@ -74,6 +75,13 @@ impl Held {
         self.bytes = 0;
         self.items.sort_by_key(|(conn, _)| *conn); // stable
         self.items.drain(..).map(|(conn, output)| (conn, Released(output)))
+    }
+
+    /// Gives back what a large tick has made of the list.
+    pub fn trim(&mut self) {
+        if self.items.capacity() > BATCH_ENTRIES_KEPT {
+            self.items = Vec::new();
+        }
     }
 
     /// After a failed commit: throws away every message, for it may tell of what is not in the

@@ -241,6 +241,12 @@ pub const ADDRESSES_SWEEP_SECONDS: f64 = 60.0;
 /// a long replay never exists twice in memory.
 pub const WRITE_BYTES_PER_PORTION: usize = 64 * KIB;
 
+/// Bytes of a shared buffer that are kept from one tick to the next.
+pub const SCRATCH_BYTES_KEPT: usize = 16 * KIB;
+
+/// Replies and changes of one tick whose list is kept for the next.
+pub const BATCH_ENTRIES_KEPT: usize = 1_024;
+
 /// Such portions that one connection gets before the others have their turn.
 pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 16;
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use crate::held::{Output, Released};
-use crate::limits::{WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
+use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
 use crate::message::{Response, Seconds};
 use crate::{protocol, wire};
 
@@ -29,6 +29,17 @@ pub enum Sent {
 pub struct Scratch {
     json: Vec<u8>,
     frames: Vec<u8>,
+}
+
+impl Scratch {
+    /// Gives back what a large message has made of it.
+    pub fn trim(&mut self) {
+        for buffer in [&mut self.json, &mut self.frames] {
+            if buffer.capacity() > SCRATCH_BYTES_KEPT {
+                *buffer = Vec::new();
+            }
+        }
+    }
 }
 
 /// Output waiting for one connection's socket.

@@ -140,6 +140,7 @@ impl Server {
         self.release(committed);
         self.shed_load();
         self.reap();
+        self.output.trim();
         self.engine.end_tick(events.is_empty());
         Ok(())
     }

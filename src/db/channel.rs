@@ -18,6 +18,9 @@ use crate::limits::{STORAGE_PROBE_PAGES_MAX, STORAGE_PROBE_PAGES_MIN};
 use crate::message::Seconds;
 use crate::store::{Change, RowId, Snapshot};
 
+/// Bytes that SQLite may keep of the file, in KiB.
+const PAGE_CACHE_KIB: i64 = 256;
+
 /// Pages that one change dirties, about: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: u32 = 3;
 
@@ -98,6 +101,8 @@ impl ChannelDb {
         connection.pragma_update(None, "synchronous", self.synchronous.name())?;
         // Checkpoints happen when the loop is idle, not inside a commit that a client waits for.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // The store has all rows in memory; this one is for the pages that a batch changes.
+        connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
         // Checked when the file was opened, kept by the store from then on. Left on, deleting a
         // mailbox would search the whole tables of sides and nameplates for references, because
         // the schema has no index for it; the cost of a close would grow with all mailboxes.
@@ -332,7 +337,9 @@ impl Database for ChannelDb {
 
     fn checkpoint(&mut self) -> Result<(), Failure> {
         self.wal_pages = 0;
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        // Pages kept from a burst would also keep the heap around them from shrinking.
+        Ok(self.connection.execute_batch("PRAGMA shrink_memory")?)
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {

@@ -340,6 +340,8 @@ impl Session {
                 Err(refusal) => return Err(refusal),
             },
         };
+        // Nothing asks for the names any more, and an idle connection should hold nothing.
+        (self.mailbox, self.refused) = (None, None);
         self.opened = Opened::No;
         self.closed = true;
         Ok(orphans)

@@ -11,6 +11,10 @@ use crate::common::process::Usage;
 /// Connects under way at a time: fewer than any server's listen backlog.
 const CONNECTING_MAX: usize = 100;
 
+/// Large messages under way at a time: together fewer bytes than a server with limits stores and
+/// buffers for all its clients.
+const BURSTING_MAX: usize = 100;
+
 /// How long connecting or bursting may take: a server under valgrind is slow.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -26,6 +30,7 @@ pub struct Idle {
     connecting: usize,
     bound: usize,
     burst: Option<String>,
+    burst_begun: usize,
     burst_done: usize,
     is_burst: bool,
 }
@@ -61,6 +66,7 @@ impl Idle {
             connecting: 0,
             bound: 0,
             burst: burst_bytes.map(|bytes| "5a".repeat(bytes / 2)),
+            burst_begun: 0,
             burst_done: 0,
             is_burst: false,
         }
@@ -104,6 +110,13 @@ impl Driver for Idle {
             self.connecting += 1;
             net.connect();
         }
+        while self.is_burst
+            && self.burst_begun < self.clients
+            && self.burst_begun - self.burst_done < BURSTING_MAX
+        {
+            self.burst(net, self.burst_begun);
+            self.burst_begun += 1;
+        }
         None
     }
 }
@@ -138,9 +151,6 @@ pub fn run_idle(
     let mut after_burst = None;
     if idle.burst.is_some() {
         idle.is_burst = true;
-        for peer in 0..clients {
-            idle.burst(&mut net, peer);
-        }
         run_until(&mut idle, &mut net, |idle| idle.burst_done == clients)?;
         rest(&mut idle, &mut net, hold + SETTLE)?;
         after_burst = Some(Usage::of(pid)?.resident_bytes);
