@@ -277,8 +277,7 @@ impl Connection {
                 (self.since, self.pinged, self.ponged) = (now, now, now);
             }
             Err((status, why)) => {
-                handler.hold(self.id, Output::Bytes(http::text_answer(status, why)));
-                self.end(CloseReason::Refused, now, handler);
+                self.refuse(status, why, now, handler);
             }
         }
     }
@@ -298,6 +297,12 @@ impl Connection {
             Inbound::Text(text) => handler.text(self.id, &text),
             Inbound::Binary(payload) => handler.binary(self.id, &payload),
         }
+    }
+
+    /// Answers whatever the peer is about to ask with why it cannot stay.
+    pub fn refuse(&mut self, status: Status, why: &str, now: Instant, handler: &mut impl Handler) {
+        handler.hold(self.id, Output::Bytes(http::text_answer(status, why)));
+        self.end(CloseReason::Refused, now, handler);
     }
 
     /// Begins the closing handshake, or cuts short a request that is still in its head.

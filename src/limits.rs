@@ -316,7 +316,7 @@ pub const TRACKED_COMMANDS_MAX: u32 = 1_000;
 pub const RECORDS_BACKLOG_MAX: usize = 10_000;
 
 /// WAL pages after which the log is copied into the database even in a busy tick.
-pub const CHECKPOINT_PAGES: u32 = 8_000;
+pub const CHECKPOINT_PAGES: u32 = 4_000;
 
 /// WAL pages worth a checkpoint when the loop has nothing else to do.
 pub const CHECKPOINT_IDLE_PAGES: u32 = 250;
@@ -327,6 +327,10 @@ pub const CHECKPOINT_IDLE_MILLISECONDS: u64 = 20;
 /// Seconds that connections get to take in their close after SIGTERM; the contract allows five
 /// until exit, and the databases need some of it.
 pub const SHUTDOWN_SECONDS: f64 = 3.0;
+
+/// Refused connections that are kept for a moment, so that they get to read why; those beyond are
+/// told and closed at once. They come out of the reserved descriptors.
+pub const REFUSALS_AT_ONCE_MAX: usize = 32;
 
 /// Longest sleep of the loop without any deadline, in seconds. A safety net only.
 pub const SLEEP_SECONDS_MAX: f64 = 60.0;
@@ -344,6 +348,7 @@ const _: () = {
     assert!(READ_BYTES_PER_TICK_MAX > FRAME_HEADER_BYTES_MAX);
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
+    assert!(REFUSALS_AT_ONCE_MAX < DESCRIPTORS_RESERVED);
     assert!(SIDES_RECORDED_MAX > SIDES_MAX);
     assert!(STORAGE_PROBE_PAGES_MIN < STORAGE_PROBE_PAGES_MAX);
     assert!(RECORDS_FLUSH_SECONDS < 1.0);

@@ -15,11 +15,13 @@ use crate::config::Config;
 use crate::conn::{CloseReason, Connection, Progress};
 use crate::engine::{Clock, Engine};
 use crate::http::Status;
-use crate::limits::{self, Limits};
+use crate::limits;
 use crate::listeners::{self, Listeners};
 use crate::message::{ConnId, ConnMap, Seconds};
 use crate::outbox::{Scratch, Sent};
+use crate::peer::Peer;
 use crate::signals::Signals;
+use crate::socket::Socket;
 use crate::storage::Committed;
 use crate::timers::Timers;
 use crate::wire::Farewell;
@@ -50,6 +52,8 @@ pub struct Server {
     output: Scratch,
     /// Sum of what the connections hold of unfinished input and waiting output.
     buffered_bytes: usize,
+    /// Connections that are being told why they cannot stay.
+    refused: usize,
     first_conn: u64,
     next_conn: u64,
     /// While stopping: when the connections have had their time.
@@ -67,6 +71,8 @@ struct Slot {
     /// It waits to be read, in this tick or as a leftover; once, however often it is told of.
     queued: bool,
     doomed: bool,
+    /// It is only told why it cannot stay, and counts apart.
+    is_refused: bool,
 }
 
 impl Server {
@@ -95,6 +101,7 @@ impl Server {
             input: vec![0; limits::READ_BYTES_PER_TICK_MAX].into(),
             output: Scratch::default(),
             buffered_bytes: 0,
+            refused: 0,
             first_conn,
             next_conn: first_conn,
             stop_by: None,
@@ -270,37 +277,52 @@ impl Server {
         if self.stop_by.is_some() {
             return;
         }
-        let Server {
-            listeners, connections, engine, config, clock, next_conn, poll, timers, ..
-        } = self;
-        let Limits { accepts_per_tick_max, connections_max, .. } = config.limits;
-        listeners.accept(accepts_per_tick_max, clock.instant, |mut socket, peer| {
-            if connections.len() >= connections_max {
-                engine.note("connections");
-                let why = "too many connections, try again later";
-                listeners::refuse(socket, Status::Unavailable, why);
-                return;
-            }
-            let conn = ConnId(*next_conn);
-            *next_conn += 1;
-            if let Err((status, why)) = engine.admit(conn, peer) {
-                listeners::refuse(socket, status, why);
-                return;
-            }
-            let token = Token(conn.0 as usize);
-            let interests = Interest::READABLE | Interest::WRITABLE;
-            let registered = poll.registry().register(&mut socket, token, interests);
-            if registered.is_err() || (config.tcp_nodelay && socket.set_nodelay().is_err()) {
-                engine.disconnect(conn, CloseReason::PeerReset); // gone already, or no memory
-                return;
-            }
-            let connection = Connection::new(conn, socket, peer, clock.instant);
-            let mut slot =
-                Slot { connection, armed: None, buffered_bytes: 0, queued: false, doomed: false };
-            let deadline = slot.connection.deadline(&config.limits, &config.pings);
-            timers.arm(conn, &mut slot.armed, deadline);
-            connections.insert(conn, Box::new(slot));
-        });
+        let mut listeners = std::mem::take(&mut self.listeners);
+        let budget = self.config.limits.accepts_per_tick_max;
+        listeners.accept(budget, self.clock.instant, |socket, peer| self.take(socket, peer));
+        self.listeners = listeners;
+    }
+
+    /// Takes in a new connection, or says why not.
+    fn take(&mut self, mut socket: Socket, peer: Peer) {
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        let admitted = if self.connections.len() - self.refused < self.config.limits.connections_max
+        {
+            self.engine.admit(conn, peer)
+        } else {
+            self.engine.note("connections");
+            Err((Status::Unavailable, "too many connections, try again later"))
+        };
+        if let Err((status, why)) = admitted
+            && self.refused >= limits::REFUSALS_AT_ONCE_MAX
+        {
+            listeners::refuse(socket, status, why);
+            return;
+        }
+        let token = Token(conn.0 as usize);
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut socket, token, interests);
+        if registered.is_err() || (self.config.tcp_nodelay && socket.set_nodelay().is_err()) {
+            self.engine.disconnect(conn, CloseReason::PeerReset); // gone already, or no memory
+            return;
+        }
+        let mut connection = Connection::new(conn, socket, peer, self.clock.instant);
+        if let Err((status, why)) = admitted {
+            self.refused += 1;
+            connection.refuse(status, why, self.clock.instant, &mut self.engine);
+        }
+        let is_refused = admitted.is_err();
+        let slot = Slot {
+            connection,
+            armed: None,
+            buffered_bytes: 0,
+            queued: false,
+            doomed: false,
+            is_refused,
+        };
+        self.connections.insert(conn, Box::new(slot));
+        self.settle(conn);
     }
 
     /// Commits the tick's batch; or, when that fails, closes those who took part in it.
@@ -365,6 +387,7 @@ impl Server {
             _ = self.poll.registry().deregister(slot.connection.socket_mut());
             self.timers.disarm(conn, &mut slot.armed);
             self.buffered_bytes -= slot.buffered_bytes;
+            self.refused -= usize::from(slot.is_refused);
             self.engine.disconnect(conn, reason);
         }
     }

@@ -144,11 +144,23 @@ impl Drop for Server {
     }
 }
 
+/// All limits are on, but these are higher than the defaults: relaying fills a mailbox with more
+/// messages in a second than people do in a year.
+const ROOMY_MAILBOXES: [&str; 3] = [
+    "--limit-mailbox-messages=100000000",
+    "--limit-mailbox-bytes=1000000000",
+    "--limit-stored-bytes=1000000000",
+];
+
 fn command(kind: Kind, address: SocketAddr, directory: &Path) -> Result<Vec<String>, String> {
     let port = format!("--port=tcp:{}:interface={}", address.port(), address.ip());
     let databases = ["channel", "usage"].map(|name| format!("--{name}-db={name}.sqlite"));
     let mut words = match kind {
-        Kind::Ours => vec![env!("CARGO_BIN_EXE_wormhole-mailbox").to_owned(), port],
+        Kind::Ours => {
+            let mut words = vec![env!("CARGO_BIN_EXE_wormhole-mailbox").to_owned(), port];
+            words.extend(ROOMY_MAILBOXES.map(str::to_owned));
+            words
+        }
         Kind::Python => vec![twist()?, "wormhole-mailbox".to_owned(), port],
         Kind::Floor => {
             let own = std::env::current_exe().map_err(|error| error.to_string())?;
