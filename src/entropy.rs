@@ -1,5 +1,8 @@
 //! The system's secure randomness, drawn in portions.
 
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::store::Entropy;
 
 /// Bytes drawn from the system at a time.
@@ -14,9 +17,10 @@ pub struct SystemEntropy {
 
 impl SystemEntropy {
     /// Fails if the system has no randomness to give; once it has, it never fails again.
-    pub fn new() -> Result<SystemEntropy, getrandom::Error> {
+    pub fn new() -> Result<SystemEntropy, Errno> {
         let mut pool = [0; POOL_BYTES];
-        getrandom::fill(&mut pool)?;
+        // So many bytes the kernel gives in whole or not at all.
+        getrandom(&mut pool, GetRandomFlags::empty())?;
         Ok(SystemEntropy { pool, used: 0 })
     }
 }

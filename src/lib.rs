@@ -32,7 +32,7 @@
 //!          │         ├─ listeners     accepting, and running out of descriptors
 //!          │         ├─ storage       commit, or fail and recover
 //!          │         ├─ records       usage, addresses, connections: may lag, may fail
-//!          │         └─ timers, signals (signal-hook), entropy (getrandom)
+//!          │         └─ timers, signals (signal-hook), entropy (rustix)
 //!          ├─ db                      the SQLite files (rusqlite)
 //!          └─ config                  the command line (pico-args)
 //! protocol                            JSON ⇄ commands and responses (serde_json)
