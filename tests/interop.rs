@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -150,7 +151,8 @@ fn for_each_pair(
 fn random_file(directory: &Directory) -> PathBuf {
     let path = directory.file("payload.bin");
     let mut bytes = vec![0; FILE_BYTES];
-    getrandom::fill(&mut bytes).expect("randomness");
+    let mut source = std::fs::File::open("/dev/urandom").expect("randomness");
+    source.read_exact(&mut bytes).expect("randomness");
     std::fs::write(&path, bytes).expect("file");
     path
 }
