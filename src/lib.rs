@@ -40,6 +40,7 @@
 //! held                                what waits for the commit, and what may leave
 //! socket, peer, addresses             sockets (mio, rustix); who is at the other end
 //! message, message_log, limits        plain data; what is stored; every number
+//! clock                               the time
 //! logging, limit_log                  the log (simple_logger); one line for many events
 //! ```
 //!
@@ -59,6 +60,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod clock;
 pub mod config;
 pub mod conn;
 pub mod db;

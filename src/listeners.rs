@@ -13,12 +13,12 @@ use rustix::io::Errno;
 use crate::http::{Status, text_answer};
 use crate::limits::{ACCEPT_RETRY_SECONDS, LOG_REPEAT_SECONDS};
 use crate::peer::Peer;
-use crate::socket::{Endpoint, Listener, Socket};
+use crate::socket::{Endpoint, Listener, Role, Socket};
 
 /// The listening sockets.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    list: Vec<Listener>,
+    list: Vec<(Listener, Role)>,
     /// More connections may wait; by index into `list`.
     ready: Vec<bool>,
     /// Given up for a moment when descriptors run out, to take and close a guest.
@@ -31,14 +31,16 @@ pub struct Listeners {
 
 impl Listeners {
     /// Binds all endpoints; gives the addresses really listened on. The error names the endpoint.
-    pub fn bind(endpoints: &[Endpoint]) -> Result<(Listeners, Vec<Endpoint>), String> {
+    pub fn bind(
+        endpoints: &[(Endpoint, Role)],
+    ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
         let mut list = Vec::new();
         let mut bound = Vec::new();
-        for endpoint in endpoints {
+        for (endpoint, role) in endpoints {
             let (listener, address) = Listener::bind(endpoint)
                 .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
-            list.push(listener);
-            bound.push(address);
+            list.push((listener, *role));
+            bound.push((address, *role));
         }
         let ready = vec![false; list.len()];
         let spare = open_spare();
@@ -47,7 +49,7 @@ impl Listeners {
 
     /// Registers all with the poll, under tokens from `first` on; gives the token after the last.
     pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<usize> {
-        for (index, listener) in self.list.iter_mut().enumerate() {
+        for (index, (listener, _)) in self.list.iter_mut().enumerate() {
             registry.register(listener, Token(first + index), Interest::READABLE)?;
         }
         Ok(first + self.list.len())
@@ -71,7 +73,12 @@ impl Listeners {
     }
 
     /// Accepts up to `budget` connections.
-    pub fn accept(&mut self, budget: usize, now: Instant, mut take: impl FnMut(Socket, Peer)) {
+    pub fn accept(
+        &mut self,
+        budget: usize,
+        now: Instant,
+        mut take: impl FnMut(Socket, Peer, Role),
+    ) {
         if self.retry_at.is_some_and(|retry_at| retry_at > now) {
             return;
         }
@@ -80,10 +87,9 @@ impl Listeners {
         for index in 0..self.list.len() {
             while self.ready[index] && left > 0 {
                 left -= 1;
-                match self.list[index].accept() {
-                    Ok((socket, peer)) => {
-                        take(socket, peer);
-                    }
+                let (listener, role) = &self.list[index];
+                match listener.accept() {
+                    Ok((socket, peer)) => take(socket, peer, *role),
                     Err(error) => {
                         if !self.handle_error(index, &error, now) {
                             break;
@@ -128,7 +134,7 @@ impl Listeners {
             self.spare = open_spare();
             return false;
         }
-        let guest = self.list[index].accept();
+        let guest = self.list[index].0.accept();
         let waited = match &guest {
             Ok(_) => true,
             Err(error) => {

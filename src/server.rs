@@ -11,9 +11,10 @@ use log::info;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Connection, Progress};
-use crate::engine::{Clock, Engine};
+use crate::engine::Engine;
 use crate::http::Status;
 use crate::limits;
 use crate::listeners::{self, Listeners};
@@ -21,7 +22,7 @@ use crate::message::{ConnId, ConnMap, Seconds};
 use crate::outbox::{Scratch, Sent};
 use crate::peer::Peer;
 use crate::signals::Signals;
-use crate::socket::Socket;
+use crate::socket::{Role, Socket};
 use crate::storage::Committed;
 use crate::timers::Timers;
 use crate::wire::Farewell;
@@ -279,12 +280,13 @@ impl Server {
         }
         let mut listeners = std::mem::take(&mut self.listeners);
         let budget = self.config.limits.accepts_per_tick_max;
-        listeners.accept(budget, self.clock.instant, |socket, peer| self.take(socket, peer));
+        listeners
+            .accept(budget, self.clock.instant, |socket, peer, role| self.take(socket, peer, role));
         self.listeners = listeners;
     }
 
     /// Takes in a new connection, or says why not.
-    fn take(&mut self, mut socket: Socket, peer: Peer) {
+    fn take(&mut self, mut socket: Socket, peer: Peer, role: Role) {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         let admitted = if self.connections.len() - self.refused < self.config.limits.connections_max
@@ -307,7 +309,7 @@ impl Server {
             self.engine.disconnect(conn, CloseReason::PeerReset); // gone already, or no memory
             return;
         }
-        let mut connection = Connection::new(conn, socket, peer, self.clock.instant);
+        let mut connection = Connection::new(conn, socket, peer, role, self.clock.instant);
         if let Err((status, why)) = admitted {
             self.refused += 1;
             connection.refuse(status, why, self.clock.instant, &mut self.engine);

@@ -37,6 +37,18 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// What the connections of a listener are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Clients.
+    #[default]
+    Client,
+    /// Clients behind a proxy that tells of them in a PROXY header first.
+    ProxiedClient,
+    /// Operators, and programs of theirs.
+    Admin,
+}
+
 /// A listening socket. A unix socket's file goes with it.
 #[derive(Debug)]
 pub enum Listener {

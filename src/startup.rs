@@ -8,9 +8,10 @@ use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::addresses::Addresses;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb};
-use crate::engine::{Clock, Engine};
+use crate::engine::Engine;
 use crate::entropy::SystemEntropy;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::listeners::Listeners;
@@ -39,7 +40,7 @@ pub fn start(mut config: Config) -> Result<Server, String> {
 
     // Addresses first: a second server on the same ones must not touch the files.
     let (listeners, bound) = Listeners::bind(&config.endpoints)?;
-    for address in &bound {
+    for (address, _) in &bound {
         info!("listening on {address}");
     }
     let (store, storage, records) = open_files(&config).map_err(|error| error.to_string())?;

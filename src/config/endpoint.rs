@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::socket::Endpoint;
+use crate::socket::{Endpoint, Role};
 
 /// The endpoint when none is given.
 pub const DEFAULT: &str = "tcp:4000:interface=\\:\\:";
@@ -11,8 +11,12 @@ pub const DEFAULT: &str = "tcp:4000:interface=\\:\\:";
 /// File mode of a unix socket when none is given: anyone may connect, as upstream.
 const UNIX_MODE: u32 = 0o666;
 
-/// Reads an endpoint string; the error completes "--port: …".
-pub fn parse(text: &str) -> Result<Endpoint, String> {
+/// Reads an endpoint string for clients; the error completes "--port: …".
+pub fn for_clients(text: &str) -> Result<(Endpoint, Role), String> {
+    Ok((parse(text)?, Role::Client))
+}
+
+fn parse(text: &str) -> Result<Endpoint, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(Endpoint::Tcp((Ipv6Addr::UNSPECIFIED, port).into()));
     }

@@ -19,15 +19,15 @@ use crate::limits::{self, Limit, Limits, Pings};
 use crate::message::Seconds;
 use crate::peer::{self, Network};
 use crate::protocol::Welcome;
-use crate::socket::Endpoint;
+use crate::socket::{Endpoint, Role};
 use options::Arity;
 pub use websocket::Origins;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen; at least one.
-    pub endpoints: Vec<Endpoint>,
+    /// Where to listen, and for whom; at least one.
+    pub endpoints: Vec<(Endpoint, Role)>,
     /// Whose word about the peer's address is taken.
     pub trusted_proxies: Vec<Network>,
     /// Limits in force.
@@ -92,7 +92,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         return Ok(Invocation::Print(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
     }
     let mut config = Config {
-        endpoints: given.many("--port", endpoint::parse)?,
+        endpoints: given.many("--port", endpoint::for_clients)?,
         trusted_proxies: given.many("--trusted-proxy", network)?,
         limits: Limits::default(),
         exempt: given.many("--limit-exempt", network)?,
@@ -126,7 +126,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         warnings: Vec::new(),
     };
     if config.endpoints.is_empty() {
-        config.endpoints = vec![endpoint::parse(endpoint::DEFAULT).map_err(UsageError)?];
+        config.endpoints = vec![endpoint::for_clients(endpoint::DEFAULT).map_err(UsageError)?];
     }
     if config.trusted_proxies.is_empty() {
         config.trusted_proxies = peer::LOOPBACK.to_vec();

@@ -5,9 +5,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use wormhole_mailbox::clock::Clock;
 use wormhole_mailbox::config::{self, Config, Invocation};
-use wormhole_mailbox::conn::Handler;
-use wormhole_mailbox::engine::{Clock, Engine};
+use wormhole_mailbox::conn::{Handler, Verdict};
+use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::held::Output;
 use wormhole_mailbox::http::{Forwarded, Upgrade};
 use wormhole_mailbox::message::{ConnId, Seconds};
@@ -304,10 +305,14 @@ impl Simulation {
                 let opened = engine.open(conn, peer(*address), &upgrade);
                 assert!(opened.is_ok(), "connections are not limited here");
             }
-            Event::Text(sent) if self.random.chance(100) => {
-                engine.binary(conn, sent.text.as_bytes());
+            Event::Text(sent) => {
+                let verdict = if self.random.chance(100) {
+                    engine.binary(conn, sent.text.as_bytes())
+                } else {
+                    engine.text(conn, &sent.text)
+                };
+                assert_eq!(verdict, Verdict::Stay, "nobody is sent away here");
             }
-            Event::Text(sent) => engine.text(conn, &sent.text),
             Event::Ping => engine.hold(conn, Output::Bytes(PONGED.as_bytes().to_vec())),
         }
     }

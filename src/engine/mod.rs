@@ -4,16 +4,19 @@
 //! output, then commit or undo. Knows connections by number only; must never touch a socket, nor
 //! read a clock: the time comes in with each tick.
 
+mod handler;
+
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use log::{debug, info};
 
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::conn::{CloseReason, Handler};
+use crate::conn::{CloseReason, Verdict};
 use crate::db::{ConnectionChange, Current};
 use crate::held::{Held, Output, Released};
-use crate::http::{Status, Upgrade};
+use crate::http::Status;
 use crate::limit_log::LimitLog;
 use crate::limits;
 use crate::message::{Command, ConnId, Field, Orig, Refusal, Response, Seconds};
@@ -29,33 +32,6 @@ const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try 
 
 /// When an address with too many connections at once is told to come back, in seconds.
 const TOO_MANY_RETRY_SECONDS: u64 = 60;
-
-/// The time, read once a tick.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// For deadlines.
-    pub instant: Instant,
-    /// For the wire and the files.
-    pub wall: Seconds,
-}
-
-impl Clock {
-    /// Reads both clocks.
-    pub fn read() -> Clock {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        Clock { instant: Instant::now(), wall: wall.map_or(0.0, |since| since.as_secs_f64()) }
-    }
-
-    /// When the wall clock will show `wall`, if nobody sets it; sooner if that is far off, in
-    /// case somebody does.
-    fn after_wall(&self, wall: Seconds) -> Instant {
-        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_SECONDS_MAX))
-    }
-
-    fn after(&self, seconds: f64) -> Instant {
-        self.instant + Duration::from_secs_f64(seconds)
-    }
-}
 
 /// State, files, and what this tick has caused.
 #[derive(Debug)]
@@ -283,7 +259,12 @@ impl Engine {
         info!("stopped");
     }
 
-    fn handle(&mut self, conn: ConnId, request: Result<Request<'_>, Unreadable>, text: &str) {
+    fn handle(
+        &mut self,
+        conn: ConnId,
+        request: Result<Request<'_>, Unreadable>,
+        text: &str,
+    ) -> Verdict {
         if self.participants.last() != Some(&conn) {
             self.participants.push(conn);
         }
@@ -291,11 +272,12 @@ impl Engine {
             Ok(request) => self.carry_out(conn, &request, text),
             Err(Unreadable { refusal, orig }) => {
                 self.reply(conn, Response::Error { refusal, orig });
+                Verdict::Stay
             }
         }
     }
 
-    fn carry_out(&mut self, conn: ConnId, request: &Request<'_>, text: &str) {
+    fn carry_out(&mut self, conn: ConnId, request: &Request<'_>, text: &str) -> Verdict {
         self.reply(conn, Response::Ack { id: request.id.map(Box::from) });
         let command = &request.command;
         let (name, at) = (command.name(), self.clock.wall);
@@ -317,6 +299,7 @@ impl Engine {
                 self.reply(conn, Response::Error { refusal, orig: Orig::Command(text.into()) });
             }
         }
+        Verdict::Stay
     }
 
     /// What may stand against a command besides the protocol's own rules.
@@ -358,62 +341,6 @@ impl Engine {
             return protocol::welcome(&welcome, peer.ip, peer.port);
         }
         protocol::welcome(&self.config.welcome, peer.ip, peer.port)
-    }
-}
-
-impl Handler for Engine {
-    fn open(
-        &mut self,
-        conn: ConnId,
-        socket_peer: Peer,
-        upgrade: &Upgrade,
-    ) -> Result<(), (Status, &'static str)> {
-        let peer = socket_peer.behind(&upgrade.forwarded, &self.config.trusted_proxies);
-        if socket_peer.is_trusted(&self.config.trusted_proxies) {
-            self.count(conn, peer)?;
-            if upgrade.forwarded.malformed {
-                self.note("X-Real-IP or X-Real-Port headers that cannot be read and are ignored");
-            }
-        }
-        let at = self.clock.wall;
-        let address_id = self.records.address_id(peer.ip, at);
-        match address_id {
-            _ if !self.logs_connections() => {}
-            Some(id) => debug!("{conn}: connected from {id}"),
-            None => debug!("{conn}: connected from {peer}"),
-        }
-        self.records.track(conn, || ConnectionChange::Connected {
-            address_id: address_id.map(|id| (id.generation, id.counter)),
-            at,
-        });
-        self.participants.push(conn);
-        self.store.connect(conn);
-        self.hold(conn, Output::Bytes(upgrade.response.clone()));
-        let welcome = self.welcome(peer);
-        self.reply(conn, Response::Welcome(welcome));
-        Ok(())
-    }
-
-    fn is_bound(&self, conn: ConnId) -> bool {
-        self.store.is_bound(conn)
-    }
-
-    fn text(&mut self, conn: ConnId, text: &str) {
-        let request = protocol::decode(text, self.config.limits.name_bytes_max);
-        self.handle(conn, request, text);
-    }
-
-    fn binary(&mut self, conn: ConnId, payload: &[u8]) {
-        let request = protocol::decode_binary(payload, self.config.limits.name_bytes_max);
-        self.handle(conn, request, &String::from_utf8_lossy(payload));
-    }
-
-    fn hold(&mut self, conn: ConnId, output: Output) {
-        self.held.push(conn, output);
-    }
-
-    fn origin_allowed(&self, origin: &str) -> bool {
-        self.config.origins.allow(origin)
     }
 }
 

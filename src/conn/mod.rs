@@ -3,17 +3,20 @@
 //! Reads what is there and hands it on as events; sends only what has been released. Must never
 //! call the store or a database, and never free itself: the server reaps.
 
+mod deadlines;
+mod opening;
+
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::held::{Output, Released};
-use crate::http::{self, Head, Status, Upgrade};
-use crate::limits::{Limits, Pings, READ_BYTES_PER_TICK_MAX};
+use crate::http::{self, Status, Upgrade};
+use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
 use crate::message::{ConnId, Seconds};
 use crate::outbox::{Outbox, Scratch, Sent};
 use crate::peer::Peer;
-use crate::socket::Socket;
-use crate::wire::{self, Farewell, Inbound, Violation, Wire};
+use crate::socket::{Role, Socket};
+use crate::wire::{Farewell, Inbound, Violation, Wire};
 
 /// Why a connection ended, for the log and for tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,15 @@ pub enum CloseReason {
     StorageFailed,
 }
 
+/// What becomes of a connection after one of its messages.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Stay,
+    /// It is closed, once what is held for it has gone out.
+    Close(Farewell, CloseReason),
+}
+
 /// What the connection asks of the rest of the server.
 pub trait Handler {
     /// A handshake is complete: holds the response and the `welcome`, or tells why not.
@@ -52,13 +64,13 @@ pub trait Handler {
         conn: ConnId,
         peer: Peer,
         upgrade: &Upgrade,
-    ) -> Result<(), (Status, &'static str)>;
+    ) -> Result<Verdict, (Status, &'static str)>;
     /// Whether the connection has bound.
     fn is_bound(&self, conn: ConnId) -> bool;
     /// A text message came.
-    fn text(&mut self, conn: ConnId, text: &str);
+    fn text(&mut self, conn: ConnId, text: &str) -> Verdict;
     /// A binary message came.
-    fn binary(&mut self, conn: ConnId, payload: &[u8]);
+    fn binary(&mut self, conn: ConnId, payload: &[u8]) -> Verdict;
     /// Output that must wait for the commit.
     fn hold(&mut self, conn: ConnId, output: Output);
     /// Whether the peer's `Origin` may connect.
@@ -93,6 +105,7 @@ pub struct Connection {
     id: ConnId,
     socket: Socket,
     peer: Peer,
+    role: Role,
     phase: Phase,
     outbox: Outbox,
     /// Input read but not handled, when a tick's share was used up; from `handled` on.
@@ -113,11 +126,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(id: ConnId, socket: Socket, peer: Peer, now: Instant) -> Connection {
+    pub fn new(id: ConnId, socket: Socket, peer: Peer, role: Role, now: Instant) -> Connection {
         Connection {
             id,
             socket,
             peer,
+            role,
             phase: Phase::Head(Vec::new()),
             outbox: Outbox::default(),
             unread: Vec::new(),
@@ -134,6 +148,11 @@ impl Connection {
     /// The socket, to register and deregister it.
     pub fn socket_mut(&mut self) -> &mut Socket {
         &mut self.socket
+    }
+
+    /// What it is, by the listener that it came from.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether output waits for the socket.
@@ -214,28 +233,7 @@ impl Connection {
     ) -> usize {
         while !input.is_empty() {
             match &mut self.phase {
-                Phase::Head(head) => {
-                    // One byte more than allowed is enough to see that it is too much.
-                    let wanted =
-                        (limits.head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
-                    let known = head.len();
-                    head.extend_from_slice(&input[..wanted]);
-                    let parsed = http::parse(head, limits.head_bytes_max, |origin| {
-                        handler.origin_allowed(origin)
-                    });
-                    match parsed {
-                        Head::Incomplete => input = &input[wanted..],
-                        Head::Answer(answer) => {
-                            input = &[];
-                            handler.hold(self.id, Output::Bytes(answer));
-                            self.end(CloseReason::HttpAnswered, now, handler);
-                        }
-                        Head::Upgrade(upgrade) => {
-                            input = &input[upgrade.head_bytes - known..];
-                            self.handle_upgrade(&upgrade, now, handler);
-                        }
-                    }
-                }
+                Phase::Head(_) => input = self.handle_head(input, now, limits, handler),
                 Phase::Open(wire) => {
                     if *messages_left == 0 {
                         return input.len();
@@ -249,7 +247,8 @@ impl Connection {
                     match inbound {
                         Ok(Some(inbound)) => {
                             *messages_left -= 1;
-                            self.handle_inbound(inbound, muted, now, handler);
+                            let verdict = self.handle_inbound(inbound, muted, now, handler);
+                            self.obey(verdict, now, limits, handler);
                         }
                         Ok(None) => {}
                         Err(violation) => {
@@ -270,39 +269,34 @@ impl Connection {
         0
     }
 
-    fn handle_upgrade(&mut self, upgrade: &Upgrade, now: Instant, handler: &mut impl Handler) {
-        match handler.open(self.id, self.peer, upgrade) {
-            Ok(()) => {
-                self.phase = Phase::Open(Wire::default());
-                (self.since, self.pinged, self.ponged) = (now, now, now);
-            }
-            Err((status, why)) => {
-                self.refuse(status, why, now, handler);
-            }
-        }
-    }
-
     fn handle_inbound(
         &mut self,
         inbound: Inbound,
         muted: bool,
         now: Instant,
         handler: &mut impl Handler,
-    ) {
+    ) -> Verdict {
         match inbound {
             Inbound::Closed => self.end(CloseReason::PeerClosed, now, handler),
             Inbound::Pong => self.ponged = now,
             // After our close nothing is carried out any more.
             _ if muted => {}
-            Inbound::Text(text) => handler.text(self.id, &text),
-            Inbound::Binary(payload) => handler.binary(self.id, &payload),
+            Inbound::Text(text) => return handler.text(self.id, &text),
+            Inbound::Binary(payload) => return handler.binary(self.id, &payload),
         }
+        Verdict::Stay
     }
 
-    /// Answers whatever the peer is about to ask with why it cannot stay.
-    pub fn refuse(&mut self, status: Status, why: &str, now: Instant, handler: &mut impl Handler) {
-        handler.hold(self.id, Output::Bytes(http::text_answer(status, why)));
-        self.end(CloseReason::Refused, now, handler);
+    fn obey(
+        &mut self,
+        verdict: Verdict,
+        now: Instant,
+        limits: &Limits,
+        handler: &mut impl Handler,
+    ) {
+        if let Verdict::Close(farewell, reason) = verdict {
+            self.close(farewell, reason, now, limits, handler);
+        }
     }
 
     /// Begins the closing handshake, or cuts short a request that is still in its head.
@@ -340,77 +334,6 @@ impl Connection {
         handler.hold(self.id, Output::End);
     }
 
-    /// When [`Connection::handle_deadline`] wants to be called next.
-    pub fn deadline(&self, limits: &Limits, pings: &Pings) -> Option<Instant> {
-        match &self.phase {
-            Phase::Head(_) => Some(after(self.since, limits.handshake_seconds)),
-            Phase::Open(wire) if !wire.is_closing() => {
-                let bind = self.bind_deadline(limits);
-                let deadlines = [bind, self.ping_due(pings), self.pong_deadline(pings)];
-                deadlines.into_iter().flatten().min()
-            }
-            _ => Some(after(self.since, limits.close_seconds)),
-        }
-    }
-
-    fn bind_deadline(&self, limits: &Limits) -> Option<Instant> {
-        (!self.bound).then(|| after(self.since, limits.bind_seconds))
-    }
-
-    fn ping_due(&self, pings: &Pings) -> Option<Instant> {
-        (pings.interval_seconds > 0.0).then(|| after(self.pinged, pings.interval_seconds))
-    }
-
-    /// When the peer counts as lost: the timeout runs from the first ping it did not answer.
-    fn pong_deadline(&self, pings: &Pings) -> Option<Instant> {
-        let allowed = pings.interval_seconds + pings.timeout_seconds;
-        (pings.timeout_seconds > 0.0 && self.pinged > self.ponged)
-            .then(|| after(self.ponged, allowed))
-    }
-
-    /// Does what is due at `now`; the reason comes back if the connection is over.
-    pub fn handle_deadline(
-        &mut self,
-        now: Instant,
-        limits: &Limits,
-        pings: &Pings,
-        handler: &mut impl Handler,
-    ) -> Option<CloseReason> {
-        let is_past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if !is_past(self.deadline(limits, pings)) {
-            return None;
-        }
-        match &self.phase {
-            Phase::Head(_) => {
-                let answer =
-                    http::text_answer(Status::RequestTimeout, "request head took too long");
-                handler.hold(self.id, Output::Bytes(answer));
-                self.end(CloseReason::HandshakeTimeout, now, handler);
-                None
-            }
-            Phase::Open(wire) if !wire.is_closing() => {
-                if is_past(self.pong_deadline(pings)) {
-                    return Some(CloseReason::PingTimeout);
-                }
-                if is_past(self.bind_deadline(limits)) {
-                    self.bound = handler.is_bound(self.id);
-                    if !self.bound {
-                        self.close(Farewell::NotBound, CloseReason::NotBound, now, limits, handler);
-                        return None;
-                    }
-                }
-                if is_past(self.ping_due(pings)) {
-                    self.pinged = now;
-                    let mut ping = Vec::new();
-                    wire::ping(&mut ping);
-                    handler.hold(self.id, Output::Bytes(ping));
-                }
-                None
-            }
-            _ => Some(self.reason.unwrap_or(CloseReason::PeerClosed)),
-        }
-    }
-
     /// Queues output.
     pub fn push(&mut self, released: Released) {
         self.outbox.push(released);
@@ -442,8 +365,4 @@ impl Connection {
             }
         }
     }
-}
-
-fn after(since: Instant, seconds: f64) -> Instant {
-    since + Duration::from_secs_f64(seconds)
 }

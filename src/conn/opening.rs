@@ -1,0 +1,66 @@
+//! How a connection begins: its request head, and what comes of it.
+
+use std::time::Instant;
+
+use super::{CloseReason, Connection, Handler, Phase, Verdict};
+use crate::held::Output;
+use crate::http::{self, Head, Status, Upgrade};
+use crate::limits::Limits;
+use crate::wire::Wire;
+
+impl Connection {
+    /// Takes in more of the request head; gives the input that comes after it.
+    pub(super) fn handle_head<'a>(
+        &mut self,
+        input: &'a [u8],
+        now: Instant,
+        limits: &Limits,
+        handler: &mut impl Handler,
+    ) -> &'a [u8] {
+        let Phase::Head(head) = &mut self.phase else { return input };
+        // One byte more than allowed is enough to see that it is too much.
+        let wanted = (limits.head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
+        let known = head.len();
+        head.extend_from_slice(&input[..wanted]);
+        let parsed =
+            http::parse(head, limits.head_bytes_max, |origin| handler.origin_allowed(origin));
+        match parsed {
+            Head::Incomplete => &input[wanted..],
+            Head::Answer(answer) => {
+                handler.hold(self.id, Output::Bytes(answer));
+                self.end(CloseReason::HttpAnswered, now, handler);
+                &[]
+            }
+            Head::Upgrade(upgrade) => {
+                let verdict = self.handle_upgrade(&upgrade, now, handler);
+                self.obey(verdict, now, limits, handler);
+                &input[upgrade.head_bytes - known..]
+            }
+        }
+    }
+
+    fn handle_upgrade(
+        &mut self,
+        upgrade: &Upgrade,
+        now: Instant,
+        handler: &mut impl Handler,
+    ) -> Verdict {
+        match handler.open(self.id, self.peer, upgrade) {
+            Ok(verdict) => {
+                self.phase = Phase::Open(Wire::default());
+                (self.since, self.pinged, self.ponged) = (now, now, now);
+                verdict
+            }
+            Err((status, why)) => {
+                self.refuse(status, why, now, handler);
+                Verdict::Stay
+            }
+        }
+    }
+
+    /// Answers whatever the peer is about to ask with why it cannot stay.
+    pub fn refuse(&mut self, status: Status, why: &str, now: Instant, handler: &mut impl Handler) {
+        handler.hold(self.id, Output::Bytes(http::text_answer(status, why)));
+        self.end(CloseReason::Refused, now, handler);
+    }
+}

@@ -1,0 +1,70 @@
+//! What connections ask of the engine: may I open, here is a message, hold this for me.
+//!
+//! A part of the engine, which its parent describes.
+
+use log::debug;
+
+use super::Engine;
+use crate::conn::{Handler, Verdict};
+use crate::db::ConnectionChange;
+use crate::held::Output;
+use crate::http::{Status, Upgrade};
+use crate::message::{ConnId, Response};
+use crate::peer::Peer;
+use crate::protocol;
+
+impl Handler for Engine {
+    fn open(
+        &mut self,
+        conn: ConnId,
+        socket_peer: Peer,
+        upgrade: &Upgrade,
+    ) -> Result<Verdict, (Status, &'static str)> {
+        let peer = socket_peer.behind(&upgrade.forwarded, &self.config.trusted_proxies);
+        if socket_peer.is_trusted(&self.config.trusted_proxies) {
+            self.count(conn, peer)?;
+            if upgrade.forwarded.malformed {
+                self.note("X-Real-IP or X-Real-Port headers that cannot be read and are ignored");
+            }
+        }
+        let at = self.clock.wall;
+        let address_id = self.records.address_id(peer.ip, at);
+        match address_id {
+            _ if !self.logs_connections() => {}
+            Some(id) => debug!("{conn}: connected from {id}"),
+            None => debug!("{conn}: connected from {peer}"),
+        }
+        self.records.track(conn, || ConnectionChange::Connected {
+            address_id: address_id.map(|id| (id.generation, id.counter)),
+            at,
+        });
+        self.participants.push(conn);
+        self.store.connect(conn);
+        self.hold(conn, Output::Bytes(upgrade.response.clone()));
+        let welcome = self.welcome(peer);
+        self.reply(conn, Response::Welcome(welcome));
+        Ok(Verdict::Stay)
+    }
+
+    fn is_bound(&self, conn: ConnId) -> bool {
+        self.store.is_bound(conn)
+    }
+
+    fn text(&mut self, conn: ConnId, text: &str) -> Verdict {
+        let request = protocol::decode(text, self.config.limits.name_bytes_max);
+        self.handle(conn, request, text)
+    }
+
+    fn binary(&mut self, conn: ConnId, payload: &[u8]) -> Verdict {
+        let request = protocol::decode_binary(payload, self.config.limits.name_bytes_max);
+        self.handle(conn, request, &String::from_utf8_lossy(payload))
+    }
+
+    fn hold(&mut self, conn: ConnId, output: Output) {
+        self.held.push(conn, output);
+    }
+
+    fn origin_allowed(&self, origin: &str) -> bool {
+        self.config.origins.allow(origin)
+    }
+}
