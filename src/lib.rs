@@ -25,6 +25,7 @@
 //! main → startup → server             the process; files and addresses; the tick (mio)
 //!          │         ├─ engine        behind the sockets: command → store → held → commit
 //!          │         ├─ conn          one connection's life: head, open, closing
+//!          │         │    ├─ proxy_header   for whom a proxy speaks (PROXY protocol)
 //!          │         │    ├─ http     request head → upgrade or plain answer (tungstenite)
 //!          │         │    ├─ wire     bytes ⇄ WebSocket messages, in memory (tungstenite)
 //!          │         │    └─ outbox   released output that the socket has not taken
@@ -33,6 +34,7 @@
 //!          │         ├─ storage       commit, or fail and recover
 //!          │         ├─ records       usage, addresses, connections: may lag, may fail
 //!          │         └─ timers, signals (signal-hook), entropy (rustix)
+//!          ├─ activation              sockets that a service manager passes (listenfd)
 //!          ├─ db                      the SQLite files (rusqlite)
 //!          └─ config                  the command line (pico-args)
 //! protocol                            JSON ⇄ commands and responses (serde_json)
@@ -59,6 +61,7 @@
 //! - Nothing a peer sends can reach a panic; every number that bounds it is in [`limits`].
 #![forbid(unsafe_code)]
 
+pub mod activation;
 pub mod addresses;
 pub mod clock;
 pub mod config;
@@ -77,6 +80,7 @@ pub mod message_log;
 pub mod outbox;
 pub mod peer;
 pub mod protocol;
+pub mod proxy_header;
 pub mod quotas;
 pub mod records;
 pub mod server;

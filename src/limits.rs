@@ -272,9 +272,17 @@ pub const SIDES_MAX: usize = 2;
 /// Sides kept on record: the two served, and one more that shows the record was crowded.
 pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
+/// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is room for
+/// extensions, of which the longest in use tell of a client's certificate.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
+
 /// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
 /// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Listening sockets that a service manager may pass. More than anyone has, and few enough that a
+/// nonsensical number is noticed.
+pub const PASSED_SOCKETS_MAX: usize = 256;
 
 /// Descriptors kept back from connections: listeners, databases with WAL and shared memory,
 /// the poll, signal and log descriptors, a spare, and the odd temporary one.

@@ -47,6 +47,12 @@ impl Listeners {
         Ok((Listeners { list, ready, spare, retry_at: None, quiet_until: None }, bound))
     }
 
+    /// Adds one that listens already.
+    pub fn add(&mut self, listener: Listener, role: Role) {
+        self.list.push((listener, role));
+        self.ready.push(false);
+    }
+
     /// Registers all with the poll, under tokens from `first` on; gives the token after the last.
     pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<usize> {
         for (index, (listener, _)) in self.list.iter_mut().enumerate() {

@@ -291,7 +291,10 @@ impl Server {
         self.next_conn += 1;
         let admitted = if self.connections.len() - self.refused < self.config.limits.connections_max
         {
-            self.engine.admit(conn, peer)
+            match role {
+                Role::ProxiedClient => self.engine.admit_proxy(peer),
+                Role::Client | Role::Admin => self.engine.admit(conn, peer),
+            }
         } else {
             self.engine.note("connections");
             Err((Status::Unavailable, "too many connections, try again later"))

@@ -5,10 +5,11 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 
 use mio::event::Source;
@@ -49,11 +50,11 @@ pub enum Role {
     Admin,
 }
 
-/// A listening socket. A unix socket's file goes with it.
+/// A listening socket. A unix socket's file goes with it, if we have made it.
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 impl Listener {
@@ -67,9 +68,31 @@ impl Listener {
             }
             Endpoint::Unix { path, mode } => {
                 let listener = UnixListener::from_std(listen_unix(path, *mode)?.into());
-                Ok((Listener::Unix(listener, path.clone()), endpoint.clone()))
+                Ok((Listener::Unix(listener, Some(path.clone())), endpoint.clone()))
             }
         }
+    }
+
+    /// Takes over a socket that listens already, with the address that it listens on.
+    pub fn adopt_tcp(listener: StdTcpListener) -> io::Result<(Listener, Endpoint)> {
+        check_listening(&listener)?;
+        listener.set_nonblocking(true)?;
+        let bound = Endpoint::Tcp(listener.local_addr()?);
+        Ok((Listener::Tcp(TcpListener::from_std(listener)), bound))
+    }
+
+    /// As [`Listener::adopt_tcp`]. The socket's file is somebody else's and stays.
+    pub fn adopt_unix(listener: StdUnixListener) -> io::Result<(Listener, Endpoint)> {
+        check_listening(&listener)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let path = match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => path.to_owned(),
+            (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)).into(),
+            (None, None) => PathBuf::new(),
+        };
+        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.permissions().mode());
+        Ok((Listener::Unix(UnixListener::from_std(listener), None), Endpoint::Unix { path, mode }))
     }
 
     /// Accepts one connection, if one waits.
@@ -88,9 +111,17 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listener::Unix(_, path) = self {
+        if let Listener::Unix(_, Some(path)) = self {
             _ = fs::remove_file(path); // best effort: a start removes a stale one too
         }
+    }
+}
+
+fn check_listening(socket: impl AsFd) -> io::Result<()> {
+    if sockopt::socket_acceptconn(socket)? {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"))
     }
 }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::activation::{PassedSockets, Pick};
 use crate::addresses::Addresses;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::listeners::Listeners;
 use crate::records::Records;
 use crate::server::Server;
 use crate::signals::Signals;
+use crate::socket::{Endpoint, Role};
 use crate::storage::Storage;
 use crate::store::{Settings, Store};
 
@@ -39,7 +41,10 @@ pub fn start(mut config: Config) -> Result<Server, String> {
     }
 
     // Addresses first: a second server on the same ones must not touch the files.
-    let (listeners, bound) = Listeners::bind(&config.endpoints)?;
+    let mut passed = PassedSockets::from_environment()?;
+    config.listen_by_default(!passed.is_empty());
+    let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
+    bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
     for (address, _) in &bound {
         info!("listening on {address}");
     }
@@ -50,6 +55,28 @@ pub fn start(mut config: Config) -> Result<Server, String> {
         Engine::new(Rc::clone(&config), store, storage, records, Box::new(entropy), Clock::read());
     Server::new(config, engine, listeners, signals)
         .map_err(|error| format!("cannot start the event loop: {error}"))
+}
+
+/// Adds the passed sockets that are picked; gives the addresses that they listen on.
+fn adopt(
+    listeners: &mut Listeners,
+    passed: &mut PassedSockets,
+    picks: &[(Pick, Role)],
+) -> Result<Vec<(Endpoint, Role)>, String> {
+    let mut addresses = Vec::new();
+    for (pick, role) in picks {
+        let taken = passed
+            .take(pick)
+            .map_err(|problem| format!("cannot listen on systemd:{pick}: {problem}"))?;
+        for (listener, address) in taken {
+            listeners.add(listener, *role);
+            addresses.push((address, *role));
+        }
+    }
+    for index in passed.left_over() {
+        warn!("passed socket {index} is not used: who connects there waits in vain");
+    }
+    Ok(addresses)
 }
 
 fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {

@@ -13,8 +13,9 @@ use abuse::{CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, innocent_exchange, u
 use common::Server;
 use serde_json::json;
 use wormhole_mailbox::http::{self, Head};
-use wormhole_mailbox::limits::Limits;
+use wormhole_mailbox::limits::{Limits, PROXY_HEADER_BYTES_MAX};
 use wormhole_mailbox::protocol;
+use wormhole_mailbox::proxy_header::{self, ProxyHeader};
 use wormhole_mailbox::wire::{Inbound, Violation, Wire};
 
 /// Small, so that the limits are met.
@@ -209,6 +210,39 @@ fn no_head_makes_the_parser_panic_and_a_head_in_pieces_is_the_same_head() {
                 assert!(answer.len() < 1000);
             }
             (one, other) => panic!("{one:?} becomes {other:?}"),
+        }
+    });
+}
+
+#[test]
+fn no_proxy_header_makes_the_parser_panic_and_its_end_does_not_depend_on_what_follows() {
+    let binary =
+        |fixed: &[u8; 4], rest: &[u8]| [b"\r\n\r\n\0\r\nQUIT\n", &fixed[..], rest].concat();
+    let corpus: Vec<Vec<u8>> = vec![
+        b"PROXY TCP4 192.0.2.1 198.51.100.255 56324 443\r\nGET /v1 HTTP/1.1\r\n\r\n".to_vec(),
+        b"PROXY TCP6 2001:db8::1 ::ffff:192.0.2.1 65535 0\r\n".to_vec(),
+        b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\nmore".to_vec(),
+        binary(b"\x21\x11\x00\x0c", b"\xc0\0\x02\x01\x7f\0\0\x01\x12\x34\x0f\xa0GET /"),
+        binary(b"\x21\x21\x00\x2b", &[7; 43]),
+        binary(b"\x21\x31\x00\xd8", &[b'x'; 216]),
+        binary(b"\x20\x00\x00\x00", b"GET /"),
+        binary(b"\x21\x12\x00\x0c", &[7; 12]),
+        binary(b"\x21\x11\xff\xff", &[7; 5000]),
+    ];
+    fuzz(&corpus, |bytes, _| {
+        // Every beginning either is told to go on, or settles it for good.
+        let settled = (0..=bytes.len())
+            .map(|end| proxy_header::parse(&bytes[..end]))
+            .enumerate()
+            .find(|(_, header)| *header != ProxyHeader::Incomplete);
+        let Some((settled_at, header)) = settled else {
+            assert!(bytes.len() < PROXY_HEADER_BYTES_MAX, "more than the limit is waited for");
+            return;
+        };
+        assert!(settled_at <= PROXY_HEADER_BYTES_MAX, "settled after {settled_at}");
+        assert_eq!(proxy_header::parse(bytes), header, "cut at {settled_at}");
+        if let ProxyHeader::Parsed { header_bytes, .. } = header {
+            assert_eq!(header_bytes, settled_at, "it takes all of itself and nothing more");
         }
     });
 }

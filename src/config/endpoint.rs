@@ -1,19 +1,44 @@
-//! Endpoint strings: what upstream's `--port` takes for TCP and unix sockets, and what people type
-//! (contract section 6).
+//! Endpoint strings: what upstream's `--port` takes for TCP and unix sockets, passed sockets and
+//! PROXY headers, and what people type (contract section 6).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::activation::Pick;
 use crate::socket::{Endpoint, Role};
 
-/// The endpoint when none is given.
-pub const DEFAULT: &str = "tcp:4000:interface=\\:\\:";
+/// The port when no endpoint is given.
+const DEFAULT_PORT: u16 = 4000;
 
 /// File mode of a unix socket when none is given: anyone may connect, as upstream.
 const UNIX_MODE: u32 = 0o666;
 
+/// The endpoint when none is given: IPv6 and IPv4.
+pub fn default() -> Endpoint {
+    Endpoint::Tcp((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into())
+}
+
+/// Where listening sockets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// They are made.
+    Bind(Endpoint),
+    /// They are passed by a service manager.
+    Passed(Pick),
+}
+
+/// What stands before an endpoint whose connections begin with a PROXY header.
+const PROXIED: &str = "haproxy:";
+
 /// Reads an endpoint string for clients; the error completes "--port: …".
-pub fn for_clients(text: &str) -> Result<(Endpoint, Role), String> {
-    Ok((parse(text)?, Role::Client))
+pub fn for_clients(text: &str) -> Result<(Source, Role), String> {
+    let (text, role) = match text.strip_prefix(PROXIED) {
+        Some(text) => (text, Role::ProxiedClient),
+        None => (text, Role::Client),
+    };
+    if text == "systemd" || text.starts_with("systemd:") {
+        return Ok((Source::Passed(passed(Parts::split(text)?)?), role));
+    }
+    Ok((Source::Bind(parse(text)?), role))
 }
 
 fn parse(text: &str) -> Result<Endpoint, String> {
@@ -33,7 +58,8 @@ fn parse(text: &str) -> Result<Endpoint, String> {
         "tcp6" => tcp(parts, Ipv6Addr::UNSPECIFIED.into()),
         "unix" => unix(parts),
         _ => Err(format!(
-            "'{text}' is not an endpoint: give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT or unix:PATH"
+            "'{text}' is not an endpoint: give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH \
+             or systemd:"
         )),
     }
 }
@@ -71,6 +97,32 @@ fn unix(mut parts: Parts) -> Result<Endpoint, String> {
     Ok(Endpoint::Unix { path: path.into(), mode })
 }
 
+fn passed(mut parts: Parts) -> Result<Pick, String> {
+    let first = parts.take("socket").filter(|word| !word.is_empty());
+    let (index, name) = (parts.take("index"), parts.take("name"));
+    // Upstream wants to be told the family as well; a passed socket knows its own.
+    let domain = match (&index, &name) {
+        (None, None) => parts.take("domain"),
+        _ => parts.take("domain").or(first.clone()),
+    };
+    if let Some(domain) = &domain
+        && !["INET", "INET6", "UNIX"].contains(&domain.as_str())
+    {
+        return Err(format!("domain '{domain}' must be INET, INET6 or UNIX"));
+    }
+    parts.finish()?;
+    match (index, name, first) {
+        (Some(_), Some(_), _) => Err("give either index or name".to_owned()),
+        (Some(index), None, _) => {
+            let number = index.parse().map_err(|_| format!("index '{index}' must be a number"));
+            Ok(Pick::Index(number?))
+        }
+        (None, Some(name), _) => Ok(Pick::Name(name)),
+        (None, None, Some(word)) => Ok(word.parse().map_or(Pick::Name(word), Pick::Index)),
+        (None, None, None) => Ok(Pick::All),
+    }
+}
+
 /// An endpoint string taken apart: `kind:value:name=value`, with `\` before a literal `:`, `=` or
 /// `\`.
 struct Parts {
@@ -98,7 +150,11 @@ impl Parts {
         }
         let mut words = words.into_iter();
         let kind = words.next().map(|word| word.value).unwrap_or_default();
-        let unnamed = if kind == "unix" { "address" } else { "port" };
+        let unnamed = match kind.as_str() {
+            "unix" => "address",
+            "systemd" => "socket",
+            _ => "port",
+        };
         let mut fields: Vec<(String, String)> = Vec::new();
         for (index, word) in words.enumerate() {
             let name = match word.name {
@@ -148,7 +204,7 @@ mod tests {
     #[test]
     fn upstream_and_everyday_forms_are_understood() {
         for (text, address) in [
-            (DEFAULT, "[::]:4000"),
+            ("tcp:4000:interface=\\:\\:", "[::]:4000"),
             ("tcp:4000", "0.0.0.0:4000"),
             ("tcp:port=4000", "0.0.0.0:4000"),
             ("tcp:4000:interface=127.0.0.1", "127.0.0.1:4000"),
@@ -173,6 +229,36 @@ mod tests {
     }
 
     #[test]
+    fn passed_sockets_are_picked_by_number_or_name() {
+        for (text, pick) in [
+            ("systemd:", Pick::All),
+            ("systemd", Pick::All),
+            ("systemd:0", Pick::Index(0)),
+            ("systemd:17", Pick::Index(17)),
+            ("systemd:mailbox.socket", Pick::Name("mailbox.socket".to_owned())),
+            ("systemd:name=7", Pick::Name("7".to_owned())),
+            ("systemd:index=1", Pick::Index(1)),
+            ("systemd:domain=INET:index=0", Pick::Index(0)),
+            ("systemd:domain=UNIX:name=web", Pick::Name("web".to_owned())),
+            ("systemd:INET6:index=2", Pick::Index(2)),
+        ] {
+            let expected = Ok((Source::Passed(pick), Role::Client));
+            assert_eq!(for_clients(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_proxys_endpoint_is_any_with_a_word_before_it() {
+        for text in ["tcp:4000", "4000", "127.0.0.1:4000", "unix:/run/x.sock:mode=660", "systemd:0"]
+        {
+            let (source, role) = for_clients(text).expect(text);
+            assert_eq!(role, Role::Client);
+            let proxied = for_clients(&format!("haproxy:{text}"));
+            assert_eq!(proxied, Ok((source, Role::ProxiedClient)), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, part) in [
             ("ssl:443:privateKey=x", "TLS proxy"),
@@ -188,8 +274,16 @@ mod tests {
             ("unix:", "needs a path"),
             ("example.org:4000", "not an endpoint"),
             ("", "not an endpoint"),
+            ("haproxy:", "not an endpoint"),
+            ("haproxy:haproxy:4000", "not an endpoint"),
+            ("haproxy:ssl:443", "TLS proxy"),
+            ("systemd:domain=IPX:index=0", "IPX"),
+            ("systemd:web:index=0", "web"),
+            ("systemd:index=first", "first"),
+            ("systemd:index=0:name=web", "either"),
+            ("systemd:0:mode=660", "'mode' is not known"),
         ] {
-            let error = parse(text).expect_err(text);
+            let error = for_clients(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
         }
     }

@@ -14,20 +14,24 @@ use std::str::FromStr;
 use log::LevelFilter;
 use pico_args::Arguments;
 
+use crate::activation::Pick;
 use crate::db::Synchronous;
 use crate::limits::{self, Limit, Limits, Pings};
 use crate::message::Seconds;
 use crate::peer::{self, Network};
 use crate::protocol::Welcome;
 use crate::socket::{Endpoint, Role};
+use endpoint::Source;
 use options::Arity;
 pub use websocket::Origins;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen, and for whom; at least one.
+    /// Where to listen, and for whom.
     pub endpoints: Vec<(Endpoint, Role)>,
+    /// Which sockets of a service manager to listen on, and for whom.
+    pub passed: Vec<(Pick, Role)>,
     /// Whose word about the peer's address is taken.
     pub trusted_proxies: Vec<Network>,
     /// Limits in force.
@@ -92,7 +96,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         return Ok(Invocation::Print(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
     }
     let mut config = Config {
-        endpoints: given.many("--port", endpoint::for_clients)?,
+        endpoints: Vec::new(),
+        passed: Vec::new(),
         trusted_proxies: given.many("--trusted-proxy", network)?,
         limits: Limits::default(),
         exempt: given.many("--limit-exempt", network)?,
@@ -125,8 +130,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         log_level: given.once("--log-level", log_level)?.unwrap_or(LevelFilter::Info),
         warnings: Vec::new(),
     };
-    if config.endpoints.is_empty() {
-        config.endpoints = vec![endpoint::for_clients(endpoint::DEFAULT).map_err(UsageError)?];
+    for (source, role) in given.many("--port", endpoint::for_clients)? {
+        match source {
+            Source::Bind(endpoint) => config.endpoints.push((endpoint, role)),
+            Source::Passed(pick) => config.passed.push((pick, role)),
+        }
     }
     if config.trusted_proxies.is_empty() {
         config.trusted_proxies = peer::LOOPBACK.to_vec();
@@ -148,6 +156,23 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
     config.limits.fit();
     Ok(Invocation::Serve(Box::new(config)))
+}
+
+impl Config {
+    /// Without an endpoint for clients: listens on the sockets passed, if there are any, or where
+    /// everyone expects it.
+    pub fn listen_by_default(&mut self, sockets_are_passed: bool) {
+        let serves_clients =
+            !self.passed.is_empty() || self.endpoints.iter().any(|(_, role)| *role != Role::Admin);
+        if serves_clients {
+            return;
+        }
+        if sockets_are_passed {
+            self.passed.push((Pick::All, Role::Client));
+        } else {
+            self.endpoints.push((endpoint::default(), Role::Client));
+        }
+    }
 }
 
 /// The arguments, checked for form, with pico-args to take them out of.

@@ -13,7 +13,9 @@ impl Connection {
     /// When [`Connection::handle_deadline`] wants to be called next.
     pub fn deadline(&self, limits: &Limits, pings: &Pings) -> Option<Instant> {
         match &self.phase {
-            Phase::Head(_) => Some(after(self.since, limits.handshake_seconds)),
+            Phase::ProxyHeader(_) | Phase::Head(_) => {
+                Some(after(self.since, limits.handshake_seconds))
+            }
             Phase::Open(wire) if !wire.is_closing() => {
                 let bind = self.bind_deadline(limits);
                 let deadlines = [bind, self.ping_due(pings), self.pong_deadline(pings)];
@@ -51,7 +53,7 @@ impl Connection {
             return None;
         }
         match &self.phase {
-            Phase::Head(_) => {
+            Phase::ProxyHeader(_) | Phase::Head(_) => {
                 let answer =
                     http::text_answer(Status::RequestTimeout, "request head took too long");
                 handler.hold(self.id, Output::Bytes(answer));

@@ -35,6 +35,8 @@ pub enum CloseReason {
     Shed,
     /// No complete request head in time.
     HandshakeTimeout,
+    /// It had to begin with a PROXY header, and did not.
+    BadProxyHeader,
     /// The peer broke the WebSocket protocol or sent too much.
     Violation(Violation),
     /// More output waited than the limit allows.
@@ -58,6 +60,8 @@ pub enum Verdict {
 
 /// What the connection asks of the rest of the server.
 pub trait Handler {
+    /// A trusted proxy has told whom it speaks for: tells why that one cannot stay, if so.
+    fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)>;
     /// A handshake is complete: holds the response and the `welcome`, or tells why not.
     fn open(
         &mut self,
@@ -90,6 +94,8 @@ pub enum Progress {
 
 #[derive(Debug)]
 enum Phase {
+    /// Collecting a PROXY header; the request head comes after it.
+    ProxyHeader(Vec<u8>),
     /// Collecting the request head.
     Head(Vec<u8>),
     /// Talking. After either side's close, until both have closed.
@@ -127,12 +133,16 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(id: ConnId, socket: Socket, peer: Peer, role: Role, now: Instant) -> Connection {
+        let phase = match role {
+            Role::ProxiedClient => Phase::ProxyHeader(Vec::new()),
+            Role::Client | Role::Admin => Phase::Head(Vec::new()),
+        };
         Connection {
             id,
             socket,
             peer,
             role,
-            phase: Phase::Head(Vec::new()),
+            phase,
             outbox: Outbox::default(),
             unread: Vec::new(),
             handled: 0,
@@ -163,7 +173,7 @@ impl Connection {
     /// Bytes kept of unfinished input and waiting output.
     pub fn buffered_bytes(&self) -> usize {
         let input = match &self.phase {
-            Phase::Head(head) => head.capacity(),
+            Phase::ProxyHeader(head) | Phase::Head(head) => head.capacity(),
             Phase::Open(wire) => wire.buffered_bytes(),
             Phase::Lingering => 0,
         };
@@ -233,6 +243,7 @@ impl Connection {
     ) -> usize {
         while !input.is_empty() {
             match &mut self.phase {
+                Phase::ProxyHeader(_) => input = self.handle_proxy_header(input, now, handler),
                 Phase::Head(_) => input = self.handle_head(input, now, limits, handler),
                 Phase::Open(wire) => {
                     if *messages_left == 0 {
@@ -316,7 +327,7 @@ impl Connection {
                 self.since = now;
                 self.reason.get_or_insert(reason);
             }
-            Phase::Head(_) => {
+            Phase::ProxyHeader(_) | Phase::Head(_) => {
                 // Only a stopping server closes a connection before its handshake.
                 let answer = http::text_answer(Status::Unavailable, "server is stopping");
                 handler.hold(self.id, Output::Bytes(answer));

@@ -1,14 +1,49 @@
-//! How a connection begins: its request head, and what comes of it.
+//! How a connection begins: a PROXY header where one is due, the request head, and what comes of
+//! it.
 
 use std::time::Instant;
 
 use super::{CloseReason, Connection, Handler, Phase, Verdict};
 use crate::held::Output;
 use crate::http::{self, Head, Status, Upgrade};
-use crate::limits::Limits;
+use crate::limits::{Limits, PROXY_HEADER_BYTES_MAX};
+use crate::peer::Peer;
+use crate::proxy_header::{self, ProxyHeader};
 use crate::wire::Wire;
 
 impl Connection {
+    /// Takes in more of the PROXY header; gives the input that comes after it.
+    pub(super) fn handle_proxy_header<'a>(
+        &mut self,
+        input: &'a [u8],
+        now: Instant,
+        handler: &mut impl Handler,
+    ) -> &'a [u8] {
+        let Phase::ProxyHeader(header) = &mut self.phase else { return input };
+        let wanted = PROXY_HEADER_BYTES_MAX.saturating_sub(header.len()).min(input.len());
+        let known = header.len();
+        header.extend_from_slice(&input[..wanted]);
+        match proxy_header::parse(header) {
+            ProxyHeader::Incomplete => &input[wanted..],
+            ProxyHeader::Malformed(why) => {
+                let answer = http::text_answer(Status::BadRequest, why);
+                handler.hold(self.id, Output::Bytes(answer));
+                self.end(CloseReason::BadProxyHeader, now, handler);
+                &[]
+            }
+            ProxyHeader::Parsed { source, header_bytes } => {
+                self.phase = Phase::Head(Vec::new());
+                if let Some(source) = source {
+                    self.peer = Peer::of_socket(source);
+                    if let Err((status, why)) = handler.behind_proxy(self.id, self.peer) {
+                        self.refuse(status, why, now, handler);
+                    }
+                }
+                &input[header_bytes - known..]
+            }
+        }
+    }
+
     /// Takes in more of the request head; gives the input that comes after it.
     pub(super) fn handle_head<'a>(
         &mut self,

@@ -14,6 +14,10 @@ use crate::peer::Peer;
 use crate::protocol;
 
 impl Handler for Engine {
+    fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
+        self.admit(conn, peer)
+    }
+
     fn open(
         &mut self,
         conn: ConnId,

@@ -161,6 +161,15 @@ impl Engine {
         self.count(conn, peer)
     }
 
+    /// Whether a connection may begin with a PROXY header, by its socket's address.
+    pub fn admit_proxy(&mut self, peer: Peer) -> Result<(), (Status, &'static str)> {
+        if peer.is_trusted(&self.config.trusted_proxies) {
+            return Ok(());
+        }
+        self.note("connections to a proxy's listener from elsewhere");
+        Err((Status::Forbidden, "only trusted proxies may connect here"))
+    }
+
     fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
         self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|denied| {
             self.limit_log.hit("connections of one address");
@@ -241,6 +250,7 @@ impl Engine {
             CloseReason::Shed => self.limit_log.hit("buffered bytes of all connections"),
             CloseReason::NotBound => self.limit_log.hit("time to bind"),
             CloseReason::HandshakeTimeout => self.limit_log.hit("time for a request head"),
+            CloseReason::BadProxyHeader => self.limit_log.hit("PROXY headers that cannot be read"),
             _ => {}
         }
         if self.logs_connections() {

@@ -1,0 +1,292 @@
+//! The PROXY protocol: the header, text (v1) or binary (v2), in which a proxy says for whom it has
+//! connected, before anything else.
+//!
+//! Pure: bytes → incomplete, malformed, or parsed. Whether that proxy may say so is not asked
+//! here. A v2 header's extensions (TLVs) are skipped and its checksum is not judged: the header
+//! comes from a trusted neighbour, over TCP.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::limits::PROXY_HEADER_BYTES_MAX;
+
+/// What the bytes received so far come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// More must come.
+    Incomplete,
+    /// This is no PROXY header that is understood here, and why.
+    Malformed(&'static str),
+    /// The header is complete; the request comes after it.
+    Parsed {
+        /// Whom the proxy speaks for; none when it speaks for itself or does not know.
+        source: Option<SocketAddr>,
+        /// Length of the header.
+        header_bytes: usize,
+    },
+}
+
+use ProxyHeader::{Incomplete, Malformed, Parsed};
+
+/// How a text header begins.
+const TEXT_BEGIN: &[u8] = b"PROXY ";
+
+/// Longest text header, its line end included.
+const TEXT_BYTES_MAX: usize = 107;
+
+/// How a binary header begins. No request line looks like that.
+const BINARY_BEGIN: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// What follows it: version and command, family and transport, length of the rest.
+const BINARY_FIXED_BYTES: usize = BINARY_BEGIN.len() + 4;
+
+/// Judges what has been received.
+pub fn parse(bytes: &[u8]) -> ProxyHeader {
+    if bytes.starts_with(TEXT_BEGIN) {
+        text(bytes)
+    } else if bytes.starts_with(BINARY_BEGIN) {
+        binary(bytes)
+    } else if TEXT_BEGIN.starts_with(bytes) || BINARY_BEGIN.starts_with(bytes) {
+        Incomplete
+    } else {
+        Malformed("a PROXY header must come first here")
+    }
+}
+
+fn text(bytes: &[u8]) -> ProxyHeader {
+    let bounded = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
+    let Some(end) = bounded.iter().position(|byte| *byte == b'\n') else {
+        return if bytes.len() < TEXT_BYTES_MAX {
+            Incomplete
+        } else {
+            Malformed("PROXY header: a line must have at most 107 bytes")
+        };
+    };
+    let line = bounded[TEXT_BEGIN.len()..end].strip_suffix(b"\r");
+    let Some(line) = line.and_then(|line| std::str::from_utf8(line).ok()) else {
+        return Malformed("PROXY header: the line must be ASCII and end with CR LF");
+    };
+    match text_source(line) {
+        Some(source) => Parsed { source, header_bytes: end + 1 },
+        None => Malformed(
+            "PROXY header: the line must be UNKNOWN, or TCP4 or TCP6 with two addresses and two ports",
+        ),
+    }
+}
+
+/// The part of the line after "PROXY ".
+fn text_source(line: &str) -> Option<Option<SocketAddr>> {
+    let mut words = line.split(' ');
+    let read: fn(&str) -> Option<IpAddr> = match words.next()? {
+        "UNKNOWN" => return Some(None), // whatever comes after it
+        "TCP4" => |word| word.parse().ok().map(IpAddr::V4),
+        "TCP6" => |word| word.parse().ok().map(IpAddr::V6),
+        _ => return None,
+    };
+    let (source, _destination) = (read(words.next()?)?, read(words.next()?)?);
+    let (source_port, _destination_port) = (port(words.next()?)?, port(words.next()?)?);
+    match words.next() {
+        None => Some(Some((source, source_port).into())),
+        Some(_) => None,
+    }
+}
+
+fn port(word: &str) -> Option<u16> {
+    // Digits only: the library's parser would take a plus sign as well.
+    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten()
+}
+
+fn binary(bytes: &[u8]) -> ProxyHeader {
+    let Some((fixed, rest)) = bytes.split_at_checked(BINARY_FIXED_BYTES) else {
+        return Incomplete;
+    };
+    let &[.., version_command, family_transport, length_high, length_low] = fixed else {
+        return Incomplete;
+    };
+    let rest_bytes = usize::from(u16::from_be_bytes([length_high, length_low]));
+    let header_bytes = BINARY_FIXED_BYTES + rest_bytes;
+    if header_bytes > PROXY_HEADER_BYTES_MAX {
+        return Malformed("PROXY header: too long");
+    }
+    let is_local = match version_command {
+        0x20 => true,
+        0x21 => false,
+        _ => return Malformed("PROXY header: version must be 2, command LOCAL or PROXY"),
+    };
+    // Judged before the rest is there: what is wrong already need not be waited for.
+    let family = match (is_local, family_transport) {
+        (true, _) | (false, 0x00) => Family::Unknown,
+        (false, 0x11) => Family::Inet,
+        (false, 0x21) => Family::Inet6,
+        (false, 0x31) => Family::Unix,
+        (false, 0x12 | 0x22 | 0x32) => {
+            return Malformed("PROXY header: datagrams are not served here");
+        }
+        _ => return Malformed("PROXY header: unknown address family or transport"),
+    };
+    if rest_bytes < family.address_bytes() {
+        return Malformed("PROXY header: too short for its addresses");
+    }
+    match rest.get(..rest_bytes) {
+        None => Incomplete,
+        Some(rest) => Parsed { source: family.source(rest), header_bytes },
+    }
+}
+
+/// Of what kind the addresses of a binary header are.
+#[derive(Clone, Copy)]
+enum Family {
+    /// None, or none that matters.
+    Unknown,
+    Inet,
+    Inet6,
+    /// Paths, which tell nothing of who is there.
+    Unix,
+}
+
+impl Family {
+    /// Length of both addresses, with their ports.
+    fn address_bytes(self) -> usize {
+        match self {
+            Family::Unknown => 0,
+            Family::Inet => 2 * (size_of::<Ipv4Addr>() + size_of::<u16>()),
+            Family::Inet6 => 2 * (size_of::<Ipv6Addr>() + size_of::<u16>()),
+            Family::Unix => 2 * UNIX_PATH_BYTES,
+        }
+    }
+
+    /// The first of the two addresses: source, destination, source port, destination port.
+    fn source(self, addresses: &[u8]) -> Option<SocketAddr> {
+        match self {
+            Family::Unknown | Family::Unix => None,
+            Family::Inet => {
+                let (ip, rest) = addresses.split_first_chunk::<{ size_of::<Ipv4Addr>() }>()?;
+                let port = rest.get(ip.len()..)?.first_chunk()?;
+                Some((Ipv4Addr::from(*ip), u16::from_be_bytes(*port)).into())
+            }
+            Family::Inet6 => {
+                let (ip, rest) = addresses.split_first_chunk::<{ size_of::<Ipv6Addr>() }>()?;
+                let port = rest.get(ip.len()..)?.first_chunk()?;
+                Some((Ipv6Addr::from(*ip), u16::from_be_bytes(*port)).into())
+            }
+        }
+    }
+}
+
+/// Length of one path in a binary header.
+const UNIX_PATH_BYTES: usize = 108;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v2(version_command: u8, family_transport: u8, rest: &[u8]) -> Vec<u8> {
+        let mut header = BINARY_BEGIN.to_vec();
+        header.extend([version_command, family_transport]);
+        header.extend((rest.len() as u16).to_be_bytes());
+        header.extend(rest);
+        header
+    }
+
+    const INET: [u8; 12] = [192, 0, 2, 1, 127, 0, 0, 1, 0x12, 0x34, 0x0f, 0xa0];
+
+    fn parsed(bytes: &[u8]) -> (Option<String>, usize) {
+        match parse(bytes) {
+            Parsed { source, header_bytes } => {
+                (source.map(|source| source.to_string()), header_bytes)
+            }
+            other => panic!("{}: {other:?}", bytes.escape_ascii()),
+        }
+    }
+
+    fn source(bytes: &[u8]) -> Option<String> {
+        let (source, header_bytes) = parsed(bytes);
+        assert_eq!(header_bytes, bytes.len());
+        // Complete with its last byte, and not before; what follows makes no difference.
+        for end in 0..bytes.len() {
+            assert_eq!(parse(&bytes[..end]), Incomplete, "{end}");
+        }
+        let followed = [bytes, b"GET / HTTP/1.1\r\n\r\n"].concat();
+        assert_eq!(parsed(&followed), (source.clone(), header_bytes));
+        source
+    }
+
+    #[test]
+    fn text_headers_tell_the_source() {
+        for (line, expected) in [
+            ("TCP4 192.0.2.1 127.0.0.1 56324 443", Some("192.0.2.1:56324")),
+            ("TCP4 255.255.255.255 255.255.255.255 65535 65535", Some("255.255.255.255:65535")),
+            ("TCP6 2001:db8::1 ::1 1 2", Some("[2001:db8::1]:1")),
+            ("TCP6 ::ffff:192.0.2.1 ::1 1 2", Some("[::ffff:192.0.2.1]:1")),
+            ("UNKNOWN", None),
+            ("UNKNOWN ffff::1 ffff::2 65535 65535", None),
+        ] {
+            let header = format!("PROXY {line}\r\n");
+            assert_eq!(source(header.as_bytes()).as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn binary_headers_tell_the_source() {
+        let inet6: Vec<u8> =
+            [&Ipv6Addr::LOCALHOST.octets()[..], &[0; 16], &[0, 80, 1, 0xbb]].concat();
+        let extended = [&INET[..], &[0x01, 0, 2, b'h', b'2', 0x04, 0xff]].concat();
+        for (header, expected) in [
+            (v2(0x21, 0x11, &INET), Some("192.0.2.1:4660")),
+            (v2(0x21, 0x11, &extended), Some("192.0.2.1:4660")),
+            (v2(0x21, 0x21, &inet6), Some("[::1]:80")),
+            (v2(0x21, 0x31, &[b'x'; 216]), None),
+            (v2(0x21, 0x00, b""), None),
+            (v2(0x21, 0x00, b"extensions"), None),
+            (v2(0x20, 0x00, b""), None),
+            (v2(0x20, 0x11, &INET), None),
+            (v2(0x20, 0xff, b"x"), None),
+        ] {
+            assert_eq!(source(&header).as_deref(), expected, "{}", header.escape_ascii());
+        }
+        let longest = vec![0; PROXY_HEADER_BYTES_MAX - BINARY_FIXED_BYTES];
+        assert_eq!(source(&v2(0x20, 0x00, &longest)), None);
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        let too_long = [&b"PROXY UNKNOWN "[..], &[b'x'; TEXT_BYTES_MAX]].concat();
+        let mut cases: Vec<Vec<u8>> = [
+            "GET / HTTP/1.1\r\n\r\n",
+            "\u{16}\u{3}\u{1}",
+            "proxy UNKNOWN\r\n",
+            "PROXY\r\n",
+            "PROXY \r\n",
+            "PROXY UNKNOWN\n",
+            "PROXY UDP4 192.0.2.1 127.0.0.1 1 2\r\n",
+            "PROXY TCP4 2001:db8::1 ::1 1 2\r\n",
+            "PROXY TCP6 192.0.2.1 127.0.0.1 1 2\r\n",
+            "PROXY TCP4 192.0.2.1 127.0.0.1 1\r\n",
+            "PROXY TCP4 192.0.2.1 127.0.0.1 1 2 3\r\n",
+            "PROXY TCP4 192.0.2.1 127.0.0.1 1 2 \r\n",
+            "PROXY TCP4 192.0.2.1  127.0.0.1 1 2\r\n",
+            "PROXY TCP4 192.0.2.1 127.0.0.1 +1 2\r\n",
+            "PROXY TCP4 192.0.2.1 127.0.0.1 1 65536\r\n",
+            "PROXY TCP4 192.0.2.256 127.0.0.1 1 2\r\n",
+            "\r\n\r\n\0\r\nQUIT\r",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into();
+        cases.extend([
+            too_long,
+            b"PROXY UNKNOWN \xff\r\n".to_vec(),
+            v2(0x11, 0x11, &INET),
+            v2(0x31, 0x11, &INET),
+            v2(0x22, 0x11, &INET),
+            v2(0x21, 0x12, &INET),
+            v2(0x21, 0x10, &INET),
+            v2(0x21, 0x41, &INET),
+            v2(0x21, 0x11, &INET[1..]),
+            v2(0x21, 0x21, &INET),
+            v2(0x21, 0x31, &INET),
+            v2(0x20, 0x00, &vec![0; PROXY_HEADER_BYTES_MAX]),
+        ]);
+        for case in cases {
+            assert!(matches!(parse(&case), Malformed(_)), "{}", case.escape_ascii());
+        }
+    }
+}
