@@ -16,6 +16,7 @@
 //!    back to what the database holds, and those who took part are closed with 1013.
 //! 8. **Release** what was held: encode it, one write per connection.
 //! 9. **Reap** connections that are over.
+//! 10. **Tell** the service manager, if there is one, that the loop turns.
 //!
 //! # The modules
 //!
@@ -31,6 +32,7 @@
 //!          │         │    └─ outbox   released output that the socket has not taken
 //!          │         ├─ quotas        what one peer address may do
 //!          │         ├─ listeners     accepting, and running out of descriptors
+//!          │         ├─ notify        what a service manager is told
 //!          │         ├─ storage       commit, or fail and recover
 //!          │         ├─ records       usage, addresses, connections: may lag, may fail
 //!          │         └─ timers, signals (signal-hook), entropy (rustix)
@@ -77,6 +79,7 @@ pub mod listeners;
 pub mod logging;
 pub mod message;
 pub mod message_log;
+pub mod notify;
 pub mod outbox;
 pub mod peer;
 pub mod protocol;

@@ -343,6 +343,15 @@ pub const REFUSALS_AT_ONCE_MAX: usize = 32;
 /// Longest sleep of the loop without any deadline, in seconds. A safety net only.
 pub const SLEEP_SECONDS_MAX: f64 = 60.0;
 
+/// Seconds between two notes to the service manager on how things are, unless it is urgent.
+pub const NOTIFY_STATUS_SECONDS: f64 = 2.0;
+
+/// Seconds until the service manager is told again that we live, if it could not be told.
+pub const NOTIFY_RETRY_SECONDS: f64 = 1.0;
+
+/// Seconds that "ready" may wait for a service manager that has much to read.
+pub const NOTIFY_READY_SECONDS: f64 = 2.0;
+
 /// Seconds until a listener that met an error is tried again.
 pub const ACCEPT_RETRY_SECONDS: f64 = 1.0;
 

@@ -19,6 +19,7 @@ use crate::http::Status;
 use crate::limits;
 use crate::listeners::{self, Listeners};
 use crate::message::{ConnId, ConnMap, Seconds};
+use crate::notify::Notifier;
 use crate::outbox::{Scratch, Sent};
 use crate::peer::Peer;
 use crate::signals::Signals;
@@ -41,6 +42,8 @@ pub struct Server {
     listeners: Listeners,
     connections: ConnMap<Box<Slot>>,
     timers: Timers,
+    /// The service manager, if there is one.
+    notifier: Option<Notifier>,
     clock: Clock,
     /// Connections to read, unasked: their share of a tick was used up.
     leftovers: Vec<ConnId>,
@@ -83,6 +86,7 @@ impl Server {
         engine: Engine,
         mut listeners: Listeners,
         mut signals: Signals,
+        notifier: Option<Notifier>,
     ) -> io::Result<Server> {
         let poll = Poll::new()?;
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
@@ -95,6 +99,7 @@ impl Server {
             listeners,
             connections: ConnMap::default(),
             timers: Timers::default(),
+            notifier,
             clock: Clock::read(),
             leftovers: Vec::new(),
             unsent: Vec::new(),
@@ -112,6 +117,7 @@ impl Server {
     /// Serves until a signal, then leaves the files clean.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(limits::EVENTS_PER_TICK_MAX);
+        self.notify(); // everything is ready
         while !self.is_stopped() {
             self.tick(&mut events)?;
         }
@@ -150,7 +156,17 @@ impl Server {
         self.reap();
         self.output.trim();
         self.engine.end_tick(events.is_empty());
+        self.notify();
         Ok(())
+    }
+
+    /// Tells the service manager how things are, and that the loop turns.
+    fn notify(&mut self) {
+        if let Some(notifier) = &mut self.notifier {
+            let connections = self.connections.len() - self.refused;
+            let engine = &self.engine;
+            notifier.note(self.clock, engine.is_degraded(), || engine.health(connections));
+        }
     }
 
     /// How long the poll may sleep.
@@ -166,6 +182,7 @@ impl Server {
             self.engine.next_deadline(),
             self.timers.next(),
             self.listeners.retry_at(),
+            self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.stop_by,
         ];
         let now = Instant::now();
@@ -409,6 +426,9 @@ impl Server {
             return;
         }
         info!("stopping: {} connections are told", self.connections.len());
+        if let Some(notifier) = &mut self.notifier {
+            notifier.stopping();
+        }
         self.stop_by = Some(self.clock.instant + Duration::from_secs_f64(limits::SHUTDOWN_SECONDS));
         self.listeners = Listeners::default();
         let all: Vec<ConnId> = self.connections.keys().copied().collect();

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::entropy::SystemEntropy;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::listeners::Listeners;
+use crate::notify::Notifier;
 use crate::records::Records;
 use crate::server::Server;
 use crate::signals::Signals;
@@ -53,7 +54,8 @@ pub fn start(mut config: Config) -> Result<Server, String> {
     let config = Rc::new(config);
     let engine =
         Engine::new(Rc::clone(&config), store, storage, records, Box::new(entropy), Clock::read());
-    Server::new(config, engine, listeners, signals)
+    let notifier = Notifier::from_environment(Clock::read());
+    Server::new(config, engine, listeners, signals, notifier)
         .map_err(|error| format!("cannot start the event loop: {error}"))
 }
 

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
@@ -127,6 +128,8 @@ fn a_proxy_that_speaks_for_itself_or_does_not_know_is_the_peer() {
 fn the_header_works_on_a_unix_socket() {
     let server =
         Server::start(&["--port=haproxy:unix:x.sock:mode=660", "--port=tcp:0:interface=127.0.0.1"]);
+    let mode = fs::metadata(server.file("x.sock")).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
     let mut stream = UnixStream::connect(server.file("x.sock")).expect("connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
     stream.write_all(&with_request(&from("192.0.2.1"))).expect("send");

@@ -19,7 +19,7 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("pico_args", &["config"]),
     ("simple_logger", &["logging"]),
     ("listenfd", &["activation"]),
-    ("rustix", &["entropy", "socket", "listeners", "startup", "logging"]),
+    ("rustix", &["clock", "entropy", "socket", "listeners", "startup", "logging"]),
     ("signal_hook", &["signals"]),
     (
         "log",
@@ -30,6 +30,7 @@ const CRATES: [(&str, &[&str]); 11] = [
             "listeners",
             "logging",
             "main",
+            "notify",
             "records",
             "server",
             "startup",

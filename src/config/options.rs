@@ -68,7 +68,9 @@ pub fn groups() -> Vec<Group> {
                     value: "ENDPOINT",
                     help: Text(
                         "Where to listen; repeatable. PORT, ADDRESS:PORT, tcp:PORT[:interface=ADDRESS], tcp6:PORT, \
-                     unix:PATH[:mode=OCTAL]. [default: tcp:4000:interface=\\:\\:, IPv6 and IPv4]",
+                     unix:PATH[:mode=OCTAL], systemd:[NUMBER|NAME] for sockets that a service manager passes; \
+                     haproxy: before any of these for clients that come with a PROXY header. [default: the \
+                     passed sockets, else tcp:4000:interface=\\:\\:, IPv6 and IPv4]",
                     ),
                 },
                 option(
@@ -76,8 +78,8 @@ pub fn groups() -> Vec<Group> {
                     Many,
                     "NETWORK",
                     Text(
-                        "Take X-Real-IP and X-Real-Port from peers in this network; repeatable. Unix sockets are \
-                     always trusted. [default: 127.0.0.0/8 and ::1]",
+                        "Take X-Real-IP, X-Real-Port and PROXY headers from peers in this network; repeatable. \
+                     Unix sockets are always trusted. [default: 127.0.0.0/8 and ::1]",
                     ),
                 ),
                 option(

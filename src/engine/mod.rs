@@ -20,12 +20,13 @@ use crate::http::Status;
 use crate::limit_log::LimitLog;
 use crate::limits;
 use crate::message::{Command, ConnId, Field, Orig, Refusal, Response, Seconds};
+use crate::notify::Health;
 use crate::peer::Peer;
 use crate::protocol::{self, Request, Unreadable, Welcome};
 use crate::quotas::{Denied, Quotas, whole_seconds};
 use crate::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Effects, Entropy, Moment, Store};
+use crate::store::{Counts, Effects, Entropy, Moment, Store};
 
 /// What `welcome` says while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
@@ -146,6 +147,17 @@ impl Engine {
         self.expiring = self.store.continue_expiry(self.clock.wall, &mut self.effects);
         self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.limit_log.report_if_due(now);
+    }
+
+    /// Whether nothing can be stored at present.
+    pub fn is_degraded(&self) -> bool {
+        self.storage.is_degraded()
+    }
+
+    /// How things are, with so many connections.
+    pub fn health(&self, connections: usize) -> Health {
+        let Counts { nameplates, mailboxes, .. } = self.store.counts();
+        Health { connections, nameplates, mailboxes, is_degraded: self.is_degraded() }
     }
 
     /// Bytes of output that wait for the commit, about.

@@ -81,9 +81,14 @@ impl Server {
 
     /// Starts a prepared command (under `prlimit`, say); it must have its port.
     pub fn spawn(mut command: Command, directory: Arc<Directory>) -> Server {
+        command.stdin(Stdio::null());
+        Server::spawn_with_its_stdin(command, directory)
+    }
+
+    /// As `spawn`, with the standard input that the command has been given.
+    pub fn spawn_with_its_stdin(mut command: Command, directory: Arc<Directory>) -> Server {
         let mut child = command
             .current_dir(directory.path())
-            .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("server starts");
