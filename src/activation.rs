@@ -62,7 +62,9 @@ impl PassedSockets {
     /// Takes those picked, with the addresses that they listen on.
     pub fn take(&mut self, pick: &Pick) -> Result<Vec<(Listener, Endpoint)>, String> {
         if self.is_empty() {
-            return Err("no socket has been passed to this process (LISTEN_FDS)".to_owned());
+            return Err(
+                "no socket has been passed to this process (LISTEN_FDS, LISTEN_PID)".to_owned()
+            );
         }
         let indexes: Vec<usize> =
             (0..self.taken.len()).filter(|index| self.is_picked(*index, pick)).collect();

@@ -193,6 +193,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_note_and_the_first_after_reloading_say_that_it_is_ready() {
+        let name = format!("@wormhole-mailbox-unit-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name[1..]).expect("an address");
+        let manager = UnixDatagram::bind_addr(&address).expect("a socket");
+        let recv = || {
+            let mut bytes = [0; 200];
+            let count = manager.recv(&mut bytes).expect("a message");
+            String::from_utf8_lossy(&bytes[..count]).into_owned()
+        };
+        let now = Clock::read();
+        let health = Health { connections: 1, nameplates: 2, mailboxes: 3, is_degraded: false };
+        let mut notifier = Notifier::new(OsStr::new(&name), None, now).expect("a notifier");
+        const READY: &str = "READY=1\nSTATUS=connections: 1, nameplates: 2, mailboxes: 3";
+        notifier.note(now, false, || health);
+        assert_eq!(recv(), READY);
+        let before = clock::monotonic_microseconds();
+        notifier.reloading();
+        let message = recv();
+        let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&message);
+        let time = time.parse().expect("a number");
+        assert!((before..=clock::monotonic_microseconds()).contains(&time), "{time}");
+        notifier.note(now, false, || health);
+        assert_eq!(recv(), READY);
+        // News waits, unless it is bad, and then for its time only.
+        notifier.note(now, false, || Health { connections: 9, ..health });
+        assert_eq!(notifier.next_deadline(), Some(now.after(NOTIFY_STATUS_SECONDS)));
+        notifier.note(now, true, || Health { is_degraded: true, ..health });
+        assert!(recv().starts_with("STATUS=storage unavailable since "));
+        notifier.note(now, true, || Health { is_degraded: true, ..health });
+        let later = Clock { instant: now.after(NOTIFY_STATUS_SECONDS), ..now };
+        notifier.note(later, true, || Health { is_degraded: true, ..health });
+        assert_eq!(notifier.next_deadline(), None);
+        notifier.stopping();
+        assert_eq!(recv(), "STOPPING=1");
+    }
+
+    #[test]
     fn the_watchdog_hears_from_the_process_that_is_named_at_half_its_patience() {
         let interval = |usec, pid| watchdog_interval(usec, pid, 17);
         assert_eq!(interval("30000000", "17"), Some(Duration::from_secs(15)));

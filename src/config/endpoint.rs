@@ -98,28 +98,24 @@ fn unix(mut parts: Parts) -> Result<Endpoint, String> {
 }
 
 fn passed(mut parts: Parts) -> Result<Pick, String> {
-    let first = parts.take("socket").filter(|word| !word.is_empty());
+    let mut first = parts.take("socket").filter(|word| !word.is_empty());
     let (index, name) = (parts.take("index"), parts.take("name"));
-    // Upstream wants to be told the family as well; a passed socket knows its own.
-    let domain = match (&index, &name) {
-        (None, None) => parts.take("domain"),
-        _ => parts.take("domain").or(first.clone()),
-    };
-    if let Some(domain) = &domain
-        && !["INET", "INET6", "UNIX"].contains(&domain.as_str())
-    {
+    // Upstream wants to be told the family first; a passed socket knows its own.
+    let is_upstreams = index.is_some() || name.is_some();
+    let domain = parts.take("domain").or_else(|| first.take_if(|_| is_upstreams));
+    if let Some(domain) = domain.filter(|it| !["INET", "INET6", "UNIX"].contains(&it.as_str())) {
         return Err(format!("domain '{domain}' must be INET, INET6 or UNIX"));
     }
     parts.finish()?;
-    match (index, name, first) {
-        (Some(_), Some(_), _) => Err("give either index or name".to_owned()),
-        (Some(index), None, _) => {
-            let number = index.parse().map_err(|_| format!("index '{index}' must be a number"));
-            Ok(Pick::Index(number?))
-        }
-        (None, Some(name), _) => Ok(Pick::Name(name)),
-        (None, None, Some(word)) => Ok(word.parse().map_or(Pick::Name(word), Pick::Index)),
+    match (first, index, name) {
         (None, None, None) => Ok(Pick::All),
+        (Some(word), None, None) => Ok(word.parse().map_or(Pick::Name(word), Pick::Index)),
+        (None, None, Some(name)) => Ok(Pick::Name(name)),
+        (None, Some(index), None) => index
+            .parse()
+            .map(Pick::Index)
+            .map_err(|_| format!("index '{index}' must be a number, from 0")),
+        _ => Err("systemd: takes either a number or a name".to_owned()),
     }
 }
 
@@ -281,6 +277,7 @@ mod tests {
             ("systemd:web:index=0", "web"),
             ("systemd:index=first", "first"),
             ("systemd:index=0:name=web", "either"),
+            ("systemd:1:domain=INET:index=0", "either"),
             ("systemd:0:mode=660", "'mode' is not known"),
         ] {
             let error = for_clients(text).expect_err(text);
