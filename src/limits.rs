@@ -323,8 +323,9 @@ pub const TRACKED_COMMANDS_MAX: u32 = 1_000;
 /// Records that wait for a failing usage or address database before they are dropped.
 pub const RECORDS_BACKLOG_MAX: usize = 10_000;
 
-/// WAL pages after which the log is copied into the database even in a busy tick.
-pub const CHECKPOINT_PAGES: u32 = 4_000;
+/// WAL pages after which the log is copied into the database even in a busy tick: few, so that each
+/// time the clients wait no longer than for some commits.
+pub const CHECKPOINT_PAGES: u32 = 1_000;
 
 /// WAL pages worth a checkpoint when the loop has nothing else to do.
 pub const CHECKPOINT_IDLE_PAGES: u32 = 250;

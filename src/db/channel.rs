@@ -7,26 +7,28 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, Params};
 
 use super::connections::ConnectionTable;
-use super::file::{self, OpenError, Opened};
-use super::schema;
-use super::{Database, Failure, load};
+use super::file::{self, OpenError, Opened, PAGE_BYTES};
+use super::{Database, Failure, load, schema, sql};
 use crate::limits::{STORAGE_PROBE_PAGES_MAX, STORAGE_PROBE_PAGES_MIN};
 use crate::message::Seconds;
 use crate::store::{Change, RowId, Snapshot};
 
-/// Bytes of a page of the file, by SQLite's default. Smaller ones would halve the bytes that a
-/// message costs in the log, but double its writes.
-const PAGE_BYTES: usize = 4096;
-
 /// Pages that one change dirties, about: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: u32 = 3;
 
-/// Statements kept prepared: all of this file's.
+/// Statements kept prepared: those of `sql`, and the few of the connection table.
 const STATEMENTS_MAX: usize = 64;
+
+/// What SQLite may keep of the file, in KiB. The store has all rows in memory; this is for the
+/// pages that batches change again and again.
+const PAGE_CACHE_KIB: i64 = 512;
 
 /// How hard a commit tries to survive power loss (`--synchronous`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,9 +69,11 @@ pub struct ChannelDb {
     _guard: Option<File>,
     version: usize,
     synchronous: Synchronous,
-    /// Estimate of the pages in the write-ahead log.
-    wal_pages: u32,
-    /// Estimate of the pages of the last commit that failed.
+    /// Pages in the write-ahead log, as SQLite tells after each commit.
+    logged_pages: Arc<AtomicU32>,
+    /// How many of them the last checkpoint left behind.
+    checkpointed_pages: u32,
+    /// Pages of the last commit that failed, about.
     failed_pages: u32,
     /// What opening did, in words for the log.
     history: String,
@@ -82,12 +86,13 @@ impl ChannelDb {
         let opened = file::open(path, &schema::CHANNEL, 1, at_least)?;
         let history = opened.history();
         let Opened { connection, guard, version, .. } = opened;
-        let db = ChannelDb {
+        let mut db = ChannelDb {
             connection,
             _guard: guard,
             version,
             synchronous: options.synchronous,
-            wal_pages: 0,
+            logged_pages: Arc::default(),
+            checkpointed_pages: 0,
             failed_pages: 0,
             history,
         };
@@ -95,17 +100,24 @@ impl ChannelDb {
         Ok(db)
     }
 
-    fn configure(&self) -> rusqlite::Result<()> {
+    fn configure(&mut self) -> rusqlite::Result<()> {
+        let logged_pages = Arc::clone(&self.logged_pages);
+        // It takes the place of SQLite's own checkpoints: ours happen when the loop is idle, not
+        // inside a commit that a client waits for.
+        self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            logged_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
         let connection = &self.connection;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", self.synchronous.name())?;
-        // Checkpoints happen when the loop is idle, not inside a commit that a client waits for.
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
         // Checked when the file was opened, kept by the store from then on. Left on, deleting a
         // mailbox would search the whole tables of sides and nameplates for references, because
         // the schema has no index for it; the cost of a close would grow with all mailboxes.
-        connection.pragma_update(None, "foreign_keys", false)
+        connection.pragma_update(None, "foreign_keys", false)?;
+        sql::ALL.iter().try_for_each(|sql| connection.prepare_cached(sql).map(drop))
     }
 
     /// The file's version.
@@ -156,8 +168,8 @@ impl ChannelDb {
         &mut self,
         work: impl FnOnce(&mut ChannelDb) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
-        self.run("BEGIN IMMEDIATE", [])?;
-        let done = work(self).and_then(|()| self.run("COMMIT", []).map(drop));
+        self.run(sql::BEGIN, [])?;
+        let done = work(self).and_then(|()| self.run(sql::COMMIT, []).map(drop));
         if done.is_err() {
             // Some failures have rolled back already; then this fails, and that is fine.
             _ = self.connection.execute_batch("ROLLBACK");
@@ -165,77 +177,74 @@ impl ChannelDb {
         done
     }
 
-    fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
-        self.wal_pages = self.wal_pages.saturating_add(PAGES_PER_CHANGE);
+    fn write(&self, change: &Change) -> rusqlite::Result<()> {
         match change {
-            Change::CreateMailbox { row, app, mailbox, updated, for_nameplate } => self.run(
-                "INSERT INTO mailboxes (rowid, app_id, id, updated, for_nameplate) VALUES (?1, ?2, ?3, ?4, ?5)",
-                (row, app, mailbox, updated, for_nameplate),
-            ),
+            Change::CreateMailbox { row, app, mailbox, updated, for_nameplate } => {
+                self.run(sql::ADD_MAILBOX, (row, app, mailbox, updated, for_nameplate))
+            }
             Change::TouchMailbox { row, mailbox, updated } => self.run_on_row(
-                "UPDATE mailboxes SET updated = ?1 WHERE rowid = ?2 AND id = ?3",
+                sql::TOUCH_MAILBOX,
                 (updated, row, mailbox),
-                "UPDATE mailboxes SET updated = ?1 WHERE id = ?2",
+                sql::TOUCH_MAILBOX_BY_KEY,
                 (updated, mailbox),
             ),
             Change::DeleteMailbox { row, app, mailbox, sides, messages } => {
                 if *messages {
-                    self.run("DELETE FROM messages WHERE app_id = ?1 AND mailbox_id = ?2", (app, mailbox))?;
+                    self.run(sql::DELETE_MESSAGES, (app, mailbox))?;
                 }
                 self.delete_sides(
                     sides,
-                    "DELETE FROM mailbox_sides WHERE rowid = ?1 AND mailbox_id = ?2",
-                    "DELETE FROM mailbox_sides WHERE mailbox_id = ?1",
+                    sql::DELETE_MAILBOX_SIDE,
+                    sql::DELETE_MAILBOX_SIDES_BY_KEY,
                     mailbox,
                 )?;
                 self.run_on_row(
-                    "DELETE FROM mailboxes WHERE rowid = ?1 AND id = ?2",
+                    sql::DELETE_MAILBOX,
                     (row, mailbox),
-                    "DELETE FROM mailboxes WHERE id = ?1",
+                    sql::DELETE_MAILBOX_BY_KEY,
                     (mailbox,),
                 )
             }
-            Change::AddMailboxSide { row, mailbox, opened, side, added } => self.run(
-                "INSERT INTO mailbox_sides (rowid, mailbox_id, opened, side, added) VALUES (?1, ?2, ?3, ?4, ?5)",
-                (row, mailbox, opened, side, added),
-            ),
+            Change::AddMailboxSide { row, mailbox, opened, side, added } => {
+                self.run(sql::ADD_MAILBOX_SIDE, (row, mailbox, opened, side, added))
+            }
             Change::CloseMailboxSide { row, mailbox, side, mood } => self.run_on_row(
-                "UPDATE mailbox_sides SET opened = 0, mood = ?1 \
-                 WHERE rowid = ?2 AND mailbox_id = ?3 AND side = ?4",
+                sql::CLOSE_MAILBOX_SIDE,
                 (mood, row, mailbox, side),
-                "UPDATE mailbox_sides SET opened = 0, mood = ?1 WHERE mailbox_id = ?2 AND side = ?3",
+                sql::CLOSE_MAILBOX_SIDE_BY_KEY,
                 (mood, mailbox, side),
             ),
-            Change::AddMessage { app, mailbox, message } => {
-                self.wal_pages = self.wal_pages.saturating_add(pages(message.bytes()));
-                self.run(
-                    "INSERT INTO messages (app_id, mailbox_id, side, phase, body, server_rx, msg_id) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    (app, mailbox, &message.side, &message.phase, &message.body, message.server_rx, &message.id),
-                )
-            }
-            Change::CreateNameplate { row, app, name, mailbox } => self.run(
-                "INSERT INTO nameplates (id, app_id, name, mailbox_id) VALUES (?1, ?2, ?3, ?4)",
-                (row, app, name, mailbox),
+            Change::AddMessage { app, mailbox, message } => self.run(
+                sql::ADD_MESSAGE,
+                (
+                    app,
+                    mailbox,
+                    &message.side,
+                    &message.phase,
+                    &message.body,
+                    message.server_rx,
+                    &message.id,
+                ),
             ),
+            Change::CreateNameplate { row, app, name, mailbox } => {
+                self.run(sql::ADD_NAMEPLATE, (row, app, name, mailbox))
+            }
             Change::DeleteNameplate { row, sides } => {
                 self.delete_sides(
                     sides,
-                    "DELETE FROM nameplate_sides WHERE rowid = ?1 AND nameplates_id = ?2",
-                    "DELETE FROM nameplate_sides WHERE nameplates_id = ?1",
+                    sql::DELETE_NAMEPLATE_SIDE,
+                    sql::DELETE_NAMEPLATE_SIDES_BY_KEY,
                     row,
                 )?;
-                self.run("DELETE FROM nameplates WHERE id = ?1", [row])
+                self.run(sql::DELETE_NAMEPLATE, [row])
             }
-            Change::AddNameplateSide { row, nameplate, claimed, side, added } => self.run(
-                "INSERT INTO nameplate_sides (rowid, nameplates_id, claimed, side, added) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-                (row, nameplate, claimed, side, added),
-            ),
+            Change::AddNameplateSide { row, nameplate, claimed, side, added } => {
+                self.run(sql::ADD_NAMEPLATE_SIDE, (row, nameplate, claimed, side, added))
+            }
             Change::ReleaseNameplateSide { row, nameplate, side } => self.run_on_row(
-                "UPDATE nameplate_sides SET claimed = 0 WHERE rowid = ?1 AND nameplates_id = ?2 AND side = ?3",
+                sql::RELEASE_NAMEPLATE_SIDE,
                 (row, nameplate, side),
-                "UPDATE nameplate_sides SET claimed = 0 WHERE nameplates_id = ?1 AND side = ?2",
+                sql::RELEASE_NAMEPLATE_SIDE_BY_KEY,
                 (nameplate, side),
             ),
         }
@@ -282,10 +291,9 @@ impl ChannelDb {
 
 impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
-        let wal_pages_before = self.wal_pages;
         let written = self.transaction(|db| changes.iter().try_for_each(|change| db.write(change)));
         if written.is_err() {
-            self.failed_pages = self.wal_pages.saturating_sub(wal_pages_before);
+            self.failed_pages = changes.iter().map(pages).fold(0, u32::saturating_add);
         }
         Ok(written?)
     }
@@ -304,7 +312,6 @@ impl Database for ChannelDb {
         // row is gone in the same transaction, but its pages are written.
         let probe_pages = self.failed_pages.saturating_mul(2);
         let probe_pages = probe_pages.clamp(STORAGE_PROBE_PAGES_MIN, STORAGE_PROBE_PAGES_MAX);
-        self.wal_pages = self.wal_pages.saturating_add(probe_pages);
         let probe_bytes = probe_pages as usize * PAGE_BYTES;
         let written = self.connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; INSERT INTO messages (body) VALUES (zeroblob({probe_bytes})); \
@@ -331,11 +338,13 @@ impl Database for ChannelDb {
     }
 
     fn wal_pages(&self) -> u32 {
-        self.wal_pages
+        let logged = self.logged_pages.load(Ordering::Relaxed);
+        // Fewer than before: the log has begun anew.
+        logged.checked_sub(self.checkpointed_pages).unwrap_or(logged)
     }
 
     fn checkpoint(&mut self) -> Result<(), Failure> {
-        self.wal_pages = 0;
+        self.checkpointed_pages = self.logged_pages.load(Ordering::Relaxed);
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         // Pages kept from a burst would also keep the heap around them from shrinking.
         Ok(self.connection.execute_batch("PRAGMA shrink_memory")?)
@@ -349,6 +358,9 @@ impl Database for ChannelDb {
     }
 }
 
-fn pages(bytes: usize) -> u32 {
-    u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX)
+/// Pages that a change dirties, about.
+fn pages(change: &Change) -> u32 {
+    let bytes = if let Change::AddMessage { message, .. } = change { message.bytes() } else { 0 };
+    u32::try_from(bytes / PAGE_BYTES)
+        .map_or(u32::MAX, |pages| pages.saturating_add(PAGES_PER_CHANGE))
 }

@@ -17,6 +17,11 @@ use crate::limits::DATABASE_BUSY_MILLISECONDS;
 /// The path that means "keep nothing".
 pub const MEMORY: &str = ":memory:";
 
+/// Bytes of a page in files that are made here. A message dirties a few pages, each of which
+/// goes to the log in whole: SQLite's own 4096 more than doubles the bytes of an exchange, and
+/// saves no time.
+pub(super) const PAGE_BYTES: usize = 1024;
+
 /// Why a file cannot be used. `Display` is one line for the operator.
 #[derive(Debug)]
 pub struct OpenError {
@@ -168,6 +173,7 @@ fn create_atomically(path: &Path, kind: &Kind, version: usize) -> Result<(), Pro
         // Of an earlier process with the same id, as in a container, that was killed just here.
         remove(&temporary, &["", "-journal"])?;
         let mut connection = connect(&temporary, OpenFlags::SQLITE_OPEN_CREATE)?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
         let transaction = connection.transaction()?;
         upgrade(&transaction, kind, 0, version)?;
         transaction.commit()?;

@@ -1,6 +1,6 @@
 //! The SQLite files (contract section 5): opening, upgrading, loading, writing.
 //!
-//! `file` opens any of them, `schema` knows their tables, `channel`, `usage` and `addrid` each
+//! `file` opens any of them, `schema` knows their tables, `sql` has the statements, `channel`, `usage` and `addrid` each
 //! speak for one. Knows `store`'s changes and records; must never know connections or JSON.
 
 mod addrid;
@@ -9,6 +9,7 @@ mod connections;
 mod file;
 mod load;
 mod schema;
+mod sql;
 mod usage;
 
 pub use addrid::AddridDb;
@@ -46,7 +47,7 @@ pub trait Database: Debug {
     /// Notes the present generation of address ids.
     fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure>;
 
-    /// Pages in the write-ahead log, about.
+    /// Pages that have come into the write-ahead log since the last checkpoint.
     fn wal_pages(&self) -> u32;
 
     /// Copies the write-ahead log into the file, as far as readers allow.
