@@ -1,13 +1,15 @@
 //! The floor: mio, tungstenite and SQLite doing a mailbox server's I/O with no server in between.
 //!
-//! A message is stored and passed on to both connections of its pair; all messages of a tick are
-//! stored in one durable transaction before any of them leaves, and each connection gets one write
-//! a tick. There is no JSON, no state but the pairs, no limit and no care for misbehaving peers.
-//! It is written to be as fast as its parts are: what it cannot do, no server on them can.
+//! The I/O is the contract's: a message is a row in a table with an index, and moves its mailbox's
+//! time; it is acknowledged to its sender and passed on to both connections of its pair. All of a
+//! tick is stored in one durable transaction before any of it leaves, and each connection gets one
+//! write a tick. There is no JSON, no state but the pairs, no limit and no care for misbehaving
+//! peers. It is written to be as fast as its parts are: what it cannot do, no server on them can.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -25,6 +27,18 @@ const READ_BYTES: usize = 4096;
 
 const WELCOME: &str = r#"{"type":"welcome"}"#;
 const PONG: &str = r#"{"type":"pong"}"#;
+const ACK: &str = r#"{"type":"ack","id":null,"server_tx":1700000000.1234567}"#;
+
+/// What the server's files have, as far as messages touch it (contract section 5).
+const SCHEMA: &str = "
+CREATE TABLE mailboxes (app_id VARCHAR, id VARCHAR PRIMARY KEY, updated INTEGER, for_nameplate BOOLEAN);
+CREATE INDEX mailboxes_idx ON mailboxes (app_id, id);
+CREATE TABLE messages (app_id VARCHAR, mailbox_id VARCHAR, side VARCHAR, phase VARCHAR, body VARCHAR,
+  server_rx INTEGER, msg_id VARCHAR);
+CREATE INDEX messages_idx ON messages (app_id, mailbox_id);
+";
+const PAGE_BYTES: i64 = 1024;
+const APP: &str = "bench.example/relay";
 
 /// What is not stored begins with one of these.
 const PING: &str = r#"{"type":"ping""#;
@@ -74,8 +88,10 @@ struct Floor {
     database: Connection,
     conns: Vec<Option<Conn>>,
     pairs: Vec<Vec<usize>>,
-    /// Messages of this tick, with their pairs.
-    messages: Vec<(usize, Utf8Bytes)>,
+    /// The pairs' mailboxes; a pair's row is its number and one.
+    mailboxes: Vec<String>,
+    /// Messages of this tick, with their pairs and senders.
+    messages: Vec<(usize, usize, Utf8Bytes)>,
     /// Connections that are to be written to in this tick.
     dirty: Vec<usize>,
 }
@@ -83,9 +99,10 @@ struct Floor {
 /// Serves until killed.
 pub fn run(address: SocketAddr, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let database = Connection::open(file)?;
+    database.pragma_update(None, "page_size", PAGE_BYTES)?;
     database.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     database.pragma_update(None, "synchronous", "full")?;
-    database.execute_batch("CREATE TABLE messages (pair INTEGER, body TEXT)")?;
+    database.execute_batch(SCHEMA)?;
     let poll = Poll::new()?;
     let mut listener = TcpListener::bind(address)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -95,6 +112,7 @@ pub fn run(address: SocketAddr, file: &Path) -> Result<(), Box<dyn std::error::E
         database,
         conns: Vec::new(),
         pairs: Vec::new(),
+        mailboxes: Vec::new(),
         messages: Vec::new(),
         dirty: Vec::new(),
     };
@@ -118,7 +136,8 @@ impl Floor {
             }
         }
         self.store()?;
-        for (pair, text) in self.messages.drain(..) {
+        for (pair, sender, text) in self.messages.drain(..) {
+            write(&mut self.conns, &mut self.dirty, sender, Utf8Bytes::from_static(ACK));
             for id in &self.pairs[pair] {
                 write(&mut self.conns, &mut self.dirty, *id, text.clone());
             }
@@ -139,10 +158,24 @@ impl Floor {
         }
         let database = &self.database;
         database.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut insert =
-            database.prepare_cached("INSERT INTO messages (pair, body) VALUES (?1, ?2)")?;
-        for (pair, text) in &self.messages {
-            insert.execute((*pair as i64, text.as_str()))?;
+        while self.mailboxes.len() < self.pairs.len() {
+            let mailbox = format!("mailbox{:06}", self.mailboxes.len());
+            database.execute(
+                "INSERT INTO mailboxes (rowid, app_id, id, for_nameplate) VALUES (?1, ?2, ?3, 0)",
+                (self.mailboxes.len() as i64 + 1, APP, &mailbox),
+            )?;
+            self.mailboxes.push(mailbox);
+        }
+        let mut insert = database.prepare_cached(
+            "INSERT INTO messages (app_id, mailbox_id, side, phase, body, server_rx, msg_id) \
+             VALUES (?1, ?2, 'aaaaaaaaaa', '0', ?3, ?4, NULL)",
+        )?;
+        let mut touch =
+            database.prepare_cached("UPDATE mailboxes SET updated = ?1 WHERE rowid = ?2")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        for (pair, _, text) in &self.messages {
+            insert.execute((APP, &self.mailboxes[*pair], text.as_str(), now))?;
+            touch.execute((now, *pair as i64 + 1))?;
         }
         database.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
@@ -201,7 +234,7 @@ impl Floor {
                         _ = socket.write(Message::Text(Utf8Bytes::from_static(PONG)));
                         self.dirty.push(id);
                     }
-                    Some(pair) => self.messages.push((pair, text)),
+                    Some(pair) => self.messages.push((pair, id, text)),
                     None => {
                         let number = text.strip_prefix(JOIN).and_then(|it| it.parse().ok());
                         *pair = number;

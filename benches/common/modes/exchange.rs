@@ -17,10 +17,13 @@ const VERSION: &str = r#"["load","1"]"#;
 const PHASES: [&str; 3] = ["pake", "version", "0"];
 
 /// One client of a pair.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Client {
     pair: usize,
     first: bool,
+    /// Its own, as every real client's is: the Python server mixes up mailboxes of sides that
+    /// share a name.
+    side: String,
     /// Messages received from the other side.
     received: usize,
 }
@@ -43,6 +46,8 @@ pub struct Exchange {
     pairs: Vec<Pair>,
     clients: Vec<Client>,
     body: String,
+    /// How many clients there have been.
+    clients_count: u64,
     running: usize,
     stopping: bool,
     meter: Meter,
@@ -62,6 +67,7 @@ impl Exchange {
             pairs: vec![pair; pairs],
             clients: Vec::new(),
             body: "7b".repeat(BODY_BYTES / 2),
+            clients_count: 0,
             running: 0,
             stopping: false,
             meter: Meter::default(),
@@ -76,7 +82,9 @@ impl Exchange {
             if self.clients.len() <= peer {
                 self.clients.resize(peer + 1, Client::default());
             }
-            self.clients[peer] = Client { pair, first, received: 0 };
+            self.clients_count += 1;
+            let side = format!("{:010x}", self.clients_count);
+            self.clients[peer] = Client { pair, first, side, received: 0 };
             peer
         });
         self.pairs[pair] =
@@ -84,8 +92,8 @@ impl Exchange {
     }
 
     fn welcome(&mut self, net: &mut Net, peer: PeerId) {
-        let client = self.clients[peer];
-        let side = side(client);
+        let client = &self.clients[peer];
+        let side = &client.side;
         net.send(
             peer,
             &format!(
@@ -116,12 +124,12 @@ impl Exchange {
     }
 
     fn message(&mut self, net: &mut Net, peer: PeerId, text: &str) {
-        let client = self.clients[peer];
-        if json::value(text, "side") == Some(side(client)) {
+        let client = &mut self.clients[peer];
+        if json::value(text, "side") == Some(&*client.side) {
             return; // one's own message, echoed
         }
-        let received = client.received + 1;
-        self.clients[peer].received = received;
+        client.received += 1;
+        let received = client.received;
         if received == 1 {
             net.send(peer, r#"{"type":"release"}"#);
         }
@@ -130,10 +138,6 @@ impl Exchange {
             None => net.send(peer, r#"{"type":"close","mood":"happy"}"#),
         }
     }
-}
-
-fn side(client: Client) -> &'static str {
-    if client.first { "5a5a5a5a5a" } else { "c3c3c3c3c3" }
 }
 
 fn claim(net: &mut Net, peer: PeerId, nameplate: &str) {
