@@ -44,6 +44,7 @@
 //! held                                what waits for the commit, and what may leave
 //! socket, peer, addresses             sockets (mio, rustix); who is at the other end
 //! message, message_log, limits        plain data; what is stored; every number
+//! pages                               large buffers, off the heap (memmap2)
 //! clock                               the time
 //! logging, limit_log                  the log (simple_logger); one line for many events
 //! ```
@@ -81,6 +82,7 @@ pub mod message;
 pub mod message_log;
 pub mod notify;
 pub mod outbox;
+pub mod pages;
 pub mod peer;
 pub mod protocol;
 pub mod proxy_header;

@@ -218,6 +218,13 @@ pub const MAILBOX_BYTES: usize = KIB;
 /// What a message counts besides its text.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
+/// Bytes from which on a buffer lives in pages of its own, outside the heap: enough that the rest
+/// of the last page does not matter.
+pub const OWN_PAGES_BYTES_MIN: usize = 32 * KIB;
+
+/// Bytes of the system's pages, to count what a buffer takes; larger ones on some machines.
+pub const PAGE_BYTES: usize = 4 * KIB;
+
 /// Replies and input that one tick may have in hand before it stops reading and commits.
 pub const TICK_BYTES_MAX: usize = 16 * MIB;
 
@@ -308,6 +315,10 @@ pub const DATABASE_BUSY_MILLISECONDS: u64 = 100;
 /// Seconds between attempts to leave degraded mode (contract section 4).
 pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
 
+/// Seconds without a commit after which the database gives back the pages that it keeps in memory:
+/// after a burst they would lie all over the heap.
+pub const STORAGE_QUIET_SECONDS: f64 = 0.25;
+
 /// Pages that such an attempt writes: twice what failed, within these bounds. The file may keep
 /// them as free pages.
 pub const STORAGE_PROBE_PAGES_MIN: u32 = 32;
@@ -363,6 +374,7 @@ pub const LOG_REPEAT_SECONDS: f64 = 10.0;
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 
 const _: () = {
+    assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);
     assert!(READ_BYTES_PER_TICK_MAX > FRAME_HEADER_BYTES_MAX);
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);

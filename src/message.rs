@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, NAMEPLATE_DIGITS_MAX};
 use crate::message_log::MessageLog;
+use crate::pages::Text;
 
 /// Seconds since the epoch, as the wire and the files have it.
 pub type Seconds = f64;
@@ -161,7 +162,7 @@ pub struct Message {
     /// As the client sent it.
     pub phase: Box<str>,
     /// As the client sent it; hex by convention, not checked.
-    pub body: Box<str>,
+    pub body: Text,
     /// When it was received.
     pub server_rx: Seconds,
     /// The add's `id` as the database keeps it.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info};
 
 use crate::db::Database;
-use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_RETRY_SECONDS};
+use crate::limits::{
+    CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_QUIET_SECONDS, STORAGE_RETRY_SECONDS,
+};
 use crate::store::{Change, Snapshot};
 
 /// The database, and whether it works.
@@ -18,6 +20,8 @@ pub struct Storage {
     db: Box<dyn Database>,
     /// When to try again, while degraded.
     retry_at: Option<Instant>,
+    /// When to give memory back, unless there is another commit before.
+    release_at: Option<Instant>,
 }
 
 /// Proof that nothing uncommitted is left. Only a commit makes one, and one release uses it up.
@@ -31,7 +35,7 @@ pub struct CommitFailed;
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, retry_at: None }
+        Storage { db, retry_at: None, release_at: None }
     }
 
     /// Whether the last write failed and none has succeeded since.
@@ -54,6 +58,7 @@ impl Storage {
             return Ok(Committed(()));
         }
         let outcome = self.db.commit(changes);
+        self.release_at = Some(now + Duration::from_secs_f64(STORAGE_QUIET_SECONDS));
         changes.clear();
         match outcome {
             Ok(()) => Ok(Committed(())),
@@ -103,6 +108,19 @@ impl Storage {
         {
             // Nothing is lost: the log stays, and the next commit shows whether more is wrong.
             debug!("checkpoint: {error}");
+        }
+    }
+
+    /// When [`Storage::release_memory_if_due`] wants to be called.
+    pub fn release_at(&self) -> Option<Instant> {
+        self.release_at
+    }
+
+    /// Gives back what the database keeps for the next commit, if there was none for a while.
+    pub fn release_memory_if_due(&mut self, now: Instant) {
+        if self.release_at.is_some_and(|due| due <= now) {
+            self.release_at = None;
+            self.db.release_memory();
         }
     }
 

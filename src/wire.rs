@@ -16,6 +16,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
+use crate::pages::Buffer;
 
 /// Bounds of what tungstenite takes from the slice at a time. It clears as much before each read,
 /// and wants room for the payload beside the frame, so twice the frame suits it best.
@@ -78,7 +79,7 @@ pub struct Wire {
     /// Present while a message is incomplete, or a close is under way.
     context: Option<Box<WebSocketContext>>,
     /// The beginning of a frame that has not come in whole.
-    partial: Vec<u8>,
+    partial: Buffer,
     /// A message has begun and its last fragment is still to come.
     mid_message: bool,
     /// Bytes of the message's fragments so far, which tungstenite keeps.
@@ -105,12 +106,12 @@ impl Wire {
                 *input = rest;
                 self.feed(frame, output, limits)?
             } else {
-                let missing = frame_bytes - self.partial.len();
+                let missing = frame_bytes - self.partial.bytes().len();
                 let (tail, rest) = input.split_at(missing);
                 *input = rest;
                 let mut frame = std::mem::take(&mut self.partial);
-                frame.extend_from_slice(tail);
-                self.feed(&frame, output, limits)?
+                frame.push(tail, frame_bytes);
+                self.feed(frame.bytes(), output, limits)?
             };
             if inbound.is_some() {
                 return Ok(inbound);
@@ -130,8 +131,9 @@ impl Wire {
             return Ok(None);
         }
         let mut head = [0; FRAME_HEADER_BYTES_MAX];
-        let known = self.partial.len().min(head.len());
-        head[..known].copy_from_slice(&self.partial[..known]);
+        let partial = self.partial.bytes();
+        let known = partial.len().min(head.len());
+        head[..known].copy_from_slice(&partial[..known]);
         let added = input.len().min(head.len() - known);
         head[known..known + added].copy_from_slice(&input[..added]);
 
@@ -149,7 +151,7 @@ impl Wire {
             return Err(Violation::TooLong);
         };
         check_header(&header, payload_bytes)?;
-        if self.partial.len() + input.len() < frame_bytes {
+        if self.partial.bytes().len() + input.len() < frame_bytes {
             self.keep(input, frame_bytes);
             return Ok(None);
         }
@@ -162,13 +164,7 @@ impl Wire {
     }
 
     fn keep(&mut self, input: &mut &[u8], expected_bytes: usize) {
-        if self.partial.is_empty() {
-            self.partial.reserve_exact(expected_bytes.min(input.len().saturating_mul(2)));
-        } else if self.partial.capacity() < self.partial.len() + input.len() {
-            let wanted = expected_bytes.min((self.partial.len() + input.len()).saturating_mul(2));
-            self.partial.reserve_exact(wanted.saturating_sub(self.partial.len()));
-        }
-        self.partial.extend_from_slice(input);
+        self.partial.push(input, expected_bytes);
         *input = &[];
     }
 
@@ -223,7 +219,7 @@ impl Wire {
 
     /// Bytes kept of what has not come in whole.
     pub fn buffered_bytes(&self) -> usize {
-        self.partial.capacity() + self.assembled_bytes
+        self.partial.held_bytes() + self.assembled_bytes
     }
 
     /// Whether either side has closed.

@@ -10,7 +10,7 @@ use wormhole_mailbox::limits::{self, DESCRIPTORS_RESERVED};
 
 /// Which modules may name an external crate, as `src/lib.rs` tells: `db` stands for `src/db.rs` or
 /// all of `src/db/`. The log is for those that meet the world; the rules have nothing to say.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("mio", &["server", "listeners", "socket", "signals"]),
     ("tungstenite", &["http", "wire"]),
     ("rusqlite", &["db"]),
@@ -19,6 +19,7 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("pico_args", &["config"]),
     ("simple_logger", &["logging"]),
     ("listenfd", &["activation"]),
+    ("memmap2", &["pages"]),
     ("rustix", &["clock", "entropy", "socket", "listeners", "startup", "logging"]),
     ("signal_hook", &["signals"]),
     (

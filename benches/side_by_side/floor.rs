@@ -31,10 +31,11 @@ const ACK: &str = r#"{"type":"ack","id":null,"server_tx":1700000000.1234567}"#;
 
 /// What the server's files have, as far as messages touch it (contract section 5).
 const SCHEMA: &str = "
-CREATE TABLE mailboxes (app_id VARCHAR, id VARCHAR PRIMARY KEY, updated INTEGER, for_nameplate BOOLEAN);
+CREATE TABLE mailboxes (app_id VARCHAR, id VARCHAR PRIMARY KEY, updated INTEGER,
+  for_nameplate BOOLEAN);
 CREATE INDEX mailboxes_idx ON mailboxes (app_id, id);
-CREATE TABLE messages (app_id VARCHAR, mailbox_id VARCHAR, side VARCHAR, phase VARCHAR, body VARCHAR,
-  server_rx INTEGER, msg_id VARCHAR);
+CREATE TABLE messages (app_id VARCHAR, mailbox_id VARCHAR, side VARCHAR, phase VARCHAR,
+  body VARCHAR, server_rx INTEGER, msg_id VARCHAR);
 CREATE INDEX messages_idx ON messages (app_id, mailbox_id);
 ";
 const PAGE_BYTES: i64 = 1024;

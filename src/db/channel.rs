@@ -28,7 +28,7 @@ const STATEMENTS_MAX: usize = 64;
 
 /// What SQLite may keep of the file, in KiB. The store has all rows in memory; this is for the
 /// pages that batches change again and again.
-const PAGE_CACHE_KIB: i64 = 512;
+const PAGE_CACHE_KIB: i64 = 256;
 
 /// How hard a commit tries to survive power loss (`--synchronous`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,7 +221,7 @@ impl ChannelDb {
                     mailbox,
                     &message.side,
                     &message.phase,
-                    &message.body,
+                    &*message.body,
                     message.server_rx,
                     &message.id,
                 ),
@@ -345,9 +345,12 @@ impl Database for ChannelDb {
 
     fn checkpoint(&mut self) -> Result<(), Failure> {
         self.checkpointed_pages = self.logged_pages.load(Ordering::Relaxed);
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        // Pages kept from a burst would also keep the heap around them from shrinking.
-        Ok(self.connection.execute_batch("PRAGMA shrink_memory")?)
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
+    fn release_memory(&mut self) {
+        // It cannot fail in a way that matters: what is not released is still there for use.
+        _ = self.connection.execute_batch("PRAGMA shrink_memory");
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {

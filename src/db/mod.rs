@@ -1,7 +1,8 @@
 //! The SQLite files (contract section 5): opening, upgrading, loading, writing.
 //!
-//! `file` opens any of them, `schema` knows their tables, `sql` has the statements, `channel`, `usage` and `addrid` each
-//! speak for one. Knows `store`'s changes and records; must never know connections or JSON.
+//! `file` opens any of them, `schema` knows their tables, `sql` has the statements; `channel`,
+//! `usage` and `addrid` each speak for one. Knows `store`'s changes and records; must never know
+//! connections or JSON.
 
 mod addrid;
 mod channel;
@@ -52,6 +53,9 @@ pub trait Database: Debug {
 
     /// Copies the write-ahead log into the file, as far as readers allow.
     fn checkpoint(&mut self) -> Result<(), Failure>;
+
+    /// Gives back memory that is kept to make the next commit faster.
+    fn release_memory(&mut self);
 
     /// Leaves the file clean, without a write-ahead log.
     fn close(self: Box<Self>) -> Result<(), Failure>;

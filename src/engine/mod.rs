@@ -114,6 +114,7 @@ impl Engine {
             Some(self.next_sweep),
             self.next_flush,
             self.storage.retry_at(),
+            self.storage.release_at(),
             self.limit_log.report_at(),
             self.records.generation_ends().map(|ends| self.clock.after_wall(ends)),
         ];
@@ -127,6 +128,7 @@ impl Engine {
         if let Some(snapshot) = self.storage.recover_if_due(now) {
             self.store.reload(snapshot);
         }
+        self.storage.release_memory_if_due(now);
         if now >= self.next_sweep {
             self.next_sweep = self.clock.after(limits::ADDRESSES_SWEEP_SECONDS);
             self.quotas.sweep(now);

@@ -44,7 +44,7 @@ pub(super) fn tables(snapshot: Snapshot) -> Tables {
             mailbox.push(Rc::new(Message {
                 side: names.shared(&row.side),
                 phase: row.phase.into(),
-                body: row.body.into(),
+                body: row.body.as_str().into(),
                 server_rx: row.server_rx,
                 id: row.id.map(Box::from),
             }));

@@ -359,6 +359,8 @@ impl Database for SimulatedDatabase {
         self.try_write()
     }
 
+    fn release_memory(&mut self) {}
+
     fn wal_pages(&self) -> u32 {
         0
     }
