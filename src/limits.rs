@@ -279,6 +279,10 @@ pub const SIDES_MAX: usize = 2;
 /// Sides kept on record: the two served, and one more that shows the record was crowded.
 pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
+/// Nameplates that cool down at once; beyond, the oldest may be handed out again. With the app ids
+/// they keep alive they cost 4 MiB at most, which is in [`BASE_BYTES`].
+pub const COOLING_MAX: usize = 8_192;
+
 /// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is room for
 /// extensions, of which the longest in use tell of a client's certificate.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;

@@ -60,6 +60,8 @@ pub enum Rule {
     Name(usize),
     /// One to [`NAMEPLATE_DIGITS_MAX`] ASCII digits.
     Digits,
+    /// A JSON boolean.
+    Boolean,
 }
 
 impl fmt::Display for Rule {
@@ -68,6 +70,7 @@ impl fmt::Display for Rule {
             Rule::Text => write!(f, "a string"),
             Rule::Name(bytes_max) => write!(f, "a string of at most {bytes_max} bytes"),
             Rule::Digits => write!(f, "1 to {NAMEPLATE_DIGITS_MAX} digits"),
+            Rule::Boolean => write!(f, "true or false"),
         }
     }
 }
@@ -82,6 +85,14 @@ pub enum Field<'a> {
     Invalid(Rule),
     /// A valid value.
     Text(Cow<'a, str>),
+}
+
+/// A boolean field of a command; absent and invalid are kept apart, as in [`Field`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    Absent,
+    Invalid,
+    Set(bool),
 }
 
 /// The `id` of an `add`, which travels with the message.
@@ -113,7 +124,7 @@ pub enum Command<'a> {
     Bind { appid: Field<'a>, side: Field<'a>, client_version: ClientVersion },
     List,
     Allocate,
-    Claim { nameplate: Field<'a> },
+    Claim { nameplate: Field<'a>, allocate: Flag },
     Release { nameplate: Field<'a> },
     Open { mailbox: Field<'a> },
     Add { phase: Field<'a>, body: Field<'a>, id: MessageId<'a> },
@@ -272,6 +283,7 @@ pub enum Refusal {
     AlreadyAllocated,
     NoFreeNameplate,
     OnlyOneClaim,
+    Unallocated,
     Reclaimed,
     Crowded,
     OnlyOneRelease,
@@ -327,6 +339,7 @@ impl fmt::Display for Refusal {
             Refusal::AlreadyAllocated => "you already allocated one, don't be greedy",
             Refusal::NoFreeNameplate => "no free nameplate, try again later",
             Refusal::OnlyOneClaim => "only one claim per connection",
+            Refusal::Unallocated => "unallocated",
             Refusal::Reclaimed => "reclaimed",
             Refusal::Crowded => "crowded",
             Refusal::OnlyOneRelease => "only one release per connection",

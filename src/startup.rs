@@ -22,7 +22,7 @@ use crate::server::Server;
 use crate::signals::Signals;
 use crate::socket::{Endpoint, Role};
 use crate::storage::Storage;
-use crate::store::{Settings, Store};
+use crate::store::{Listing, Settings, Store};
 
 /// Opens everything. The error is a line for the operator.
 pub fn start(mut config: Config) -> Result<Server, String> {
@@ -97,7 +97,9 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
     let settings = Settings {
         expire_after: config.expire_after,
         blur: config.blur_usage,
-        allow_list: config.allow_list,
+        list: config.list,
+        claim_without_allocate: config.claim_without_allocate,
+        nameplate_cooldown: config.nameplate_cooldown,
         mailbox_bytes_max: config.limits.mailbox_bytes_max,
         mailbox_messages_max: config.limits.mailbox_messages_max,
         stored_bytes_max: config.limits.stored_bytes_max,
@@ -160,8 +162,21 @@ fn log_settings(config: &Config) {
         Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
         None => info!("usage times are exact"),
     }
-    if !config.allow_list {
-        info!("'list' is answered with an empty list");
+    match config.list {
+        Listing::Real => {}
+        Listing::Empty => info!("'list' is answered with an empty list"),
+        Listing::Decoy => info!("'list' is answered with all short nameplates"),
+    }
+    log_extensions(config);
+}
+
+/// What is on that is off by default.
+fn log_extensions(config: &Config) {
+    if config.claim_without_allocate {
+        info!("'claim' may say that it does not allocate");
+    }
+    if config.nameplate_cooldown > 0.0 {
+        info!("nameplates are allocated again after {} s", config.nameplate_cooldown);
     }
 }
 

@@ -71,7 +71,10 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("--advertise-version", Some("1.0")),
     ("--signal-error", Some("no")),
     ("--motd", Some("hello")),
+    ("--list", Some("empty")),
     ("--disallow-list", None),
+    ("--claim-without-allocate", None),
+    ("--nameplate-cooldown", Some("30")),
     ("--websocket-protocol-option", Some("autoPingInterval=30")),
     ("--log-fd", Some("7")),
     ("--log-level", Some("debug")),
@@ -199,6 +202,9 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
         ("--expire-check", "-1"),
         ("--log-fd", "stderr"),
         ("--log-level", "loud"),
+        ("--list", "some"),
+        ("--nameplate-cooldown", "-1"),
+        ("--nameplate-cooldown", "NaN"),
     ] {
         let wrong = value.rsplit(['=']).next().expect("a part");
         let wrong = wrong.strip_prefix("tcp:").unwrap_or(wrong);
@@ -210,6 +216,14 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
     assert_mistake(&["--port="], &["--port"]);
     assert_mistake(&["--channel-db="], &["--channel-db"]);
     assert_mistake(&["--expire-after="], &["--expire-after"]);
+}
+
+#[test]
+fn two_words_on_lists_must_agree() {
+    for list in ["--list=real", "--list=decoy"] {
+        assert_mistake(&["--disallow-list", list], &["--disallow-list", "--list"]);
+    }
+    Server::start(&["--disallow-list", "--list=empty"]).bind("app", "side");
 }
 
 #[test]

@@ -166,6 +166,66 @@ fn allocation_reaches_every_free_number() {
     assert_eq!(seen.into_iter().collect::<String>(), "12356789");
 }
 
+/// Ends the nine nameplates of one digit in some way; gives the next one allocated, so long after.
+fn next_after(end: impl Fn(&mut Bench, ConnId, &str, &str), seconds: Seconds) -> String {
+    let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+    for _ in 0..9 {
+        let conn = bench.bind("a");
+        let name = bench.allocate(conn).expect("there is one");
+        let mailbox = bench.claim(conn, &name).expect("it is ours");
+        end(&mut bench, conn, &name, &mailbox);
+        bench.store.disconnect(conn);
+    }
+    assert!(bench.store.counts().nameplates == 0, "all have ended");
+    bench.now += seconds;
+    let conn = bench.bind("a");
+    bench.allocate(conn).expect("there is one").to_string()
+}
+
+#[test]
+fn a_nameplate_cools_down_however_it_has_ended() {
+    let release = |bench: &mut Bench, conn, name: &str, _: &str| bench.release(conn, name);
+    let close = |bench: &mut Bench, conn, _: &str, id: &str| bench.close(conn, id, "happy");
+    for (seconds, digits) in [(59.875, 2), (60.0, 1)] {
+        assert_eq!(next_after(release, seconds).len(), digits, "released {seconds} s ago");
+        assert_eq!(next_after(close, seconds).len(), digits, "closed {seconds} s ago");
+    }
+
+    let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+    for _ in 0..9 {
+        let conn = bench.bind("a");
+        assert!(bench.allocate(conn).is_ok());
+    }
+    bench.now += 660.0;
+    bench.expire();
+    let conn = bench.bind("a");
+    assert_eq!(bench.allocate(conn).map(|name| name.len()), Ok(2), "expired just now");
+    let conn = bench.bind("a");
+    assert!(bench.claim(conn, "4").is_ok(), "who names one may have it");
+    bench.now += 60.0;
+    let conn = bench.bind("a");
+    assert_eq!(bench.allocate(conn).map(|name| name.len()), Ok(1), "cooled down");
+}
+
+#[test]
+fn when_all_short_nameplates_cool_the_next_digits_are_used() {
+    let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+    let mut given = BTreeSet::new();
+    for count in 0..2_000 {
+        let conn = bench.bind("a");
+        let name = bench.allocate(conn).expect("there is one");
+        let digits = match count {
+            0..9 => 1,
+            9..99 => 2,
+            99..999 => 3,
+            _ => 4,
+        };
+        assert!(name.len() == digits || digits == 4 && name.len() > 4, "{count}: {name}");
+        assert!(given.insert(name.clone()), "{name} was given a moment ago");
+        bench.release(conn, &name);
+    }
+}
+
 #[test]
 fn a_mailbox_id_is_eight_random_bytes_in_base32() {
     for (draw, id) in [

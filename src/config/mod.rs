@@ -21,6 +21,7 @@ use crate::message::Seconds;
 use crate::peer::{self, Network};
 use crate::protocol::Welcome;
 use crate::socket::{Endpoint, Role};
+use crate::store::Listing;
 use endpoint::Source;
 use options::Arity;
 pub use websocket::Origins;
@@ -58,8 +59,12 @@ pub struct Config {
     pub synchronous: Synchronous,
     /// What clients are told.
     pub welcome: Welcome,
-    /// Whether `list` tells the nameplates.
-    pub allow_list: bool,
+    /// What `list` answers.
+    pub list: Listing,
+    /// Whether `claim` may say that it must not create its nameplate.
+    pub claim_without_allocate: bool,
+    /// Time after its end in which a nameplate is not allocated again.
+    pub nameplate_cooldown: Seconds,
     /// Lifetime of an idle mailbox.
     pub expire_after: Seconds,
     /// Time between expiry checks.
@@ -119,7 +124,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 .filter(|text| !text.is_empty()),
             error: given.once("--signal-error", any)?.filter(|text| !text.is_empty()),
         },
-        allow_list: !given.flag("--disallow-list"),
+        list: listing(&mut given)?,
+        claim_without_allocate: given.flag("--claim-without-allocate"),
+        nameplate_cooldown: given.once("--nameplate-cooldown", seconds)?.unwrap_or(0.0),
         expire_after: given
             .once("--expire-after", positive_seconds)?
             .unwrap_or(limits::EXPIRE_AFTER_SECONDS),
@@ -277,6 +284,29 @@ fn network(text: &str) -> Result<Network, String> {
     Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
 }
 
+/// What `list` answers, by upstream's flag or our option.
+fn listing(given: &mut Given) -> Result<Listing, UsageError> {
+    let is_disallowed = given.flag("--disallow-list");
+    let list = given.once("--list", |text| one_of(text, &Listing::ALL, Listing::name))?;
+    match list {
+        Some(Listing::Real | Listing::Decoy) if is_disallowed => Err(UsageError(
+            "--disallow-list: is --list=empty, and --list says otherwise; give one of them"
+                .to_owned(),
+        )),
+        None if is_disallowed => Ok(Listing::Empty),
+        list => Ok(list.unwrap_or_default()),
+    }
+}
+
+/// The one of these that has that name.
+fn one_of<T: Copy>(text: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Result<T, String> {
+    all.iter().copied().find(|it| name(*it) == text).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|it| name(*it)).collect();
+        let (last, others) = names.split_last().unwrap_or((&"", &[]));
+        format!("'{text}' must be {} or {last}", others.join(", "))
+    })
+}
+
 /// A limit is a number above 0; one of 0 would shut everybody out.
 fn limit_value(text: &str, limit: &Limit) -> Result<f64, String> {
     let Limit { whole, unit, .. } = limit;
@@ -307,6 +337,14 @@ fn positive_seconds(text: &str) -> Result<Seconds, String> {
     })
 }
 
+/// As [`positive_seconds`], or zero for never.
+fn seconds(text: &str) -> Result<Seconds, String> {
+    match text.parse() {
+        Ok(0.0) => Ok(0.0),
+        _ => positive_seconds(text).map_err(|problem| format!("{problem}, or 0 for never")),
+    }
+}
+
 fn whole_seconds(text: &str) -> Result<Seconds, String> {
     text.parse::<u32>()
         .map(Seconds::from)
@@ -318,10 +356,8 @@ fn descriptor(text: &str) -> Result<u32, String> {
 }
 
 fn synchronous(text: &str) -> Result<Synchronous, String> {
-    [Synchronous::Full, Synchronous::Normal, Synchronous::Off]
-        .into_iter()
-        .find(|level| level.name() == text)
-        .ok_or_else(|| format!("'{text}' must be full, normal or off"))
+    let all = [Synchronous::Full, Synchronous::Normal, Synchronous::Off];
+    one_of(text, &all, Synchronous::name)
 }
 
 fn log_level(text: &str) -> Result<LevelFilter, String> {

@@ -167,7 +167,39 @@ pub fn groups() -> Vec<Group> {
                     "TEXT",
                     Text("Make every client fail with this message. [default: none]"),
                 ),
-                option("--disallow-list", Flag, "", Text("Answer 'list' with an empty list.")),
+                option(
+                    "--list",
+                    Once,
+                    "real|empty|decoy",
+                    Text(
+                        "Answer 'list' with the nameplates there are, with none, or with all from 1 to 999 \
+                     whatever there is. [default: real]",
+                    ),
+                ),
+                option("--disallow-list", Flag, "", Text("The same as --list=empty.")),
+            ],
+        },
+        Group {
+            title: "Draft extensions",
+            options: vec![
+                option(
+                    "--claim-without-allocate",
+                    Flag,
+                    "",
+                    Text(
+                        "Heed '\"allocate\": false' in a claim: it then fails where it would create a nameplate.",
+                    ),
+                ),
+                option(
+                    "--nameplate-cooldown",
+                    Once,
+                    "SECONDS",
+                    Number(
+                        "Do not allocate a nameplate again for this long after its end.",
+                        Some(0.0),
+                        "s",
+                    ),
+                ),
             ],
         },
         Group {

@@ -19,7 +19,7 @@ use crate::held::{Held, Output, Released};
 use crate::http::Status;
 use crate::limit_log::LimitLog;
 use crate::limits;
-use crate::message::{Command, ConnId, Field, Orig, Refusal, Response, Seconds};
+use crate::message::{Command, ConnId, Field, Flag, Orig, Refusal, Response, Seconds};
 use crate::notify::Health;
 use crate::peer::Peer;
 use crate::protocol::{self, Request, Unreadable, Welcome};
@@ -337,8 +337,11 @@ impl Engine {
         let now = self.clock.instant;
         match command {
             Command::Allocate => self.quotas.allocate(conn, now),
-            Command::Claim { nameplate: Field::Text(name) } => {
-                self.quotas.claim(conn, !self.store.has_nameplate(conn, name), now)
+            Command::Claim { nameplate: Field::Text(name), allocate } => {
+                let never_creates =
+                    self.config.claim_without_allocate && *allocate == Flag::Set(false);
+                let creates = !never_creates && !self.store.has_nameplate(conn, name);
+                self.quotas.claim(conn, creates, now)
             }
             _ => Ok(()),
         }

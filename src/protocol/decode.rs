@@ -11,7 +11,7 @@ use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::limits::{NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX};
-use crate::message::{ClientVersion, Command, Field, MessageId, Orig, Refusal, Rule};
+use crate::message::{ClientVersion, Command, Field, Flag, MessageId, Orig, Refusal, Rule};
 
 /// A command with the `id` to acknowledge it by.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ struct Keys<'a> {
     body: Option<&'a str>,
     mood: Option<&'a str>,
     ping: Option<&'a str>,
+    allocate: Option<&'a str>,
 }
 
 impl<'a> Keys<'a> {
@@ -89,6 +90,7 @@ impl<'a> Keys<'a> {
             "body" => &mut self.body,
             "mood" => &mut self.mood,
             "ping" => &mut self.ping,
+            "allocate" => &mut self.allocate,
             _ => return None,
         })
     }
@@ -106,7 +108,10 @@ impl<'a> Keys<'a> {
             },
             "list" => Command::List,
             "allocate" => Command::Allocate,
-            "claim" => Command::Claim { nameplate: nameplate(self.nameplate) },
+            "claim" => Command::Claim {
+                nameplate: nameplate(self.nameplate),
+                allocate: flag(self.allocate),
+            },
             "release" => Command::Release { nameplate: name(self.nameplate) },
             "open" => Command::Open { mailbox: name(self.mailbox) },
             "add" => Command::Add {
@@ -184,6 +189,15 @@ fn nameplate(json: Option<&str>) -> Field<'_> {
     })
 }
 
+fn flag(json: Option<&str>) -> Flag {
+    match json {
+        None => Flag::Absent,
+        Some("true") => Flag::Set(true),
+        Some("false") => Flag::Set(false),
+        Some(_) => Flag::Invalid,
+    }
+}
+
 fn message_id(json: Option<&str>) -> MessageId<'_> {
     match json {
         None | Some("null") => MessageId::Null,
@@ -242,7 +256,7 @@ mod tests {
     fn keys_and_values_may_be_written_with_escapes() {
         assert_eq!(
             command(r#"{"\u0074ype":"cl\u0061im","nameplate":"\u0034"}"#),
-            Command::Claim { nameplate: Field::Text("4".into()) }
+            Command::Claim { nameplate: Field::Text("4".into()), allocate: Flag::Absent }
         );
     }
 

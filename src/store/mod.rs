@@ -5,10 +5,11 @@
 //! `Effects`. It must never know JSON, SQL or sockets, and never log.
 //!
 //! `session` decides what a connection may do, `tables` does it; `sides` holds the crowding rule,
-//! `nameplate` and `mailbox` the two kinds of things, `usage` their summaries, `load` the way back
-//! from the files, `expiry` the periodic check.
+//! `nameplate` and `mailbox` the two kinds of things, `cooling` the numbers not to hand out yet,
+//! `usage` the summaries, `load` the way back from the files, `expiry` the periodic check.
 
 mod change;
+mod cooling;
 mod expiry;
 mod load;
 mod mailbox;
@@ -44,6 +45,31 @@ pub struct Moment<'a> {
     pub entropy: &'a mut dyn Entropy,
 }
 
+/// What `list` answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listing {
+    /// The nameplates there are.
+    #[default]
+    Real,
+    /// Nothing.
+    Empty,
+    /// The same long list for everyone.
+    Decoy,
+}
+
+impl Listing {
+    pub const ALL: [Listing; 3] = [Listing::Real, Listing::Empty, Listing::Decoy];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Listing::Real => "real",
+            Listing::Empty => "empty",
+            Listing::Decoy => "decoy",
+        }
+    }
+}
+
 /// What an operator may set about the rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -51,8 +77,12 @@ pub struct Settings {
     pub expire_after: Seconds,
     /// Usage times are rounded down to a multiple of this many seconds.
     pub blur: Option<Seconds>,
-    /// Whether `list` tells the nameplates; else it answers an empty list.
-    pub allow_list: bool,
+    /// What `list` answers.
+    pub list: Listing,
+    /// Whether `claim` may say that it must not create its nameplate.
+    pub claim_without_allocate: bool,
+    /// Seconds that a nameplate is not allocated again after its end.
+    pub nameplate_cooldown: Seconds,
     /// Bytes of messages in one mailbox.
     pub mailbox_bytes_max: usize,
     /// Messages in one mailbox.
@@ -67,7 +97,9 @@ impl Default for Settings {
         Settings {
             expire_after: EXPIRE_AFTER_SECONDS,
             blur: None,
-            allow_list: true,
+            list: Listing::Real,
+            claim_without_allocate: false,
+            nameplate_cooldown: 0.0,
             mailbox_bytes_max: limits.mailbox_bytes_max,
             mailbox_messages_max: limits.mailbox_messages_max,
             stored_bytes_max: limits.stored_bytes_max,

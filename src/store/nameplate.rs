@@ -88,11 +88,12 @@ impl Nameplates {
         self.by_name.iter()
     }
 
-    /// A free number, chosen by `random` among those of the fewest digits; `None` when all
-    /// numbers are taken.
-    pub fn pick_free(&self, random: u64) -> Option<Rc<str>> {
+    /// A free number that does not cool, chosen by `random` among those of the fewest digits;
+    /// `None` when there is none.
+    pub fn pick_free(&self, random: u64, cools: impl Fn(u64) -> bool) -> Option<Rc<str>> {
         for range in SHORT_RANGES {
-            let free = || range.clone().filter(|number| !self.is_taken(*number));
+            let is_free = |number: &usize| !self.is_taken(*number) && !cools(*number as u64);
+            let free = || range.clone().filter(is_free);
             if let Some(count) = std::num::NonZeroU64::new(free().count() as u64) {
                 return free()
                     .nth((random % count) as usize)
@@ -102,16 +103,33 @@ impl Nameplates {
         // From a random start, the next free one: a short walk unless nearly all are taken.
         let count = LONG_RANGE.end() - LONG_RANGE.start() + 1;
         (0..LONG_STEPS_MAX)
-            .map(|step| (LONG_RANGE.start() + (random % count + step) % count).to_string())
+            .map(|step| LONG_RANGE.start() + (random % count + step) % count)
+            .filter(|number| !cools(*number))
+            .map(|number| number.to_string())
             .find(|name| !self.by_name.contains_key(name.as_str()))
             .map(Rc::from)
     }
 }
 
-/// The place in the table of short numbers, for names that are such numbers ("7", not "007").
+/// The place in the table of short numbers, for names that are such numbers.
 fn short_number(name: &str) -> Option<usize> {
+    let number = usize::try_from(numeric_name(name)?).ok()?;
+    (number < SHORT_NUMBERS).then_some(number)
+}
+
+/// The number that may be handed out under this name ("7", not "007").
+pub(super) fn numeric_name(name: &str) -> Option<u64> {
     if name.starts_with('0') || !name.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    name.parse().ok().filter(|number| *number < SHORT_NUMBERS)
+    name.parse().ok().filter(|number| number <= LONG_RANGE.end())
+}
+
+/// What `list` answers with when nobody is to see who waits: every short number, sorted as
+/// strings, so that a client that insists on finding its nameplate there finds it.
+pub(super) fn decoys() -> Rc<[Rc<str>]> {
+    let mut names: Vec<Rc<str>> =
+        SHORT_RANGES.into_iter().flatten().map(|number| number.to_string().into()).collect();
+    names.sort();
+    names.into()
 }

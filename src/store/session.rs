@@ -10,7 +10,8 @@ use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
 use crate::message::{
-    ClientVersion, Command, ConnId, Field, Message, MessageId, Refusal, Response, Seconds,
+    ClientVersion, Command, ConnId, Field, Flag, Message, MessageId, Refusal, Response, Rule,
+    Seconds,
 };
 
 /// Whether the connection has a mailbox open.
@@ -80,8 +81,8 @@ impl Session {
         let response = match command {
             Command::List => Some(Response::Nameplates(tables.list(&me.app))),
             Command::Allocate => Some(self.allocate(tables, &me, moment, effects)?),
-            Command::Claim { nameplate } => {
-                Some(self.claim(tables, &me, nameplate, moment, effects)?)
+            Command::Claim { nameplate, allocate } => {
+                Some(self.claim(tables, &me, nameplate, *allocate, moment, effects)?)
             }
             Command::Release { nameplate } => {
                 Some(self.release(tables, &me, nameplate, moment.now, effects)?)
@@ -184,7 +185,7 @@ impl Session {
             return Err(Refusal::AlreadyAllocated);
         }
         let random = moment.entropy.next_u64();
-        let name = tables.pick_free(&me.app, random).ok_or(Refusal::NoFreeNameplate)?;
+        let name = tables.pick_free(&me.app, random, moment.now).ok_or(Refusal::NoFreeNameplate)?;
         tables.claim(&me.app, &name, &me.side, moment.now, moment.entropy, effects)?;
         self.allocated = true;
         Ok(Response::Allocated(name))
@@ -195,6 +196,7 @@ impl Session {
         tables: &mut Tables,
         me: &Identity,
         nameplate: &Field<'_>,
+        allocate: Flag,
         moment: &mut Moment<'_>,
         effects: &mut Effects,
     ) -> Result<Response, Refusal> {
@@ -203,6 +205,9 @@ impl Session {
             return Err(Refusal::OnlyOneClaim);
         }
         let name: Rc<str> = required("claim", "nameplate", nameplate)?.into();
+        if tables.settings.claim_without_allocate {
+            check_allocate(tables, me, &name, allocate)?;
+        }
         let outcome = tables.claim(&me.app, &name, &me.side, moment.now, moment.entropy, effects);
         if matches!(outcome, Ok(_) | Err(Refusal::Crowded | Refusal::Reclaimed)) {
             // A crowded or reclaimed attempt uses up the one claim, and can be released.
@@ -345,6 +350,22 @@ impl Session {
         self.opened = Opened::No;
         self.closed = true;
         Ok(orphans)
+    }
+}
+
+/// Whether a claim may go on that says what shall become of a nameplate that is not there.
+fn check_allocate(
+    tables: &Tables,
+    me: &Identity,
+    name: &str,
+    allocate: Flag,
+) -> Result<(), Refusal> {
+    match allocate {
+        Flag::Invalid => {
+            Err(Refusal::Invalid { command: "claim", field: "allocate", rule: Rule::Boolean })
+        }
+        Flag::Set(false) if !tables.has_nameplate(&me.app, name) => Err(Refusal::Unallocated),
+        _ => Ok(()),
     }
 }
 

@@ -35,7 +35,8 @@ pub enum Ask {
     },
     List,
     Allocate,
-    Claim(Arg),
+    /// The nameplate, and the JSON text of `allocate`.
+    Claim(Arg, Option<&'static str>),
     Release(Arg),
     Open(Arg),
     Add {
@@ -76,7 +77,7 @@ fn text(id: Option<&str>, ask: &Ask) -> String {
         Ask::Bind { .. } => "bind",
         Ask::List => "list",
         Ask::Allocate => "allocate",
-        Ask::Claim(_) => "claim",
+        Ask::Claim(..) => "claim",
         Ask::Release(_) => "release",
         Ask::Open(_) => "open",
         Ask::Add { .. } => "add",
@@ -105,7 +106,13 @@ fn text(id: Option<&str>, ask: &Ask) -> String {
             put_arg("appid", app);
             put_arg("side", side);
         }
-        Ask::Claim(nameplate) | Ask::Release(nameplate) => put_arg("nameplate", nameplate),
+        Ask::Claim(nameplate, allocate) => {
+            put_arg("nameplate", nameplate);
+            if let Some(json) = allocate {
+                put_arg("allocate", &Arg::Bad((*json).into()));
+            }
+        }
+        Ask::Release(nameplate) => put_arg("nameplate", nameplate),
         Ask::Open(mailbox) => put_arg("mailbox", mailbox),
         Ask::Add { phase, body } => {
             put_arg("phase", phase);

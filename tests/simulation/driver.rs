@@ -15,7 +15,7 @@ use wormhole_mailbox::message::{ConnId, Seconds};
 use wormhole_mailbox::records::Records;
 use wormhole_mailbox::storage::Committed;
 use wormhole_mailbox::storage::Storage;
-use wormhole_mailbox::store::{self, Store};
+use wormhole_mailbox::store::{self, Listing, Store};
 
 use crate::check;
 use crate::commands::{CLOSED_1013, PONGED, Reply, Sent, UPGRADED};
@@ -162,7 +162,9 @@ impl Simulation {
         let settings = store::Settings {
             expire_after: settings.expire_after,
             blur: settings.blur,
-            allow_list: settings.allow_list,
+            list: if settings.allow_list { Listing::Real } else { Listing::Empty },
+            claim_without_allocate: settings.claim_without_allocate,
+            nameplate_cooldown: settings.nameplate_cooldown,
             mailbox_bytes_max: settings.mailbox_bytes_max,
             mailbox_messages_max: settings.mailbox_messages_max,
             stored_bytes_max: settings.stored_bytes_max,
@@ -392,6 +394,7 @@ fn config(swarm: &Swarm) -> Config {
     config.expire_after = settings.expire_after;
     config.expire_check = settings.expire_check;
     config.blur_usage = settings.blur;
+    config.claim_without_allocate = settings.claim_without_allocate;
     let limits = &mut config.limits;
     limits.address_nameplates_max = settings.address_nameplates_max;
     for unlimited in [

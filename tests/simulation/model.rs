@@ -37,6 +37,8 @@ pub struct Model {
     pub clients: Vec<Client>,
     /// Which peer address created which nameplate.
     pub creators: Vec<(Name, Name, Option<u8>)>,
+    /// App and name of nameplates that have ended, and when.
+    pub cooling: Vec<(Name, Name, Seconds)>,
     pub usage: Vec<UsageRecord>,
     /// An expiry check in progress.
     pub check: Option<Check>,
@@ -65,6 +67,7 @@ impl Model {
             rows: Rows::default(),
             clients: Vec::new(),
             creators: Vec::new(),
+            cooling: Vec::new(),
             usage: Vec::new(),
             check: None,
             is_degraded: false,
@@ -98,7 +101,8 @@ impl Model {
 
     /// Allocates: the number is the server's choice among the free ones of the fewest digits.
     pub fn allocate(&mut self, app: &Name, side: &Name, by: Option<u8>) -> Result<Name, Refused> {
-        let taken = self.list(app);
+        let mut taken = self.list(app);
+        taken.extend(self.cooling_in(app));
         if self.stored_bytes() >= self.settings.stored_bytes_max {
             return Err(FULL.into());
         }
@@ -115,6 +119,14 @@ impl Model {
         }
         self.claim(app, &name, side, by)?;
         Ok(name)
+    }
+
+    /// The names that have not cooled down.
+    fn cooling_in(&self, app: &Name) -> impl Iterator<Item = Name> {
+        let (now, cooldown) = (self.now(), self.settings.nameplate_cooldown);
+        let in_app = self.cooling.iter().filter(move |(its_app, _, _)| its_app == app);
+        let cooling = in_app.filter(move |(_, _, since)| *since <= now && now - since < cooldown);
+        cooling.map(|(_, name, _)| name.clone())
     }
 
     pub fn claim(
@@ -197,9 +209,16 @@ impl Model {
         }
         if has_released && !nameplate.sides.iter().any(|known| known.holds) {
             let sides = std::mem::take(&mut nameplate.sides);
-            self.rows.nameplates.retain(|it| !(it.app == *app && it.name == *name));
+            self.end_nameplate(app, name, self.now());
             self.summarise_nameplate(app, &sides, self.now(), false);
         }
+    }
+
+    /// The nameplate is gone, and begins to cool.
+    pub fn end_nameplate(&mut self, app: &Name, name: &Name, now: Seconds) {
+        self.rows.nameplates.retain(|it| !(it.app == *app && it.name == *name));
+        self.cooling.retain(|(its_app, its_name, _)| its_app != app || its_name != name);
+        self.cooling.push((app.clone(), name.clone(), now));
     }
 
     /// Opens for the side, without a subscription.
@@ -262,9 +281,17 @@ impl Model {
             known.mood.clone_from(&mood);
         }
         if !mailbox.sides.iter().any(|known| known.holds) {
-            self.rows.nameplates.retain(|nameplate| nameplate.mailbox != *id);
+            for (app, name) in self.nameplates_of(id) {
+                self.end_nameplate(&app, &name, self.now());
+            }
             self.delete_mailbox(id, self.now(), false);
         }
+    }
+
+    /// App and name of the nameplates that point to a mailbox.
+    pub fn nameplates_of(&self, id: &Name) -> Vec<(Name, Name)> {
+        let names = self.rows.nameplates.iter().filter(|nameplate| nameplate.mailbox == *id);
+        names.map(|it| (it.app.clone(), it.name.clone())).collect()
     }
 
     pub fn delete_mailbox(&mut self, id: &Name, now: Seconds, is_pruned: bool) {

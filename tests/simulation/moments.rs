@@ -109,12 +109,10 @@ impl Model {
         if is_checking && there.is_some() {
             return false;
         }
-        let names = self.rows.nameplates.iter().filter(|nameplate| nameplate.mailbox == *id);
-        let names: Vec<(Name, Name)> = names.map(|it| (it.app.clone(), it.name.clone())).collect();
-        for (app, name) in names {
+        for (app, name) in self.nameplates_of(id) {
             let Some(nameplate) = self.nameplate(&app, &name) else { continue };
             let sides = std::mem::take(&mut nameplate.sides);
-            self.rows.nameplates.retain(|it| it.app != app || it.name != name);
+            self.end_nameplate(&app, &name, began);
             self.summarise_nameplate(&app, &sides, began, true);
         }
         self.delete_mailbox(id, began, true);
@@ -132,6 +130,7 @@ impl Model {
     pub fn fail(&mut self, disk: &Disk, affected: &[ConnId]) {
         self.run_deadlines(disk);
         self.check = None;
+        self.cooling.clear();
         self.is_degraded = true;
         self.is_blind = disk.unreadable;
         self.times.retry_at = Some(self.times.instant + RETRY);
@@ -166,6 +165,7 @@ impl Model {
     pub fn restart(&mut self, disk: &Disk) {
         self.clients.clear();
         self.creators.clear();
+        self.cooling.clear();
         self.expected.clear();
         self.times.retry_at = None;
         (self.is_degraded, self.is_blind) = (false, false);
@@ -178,6 +178,7 @@ impl Model {
         self.run_timers(disk, &Rows::default(), false);
         if self.rows != rows {
             self.rows = rows;
+            self.cooling.clear();
             self.usage.truncate(usage_count);
             self.is_degraded = true;
             self.times.retry_at = Some(self.times.instant + RETRY);

@@ -104,7 +104,7 @@ impl Model {
         let changes = matches!(
             ask,
             Ask::Allocate
-                | Ask::Claim(_)
+                | Ask::Claim(..)
                 | Ask::Release(_)
                 | Ask::Open(_)
                 | Ask::Add { .. }
@@ -116,10 +116,13 @@ impl Model {
         let Some(address) = client.address else { return Ok(()) };
         let creates = match ask {
             Ask::Allocate => true,
-            Ask::Claim(Arg::Text(name)) if is_nameplate(name) => match &client.bound {
-                Some((app, _)) => self.nameplate(app, name).is_none(),
-                None => true,
-            },
+            Ask::Claim(Arg::Text(name), allocate) if is_nameplate(name) => {
+                let may = *allocate != Some("false") || !self.settings.claim_without_allocate;
+                may && match &client.bound {
+                    Some((app, _)) => self.nameplate(app, name).is_none(),
+                    None => true,
+                }
+            }
             _ => false,
         };
         let lives = self.creators.iter().filter(|(_, _, by)| *by == Some(address)).count();
@@ -149,12 +152,22 @@ impl Model {
                 client.allocated = true;
                 Ok(Some(Reply::Allocated(name)))
             }
-            Ask::Claim(nameplate) => {
+            Ask::Claim(nameplate, allocate) => {
                 present(nameplate, "claim requires 'nameplate'")?;
                 if client.claimed.is_some() {
                     return Err("only one claim per connection".into());
                 }
                 let name = valid(nameplate, "claim", "nameplate", is_nameplate)?;
+                match allocate {
+                    Some(json) if self.settings.claim_without_allocate => match *json {
+                        "false" if self.nameplate(&app, &name).is_none() => {
+                            return Err("unallocated".into());
+                        }
+                        "true" | "false" => {}
+                        _ => return Err("claim requires 'allocate' to be true or false".into()),
+                    },
+                    _ => {}
+                }
                 let outcome = self.claim(&app, &name, &side, client.address);
                 let uses_up = match &outcome {
                     Ok(_) => true,

@@ -18,6 +18,8 @@ pub struct Settings {
     pub expire_check: Seconds,
     pub blur: Option<Seconds>,
     pub allow_list: bool,
+    pub claim_without_allocate: bool,
+    pub nameplate_cooldown: Seconds,
     pub mailbox_bytes_max: usize,
     pub mailbox_messages_max: usize,
     pub stored_bytes_max: usize,
@@ -63,10 +65,18 @@ impl Swarm {
             expire_check: random.pick(&[300.0, 300.0, 10.0]),
             blur: random.pick(&[None, Some(60.0)]),
             allow_list: random.chance(850),
+            claim_without_allocate: random.chance(500),
+            nameplate_cooldown: random.pick(&[0.0, 0.0, 30.0, 900.0]),
             mailbox_bytes_max: random.pick(&[16 << 20, 1_000]),
             mailbox_messages_max: random.pick(&[10_000, 4]),
             stored_bytes_max: random.pick(&[128 << 20, 128 << 20, 12_000]),
             address_nameplates_max: random.pick(&[100_000, 100_000, 2]),
+        };
+        let steps_back = some(random, 300, 60);
+        let settings = Settings {
+            // What has cooled down stays so when the clock steps back, or does not.
+            nameplate_cooldown: if steps_back == 0 { settings.nameplate_cooldown } else { 0.0 },
+            ..settings
         };
         Swarm {
             settings,
@@ -86,7 +96,7 @@ impl Swarm {
             failures: some(random, 500, 60),
             crashes: some(random, 500, 40),
             jumps: some(random, 600, 40),
-            steps_back: some(random, 300, 60),
+            steps_back,
             boundaries: some(random, 600, 60),
             floods: some(random, 60, 12),
         }
@@ -108,9 +118,9 @@ impl Swarm {
         let own = plates().find(|it| it.sides.iter().any(|known| known.side == *side));
         if client.claimed.is_none() && !is_left_out(3) {
             return match own.or_else(|| plates().next_back()) {
-                Some(nameplate) => Some(Ask::Claim(Arg::Text(nameplate.name.clone()))),
+                Some(nameplate) => Some(Ask::Claim(Arg::Text(nameplate.name.clone()), None)),
                 None if !client.allocated && !is_left_out(2) => Some(Ask::Allocate),
-                None => Some(Ask::Claim(Arg::text("4"))),
+                None => Some(Ask::Claim(Arg::text("4"), None)),
             };
         }
         match client.opened {
@@ -134,7 +144,10 @@ impl Swarm {
             0 => self.bind(random),
             1 => Ask::List,
             2 => Ask::Allocate,
-            3 => Ask::Claim(some_nameplate(model, client, random)),
+            3 => {
+                let allocate = random.pick(&[None, None, Some("true"), Some("false"), Some("0")]);
+                Ask::Claim(some_nameplate(model, client, random), allocate)
+            }
             4 if random.chance(500) => Ask::Release(Arg::Absent),
             4 => Ask::Release(some_nameplate(model, client, random)),
             5 => Ask::Open(some_mailbox(model, client, random)),

@@ -20,10 +20,11 @@ const MAILBOX_ID_BITS: u32 = 64;
 
 impl Tables {
     /// A free nameplate, by the contract's order of preference.
-    pub fn pick_free(&self, app: &str, random: u64) -> Option<Rc<str>> {
+    pub fn pick_free(&self, app: &str, random: u64, now: Seconds) -> Option<Rc<str>> {
+        let cools = self.cooling.of(app, now, self.settings.nameplate_cooldown);
         match self.apps.get(app) {
-            Some(app) => app.nameplates.pick_free(random),
-            None => Nameplates::default().pick_free(random),
+            Some(app) => app.nameplates.pick_free(random, cools),
+            None => Nameplates::default().pick_free(random, cools),
         }
     }
 
@@ -153,16 +154,17 @@ impl Tables {
             side: side.clone(),
         });
         if !nameplate.sides.held() {
-            self.delete_nameplate(app, name, Some((now, Ending::Left)), effects);
+            self.delete_nameplate(app, name, now, Some(Ending::Left), effects);
         }
     }
 
-    /// Deletes a nameplate, with a usage record if `summary` says when and why it ended.
+    /// Deletes a nameplate as of `now`, with a usage record if `ending` says why it ended.
     pub(super) fn delete_nameplate(
         &mut self,
         app: &Rc<str>,
         name: &str,
-        summary: Option<(Seconds, Ending)>,
+        now: Seconds,
+        ending: Option<Ending>,
         effects: &mut Effects,
     ) {
         let Some(nameplate) = self.apps.get_mut(app).and_then(|app| app.nameplates.remove(name))
@@ -175,7 +177,8 @@ impl Tables {
         effects
             .changes
             .push(Change::DeleteNameplate { row: nameplate.row, sides: nameplate.sides.rows() });
-        if let Some((now, ending)) = summary {
+        self.cooling.begin(app, name, now, self.settings.nameplate_cooldown);
+        if let Some(ending) = ending {
             effects.usage.extend(usage::nameplate(
                 app,
                 &nameplate.sides,

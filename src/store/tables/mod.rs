@@ -9,12 +9,13 @@ mod claims;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::Settings;
 use super::change::{Change, Effects, RowId};
+use super::cooling::Cooling;
 use super::mailbox::Mailbox;
-use super::nameplate::{Nameplate, Nameplates};
+use super::nameplate::{self, Nameplate, Nameplates};
 use super::sides::Side;
 use super::usage::{self, Ending};
+use super::{Listing, Settings};
 use crate::message::{ConnId, Message, Refusal, Seconds};
 use crate::message_log::Ledger;
 
@@ -77,6 +78,10 @@ pub(super) struct Tables {
     pub ledger: Ledger,
     /// What an operator has set.
     pub settings: Settings,
+    /// Nameplates that have just ended.
+    cooling: Cooling,
+    /// What every `list` gets instead of the truth, once one has been answered so.
+    decoys: Option<Rc<[Rc<str>]>>,
 }
 
 impl Tables {
@@ -98,12 +103,14 @@ impl Tables {
         self.forget_app_if_unused(app);
     }
 
-    /// The names of the app's nameplates, sorted as strings.
+    /// The names of the app's nameplates, sorted as strings, or what stands for them.
     pub fn list(&mut self, app: &str) -> Rc<[Rc<str>]> {
-        if !self.settings.allow_list {
-            return Rc::default();
+        match self.settings.list {
+            Listing::Real => self.apps.get_mut(app).map(|app| app.nameplates.list()),
+            Listing::Empty => None,
+            Listing::Decoy => Some(self.decoys.get_or_insert_with(nameplate::decoys).clone()),
         }
-        self.apps.get_mut(app).map(|app| app.nameplates.list()).unwrap_or_default()
+        .unwrap_or_default()
     }
 
     /// Whether the app has a nameplate of that name.
@@ -301,7 +308,7 @@ impl Tables {
         }
         for name in known.nameplates.clone() {
             let app = self.mailboxes[mailbox].app.clone();
-            self.delete_nameplate(&app, &name, None, effects);
+            self.delete_nameplate(&app, &name, now, None, effects);
         }
         self.delete_mailbox(mailbox, now, Ending::Left, effects)
     }
@@ -363,7 +370,7 @@ impl Tables {
         }
         let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
         for name in nameplates {
-            self.delete_nameplate(&app, &name, Some((began, Ending::Pruned)), effects);
+            self.delete_nameplate(&app, &name, began, Some(Ending::Pruned), effects);
         }
         self.delete_mailbox(mailbox, began, Ending::Pruned, effects);
     }
