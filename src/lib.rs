@@ -30,6 +30,7 @@
 //!          │         │    ├─ http     request head → upgrade or plain answer (tungstenite)
 //!          │         │    ├─ wire     bytes ⇄ WebSocket messages, in memory (tungstenite)
 //!          │         │    └─ outbox   released output that the socket has not taken
+//!          │         ├─ permission    proof of work before a bind (sha1)
 //!          │         ├─ quotas        what one peer address may do
 //!          │         ├─ listeners     accepting, and running out of descriptors
 //!          │         ├─ notify        what a service manager is told
@@ -84,6 +85,7 @@ pub mod notify;
 pub mod outbox;
 pub mod pages;
 pub mod peer;
+pub mod permission;
 pub mod protocol;
 pub mod proxy_header;
 pub mod quotas;

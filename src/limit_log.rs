@@ -30,6 +30,8 @@ impl LimitLog {
             Refusal::TooFast { .. } => self.hit("claims of one address"),
             Refusal::TooManyNameplates => self.hit("nameplates of one address"),
             Refusal::MailboxFull { .. } => self.hit("messages of one mailbox"),
+            Refusal::PermissionRequired => self.hit("binds without proof of work"),
+            Refusal::PermissionDenied(_) => self.hit("proofs of work denied"),
             Refusal::ServerFull => self.hit("stored bytes"),
             _ => {}
         }

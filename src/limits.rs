@@ -279,6 +279,33 @@ pub const SIDES_MAX: usize = 2;
 /// Sides kept on record: the two served, and one more that shows the record was crowded.
 pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
+/// Zero bits of a proof of work, unless the operator says otherwise: about half a second for the
+/// Rust client on an ordinary machine. Each bit more doubles it.
+pub const HASHCASH_BITS: u32 = 20;
+
+/// What an operator may set, and `auto` may rise to. Beyond 40 bits no client comes to an end.
+pub const HASHCASH_BITS_MIN: u32 = 1;
+pub const HASHCASH_BITS_MAX: u32 = 40;
+
+/// Longest stamp that is judged, in bytes; real ones have about 80.
+pub const STAMP_BYTES_MAX: usize = 1_024;
+
+/// Level of hostile events at which an attack begins: so many at once, or 14 a minute for long.
+/// People who mistype a code do not come to that.
+pub const ATTACK_EVENTS: f64 = 20.0;
+
+/// Seconds after which a hostile event counts half.
+pub const ATTACK_HALF_LIFE_SECONDS: f64 = 60.0;
+
+/// Share of the level at which an attack began below which it may end.
+pub const ATTACK_END_SHARE: f64 = 0.25;
+
+/// Half-lives that an attack lasts at least after the level was last that high.
+pub const ATTACK_HOLD_HALF_LIVES: f64 = 5.0;
+
+/// Bits that an attack adds at most, one for each doubling of its level.
+pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
+
 /// Nameplates that cool down at once; beyond, the oldest may be handed out again. With the app ids
 /// they keep alive they cost 4 MiB at most, which is in [`BASE_BYTES`].
 pub const COOLING_MAX: usize = 8_192;
@@ -384,6 +411,8 @@ const _: () = {
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
     assert!(REFUSALS_AT_ONCE_MAX < DESCRIPTORS_RESERVED);
     assert!(SIDES_RECORDED_MAX > SIDES_MAX);
+    assert!(HASHCASH_BITS_MIN <= HASHCASH_BITS && HASHCASH_BITS <= HASHCASH_BITS_MAX);
+    assert!(ATTACK_END_SHARE < 1.0);
     assert!(STORAGE_PROBE_PAGES_MIN < STORAGE_PROBE_PAGES_MAX);
     assert!(RECORDS_FLUSH_SECONDS < 1.0);
     assert!(SHUTDOWN_SECONDS < 5.0);

@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use crate::limits::{MESSAGE_OVERHEAD_BYTES, NAMEPLATE_DIGITS_MAX};
+use crate::limits::{MESSAGE_OVERHEAD_BYTES, NAMEPLATE_DIGITS_MAX, STAMP_BYTES_MAX};
 use crate::message_log::MessageLog;
 use crate::pages::Text;
 
@@ -95,6 +95,15 @@ pub enum Flag {
     Set(bool),
 }
 
+/// What a client submits as its permission to bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof<'a> {
+    /// How it proves it.
+    pub method: Field<'a>,
+    /// The hashcash stamp.
+    pub stamp: Field<'a>,
+}
+
 /// The `id` of an `add`, which travels with the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageId<'a> {
@@ -119,16 +128,40 @@ pub struct ClientVersion {
 /// One command of a client (contract section 2), borrowed from the message it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    Ping { value: Option<&'a str> },
-    SubmitPermissions,
-    Bind { appid: Field<'a>, side: Field<'a>, client_version: ClientVersion },
+    Ping {
+        value: Option<&'a str>,
+    },
+    /// A released client leaves out the last letter of the type.
+    SubmitPermissions {
+        proof: Proof<'a>,
+        is_singular: bool,
+    },
+    Bind {
+        appid: Field<'a>,
+        side: Field<'a>,
+        client_version: ClientVersion,
+    },
     List,
     Allocate,
-    Claim { nameplate: Field<'a>, allocate: Flag },
-    Release { nameplate: Field<'a> },
-    Open { mailbox: Field<'a> },
-    Add { phase: Field<'a>, body: Field<'a>, id: MessageId<'a> },
-    Close { mailbox: Field<'a>, mood: Field<'a> },
+    Claim {
+        nameplate: Field<'a>,
+        allocate: Flag,
+    },
+    Release {
+        nameplate: Field<'a>,
+    },
+    Open {
+        mailbox: Field<'a>,
+    },
+    Add {
+        phase: Field<'a>,
+        body: Field<'a>,
+        id: MessageId<'a>,
+    },
+    Close {
+        mailbox: Field<'a>,
+        mood: Field<'a>,
+    },
     Unknown,
 }
 
@@ -137,7 +170,7 @@ impl Command<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Command::Ping { .. } => "ping",
-            Command::SubmitPermissions => "submit-permissions",
+            Command::SubmitPermissions { .. } => "submit-permissions",
             Command::Bind { .. } => "bind",
             Command::List => "list",
             Command::Allocate => "allocate",
@@ -161,6 +194,60 @@ impl Command<'_> {
                 | Command::Add { .. }
                 | Command::Close { .. }
         )
+    }
+}
+
+/// The proof of work that a connection is asked for (`permission-required` in its welcome).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Leading zero bits of the stamp's hash, at least.
+    pub bits: u32,
+    /// What the stamp must be for: nobody can guess it and make one before connecting.
+    pub resource: u64,
+    /// Whether the connection may not bind without; else the proof is only offered.
+    pub is_required: bool,
+}
+
+impl Demand {
+    /// The resource as stamps and the welcome have it.
+    pub fn resource(&self) -> String {
+        format!("{:016x}", self.resource)
+    }
+}
+
+/// Why a proof of work is not accepted; the text completes "permission denied: …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    Method,
+    Stamp,
+    Fields,
+    Version,
+    Bits,
+    TooFewBits { claimed: u32, demanded: u32 },
+    Resource,
+    Unproven { claimed: u32, found: u32 },
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denial::Method => write!(f, "'method' must be \"hashcash\""),
+            Denial::Stamp => {
+                write!(f, "'stamp' must be a string of at most {STAMP_BYTES_MAX} bytes")
+            }
+            Denial::Fields => write!(f, "'stamp' must have 7 fields with ':' between them"),
+            Denial::Version => write!(f, "'stamp' must begin with version 1"),
+            Denial::Bits => write!(f, "'stamp' must claim a number of bits in its second field"),
+            Denial::TooFewBits { claimed, demanded } => {
+                write!(f, "'stamp' claims {claimed} bits, and {demanded} are demanded")
+            }
+            Denial::Resource => {
+                write!(f, "'stamp' must be for the resource in this connection's welcome")
+            }
+            Denial::Unproven { claimed, found } => {
+                write!(f, "'stamp' claims {claimed} bits, and its SHA-1 has {found}")
+            }
+        }
     }
 }
 
@@ -279,6 +366,9 @@ pub enum Refusal {
     PingRequiresPing,
     AlreadyBound,
     MustBindFirst,
+    /// It has not given the proof of work that its welcome demanded.
+    PermissionRequired,
+    PermissionDenied(Denial),
     UnknownType,
     AlreadyAllocated,
     NoFreeNameplate,
@@ -335,6 +425,11 @@ impl fmt::Display for Refusal {
             Refusal::PingRequiresPing => "ping requires 'ping'",
             Refusal::AlreadyBound => "already bound",
             Refusal::MustBindFirst => "must bind first",
+            Refusal::PermissionRequired => {
+                "permission required: this server demands a proof of work (hashcash) that your \
+                 client has not given; use a client that can, or try again later"
+            }
+            Refusal::PermissionDenied(denial) => return write!(f, "permission denied: {denial}"),
             Refusal::UnknownType => "unknown type",
             Refusal::AlreadyAllocated => "you already allocated one, don't be greedy",
             Refusal::NoFreeNameplate => "no free nameplate, try again later",

@@ -17,6 +17,7 @@ use crate::entropy::SystemEntropy;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::listeners::Listeners;
 use crate::notify::Notifier;
+use crate::permission::{Mode, Policy};
 use crate::records::Records;
 use crate::server::Server;
 use crate::signals::Signals;
@@ -172,6 +173,16 @@ fn log_settings(config: &Config) {
 
 /// What is on that is off by default.
 fn log_extensions(config: &Config) {
+    let Policy { mode, bits, attack_events, attack_half_life } = config.permission;
+    match mode {
+        Mode::None => {}
+        Mode::Offer => info!("proof of work: {bits} bits, offered"),
+        Mode::Require => info!("proof of work: {bits} bits, demanded"),
+        Mode::Auto => info!(
+            "proof of work: {bits} bits or more, demanded while under attack: from \
+             {attack_events} hostile events, which count half after {attack_half_life} s"
+        ),
+    }
     if config.claim_without_allocate {
         info!("'claim' may say that it does not allocate");
     }

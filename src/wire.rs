@@ -53,6 +53,8 @@ pub enum Farewell {
     Violation(Violation),
     /// The peer did not bind in time.
     NotBound,
+    /// The peer has not given the proof of work that it was asked for, or a bad one.
+    NotPermitted,
     /// The server stops.
     GoingAway,
     /// The server's storage failed; come back.
@@ -66,6 +68,11 @@ impl Farewell {
             Farewell::Violation(Violation::NotUtf8) => (CloseCode::Invalid, "text must be UTF-8"),
             Farewell::Violation(Violation::Framing) => (CloseCode::Protocol, "malformed frame"),
             Farewell::NotBound => (CloseCode::Policy, "no bind in time"),
+            // Go's client shows this to its user, if anything.
+            Farewell::NotPermitted => (
+                CloseCode::Policy,
+                "permission denied: this server demands a proof of work (hashcash)",
+            ),
             Farewell::GoingAway => (CloseCode::Away, "server is stopping"),
             Farewell::TryAgainLater => (CloseCode::Again, "storage is unavailable"),
         };

@@ -19,6 +19,7 @@ use crate::db::Synchronous;
 use crate::limits::{self, Limit, Limits, Pings};
 use crate::message::Seconds;
 use crate::peer::{self, Network};
+use crate::permission::{Mode, Policy};
 use crate::protocol::Welcome;
 use crate::socket::{Endpoint, Role};
 use crate::store::Listing;
@@ -61,6 +62,8 @@ pub struct Config {
     pub welcome: Welcome,
     /// What `list` answers.
     pub list: Listing,
+    /// When clients must work before they may bind.
+    pub permission: Policy,
     /// Whether `claim` may say that it must not create its nameplate.
     pub claim_without_allocate: bool,
     /// Time after its end in which a nameplate is not allocated again.
@@ -125,6 +128,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             error: given.once("--signal-error", any)?.filter(|text| !text.is_empty()),
         },
         list: listing(&mut given)?,
+        permission: permission(&mut given)?,
         claim_without_allocate: given.flag("--claim-without-allocate"),
         nameplate_cooldown: given.once("--nameplate-cooldown", seconds)?.unwrap_or(0.0),
         expire_after: given
@@ -298,6 +302,20 @@ fn listing(given: &mut Given) -> Result<Listing, UsageError> {
     }
 }
 
+fn permission(given: &mut Given) -> Result<Policy, UsageError> {
+    let default = Policy::default();
+    Ok(Policy {
+        mode: given
+            .once("--permission", |text| one_of(text, &Mode::ALL, Mode::name))?
+            .unwrap_or_default(),
+        bits: given.once("--hashcash-bits", bits)?.unwrap_or(default.bits),
+        attack_events: given.once("--attack-events", events)?.unwrap_or(default.attack_events),
+        attack_half_life: given
+            .once("--attack-half-life", positive_seconds)?
+            .unwrap_or(default.attack_half_life),
+    })
+}
+
 /// The one of these that has that name.
 fn one_of<T: Copy>(text: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Result<T, String> {
     all.iter().copied().find(|it| name(*it) == text).ok_or_else(|| {
@@ -305,6 +323,21 @@ fn one_of<T: Copy>(text: &str, all: &[T], name: impl Fn(T) -> &'static str) -> R
         let (last, others) = names.split_last().unwrap_or((&"", &[]));
         format!("'{text}' must be {} or {last}", others.join(", "))
     })
+}
+
+fn bits(text: &str) -> Result<u32, String> {
+    let allowed = limits::HASHCASH_BITS_MIN..=limits::HASHCASH_BITS_MAX;
+    text.parse().ok().filter(|bits| allowed.contains(bits)).ok_or_else(|| {
+        format!("'{text}' must be a whole number from {} to {}", allowed.start(), allowed.end())
+    })
+}
+
+fn events(text: &str) -> Result<f64, String> {
+    text.parse::<u32>()
+        .ok()
+        .filter(|events| *events > 0)
+        .map(f64::from)
+        .ok_or_else(|| format!("'{text}' must be a whole number of events above 0"))
 }
 
 /// A limit is a number above 0; one of 0 would shut everybody out.

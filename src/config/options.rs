@@ -180,8 +180,47 @@ pub fn groups() -> Vec<Group> {
             ],
         },
         Group {
-            title: "Draft extensions",
+            title: "Permissions and draft extensions",
             options: vec![
+                option(
+                    "--permission",
+                    Once,
+                    "none|offer|require|auto",
+                    Text(
+                        "Proof of work (hashcash) from clients before they bind: never, from those who like, from \
+                     all, or from all while under attack. [default: none]",
+                    ),
+                ),
+                option(
+                    "--hashcash-bits",
+                    Once,
+                    "BITS",
+                    Number(
+                        "Its difficulty, 1 to 40; each bit more doubles the work.",
+                        Some(limits::HASHCASH_BITS as f64),
+                        "bits",
+                    ),
+                ),
+                option(
+                    "--attack-events",
+                    Once,
+                    "NUMBER",
+                    Number(
+                        "So many scary or crowded exchanges and refused nameplates at once count as an attack.",
+                        Some(limits::ATTACK_EVENTS),
+                        "events",
+                    ),
+                ),
+                option(
+                    "--attack-half-life",
+                    Once,
+                    "SECONDS",
+                    Number(
+                        "After this time such an event counts half.",
+                        Some(limits::ATTACK_HALF_LIFE_SECONDS),
+                        "s",
+                    ),
+                ),
                 option(
                     "--claim-without-allocate",
                     Flag,

@@ -31,6 +31,8 @@ pub enum CloseReason {
     Refused,
     /// It did not bind in time.
     NotBound,
+    /// It has not given the proof of work that it was asked for, or a bad one.
+    NotPermitted,
     /// All connections together hold too much, and it held most.
     Shed,
     /// No complete request head in time.
@@ -56,6 +58,8 @@ pub enum Verdict {
     Stay,
     /// It is closed, once what is held for it has gone out.
     Close(Farewell, CloseReason),
+    /// The same, when what came together with the message has been handled as well.
+    CloseSoon(Farewell, CloseReason),
 }
 
 /// What the connection asks of the rest of the server.
@@ -125,6 +129,8 @@ pub struct Connection {
     ponged: Instant,
     /// It has bound; found out when it should have.
     bound: bool,
+    /// How it is to be closed at the end of this reading.
+    leaving: Option<(Farewell, CloseReason)>,
     /// Why it is being closed, once it is.
     reason: Option<CloseReason>,
     /// The poll has told that the peer has closed or failed, so a short read is not the last.
@@ -150,6 +156,7 @@ impl Connection {
             pinged: now,
             ponged: now,
             bound: false,
+            leaving: None,
             reason: None,
             peer_closed: false,
         }
@@ -187,6 +194,20 @@ impl Connection {
 
     /// Reads and handles what is there, up to this tick's share.
     pub fn read(
+        &mut self,
+        buffer: &mut [u8],
+        now: Instant,
+        limits: &Limits,
+        handler: &mut impl Handler,
+    ) -> Progress {
+        let progress = self.read_share(buffer, now, limits, handler);
+        if let Some((farewell, reason)) = self.leaving.take() {
+            self.close(farewell, reason, now, limits, handler);
+        }
+        progress
+    }
+
+    fn read_share(
         &mut self,
         buffer: &mut [u8],
         now: Instant,
@@ -305,8 +326,10 @@ impl Connection {
         limits: &Limits,
         handler: &mut impl Handler,
     ) {
-        if let Verdict::Close(farewell, reason) = verdict {
-            self.close(farewell, reason, now, limits, handler);
+        match verdict {
+            Verdict::Stay => {}
+            Verdict::Close(farewell, reason) => self.close(farewell, reason, now, limits, handler),
+            Verdict::CloseSoon(farewell, reason) => self.leaving = Some((farewell, reason)),
         }
     }
 

@@ -45,7 +45,8 @@ impl Handler for Engine {
         self.participants.push(conn);
         self.store.connect(conn);
         self.hold(conn, Output::Bytes(upgrade.response.clone()));
-        let welcome = self.welcome(peer);
+        let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
+        let welcome = self.welcome(peer, demand.as_ref());
         self.reply(conn, Response::Welcome(welcome));
         Ok(Verdict::Stay)
     }

@@ -9,7 +9,7 @@ mod handler;
 use std::rc::Rc;
 use std::time::Instant;
 
-use log::{debug, info};
+use log::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,14 +19,16 @@ use crate::held::{Held, Output, Released};
 use crate::http::Status;
 use crate::limit_log::LimitLog;
 use crate::limits;
-use crate::message::{Command, ConnId, Field, Flag, Orig, Refusal, Response, Seconds};
+use crate::message::{Command, ConnId, Demand, Field, Flag, Orig, Refusal, Response, Seconds};
 use crate::notify::Health;
 use crate::peer::Peer;
+use crate::permission::{Permissions, Turn};
 use crate::protocol::{self, Request, Unreadable, Welcome};
 use crate::quotas::{Denied, Quotas, whole_seconds};
 use crate::records::Records;
 use crate::storage::{Committed, Storage};
 use crate::store::{Counts, Effects, Entropy, Moment, Store};
+use crate::wire::Farewell;
 
 /// What `welcome` says while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
@@ -42,6 +44,7 @@ pub struct Engine {
     storage: Storage,
     records: Records,
     quotas: Quotas,
+    permissions: Permissions,
     limit_log: LimitLog,
     entropy: Box<dyn Entropy>,
     clock: Clock,
@@ -72,6 +75,7 @@ impl Engine {
     ) -> Engine {
         let mut engine = Engine {
             quotas: Quotas::new(config.limits.clone(), config.exempt.clone()),
+            permissions: Permissions::new(config.permission, clock.instant),
             config,
             store,
             storage,
@@ -116,6 +120,7 @@ impl Engine {
             self.storage.retry_at(),
             self.storage.release_at(),
             self.limit_log.report_at(),
+            self.permissions.turn_at(),
             self.records.generation_ends().map(|ends| self.clock.after_wall(ends)),
         ];
         deadlines.into_iter().flatten().min()
@@ -148,6 +153,7 @@ impl Engine {
         let changes_before = self.effects.changes.len();
         self.expiring = self.store.continue_expiry(self.clock.wall, &mut self.effects);
         self.quotas.note_endings(&self.effects.changes[changes_before..]);
+        self.turn_permissions();
         self.limit_log.report_if_due(now);
     }
 
@@ -160,6 +166,15 @@ impl Engine {
     pub fn health(&self, connections: usize) -> Health {
         let Counts { nameplates, mailboxes, .. } = self.store.counts();
         Health { connections, nameplates, mailboxes, is_degraded: self.is_degraded() }
+    }
+
+    /// Says it when an attack begins or ends, by what `auto` goes by.
+    fn turn_permissions(&mut self) {
+        match self.permissions.turn(self.clock.instant) {
+            Some(Turn::Demanding) => warn!("under attack: proof of work is demanded from now on"),
+            Some(Turn::Calm) => info!("the attack is over: proof of work is not demanded any more"),
+            None => {}
+        }
     }
 
     /// Bytes of output that wait for the commit, about.
@@ -209,6 +224,8 @@ impl Engine {
         }
         self.quotas.settle(outcome.is_ok());
         let Ok(committed) = outcome else { return Err(self.undo()) };
+        self.permissions.note_endings(&self.effects.usage, now);
+        self.turn_permissions();
         self.records.push_usage(&mut self.effects.usage);
         self.participants.clear();
         Ok(committed)
@@ -258,6 +275,7 @@ impl Engine {
     pub fn disconnect(&mut self, conn: ConnId, reason: CloseReason) {
         self.store.disconnect(conn);
         self.quotas.disconnect(conn);
+        self.permissions.forget(conn);
         self.records.track(conn, || ConnectionChange::Lost);
         match reason {
             CloseReason::SlowReader => self.limit_log.hit("output of one slow reader"),
@@ -293,7 +311,10 @@ impl Engine {
             self.participants.push(conn);
         }
         match request {
-            Ok(request) => self.carry_out(conn, &request, text),
+            Ok(mut request) => {
+                self.permissions.screen(&mut request.command);
+                self.carry_out(conn, &request, text)
+            }
             Err(Unreadable { refusal, orig }) => {
                 self.reply(conn, Response::Error { refusal, orig });
                 Verdict::Stay
@@ -302,6 +323,10 @@ impl Engine {
     }
 
     fn carry_out(&mut self, conn: ConnId, request: &Request<'_>, text: &str) -> Verdict {
+        if self.permissions.is_refused(conn) {
+            self.see_off(conn, request);
+            return Verdict::Stay;
+        }
         self.reply(conn, Response::Ack { id: request.id.map(Box::from) });
         let command = &request.command;
         let (name, at) = (command.name(), self.clock.wall);
@@ -317,13 +342,30 @@ impl Engine {
         self.participants.append(&mut self.effects.orphans);
         self.held.extend(self.effects.replies.drain(..));
         match outcome {
-            Ok(()) => self.track_bind(conn, command),
+            Ok(()) => {
+                self.note_bind(conn, command);
+                Verdict::Stay
+            }
             Err(refusal) => {
                 self.limit_log.note_refusal(&refusal);
+                self.permissions.note_refusal(command, &refusal, self.clock.instant);
                 self.reply(conn, Response::Error { refusal, orig: Orig::Command(text.into()) });
+                verdict_on(refusal)
             }
         }
-        Verdict::Stay
+    }
+
+    /// Answers one who was refused to bind and is about to be closed. Python's client shows why
+    /// only after a `released` to its `release` and a `closed` to its `close`, for which it comes
+    /// back again and again. What else came with the `bind` is passed over, as after any close.
+    fn see_off(&mut self, conn: ConnId, request: &Request<'_>) {
+        let answer = match &request.command {
+            Command::Release { .. } => Response::Released,
+            Command::Close { .. } => Response::Closed,
+            _ => return,
+        };
+        self.reply(conn, Response::Ack { id: request.id.map(Box::from) });
+        self.reply(conn, answer);
     }
 
     /// What may stand against a command besides the protocol's own rules.
@@ -336,6 +378,10 @@ impl Engine {
         }
         let now = self.clock.instant;
         match command {
+            Command::SubmitPermissions { proof, .. } => {
+                self.permissions.submit(conn, proof).map_err(Refusal::PermissionDenied)
+            }
+            Command::Bind { .. } => self.permissions.check_bind(conn),
             Command::Allocate => self.quotas.allocate(conn, now),
             Command::Claim { nameplate: Field::Text(name), allocate } => {
                 let never_creates =
@@ -347,8 +393,9 @@ impl Engine {
         }
     }
 
-    fn track_bind(&mut self, conn: ConnId, command: &Command<'_>) {
+    fn note_bind(&mut self, conn: ConnId, command: &Command<'_>) {
         if let Command::Bind { side: Field::Text(side), client_version, .. } = command {
+            self.permissions.forget(conn);
             self.records.track(conn, || ConnectionChange::Bound {
                 side: (&**side).into(),
                 implementation: client_version.implementation.clone(),
@@ -361,13 +408,26 @@ impl Engine {
         self.held.push(conn, Output::Response(response));
     }
 
-    fn welcome(&self, peer: Peer) -> Box<str> {
+    fn welcome(&self, peer: Peer, demand: Option<&Demand>) -> Box<str> {
         if self.storage.is_degraded() {
             let error = Some(DEGRADED_WELCOME.to_owned());
             let welcome = Welcome { error, ..self.config.welcome.clone() };
-            return protocol::welcome(&welcome, peer.ip, peer.port);
+            return protocol::welcome(&welcome, demand, peer.ip, peer.port);
         }
-        protocol::welcome(&self.config.welcome, peer.ip, peer.port)
+        protocol::welcome(&self.config.welcome, demand, peer.ip, peer.port)
+    }
+}
+
+/// Whom a refusal costs the connection: those who would otherwise go on trying.
+fn verdict_on(refusal: Refusal) -> Verdict {
+    match refusal {
+        Refusal::PermissionDenied(_) => {
+            Verdict::Close(Farewell::NotPermitted, CloseReason::NotPermitted)
+        }
+        Refusal::PermissionRequired => {
+            Verdict::CloseSoon(Farewell::NotPermitted, CloseReason::NotPermitted)
+        }
+        _ => Verdict::Stay,
     }
 }
 

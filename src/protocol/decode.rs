@@ -10,8 +10,8 @@ use std::fmt;
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::limits::{NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX};
-use crate::message::{ClientVersion, Command, Field, Flag, MessageId, Orig, Refusal, Rule};
+use crate::limits::{NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
+use crate::message::{ClientVersion, Command, Field, Flag, MessageId, Orig, Proof, Refusal, Rule};
 
 /// A command with the `id` to acknowledge it by.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ struct Keys<'a> {
     body: Option<&'a str>,
     mood: Option<&'a str>,
     ping: Option<&'a str>,
+    method: Option<&'a str>,
+    stamp: Option<&'a str>,
     allocate: Option<&'a str>,
 }
 
@@ -90,6 +92,8 @@ impl<'a> Keys<'a> {
             "body" => &mut self.body,
             "mood" => &mut self.mood,
             "ping" => &mut self.ping,
+            "method" => &mut self.method,
+            "stamp" => &mut self.stamp,
             "allocate" => &mut self.allocate,
             _ => return None,
         })
@@ -100,7 +104,8 @@ impl<'a> Keys<'a> {
         let kind = string(kind).unwrap_or_default();
         match &*kind {
             "ping" => Command::Ping { value: self.ping },
-            "submit-permissions" => Command::SubmitPermissions,
+            "submit-permissions" => self.submit_permissions(false),
+            "submit-permission" => self.submit_permissions(true),
             "bind" => Command::Bind {
                 appid: name(self.appid),
                 side: name(self.side),
@@ -125,6 +130,14 @@ impl<'a> Keys<'a> {
             },
             _ => Command::Unknown,
         }
+    }
+
+    fn submit_permissions(&self, is_singular: bool) -> Command<'a> {
+        let proof = Proof {
+            method: name(self.method, STAMP_BYTES_MAX),
+            stamp: name(self.stamp, STAMP_BYTES_MAX),
+        };
+        Command::SubmitPermissions { proof, is_singular }
     }
 }
 

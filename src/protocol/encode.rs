@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::message::{Message, Orig, Response, Seconds};
+use crate::message::{Demand, Message, Orig, Response, Seconds};
 
 /// What an operator sets about the `welcome` (contract section 2).
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,12 @@ pub struct Welcome {
 }
 
 /// The `welcome` object for one connection.
-pub fn welcome(welcome: &Welcome, ip: Option<IpAddr>, port: Option<u16>) -> Box<str> {
+pub fn welcome(
+    welcome: &Welcome,
+    demand: Option<&Demand>,
+    ip: Option<IpAddr>,
+    port: Option<u16>,
+) -> Box<str> {
     let mut out = Vec::new();
     out.extend_from_slice(b"{");
     for (key, value) in [
@@ -35,6 +40,9 @@ pub fn welcome(welcome: &Welcome, ip: Option<IpAddr>, port: Option<u16>) -> Box<
             out.push(b',');
         }
     }
+    if let Some(demand) = demand {
+        permission_required(&mut out, demand);
+    }
     out.extend_from_slice(b"\"your-address\":{");
     if let Some(ip) = ip {
         let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -46,6 +54,15 @@ pub fn welcome(welcome: &Welcome, ip: Option<IpAddr>, port: Option<u16>) -> Box<
     }
     out.extend_from_slice(b"}}");
     String::from_utf8(out).unwrap_or_default().into()
+}
+
+/// `none` is there in any case, for the Rust client reads no welcome without it: null if doing
+/// nothing is not enough, an object if it is. And `hashcash` must hold nothing else.
+fn permission_required(out: &mut Vec<u8>, demand: &Demand) {
+    let none = if demand.is_required { "null" } else { "{}" };
+    let (bits, resource) = (demand.bits, demand.resource());
+    raw(out, &format!("\"permission-required\":{{\"none\":{none},\"hashcash\":"));
+    raw(out, &format!("{{\"bits\":{bits},\"resource\":\"{resource}\"}}}},"));
 }
 
 /// Appends the JSON text of `response` to `out`. A replay is not one message but many: the caller

@@ -69,7 +69,8 @@ impl Session {
                 effects.replies.push((conn, Response::Pong(value.into())));
                 return Ok(Orphans::new());
             }
-            Command::SubmitPermissions => return Ok(Orphans::new()),
+            // What there is to say for or against it has been said by then.
+            Command::SubmitPermissions { .. } => return Ok(Orphans::new()),
             Command::Bind { appid, side, client_version } => {
                 self.bind(tables, appid, side, client_version, moment.now, effects)?;
                 return Ok(Orphans::new());

@@ -1,0 +1,114 @@
+//! Whether a hashcash stamp is what was demanded: `1:BITS:DATE:RESOURCE:EXT:RAND:COUNTER`, whose
+//! SHA-1 begins with as many zero bits as it claims. Date, extension, random part and counter are
+//! the client's own business.
+
+use sha1::{Digest, Sha1};
+
+use crate::message::{Demand, Denial};
+
+/// Fields of a stamp.
+const FIELDS: usize = 7;
+
+/// The one version of the format that there is.
+const VERSION: &str = "1";
+
+/// Judges a stamp.
+pub fn judge(stamp: &str, demand: &Demand) -> Result<(), Denial> {
+    let fields: Vec<&str> = stamp.splitn(FIELDS + 1, ':').collect();
+    let [version, bits, _date, resource, _ext, _rand, _counter] = fields[..] else {
+        return Err(Denial::Fields);
+    };
+    if version != VERSION {
+        return Err(Denial::Version);
+    }
+    let claimed = number(bits).ok_or(Denial::Bits)?;
+    if claimed < demand.bits {
+        return Err(Denial::TooFewBits { claimed, demanded: demand.bits });
+    }
+    if resource != demand.resource() {
+        return Err(Denial::Resource);
+    }
+    let found = leading_zero_bits(&Sha1::digest(stamp));
+    if found < claimed {
+        return Err(Denial::Unproven { claimed, found });
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn leading_zero_bits(bytes: &[u8]) -> u32 {
+    let zero_bytes = bytes.iter().take_while(|byte| **byte == 0).count();
+    let rest = bytes.get(zero_bytes).map_or(0, |byte| byte.leading_zeros());
+    zero_bytes as u32 * u8::BITS + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEMAND: Demand = Demand { bits: 10, resource: 0x0123_4567_89ab_cdef, is_required: true };
+    const RESOURCE: &str = "0123456789abcdef";
+
+    /// A stamp that claims `bits` and has `proven`, or, to see a claim fail, exactly so many.
+    fn stamp(bits: &str, resource: &str, proven: impl Fn(u32) -> bool) -> String {
+        let mut stamps = (0..).map(|counter| format!("1:{bits}:261124:{resource}::r:{counter}"));
+        stamps
+            .find(|stamp| proven(leading_zero_bits(&Sha1::digest(stamp))))
+            .expect("there are enough numbers")
+    }
+
+    #[test]
+    fn leading_zero_bits_are_counted_over_bytes() {
+        for (bytes, bits) in
+            [(&[0x80, 0][..], 0), (&[0x01, 0xff], 7), (&[0, 0x10], 11), (&[0, 0], 16), (&[], 0)]
+        {
+            assert_eq!(leading_zero_bits(bytes), bits, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_known_stamp_has_its_twenty_bits() {
+        // The example of the hashcash program's own documentation.
+        let stamp = "1:20:1303030600:adam@cypherspace.org::McMybZIhxKXu57jd:ckvi";
+        assert!(leading_zero_bits(&Sha1::digest(stamp)) >= 20);
+    }
+
+    #[test]
+    fn a_stamp_of_enough_bits_for_the_resource_is_good() {
+        for bits in ["10", "11", "0010"] {
+            let claimed = bits.parse().expect("a number");
+            assert_eq!(judge(&stamp(bits, RESOURCE, |found| found >= claimed), &DEMAND), Ok(()));
+        }
+    }
+
+    #[test]
+    fn each_rule_has_its_denial() {
+        let proven = |found| found >= 10;
+        let good = stamp("10", RESOURCE, proven);
+        let changed = |from: &str, to: &str| good.replacen(from, to, 1);
+        for (stamp, denial) in [
+            (String::new(), Denial::Fields),
+            (good.clone() + ":", Denial::Fields),
+            (good.replace("::", ":"), Denial::Fields),
+            (changed("1:", "0:"), Denial::Version),
+            (changed("1:", " 1:"), Denial::Version),
+            (changed("1:10:", "1:ten:"), Denial::Bits),
+            (changed("1:10:", "1:+10:"), Denial::Bits),
+            (changed("1:10:", "1::"), Denial::Bits),
+            (changed("1:10:", "1:99999999999:"), Denial::Bits),
+            (changed("1:10:", "1:9:"), Denial::TooFewBits { claimed: 9, demanded: 10 }),
+            (stamp("10", "0123456789ABCDEF", proven), Denial::Resource),
+            (stamp("10", "", proven), Denial::Resource),
+            (
+                stamp("12", RESOURCE, |found| found == 10),
+                Denial::Unproven { claimed: 12, found: 10 },
+            ),
+            (stamp("10", RESOURCE, |found| found == 9), Denial::Unproven { claimed: 10, found: 9 }),
+        ] {
+            assert_eq!(judge(&stamp, &DEMAND), Err(denial), "{stamp}");
+        }
+    }
+}
