@@ -10,14 +10,35 @@ use std::rc::Rc;
 use crate::limits::MAILBOX_BYTES;
 use crate::message::Message;
 
-/// Bytes stored in all mailboxes.
+/// What is stored in all mailboxes.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger(Rc<Cell<usize>>);
+pub struct Ledger(Rc<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    bytes: Cell<usize>,
+    messages: Cell<usize>,
+}
 
 impl Ledger {
-    /// What is stored now.
+    /// Bytes stored now.
     pub fn bytes(&self) -> usize {
-        self.0.get()
+        self.0.bytes.get()
+    }
+
+    /// Messages stored now.
+    pub fn messages(&self) -> usize {
+        self.0.messages.get()
+    }
+
+    fn add(&self, bytes: usize, messages: usize) {
+        self.0.bytes.set(self.0.bytes.get() + bytes);
+        self.0.messages.set(self.0.messages.get() + messages);
+    }
+
+    fn remove(&self, bytes: usize, messages: usize) {
+        self.0.bytes.set(self.0.bytes.get() - bytes);
+        self.0.messages.set(self.0.messages.get() - messages);
     }
 }
 
@@ -33,7 +54,7 @@ pub struct MessageLog {
 impl MessageLog {
     /// An empty log, which counts as a mailbox in the ledger.
     pub fn new(ledger: &Ledger) -> Rc<MessageLog> {
-        ledger.0.set(ledger.0.get() + MAILBOX_BYTES);
+        ledger.add(MAILBOX_BYTES, 0);
         Rc::new(MessageLog {
             messages: RefCell::default(),
             bytes: Cell::default(),
@@ -44,7 +65,7 @@ impl MessageLog {
     /// Appends a message.
     pub fn push(&self, message: Rc<Message>) {
         self.bytes.set(self.bytes.get() + message.bytes());
-        self.ledger.0.set(self.ledger.0.get() + message.bytes());
+        self.ledger.add(message.bytes(), 1);
         self.messages.borrow_mut().push(message);
     }
 
@@ -66,6 +87,6 @@ impl MessageLog {
 
 impl Drop for MessageLog {
     fn drop(&mut self) {
-        self.ledger.0.set(self.ledger.0.get() - MAILBOX_BYTES - self.bytes.get());
+        self.ledger.remove(MAILBOX_BYTES + self.bytes.get(), self.count());
     }
 }

@@ -71,8 +71,10 @@ impl Mailbox {
         self.log.bytes()
     }
 
-    /// Ends a connection's subscription; that it had none is fine.
-    pub fn unsubscribe(&mut self, conn: ConnId) {
+    /// Ends a connection's subscription, if it has one; gives how many ended.
+    pub fn unsubscribe(&mut self, conn: ConnId) -> usize {
+        let before = self.subscribers.len();
         self.subscribers.retain(|subscriber| *subscriber != conn);
+        before - self.subscribers.len()
     }
 }

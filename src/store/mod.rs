@@ -211,17 +211,36 @@ impl Store {
         self.tables.ledger.bytes()
     }
 
-    /// How many nameplates and mailboxes there are.
+    /// How many connections have bound.
+    pub fn bound_count(&self) -> usize {
+        self.tables.bound_count()
+    }
+
+    /// How many apps somebody is bound to or has a nameplate in.
+    pub fn apps_count(&self) -> usize {
+        self.tables.apps_count()
+    }
+
+    /// How many nameplates there are of one digit, two, three, and more.
+    pub fn nameplates_by_digits(&self) -> [usize; NAMEPLATE_CLASSES] {
+        self.tables.nameplates_by_digits()
+    }
+
+    /// How many nameplates and mailboxes there are. A message counts as long as memory holds it:
+    /// while it is still being sent, its mailbox may have ended.
     pub fn counts(&self) -> Counts {
         Counts {
-            nameplates: self.tables.nameplates().count(),
-            mailboxes: self.tables.mailboxes().count(),
-            messages: self.tables.mailboxes().map(|(_, mailbox)| mailbox.messages_count()).sum(),
+            nameplates: self.nameplates_by_digits().iter().sum(),
+            mailboxes: self.tables.mailboxes_count(),
+            messages: self.tables.ledger.messages(),
         }
     }
 }
 
-/// Numbers for the log and for tests; counting walks over everything.
+/// Classes of nameplates that are counted apart, by their digits: 1, 2, 3, and more.
+pub const NAMEPLATE_CLASSES: usize = 4;
+
+/// Numbers for the log, for those who watch, and for tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     pub nameplates: usize,

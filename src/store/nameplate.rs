@@ -53,13 +53,14 @@ impl Nameplates {
         self.by_name.get_mut(name)
     }
 
-    pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) {
+    /// Puts a nameplate in its place; gives the one of that name that was there.
+    pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) -> Option<Nameplate> {
         self.listed = None;
         if let Some(number) = short_number(&name) {
             self.taken.resize(SHORT_NUMBERS, false);
             self.taken[number] = true;
         }
-        self.by_name.insert(name, nameplate);
+        self.by_name.insert(name, nameplate)
     }
 
     pub fn remove(&mut self, name: &str) -> Option<Nameplate> {
@@ -81,11 +82,6 @@ impl Nameplates {
     /// All names, sorted as strings.
     pub fn list(&mut self) -> Rc<[Rc<str>]> {
         self.listed.get_or_insert_with(|| self.by_name.keys().cloned().collect()).clone()
-    }
-
-    /// All nameplates, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Rc<str>, &Nameplate)> {
-        self.by_name.iter()
     }
 
     /// A free number that does not cool, chosen by `random` among those of the fewest digits;

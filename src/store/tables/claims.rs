@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::{Tables, take_row};
+use super::{Tables, digits_class, take_row};
 use crate::message::{Refusal, Seconds};
 use crate::store::Entropy;
 use crate::store::change::{Change, Effects};
@@ -171,6 +171,7 @@ impl Tables {
         else {
             return;
         };
+        self.totals.nameplates[digits_class(name)] -= 1;
         if let Some(mailbox) = self.mailboxes.get_mut(&nameplate.mailbox) {
             mailbox.nameplates.retain(|known| **known != *name);
         }

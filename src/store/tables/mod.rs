@@ -15,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::nameplate::{self, Nameplate, Nameplates};
 use super::sides::Side;
 use super::usage::{self, Ending};
-use super::{Listing, Settings};
+use super::{Listing, NAMEPLATE_CLASSES, Settings};
 use crate::message::{ConnId, Message, Refusal, Seconds};
 use crate::message_log::Ledger;
 
@@ -62,6 +62,17 @@ impl Ord for Due {
 /// Mailboxes in the order of their last activity, as far as it is known there.
 type ByActivity = BTreeSet<(Due, Rc<str>)>;
 
+/// Counts of what cannot be asked of a table at once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    /// Sessions bound to any app.
+    bound: usize,
+    /// Subscriptions to any mailbox.
+    subscriptions: usize,
+    /// Nameplates of all apps, by the number of their digits.
+    nameplates: [usize; NAMEPLATE_CLASSES],
+}
+
 /// All nameplates and mailboxes.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
@@ -74,8 +85,10 @@ pub(super) struct Tables {
     /// what comes out must not depend on a hasher's seed.
     subscribed: BTreeSet<Rc<str>>,
     pub next_rows: NextRows,
-    /// Bytes of all that is stored.
+    /// Bytes and messages of all that is stored.
     pub ledger: Ledger,
+    /// What the tables come to, kept up to date so that telling it costs no walk over them.
+    totals: Totals,
     /// What an operator has set.
     pub settings: Settings,
     /// Nameplates that have just ended.
@@ -92,6 +105,7 @@ impl Tables {
             None => Rc::from(app),
         };
         self.apps.entry(known.clone()).or_default().sessions += 1;
+        self.totals.bound += 1;
         known
     }
 
@@ -99,6 +113,7 @@ impl Tables {
     pub fn leave_app(&mut self, app: &str) {
         if let Some(entry) = self.apps.get_mut(app) {
             entry.sessions = entry.sessions.saturating_sub(1);
+            self.totals.bound = self.totals.bound.saturating_sub(1);
         }
         self.forget_app_if_unused(app);
     }
@@ -261,13 +276,14 @@ impl Tables {
         let known = self.mailboxes.get_mut(mailbox)?;
         known.subscribers.push(conn);
         self.subscribed.insert(mailbox.clone());
+        self.totals.subscriptions += 1;
         Some(known)
     }
 
     /// Ends a subscription; that there was none is fine.
     pub fn unsubscribe(&mut self, mailbox: &str, conn: ConnId) {
         if let Some(known) = self.mailboxes.get_mut(mailbox) {
-            known.unsubscribe(conn);
+            self.totals.subscriptions -= known.unsubscribe(conn);
             if known.subscribers.is_empty() {
                 self.subscribed.remove(mailbox);
             }
@@ -276,11 +292,27 @@ impl Tables {
 
     /// How many subscriptions there are.
     pub fn subscriptions_count(&self) -> usize {
-        self.subscribed
-            .iter()
-            .filter_map(|id| self.mailboxes.get(id))
-            .map(|known| known.subscribers.len())
-            .sum()
+        self.totals.subscriptions
+    }
+
+    /// How many sessions have bound.
+    pub fn bound_count(&self) -> usize {
+        self.totals.bound
+    }
+
+    /// How many apps are known: those that somebody is bound to or has a nameplate in.
+    pub fn apps_count(&self) -> usize {
+        self.apps.len()
+    }
+
+    /// How many mailboxes there are.
+    pub fn mailboxes_count(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// How many nameplates there are, by the number of their digits.
+    pub fn nameplates_by_digits(&self) -> [usize; NAMEPLATE_CLASSES] {
+        self.totals.nameplates
     }
 
     /// Closes a mailbox for a side. When no side has it open any more it is deleted; the
@@ -324,6 +356,7 @@ impl Tables {
         let Some(gone) = self.mailboxes.remove(mailbox) else { return Vec::new() };
         self.by_activity.remove(&(Due(gone.indexed), mailbox.clone()));
         self.subscribed.remove(mailbox);
+        self.totals.subscriptions -= gone.subscribers.len();
         effects.usage.extend(usage::mailbox(
             &gone.app,
             gone.for_nameplate,
@@ -386,7 +419,9 @@ impl Tables {
         if let Some(mailbox) = self.mailboxes.get_mut(&nameplate.mailbox) {
             mailbox.nameplates.push(name.clone());
         }
-        self.apps.entry(app).or_default().nameplates.insert(name, nameplate);
+        let class = digits_class(&name);
+        let replaced = self.apps.entry(app).or_default().nameplates.insert(name, nameplate);
+        self.totals.nameplates[class] += usize::from(replaced.is_none());
     }
 
     /// The mailbox of that id, in whichever app.
@@ -394,23 +429,16 @@ impl Tables {
         self.mailboxes.get_mut(id)
     }
 
-    /// All mailboxes, in no order.
-    pub fn mailboxes(&self) -> impl Iterator<Item = (&Rc<str>, &Mailbox)> {
-        self.mailboxes.iter()
-    }
-
-    /// All nameplates with their app, in no order of apps.
-    pub fn nameplates(&self) -> impl Iterator<Item = (&Rc<str>, &Rc<str>, &Nameplate)> {
-        self.apps
-            .iter()
-            .flat_map(|(id, app)| app.nameplates.iter().map(move |(name, it)| (id, name, it)))
-    }
-
     fn forget_app_if_unused(&mut self, app: &str) {
         if self.apps.get(app).is_some_and(|app| app.sessions == 0 && app.nameplates.is_empty()) {
             self.apps.remove(app);
         }
     }
+}
+
+/// Which of the counts by digits a nameplate belongs to.
+fn digits_class(name: &str) -> usize {
+    name.len().clamp(1, NAMEPLATE_CLASSES) - 1
 }
 
 /// Counts as activity. All of one tick happens at one time, so this writes once per tick.
