@@ -19,6 +19,17 @@ pub enum Head {
     Answer(Vec<u8>),
     /// Send the response and go on as a WebSocket.
     Upgrade(Upgrade),
+    /// An operator asks for a page, and somebody else knows the answer.
+    Question(Question),
+}
+
+/// A GET or HEAD request on an operators' listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The path of the target.
+    pub path: Box<str>,
+    /// Only the head of the answer is wanted.
+    pub is_head: bool,
 }
 
 /// An accepted handshake.
@@ -95,20 +106,10 @@ const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
 
 /// Judges what has been received; a head may have `bytes_max` bytes. `origin_allowed` decides on the `Origin` header of an upgrade.
 pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bool) -> Head {
-    let line = match request_line(bytes) {
-        RequestLine::Incomplete if bytes.len() > bytes_max => return too_large(bytes_max),
-        RequestLine::Incomplete => return Head::Incomplete,
-        RequestLine::Malformed => return answer(Status::BadRequest, "not an HTTP request"),
-        RequestLine::Parsed(line) => line,
+    let (line, head) = match request(bytes, bytes_max) {
+        Ok(request) => request,
+        Err(verdict) => return verdict,
     };
-    let head = match head_bytes(bytes) {
-        Some(length) if length <= bytes_max => &bytes[..length],
-        None if bytes.len() <= bytes_max => return Head::Incomplete,
-        _ => return too_large(bytes_max),
-    };
-    if line.version != "HTTP/1.1" {
-        return answer(Status::VersionNotSupported, "this server speaks HTTP/1.1");
-    }
     let is_websocket = match path(line.target) {
         "/" => false,
         "/v1" => true,
@@ -119,20 +120,68 @@ pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bo
         ("GET" | "HEAD", false) => plain(line.method, Status::Ok, "Wormhole Relay"),
         ("HEAD", true) => plain("HEAD", Status::UpgradeRequired, UPGRADE_REQUIRED),
         ("GET", true) => upgrade(head, origin_allowed),
-        _ => answer(Status::MethodNotAllowed, "method not allowed: use GET"),
+        _ => answer(Status::MethodNotAllowed, USE_GET),
     }
+}
+
+/// As [`parse`], where operators ask.
+pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
+    match request(bytes, bytes_max) {
+        Ok((Line { method: method @ ("GET" | "HEAD"), target, .. }, _)) => {
+            Head::Question(Question { path: path(target).into(), is_head: method == "HEAD" })
+        }
+        Ok(_) => answer(Status::MethodNotAllowed, USE_GET),
+        Err(verdict) => verdict,
+    }
+}
+
+/// The request line and the head, once they are there in whole and no verdict is passed on them.
+fn request(bytes: &[u8], bytes_max: usize) -> Result<(Line<'_>, &[u8]), Head> {
+    let line = match request_line(bytes) {
+        RequestLine::Incomplete if bytes.len() > bytes_max => return Err(too_large(bytes_max)),
+        RequestLine::Incomplete => return Err(Head::Incomplete),
+        RequestLine::Malformed => return Err(answer(Status::BadRequest, "not an HTTP request")),
+        RequestLine::Parsed(line) => line,
+    };
+    let head = match head_bytes(bytes) {
+        Some(length) if length <= bytes_max => &bytes[..length],
+        None if bytes.len() <= bytes_max => return Err(Head::Incomplete),
+        _ => return Err(too_large(bytes_max)),
+    };
+    if line.version != "HTTP/1.1" {
+        return Err(answer(Status::VersionNotSupported, "this server speaks HTTP/1.1"));
+    }
+    Ok((line, head))
 }
 
 /// A whole answer with a one-line text body, after which the connection is closed.
 pub fn text_answer(status: Status, body: &str) -> Vec<u8> {
-    let body_bytes = body.len() + 1;
+    page_answer(status, TEXT, "", &format!("{body}\n"))
+}
+
+/// A whole answer of that content type, after which the connection is closed. `headers` are added
+/// as they are, each with its line end.
+pub fn page_answer(status: Status, content_type: &str, headers: &str, body: &str) -> Vec<u8> {
     format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {body_bytes}\r\n{}Connection: close\r\n\r\n{body}\n",
+        "HTTP/1.1 {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{}{headers}\
+         Connection: close\r\n\r\n{body}",
         status.line(),
+        body.len(),
         status.headers(),
     )
     .into_bytes()
 }
+
+/// What a HEAD request gets of an answer.
+pub fn without_body(mut answer: Vec<u8>) -> Vec<u8> {
+    answer.truncate(head_bytes(&answer).unwrap_or(answer.len()));
+    answer
+}
+
+/// The content type of one-line answers.
+pub const TEXT: &str = "text/plain";
+
+const USE_GET: &str = "method not allowed: use GET";
 
 const UPGRADE_REQUIRED: &str = "upgrade required: this is a WebSocket endpoint";
 
@@ -142,11 +191,8 @@ fn answer(status: Status, body: &str) -> Head {
 
 /// As `answer`, but a HEAD request gets no body.
 fn plain(method: &str, status: Status, body: &str) -> Head {
-    let mut bytes = text_answer(status, body);
-    if method == "HEAD" {
-        bytes.truncate(head_bytes(&bytes).unwrap_or(bytes.len()));
-    }
-    Head::Answer(bytes)
+    let bytes = text_answer(status, body);
+    Head::Answer(if method == "HEAD" { without_body(bytes) } else { bytes })
 }
 
 fn too_large(bytes_max: usize) -> Head {

@@ -67,6 +67,8 @@
 
 pub mod activation;
 pub mod addresses;
+pub mod admin;
+pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod conn;
@@ -81,11 +83,13 @@ pub mod listeners;
 pub mod logging;
 pub mod message;
 pub mod message_log;
+pub mod metrics;
 pub mod notify;
 pub mod outbox;
 pub mod pages;
 pub mod peer;
 pub mod permission;
+pub mod process;
 pub mod protocol;
 pub mod proxy_header;
 pub mod quotas;

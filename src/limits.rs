@@ -21,13 +21,15 @@ pub struct Limit {
     pub effect: &'static str,
     /// Sets it.
     pub set: fn(&mut Limits, f64),
+    /// What is in force; none if there is no limit.
+    pub get: fn(&Limits) -> Option<f64>,
 }
 
 /// How a limit's value is kept.
 trait Value {
     const WHOLE: bool;
     fn from_number(number: f64) -> Self;
-    fn default_number(self) -> Option<f64>;
+    fn number(self) -> Option<f64>;
 }
 
 impl Value for usize {
@@ -37,7 +39,7 @@ impl Value for usize {
         number as usize // saturates
     }
 
-    fn default_number(self) -> Option<f64> {
+    fn number(self) -> Option<f64> {
         (self != usize::MAX).then_some(self as f64)
     }
 }
@@ -49,7 +51,7 @@ impl Value for f64 {
         number
     }
 
-    fn default_number(self) -> Option<f64> {
+    fn number(self) -> Option<f64> {
         Some(self)
     }
 }
@@ -74,12 +76,13 @@ macro_rules! limits {
         pub fn table() -> Vec<Limit> {
             vec![$(Limit {
                 option: $option,
-                default: Value::default_number($default as $type),
+                default: Value::number($default as $type),
                 whole: <$type as Value>::WHOLE,
                 unit: $unit,
                 about: $about,
                 effect: $effect,
                 set: |limits, number| limits.$field = Value::from_number(number),
+                get: |limits| Value::number(limits.$field),
             },)*]
         }
     };
@@ -383,6 +386,50 @@ pub const SHUTDOWN_SECONDS: f64 = 3.0;
 /// told and closed at once. They come out of the reserved descriptors.
 pub const REFUSALS_AT_ONCE_MAX: usize = 32;
 
+/// Operators' connections at once. They come out of the reserved descriptors, so that they find
+/// room when clients have none left.
+pub const ADMIN_CONNECTIONS_MAX: usize = 8;
+
+/// Ranges that a histogram tells apart: three for each power of ten of [`DURATION_BOUNDS`].
+pub const HISTOGRAM_BUCKETS: usize = 19;
+
+/// Upper ends of the ranges of durations, in seconds: from a tick with nothing to do, to one that
+/// has waited for a disk in trouble.
+pub const DURATION_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0,
+    2.0, 5.0, 10.0,
+];
+
+/// Upper ends of the ranges of changes in one commit: from a single `add` to a crowd of clients.
+pub const BATCH_CHANGES_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
+    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0, 512.0,
+    1_024.0, 4_096.0, 16_384.0,
+];
+
+/// The last hour as the status page shows it: steps, and seconds of each.
+pub const HOUR_STEPS: usize = 60;
+pub const HOUR_STEP_SECONDS: f64 = 60.0;
+
+/// The last day as the status page shows it: steps, and seconds of each.
+pub const DAY_STEPS: usize = 96;
+pub const DAY_STEP_SECONDS: f64 = 900.0;
+
+/// Rows of the usage database that are read at a start for the last day's history, newest first.
+/// So many take about a tenth of a second; a server that is busier begins with a part of the day.
+pub const USAGE_ROWS_READ_MAX: i64 = 100_000;
+
+/// Client programs that are counted apart, by implementation and version; more count together.
+pub const CLIENTS_KEPT_MAX: usize = 64;
+
+/// Client programs that the status page shows; the rest is shown as one.
+pub const CLIENTS_SHOWN_MAX: usize = 20;
+
+/// How much is kept of the name that a client program gives itself, in characters.
+pub const CLIENT_NAME_CHARS_MAX: usize = 40;
+
+/// Hours for which client programs are counted.
+pub const CLIENT_HOURS: usize = 24;
+
 /// Longest sleep of the loop without any deadline, in seconds. A safety net only.
 pub const SLEEP_SECONDS_MAX: f64 = 60.0;
 
@@ -409,7 +456,10 @@ const _: () = {
     assert!(READ_BYTES_PER_TICK_MAX > FRAME_HEADER_BYTES_MAX);
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
-    assert!(REFUSALS_AT_ONCE_MAX < DESCRIPTORS_RESERVED);
+    assert!(REFUSALS_AT_ONCE_MAX + ADMIN_CONNECTIONS_MAX < DESCRIPTORS_RESERVED);
+    assert!(HOUR_STEPS as f64 * HOUR_STEP_SECONDS == 3_600.0);
+    assert!(DAY_STEPS as f64 * DAY_STEP_SECONDS == 86_400.0);
+    assert!(CLIENTS_SHOWN_MAX < CLIENTS_KEPT_MAX);
     assert!(SIDES_RECORDED_MAX > SIDES_MAX);
     assert!(HASHCASH_BITS_MIN <= HASHCASH_BITS && HASHCASH_BITS <= HASHCASH_BITS_MAX);
     assert!(ATTACK_END_SHARE < 1.0);

@@ -165,22 +165,42 @@ pub enum Command<'a> {
     Unknown,
 }
 
+/// The protocol's names of the commands, each at its [`Command::index`].
+pub const COMMAND_NAMES: [&str; 11] = [
+    "ping",
+    "submit-permissions",
+    "bind",
+    "list",
+    "allocate",
+    "claim",
+    "release",
+    "open",
+    "add",
+    "close",
+    "unknown",
+];
+
 impl Command<'_> {
-    /// The protocol's name of the command, for records and counters.
-    pub fn name(&self) -> &'static str {
+    /// Its place in [`COMMAND_NAMES`], for counters.
+    pub fn index(&self) -> usize {
         match self {
-            Command::Ping { .. } => "ping",
-            Command::SubmitPermissions { .. } => "submit-permissions",
-            Command::Bind { .. } => "bind",
-            Command::List => "list",
-            Command::Allocate => "allocate",
-            Command::Claim { .. } => "claim",
-            Command::Release { .. } => "release",
-            Command::Open { .. } => "open",
-            Command::Add { .. } => "add",
-            Command::Close { .. } => "close",
-            Command::Unknown => "unknown",
+            Command::Ping { .. } => 0,
+            Command::SubmitPermissions { .. } => 1,
+            Command::Bind { .. } => 2,
+            Command::List => 3,
+            Command::Allocate => 4,
+            Command::Claim { .. } => 5,
+            Command::Release { .. } => 6,
+            Command::Open { .. } => 7,
+            Command::Add { .. } => 8,
+            Command::Close { .. } => 9,
+            Command::Unknown => 10,
         }
+    }
+
+    /// The protocol's name of the command, for records.
+    pub fn name(&self) -> &'static str {
+        COMMAND_NAMES[self.index()]
     }
 
     /// Whether carrying it out may change what the database holds.
@@ -415,9 +435,10 @@ pub enum Refusal {
     },
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Refusal {
+    /// The kind of refusal, for counters: its text, where that is always the same.
+    pub fn kind(&self) -> &'static str {
+        match self {
             Refusal::NotJson => "message must be valid JSON",
             Refusal::NotUtf8 => "message must be valid UTF-8",
             Refusal::NotAnObject => "message must be a JSON object",
@@ -429,7 +450,7 @@ impl fmt::Display for Refusal {
                 "permission required: this server demands a proof of work (hashcash) that your \
                  client has not given; use a client that can, or try again later"
             }
-            Refusal::PermissionDenied(denial) => return write!(f, "permission denied: {denial}"),
+            Refusal::PermissionDenied(_) => "permission denied",
             Refusal::UnknownType => "unknown type",
             Refusal::AlreadyAllocated => "you already allocated one, don't be greedy",
             Refusal::NoFreeNameplate => "no free nameplate, try again later",
@@ -451,25 +472,32 @@ impl fmt::Display for Refusal {
             Refusal::TooManyNameplates => {
                 "too many nameplates from your address, release some or wait until they expire"
             }
+            Refusal::MailboxFull { .. } => "mailbox is full",
+            Refusal::TooFast { command: "allocate", .. } => "too many 'allocate'",
+            Refusal::TooFast { .. } => "too many 'claim'",
+            Refusal::Requires { .. } | Refusal::Missing { .. } => "missing field",
+            Refusal::Invalid { .. } => "invalid field",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::PermissionDenied(denial) => write!(f, "permission denied: {denial}"),
             Refusal::MailboxFull { bytes_max, messages_max } => {
-                return write!(
-                    f,
-                    "mailbox is full: at most {messages_max} messages and {bytes_max} bytes"
-                );
+                write!(f, "mailbox is full: at most {messages_max} messages and {bytes_max} bytes")
             }
-            Refusal::TooFast { command, retry_seconds } => {
-                return write!(
-                    f,
-                    "too many '{command}' from your address, try again in {retry_seconds} seconds"
-                );
-            }
-            Refusal::Requires { command, field } => {
-                return write!(f, "{command} requires '{field}'");
-            }
-            Refusal::Missing { field } => return write!(f, "missing '{field}'"),
+            Refusal::TooFast { command, retry_seconds } => write!(
+                f,
+                "too many '{command}' from your address, try again in {retry_seconds} seconds"
+            ),
+            Refusal::Requires { command, field } => write!(f, "{command} requires '{field}'"),
+            Refusal::Missing { field } => write!(f, "missing '{field}'"),
             Refusal::Invalid { command, field, rule } => {
-                return write!(f, "{command} requires '{field}' to be {rule}");
+                write!(f, "{command} requires '{field}' to be {rule}")
             }
-        })
+            refusal => f.write_str(refusal.kind()),
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use crate::held::{Output, Released};
 use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
 use crate::message::{Response, Seconds};
+use crate::metrics::Delivered;
 use crate::{protocol, wire};
 
 /// How far sending got.
@@ -24,14 +25,26 @@ pub enum Sent {
     Ended,
 }
 
-/// Buffers that encoding needs for a moment; one pair serves all connections.
+/// Buffers that encoding needs for a moment; one pair serves all connections, so it also counts
+/// what all of them sent.
 #[derive(Debug, Default)]
 pub struct Scratch {
     json: Vec<u8>,
     frames: Vec<u8>,
+    delivered: Delivered,
 }
 
 impl Scratch {
+    /// What has been sent since the start.
+    pub fn delivered(&self) -> Delivered {
+        self.delivered
+    }
+
+    /// Takes back what does not count.
+    pub fn set_delivered(&mut self, delivered: Delivered) {
+        self.delivered = delivered;
+    }
+
     /// Gives back what a large message has made of it.
     pub fn trim(&mut self) {
         for buffer in [&mut self.json, &mut self.frames] {
@@ -93,7 +106,10 @@ impl Outbox {
         for _ in 0..WRITE_PORTIONS_PER_TURN_MAX {
             while self.sent < self.encoded.len() {
                 match write(socket, &self.encoded[self.sent..])? {
-                    Some(written) => self.sent += written,
+                    Some(written) => {
+                        self.sent += written;
+                        scratch.delivered.bytes += written as u64;
+                    }
                     None => return Ok(Sent::Blocked),
                 }
             }
@@ -107,6 +123,7 @@ impl Outbox {
                 return Ok(if ended { Sent::Ended } else { Sent::All });
             }
             let written = write(socket, &scratch.frames)?.unwrap_or(0);
+            scratch.delivered.bytes += written as u64;
             if ended && written == scratch.frames.len() {
                 return Ok(Sent::Ended);
             }
@@ -142,6 +159,7 @@ impl Outbox {
 
 fn frame(response: &Response, server_tx: Seconds, scratch: &mut Scratch) {
     scratch.json.clear();
+    scratch.delivered.messages += u64::from(matches!(response, Response::Message { .. }));
     protocol::encode(response, server_tx, &mut scratch.json);
     wire::text(&scratch.json, &mut scratch.frames);
 }

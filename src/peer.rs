@@ -62,6 +62,23 @@ pub const LOOPBACK: [Network; 2] = [
     Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_bits: 128 },
 ];
 
+/// Networks that are reached from near by only: loopback, RFC 1918, unique local, link-local.
+const PRIVATE: [Network; 8] = [
+    LOOPBACK[0],
+    LOOPBACK[1],
+    Network { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), prefix_bits: 8 },
+    Network { address: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix_bits: 12 },
+    Network { address: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), prefix_bits: 16 },
+    Network { address: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), prefix_bits: 16 },
+    Network { address: IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), prefix_bits: 7 },
+    Network { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), prefix_bits: 10 },
+];
+
+/// Whether only those near by can reach the address. An unspecified one means all there are.
+pub fn is_private(ip: IpAddr) -> bool {
+    PRIVATE.iter().any(|network| network.contains(ip))
+}
+
 impl Network {
     /// Whether the address lies in this network.
     pub fn contains(&self, ip: IpAddr) -> bool {

@@ -11,11 +11,13 @@ use log::info;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::admin::{Admin, Present};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Connection, Progress};
 use crate::engine::Engine;
 use crate::http::Status;
+use crate::limit_log;
 use crate::limits;
 use crate::listeners::{self, Listeners};
 use crate::message::{ConnId, ConnMap, Seconds};
@@ -45,6 +47,10 @@ pub struct Server {
     /// The service manager, if there is one.
     notifier: Option<Notifier>,
     clock: Clock,
+    /// What operators see, if they may look.
+    admin: Option<Box<Admin>>,
+    /// Operators' connections that wait for an answer of this tick.
+    asked: Vec<ConnId>,
     /// Connections to read, unasked: their share of a tick was used up.
     leftovers: Vec<ConnId>,
     /// Connections with released output that the socket may yet take, unasked.
@@ -58,6 +64,8 @@ pub struct Server {
     buffered_bytes: usize,
     /// Connections that are being told why they cannot stay.
     refused: usize,
+    /// Connections of operators.
+    operators: usize,
     first_conn: u64,
     next_conn: u64,
     /// While stopping: when the connections have had their time.
@@ -87,6 +95,7 @@ impl Server {
         mut listeners: Listeners,
         mut signals: Signals,
         notifier: Option<Notifier>,
+        admin: Option<Admin>,
     ) -> io::Result<Server> {
         let poll = Poll::new()?;
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
@@ -101,6 +110,8 @@ impl Server {
             timers: Timers::default(),
             notifier,
             clock: Clock::read(),
+            admin: admin.map(Box::new),
+            asked: Vec::new(),
             leftovers: Vec::new(),
             unsent: Vec::new(),
             doomed: Vec::new(),
@@ -108,6 +119,7 @@ impl Server {
             output: Scratch::default(),
             buffered_bytes: 0,
             refused: 0,
+            operators: 0,
             first_conn,
             next_conn: first_conn,
             stop_by: None,
@@ -151,19 +163,24 @@ impl Server {
         self.accept();
 
         let committed = self.commit();
+        self.answer_operators();
         self.release(committed);
         self.shed_load();
         self.reap();
         self.output.trim();
         self.engine.end_tick(events.is_empty());
         self.notify();
+        let clients = self.clients();
+        if let Some(admin) = &mut self.admin {
+            admin.note_tick(self.clock, clients, &self.engine);
+        }
         Ok(())
     }
 
     /// Tells the service manager how things are, and that the loop turns.
     fn notify(&mut self) {
+        let connections = self.clients();
         if let Some(notifier) = &mut self.notifier {
-            let connections = self.connections.len() - self.refused;
             let engine = &self.engine;
             notifier.note(self.clock, engine.is_degraded(), || engine.health(connections));
         }
@@ -184,6 +201,7 @@ impl Server {
             self.listeners.retry_at(),
             self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.stop_by,
+            self.admin.as_ref().map(|admin| admin.next_step()),
         ];
         let now = Instant::now();
         let mut limit = Duration::from_secs_f64(limits::SLEEP_SECONDS_MAX);
@@ -232,6 +250,7 @@ impl Server {
         let limits = &self.config.limits;
         let progress =
             slot.connection.read(&mut self.input, self.clock.instant, limits, &mut self.engine);
+        let has_asked = slot.connection.question().is_some();
         match progress {
             Progress::Drained => {}
             Progress::More => {
@@ -239,6 +258,9 @@ impl Server {
                 self.leftovers.push(conn);
             }
             Progress::Gone(reason) => self.doom(conn, reason),
+        }
+        if has_asked {
+            self.asked.push(conn);
         }
         self.settle(conn);
     }
@@ -306,27 +328,22 @@ impl Server {
     fn take(&mut self, mut socket: Socket, peer: Peer, role: Role) {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        let admitted = if self.connections.len() - self.refused < self.config.limits.connections_max
-        {
-            match role {
-                Role::ProxiedClient => self.engine.admit_proxy(peer),
-                Role::Client | Role::Admin => self.engine.admit(conn, peer),
-            }
-        } else {
-            self.engine.note("connections");
-            Err((Status::Unavailable, "too many connections, try again later"))
-        };
+        let admitted = self.admit(conn, peer, role);
+        let has_room_to_tell = role != Role::Admin && self.refused < limits::REFUSALS_AT_ONCE_MAX;
         if let Err((status, why)) = admitted
-            && self.refused >= limits::REFUSALS_AT_ONCE_MAX
+            && !has_room_to_tell
         {
             listeners::refuse(socket, status, why);
+            if role != Role::Admin {
+                self.engine.metrics_mut().ended.add(CloseReason::Refused.name());
+            }
             return;
         }
         let token = Token(conn.0 as usize);
         let interests = Interest::READABLE | Interest::WRITABLE;
         let registered = self.poll.registry().register(&mut socket, token, interests);
         if registered.is_err() || (self.config.tcp_nodelay && socket.set_nodelay().is_err()) {
-            self.engine.disconnect(conn, CloseReason::PeerReset); // gone already, or no memory
+            self.count_out(conn, role, CloseReason::PeerReset); // gone already, or no memory
             return;
         }
         let mut connection = Connection::new(conn, socket, peer, role, self.clock.instant);
@@ -335,6 +352,7 @@ impl Server {
             connection.refuse(status, why, self.clock.instant, &mut self.engine);
         }
         let is_refused = admitted.is_err();
+        self.operators += usize::from(role == Role::Admin);
         let slot = Slot {
             connection,
             armed: None,
@@ -347,10 +365,38 @@ impl Server {
         self.settle(conn);
     }
 
+    /// Whether a new connection may stay. Operators have room of their own.
+    fn admit(
+        &mut self,
+        conn: ConnId,
+        peer: Peer,
+        role: Role,
+    ) -> Result<(), (Status, &'static str)> {
+        if role == Role::Admin {
+            let has_room = self.operators < limits::ADMIN_CONNECTIONS_MAX;
+            let full = (Status::Unavailable, "too many operators, try again later");
+            return if has_room { Ok(()) } else { Err(full) };
+        }
+        self.engine.metrics_mut().accepted += 1;
+        if self.clients() >= self.config.limits.connections_max {
+            self.engine.note(limit_log::CONNECTIONS);
+            return Err((Status::Unavailable, "too many connections, try again later"));
+        }
+        match role {
+            Role::ProxiedClient => self.engine.admit_proxy(peer),
+            Role::Client | Role::Admin => self.engine.admit(conn, peer),
+        }
+    }
+
+    /// Connections of clients that may stay.
+    fn clients(&self) -> usize {
+        self.connections.len() - self.refused - self.operators
+    }
+
     /// Commits the tick's batch; or, when that fails, closes those who took part in it.
     fn commit(&mut self) -> Committed {
         loop {
-            match self.engine.commit() {
+            match self.try_commit() {
                 Ok(committed) => return committed,
                 // Their farewells change nothing, so the next round has nothing to commit.
                 Err(participants) => {
@@ -359,6 +405,40 @@ impl Server {
                     }
                 }
             }
+        }
+    }
+
+    /// One try, timed if somebody watches.
+    fn try_commit(&mut self) -> Result<Committed, Vec<ConnId>> {
+        let changes = self.engine.batch_len();
+        let Some(admin) = self.admin.as_mut().filter(|_| changes > 0) else {
+            return self.engine.commit();
+        };
+        let began = Instant::now();
+        let outcome = self.engine.commit();
+        admin.note_commit(began.elapsed().as_secs_f64(), changes);
+        outcome
+    }
+
+    /// Answers what operators asked in this tick. After the commit, so that all they are told of
+    /// is in the database.
+    fn answer_operators(&mut self) {
+        let connections = self.clients();
+        for conn in std::mem::take(&mut self.asked) {
+            let (Some(admin), Some(slot)) = (&self.admin, self.connections.get_mut(&conn)) else {
+                continue;
+            };
+            let Some(question) = slot.connection.question() else { continue };
+            let present = Present {
+                config: &self.config,
+                engine: &self.engine,
+                clock: self.clock,
+                connections,
+                delivered: self.output.delivered(),
+            };
+            let answer = admin.answer(question, present);
+            slot.connection.answer(answer, self.clock.instant, &mut self.engine);
+            self.settle(conn);
         }
     }
 
@@ -410,6 +490,15 @@ impl Server {
             self.timers.disarm(conn, &mut slot.armed);
             self.buffered_bytes -= slot.buffered_bytes;
             self.refused -= usize::from(slot.is_refused);
+            let role = slot.connection.role();
+            self.operators -= usize::from(role == Role::Admin);
+            self.count_out(conn, role, reason);
+        }
+    }
+
+    /// A connection that was admitted or refused is gone. Of operators' the engine knows nothing.
+    fn count_out(&mut self, conn: ConnId, role: Role, reason: CloseReason) {
+        if role != Role::Admin {
             self.engine.disconnect(conn, reason);
         }
     }

@@ -9,12 +9,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::activation::{PassedSockets, Pick};
 use crate::addresses::Addresses;
+use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb};
+use crate::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, Past, UsageDb};
 use crate::engine::Engine;
 use crate::entropy::SystemEntropy;
-use crate::limits::DESCRIPTORS_RESERVED;
+use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_STEP_SECONDS};
 use crate::listeners::Listeners;
 use crate::notify::Notifier;
 use crate::permission::{Mode, Policy};
@@ -47,16 +48,26 @@ pub fn start(mut config: Config) -> Result<Server, String> {
     config.listen_by_default(!passed.is_empty());
     let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
     bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
-    for (address, _) in &bound {
-        info!("listening on {address}");
+    for (address, role) in &bound {
+        match role {
+            Role::Admin => info!("admin page on http://{address}/"),
+            _ => info!("listening on {address}"),
+        }
     }
-    let (store, storage, records) = open_files(&config).map_err(|error| error.to_string())?;
+    let Files { store, storage, records, past } =
+        open_files(&config).map_err(|error| error.to_string())?;
     log_settings(&config);
     let config = Rc::new(config);
-    let engine =
-        Engine::new(Rc::clone(&config), store, storage, records, Box::new(entropy), Clock::read());
-    let notifier = Notifier::from_environment(Clock::read());
-    Server::new(config, engine, listeners, signals, notifier)
+    let clock = Clock::read();
+    let mut engine =
+        Engine::new(Rc::clone(&config), store, storage, records, Box::new(entropy), clock);
+    let admin = config.is_watched().then(|| {
+        let mut admin = Admin::new(clock);
+        engine.watch_clients(admin.remember(past));
+        admin
+    });
+    let notifier = Notifier::from_environment(clock);
+    Server::new(config, engine, listeners, signals, notifier, admin)
         .map_err(|error| format!("cannot start the event loop: {error}"))
 }
 
@@ -82,7 +93,16 @@ fn adopt(
     Ok(addresses)
 }
 
-fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
+/// All files opened, and what is in them.
+struct Files {
+    store: Store,
+    storage: Storage,
+    records: Records,
+    /// What the usage database tells of the last day, if anybody wants to know.
+    past: Past,
+}
+
+fn open_files(config: &Config) -> Result<Files, OpenError> {
     let path = &config.channel_db;
     let options = ChannelOptions {
         synchronous: config.synchronous,
@@ -111,6 +131,7 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
         "loaded {} nameplates, {} mailboxes, {} messages",
         counts.nameplates, counts.mailboxes, counts.messages
     );
+    let mut past = Past::default();
     let usage = match &config.usage_db {
         None => None,
         Some(path) => {
@@ -121,6 +142,9 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
                 usage.history(),
                 usage.version()
             );
+            if config.is_watched() {
+                past = read_past(&usage);
+            }
             Some(usage)
         }
     };
@@ -140,7 +164,17 @@ fn open_files(config: &Config) -> Result<(Store, Storage, Records), OpenError> {
         }
     };
     let records = Records::new(usage, addresses, config.track_connections);
-    Ok((store, Storage::new(Box::new(db)), records))
+    Ok(Files { store, storage: Storage::new(Box::new(db)), records, past })
+}
+
+/// The last day, as far as it is recorded; without it the status page begins empty.
+fn read_past(usage: &UsageDb) -> Past {
+    const SECONDS_PER_HOUR: f64 = 3_600.0;
+    let since = Clock::read().wall - CLIENT_HOURS as f64 * SECONDS_PER_HOUR;
+    usage.past(since, HOUR_STEP_SECONDS).unwrap_or_else(|error| {
+        warn!("the status page begins without the last day: {error}");
+        Past::default()
+    })
 }
 
 const BYTES_PER_MIB: usize = 1024 * 1024;

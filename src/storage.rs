@@ -93,6 +93,11 @@ impl Storage {
         self.db.load().ok()
     }
 
+    /// Pages in the write-ahead log, about.
+    pub fn wal_pages(&self) -> u32 {
+        self.db.wal_pages()
+    }
+
     /// Whether the write-ahead log is worth a checkpoint as soon as there is nothing else to do.
     pub fn wants_checkpoint(&self) -> bool {
         !self.is_degraded() && self.db.wal_pages() >= CHECKPOINT_IDLE_PAGES

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::activation::Pick;
+use crate::peer;
 use crate::socket::{Endpoint, Role};
 
 /// The port when no endpoint is given.
@@ -12,9 +13,39 @@ const DEFAULT_PORT: u16 = 4000;
 /// File mode of a unix socket when none is given: anyone may connect, as upstream.
 const UNIX_MODE: u32 = 0o666;
 
+/// The same for operators: nobody but the server's own user.
+const ADMIN_UNIX_MODE: u32 = 0o600;
+
+/// What an endpoint string leaves to its purpose.
+#[derive(Clone, Copy)]
+struct Unsaid {
+    /// The address of a bare port.
+    bare: IpAddr,
+    /// The addresses of `tcp:` and `tcp6:`.
+    tcp: IpAddr,
+    tcp6: IpAddr,
+    unix_mode: u32,
+}
+
+/// Clients may come from anywhere.
+const FOR_CLIENTS: Unsaid = Unsaid {
+    bare: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    tcp: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    tcp6: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    unix_mode: UNIX_MODE,
+};
+
+/// Operators are on the machine itself.
+const FOR_OPERATORS: Unsaid = Unsaid {
+    bare: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    tcp: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    tcp6: IpAddr::V6(Ipv6Addr::LOCALHOST),
+    unix_mode: ADMIN_UNIX_MODE,
+};
+
 /// The endpoint when none is given: IPv6 and IPv4.
 pub fn default() -> Endpoint {
-    Endpoint::Tcp((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into())
+    Endpoint::Tcp((FOR_CLIENTS.bare, DEFAULT_PORT).into())
 }
 
 /// Where listening sockets come from.
@@ -38,12 +69,24 @@ pub fn for_clients(text: &str) -> Result<(Source, Role), String> {
     if text == "systemd" || text.starts_with("systemd:") {
         return Ok((Source::Passed(passed(Parts::split(text)?)?), role));
     }
-    Ok((Source::Bind(parse(text)?), role))
+    Ok((Source::Bind(parse(text, FOR_CLIENTS)?), role))
 }
 
-fn parse(text: &str) -> Result<Endpoint, String> {
+/// Reads an endpoint string for operators; a public one must be allowed. The error completes
+/// "--admin: …".
+pub fn for_operators(text: &str, allow_public: bool) -> Result<(Endpoint, Role), String> {
+    let endpoint = parse(text, FOR_OPERATORS)?;
+    match endpoint {
+        Endpoint::Tcp(address) if !allow_public && !peer::is_private(address.ip()) => Err(format!(
+            "'{text}' is open to the public: give a private address, or --admin-public as well"
+        )),
+        _ => Ok((endpoint, Role::Admin)),
+    }
+}
+
+fn parse(text: &str, unsaid: Unsaid) -> Result<Endpoint, String> {
     if let Ok(port) = text.parse::<u16>() {
-        return Ok(Endpoint::Tcp((Ipv6Addr::UNSPECIFIED, port).into()));
+        return Ok(Endpoint::Tcp((unsaid.bare, port).into()));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Endpoint::Tcp(address));
@@ -54,9 +97,9 @@ fn parse(text: &str) -> Result<Endpoint, String> {
     }
     let parts = Parts::split(text)?;
     match parts.kind.as_str() {
-        "tcp" => tcp(parts, Ipv4Addr::UNSPECIFIED.into()),
-        "tcp6" => tcp(parts, Ipv6Addr::UNSPECIFIED.into()),
-        "unix" => unix(parts),
+        "tcp" => tcp(parts, unsaid.tcp),
+        "tcp6" => tcp(parts, unsaid.tcp6),
+        "unix" => unix(parts, unsaid.unix_mode),
         _ => Err(format!(
             "'{text}' is not an endpoint: give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH \
              or systemd:"
@@ -64,13 +107,13 @@ fn parse(text: &str) -> Result<Endpoint, String> {
     }
 }
 
-fn tcp(mut parts: Parts, any: IpAddr) -> Result<Endpoint, String> {
+fn tcp(mut parts: Parts, unsaid: IpAddr) -> Result<Endpoint, String> {
     let port = parts.take("port").ok_or("tcp: needs a port, as in tcp:4000")?;
     let port: u16 =
         port.parse().map_err(|_| format!("port '{port}' must be a number from 0 to 65535"))?;
     let address = match parts.take("interface") {
-        None => any,
-        Some(text) if text.is_empty() => any,
+        None => unsaid,
+        Some(text) if text.is_empty() => unsaid,
         Some(text) if text == "localhost" => Ipv4Addr::LOCALHOST.into(),
         Some(text) => {
             text.parse().map_err(|_| format!("interface '{text}' must be an IP address"))?
@@ -81,11 +124,11 @@ fn tcp(mut parts: Parts, any: IpAddr) -> Result<Endpoint, String> {
     Ok(Endpoint::Tcp((address, port).into()))
 }
 
-fn unix(mut parts: Parts) -> Result<Endpoint, String> {
+fn unix(mut parts: Parts, mode_unsaid: u32) -> Result<Endpoint, String> {
     let path = parts.take("address").filter(|path| !path.is_empty());
     let path = path.ok_or("unix: needs a path, as in unix:/run/wormhole.sock")?;
     let mode = match parts.take("mode") {
-        None => UNIX_MODE,
+        None => mode_unsaid,
         Some(text) => u32::from_str_radix(&text, 8)
             .ok()
             .filter(|mode| *mode <= 0o777)
@@ -193,6 +236,10 @@ struct Word {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Endpoint, String> {
+        super::parse(text, FOR_CLIENTS)
+    }
+
     fn tcp(address: &str) -> Result<Endpoint, String> {
         Ok(Endpoint::Tcp(address.parse().expect("an address")))
     }
@@ -252,6 +299,29 @@ mod tests {
             let proxied = for_clients(&format!("haproxy:{text}"));
             assert_eq!(proxied, Ok((source, Role::ProxiedClient)), "{text}");
         }
+    }
+
+    #[test]
+    fn operators_are_served_on_private_addresses_unless_told_otherwise() {
+        let read = |text, allow_public| {
+            for_operators(text, allow_public).map(|(endpoint, _)| endpoint.to_string())
+        };
+        for (text, address) in [
+            ("9000", "127.0.0.1:9000"),
+            ("tcp:9000", "127.0.0.1:9000"),
+            ("tcp6:9000", "[::1]:9000"),
+            ("192.168.1.1:9000", "192.168.1.1:9000"),
+            ("[fd00::1]:9000", "[fd00::1]:9000"),
+            ("unix:/run/admin.sock", "unix:/run/admin.sock"),
+        ] {
+            assert_eq!(read(text, false), Ok(address.to_owned()), "{text}");
+        }
+        for text in ["0.0.0.0:9000", "[::]:9000", "192.0.2.1:9000", "[::ffff:192.0.2.1]:9000"] {
+            assert!(read(text, false).is_err_and(|error| error.contains("--admin-public")));
+            assert!(read(text, true).is_ok(), "{text}");
+        }
+        let unix = for_operators("unix:/x", false);
+        assert_eq!(unix, Ok((Endpoint::Unix { path: "/x".into(), mode: 0o600 }, Role::Admin)));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use websocket::Origins;
 /// Everything an operator can set.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen, and for whom.
+    /// Where to listen, and for whom. Operators come first: they are served before the crowd.
     pub endpoints: Vec<(Endpoint, Role)>,
     /// Which sockets of a service manager to listen on, and for whom.
     pub passed: Vec<(Pick, Role)>,
@@ -79,6 +79,13 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// Things to warn about once logging works.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Whether operators may ask how the server is doing.
+    pub fn is_watched(&self) -> bool {
+        self.endpoints.iter().any(|(_, role)| *role == Role::Admin)
+    }
 }
 
 /// What the command line asks for.
@@ -147,6 +154,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             Source::Passed(pick) => config.passed.push((pick, role)),
         }
     }
+    let allow_public = given.flag("--admin-public");
+    let operators = given.many("--admin", |text| endpoint::for_operators(text, allow_public))?;
+    config.endpoints.splice(..0, operators);
     if config.trusted_proxies.is_empty() {
         config.trusted_proxies = peer::LOOPBACK.to_vec();
     }

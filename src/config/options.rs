@@ -96,6 +96,27 @@ pub fn groups() -> Vec<Group> {
             ],
         },
         Group {
+            title: "Watching",
+            options: vec![
+                option(
+                    "--admin",
+                    Many,
+                    "ENDPOINT",
+                    Text(
+                        "Serve the status page, /metrics, /healthz and /status.json here, as in --port; \
+                     repeatable. Without an address it is loopback, a unix socket has mode 600. \
+                     [default: nowhere]",
+                    ),
+                ),
+                option(
+                    "--admin-public",
+                    Flag,
+                    "",
+                    Text("Let --admin have an address that is not private."),
+                ),
+            ],
+        },
+        Group {
             title: "Files",
             options: vec![
                 option(

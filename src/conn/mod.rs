@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::time::Instant;
 
 use crate::held::{Output, Released};
-use crate::http::{self, Status, Upgrade};
+use crate::http::{self, Question, Status, Upgrade};
 use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
 use crate::message::{ConnId, Seconds};
 use crate::outbox::{Outbox, Scratch, Sent};
@@ -51,6 +51,30 @@ pub enum CloseReason {
     StorageFailed,
 }
 
+impl CloseReason {
+    /// Its name, for counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            CloseReason::PeerClosed => "peer_closed",
+            CloseReason::PeerReset => "peer_reset",
+            CloseReason::HttpAnswered => "http_answered",
+            CloseReason::Refused => "refused",
+            CloseReason::NotBound => "not_bound",
+            CloseReason::NotPermitted => "not_permitted",
+            CloseReason::Shed => "shed",
+            CloseReason::BadProxyHeader => "bad_proxy_header",
+            CloseReason::HandshakeTimeout => "handshake_timeout",
+            CloseReason::Violation(Violation::TooLong) => "message_too_long",
+            CloseReason::Violation(Violation::NotUtf8) => "not_utf8",
+            CloseReason::Violation(Violation::Framing) => "malformed_frame",
+            CloseReason::SlowReader => "slow_reader",
+            CloseReason::PingTimeout => "ping_timeout",
+            CloseReason::GoingAway => "going_away",
+            CloseReason::StorageFailed => "storage_failed",
+        }
+    }
+}
+
 /// What becomes of a connection after one of its messages.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +107,8 @@ pub trait Handler {
     fn hold(&mut self, conn: ConnId, output: Output);
     /// Whether the peer's `Origin` may connect.
     fn origin_allowed(&self, origin: &str) -> bool;
+    /// So many bytes have come.
+    fn count_received(&mut self, bytes: usize);
 }
 
 /// How far reading got.
@@ -102,6 +128,8 @@ enum Phase {
     ProxyHeader(Vec<u8>),
     /// Collecting the request head.
     Head(Vec<u8>),
+    /// An operator has asked something, and the server has not answered yet.
+    Asked(Question),
     /// Talking. After either side's close, until both have closed.
     Open(Wire),
     /// Everything said; what still comes in is thrown away, until the peer closes too or its time
@@ -182,7 +210,7 @@ impl Connection {
         let input = match &self.phase {
             Phase::ProxyHeader(head) | Phase::Head(head) => head.capacity(),
             Phase::Open(wire) => wire.buffered_bytes(),
-            Phase::Lingering => 0,
+            Phase::Asked(_) | Phase::Lingering => 0,
         };
         input + self.unread.capacity() + self.outbox.bytes()
     }
@@ -232,6 +260,9 @@ impl Connection {
                 Ok(0) => return Progress::Gone(self.reason.unwrap_or(CloseReason::PeerClosed)),
                 Ok(count) => {
                     bytes_left -= count;
+                    if self.role != Role::Admin {
+                        handler.count_received(count);
+                    }
                     let left =
                         self.handle(&buffer[..count], &mut messages_left, now, limits, handler);
                     if left > 0 {
@@ -295,7 +326,7 @@ impl Connection {
                         }
                     }
                 }
-                Phase::Lingering => input = &[],
+                Phase::Asked(_) | Phase::Lingering => input = &[],
             }
         }
         0
@@ -381,8 +412,15 @@ impl Connection {
         scratch: &mut Scratch,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
-        match self.outbox.send(&mut self.socket, server_tx, scratch) {
-            Ok(Sent::Blocked) if self.outbox.bytes() > limits.outbox_bytes_max => {
+        let is_client = self.role != Role::Admin;
+        let delivered = scratch.delivered();
+        let outcome = self.outbox.send(&mut self.socket, server_tx, scratch);
+        if !is_client {
+            scratch.set_delivered(delivered); // what operators read is not what clients got
+        }
+        match outcome {
+            // What operators ask for has a size of its own, whatever clients may have.
+            Ok(Sent::Blocked) if is_client && self.outbox.bytes() > limits.outbox_bytes_max => {
                 Err(CloseReason::SlowReader)
             }
             Ok(Sent::Ended) => {

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use super::{CloseReason, Connection, Handler, Phase, Verdict};
 use crate::held::Output;
-use crate::http::{self, Head, Status, Upgrade};
+use crate::http::{self, Head, Question, Status, Upgrade};
 use crate::limits::{Limits, PROXY_HEADER_BYTES_MAX};
 use crate::peer::Peer;
 use crate::proxy_header::{self, ProxyHeader};
+use crate::socket::Role;
 use crate::wire::Wire;
 
 impl Connection {
@@ -57,13 +58,18 @@ impl Connection {
         let wanted = (limits.head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
         let known = head.len();
         head.extend_from_slice(&input[..wanted]);
-        let parsed =
-            http::parse(head, limits.head_bytes_max, |origin| handler.origin_allowed(origin));
+        let parsed = match self.role {
+            Role::Admin => http::parse_question(head, limits.head_bytes_max),
+            _ => http::parse(head, limits.head_bytes_max, |origin| handler.origin_allowed(origin)),
+        };
         match parsed {
             Head::Incomplete => &input[wanted..],
+            Head::Question(question) => {
+                (self.phase, self.since) = (Phase::Asked(question), now);
+                &[]
+            }
             Head::Answer(answer) => {
-                handler.hold(self.id, Output::Bytes(answer));
-                self.end(CloseReason::HttpAnswered, now, handler);
+                self.answer(answer, now, handler);
                 &[]
             }
             Head::Upgrade(upgrade) => {
@@ -91,6 +97,20 @@ impl Connection {
                 Verdict::Stay
             }
         }
+    }
+
+    /// What an operator has asked and is not answered yet.
+    pub fn question(&self) -> Option<&Question> {
+        match &self.phase {
+            Phase::Asked(question) => Some(question),
+            _ => None,
+        }
+    }
+
+    /// Answers a request, and ends.
+    pub fn answer(&mut self, bytes: Vec<u8>, now: Instant, handler: &mut impl Handler) {
+        handler.hold(self.id, Output::Bytes(bytes));
+        self.end(CloseReason::HttpAnswered, now, handler);
     }
 
     /// Answers whatever the peer is about to ask with why it cannot stay.

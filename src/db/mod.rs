@@ -17,7 +17,7 @@ pub use addrid::AddridDb;
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
 pub use file::{MEMORY, OpenError};
-pub use usage::{Current, UsageDb};
+pub use usage::{Current, Past, UsageDb};
 
 use std::error::Error;
 use std::fmt::Debug;

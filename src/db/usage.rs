@@ -5,10 +5,11 @@
 use std::fs::File;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::file::{self, OpenError, Opened};
 use super::schema;
+use crate::limits::USAGE_ROWS_READ_MAX;
 use crate::message::Seconds;
 use crate::store::UsageRecord;
 
@@ -26,6 +27,15 @@ pub struct Current {
     pub blur_time: Option<Seconds>,
     /// Connections subscribed to a mailbox, as upstream counts them.
     pub connections_websocket: usize,
+}
+
+/// What ended and who bound in the time before a start, in steps.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Mailboxes that ended: when, their result, how many.
+    pub mailboxes: Vec<(Seconds, String, u64)>,
+    /// Clients that bound: when, implementation, version, how many.
+    pub clients: Vec<(Seconds, Option<String>, Option<String>, u64)>,
 }
 
 /// An open usage database.
@@ -82,6 +92,33 @@ impl UsageDb {
             )?;
         }
         transaction.commit()
+    }
+
+    /// Reads what happened since a time, summed up by steps of so many seconds; only the newest
+    /// rows, if there are very many.
+    pub fn past(&self, since: Seconds, step: Seconds) -> rusqlite::Result<Past> {
+        let mut mailboxes = self.connection.prepare(
+            "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
+             FROM mailboxes WHERE started + total_time >= ?1 \
+             AND rowid > (SELECT MAX(rowid) FROM mailboxes) - ?3 GROUP BY step, result",
+        )?;
+        let mut clients = self.connection.prepare(
+            "SELECT CAST(connect_time / ?2 AS INTEGER) AS step, implementation, version, COUNT(*) \
+             FROM client_versions WHERE connect_time >= ?1 \
+             AND rowid > (SELECT MAX(rowid) FROM client_versions) - ?3 \
+             GROUP BY step, implementation, version",
+        )?;
+        let bounds = (since, step, USAGE_ROWS_READ_MAX);
+        let at = |row: &Row<'_>| row.get(0).map(|number: i64| number as Seconds * step);
+        let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);
+        Ok(Past {
+            mailboxes: mailboxes
+                .query_map(bounds, |row| Ok((at(row)?, row.get(1)?, count(row, 2)?)))?
+                .collect::<Result<_, _>>()?,
+            clients: clients
+                .query_map(bounds, |row| Ok((at(row)?, row.get(1)?, row.get(2)?, count(row, 3)?)))?
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     /// Leaves the file clean, without a write-ahead log.

@@ -72,4 +72,8 @@ impl Handler for Engine {
     fn origin_allowed(&self, origin: &str) -> bool {
         self.config.origins.allow(origin)
     }
+
+    fn count_received(&mut self, bytes: usize) {
+        self.metrics.received_bytes += bytes as u64;
+    }
 }

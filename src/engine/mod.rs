@@ -5,21 +5,24 @@
 //! read a clock: the time comes in with each tick.
 
 mod handler;
+mod watching;
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
 
+use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Verdict};
 use crate::db::{ConnectionChange, Current};
 use crate::held::{Held, Output, Released};
 use crate::http::Status;
-use crate::limit_log::LimitLog;
+use crate::limit_log::{self, LimitLog};
 use crate::limits;
 use crate::message::{Command, ConnId, Demand, Field, Flag, Orig, Refusal, Response, Seconds};
+use crate::metrics::Metrics;
 use crate::notify::Health;
 use crate::peer::Peer;
 use crate::permission::{Permissions, Turn};
@@ -46,6 +49,9 @@ pub struct Engine {
     quotas: Quotas,
     permissions: Permissions,
     limit_log: LimitLog,
+    metrics: Metrics,
+    /// Who binds, if anybody wants to know.
+    clients: Option<Box<Clients>>,
     entropy: Box<dyn Entropy>,
     clock: Clock,
     /// This tick's changes, not yet committed.
@@ -81,6 +87,8 @@ impl Engine {
             storage,
             records,
             limit_log: LimitLog::default(),
+            metrics: Metrics::default(),
+            clients: None,
             entropy,
             clock,
             effects: Effects::default(),
@@ -201,7 +209,7 @@ impl Engine {
 
     fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
         self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|denied| {
-            self.limit_log.hit("connections of one address");
+            self.limit_log.hit(limit_log::ADDRESS_CONNECTIONS);
             refusal_of(denied)
         })
     }
@@ -226,12 +234,14 @@ impl Engine {
         let Ok(committed) = outcome else { return Err(self.undo()) };
         self.permissions.note_endings(&self.effects.usage, now);
         self.turn_permissions();
+        self.count_usage();
         self.records.push_usage(&mut self.effects.usage);
         self.participants.clear();
         Ok(committed)
     }
 
     fn undo(&mut self) -> Vec<ConnId> {
+        self.metrics.commits_failed += 1;
         self.held.discard_messages();
         self.effects = Effects::default();
         self.expiring = false;
@@ -277,11 +287,12 @@ impl Engine {
         self.quotas.disconnect(conn);
         self.permissions.forget(conn);
         self.records.track(conn, || ConnectionChange::Lost);
+        self.metrics.ended.add(reason.name());
         match reason {
-            CloseReason::SlowReader => self.limit_log.hit("output of one slow reader"),
-            CloseReason::Shed => self.limit_log.hit("buffered bytes of all connections"),
-            CloseReason::NotBound => self.limit_log.hit("time to bind"),
-            CloseReason::HandshakeTimeout => self.limit_log.hit("time for a request head"),
+            CloseReason::SlowReader => self.limit_log.hit(limit_log::OUTBOX_BYTES),
+            CloseReason::Shed => self.limit_log.hit(limit_log::BUFFERED_BYTES),
+            CloseReason::NotBound => self.limit_log.hit(limit_log::BIND_SECONDS),
+            CloseReason::HandshakeTimeout => self.limit_log.hit(limit_log::HEAD_SECONDS),
             CloseReason::BadProxyHeader => self.limit_log.hit("PROXY headers that cannot be read"),
             _ => {}
         }
@@ -316,6 +327,7 @@ impl Engine {
                 self.carry_out(conn, &request, text)
             }
             Err(Unreadable { refusal, orig }) => {
+                self.metrics.errors.add(refusal.kind());
                 self.reply(conn, Response::Error { refusal, orig });
                 Verdict::Stay
             }
@@ -329,6 +341,7 @@ impl Engine {
         }
         self.reply(conn, Response::Ack { id: request.id.map(Box::from) });
         let command = &request.command;
+        self.metrics.commands[command.index()] += 1;
         let (name, at) = (command.name(), self.clock.wall);
         self.records.track(conn, || ConnectionChange::Command { name, at });
         let outcome = self.check(conn, command).and_then(|()| {
@@ -344,9 +357,11 @@ impl Engine {
         match outcome {
             Ok(()) => {
                 self.note_bind(conn, command);
+                self.count_done(command);
                 Verdict::Stay
             }
             Err(refusal) => {
+                self.metrics.errors.add(refusal.kind());
                 self.limit_log.note_refusal(&refusal);
                 self.permissions.note_refusal(command, &refusal, self.clock.instant);
                 self.reply(conn, Response::Error { refusal, orig: Orig::Command(text.into()) });

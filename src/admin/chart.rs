@@ -1,0 +1,231 @@
+//! Small charts as SVG within HTML: bars piled up by result, and curves over time.
+//!
+//! The SVG has only shapes and is stretched to whatever room there is; words and numbers stand
+//! around it as text, so that they keep their size on every screen. Knows numbers and captions,
+//! not what they are about; all of it is the program's own, so nothing needs escaping.
+
+use std::fmt::Write;
+
+/// Height of the drawing in its own units; each step is one unit wide.
+const HEIGHT: f64 = 100.0;
+
+/// How much of a step its bar takes, and the gap on either side.
+const BAR: f64 = 0.8;
+const BAR_GAP: f64 = 0.1;
+
+/// What surrounds a chart.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// A name for the document's references, unique on the page.
+    pub id: &'a str,
+    pub caption: &'a str,
+    /// What one step is, behind the caption.
+    pub step: &'a str,
+    /// What the chart shows, in words.
+    pub description: &'a str,
+    /// Under its left end and its middle; at its right end it is now.
+    pub when: [&'a str; 2],
+}
+
+/// A bar: what it is made of, from the ground up, as class and height; and its words.
+#[derive(Clone, Debug)]
+pub struct Bar {
+    pub parts: Vec<(&'static str, u64)>,
+    pub words: String,
+}
+
+/// Bars side by side.
+pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
+    let total = |bar: &Bar| -> u64 { bar.parts.iter().map(|(_, count)| count).sum() };
+    let top = round_up(bars.iter().map(total).max().unwrap_or(0));
+    let mut shapes = String::new();
+    for (step, bar) in bars.iter().enumerate().filter(|(_, bar)| total(bar) > 0) {
+        let mut ground = HEIGHT;
+        for (class, count) in bar.parts.iter().filter(|(_, count)| *count > 0) {
+            let height = HEIGHT * *count as f64 / top as f64;
+            ground -= height;
+            let x = step as f64 + BAR_GAP;
+            put(
+                &mut shapes,
+                format_args!(
+                    "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{ground:.2}\" width=\"{BAR}\" height=\"{height:.2}\"/>"
+                ),
+            );
+        }
+        hit(&mut shapes, step, &bar.words);
+    }
+    plot(frame, bars.len(), &[top.to_string(), (top / 2).to_string(), "0".to_owned()], &shapes)
+}
+
+/// A curve of whole numbers, with the room under it filled.
+pub fn curve(frame: Frame<'_>, values: &[u64], words: impl Fn(usize, u64) -> String) -> String {
+    let top = round_up(values.iter().copied().max().unwrap_or(0));
+    let y = |value: u64| HEIGHT - HEIGHT * value as f64 / top as f64;
+    let heights: Vec<Option<f64>> = values.iter().map(|value| Some(y(*value))).collect();
+    let ground = vec![Some(HEIGHT); values.len()];
+    let mut shapes = band(&heights, &ground) + &line(&heights);
+    for (step, value) in values.iter().enumerate().filter(|(_, value)| **value > 0) {
+        hit(&mut shapes, step, &words(step, *value));
+    }
+    plot(frame, values.len(), &[top.to_string(), (top / 2).to_string(), "0".to_owned()], &shapes)
+}
+
+/// Two durations for each step, in seconds: a line for the lower, and a band up to the higher. The
+/// scale is one of powers of ten.
+pub fn durations(
+    frame: Frame<'_>,
+    values: &[Option<(f64, f64)>],
+    words: impl Fn(usize, (f64, f64)) -> String,
+) -> String {
+    let known = || values.iter().flatten();
+    let least = known().map(|(low, _)| *low).fold(f64::INFINITY, f64::min);
+    let most = known().map(|(_, high)| *high).fold(0.0, f64::max);
+    let (bottom, top) = decades(least, most);
+    let y = |seconds: f64| {
+        let share = (power(seconds) - f64::from(bottom)) / f64::from(top - bottom);
+        HEIGHT - HEIGHT * share.clamp(0.0, 1.0)
+    };
+    let lower: Vec<Option<f64>> = values.iter().map(|it| it.map(|(low, _)| y(low))).collect();
+    let upper: Vec<Option<f64>> = values.iter().map(|it| it.map(|(_, high)| y(high))).collect();
+    let mut shapes = band(&upper, &lower) + &line(&lower);
+    for (step, value) in values.iter().enumerate() {
+        value.iter().for_each(|value| hit(&mut shapes, step, &words(step, *value)));
+    }
+    let labels: Vec<String> = (bottom..=top).rev().map(decade_label).collect();
+    plot(frame, values.len(), &labels, &shapes)
+}
+
+/// The least and the greatest power of ten of a scale that holds these durations.
+fn decades(least: f64, most: f64) -> (i32, i32) {
+    if most <= 0.0 {
+        return (DECADE_IDLE, DECADE_IDLE + 2);
+    }
+    let bottom = (power(least).floor() as i32).clamp(DECADE_MIN, DECADE_MAX - 1);
+    (bottom, (power(most).ceil() as i32).clamp(bottom + 1, DECADE_MAX))
+}
+
+/// Scales lie between 10 µs and 10 s; one without anything to show begins at 100 µs.
+const DECADE_MIN: i32 = -5;
+const DECADE_MAX: i32 = 1;
+const DECADE_IDLE: i32 = -4;
+
+fn power(seconds: f64) -> f64 {
+    seconds.max(10f64.powi(DECADE_MIN)).log10()
+}
+
+fn decade_label(decade: i32) -> String {
+    match decade {
+        0.. => format!("{} s", 10u32.pow(decade.unsigned_abs())),
+        -3..0 => format!("{} ms", 10u32.pow((decade + 3).unsigned_abs())),
+        _ => format!("{} µs", 10u32.pow((decade + 6).unsigned_abs())),
+    }
+}
+
+/// The next number of the kind 2, 4, 10, 20, 40, 100 … that is not smaller: its half is a whole.
+fn round_up(most: u64) -> u64 {
+    let mut unit = 1;
+    loop {
+        if let Some(step) = [2, 4, 10].into_iter().find(|step| step * unit >= most) {
+            return step * unit;
+        }
+        match u64::checked_mul(unit, 10).filter(|unit| *unit <= u64::MAX / 10) {
+            Some(next) => unit = next,
+            None => return most,
+        }
+    }
+}
+
+/// A line over the steps that have a value; each is level for the width of its step.
+fn line(heights: &[Option<f64>]) -> String {
+    let mut path = String::new();
+    let mut is_open = false;
+    for (step, height) in heights.iter().enumerate() {
+        if let Some(y) = height {
+            let pen = if is_open { "L" } else { "M" };
+            put(&mut path, format_args!("{pen}{step} {y:.2}H{}", step + 1));
+        }
+        is_open = height.is_some();
+    }
+    format!("<path class=\"line\" d=\"{path}\"/>")
+}
+
+/// The room between two such lines, which have their values at the same steps.
+fn band(upper: &[Option<f64>], lower: &[Option<f64>]) -> String {
+    let mut path = String::new();
+    for (step, ends) in upper.iter().zip(lower).enumerate() {
+        if let (Some(above), Some(below)) = ends {
+            put(&mut path, format_args!("M{step} {below:.2}V{above:.2}h1V{below:.2}z"));
+        }
+    }
+    format!("<path class=\"area\" d=\"{path}\"/>")
+}
+
+/// Says something about a step to who points at it.
+fn hit(shapes: &mut String, step: usize, words: &str) {
+    put(
+        shapes,
+        format_args!(
+            "<rect class=\"hit\" x=\"{step}\" y=\"0\" width=\"1\" height=\"{HEIGHT}\"><title>{words}</title></rect>"
+        ),
+    );
+}
+
+/// The drawing, with its scale on the left (from the top) and the time under it.
+fn plot(frame: Frame<'_>, steps: usize, scale: &[String], shapes: &str) -> String {
+    let Frame { id, caption, step, description, when: [left, middle] } = frame;
+    let last = scale.len() - 1;
+    let labels: String = scale.iter().map(|label| format!("<span>{label}</span>")).collect();
+    let mut grid = String::new();
+    for index in 0..=last {
+        let class = if index == last { "base" } else { "grid" };
+        let y = HEIGHT * index as f64 / last as f64;
+        put(&mut grid, format_args!("<path class=\"{class}\" d=\"M0 {y:.2}H{steps}\"/>"));
+    }
+    format!(
+        "<figure><figcaption>{caption} <span>{step}</span></figcaption>\
+         <div class=\"plot\"><div class=\"scale\" aria-hidden=\"true\">{labels}</div>\
+         <svg viewBox=\"0 0 {steps} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-labelledby=\"{id}-title {id}-text\"><title id=\"{id}-title\">{caption}</title>\
+         <desc id=\"{id}-text\">{description}</desc>{grid}{shapes}</svg></div>\
+         <div class=\"when\" aria-hidden=\"true\"><span>{left}</span><span>{middle}</span>\
+         <span>now</span></div></figure>"
+    )
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to memory cannot fail.
+    _ = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_end_in_round_numbers_with_whole_halves() {
+        for (most, top) in
+            [(0, 2), (1, 2), (2, 2), (3, 4), (5, 10), (11, 20), (30, 40), (41, 100), (999, 1000)]
+        {
+            assert_eq!(round_up(most), top);
+        }
+        assert_eq!(round_up(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn durations_lie_within_their_scale() {
+        assert_eq!(decades(0.0004, 0.03), (-4, -1));
+        assert_eq!(decades(0.001, 0.001), (-3, -2));
+        assert_eq!(decades(f64::INFINITY, 0.0), (-4, -2));
+        assert_eq!(decades(1e-9, 1e9), (-5, 1));
+        assert_eq!(
+            [1, 0, -1, -3, -4, -5].map(decade_label),
+            ["10 s", "1 s", "100 ms", "1 ms", "100 µs", "10 µs"]
+        );
+    }
+
+    #[test]
+    fn a_line_stops_where_there_is_nothing() {
+        let path = line(&[Some(1.0), Some(2.0), None, Some(3.0)]);
+        assert_eq!(path, "<path class=\"line\" d=\"M0 1.00H1L1 2.00H2M3 3.00H4\"/>");
+    }
+}

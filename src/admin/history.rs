@@ -1,0 +1,216 @@
+//! The last hour and the last day in steps, in memory of a fixed size.
+//!
+//! Only takes samples of counters that others keep: what a step holds is the difference between
+//! its two ends. Pure: the time comes in, and never goes back.
+
+use std::collections::VecDeque;
+
+use crate::limits::{DAY_STEP_SECONDS, DAY_STEPS, HOUR_STEP_SECONDS, HOUR_STEPS};
+use crate::message::Seconds;
+use crate::metrics::{Histogram, Metrics, RESULTS, Timings};
+
+/// What happened in one step; or, as totals, since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Step {
+    /// Mailboxes that ended, by [`RESULTS`].
+    pub results: [u64; RESULTS.len()],
+    /// Seconds that ticks took.
+    pub tick: Histogram,
+    /// Seconds that commits took.
+    pub commit: Histogram,
+    /// Most connections at once.
+    pub connections: usize,
+}
+
+impl Step {
+    /// The counters as they are now.
+    pub fn totals(metrics: &Metrics, timings: &Timings) -> Step {
+        Step {
+            results: RESULTS.map(|result| metrics.mailbox_results.get(result)),
+            tick: timings.tick,
+            commit: timings.commit,
+            connections: 0,
+        }
+    }
+
+    /// Adds what happened between two totals.
+    fn add(&mut self, now: &Step, before: &Step) {
+        for (index, count) in self.results.iter_mut().enumerate() {
+            *count += now.results[index] - before.results[index];
+        }
+        self.tick.merge(&now.tick.since(&before.tick));
+        self.commit.merge(&now.commit.since(&before.commit));
+    }
+}
+
+/// The last hour and the last day.
+#[derive(Debug)]
+pub struct History {
+    pub hour: Track,
+    pub day: Track,
+}
+
+impl History {
+    /// Begins at `now`, with nothing before.
+    pub fn new(now: Seconds) -> History {
+        History {
+            hour: Track::new(HOUR_STEPS, HOUR_STEP_SECONDS, now),
+            day: Track::new(DAY_STEPS, DAY_STEP_SECONDS, now),
+        }
+    }
+
+    /// Puts in mailboxes that ended before the start.
+    pub fn remember(&mut self, at: Seconds, result: &str, count: u64) {
+        if let Some(index) = RESULTS.iter().position(|known| *known == result) {
+            self.hour.remember(at, index, count);
+            self.day.remember(at, index, count);
+        }
+    }
+
+    /// There are so many connections.
+    pub fn note_connections(&mut self, connections: usize) {
+        for track in [&mut self.hour, &mut self.day] {
+            track.running.connections = track.running.connections.max(connections);
+        }
+    }
+
+    /// When [`History::advance`] has something to do.
+    pub fn next_step(&self) -> Seconds {
+        self.hour.next_step().min(self.day.next_step())
+    }
+
+    /// Ends the steps that are over. What they hold is what `totals` has more than when they began.
+    pub fn advance(&mut self, now: Seconds, totals: impl Fn() -> Step, connections: usize) {
+        for track in [&mut self.hour, &mut self.day] {
+            if now >= track.next_step() {
+                track.advance(now, &totals(), connections);
+            }
+        }
+    }
+}
+
+/// Steps of one length, as many as fit.
+#[derive(Debug)]
+pub struct Track {
+    seconds: Seconds,
+    /// The number of the running step, from the epoch.
+    number: i64,
+    /// What the running step holds besides what the counters tell.
+    running: Step,
+    /// The counters when it began.
+    began: Step,
+    /// Those that are over, oldest first; always the same number.
+    over: VecDeque<Step>,
+}
+
+impl Track {
+    fn new(steps: usize, seconds: Seconds, now: Seconds) -> Track {
+        Track {
+            seconds,
+            number: (now / seconds) as i64,
+            running: Step::default(),
+            began: Step::default(),
+            over: VecDeque::from(vec![Step::default(); steps - 1]),
+        }
+    }
+
+    fn next_step(&self) -> Seconds {
+        (self.number + 1) as Seconds * self.seconds
+    }
+
+    fn remember(&mut self, at: Seconds, result: usize, count: u64) {
+        let age = self.number - (at / self.seconds) as i64;
+        let place =
+            (self.over.len() as i64).checked_sub(age).and_then(|it| usize::try_from(it).ok());
+        match place {
+            _ if age <= 0 => self.running.results[result] += count,
+            Some(place) => self.over[place].results[result] += count,
+            None => {} // too long ago
+        }
+    }
+
+    fn advance(&mut self, now: Seconds, totals: &Step, connections: usize) {
+        let number = (now / self.seconds) as i64;
+        let passed = (number - self.number).min(self.over.len() as i64 + 1);
+        for _ in 0..passed {
+            self.running.add(totals, &self.began);
+            self.began = *totals;
+            self.over.pop_front();
+            self.over.push_back(self.running);
+            self.running = Step { connections, ..Step::default() };
+        }
+        self.number = number;
+    }
+
+    /// All steps, oldest first; the last one is running.
+    pub fn steps(&self, totals: &Step) -> Vec<Step> {
+        let mut running = self.running;
+        running.add(totals, &self.began);
+        self.over.iter().copied().chain([running]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The beginning of a quarter of an hour.
+    const NOON: Seconds = 20_000.5 * 86_400.0;
+
+    fn totals(happy: u64) -> Step {
+        let mut totals = Step::default();
+        totals.results[0] = happy;
+        totals
+    }
+
+    fn happy(track: &Track, now: &Step) -> Vec<u64> {
+        track.steps(now).iter().map(|step| step.results[0]).collect()
+    }
+
+    #[test]
+    fn each_step_holds_what_happened_in_it() {
+        let mut history = History::new(NOON);
+        history.note_connections(5);
+        history.advance(NOON + 60.0, || totals(3), 2);
+        history.note_connections(1);
+        history.advance(NOON + 181.0, || totals(7), 1);
+        let hour = happy(&history.hour, &totals(8));
+        assert_eq!(hour.len(), HOUR_STEPS);
+        assert_eq!(hour[HOUR_STEPS - 4..], [3, 4, 0, 1]);
+        assert_eq!(happy(&history.day, &totals(8))[DAY_STEPS - 2..], [0, 8]);
+        let connections = history.hour.steps(&totals(8)).map_connections();
+        assert_eq!(connections[HOUR_STEPS - 4..], [5, 2, 1, 1]);
+    }
+
+    #[test]
+    fn what_was_before_the_start_is_put_where_it_belongs() {
+        let mut history = History::new(NOON);
+        for (ago, count) in [(0.0, 1), (30.0, 2), (3_000.0, 4), (80_000.0, 8), (90_000.0, 16)] {
+            history.remember(NOON - ago, "happy", count);
+        }
+        history.remember(NOON, "unheard of", 1);
+        let (hour, day) = (happy(&history.hour, &totals(0)), happy(&history.day, &totals(0)));
+        assert_eq!(hour.iter().sum::<u64>(), 1 + 2 + 4);
+        assert_eq!(hour[HOUR_STEPS - 2..], [2, 1]);
+        assert_eq!(day.iter().sum::<u64>(), 1 + 2 + 4 + 8);
+    }
+
+    #[test]
+    fn a_long_sleep_leaves_nothing_of_before() {
+        let mut history = History::new(NOON);
+        history.advance(NOON + 60.0, || totals(3), 0);
+        history.advance(NOON + 1e9, || totals(4), 0);
+        assert_eq!(happy(&history.hour, &totals(4)).iter().sum::<u64>(), 0);
+        assert_eq!(happy(&history.day, &totals(5))[DAY_STEPS - 1], 1);
+    }
+
+    trait Connections {
+        fn map_connections(&self) -> Vec<usize>;
+    }
+
+    impl Connections for Vec<Step> {
+        fn map_connections(&self) -> Vec<usize> {
+            self.iter().map(|step| step.connections).collect()
+        }
+    }
+}

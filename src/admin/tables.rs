@@ -1,0 +1,249 @@
+//! The tables of the status page: results, clients, files, limits, counts.
+//!
+//! A part of `page`, which has the rest of the document and the words for numbers.
+
+use super::page::{bytes, escaped, number, unknown};
+use super::status::{self, Status};
+use crate::conn::CloseReason;
+use crate::engine::Engine;
+use crate::limit_log;
+use crate::limits::{self, CLIENTS_SHOWN_MAX};
+use crate::message::COMMAND_NAMES;
+use crate::metrics::RESULTS;
+use crate::wire::Violation;
+
+/// What each of the results means, in their order.
+const MEANINGS: [&str; RESULTS.len()] = [
+    "both sides came and were content",
+    "the other side never came",
+    "a side met an error",
+    "a side was given a wrong code",
+    "left behind, and expired",
+    "a third side tried",
+];
+
+/// How many mailboxes ended how; also the legend of the bars.
+pub fn results(status: &Status<'_>) -> String {
+    let (hour, day) = (status::results(&status.hour), status::results(&status.day));
+    let mut rows: Vec<Row> = Vec::new();
+    for (index, (result, meaning)) in RESULTS.into_iter().zip(MEANINGS).enumerate() {
+        rows.push(Row(vec![
+            Cell::Head(format!("<i class=\"swatch {result}\"></i>{result}")),
+            Cell::Optional(meaning.to_owned()),
+            Cell::Number(count(&format!("hour-{result}"), hour[index])),
+            Cell::Number(count(&format!("day-{result}"), day[index])),
+        ]));
+    }
+    rows.push(Row(vec![
+        Cell::Head("all".to_owned()),
+        Cell::Optional("mailboxes that ended".to_owned()),
+        Cell::Number(count("hour-all", hour.iter().sum())),
+        Cell::Number(count("day-all", day.iter().sum())),
+    ]));
+    table("Mailboxes that ended", "", &["Result", "", "Last hour", "Last day"], &rows)
+}
+
+/// Which programs bound in the last day. Their names are what they say.
+pub fn clients(status: &Status<'_>) -> String {
+    let (programs, mut others) =
+        status.present.engine.clients().map(|it| it.last_day(status.now)).unwrap_or_default();
+    let (shown, rest) = programs.split_at(programs.len().min(CLIENTS_SHOWN_MAX));
+    others += rest.iter().map(|(_, binds)| binds).sum::<u64>();
+    let name = |name: &Option<Box<str>>| match name {
+        Some(name) => format!("<bdi>{}</bdi>", escaped(name)),
+        None => "not told".to_owned(),
+    };
+    let mut rows: Vec<Row> = shown
+        .iter()
+        .map(|(program, binds)| {
+            Row(vec![
+                Cell::Head(name(&program.implementation)),
+                Cell::Text(name(&program.version)),
+                Cell::Number(number(*binds)),
+            ])
+        })
+        .collect();
+    if others > 0 {
+        rows.push(Row(vec![
+            Cell::Head("all others".to_owned()),
+            Cell::Text(String::new()),
+            Cell::Number(number(others)),
+        ]));
+    }
+    if rows.is_empty() {
+        return "<p>Nobody has bound in the last day.</p>".to_owned();
+    }
+    table(
+        "Who bound",
+        "in the last day, as they call themselves",
+        &["Client", "Version", "Times"],
+        &rows,
+    )
+}
+
+/// The database files, and whether they work.
+pub fn storage(status: &Status<'_>) -> String {
+    let engine = status.present.engine;
+    let rows: Vec<Row> = status
+        .files
+        .iter()
+        .map(|file| {
+            let size = |size: Option<u64>| Cell::Number(size.map_or_else(unknown, bytes));
+            Row(vec![
+                Cell::Head(file.name.to_owned()),
+                Cell::Text(escaped(&file.path.to_string_lossy())),
+                size(file.bytes),
+                size(file.wal_bytes),
+            ])
+        })
+        .collect();
+    let state = if engine.is_degraded() {
+        "The channel database cannot be written; the server tries again every second."
+    } else {
+        "The channel database works."
+    };
+    let failed = match engine.metrics().commits_failed {
+        0 => "No commit has failed since the start.".to_owned(),
+        failed => format!("{} commits have failed since the start.", number(failed)),
+    };
+    let columns = ["Database", "File", "Size", "Write-ahead log"];
+    format!("{}<p>{state} {failed}</p>", table("Files", "", &columns, &rows))
+}
+
+/// The limits in force, and how often they were met.
+pub fn limits(status: &Status<'_>) -> String {
+    let present = status.present;
+    let rows: Vec<Row> = limits::table()
+        .iter()
+        .map(|limit| {
+            let value = (limit.get)(&present.config.limits);
+            let value = value.map_or_else(unknown, |value| format!("{value} {}", limit.unit));
+            Row(vec![
+                Cell::Head(limit.about.replace('`', "")),
+                Cell::Optional(format!("<code>{}</code>", limit.option)),
+                Cell::Number(value),
+                Cell::Number(times_met(limit.option, present.engine).map_or_else(unknown, shaded)),
+            ])
+        })
+        .collect();
+    table(
+        "In force",
+        "and how often met since the start",
+        &["What", "Option", "Limit", "Met"],
+        &rows,
+    )
+}
+
+/// How often a limit was met, if that is counted. Some share a count.
+fn times_met(option: &str, engine: &Engine) -> Option<u64> {
+    let met = |name| Some(engine.limits_met().get(name));
+    let ended = |reason: CloseReason| Some(engine.metrics().ended.get(reason.name()));
+    match option {
+        "--limit-message-bytes" | "--limit-frame-bytes" => {
+            ended(CloseReason::Violation(Violation::TooLong))
+        }
+        "--limit-mailbox-bytes" | "--limit-mailbox-messages" => met(limit_log::MAILBOX_MESSAGES),
+        "--limit-stored-bytes" => met(limit_log::STORED_BYTES),
+        "--limit-outbox-bytes" => met(limit_log::OUTBOX_BYTES),
+        "--limit-buffered-bytes" => met(limit_log::BUFFERED_BYTES),
+        "--limit-connections" => met(limit_log::CONNECTIONS),
+        "--limit-handshake-seconds" => met(limit_log::HEAD_SECONDS),
+        "--limit-bind-seconds" => met(limit_log::BIND_SECONDS),
+        "--limit-address-connections"
+        | "--limit-address-connect-rate"
+        | "--limit-address-connect-burst" => met(limit_log::ADDRESS_CONNECTIONS),
+        "--limit-address-allocate-rate" | "--limit-address-allocate-burst" => {
+            met(limit_log::ADDRESS_ALLOCATIONS)
+        }
+        "--limit-address-claim-rate" | "--limit-address-claim-burst" => {
+            met(limit_log::ADDRESS_CLAIMS)
+        }
+        "--limit-address-nameplates" => met(limit_log::ADDRESS_NAMEPLATES),
+        _ => None,
+    }
+}
+
+/// Counts of all that came, and of what became of it.
+pub fn counts(status: &Status<'_>) -> String {
+    let metrics = status.present.engine.metrics();
+    let delivered = status.present.delivered;
+    let traffic = [
+        ("connections accepted", number(metrics.accepted)),
+        ("messages stored", number(metrics.messages_stored)),
+        ("messages delivered", number(delivered.messages)),
+        ("received", bytes(metrics.received_bytes)),
+        ("sent", bytes(delivered.bytes)),
+    ];
+    let traffic = traffic.map(|(name, count)| (name.to_owned(), count));
+    let commands = COMMAND_NAMES.into_iter().zip(metrics.commands).filter(|(_, count)| *count > 0);
+    let told = |(name, count): (&str, u64)| (escaped(name).replace('_', " "), number(count));
+    let lists = [
+        list("Traffic", "Nothing yet.", traffic),
+        list("Commands", "None yet.", commands.map(told)),
+        list("Errors answered", "None yet.", metrics.errors.iter().map(told)),
+        list("Connections ended", "None yet.", metrics.ended.iter().map(told)),
+    ];
+    format!("<div class=\"pair\">{}</div>", lists.concat())
+}
+
+fn list(caption: &str, nothing: &str, rows: impl IntoIterator<Item = (String, String)>) -> String {
+    let rows: Vec<Row> = rows
+        .into_iter()
+        .map(|(name, count)| Row(vec![Cell::Head(name), Cell::Number(count)]))
+        .collect();
+    if rows.is_empty() {
+        return format!("<div class=\"table\"><h3>{caption}</h3><p>{nothing}</p></div>");
+    }
+    table(caption, "", &[], &rows)
+}
+
+/// One field of a table; all are HTML.
+enum Cell {
+    /// What the row is about.
+    Head(String),
+    Text(String),
+    /// Left out where there is little room.
+    Optional(String),
+    Number(String),
+}
+
+struct Row(Vec<Cell>);
+
+impl Row {
+    fn html(&self) -> String {
+        let cells = self.0.iter().map(|cell| match cell {
+            Cell::Head(text) => format!("<th scope=\"row\">{text}</th>"),
+            Cell::Text(text) => format!("<td>{text}</td>"),
+            Cell::Optional(text) => format!("<td class=\"optional\">{text}</td>"),
+            Cell::Number(text) => format!("<td class=\"number\">{text}</td>"),
+        });
+        format!("<tr>{}</tr>", cells.collect::<String>())
+    }
+}
+
+/// A table; its columns are laid out as in the first row, and may go without names.
+fn table(caption: &str, remark: &str, columns: &[&str], rows: &[Row]) -> String {
+    let first = rows.first().map(|row| row.0.as_slice()).unwrap_or_default();
+    let heads = columns.iter().zip(first).map(|(name, cell)| match cell {
+        Cell::Number(_) => format!("<th scope=\"col\" class=\"number\">{name}</th>"),
+        Cell::Optional(_) => format!("<th scope=\"col\" class=\"optional\">{name}</th>"),
+        _ => format!("<th scope=\"col\">{name}</th>"),
+    });
+    let heads: String = heads.collect();
+    let head = if heads.is_empty() { heads } else { format!("<thead><tr>{heads}</tr></thead>") };
+    let body: String = rows.iter().map(Row::html).collect();
+    format!(
+        "<div class=\"table\"><table><caption>{caption} <span>{remark}</span></caption>{head}\
+         <tbody>{body}</tbody></table></div>"
+    )
+}
+
+/// A count that the page's address can point to.
+fn count(id: &str, count: u64) -> String {
+    format!("<span id=\"{id}\">{}</span>", shaded(count))
+}
+
+/// A count, less strong if there is nothing.
+fn shaded(count: u64) -> String {
+    if count == 0 { "<span class=\"zero\">0</span>".to_owned() } else { number(count) }
+}

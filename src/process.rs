@@ -1,0 +1,61 @@
+//! What the kernel knows of this process: memory, CPU time, descriptors, sizes of its files.
+//!
+//! Each is asked for when somebody wants to know, and costs a system call or two. What cannot be
+//! known is none: nobody's service depends on it.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The process now.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// Memory in RAM.
+    pub resident_bytes: Option<u64>,
+    /// CPU time since the start, user and system.
+    pub cpu_seconds: f64,
+    /// Descriptors in use.
+    pub open_fds: Option<u64>,
+    /// Descriptors allowed; none if there is no limit.
+    pub max_fds: Option<u64>,
+}
+
+impl Process {
+    /// Asks for everything.
+    pub fn read() -> Process {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        Process {
+            resident_bytes: resident_bytes(),
+            cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / NANOSECONDS_PER_SECOND,
+            open_fds: open_fds(),
+            max_fds: getrlimit(Resource::Nofile).current,
+        }
+    }
+}
+
+const NANOSECONDS_PER_SECOND: f64 = 1e9;
+
+const BYTES_PER_KB: u64 = 1024;
+
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kilobytes * BYTES_PER_KB)
+}
+
+/// Newer kernels tell the number as the directory's size; older ones say zero, and it is counted.
+fn open_fds() -> Option<u64> {
+    const DIRECTORY: &str = "/proc/self/fd";
+    match fs::metadata(DIRECTORY).ok()?.len() {
+        0 => Some(fs::read_dir(DIRECTORY).ok()?.count() as u64),
+        count => Some(count),
+    }
+}
+
+/// The size of a file, if it is there.
+pub fn file_bytes(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.len())
+}
