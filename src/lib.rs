@@ -13,7 +13,8 @@
 //! 5. Run **timers**: handshakes, pings, closes, expiry. Their changes join the batch.
 //! 6. **Accept** new connections, within a budget.
 //! 7. **Commit** the batch in one transaction. If that fails, nothing held has left: memory goes
-//!    back to what the database holds, and those who took part are closed with 1013.
+//!    back to what the database holds, and those who took part are closed with 1013. Then what
+//!    operators asked is answered.
 //! 8. **Release** what was held: encode it, one write per connection.
 //! 9. **Reap** connections that are over.
 //! 10. **Tell** the service manager, if there is one, that the loop turns.
@@ -24,6 +25,7 @@
 //!
 //! ```text
 //! main → startup → server             the process; files and addresses; the tick (mio)
+//!          │         ├─ admin         what operators see: page, metrics, health (serde_json)
 //!          │         ├─ engine        behind the sockets: command → store → held → commit
 //!          │         ├─ conn          one connection's life: head, open, closing
 //!          │         │    ├─ proxy_header   for whom a proxy speaks (PROXY protocol)
@@ -48,6 +50,7 @@
 //! pages                               large buffers, off the heap (memmap2)
 //! clock                               the time
 //! logging, limit_log                  the log (simple_logger); one line for many events
+//! metrics, clients, process           what is counted, who binds, what the kernel knows (rustix)
 //! ```
 //!
 //! # Invariants

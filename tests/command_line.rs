@@ -61,6 +61,8 @@ const FREE_PORT: &str = "--port=tcp:0:interface=127.0.0.1";
 const OPTIONS: &[(&str, Option<&str>)] = &[
     ("--port", Some("tcp:0:interface=127.0.0.1")),
     ("--trusted-proxy", Some("10.0.0.0/8")),
+    ("--admin", Some("0")),
+    ("--admin-public", None),
     ("--channel-db", Some("c.sqlite")),
     ("--usage-db", Some("u.sqlite")),
     ("--addrid-db", Some("a.sqlite")),
@@ -167,7 +169,7 @@ fn unknown_options_and_stray_words_are_mistakes() {
 #[test]
 fn every_option_but_the_repeatable_ones_may_be_given_once() {
     for (name, value) in OPTIONS {
-        if ["--port", "--trusted-proxy", "--websocket-protocol-option"].contains(name) {
+        if ["--port", "--trusted-proxy", "--websocket-protocol-option", "--admin"].contains(name) {
             continue;
         }
         let argument = value.map_or((*name).to_owned(), |value| format!("{name}={value}"));
@@ -193,6 +195,10 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
         ("--port", "tcp:4000:interface=eth0"),
         ("--port", "tcp:4000:color=red"),
         ("--port", "unix:x.sock:mode=888"),
+        ("--admin", "example.org:9000"),
+        ("--admin", "0.0.0.0:9000"),
+        ("--admin", "[::]:9000"),
+        ("--admin", "192.0.2.1:9000"),
         ("--trusted-proxy", "10.0.0.0/33"),
         ("--trusted-proxy", "localhost"),
         ("--generation-duration", "0"),

@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use super::words::number;
+
 /// Height of the drawing in its own units; each step is one unit wide.
 const HEIGHT: f64 = 100.0;
 
@@ -54,20 +56,24 @@ pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
         }
         hit(&mut shapes, step, &bar.words);
     }
-    plot(frame, bars.len(), &[top.to_string(), (top / 2).to_string(), "0".to_owned()], &shapes)
+    plot(frame, bars.len(), &[number(top), number(top / 2), number(0)], &shapes)
 }
 
 /// A curve of whole numbers, with the room under it filled.
-pub fn curve(frame: Frame<'_>, values: &[u64], words: impl Fn(usize, u64) -> String) -> String {
-    let top = round_up(values.iter().copied().max().unwrap_or(0));
+pub fn curve(
+    frame: Frame<'_>,
+    values: &[Option<u64>],
+    words: impl Fn(usize, u64) -> String,
+) -> String {
+    let top = round_up(values.iter().flatten().copied().max().unwrap_or(0));
     let y = |value: u64| HEIGHT - HEIGHT * value as f64 / top as f64;
-    let heights: Vec<Option<f64>> = values.iter().map(|value| Some(y(*value))).collect();
+    let heights: Vec<Option<f64>> = values.iter().map(|value| value.map(y)).collect();
     let ground = vec![Some(HEIGHT); values.len()];
     let mut shapes = band(&heights, &ground) + &line(&heights);
-    for (step, value) in values.iter().enumerate().filter(|(_, value)| **value > 0) {
-        hit(&mut shapes, step, &words(step, *value));
+    for (step, value) in values.iter().enumerate() {
+        value.iter().for_each(|value| hit(&mut shapes, step, &words(step, *value)));
     }
-    plot(frame, values.len(), &[top.to_string(), (top / 2).to_string(), "0".to_owned()], &shapes)
+    plot(frame, values.len(), &[number(top), number(top / 2), number(0)], &shapes)
 }
 
 /// Two durations for each step, in seconds: a line for the lower, and a band up to the higher. The

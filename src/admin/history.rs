@@ -18,8 +18,8 @@ pub struct Step {
     pub tick: Histogram,
     /// Seconds that commits took.
     pub commit: Histogram,
-    /// Most connections at once.
-    pub connections: usize,
+    /// Most connections at once; none before the start.
+    pub connections: Option<usize>,
 }
 
 impl Step {
@@ -29,7 +29,7 @@ impl Step {
             results: RESULTS.map(|result| metrics.mailbox_results.get(result)),
             tick: timings.tick,
             commit: timings.commit,
-            connections: 0,
+            connections: None,
         }
     }
 
@@ -70,7 +70,7 @@ impl History {
     /// There are so many connections.
     pub fn note_connections(&mut self, connections: usize) {
         for track in [&mut self.hour, &mut self.day] {
-            track.running.connections = track.running.connections.max(connections);
+            track.running.connections = track.running.connections.max(Some(connections));
         }
     }
 
@@ -137,7 +137,7 @@ impl Track {
             self.began = *totals;
             self.over.pop_front();
             self.over.push_back(self.running);
-            self.running = Step { connections, ..Step::default() };
+            self.running = Step { connections: Some(connections), ..Step::default() };
         }
         self.number = number;
     }
@@ -178,8 +178,9 @@ mod tests {
         assert_eq!(hour.len(), HOUR_STEPS);
         assert_eq!(hour[HOUR_STEPS - 4..], [3, 4, 0, 1]);
         assert_eq!(happy(&history.day, &totals(8))[DAY_STEPS - 2..], [0, 8]);
-        let connections = history.hour.steps(&totals(8)).map_connections();
-        assert_eq!(connections[HOUR_STEPS - 4..], [5, 2, 1, 1]);
+        let steps = history.hour.steps(&totals(8));
+        let connections: Vec<_> = steps.iter().map(|step| step.connections).collect();
+        assert_eq!(connections[HOUR_STEPS - 5..], [None, Some(5), Some(2), Some(1), Some(1)]);
     }
 
     #[test]
@@ -202,15 +203,5 @@ mod tests {
         history.advance(NOON + 1e9, || totals(4), 0);
         assert_eq!(happy(&history.hour, &totals(4)).iter().sum::<u64>(), 0);
         assert_eq!(happy(&history.day, &totals(5))[DAY_STEPS - 1], 1);
-    }
-
-    trait Connections {
-        fn map_connections(&self) -> Vec<usize>;
-    }
-
-    impl Connections for Vec<Step> {
-        fn map_connections(&self) -> Vec<usize> {
-            self.iter().map(|step| step.connections).collect()
-        }
     }
 }

@@ -12,6 +12,7 @@ mod page;
 mod prometheus;
 mod status;
 mod tables;
+mod words;
 
 use std::time::Instant;
 

@@ -1,9 +1,9 @@
 //! The tables of the status page: results, clients, files, limits, counts.
 //!
-//! A part of `page`, which has the rest of the document and the words for numbers.
+//! A part of `page`, which has the rest of the document.
 
-use super::page::{bytes, escaped, number, unknown};
 use super::status::{self, Status};
+use super::words::{bytes, escaped, number, unknown};
 use crate::conn::CloseReason;
 use crate::engine::Engine;
 use crate::limit_log;
@@ -117,7 +117,7 @@ pub fn limits(status: &Status<'_>) -> String {
         .iter()
         .map(|limit| {
             let value = (limit.get)(&present.config.limits);
-            let value = value.map_or_else(unknown, |value| format!("{value} {}", limit.unit));
+            let value = value.map_or_else(unknown, |value| in_force(value, limit.unit));
             Row(vec![
                 Cell::Head(limit.about.replace('`', "")),
                 Cell::Optional(format!("<code>{}</code>", limit.option)),
@@ -132,6 +132,14 @@ pub fn limits(status: &Status<'_>) -> String {
         &["What", "Option", "Limit", "Met"],
         &rows,
     )
+}
+
+fn in_force(value: f64, unit: &str) -> String {
+    match unit {
+        "bytes" => bytes(value as u64),
+        _ if value.fract() == 0.0 => format!("{} {unit}", number(value as u64)),
+        _ => format!("{value} {unit}"),
+    }
 }
 
 /// How often a limit was met, if that is counted. Some share a count.

@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod admin;
 pub mod clients;
 pub mod python_server;
 pub mod raw;
