@@ -281,10 +281,14 @@ fn nothing_that_ships_unwraps() {
 #[test]
 fn nothing_is_unsafe() {
     let word = concat!("un", "safe");
+    // What browsers call a style that a page brings along.
+    let keyword = format!("'{word}-inline'");
     let mut complaints = Vec::new();
     for source in all_sources() {
         let mut code = source.code();
-        if let Some((number, _)) = code.find(|(_, line)| has_word(line, word)) {
+        if let Some((number, _)) =
+            code.find(|(_, line)| has_word(&line.replace(&keyword, ""), word))
+        {
             complaints.push(format!("{}:{number}", source.name));
         }
         let is_root = ["src/lib.rs", "src/main.rs"].contains(&source.name.as_str())

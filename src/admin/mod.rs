@@ -122,9 +122,10 @@ const NOT_FOUND: &str = "not found: there are /, /live, /metrics, /healthz and /
 const HEADERS: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
                        Referrer-Policy: no-referrer\r\n";
 
-/// The page brings its own style, and needs nothing else.
-const PAGE_HEADERS: &str = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
-                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n";
+/// The page brings its own style and icon, and needs nothing else.
+const PAGE_HEADERS: &str = "Content-Security-Policy: default-src 'none'; \
+                            style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+                            form-action 'none'; frame-ancestors 'none'\r\n";
 
 fn ok(content_type: &str, headers: &str, body: &str) -> Vec<u8> {
     http::page_answer(HttpStatus::Ok, content_type, &format!("{HEADERS}{headers}"), body)

@@ -25,6 +25,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
         None => (String::new(), "<a href=\"live\">keep it fresh</a>".to_owned()),
     };
     let style = include_str!("style.css");
+    let icon = icon(status.health.is_ok());
     let (version, uptime) = (status.version, duration(status.uptime));
     let sections = [
         section("now", "Now", &now(status)),
@@ -40,7 +41,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">{meta}\
-         <title>Mailbox server: {state}</title><link rel=\"icon\" href=\"data:,\">\
+         <title>Mailbox server: {state}</title><link rel=\"icon\" href=\"{icon}\">\
          <style>{style}</style></head><body>\
          <header><h1>Mailbox server</h1><p class=\"{class}\" id=\"state\">{state}</p>\
          <p>wormhole-mailbox <span id=\"version\">{version}</span>, up \
@@ -49,6 +50,15 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
          <footer>The same for programs: <a href=\"metrics\">metrics</a>, \
          <a href=\"status.json\">status.json</a>, <a href=\"healthz\">healthz</a>.</footer>\
          </body></html>\n"
+    )
+}
+
+/// A dot for the browser's tab, green or red.
+fn icon(is_well: bool) -> String {
+    let colour = if is_well { "12805c" } else { "b3261e" };
+    format!(
+        "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E\
+         %3Ccircle cx='4' cy='4' r='3.5' fill='%23{colour}'/%3E%3C/svg%3E"
     )
 }
 

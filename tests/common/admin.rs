@@ -99,12 +99,14 @@ pub fn exchange_in_mood(server: &Server, mood: &str) {
         }
     }
     for client in [&mut one, &mut two] {
-        close(client, mood);
+        for _ in 0..2 * MESSAGES_EACH {
+            wait_for(client, "message");
+        }
+        client.send(json!({"type": "close", "mood": mood}));
+        wait_for(client, "closed");
     }
 }
 
-/// Closes, and reads up to the answer.
-fn close(client: &mut Client, mood: &str) {
-    client.send(json!({"type": "close", "mood": mood}));
-    while client.recv()["type"] != "closed" {}
+fn wait_for(client: &mut Client, kind: &str) {
+    while client.recv()["type"] != kind {}
 }
