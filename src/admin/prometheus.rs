@@ -106,7 +106,7 @@ fn storage(text: &mut Text, status: &Status<'_>) {
         .value(engine.metrics().commits_failed);
     text.histogram(
         "commit_duration_seconds",
-        "What commits to the channel database took.",
+        "What commits to the channel database took, with records that were due.",
         &status.timings.commit,
         &DURATION_BOUNDS,
     );

@@ -119,7 +119,7 @@ pub fn limits(status: &Status<'_>) -> String {
             let value = (limit.get)(&present.config.limits);
             let value = value.map_or_else(unknown, |value| in_force(value, limit.unit));
             Row(vec![
-                Cell::Head(limit.about.replace('`', "")),
+                Cell::Head(in_short(limit.about)),
                 Cell::Optional(format!("<code>{}</code>", limit.option)),
                 Cell::Number(value),
                 Cell::Number(times_met(limit.option, present.engine).map_or_else(unknown, shaded)),
@@ -132,6 +132,12 @@ pub fn limits(status: &Status<'_>) -> String {
         &["What", "Option", "Limit", "Met"],
         &rows,
     )
+}
+
+/// What a limit bounds, without what is said besides.
+fn in_short(about: &str) -> String {
+    let short = about.split(';').next().unwrap_or(about);
+    short.trim_end_matches('.').replace('`', "")
 }
 
 fn in_force(value: f64, unit: &str) -> String {
