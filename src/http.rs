@@ -106,7 +106,7 @@ const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
 
 /// Judges what has been received; a head may have `bytes_max` bytes. `origin_allowed` decides on the `Origin` header of an upgrade.
 pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bool) -> Head {
-    let (line, head) = match request(bytes, bytes_max) {
+    let (line, head) = match request(bytes, bytes_max, &["HTTP/1.1"]) {
         Ok(request) => request,
         Err(verdict) => return verdict,
     };
@@ -124,9 +124,9 @@ pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bo
     }
 }
 
-/// As [`parse`], where operators ask.
+/// As [`parse`], where operators ask. Some of their programs are old.
 pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
-    match request(bytes, bytes_max) {
+    match request(bytes, bytes_max, &["HTTP/1.1", "HTTP/1.0"]) {
         Ok((Line { method: method @ ("GET" | "HEAD"), target, .. }, _)) => {
             Head::Question(Question { path: path(target).into(), is_head: method == "HEAD" })
         }
@@ -136,7 +136,11 @@ pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
 }
 
 /// The request line and the head, once they are there in whole and no verdict is passed on them.
-fn request(bytes: &[u8], bytes_max: usize) -> Result<(Line<'_>, &[u8]), Head> {
+fn request<'a>(
+    bytes: &'a [u8],
+    bytes_max: usize,
+    versions: &[&str],
+) -> Result<(Line<'a>, &'a [u8]), Head> {
     let line = match request_line(bytes) {
         RequestLine::Incomplete if bytes.len() > bytes_max => return Err(too_large(bytes_max)),
         RequestLine::Incomplete => return Err(Head::Incomplete),
@@ -148,7 +152,7 @@ fn request(bytes: &[u8], bytes_max: usize) -> Result<(Line<'_>, &[u8]), Head> {
         None if bytes.len() <= bytes_max => return Err(Head::Incomplete),
         _ => return Err(too_large(bytes_max)),
     };
-    if line.version != "HTTP/1.1" {
+    if !versions.contains(&line.version) {
         return Err(answer(Status::VersionNotSupported, "this server speaks HTTP/1.1"));
     }
     Ok((line, head))

@@ -45,12 +45,12 @@
 //! protocol                            JSON ⇄ commands and responses (serde_json)
 //! store                               the state and the rules: no I/O, no clock, no randomness
 //! held                                what waits for the commit, and what may leave
+//! metrics, clients, process           what is counted, who binds, what the kernel knows (rustix)
 //! socket, peer, addresses             sockets (mio, rustix); who is at the other end
 //! message, message_log, limits        plain data; what is stored; every number
 //! pages                               large buffers, off the heap (memmap2)
 //! clock                               the time
 //! logging, limit_log                  the log (simple_logger); one line for many events
-//! metrics, clients, process           what is counted, who binds, what the kernel knows (rustix)
 //! ```
 //!
 //! # Invariants

@@ -415,7 +415,7 @@ pub const DAY_STEPS: usize = 96;
 pub const DAY_STEP_SECONDS: f64 = 900.0;
 
 /// Rows of the usage database that are read at a start for the last day's history, newest first.
-/// So many take about a tenth of a second; a server that is busier begins with a part of the day.
+/// So many take less than half a second; a server that is busier begins with a part of the day.
 pub const USAGE_ROWS_READ_MAX: i64 = 100_000;
 
 /// Client programs that are counted apart, by implementation and version; more count together.

@@ -97,7 +97,8 @@ fn only_get_and_head_are_answered_and_head_without_a_body() {
         assert_ne!(head.header("Content-Length"), Some("0"), "{path}");
     }
     assert_eq!(status("POST /metrics HTTP/1.1\r\n\r\n").status, 405);
-    assert_eq!(status("GET /metrics HTTP/1.0\r\n\r\n").status, 505);
+    assert_eq!(status("GET /metrics HTTP/2.0\r\n\r\n").status, 505);
+    assert_eq!(status("GET /healthz HTTP/1.0\r\n\r\n").status, 200, "old programs may ask");
     assert_eq!(status("GET /else HTTP/1.1\r\n\r\n").status, 404);
     assert_eq!(status("\x16\x03\x01\r\n").status, 400);
     assert_eq!(status(&upgrade("/v1", "")).status, 404, "clients are not served here");
