@@ -49,8 +49,9 @@ pub fn start(mut config: Config) -> Result<Server, String> {
     let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
     bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
     for (address, role) in &bound {
-        match role {
-            Role::Admin => info!("admin page on http://{address}/"),
+        match (role, address) {
+            (Role::Admin, Endpoint::Tcp(address)) => info!("admin page on http://{address}/"),
+            (Role::Admin, address) => info!("admin page on {address}"),
             _ => info!("listening on {address}"),
         }
     }
