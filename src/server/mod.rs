@@ -1,7 +1,9 @@
 //! The tick: sleep, read, apply, commit, release (see the crate page).
 //!
 //! Owns the poll and all sockets, and is the only reader of the clock. Knows no JSON, SQL or
-//! frames; what is behind the sockets is `engine`'s.
+//! frames; what is behind the sockets is `engine`'s. `arrivals` has who comes and who goes.
+
+mod arrivals;
 
 use std::io;
 use std::rc::Rc;
@@ -16,16 +18,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Connection, Progress};
 use crate::engine::Engine;
-use crate::http::Status;
-use crate::limit_log;
 use crate::limits;
-use crate::listeners::{self, Listeners};
+use crate::listeners::Listeners;
 use crate::message::{ConnId, ConnMap, Seconds};
 use crate::notify::Notifier;
 use crate::outbox::{Scratch, Sent};
-use crate::peer::Peer;
 use crate::signals::Signals;
-use crate::socket::{Role, Socket};
 use crate::storage::Committed;
 use crate::timers::Timers;
 use crate::wire::Farewell;
@@ -313,86 +311,6 @@ impl Server {
         self.engine.run_timers();
     }
 
-    fn accept(&mut self) {
-        if self.stop_by.is_some() {
-            return;
-        }
-        let mut listeners = std::mem::take(&mut self.listeners);
-        let budget = self.config.limits.accepts_per_tick_max;
-        listeners
-            .accept(budget, self.clock.instant, |socket, peer, role| self.take(socket, peer, role));
-        self.listeners = listeners;
-    }
-
-    /// Takes in a new connection, or says why not.
-    fn take(&mut self, mut socket: Socket, peer: Peer, role: Role) {
-        let conn = ConnId(self.next_conn);
-        self.next_conn += 1;
-        let admitted = self.admit(conn, peer, role);
-        let has_room_to_tell = role != Role::Admin && self.refused < limits::REFUSALS_AT_ONCE_MAX;
-        if let Err((status, why)) = admitted
-            && !has_room_to_tell
-        {
-            listeners::refuse(socket, status, why);
-            if role != Role::Admin {
-                self.engine.metrics_mut().ended.add(CloseReason::Refused.name());
-            }
-            return;
-        }
-        let token = Token(conn.0 as usize);
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(&mut socket, token, interests);
-        if registered.is_err() || (self.config.tcp_nodelay && socket.set_nodelay().is_err()) {
-            self.count_out(conn, role, CloseReason::PeerReset); // gone already, or no memory
-            return;
-        }
-        let mut connection = Connection::new(conn, socket, peer, role, self.clock.instant);
-        if let Err((status, why)) = admitted {
-            self.refused += 1;
-            connection.refuse(status, why, self.clock.instant, &mut self.engine);
-        }
-        let is_refused = admitted.is_err();
-        self.operators += usize::from(role == Role::Admin);
-        let slot = Slot {
-            connection,
-            armed: None,
-            buffered_bytes: 0,
-            queued: false,
-            doomed: false,
-            is_refused,
-        };
-        self.connections.insert(conn, Box::new(slot));
-        self.settle(conn);
-    }
-
-    /// Whether a new connection may stay. Operators have room of their own.
-    fn admit(
-        &mut self,
-        conn: ConnId,
-        peer: Peer,
-        role: Role,
-    ) -> Result<(), (Status, &'static str)> {
-        if role == Role::Admin {
-            let has_room = self.operators < limits::ADMIN_CONNECTIONS_MAX;
-            let full = (Status::Unavailable, "too many operators, try again later");
-            return if has_room { Ok(()) } else { Err(full) };
-        }
-        self.engine.metrics_mut().accepted += 1;
-        if self.clients() >= self.config.limits.connections_max {
-            self.engine.note(limit_log::CONNECTIONS);
-            return Err((Status::Unavailable, "too many connections, try again later"));
-        }
-        match role {
-            Role::ProxiedClient => self.engine.admit_proxy(peer),
-            Role::Client | Role::Admin => self.engine.admit(conn, peer),
-        }
-    }
-
-    /// Connections of clients that may stay.
-    fn clients(&self) -> usize {
-        self.connections.len() - self.refused - self.operators
-    }
-
     /// Commits the tick's batch; or, when that fails, closes those who took part in it.
     fn commit(&mut self) -> Committed {
         loop {
@@ -477,29 +395,6 @@ impl Server {
             }
             left -= bytes;
             self.doom(conn, CloseReason::Shed);
-        }
-    }
-
-    /// Drops the sockets of connections that are over. The store learns of it here as well: a
-    /// disconnect changes nothing that is stored.
-    fn reap(&mut self) {
-        for (conn, reason) in std::mem::take(&mut self.doomed) {
-            let Some(mut slot) = self.connections.remove(&conn) else { continue };
-            // Fails only if the kernel has forgotten the socket, which is what we want.
-            _ = self.poll.registry().deregister(slot.connection.socket_mut());
-            self.timers.disarm(conn, &mut slot.armed);
-            self.buffered_bytes -= slot.buffered_bytes;
-            self.refused -= usize::from(slot.is_refused);
-            let role = slot.connection.role();
-            self.operators -= usize::from(role == Role::Admin);
-            self.count_out(conn, role, reason);
-        }
-    }
-
-    /// A connection that was admitted or refused is gone. Of operators' the engine knows nothing.
-    fn count_out(&mut self, conn: ConnId, role: Role, reason: CloseReason) {
-        if role != Role::Admin {
-            self.engine.disconnect(conn, reason);
         }
     }
 
