@@ -448,6 +448,28 @@ pub const ACCEPT_RETRY_SECONDS: f64 = 1.0;
 /// Seconds between two log lines of the same kind where peers can cause any number of them.
 pub const LOG_REPEAT_SECONDS: f64 = 10.0;
 
+/// Milliseconds that a report waits for a database locked by another process.
+pub const REPORT_BUSY_MILLISECONDS: u64 = 2_000;
+
+/// Seconds after which the `current` row of the usage database is stale, as the munin plugins have
+/// it: the server rewrites it every five minutes.
+pub const REPORT_STALE_SECONDS: f64 = 360.0;
+
+/// Kinds of clients that a report lists; the others are counted together.
+pub const REPORT_CLIENTS_MAX: usize = 20;
+
+/// Commands of one connection that a report lists, the last ones.
+pub const REPORT_COMMANDS_MAX: usize = 5;
+
+/// Characters of a text that a client chose that a table shows.
+pub const REPORT_TEXT_CHARS_MAX: usize = 40;
+
+/// Seconds that a running server has to answer a report's question.
+pub const REPORT_ANSWER_SECONDS: f64 = 5.0;
+
+/// Bytes that such an answer may have; a real one has a few thousand.
+pub const REPORT_ANSWER_BYTES_MAX: usize = MIB;
+
 /// Longest frame header of the WebSocket protocol, in bytes.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 

@@ -30,17 +30,27 @@ pub struct OpenError {
     problem: Problem,
 }
 
+/// What is wrong with a file.
 #[derive(Debug)]
-enum Problem {
+pub(super) enum Problem {
     Sqlite(rusqlite::Error),
     Io(io::Error),
     NotOurs(String),
     InUse,
-    UnknownVersion { found: i64, newest: usize },
+    UnknownVersion {
+        found: i64,
+        newest: usize,
+    },
     DanglingRows(String),
+    /// A write-ahead log without its index, as it is left by copying some files of three.
+    NoIndex,
 }
 
 impl OpenError {
+    pub(super) fn new(path: &Path, kind: &Kind, problem: Problem) -> OpenError {
+        OpenError { path: path.to_owned(), kind: kind.name, problem }
+    }
+
     /// A channel database that was opened and then failed.
     pub fn channel(path: &Path, error: rusqlite::Error) -> OpenError {
         refuse(path, &super::schema::CHANNEL, error)
@@ -63,6 +73,9 @@ impl fmt::Display for OpenError {
                     f,
                     "foreign key check failed: table '{table}' has rows that point to nothing"
                 )
+            }
+            Problem::NoIndex => {
+                write!(f, "its '-wal' file has no '-shm' file beside it; a server would make one")
             }
         }
     }
@@ -123,7 +136,7 @@ pub fn open(path: &Path, kind: &Kind, create: usize, at_least: usize) -> Result<
     } else {
         open_path(path, kind, create.max(at_least), at_least)
     };
-    opened.map_err(|problem| OpenError { path: path.to_owned(), kind: kind.name, problem })
+    opened.map_err(|problem| OpenError::new(path, kind, problem))
 }
 
 fn open_memory(kind: &Kind, version: usize) -> Result<Opened, Problem> {
@@ -200,8 +213,18 @@ fn remove(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Finds the file's version, and that it really is of that kind.
+/// Finds the file's version, and that all in it is as that version wants it.
 fn check(connection: &Connection, kind: &Kind) -> Result<usize, Problem> {
+    let version = version(connection, kind)?;
+    let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
+    if let Some(row) = dangling.query([])?.next()? {
+        return Err(Problem::DanglingRows(row.get(0)?));
+    }
+    Ok(version)
+}
+
+/// Finds the file's version, and that it really is of that kind.
+pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Problem> {
     let found: i64 = match connection.query_row("SELECT version FROM version", [], |row| row.get(0))
     {
         Ok(version) => version,
@@ -227,10 +250,6 @@ fn check(connection: &Connection, kind: &Kind) -> Result<usize, Problem> {
         if let Err(error) = connection.prepare(probe) {
             return Err(Problem::NotOurs(error.to_string()));
         }
-    }
-    let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
-    if let Some(row) = dangling.query([])?.next()? {
-        return Err(Problem::DanglingRows(row.get(0)?));
     }
     Ok(version)
 }
@@ -263,7 +282,7 @@ fn upgrade(
 }
 
 /// The path with something appended to its file name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -286,5 +305,5 @@ pub(super) fn write_without_waiting(connection: &Connection) -> rusqlite::Result
 
 /// An open file that cannot be set up for writing.
 pub(super) fn refuse(path: &Path, kind: &Kind, error: rusqlite::Error) -> OpenError {
-    OpenError { path: path.to_owned(), kind: kind.name, problem: error.into() }
+    OpenError::new(path, kind, error.into())
 }

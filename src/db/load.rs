@@ -3,7 +3,7 @@
 //! Lenient about types: SQLite keeps what it is given, and other servers have written here too.
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Params, Row};
 
 use crate::store::{
     MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, Snapshot,
@@ -15,6 +15,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
         mailboxes: rows(
             connection,
             "SELECT rowid, app_id, id, updated, for_nameplate FROM mailboxes ORDER BY rowid",
+            [],
             |row| {
                 Ok(MailboxRow {
                     row: row.get(0)?,
@@ -28,6 +29,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
         mailbox_sides: rows(
             connection,
             "SELECT rowid, mailbox_id, opened, side, added, mood FROM mailbox_sides ORDER BY rowid",
+            [],
             |row| {
                 Ok(MailboxSideRow {
                     row: row.get(0)?,
@@ -42,6 +44,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
         messages: rows(
             connection,
             "SELECT mailbox_id, side, phase, body, server_rx, msg_id FROM messages ORDER BY rowid",
+            [],
             |row| {
                 Ok(MessageRow {
                     mailbox: text(row, 0)?,
@@ -56,6 +59,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
         nameplates: rows(
             connection,
             "SELECT id, app_id, name, mailbox_id FROM nameplates ORDER BY id",
+            [],
             |row| {
                 Ok(NameplateRow {
                     row: row.get(0)?,
@@ -68,6 +72,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
         nameplate_sides: rows(
             connection,
             "SELECT rowid, nameplates_id, claimed, side, added FROM nameplate_sides ORDER BY rowid",
+            [],
             |row| {
                 Ok(NameplateSideRow {
                     row: row.get(0)?,
@@ -86,20 +91,21 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
     })
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     connection: &Connection,
     sql: &str,
+    params: impl Params,
     read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
-    connection.prepare(sql)?.query_map([], |row| read(row))?.collect()
+    connection.prepare(sql)?.query_map(params, |row| read(row))?.collect()
 }
 
 /// A text, whatever type a file has it in.
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(optional_text(row, column)?.unwrap_or_default())
 }
 
-fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+pub(super) fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Null => None,
         ValueRef::Integer(value) => Some(value.to_string()),
@@ -111,7 +117,7 @@ fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String
 }
 
 /// A time or a flag, whatever type a file has it in; null is zero.
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {
     Ok(match row.get_ref(column)? {
         ValueRef::Integer(value) => value as f64,
         ValueRef::Real(value) => value,

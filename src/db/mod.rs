@@ -1,14 +1,15 @@
 //! The SQLite files (contract section 5): opening, upgrading, loading, writing.
 //!
 //! `file` opens any of them, `schema` knows their tables, `sql` has the statements; `channel`,
-//! `usage` and `addrid` each speak for one. Knows `store`'s changes and records; must never know
-//! connections or JSON.
+//! `usage` and `addrid` each speak for one; `reader` looks at them from outside. Knows `store`'s
+//! changes and records; must never know connections or JSON.
 
 mod addrid;
 mod channel;
 mod connections;
 mod file;
 mod load;
+mod reader;
 mod schema;
 mod sql;
 mod usage;
@@ -17,6 +18,10 @@ pub use addrid::AddridDb;
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
 pub use file::{MEMORY, OpenError};
+pub use reader::{
+    AddridReader, ChannelReader, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts,
+    UsageReader, What,
+};
 pub use usage::{Current, Past, UsageDb};
 
 use std::error::Error;
