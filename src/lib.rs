@@ -42,6 +42,7 @@
 //!          ├─ activation              sockets that a service manager passes (listenfd)
 //!          ├─ db                      the SQLite files (rusqlite)
 //!          └─ config                  the command line (pico-args)
+//! main → report                       a look from outside, through db or the admin listener
 //! protocol                            JSON ⇄ commands and responses (serde_json)
 //! store                               the state and the rules: no I/O, no clock, no randomness
 //! held                                what waits for the commit, and what may leave
@@ -97,6 +98,7 @@ pub mod protocol;
 pub mod proxy_header;
 pub mod quotas;
 pub mod records;
+pub mod report;
 pub mod server;
 pub mod signals;
 pub mod socket;

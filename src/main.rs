@@ -1,14 +1,14 @@
-//! The program: read the arguments, open the files, bind the addresses, serve.
+//! The program: read the arguments, open the files, bind the addresses, serve; or print and exit.
 //!
-//! Holds no logic of its own. Exit status 0 after a signal, 1 when something cannot be opened or
-//! bound, 2 for a mistake on the command line.
+//! Holds no logic of its own. Exit status 0 after a signal or when all is printed, 1 when something
+//! cannot be opened, bound or asked, 2 for a mistake on the command line.
 #![forbid(unsafe_code)]
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use wormhole_mailbox::config::{self, Invocation};
-use wormhole_mailbox::{logging, startup};
+use wormhole_mailbox::{logging, report, startup};
 
 const STATUS_FAILED: u8 = 1;
 const STATUS_USAGE: u8 = 2;
@@ -16,17 +16,14 @@ const STATUS_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let config = match config::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Serve(config)) => *config,
-        Ok(Invocation::Print(text)) => {
-            return match std::io::stdout().write_all(text.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::from(STATUS_FAILED),
+        Ok(Invocation::Print(text)) => return print(&text),
+        Ok(Invocation::Report(wanted)) => {
+            return match report::run(&wanted) {
+                Ok(text) => print(&text),
+                Err(problem) => complain(&problem, STATUS_FAILED),
             };
         }
-        Err(error) => {
-            // If nobody can read it, the status still tells.
-            _ = writeln!(std::io::stderr(), "wormhole-mailbox: {}", error.0);
-            return ExitCode::from(STATUS_USAGE);
-        }
+        Err(error) => return complain(&error.0, STATUS_USAGE),
     };
     logging::start(config.log_level);
     match startup::start(config).and_then(|server| server.run().map_err(|error| error.to_string()))
@@ -37,4 +34,17 @@ fn main() -> ExitCode {
             ExitCode::from(STATUS_FAILED)
         }
     }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(STATUS_FAILED),
+    }
+}
+
+fn complain(problem: &str, status: u8) -> ExitCode {
+    // If nobody can read it, the status still tells.
+    _ = writeln!(std::io::stderr(), "wormhole-mailbox: {problem}");
+    ExitCode::from(status)
 }

@@ -14,7 +14,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["server", "listeners", "socket", "signals"]),
     ("tungstenite", &["http", "wire"]),
     ("rusqlite", &["db"]),
-    ("serde_json", &["protocol", "config", "admin"]),
+    ("serde_json", &["protocol", "config", "admin", "report"]),
     ("serde_core", &["protocol"]),
     ("pico_args", &["config"]),
     ("simple_logger", &["logging"]),
@@ -328,10 +328,14 @@ fn every_limit_is_in_the_readme_with_its_default_and_what_a_client_sees() {
     assert_none(complaints);
 }
 
-/// Long options that the help lists.
+/// Long options that the help lists, the server's and each command's.
 fn options_of_help() -> BTreeSet<String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox")).arg("--help").output();
-    let help = String::from_utf8(output.expect("the program runs").stdout).expect("UTF-8");
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox")).args(arguments).output();
+        String::from_utf8(output.expect("the program runs").stdout).expect("UTF-8")
+    };
+    let commands = ["status", "usage", "connections"].map(|command| help(&[command, "--help"]));
+    let help = help(&["--help"]) + &commands.concat();
     let lines =
         help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|it| it.starts_with('-'));
     let names =

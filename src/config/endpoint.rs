@@ -84,6 +84,11 @@ pub fn for_operators(text: &str, allow_public: bool) -> Result<(Endpoint, Role),
     }
 }
 
+/// Reads where a running server's operators are listened to.
+pub fn of_admin(text: &str) -> Result<Endpoint, String> {
+    parse(text, FOR_OPERATORS)
+}
+
 fn parse(text: &str, unsaid: Unsaid) -> Result<Endpoint, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(Endpoint::Tcp((unsaid.bare, port).into()));

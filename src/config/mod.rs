@@ -3,6 +3,7 @@
 //! The only place that sees raw option strings. Does nothing but read them: no file is opened and
 //! no address bound here.
 
+mod commands;
 mod endpoint;
 mod options;
 mod websocket;
@@ -23,8 +24,9 @@ use crate::permission::{Mode, Policy};
 use crate::protocol::Welcome;
 use crate::socket::{Endpoint, Role};
 use crate::store::Listing;
+pub use commands::{Period, Report, Subject};
 use endpoint::Source;
-use options::Arity;
+use options::{Arity, OptionSpec};
 pub use websocket::Origins;
 
 /// Everything an operator can set.
@@ -93,6 +95,8 @@ impl Config {
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>),
+    /// Tell of a server and exit.
+    Report(Report),
     /// Print this text and exit.
     Print(String),
 }
@@ -101,9 +105,17 @@ pub enum Invocation {
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
 
+/// The state database, if the command line names none.
+const CHANNEL_DB: &str = "relay.sqlite";
+
 /// Reads the arguments (without the program's name).
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let mut given = Given::read(arguments)?;
+    let mut arguments = arguments.into_iter().peekable();
+    let is_command = |first: &OsString| !first.as_encoded_bytes().starts_with(b"-");
+    if let Some(command) = arguments.next_if(is_command) {
+        return commands::parse(&text(command)?, arguments);
+    }
+    let mut given = Given::read(arguments, &options::all().collect::<Vec<_>>())?;
     if given.flag("--help") {
         return Ok(Invocation::Print(options::help()));
     }
@@ -119,7 +131,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         pings: Pings::default(),
         origins: Origins::default(),
         tcp_nodelay: true,
-        channel_db: given.once("--channel-db", path)?.unwrap_or_else(|| "relay.sqlite".into()),
+        channel_db: given.once("--channel-db", path)?.unwrap_or_else(|| CHANNEL_DB.into()),
         usage_db: given.once("--usage-db", path)?,
         addrid_db: given.once("--addrid-db", path)?,
         generation_duration: given
@@ -203,14 +215,18 @@ struct Given(Arguments);
 const VALUE_MARK: char = '=';
 
 impl Given {
-    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, UsageError> {
+    fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        options: &[OptionSpec],
+    ) -> Result<Given, UsageError> {
         let mut marked = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let argument = text(argument)?;
             let (name, attached) = split(&argument);
-            let spec = options::all()
+            let spec = options
+                .iter()
                 .find(|option| option.name == name || option.short == Some(name))
                 .ok_or_else(|| UsageError(format!("{argument}: unknown option, see --help")))?;
             if spec.arity != Arity::Many {

@@ -2,6 +2,7 @@
 //!
 //! One row an option; parsing (`config`) and `--help` both read it, so that they cannot differ.
 
+use super::commands;
 use crate::limits;
 
 /// How an option may appear.
@@ -39,6 +40,18 @@ pub enum Help {
     Number(&'static str, Option<f64>, &'static str),
 }
 
+impl Help {
+    /// All of it, in one line.
+    pub fn sentence(&self) -> String {
+        match self {
+            Number(sentence, Some(default), unit) => {
+                format!("{sentence} [default: {default} {unit}]")
+            }
+            Number(sentence, None, _) | Text(sentence) => (*sentence).to_owned(),
+        }
+    }
+}
+
 /// A heading of the help with its options.
 #[derive(Debug)]
 pub struct Group {
@@ -48,7 +61,12 @@ pub struct Group {
     pub options: Vec<OptionSpec>,
 }
 
-const fn option(name: &'static str, arity: Arity, value: &'static str, help: Help) -> OptionSpec {
+pub(super) const fn option(
+    name: &'static str,
+    arity: Arity,
+    value: &'static str,
+    help: Help,
+) -> OptionSpec {
     OptionSpec { name, short: None, arity, value, help }
 }
 
@@ -302,10 +320,8 @@ pub fn groups() -> Vec<Group> {
                 option(
                     "--log-level",
                     Once,
-                    "LEVEL",
-                    Text(
-                        "error, warn, info, debug; 'debug' shows each connection. [default: info]",
-                    ),
+                    "error|warn|info|debug",
+                    Text("How much is logged; 'debug' shows each connection. [default: info]"),
                 ),
                 option("--log-fd", Once, "FD", Text("Accepted for compatibility; has no effect.")),
                 option("--version", Flag, "", Text("Print the version and exit.")),
@@ -348,23 +364,29 @@ const HELP_WIDTH: usize = 92;
 
 /// The text of `--help`.
 pub fn help() -> String {
-    let mut text = "A Magic Wormhole mailbox server.\n\nUsage: wormhole-mailbox [options]\n\n\
-                    --name=VALUE and --name VALUE both work.\n"
+    let mut head = "A Magic Wormhole mailbox server.\n\n\
+                    Usage: wormhole-mailbox [options]\n       \
+                    wormhole-mailbox COMMAND [options]\n\n\
+                    --name=VALUE and --name VALUE both work.\n\n\
+                    Commands, each with its own --help:\n"
         .to_owned();
-    for group in groups() {
+    for command in commands::all() {
+        head += &format!("  {}\n{}", command.name, wrapped(command.about));
+    }
+    text(&head, groups())
+}
+
+/// A head, then groups of options with their texts.
+pub fn text(head: &str, groups: Vec<Group>) -> String {
+    let mut text = head.to_owned();
+    for group in groups {
         text += &format!("\n{}:\n", group.title);
         for option in group.options {
             let short = option.short.map(|short| format!("{short}, ")).unwrap_or_default();
             let value =
                 if option.value.is_empty() { String::new() } else { format!("={}", option.value) };
             text += &format!("  {short}{}{value}\n", option.name);
-            let sentence = match option.help {
-                Number(sentence, Some(default), unit) => {
-                    format!("{sentence} [default: {default} {unit}]")
-                }
-                Number(sentence, None, _) | Text(sentence) => sentence.to_owned(),
-            };
-            text += &wrapped(&sentence);
+            text += &wrapped(&option.help.sentence());
         }
     }
     text

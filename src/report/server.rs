@@ -1,0 +1,146 @@
+//! Asks a running server, at its admin listener, how it is.
+//!
+//! One request, one answer, bounded in time and size. Whatever listens there may be something
+//! else: nothing is taken for granted about the answer.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::limits::{REPORT_ANSWER_BYTES_MAX, REPORT_ANSWER_SECONDS};
+use crate::socket::Endpoint;
+
+const REQUEST: &[u8] =
+    b"GET /status.json HTTP/1.1\r\nHost: wormhole-mailbox\r\nConnection: close\r\n\r\n";
+
+/// What the server says of itself: a JSON object.
+pub fn ask(endpoint: &Endpoint) -> Result<Value, String> {
+    let name = name(endpoint);
+    let answer = exchange(endpoint)
+        .map_err(|error| format!("admin listener {name}: {}", in_words(&error)))?;
+    read(&answer).map_err(|problem| format!("admin listener {name}: {problem}"))
+}
+
+/// The endpoint as it would be typed.
+pub fn name(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Tcp(address) => address.to_string(),
+        Endpoint::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        // What the two say depends on the system, and neither names what was waited for.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("no answer within {REPORT_ANSWER_SECONDS} seconds")
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn exchange(endpoint: &Endpoint) -> io::Result<Vec<u8>> {
+    let until = Clock::read().after(REPORT_ANSWER_SECONDS);
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(&reachable(*address), left(until)?)?;
+            converse(stream, until, |stream, left| {
+                stream.set_write_timeout(Some(left))?;
+                stream.set_read_timeout(Some(left))
+            })
+        }
+        Endpoint::Unix { path, .. } => {
+            converse(UnixStream::connect(path)?, until, |stream, left| {
+                stream.set_write_timeout(Some(left))?;
+                stream.set_read_timeout(Some(left))
+            })
+        }
+    }
+}
+
+/// Who listens on every address can be reached on this machine's own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Sends the request and reads up to the end, however slowly it comes, until the time is up.
+fn converse<S: Read + Write>(
+    mut stream: S,
+    until: Instant,
+    set_timeout: impl Fn(&S, Duration) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
+    set_timeout(&stream, left(until)?)?;
+    stream.write_all(REQUEST)?;
+    let mut answer = Vec::new();
+    let mut portion = [0; PORTION_BYTES];
+    loop {
+        set_timeout(&stream, left(until)?)?;
+        match stream.read(&mut portion) {
+            Ok(0) => return Ok(answer),
+            Ok(count) => answer.extend_from_slice(&portion[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if answer.len() > REPORT_ANSWER_BYTES_MAX {
+            return Err(io::Error::other("the answer has no end"));
+        }
+    }
+}
+
+const PORTION_BYTES: usize = 4096;
+
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Clock::read().instant);
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// The object in an HTTP answer.
+fn read(answer: &[u8]) -> Result<Value, String> {
+    const HEAD_END: &[u8] = b"\r\n\r\n";
+    let not_http = || "what listens there does not speak HTTP".to_owned();
+    let end = answer.windows(HEAD_END.len()).position(|it| it == HEAD_END).ok_or_else(not_http)?;
+    let head = str::from_utf8(&answer[..end]).map_err(|_| not_http())?;
+    let status = head.lines().next().and_then(|line| line.strip_prefix("HTTP/1."));
+    let status = status.and_then(|rest| rest.split(' ').nth(1)).ok_or_else(not_http)?;
+    if status != "200" {
+        let status = super::text::harmless(status);
+        return Err(format!(
+            "answers with status {status} to /status.json, is it another listener?"
+        ));
+    }
+    match serde_json::from_slice(&answer[end + HEAD_END.len()..]) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        _ => Err("its /status.json is no JSON object, or was cut off".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_object_with_status_200_is_an_answer() {
+        let value = read(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"a\": 1}");
+        assert_eq!(value, Ok(serde_json::json!({"a": 1})));
+        for (answer, part) in [
+            ("", "HTTP"),
+            ("SSH-2.0-x\r\n\r\n", "HTTP"),
+            ("HTTP/1.1 200 OK\r\n", "HTTP"),
+            ("HTTP/1.1 404 Not Found\r\n\r\n", "404"),
+            ("HTTP/1.1 200 OK\r\n\r\n{\"a\":", "cut off"),
+            ("HTTP/1.1 200 OK\r\n\r\n[]", "object"),
+        ] {
+            let problem = read(answer.as_bytes()).expect_err(answer);
+            assert!(problem.contains(part), "{answer:?}: {problem}");
+        }
+    }
+}

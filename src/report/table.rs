@@ -1,0 +1,77 @@
+//! Columns that line up in a terminal.
+
+/// How a column is aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+/// A table, row by row.
+#[derive(Debug)]
+pub struct Table {
+    aligns: Vec<Align>,
+    rows: Vec<Vec<String>>,
+}
+
+const GAP: &str = "  ";
+
+impl Table {
+    /// A table with these columns. A title may be empty.
+    pub fn new(columns: &[(&str, Align)]) -> Table {
+        let aligns = columns.iter().map(|(_, align)| *align).collect();
+        let titles = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+        Table { aligns, rows: vec![titles] }
+    }
+
+    /// Adds a row, one cell a column.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The lines. A first line without any title is left out.
+    pub fn text(&self) -> String {
+        let width = |column: usize| {
+            self.rows.iter().map(|row| row.get(column).map_or(0, |it| it.chars().count())).max()
+        };
+        let widths: Vec<usize> =
+            (0..self.aligns.len()).map(|column| width(column).unwrap_or(0)).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            if row.iter().all(String::is_empty) {
+                continue;
+            }
+            let cells = row.iter().zip(&widths).zip(&self.aligns);
+            let cells = cells.map(|((cell, &width), align)| match align {
+                Align::Left => format!("{cell:<width$}"),
+                Align::Right => format!("{cell:>width$}"),
+            });
+            text += cells.collect::<Vec<_>>().join(GAP).trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Two columns without titles: names and what there is to say.
+pub fn list(entries: Vec<(&str, String)>) -> String {
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+    for (name, text) in entries {
+        table.row(vec![String::new(), name.to_owned(), text]);
+    }
+    table.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_by_characters_and_lines_end_without_blanks() {
+        let mut table =
+            Table::new(&[("name", Align::Left), ("n", Align::Right), ("", Align::Left)]);
+        table.row(vec!["ä".to_owned(), "12".to_owned(), String::new()]);
+        table.row(vec!["longer".to_owned(), "3".to_owned(), "x".to_owned()]);
+        assert_eq!(table.text(), "name     n\nä       12\nlonger   3  x\n");
+    }
+}

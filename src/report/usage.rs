@@ -1,0 +1,377 @@
+//! How exchanges went: results with their shares, times, clients, day by day.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::table::{Align, Table};
+use super::text::{self, Day};
+use super::{Findings, file_json, file_line};
+use crate::config::Period;
+use crate::db::{ClientCount, EndingRow, FileState, UsageReader, What};
+use crate::limits::REPORT_CLIENTS_MAX;
+use crate::message::Seconds;
+
+/// Results, best first; what else a file may hold is counted as the last.
+const RESULTS: [&str; 7] = ["happy", "lonely", "errory", "scary", "pruney", "crowded", OTHER];
+const OTHER: &str = "other";
+const HAPPY: usize = 0;
+
+const SECONDS_PER_DAY: f64 = 86_400.0;
+
+/// How often each result occurred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally([u64; RESULTS.len()]);
+
+impl Tally {
+    fn add(&mut self, result: &str) {
+        let known = RESULTS.iter().position(|name| *name == result);
+        self.0[known.unwrap_or(RESULTS.len() - 1)] += 1;
+    }
+
+    fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Results with their counts; the odd ones only if there are any.
+    fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let entries = RESULTS.into_iter().zip(self.0);
+        entries.filter(|(name, count)| *name != OTHER || *count > 0)
+    }
+
+    fn json(&self) -> Value {
+        let total = self.total();
+        let results: Map<String, Value> = self
+            .entries()
+            .map(|(name, count)| {
+                let share = text::share(count, total);
+                (name.to_owned(), json!({"count": count, "share": share}))
+            })
+            .collect();
+        json!({"total": total, "results": results})
+    }
+}
+
+/// Lengths of time, of which the middle and the slow ones matter.
+#[derive(Debug, Default)]
+struct Times(Vec<Seconds>);
+
+impl Times {
+    fn sort(&mut self) {
+        self.0.sort_unstable_by(Seconds::total_cmp);
+    }
+
+    /// The time that such a part of all does not exceed; they must be sorted.
+    fn quantile(&self, part: f64) -> Option<Seconds> {
+        let rank = (part * self.0.len() as f64).ceil() as usize;
+        self.0.get(rank.saturating_sub(1)).copied()
+    }
+
+    fn cells(&self) -> [String; 2] {
+        QUANTILES.map(|part| self.quantile(part).map_or_else(|| "-".to_owned(), text::duration))
+    }
+
+    fn json(&self) -> Value {
+        let [median, p90] = QUANTILES.map(|part| self.quantile(part));
+        json!({"count": self.0.len(), "median": median, "p90": p90})
+    }
+}
+
+const QUANTILES: [f64; 2] = [0.5, 0.9];
+
+/// What ended in some stretch of time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Endings {
+    mailboxes: Tally,
+    nameplates: Tally,
+}
+
+/// All that was found.
+#[derive(Debug)]
+pub struct Usage {
+    path: PathBuf,
+    state: FileState,
+    period: Period,
+    since: Option<Seconds>,
+    now: Seconds,
+    /// Blurring in force when the file was last written.
+    blur: Option<Seconds>,
+    all: Endings,
+    /// Mailboxes of a nameplate that ended happy.
+    transfers: u64,
+    waiting: Times,
+    total: Times,
+    /// By day; by month, with a day of 0, if there is no end to the days.
+    parts: BTreeMap<Day, Endings>,
+    clients: Option<Vec<ClientCount>>,
+}
+
+/// Reads the file.
+pub fn find(path: &Path, period: Period, now: Seconds) -> Result<Usage, String> {
+    let reader = UsageReader::open(path).map_err(|error| error.to_string())?;
+    let since = period.days().map(|days| now - f64::from(days) * SECONDS_PER_DAY);
+    let mut usage = Usage {
+        path: path.to_owned(),
+        state: reader.state(),
+        period,
+        since,
+        now,
+        blur: None,
+        all: Endings::default(),
+        transfers: 0,
+        waiting: Times::default(),
+        total: Times::default(),
+        parts: BTreeMap::new(),
+        clients: None,
+    };
+    usage.read(&reader).map_err(|error| error.to_string())?;
+    Ok(usage)
+}
+
+impl Usage {
+    fn read(&mut self, reader: &UsageReader) -> Result<(), crate::db::OpenError> {
+        let since = self.since.unwrap_or(Seconds::NEG_INFINITY);
+        let blur = reader.current()?.and_then(|current| current.blur_time);
+        self.blur = blur.filter(|blur| *blur > 0.0);
+        reader.endings(since, |ending| self.add(&ending))?;
+        self.clients = reader.clients(since)?;
+        self.waiting.sort();
+        self.total.sort();
+        Ok(())
+    }
+
+    fn add(&mut self, ending: &EndingRow<'_>) {
+        let mut part = Day::of(ending.started);
+        if self.period == Period::All {
+            part.day = 0;
+        }
+        for endings in [&mut self.all, self.parts.entry(part).or_default()] {
+            match ending.what {
+                What::Mailbox => endings.mailboxes.add(ending.result),
+                What::Nameplate => endings.nameplates.add(ending.result),
+            }
+        }
+        if ending.what == What::Mailbox {
+            let is_happy = ending.result == RESULTS[HAPPY];
+            self.transfers += u64::from(is_happy && ending.for_nameplate);
+            self.waiting.0.extend(ending.waiting_time);
+            self.total.0.extend(ending.total_time);
+        }
+    }
+
+    fn heading(&self) -> String {
+        let period = match (self.period.days(), self.since) {
+            (Some(1), Some(since)) => format!("The last 24 hours, since {}", text::time(since)),
+            (Some(days), Some(since)) => {
+                format!("The last {days} days, since {}", text::time(since))
+            }
+            _ => "All that is recorded".to_owned(),
+        };
+        let mut heading = format!("{}\n{period} UTC.\n", file_line(&self.path, self.state));
+        if let Some(blur) = self.blur {
+            heading += &format!(
+                "Times are rounded down to {} (--blur-usage): where the period and its parts begin \
+                 is no more exact than that.\n",
+                text::duration(blur)
+            );
+        }
+        heading
+    }
+
+    fn results(&self) -> String {
+        let right = Align::Right;
+        let mut table = Table::new(&[
+            ("", Align::Left),
+            ("mailboxes", right),
+            ("", right),
+            ("nameplates", right),
+            ("", right),
+        ]);
+        let Endings { mailboxes, nameplates } = self.all;
+        let (of_mailboxes, of_nameplates) = (mailboxes.total(), nameplates.total());
+        for (index, name) in RESULTS.into_iter().enumerate() {
+            let (mailboxes, nameplates) = (mailboxes.0[index], nameplates.0[index]);
+            if name == OTHER && mailboxes + nameplates == 0 {
+                continue;
+            }
+            table.row(vec![
+                name.to_owned(),
+                mailboxes.to_string(),
+                text::percent(mailboxes, of_mailboxes),
+                nameplates.to_string(),
+                text::percent(nameplates, of_nameplates),
+            ]);
+        }
+        table.row(vec![
+            "all".to_owned(),
+            of_mailboxes.to_string(),
+            String::new(),
+            of_nameplates.to_string(),
+        ]);
+        table.text()
+    }
+
+    fn times(&self) -> String {
+        let mut table = Table::new(&[
+            ("", Align::Left),
+            ("median", Align::Right),
+            ("90 % within", Align::Right),
+            ("", Align::Left),
+        ]);
+        for (name, times, meaning) in [
+            ("waiting", &self.waiting, "until the second side came"),
+            ("total", &self.total, "until the mailbox was gone"),
+        ] {
+            let [median, p90] = times.cells();
+            table.row(vec![name.to_owned(), median, p90, meaning.to_owned()]);
+        }
+        table.text()
+    }
+
+    fn days(&self) -> String {
+        let mut columns = vec![(part_name(self.period), Align::Left)];
+        columns.extend([("mailboxes", Align::Right), ("nameplates", Align::Right)]);
+        let named = &RESULTS[..RESULTS.len() - 1];
+        columns.extend(named.iter().map(|name| (*name, Align::Right)));
+        let mut table = Table::new(&columns);
+        for (part, endings) in &self.parts {
+            let mut cells = vec![
+                self.part(*part),
+                endings.mailboxes.total().to_string(),
+                endings.nameplates.total().to_string(),
+            ];
+            cells.extend(endings.mailboxes.0[..named.len()].iter().map(u64::to_string));
+            table.row(cells);
+        }
+        table.text()
+    }
+
+    fn part(&self, Day { year, month, day }: Day) -> String {
+        if self.period == Period::All {
+            format!("{year}-{month:02}")
+        } else {
+            format!("{year}-{month:02}-{day:02}")
+        }
+    }
+
+    fn binds(&self) -> u64 {
+        self.clients.iter().flatten().map(|client| client.binds).sum()
+    }
+
+    /// Those that are listed, and how often the others came.
+    fn listed<'a>(&self, clients: &'a [ClientCount]) -> (&'a [ClientCount], u64) {
+        let (listed, others) = clients.split_at(clients.len().min(REPORT_CLIENTS_MAX));
+        (listed, others.iter().map(|client| client.binds).sum())
+    }
+
+    fn clients(&self) -> String {
+        let Some(clients) = &self.clients else {
+            return "A file of version 1 does not know the clients.\n".to_owned();
+        };
+        if clients.is_empty() {
+            return "No client has come.\n".to_owned();
+        }
+        let columns = [("client", Align::Left), ("version", Align::Left)];
+        let numbers = [("binds", Align::Right), ("", Align::Right)];
+        let mut table = Table::new(&[columns, numbers].concat());
+        let (listed, others) = self.listed(clients);
+        let mut row = |name: String, version: String, binds: u64| {
+            table.row(vec![name, version, binds.to_string(), text::percent(binds, self.binds())]);
+        };
+        for ClientCount { implementation, version, binds } in listed {
+            let name =
+                implementation.as_deref().map_or_else(|| "(not told)".to_owned(), text::harmless);
+            row(name, text::harmless_or_dash(version.as_deref()), *binds);
+        }
+        if others > 0 {
+            row(format!("({} others)", clients.len() - listed.len()), "-".to_owned(), others);
+        }
+        table.text()
+    }
+}
+
+/// What the parts of a period are called.
+fn part_name(period: Period) -> &'static str {
+    if period == Period::All { "month" } else { "day" }
+}
+
+impl Findings for Usage {
+    fn text(&self) -> String {
+        let mut text = self.heading() + "\n";
+        if self.all.mailboxes.total() + self.all.nameplates.total() == 0 {
+            text += "Nothing ended in this time.\n";
+        } else {
+            text += &self.results();
+            text += &format!(
+                "\nTransfers: {} (mailboxes of a nameplate that ended happy).\n\n{}",
+                self.transfers,
+                self.times()
+            );
+            if self.period != Period::Day {
+                text += &format!("\n{}", self.days());
+            }
+        }
+        text + "\n" + &self.clients()
+    }
+
+    fn json(&self) -> Value {
+        let parts = self.parts.iter().map(|(part, endings)| {
+            json!({
+                part_name(self.period): self.part(*part),
+                "mailboxes": endings.mailboxes.json(),
+                "nameplates": endings.nameplates.json(),
+            })
+        });
+        let clients = self.clients.as_ref().map(|clients| {
+            let (listed, others) = self.listed(clients);
+            let listed = listed.iter().map(|client| {
+                json!({
+                    "implementation": client.implementation,
+                    "version": client.version,
+                    "binds": client.binds,
+                    "share": text::share(client.binds, self.binds()),
+                })
+            });
+            json!({"binds": self.binds(), "listed": listed.collect::<Vec<_>>(), "others": others})
+        });
+        json!({
+            "file": file_json(&self.path, self.state),
+            "since": self.since,
+            "until": self.now,
+            "blur_seconds": self.blur,
+            "mailboxes": self.all.mailboxes.json(),
+            "nameplates": self.all.nameplates.json(),
+            "transfers": self.transfers,
+            "waiting_seconds": self.waiting.json(),
+            "total_seconds": self.total.json(),
+            "parts": parts.collect::<Vec<_>>(),
+            "clients": clients,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_times_that_occurred() {
+        let mut times = Times((1..=10).rev().map(f64::from).collect());
+        times.sort();
+        assert_eq!(QUANTILES.map(|part| times.quantile(part)), [Some(5.0), Some(9.0)]);
+        let one = Times(vec![3.0]);
+        assert_eq!(QUANTILES.map(|part| one.quantile(part)), [Some(3.0), Some(3.0)]);
+        assert_eq!(Times::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn a_result_that_nobody_knows_is_counted_apart() {
+        let mut tally = Tally::default();
+        for result in ["happy", "happy", "sleepy"] {
+            tally.add(result);
+        }
+        assert_eq!(tally.total(), 3);
+        assert_eq!(tally.entries().last(), Some((OTHER, 1)));
+    }
+}
