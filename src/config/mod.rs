@@ -5,6 +5,7 @@
 
 mod commands;
 mod endpoint;
+mod generate;
 mod options;
 mod websocket;
 
@@ -121,6 +122,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
     if given.flag("--version") {
         return Ok(Invocation::Print(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    if let Some(text) = given.once("--generate", generate::text)? {
+        return Ok(Invocation::Print(text));
     }
     let mut config = Config {
         endpoints: Vec::new(),

@@ -324,6 +324,12 @@ pub fn groups() -> Vec<Group> {
                     Text("How much is logged; 'debug' shows each connection. [default: info]"),
                 ),
                 option("--log-fd", Once, "FD", Text("Accepted for compatibility; has no effect.")),
+                option(
+                    "--generate",
+                    Once,
+                    "man|bash|fish|zsh",
+                    Text("Print a manual page, or completions for a shell, and exit."),
+                ),
                 option("--version", Flag, "", Text("Print the version and exit.")),
                 OptionSpec {
                     name: "--help",
