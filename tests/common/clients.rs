@@ -108,6 +108,7 @@ impl Kind {
     fn command(self, site: &Site, verb: &str) -> Command {
         let mut command = Command::new(self.program().expect("installed"));
         let relay = site.relay.local_addr().expect("address");
+        command.envs(site.authority.as_ref().map(|path| ("SSL_CERT_FILE", path)));
         match self {
             Kind::Python => {
                 command.args(["--relay-url", &site.url]);
@@ -153,6 +154,8 @@ static LOOPBACK_RELAY: LazyLock<PathBuf> = LazyLock::new(|| {
 /// that clients connect directly.
 pub struct Site {
     pub url: String,
+    /// Whose signature on the server's certificate is taken, instead of the system's list.
+    pub authority: Option<PathBuf>,
     relay: TcpListener,
 }
 
@@ -163,7 +166,7 @@ impl Site {
             .map(|number| Ipv4Addr::new(127, 77, std::process::id() as u8, number))
             .find_map(|ip| TcpListener::bind(SocketAddr::from((ip, RELAY_PORT))).ok())
             .expect("a loopback address with the relay port free");
-        Site { url, relay }
+        Site { url, authority: None, relay }
     }
 }
 

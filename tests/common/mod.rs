@@ -7,6 +7,7 @@ pub mod admin;
 pub mod clients;
 pub mod python_server;
 pub mod raw;
+pub mod readme;
 pub mod real_clients;
 pub mod sql;
 
