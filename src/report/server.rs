@@ -19,18 +19,9 @@ const REQUEST: &[u8] =
 
 /// What the server says of itself: a JSON object.
 pub fn ask(endpoint: &Endpoint) -> Result<Value, String> {
-    let name = name(endpoint);
     let answer = exchange(endpoint)
-        .map_err(|error| format!("admin listener {name}: {}", in_words(&error)))?;
-    read(&answer).map_err(|problem| format!("admin listener {name}: {problem}"))
-}
-
-/// The endpoint as it would be typed.
-pub fn name(endpoint: &Endpoint) -> String {
-    match endpoint {
-        Endpoint::Tcp(address) => address.to_string(),
-        Endpoint::Unix { path, .. } => format!("unix:{}", path.display()),
-    }
+        .map_err(|error| format!("admin listener {endpoint}: {}", in_words(&error)))?;
+    read(&answer).map_err(|problem| format!("admin listener {endpoint}: {problem}"))
 }
 
 fn in_words(error: &io::Error) -> String {

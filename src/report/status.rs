@@ -28,7 +28,7 @@ pub fn find(
     usage_db: Option<&Path>,
     now: Seconds,
 ) -> Result<Status, String> {
-    let ask = |endpoint| Ok::<_, String>((server::name(endpoint), server::ask(endpoint)?));
+    let ask = |endpoint: &Endpoint| Ok::<_, String>((endpoint.to_string(), server::ask(endpoint)?));
     Ok(Status {
         now,
         server: admin.map(ask).transpose()?,
