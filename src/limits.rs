@@ -451,6 +451,11 @@ pub const LOG_REPEAT_SECONDS: f64 = 10.0;
 /// Milliseconds that a report waits for a database locked by another process.
 pub const REPORT_BUSY_MILLISECONDS: u64 = 2_000;
 
+/// How often a report tries again to open a file that a server may just be opening or closing, and
+/// milliseconds in between.
+pub const REPORT_RETRIES: usize = 10;
+pub const REPORT_RETRY_MILLISECONDS: u64 = 20;
+
 /// Seconds after which the `current` row of the usage database is stale, as the munin plugins have
 /// it: the server rewrites it every five minutes.
 pub const REPORT_STALE_SECONDS: f64 = 360.0;

@@ -233,6 +233,16 @@ fn a_log_without_its_index_is_said_to_be_one() {
 }
 
 #[test]
+fn an_empty_log_without_its_index_is_nobodys_and_is_left_alone() {
+    let (_, directory) = Server::start(&[]).stop();
+    fs::write(directory.file("relay.sqlite-wal"), "").expect("write");
+    let before = files(&directory);
+    let status = json_report(&directory, &["status"]);
+    assert_eq!(status["channel"]["mailboxes"], 0);
+    assert!(files(&directory) == before);
+}
+
+#[test]
 fn mistakes_are_one_line_with_status_2() {
     let directory = Directory::new();
     for (arguments, parts) in [

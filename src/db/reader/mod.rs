@@ -16,14 +16,15 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use super::file::{self, OpenError, Problem};
 use super::schema::Kind;
-use crate::limits::REPORT_BUSY_MILLISECONDS;
+use crate::limits::{REPORT_BUSY_MILLISECONDS, REPORT_RETRIES, REPORT_RETRY_MILLISECONDS};
 
 /// A file as it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,13 @@ enum Manner {
 
 impl Manner {
     fn of(path: &Path, log_bytes: Option<u64>) -> Result<Manner, Problem> {
-        if log_bytes.is_some() {
-            return Ok(Manner::BesideLog);
+        let has_index = file::beside(path, "-shm").try_exists()?;
+        match log_bytes {
+            Some(_) if has_index => return Ok(Manner::BesideLog),
+            // An empty log without index is nobody's, and says nothing. It is left when a reader
+            // comes in the very instant in which a server takes its log away.
+            None | Some(0) => {}
+            Some(_) => return Err(Problem::NoIndex),
         }
         let mut head = Vec::new();
         File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
@@ -87,8 +93,15 @@ struct ReadOnly {
 
 impl ReadOnly {
     fn open(path: &Path, kind: &'static Kind) -> Result<ReadOnly, OpenError> {
-        let opened = open(path, kind).map_err(|problem| OpenError::new(path, kind, problem));
-        let (connection, state) = opened?;
+        let mut opened = open(path, kind);
+        for _ in 0..REPORT_RETRIES {
+            if !opened.as_ref().is_err_and(may_pass) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(REPORT_RETRY_MILLISECONDS));
+            opened = open(path, kind);
+        }
+        let (connection, state) = opened.map_err(|error| OpenError::new(path, kind, error))?;
         Ok(ReadOnly { connection, path: path.to_owned(), kind, state })
     }
 
@@ -101,6 +114,16 @@ impl ReadOnly {
     }
 }
 
+/// Whether this is what one finds for a moment while a server starts or stops: a log that has no
+/// index yet, or one that is gone before it is opened.
+fn may_pass(problem: &Problem) -> bool {
+    match problem {
+        Problem::NoIndex => true,
+        Problem::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::CannotOpen),
+        _ => false,
+    }
+}
+
 fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), Problem> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
@@ -108,9 +131,6 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), Problem> {
     }
     let log_bytes = fs::metadata(file::beside(path, "-wal")).ok().map(|log| log.len());
     let manner = Manner::of(path, log_bytes)?;
-    if manner == Manner::BesideLog && !file::beside(path, "-shm").try_exists()? {
-        return Err(Problem::NoIndex);
-    }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
