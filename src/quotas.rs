@@ -134,6 +134,12 @@ impl Quotas {
         }
     }
 
+    /// Other networks are exempt from now on. Connections that are there keep their terms: they
+    /// stay counted, or not counted, until they go.
+    pub fn set_exempt(&mut self, exempt: Vec<Network>) {
+        self.exempt = exempt;
+    }
+
     /// A connection from that address: may it stay? Asked again when a proxy tells who is behind.
     pub fn connect(
         &mut self,
@@ -141,6 +147,8 @@ impl Quotas {
         address: Option<IpAddr>,
         now: Instant,
     ) -> Result<(), Denied> {
+        // Counted before if its proxy is trusted since then.
+        self.disconnect(conn);
         let Some(holder) = self.holder(address) else { return Ok(()) };
         let limits = &self.limits;
         let usage = self.usage.entry(holder).or_insert_with(|| Usage::new(limits, now));
@@ -307,6 +315,31 @@ mod tests {
         quotas.disconnect(conn);
         quotas.sweep(start + Duration::from_secs(60));
         assert!(quotas.usage.is_empty());
+    }
+
+    #[test]
+    fn a_connection_counts_once_even_if_it_is_asked_about_twice() {
+        let mut quotas = quotas(Limits::default());
+        let now = Instant::now();
+        for address in [address("192.0.2.1"), address("192.0.2.2")] {
+            assert_eq!(quotas.connect(ConnId(1), address, now), Ok(()));
+        }
+        quotas.disconnect(ConnId(1));
+        assert!(quotas.usage.values().all(|usage| usage.connections == 0));
+    }
+
+    #[test]
+    fn other_networks_can_be_exempt_later() {
+        let mut quotas = quotas(Limits { address_connections_max: 1, ..Limits::default() });
+        let now = Instant::now();
+        let connect =
+            |quotas: &mut Quotas, conn| quotas.connect(ConnId(conn), address("192.0.2.1"), now);
+        assert_eq!(connect(&mut quotas, 1), Ok(()));
+        assert_eq!(connect(&mut quotas, 2), Err(Denied::TooMany));
+        quotas.set_exempt(vec!["192.0.2.0/24".parse().expect("a network")]);
+        assert_eq!(connect(&mut quotas, 2), Ok(()));
+        quotas.set_exempt(Vec::new());
+        assert_eq!(connect(&mut quotas, 3), Err(Denied::TooMany));
     }
 
     #[test]
