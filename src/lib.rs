@@ -38,11 +38,14 @@
 //!          │         ├─ notify        what a service manager is told
 //!          │         ├─ storage       commit, or fail and recover
 //!          │         ├─ records       usage, addresses, connections: may lag, may fail
+//!          │         ├─ reload        reading settings from files, at the start and at SIGHUP
 //!          │         └─ timers, signals (signal-hook), entropy (rustix)
 //!          ├─ activation              sockets that a service manager passes (listenfd)
 //!          ├─ db                      the SQLite files (rusqlite)
 //!          └─ config                  the command line (pico-args)
 //! main → report                       a look from outside, through db or the admin listener
+//!          └─ config                  the command line and what it names (pico-args, serde_json)
+//! live                                what can change while it runs
 //! protocol                            JSON ⇄ commands and responses (serde_json)
 //! store                               the state and the rules: no I/O, no clock, no randomness
 //! held                                what waits for the commit, and what may leave
@@ -84,6 +87,7 @@ pub mod http;
 pub mod limit_log;
 pub mod limits;
 pub mod listeners;
+pub mod live;
 pub mod logging;
 pub mod message;
 pub mod message_log;
@@ -98,6 +102,7 @@ pub mod protocol;
 pub mod proxy_header;
 pub mod quotas;
 pub mod records;
+pub mod reload;
 pub mod report;
 pub mod server;
 pub mod signals;

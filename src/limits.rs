@@ -382,6 +382,20 @@ pub const CHECKPOINT_IDLE_MILLISECONDS: u64 = 20;
 /// until exit, and the databases need some of it.
 pub const SHUTDOWN_SECONDS: f64 = 3.0;
 
+/// Seconds that a drain may take: a large file is on its way by then, and who still waits for the
+/// other side has waited long.
+pub const DRAIN_SECONDS: f64 = 600.0;
+
+/// Bytes of a file of options, of a welcome or of notices: it is read between two turns of the
+/// loop, which stands still meanwhile.
+pub const SETTINGS_FILE_BYTES_MAX: usize = MIB;
+
+/// Bytes of a welcome file: every new connection gets what is in it.
+pub const WELCOME_FILE_BYTES_MAX: usize = 16 * KIB;
+
+/// Bytes of one notice: a person is to read it.
+pub const NOTICE_BYTES_MAX: usize = 4 * KIB;
+
 /// Refused connections that are kept for a moment, so that they get to read why; those beyond are
 /// told and closed at once. They come out of the reserved descriptors.
 pub const REFUSALS_AT_ONCE_MAX: usize = 32;
@@ -493,4 +507,6 @@ const _: () = {
     assert!(STORAGE_PROBE_PAGES_MIN < STORAGE_PROBE_PAGES_MAX);
     assert!(RECORDS_FLUSH_SECONDS < 1.0);
     assert!(SHUTDOWN_SECONDS < 5.0);
+    assert!(WELCOME_FILE_BYTES_MAX <= SETTINGS_FILE_BYTES_MAX);
+    assert!(NOTICE_BYTES_MAX <= SETTINGS_FILE_BYTES_MAX);
 };

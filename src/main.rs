@@ -1,21 +1,22 @@
 //! The program: read the arguments, open the files, bind the addresses, serve; or print and exit.
 //!
 //! Holds no logic of its own. Exit status 0 after a signal or when all is printed, 1 when something
-//! cannot be opened, bound or asked, 2 for a mistake on the command line.
+//! cannot be opened, bound or asked, 2 for a mistake on the command line or in a file of options or
+//! texts that it names.
 #![forbid(unsafe_code)]
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use wormhole_mailbox::config::{self, Invocation};
-use wormhole_mailbox::{logging, report, startup};
+use wormhole_mailbox::{logging, reload, report, startup};
 
 const STATUS_FAILED: u8 = 1;
 const STATUS_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = match config::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Serve(config)) => *config,
+    let (config, live) = match config::parse(std::env::args_os().skip(1), reload::read_file) {
+        Ok(Invocation::Serve(config, live)) => (*config, *live),
         Ok(Invocation::Print(text)) => return print(&text),
         Ok(Invocation::Report(wanted)) => {
             return match report::run(&wanted) {
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
         Err(error) => return complain(&error.0, STATUS_USAGE),
     };
     logging::start(config.log_level);
-    match startup::start(config).and_then(|server| server.run().map_err(|error| error.to_string()))
+    match startup::start(config, live)
+        .and_then(|server| server.run().map_err(|error| error.to_string()))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

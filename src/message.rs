@@ -377,7 +377,7 @@ const NAMEPLATE_JSON_BYTES: usize = 12;
 
 /// Why a command is not carried out. `Display` gives the exact texts of contract section 2, on
 /// some of which clients match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     NotJson,
     NotUtf8,
@@ -408,6 +408,8 @@ pub enum Refusal {
     StorageUnavailable,
     ServerFull,
     TooManyNameplates,
+    /// Nobody may bind any more; the operator's words.
+    Draining(Rc<str>),
     /// A mailbox holds all that it may.
     MailboxFull {
         bytes_max: usize,
@@ -472,6 +474,7 @@ impl Refusal {
             Refusal::TooManyNameplates => {
                 "too many nameplates from your address, release some or wait until they expire"
             }
+            Refusal::Draining(_) => "draining",
             Refusal::MailboxFull { .. } => "mailbox is full",
             Refusal::TooFast { command: "allocate", .. } => "too many 'allocate'",
             Refusal::TooFast { .. } => "too many 'claim'",
@@ -484,6 +487,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Refusal::Draining(message) => f.write_str(message),
             Refusal::PermissionDenied(denial) => write!(f, "permission denied: {denial}"),
             Refusal::MailboxFull { bytes_max, messages_max } => {
                 write!(f, "mailbox is full: at most {messages_max} messages and {bytes_max} bytes")

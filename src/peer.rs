@@ -93,6 +93,11 @@ impl Network {
         };
         differing >= self.prefix_bits
     }
+
+    /// How much of the address is fixed.
+    pub fn prefix_bits(&self) -> u32 {
+        self.prefix_bits
+    }
 }
 
 impl FromStr for Network {

@@ -1,15 +1,16 @@
-//! SIGTERM and SIGINT as readiness events; SIGXFSZ as nothing at all.
+//! Signals as readiness events: SIGTERM and SIGINT to stop, SIGHUP to read the settings again,
+//! SIGUSR1 to drain; SIGXFSZ as nothing at all.
 //!
-//! The handler writes a byte to a socket pair that the poll watches. A second signal ends the
-//! process at once, even when the loop is stuck.
+//! A handler sets the signal's flag, then writes a byte to a socket pair that the poll watches.
+//! A second SIGTERM or SIGINT ends the process at once, even when the loop is stuck.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 /// Exit status of a second signal.
@@ -19,28 +20,43 @@ const SECOND_SIGNAL_STATUS: i32 = 1;
 #[derive(Debug)]
 pub struct Signals {
     stream: UnixStream,
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+    drain: Arc<AtomicBool>,
+}
+
+/// What signals have asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// To stop. Once asked for, it stays so.
+    pub stop: bool,
+    /// To read the settings again.
+    pub reload: bool,
+    /// To let those who are at work finish, and then stop.
+    pub drain: bool,
 }
 
 impl Signals {
-    /// Takes over SIGTERM and SIGINT.
+    /// Takes over the signals.
     pub fn install() -> io::Result<Signals> {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let stopping = Arc::new(AtomicBool::new(false));
+        let [stop, reload, drain]: [Arc<AtomicBool>; 3] = Default::default();
         for signal in [SIGTERM, SIGINT] {
             // In this order: the first signal finds the flag unset, and sets it.
-            flag::register_conditional_shutdown(
-                signal,
-                SECOND_SIGNAL_STATUS,
-                Arc::clone(&stopping),
-            )?;
-            flag::register(signal, Arc::clone(&stopping))?;
+            flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, Arc::clone(&stop))?;
+        }
+        for (signal, asked) in
+            [(SIGTERM, &stop), (SIGINT, &stop), (SIGHUP, &reload), (SIGUSR1, &drain)]
+        {
+            // In this order: the byte that wakes the loop comes after what it is about.
+            flag::register(signal, Arc::clone(asked))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
         // A write beyond a file-size limit shall fail, as one on a full disk does, and not end the
         // process.
         flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Signals { stream: UnixStream::from_std(reader) })
+        Ok(Signals { stream: UnixStream::from_std(reader), stop, reload, drain })
     }
 
     /// To register it with the poll.
@@ -48,9 +64,15 @@ impl Signals {
         &mut self.stream
     }
 
-    /// Whether a signal has come since the last call.
-    pub fn take(&mut self) -> bool {
-        let mut bytes = [0; 16];
-        self.stream.read(&mut bytes).is_ok_and(|count| count > 0)
+    /// What signals have asked for since the last call.
+    pub fn take(&mut self) -> Asked {
+        // To the last byte: the poll tells of new ones only, and a full pipe takes none.
+        let mut bytes = [0; 64];
+        while self.stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        Asked {
+            stop: self.stop.load(Ordering::Relaxed),
+            reload: self.reload.swap(false, Ordering::Relaxed),
+            drain: self.drain.swap(false, Ordering::Relaxed),
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::entropy::SystemEntropy;
 use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_STEP_SECONDS};
 use crate::listeners::Listeners;
+use crate::live::Live;
 use crate::notify::Notifier;
 use crate::permission::{Mode, Policy};
 use crate::records::Records;
@@ -27,7 +28,7 @@ use crate::storage::Storage;
 use crate::store::{Listing, Settings, Store};
 
 /// Opens everything. The error is a line for the operator.
-pub fn start(mut config: Config) -> Result<Server, String> {
+pub fn start(mut config: Config, live: Live) -> Result<Server, String> {
     info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         warn!("{warning}");
@@ -56,12 +57,12 @@ pub fn start(mut config: Config) -> Result<Server, String> {
         }
     }
     let Files { store, storage, records, past } =
-        open_files(&config).map_err(|error| error.to_string())?;
-    log_settings(&config);
+        open_files(&config, &live).map_err(|error| error.to_string())?;
+    log_settings(&config, &live);
     let config = Rc::new(config);
     let clock = Clock::read();
-    let mut engine =
-        Engine::new(Rc::clone(&config), store, storage, records, Box::new(entropy), clock);
+    let entropy = Box::new(entropy);
+    let mut engine = Engine::new(Rc::clone(&config), live, store, storage, records, entropy, clock);
     let admin = config.is_watched().then(|| {
         let mut admin = Admin::new(clock);
         engine.watch_clients(admin.remember(past));
@@ -103,7 +104,7 @@ struct Files {
     past: Past,
 }
 
-fn open_files(config: &Config) -> Result<Files, OpenError> {
+fn open_files(config: &Config, live: &Live) -> Result<Files, OpenError> {
     let path = &config.channel_db;
     let options = ChannelOptions {
         synchronous: config.synchronous,
@@ -119,7 +120,7 @@ fn open_files(config: &Config) -> Result<Files, OpenError> {
     let settings = Settings {
         expire_after: config.expire_after,
         blur: config.blur_usage,
-        list: config.list,
+        list: live.list,
         claim_without_allocate: config.claim_without_allocate,
         nameplate_cooldown: config.nameplate_cooldown,
         mailbox_bytes_max: config.limits.mailbox_bytes_max,
@@ -180,8 +181,11 @@ fn read_past(usage: &UsageDb) -> Past {
 
 const BYTES_PER_MIB: usize = 1024 * 1024;
 
-fn log_settings(config: &Config) {
+fn log_settings(config: &Config, live: &Live) {
     let limits = &config.limits;
+    if config.source.has_files() {
+        info!("read from files: {live}");
+    }
     info!(
         "limits: {} connections, messages of {} bytes, at most {} MiB of memory in all",
         limits.connections_max,
@@ -198,7 +202,7 @@ fn log_settings(config: &Config) {
         Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
         None => info!("usage times are exact"),
     }
-    match config.list {
+    match live.list {
         Listing::Real => {}
         Listing::Empty => info!("'list' is answered with an empty list"),
         Listing::Decoy => info!("'list' is answered with all short nameplates"),

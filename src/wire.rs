@@ -55,6 +55,8 @@ pub enum Farewell {
     NotBound,
     /// The peer has not given the proof of work that it was asked for, or a bad one.
     NotPermitted,
+    /// The operator has told the peer something, and no more.
+    Notice,
     /// The server stops.
     GoingAway,
     /// The server's storage failed; come back.
@@ -73,6 +75,7 @@ impl Farewell {
                 CloseCode::Policy,
                 "permission denied: this server demands a proof of work (hashcash)",
             ),
+            Farewell::Notice => (CloseCode::Policy, "see the error in the welcome"),
             Farewell::GoingAway => (CloseCode::Away, "server is stopping"),
             Farewell::TryAgainLater => (CloseCode::Again, "storage is unavailable"),
         };

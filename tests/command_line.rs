@@ -86,6 +86,8 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("--log-level", Some("debug")),
     ("--expire-after", Some("60")),
     ("--expire-check", Some("30")),
+    ("--drain-message", Some("later")),
+    ("--drain-seconds", Some("60")),
 ];
 
 #[test]
@@ -210,6 +212,8 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
         ("--expire-after", "NaN"),
         ("--expire-after", "inf"),
         ("--expire-check", "-1"),
+        ("--drain-seconds", "0"),
+        ("--drain-seconds", "soon"),
         ("--log-fd", "stderr"),
         ("--log-level", "loud"),
         ("--list", "some"),

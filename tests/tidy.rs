@@ -34,6 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "main",
             "notify",
             "records",
+            "reload",
             "server",
             "startup",
             "storage",

@@ -6,8 +6,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::given::{Given, Items};
 use super::options::{self, Arity, Group, Help, OptionSpec, option};
-use super::{CHANNEL_DB, Given, Invocation, UsageError, endpoint, path};
+use super::{CHANNEL_DB, Invocation, UsageError, endpoint, path};
 use crate::db::MEMORY;
 use crate::socket::Endpoint;
 
@@ -200,7 +201,7 @@ pub(super) fn parse(
         let names = names.join(", ");
         return Err(UsageError(format!("{name}: unknown command, there are {names}; see --help")));
     };
-    let mut given = Given::read(arguments, &command.options)?;
+    let mut given = Given::from(Items::read(arguments, &command.options)?);
     if given.flag("--help") {
         return Ok(Invocation::Print(command.help()));
     }

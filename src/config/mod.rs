@@ -1,24 +1,26 @@
-//! Arguments → a complete, valid `Config` (contract section 6).
+//! Arguments → a complete, valid `Config`, and the `Live` part of it (contract section 6).
 //!
-//! The only place that sees raw option strings. Does nothing but read them: no file is opened and
-//! no address bound here.
+//! The only place that sees raw option strings. Does nothing but read them: no address is bound
+//! here and no file opened; the texts of files come from a function that the caller gives.
 
 mod commands;
 mod endpoint;
+mod files;
 mod generate;
+mod given;
 mod options;
 mod websocket;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use log::LevelFilter;
-use pico_args::Arguments;
 
 use crate::activation::Pick;
 use crate::db::Synchronous;
 use crate::limits::{self, Limit, Limits, Pings};
+use crate::live::{Drain, Live};
 use crate::message::Seconds;
 use crate::peer::{self, Network};
 use crate::permission::{Mode, Policy};
@@ -26,23 +28,19 @@ use crate::protocol::Welcome;
 use crate::socket::{Endpoint, Role};
 use crate::store::Listing;
 pub use commands::{Period, Report, Subject};
-use endpoint::Source;
-use options::{Arity, OptionSpec};
+pub use given::Source;
+use given::{Given, Items};
 pub use websocket::Origins;
 
-/// Everything an operator can set.
+/// Everything an operator can set, but what can change while the server runs.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen, and for whom. Operators come first: they are served before the crowd.
     pub endpoints: Vec<(Endpoint, Role)>,
     /// Which sockets of a service manager to listen on, and for whom.
     pub passed: Vec<(Pick, Role)>,
-    /// Whose word about the peer's address is taken.
-    pub trusted_proxies: Vec<Network>,
     /// Limits in force.
     pub limits: Limits,
-    /// Networks that the limits on one address do not hold for.
-    pub exempt: Vec<Network>,
     /// When connections are pinged.
     pub pings: Pings,
     /// `Origin`s that may connect.
@@ -61,10 +59,6 @@ pub struct Config {
     pub track_connections: bool,
     /// Durability of commits.
     pub synchronous: Synchronous,
-    /// What clients are told.
-    pub welcome: Welcome,
-    /// What `list` answers.
-    pub list: Listing,
     /// When clients must work before they may bind.
     pub permission: Policy,
     /// Whether `claim` may say that it must not create its nameplate.
@@ -82,6 +76,8 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// Things to warn about once logging works.
     pub warnings: Vec<String>,
+    /// Where all this came from.
+    pub source: Source,
 }
 
 impl Config {
@@ -94,44 +90,112 @@ impl Config {
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
-    /// Serve.
-    Serve(Box<Config>),
+    /// Serve; the second part can change meanwhile.
+    Serve(Box<Config>, Box<Live>),
     /// Tell of a server and exit.
     Report(Report),
     /// Print this text and exit.
     Print(String),
 }
 
-/// A mistake on the command line: one line that names the option and says what is right.
+/// A mistake on the command line or in a file it names: one line that names the option and says
+/// what is right.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
 
 /// The state database, if the command line names none.
 const CHANNEL_DB: &str = "relay.sqlite";
 
-/// Reads the arguments (without the program's name).
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let mut arguments = arguments.into_iter().peekable();
-    let is_command = |first: &OsString| !first.as_encoded_bytes().starts_with(b"-");
-    if let Some(command) = arguments.next_if(is_command) {
-        return commands::parse(&text(command)?, arguments);
+/// Reads the arguments (without the program's name). `read_file` gives a file's text, or says why
+/// it cannot.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    read_file: impl Fn(&Path) -> Result<String, String>,
+) -> Result<Invocation, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some((command, rest)) = arguments.split_first()
+        && !command.as_encoded_bytes().starts_with(b"-")
+    {
+        return commands::parse(&given::text(command.clone())?, rest.iter().cloned());
     }
-    let mut given = Given::read(arguments, &options::all().collect::<Vec<_>>())?;
-    if given.flag("--help") {
+    let mut items = Items::read(arguments.iter().cloned(), &options::all().collect::<Vec<_>>())?;
+    if items.has("--help") {
         return Ok(Invocation::Print(options::help()));
     }
-    if given.flag("--version") {
+    if items.has("--version") {
         return Ok(Invocation::Print(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    if let Some(text) = given.once("--generate", generate::text)? {
+    if let Some(text) = Given::from(items.clone()).once("--generate", generate::text)? {
         return Ok(Invocation::Print(text));
     }
+    if let Some(file) = items.value("--config").map(str::to_owned) {
+        let content = text_of(&file, &read_file)
+            .map_err(|problem| UsageError(format!("--config: {problem}")))?;
+        items.add_file(&file, &content)?;
+    }
+    let source = Source::new(arguments, items.clone());
+    let mut given = Given::from(items);
+    let live = live(&mut given, &read_file)?;
+    let config = config(&mut given, source)?;
+    Ok(Invocation::Serve(Box::new(config), Box::new(live)))
+}
+
+/// What can change while the server runs.
+fn live(
+    given: &mut Given,
+    read_file: &impl Fn(&Path) -> Result<String, String>,
+) -> Result<Live, UsageError> {
+    let mut welcome = Welcome {
+        motd: given.once("--motd", any)?,
+        current_cli_version: given.once("--advertise-version", unless_empty)?.flatten(),
+        error: given.once("--signal-error", unless_empty)?.flatten(),
+        more: Vec::new(),
+    };
+    given.once("--welcome-file", |file| {
+        let content = text_of(file, read_file)?;
+        files::merge_welcome(&mut welcome, &content).map_err(|problem| format!("{file}: {problem}"))
+    })?;
+    let notices = given.once("--notices-file", |file| {
+        let content = text_of(file, read_file)?;
+        files::notices(&content).map_err(|problem| format!("{file}: {problem}"))
+    })?;
+    let message = given.once("--drain-message", unless_empty)?.flatten();
+    Ok(Live {
+        trusted_proxies: or_loopback(given.many("--trusted-proxy", network)?),
+        exempt: or_loopback(given.many("--limit-exempt", network)?),
+        welcome,
+        list: listing(given)?,
+        notices: notices.unwrap_or_default(),
+        drain: Drain {
+            message: message.as_deref().unwrap_or(DRAIN_MESSAGE).into(),
+            seconds: given
+                .once("--drain-seconds", positive_seconds)?
+                .unwrap_or(limits::DRAIN_SECONDS),
+        },
+    })
+}
+
+/// What clients are told while the server drains, unless the operator has other words.
+const DRAIN_MESSAGE: &str = "The server is about to restart, please try again in a few minutes.";
+
+fn or_loopback(networks: Vec<Network>) -> Vec<Network> {
+    if networks.is_empty() { peer::LOOPBACK.to_vec() } else { networks }
+}
+
+/// The text of a file that an option names.
+fn text_of(
+    file: &str,
+    read_file: &impl Fn(&Path) -> Result<String, String>,
+) -> Result<String, String> {
+    read_file(&path(file)?).map_err(|problem| format!("{file}: {problem}"))
+}
+
+/// All the rest.
+fn config(given: &mut Given, source: Source) -> Result<Config, UsageError> {
     let mut config = Config {
         endpoints: Vec::new(),
         passed: Vec::new(),
-        trusted_proxies: given.many("--trusted-proxy", network)?,
         limits: Limits::default(),
-        exempt: given.many("--limit-exempt", network)?,
         pings: Pings::default(),
         origins: Origins::default(),
         tcp_nodelay: true,
@@ -143,15 +207,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             .unwrap_or(limits::GENERATION_SECONDS),
         track_connections: given.flag("--track-connections"),
         synchronous: given.once("--synchronous", synchronous)?.unwrap_or_default(),
-        welcome: Welcome {
-            motd: given.once("--motd", any)?,
-            current_cli_version: given
-                .once("--advertise-version", any)?
-                .filter(|text| !text.is_empty()),
-            error: given.once("--signal-error", any)?.filter(|text| !text.is_empty()),
-        },
-        list: listing(&mut given)?,
-        permission: permission(&mut given)?,
+        permission: permission(given)?,
         claim_without_allocate: given.flag("--claim-without-allocate"),
         nameplate_cooldown: given.once("--nameplate-cooldown", seconds)?.unwrap_or(0.0),
         expire_after: given
@@ -163,22 +219,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         blur_usage: given.once("--blur-usage", whole_seconds)?,
         log_level: given.once("--log-level", log_level)?.unwrap_or(LevelFilter::Info),
         warnings: Vec::new(),
+        source,
     };
     for (source, role) in given.many("--port", endpoint::for_clients)? {
         match source {
-            Source::Bind(endpoint) => config.endpoints.push((endpoint, role)),
-            Source::Passed(pick) => config.passed.push((pick, role)),
+            endpoint::Source::Bind(endpoint) => config.endpoints.push((endpoint, role)),
+            endpoint::Source::Passed(pick) => config.passed.push((pick, role)),
         }
     }
     let allow_public = given.flag("--admin-public");
     let operators = given.many("--admin", |text| endpoint::for_operators(text, allow_public))?;
     config.endpoints.splice(..0, operators);
-    if config.trusted_proxies.is_empty() {
-        config.trusted_proxies = peer::LOOPBACK.to_vec();
-    }
-    if config.exempt.is_empty() {
-        config.exempt = peer::LOOPBACK.to_vec();
-    }
     for limit in limits::table() {
         if let Some(value) = given.once(limit.option, |text| limit_value(text, &limit))? {
             (limit.set)(&mut config.limits, value);
@@ -187,12 +238,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     if given.once("--log-fd", descriptor)?.is_some() {
         config.warnings.push("--log-fd has no effect".to_owned());
     }
-    for text in given.many("--websocket-protocol-option", |text| Ok(text.to_owned()))? {
-        websocket::set(&mut config, &text)
-            .map_err(|problem| UsageError(format!("--websocket-protocol-option: {problem}")))?;
-    }
+    given.many("--websocket-protocol-option", |text| websocket::set(&mut config, text))?;
     config.limits.fit();
-    Ok(Invocation::Serve(Box::new(config)))
+    Ok(config)
 }
 
 impl Config {
@@ -211,108 +259,6 @@ impl Config {
         }
     }
 }
-
-/// The arguments, checked for form, with pico-args to take them out of.
-struct Given(Arguments);
-
-/// Marks a value, so that one which looks like an option is not taken for one.
-const VALUE_MARK: char = '=';
-
-impl Given {
-    fn read(
-        arguments: impl IntoIterator<Item = OsString>,
-        options: &[OptionSpec],
-    ) -> Result<Given, UsageError> {
-        let mut marked = Vec::new();
-        let mut seen: Vec<&str> = Vec::new();
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            let argument = text(argument)?;
-            let (name, attached) = split(&argument);
-            let spec = options
-                .iter()
-                .find(|option| option.name == name || option.short == Some(name))
-                .ok_or_else(|| UsageError(format!("{argument}: unknown option, see --help")))?;
-            if spec.arity != Arity::Many {
-                if seen.contains(&spec.name) {
-                    return Err(UsageError(format!("{}: may be given only once", spec.name)));
-                }
-                seen.push(spec.name);
-            }
-            marked.push(OsString::from(spec.name));
-            if spec.arity == Arity::Flag {
-                if attached.is_some() {
-                    return Err(UsageError(format!("{}: takes no value", spec.name)));
-                }
-                continue;
-            }
-            let value = match attached {
-                Some(value) => value,
-                None => match arguments.next() {
-                    Some(value) => text(value)?,
-                    None => {
-                        return Err(UsageError(format!(
-                            "{}: needs a value, {}",
-                            spec.name, spec.value
-                        )));
-                    }
-                },
-            };
-            marked.push(OsString::from(format!("{VALUE_MARK}{value}")));
-        }
-        Ok(Given(Arguments::from_vec(marked)))
-    }
-
-    fn flag(&mut self, name: &'static str) -> bool {
-        self.0.contains(name)
-    }
-
-    fn once<T>(
-        &mut self,
-        name: &'static str,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, UsageError> {
-        Ok(self.many(name, read)?.pop())
-    }
-
-    fn many<T>(
-        &mut self,
-        name: &'static str,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Vec<T>, UsageError> {
-        let values: Vec<String> =
-            self.0.values_from_str(name).map_err(|error| UsageError(format!("{name}: {error}")))?;
-        let read_marked = |value: &String| read(value.strip_prefix(VALUE_MARK).unwrap_or(value));
-        values
-            .iter()
-            .map(|value| {
-                read_marked(value).map_err(|problem| UsageError(format!("{name}: {problem}")))
-            })
-            .collect()
-    }
-}
-
-fn text(argument: OsString) -> Result<String, UsageError> {
-    argument
-        .into_string()
-        .map_err(|argument| UsageError(format!("{}: must be UTF-8", argument.to_string_lossy())))
-}
-
-/// An argument's name, and the value attached to it: `--port=4000`, `-p4000`.
-fn split(argument: &str) -> (&str, Option<String>) {
-    let is_short = argument.starts_with('-') && !argument.starts_with("--");
-    match argument.split_once('=') {
-        Some((name, value)) if argument.starts_with('-') => (name, Some(value.to_owned())),
-        _ if is_short && argument.len() > SHORT_NAME_BYTES => {
-            let (name, value) = argument.split_at(SHORT_NAME_BYTES);
-            (name, Some(value.to_owned()))
-        }
-        _ => (argument, None),
-    }
-}
-
-/// Length of a short option's name, dash included.
-const SHORT_NAME_BYTES: usize = "-p".len();
 
 fn network(text: &str) -> Result<Network, String> {
     Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
@@ -388,6 +334,11 @@ fn limit_value(text: &str, limit: &Limit) -> Result<f64, String> {
 
 fn any(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
+}
+
+/// A text that counts as not given when it is empty.
+fn unless_empty(text: &str) -> Result<Option<String>, String> {
+    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

@@ -189,6 +189,24 @@ pub fn groups() -> Vec<Group> {
             title: "What clients are told",
             options: vec![
                 option(
+                    "--welcome-file",
+                    Once,
+                    "FILE",
+                    Text(
+                        "A JSON object whose keys go into the welcome of each client; they win over the options \
+                     below. Read again at SIGHUP. [default: none]",
+                    ),
+                ),
+                option(
+                    "--notices-file",
+                    Once,
+                    "FILE",
+                    Text(
+                        "A JSON object of networks and texts: clients from there are shown the text and sent away. \
+                     Read again at SIGHUP. [default: none]",
+                    ),
+                ),
+                option(
                     "--motd",
                     Once,
                     "TEXT",
@@ -313,10 +331,39 @@ pub fn groups() -> Vec<Group> {
                 ),
             ],
         },
+        Group {
+            title: "Stopping gently (SIGUSR1)",
+            options: vec![
+                option(
+                    "--drain-message",
+                    Once,
+                    "TEXT",
+                    Text(
+                        "What clients are told that come while the server waits for the others to finish. \
+                     [default: The server is about to restart, please try again in a few minutes.]",
+                    ),
+                ),
+                option(
+                    "--drain-seconds",
+                    Once,
+                    "SECONDS",
+                    Number("Wait no longer than this.", Some(limits::DRAIN_SECONDS), "s"),
+                ),
+            ],
+        },
         Group { title: "Limits", options: limit_options() },
         Group {
             title: "Other",
             options: vec![
+                option(
+                    "--config",
+                    Once,
+                    "FILE",
+                    Text(
+                        "More options, one a line, as in 'motd = Hello'; '#' begins a comment. The command line wins. \
+                     Read again at SIGHUP. [default: none]",
+                    ),
+                ),
                 option(
                     "--log-level",
                     Once,
@@ -358,6 +405,27 @@ fn limit_options() -> Vec<OptionSpec> {
     });
     limits.chain([exempt]).collect()
 }
+
+/// What makes no sense in a file of options.
+pub const COMMAND_LINE_ONLY: [&str; 4] = ["--config", "--generate", "--help", "--version"];
+
+/// Files that are read again at SIGHUP.
+pub const FILES_READ_AGAIN: [&str; 3] = ["--config", "--welcome-file", "--notices-file"];
+
+/// What a file of options can change while the server runs; for the others it takes a restart.
+pub const LIVE: [&str; 11] = [
+    "--trusted-proxy",
+    "--limit-exempt",
+    "--welcome-file",
+    "--notices-file",
+    "--motd",
+    "--advertise-version",
+    "--signal-error",
+    "--list",
+    "--disallow-list",
+    "--drain-message",
+    "--drain-seconds",
+];
 
 /// All options, without the headings.
 pub fn all() -> impl Iterator<Item = OptionSpec> {
@@ -412,4 +480,17 @@ fn wrapped(sentence: &str) -> String {
         line += word;
     }
     lines + &format!("{:HELP_INDENT$}{line}\n", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_name_options_that_there_are() {
+        let names: Vec<&str> = all().map(|option| option.name).collect();
+        for name in COMMAND_LINE_ONLY.iter().chain(&FILES_READ_AGAIN).chain(&LIVE) {
+            assert!(names.contains(name), "{name}");
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub enum CloseReason {
     NotBound,
     /// It has not given the proof of work that it was asked for, or a bad one.
     NotPermitted,
+    /// The operator has a notice for its address.
+    Notice,
     /// All connections together hold too much, and it held most.
     Shed,
     /// No complete request head in time.
@@ -61,6 +63,7 @@ impl CloseReason {
             CloseReason::Refused => "refused",
             CloseReason::NotBound => "not_bound",
             CloseReason::NotPermitted => "not_permitted",
+            CloseReason::Notice => "notice",
             CloseReason::Shed => "shed",
             CloseReason::BadProxyHeader => "bad_proxy_header",
             CloseReason::HandshakeTimeout => "handshake_timeout",

@@ -5,13 +5,14 @@
 use log::debug;
 
 use super::Engine;
-use crate::conn::{Handler, Verdict};
+use crate::conn::{CloseReason, Handler, Verdict};
 use crate::db::ConnectionChange;
 use crate::held::Output;
 use crate::http::{Status, Upgrade};
 use crate::message::{ConnId, Response};
 use crate::peer::Peer;
 use crate::protocol;
+use crate::wire::Farewell;
 
 impl Handler for Engine {
     fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
@@ -24,8 +25,8 @@ impl Handler for Engine {
         socket_peer: Peer,
         upgrade: &Upgrade,
     ) -> Result<Verdict, (Status, &'static str)> {
-        let peer = socket_peer.behind(&upgrade.forwarded, &self.config.trusted_proxies);
-        if socket_peer.is_trusted(&self.config.trusted_proxies) {
+        let peer = socket_peer.behind(&upgrade.forwarded, &self.live.trusted_proxies);
+        if socket_peer.is_trusted(&self.live.trusted_proxies) {
             self.count(conn, peer)?;
             if upgrade.forwarded.malformed {
                 self.note("X-Real-IP or X-Real-Port headers that cannot be read and are ignored");
@@ -46,9 +47,14 @@ impl Handler for Engine {
         self.store.connect(conn);
         self.hold(conn, Output::Bytes(upgrade.response.clone()));
         let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
-        let welcome = self.welcome(peer, demand.as_ref());
+        let notice = self.live.notices.find(peer.ip);
+        let welcome = self.welcome(peer, demand.as_ref(), notice);
+        let verdict = match notice {
+            Some(_) => Verdict::Close(Farewell::Notice, CloseReason::Notice),
+            None => Verdict::Stay,
+        };
         self.reply(conn, Response::Welcome(welcome));
-        Ok(Verdict::Stay)
+        Ok(verdict)
     }
 
     fn is_bound(&self, conn: ConnId) -> bool {

@@ -21,6 +21,7 @@ use crate::held::{Held, Output, Released};
 use crate::http::Status;
 use crate::limit_log::{self, LimitLog};
 use crate::limits;
+use crate::live::Live;
 use crate::message::{Command, ConnId, Demand, Field, Flag, Orig, Refusal, Response, Seconds};
 use crate::metrics::Metrics;
 use crate::notify::Health;
@@ -43,6 +44,9 @@ const TOO_MANY_RETRY_SECONDS: u64 = 60;
 #[derive(Debug)]
 pub struct Engine {
     config: Rc<Config>,
+    live: Live,
+    /// Nobody may bind any more; those who have, go on.
+    draining: bool,
     store: Store,
     storage: Storage,
     records: Records,
@@ -73,6 +77,7 @@ impl Engine {
     /// Puts the parts together and runs the first expiry check to its end.
     pub fn new(
         config: Rc<Config>,
+        live: Live,
         store: Store,
         storage: Storage,
         records: Records,
@@ -80,9 +85,11 @@ impl Engine {
         clock: Clock,
     ) -> Engine {
         let mut engine = Engine {
-            quotas: Quotas::new(config.limits.clone(), config.exempt.clone()),
+            quotas: Quotas::new(config.limits.clone(), live.exempt.clone()),
             permissions: Permissions::new(config.permission, clock.instant),
             config,
+            live,
+            draining: false,
             store,
             storage,
             records,
@@ -192,7 +199,7 @@ impl Engine {
 
     /// Whether a new connection may stay, by its socket's address.
     pub fn admit(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
-        if peer.is_trusted(&self.config.trusted_proxies) {
+        if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(()); // whom it speaks for will be asked then
         }
         self.count(conn, peer)
@@ -200,7 +207,7 @@ impl Engine {
 
     /// Whether a connection may begin with a PROXY header, by its socket's address.
     pub fn admit_proxy(&mut self, peer: Peer) -> Result<(), (Status, &'static str)> {
-        if peer.is_trusted(&self.config.trusted_proxies) {
+        if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(());
         }
         self.note("connections to a proxy's listener from elsewhere");
@@ -292,6 +299,7 @@ impl Engine {
             CloseReason::SlowReader => self.limit_log.hit(limit_log::OUTBOX_BYTES),
             CloseReason::Shed => self.limit_log.hit(limit_log::BUFFERED_BYTES),
             CloseReason::NotBound => self.limit_log.hit(limit_log::BIND_SECONDS),
+            CloseReason::Notice => self.limit_log.hit("clients sent away with a notice"),
             CloseReason::HandshakeTimeout => self.limit_log.hit(limit_log::HEAD_SECONDS),
             CloseReason::BadProxyHeader => self.limit_log.hit("PROXY headers that cannot be read"),
             _ => {}
@@ -299,6 +307,34 @@ impl Engine {
         if self.logs_connections() {
             debug!("{conn}: gone, {reason:?}");
         }
+    }
+
+    /// Other settings are in force from now on, for all that comes.
+    pub fn set_live(&mut self, live: Live) {
+        self.quotas.set_exempt(live.exempt.clone());
+        self.store.set_list(live.list);
+        self.live = live;
+    }
+
+    /// From now on nobody may bind; gives the time by which those who have must be done.
+    pub fn begin_drain(&mut self) -> Instant {
+        self.draining = true;
+        let seconds = self.live.drain.seconds;
+        info!(
+            "draining: {} bound connections have up to {seconds} s, nobody else may bind",
+            self.store.bound_count()
+        );
+        self.clock.after(seconds)
+    }
+
+    /// Whether nobody is left for whom a drain would wait.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.store.bound_count() == 0
+    }
+
+    /// The drain is over.
+    pub fn end_drain(&self) {
+        info!("drained: {} bound connections are left", self.store.bound_count());
     }
 
     fn logs_connections(&self) -> bool {
@@ -364,8 +400,9 @@ impl Engine {
                 self.metrics.errors.add(refusal.kind());
                 self.limit_log.note_refusal(&refusal);
                 self.permissions.note_refusal(command, &refusal, self.clock.instant);
+                let verdict = verdict_on(&refusal);
                 self.reply(conn, Response::Error { refusal, orig: Orig::Command(text.into()) });
-                verdict_on(refusal)
+                verdict
             }
         }
     }
@@ -396,6 +433,9 @@ impl Engine {
             Command::SubmitPermissions { proof, .. } => {
                 self.permissions.submit(conn, proof).map_err(Refusal::PermissionDenied)
             }
+            Command::Bind { .. } if self.draining && !self.store.is_bound(conn) => {
+                Err(Refusal::Draining(Rc::clone(&self.live.drain.message)))
+            }
             Command::Bind { .. } => self.permissions.check_bind(conn),
             Command::Allocate => self.quotas.allocate(conn, now),
             Command::Claim { nameplate: Field::Text(name), allocate } => {
@@ -423,18 +463,22 @@ impl Engine {
         self.held.push(conn, Output::Response(response));
     }
 
-    fn welcome(&self, peer: Peer, demand: Option<&Demand>) -> Box<str> {
-        if self.storage.is_degraded() {
-            let error = Some(DEGRADED_WELCOME.to_owned());
-            let welcome = Welcome { error, ..self.config.welcome.clone() };
-            return protocol::welcome(&welcome, demand, peer.ip, peer.port);
-        }
-        protocol::welcome(&self.config.welcome, demand, peer.ip, peer.port)
+    /// The `welcome` object for a peer; with an `error` instead of the operator's if there is more
+    /// to say.
+    fn welcome(&self, peer: Peer, demand: Option<&Demand>, notice: Option<&str>) -> Box<str> {
+        let error = match notice {
+            Some(notice) => notice,
+            None if self.draining => &self.live.drain.message,
+            None if self.storage.is_degraded() => DEGRADED_WELCOME,
+            None => return protocol::welcome(&self.live.welcome, demand, peer.ip, peer.port),
+        };
+        let welcome = Welcome { error: Some(error.to_owned()), ..self.live.welcome.clone() };
+        protocol::welcome(&welcome, demand, peer.ip, peer.port)
     }
 }
 
 /// Whom a refusal costs the connection: those who would otherwise go on trying.
-fn verdict_on(refusal: Refusal) -> Verdict {
+fn verdict_on(refusal: &Refusal) -> Verdict {
     match refusal {
         Refusal::PermissionDenied(_) => {
             Verdict::Close(Farewell::NotPermitted, CloseReason::NotPermitted)

@@ -17,7 +17,13 @@ impl Engine {
     /// Whether clients can be served as they should be; if not, why, in a few words. What else
     /// makes a server one that nobody should be sent to belongs here.
     pub fn can_serve(&self) -> Result<(), &'static str> {
-        if self.is_degraded() { Err("storage unavailable") } else { Ok(()) }
+        if self.is_degraded() {
+            Err("storage unavailable")
+        } else if self.draining {
+            Err("draining")
+        } else {
+            Ok(())
+        }
     }
 
     /// Pages in the channel database's write-ahead log, about.

@@ -17,6 +17,16 @@ pub struct Welcome {
     pub current_cli_version: Option<String>,
     /// `--signal-error`: clients show it and leave.
     pub error: Option<String>,
+    /// Further keys, each with the JSON text of its value.
+    pub more: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Welcome {
+    /// How many keys the operator has set.
+    pub fn keys_count(&self) -> usize {
+        let texts = [&self.motd, &self.current_cli_version, &self.error];
+        texts.into_iter().flatten().count() + self.more.len()
+    }
 }
 
 /// The `welcome` object for one connection.
@@ -39,6 +49,12 @@ pub fn welcome(
             string(&mut out, value);
             out.push(b',');
         }
+    }
+    for (key, json) in &welcome.more {
+        string(&mut out, key);
+        out.push(b':');
+        raw(&mut out, json);
+        out.push(b',');
     }
     if let Some(demand) = demand {
         permission_required(&mut out, demand);

@@ -23,6 +23,7 @@ use crate::listeners::Listeners;
 use crate::message::{ConnId, ConnMap, Seconds};
 use crate::notify::Notifier;
 use crate::outbox::{Scratch, Sent};
+use crate::reload;
 use crate::signals::Signals;
 use crate::storage::Committed;
 use crate::timers::Timers;
@@ -68,6 +69,8 @@ pub struct Server {
     next_conn: u64,
     /// While stopping: when the connections have had their time.
     stop_by: Option<Instant>,
+    /// While draining: when it has taken long enough.
+    drain_by: Option<Instant>,
 }
 
 /// A connection, and what the server remembers of it.
@@ -121,6 +124,7 @@ impl Server {
             first_conn,
             next_conn: first_conn,
             stop_by: None,
+            drain_by: None,
         })
     }
 
@@ -158,6 +162,7 @@ impl Server {
             }
         }
         self.run_timers();
+        self.end_drain_if_due();
         self.accept();
 
         let committed = self.commit();
@@ -189,6 +194,7 @@ impl Server {
         let has_leftovers = !self.leftovers.is_empty()
             || !self.unsent.is_empty()
             || self.engine.has_leftovers()
+            || self.is_drained()
             || self.listeners.has_leftovers();
         if has_leftovers {
             return Duration::ZERO;
@@ -200,6 +206,7 @@ impl Server {
             self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.stop_by,
             self.admin.as_ref().map(|admin| admin.next_step()),
+            self.drain_by,
         ];
         let now = Instant::now();
         let mut limit = Duration::from_secs_f64(limits::SLEEP_SECONDS_MAX);
@@ -214,9 +221,7 @@ impl Server {
 
     fn note_event(&mut self, event: &Event, readable: &mut Vec<ConnId>) {
         if event.token() == SIGNALS {
-            if self.signals.take() {
-                self.begin_stop();
-            }
+            self.obey_signals();
             return;
         }
         let number = event.token().0 as u64;
@@ -405,10 +410,49 @@ impl Server {
         self.settle(conn);
     }
 
+    /// Does what signals ask for; a server that stops has nothing else to do.
+    fn obey_signals(&mut self) {
+        let asked = self.signals.take();
+        if asked.stop {
+            self.begin_stop();
+        }
+        if self.stop_by.is_some() {
+            return;
+        }
+        if asked.reload {
+            self.reload();
+        }
+        if asked.drain && self.drain_by.is_none() {
+            self.drain_by = Some(self.engine.begin_drain());
+        }
+    }
+
+    fn reload(&mut self) {
+        if let Some(notifier) = &mut self.notifier {
+            notifier.reloading();
+        }
+        if let Some(live) = reload::again(&self.config) {
+            self.engine.set_live(live);
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.drain_by.is_some() && self.engine.is_drained()
+    }
+
+    /// Stops when a drain has nobody left to wait for, or has taken long enough.
+    fn end_drain_if_due(&mut self) {
+        if self.is_drained() || self.drain_by.is_some_and(|by| by <= self.clock.instant) {
+            self.engine.end_drain();
+            self.begin_stop();
+        }
+    }
+
     fn begin_stop(&mut self) {
         if self.stop_by.is_some() {
             return;
         }
+        self.drain_by = None;
         info!("stopping: {} connections are told", self.connections.len());
         if let Some(notifier) = &mut self.notifier {
             notifier.stopping();

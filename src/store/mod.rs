@@ -153,6 +153,11 @@ impl Store {
         self.expiry = None;
     }
 
+    /// What `list` answers from now on.
+    pub fn set_list(&mut self, list: Listing) {
+        self.tables.settings.list = list;
+    }
+
     /// Whether there is anything to tell of.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded

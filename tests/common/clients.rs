@@ -95,14 +95,24 @@ impl Kind {
 
     /// Receives into a directory of its own.
     pub fn receive(self, site: &Site, code: &str) -> Client {
+        let mut command = self.receiving(site);
+        command.arg(code);
+        Client::start(self, command, Directory::new())
+    }
+
+    /// Receives once a code is typed in. Python's client binds before that.
+    pub fn receive_typed(self, site: &Site) -> Client {
+        Client::start(self, self.receiving(site), Directory::new())
+    }
+
+    fn receiving(self, site: &Site) -> Command {
         let mut command = self.command(site, "receive");
         match self {
             Kind::Python => command.args(["--hide-progress", "--accept-file"]),
             Kind::Go => command.arg("--hide-progress"),
             Kind::Rust => command.args(["--no-color", "--noconfirm"]),
         };
-        command.arg(code);
-        Client::start(self, command, Directory::new())
+        command
     }
 
     fn command(self, site: &Site, verb: &str) -> Command {
@@ -190,7 +200,7 @@ impl Client {
         let output = File::create(directory.file("output")).expect("output file");
         let received = directory.file("received");
         fs::create_dir(&received).expect("directory");
-        let mut child = command
+        let child = command
             .current_dir(received)
             // Configuration and caches of the user must not matter, nor change.
             .env("HOME", directory.path())
@@ -199,10 +209,17 @@ impl Client {
             .stderr(output)
             .spawn()
             .expect("client starts");
-        // The Go client has no option to accept a file unasked. A client gone already is noticed
-        // by its exit status.
-        _ = child.stdin.as_mut().expect("piped").write_all(b"y\n");
-        Client { kind, child, directory, started: Instant::now() }
+        let mut client = Client { kind, child, directory, started: Instant::now() };
+        if kind == Kind::Go {
+            client.type_line("y"); // it has no option to accept a file unasked
+        }
+        client
+    }
+
+    /// Types a line. A client gone already is noticed by its exit status.
+    pub fn type_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        _ = stdin.write_all(format!("{line}\n").as_bytes());
     }
 
     /// All it has written to its terminal.

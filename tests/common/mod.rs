@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -62,6 +63,8 @@ pub struct Server {
     child: Child,
     pub address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    /// Reads the log, to the end of the process.
+    reader: JoinHandle<()>,
     pub directory: Arc<Directory>,
 }
 
@@ -97,12 +100,13 @@ impl Server {
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("stderr is piped");
         let lines = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines.lock().expect("log").push(line);
             }
         });
-        let mut server = Server { child, address: SocketAddr::from(([0; 4], 0)), log, directory };
+        let mut server =
+            Server { child, address: SocketAddr::from(([0; 4], 0)), log, reader, directory };
         // The settings are logged last, when the addresses are bound and the files open.
         server.wait_for_log("usage times are");
         if let Some(address) = server.logged_addresses().first() {
@@ -126,12 +130,20 @@ impl Server {
 
     /// Waits for a line that contains `part`; gives it.
     pub fn wait_for_log(&mut self, part: &str) -> String {
+        self.wait_for_log_after(0, part)
+    }
+
+    /// The same, leaving out so many lines that have been seen.
+    pub fn wait_for_log_after(&mut self, seen: usize, part: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(line) = self.log().into_iter().find(|line| line.contains(part)) {
+            let is_whole = self.reader.is_finished();
+            let mut fresh = self.log().into_iter().skip(seen);
+            if let Some(line) = fresh.find(|line| line.contains(part)) {
                 return line;
             }
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if is_whole {
+                let status = self.child.wait().expect("wait");
                 panic!("server ended with {status} without logging {part:?}: {:#?}", self.log());
             }
             assert!(Instant::now() < until, "no {part:?} in {:#?}", self.log());

@@ -11,6 +11,7 @@ use wormhole_mailbox::conn::{Handler, Verdict};
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::held::Output;
 use wormhole_mailbox::http::{Forwarded, Upgrade};
+use wormhole_mailbox::live::Live;
 use wormhole_mailbox::message::{ConnId, Seconds};
 use wormhole_mailbox::records::Records;
 use wormhole_mailbox::storage::Committed;
@@ -98,6 +99,7 @@ pub struct Simulation {
     pub swarm: Swarm,
     pub fault: Option<Fault>,
     config: Rc<Config>,
+    live: Live,
     pub disk: Rc<RefCell<Disk>>,
     usage: Option<UsageFile>,
     /// When each tick since the start ended, and how many usage records there were then.
@@ -133,10 +135,12 @@ impl Simulation {
         let times = Times { instant: start, wall, next_check: start, retry_at: None };
         let disk = Rc::new(RefCell::new(Disk::new(fault)));
         let usage = swarm.records_usage.then(|| UsageFile::new(seed));
+        let (config, live) = config(&swarm);
         let mut simulation = Simulation {
             random,
             fault,
-            config: Rc::new(config(&swarm)),
+            config: Rc::new(config),
+            live,
             disk,
             usage,
             usage_counts: Vec::new(),
@@ -174,8 +178,8 @@ impl Simulation {
         let records = Records::new(self.usage.as_ref().map(UsageFile::open), None, false);
         let entropy = Box::new(Random::new(self.random.next()));
         let clock = self.clock();
-        self.engine =
-            Some(Engine::new(Rc::clone(&self.config), store, storage, records, entropy, clock));
+        let (config, live) = (Rc::clone(&self.config), self.live.clone());
+        self.engine = Some(Engine::new(config, live, store, storage, records, entropy, clock));
         self.peerings.clear();
         self.model.begin_tick(clock.instant, clock.wall);
         self.model.restart(&self.disk.borrow());
@@ -386,8 +390,8 @@ fn commit(engine: &mut Engine) -> (Committed, Vec<ConnId>) {
     }
 }
 
-fn config(swarm: &Swarm) -> Config {
-    let Ok(Invocation::Serve(mut config)) = config::parse([]) else {
+fn config(swarm: &Swarm) -> (Config, Live) {
+    let Ok(Invocation::Serve(mut config, live)) = config::parse([], |_| Err(String::new())) else {
         unreachable!("no arguments are valid arguments");
     };
     let settings = &swarm.settings;
@@ -405,5 +409,5 @@ fn config(swarm: &Swarm) -> Config {
     ] {
         *unlimited = 1_000_000;
     }
-    *config
+    (*config, *live)
 }
