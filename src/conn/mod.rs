@@ -154,6 +154,8 @@ pub struct Connection {
     handled: usize,
     /// When the present phase began, or closing did.
     since: Instant,
+    /// It has just begun.
+    phase_changed: bool,
     /// When the last ping went out.
     pinged: Instant,
     /// When the last pong came in, or the connection opened.
@@ -184,6 +186,7 @@ impl Connection {
             unread: Vec::new(),
             handled: 0,
             since: now,
+            phase_changed: true,
             pinged: now,
             ponged: now,
             bound: false,
@@ -201,6 +204,12 @@ impl Connection {
     /// What it is, by the listener that it came from.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Whether it has come into another phase since the last call, so that its deadline may be
+    /// sooner than before.
+    pub fn take_phase_change(&mut self) -> bool {
+        std::mem::take(&mut self.phase_changed)
     }
 
     /// Whether output waits for the socket.
@@ -381,7 +390,7 @@ impl Connection {
                 let mut control = Vec::new();
                 wire.close(farewell, &mut control, limits);
                 handler.hold(self.id, Output::Bytes(control));
-                self.since = now;
+                self.begin_phase(now);
                 self.reason.get_or_insert(reason);
             }
             Phase::ProxyHeader(_) | Phase::Head(_) => {
@@ -394,11 +403,15 @@ impl Connection {
         }
     }
 
+    fn begin_phase(&mut self, now: Instant) {
+        (self.since, self.phase_changed) = (now, true);
+    }
+
     /// Nothing more will be said: what is held goes out, then the writing side is shut down.
     fn end(&mut self, reason: CloseReason, now: Instant, handler: &mut impl Handler) {
         self.reason.get_or_insert(reason);
         self.phase = Phase::Lingering;
-        self.since = now;
+        self.begin_phase(now);
         handler.hold(self.id, Output::End);
     }
 

@@ -89,7 +89,8 @@ impl Connection {
         match handler.open(self.id, self.peer, upgrade) {
             Ok(verdict) => {
                 self.phase = Phase::Open(Wire::default());
-                (self.since, self.pinged, self.ponged) = (now, now, now);
+                (self.pinged, self.ponged) = (now, now);
+                self.begin_phase(now);
                 verdict
             }
             Err((status, why)) => {

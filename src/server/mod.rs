@@ -283,9 +283,12 @@ impl Server {
     /// buffers up to date.
     fn settle(&mut self, conn: ConnId) {
         let Some(slot) = self.connections.get_mut(&conn) else { return };
-        let Config { limits, pings, .. } = &*self.config;
-        let deadline = slot.connection.deadline(limits, pings);
-        self.timers.arm(conn, &mut slot.armed, deadline);
+        // Activity only moves a deadline later, which it will see when it comes up.
+        if slot.armed.is_none() || slot.connection.take_phase_change() {
+            let Config { limits, pings, .. } = &*self.config;
+            let deadline = slot.connection.deadline(limits, pings);
+            self.timers.arm(conn, &mut slot.armed, deadline);
+        }
         let buffered_bytes = slot.connection.buffered_bytes();
         self.buffered_bytes = self.buffered_bytes - slot.buffered_bytes + buffered_bytes;
         slot.buffered_bytes = buffered_bytes;
