@@ -111,6 +111,20 @@ fn the_manager_is_told_when_it_is_ready_and_when_it_stops() {
 }
 
 #[test]
+fn reading_the_settings_again_is_told_from_its_beginning_to_its_end() {
+    let manager = Manager::abstract_named("reload");
+    let server = manager.start(&[]);
+    manager.wait_for("READY=1");
+    // Also if there is nothing to read: a manager that waits for the end must hear of it.
+    for _ in 0..2 {
+        server.signal("HUP");
+        let told = manager.wait_for("READY=1");
+        assert!(told[0].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{told:?}");
+        assert_eq!(told.len(), 2, "{told:?}");
+    }
+}
+
+#[test]
 fn the_status_tells_what_is_there() {
     let manager = Manager::abstract_named("status");
     let server = manager.start(&[]);
