@@ -2,8 +2,9 @@
 //!
 //! tungstenite does the framing; it reads from a slice and writes to a buffer, never to a socket,
 //! so that not even a pong can leave before the tick's commit. It is given one whole frame at a
-//! time. Between messages it then holds nothing, and its context is dropped: an idle connection
-//! costs no buffers, and one large message leaves none behind.
+//! time. Between messages it then holds nothing, and its context is dropped or, if it is small,
+//! lent to whoever comes next: an idle connection costs no buffers, and one large message leaves
+//! none.
 //!
 //! Must never do I/O, and never look into a message.
 
@@ -22,6 +23,9 @@ use crate::pages::Buffer;
 /// and wants room for the payload beside the frame, so twice the frame suits it best.
 const CONTEXT_READ_BYTES_MIN: usize = 256;
 const CONTEXT_READ_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest frame for which a context is lent: nearly all that clients send.
+const SPARE_FRAME_BYTES_MAX: usize = 512;
 
 /// Bytes of pongs and closes that may wait inside tungstenite; the buffer under it never blocks,
 /// so none ever does.
@@ -83,6 +87,11 @@ impl Farewell {
     }
 }
 
+/// A context in which no message is under way, for the next short frame of whichever connection:
+/// making one for each would be the dearest part of handling it.
+#[derive(Debug, Default)]
+pub struct Spare(Option<Box<WebSocketContext>>);
+
 /// The WebSocket state of one connection.
 #[derive(Debug, Default)]
 pub struct Wire {
@@ -106,6 +115,7 @@ impl Wire {
         input: &mut &[u8],
         output: &mut Vec<u8>,
         limits: &Limits,
+        spare: &mut Spare,
     ) -> Result<Option<Inbound>, Violation> {
         loop {
             let Some(frame_bytes) = self.frame_bytes(input, limits)? else {
@@ -114,14 +124,14 @@ impl Wire {
             let inbound = if self.partial.is_empty() {
                 let (frame, rest) = input.split_at(frame_bytes);
                 *input = rest;
-                self.feed(frame, output, limits)?
+                self.feed(frame, output, limits, spare)?
             } else {
                 let missing = frame_bytes - self.partial.bytes().len();
                 let (tail, rest) = input.split_at(missing);
                 *input = rest;
                 let mut frame = std::mem::take(&mut self.partial);
                 frame.push(tail, frame_bytes);
-                self.feed(frame.bytes(), output, limits)?
+                self.feed(frame.bytes(), output, limits, spare)?
             };
             if inbound.is_some() {
                 return Ok(inbound);
@@ -184,8 +194,14 @@ impl Wire {
         frame: &[u8],
         output: &mut Vec<u8>,
         limits: &Limits,
+        spare: &mut Spare,
     ) -> Result<Option<Inbound>, Violation> {
-        let context = self.context.get_or_insert_with(|| new_context(frame.len(), limits));
+        let is_lent = self.context.is_none() && frame.len() <= SPARE_FRAME_BYTES_MAX;
+        let context = self.context.get_or_insert_with(|| {
+            let lent = if is_lent { spare.0.take() } else { None };
+            let made_for = if is_lent { SPARE_FRAME_BYTES_MAX } else { frame.len() };
+            lent.unwrap_or_else(|| new_context(made_for, limits))
+        });
         let mut memory = Memory { input: frame, output };
         let inbound = match context.read(&mut memory) {
             Ok(Message::Text(text)) => Some(Inbound::Text(text)),
@@ -213,7 +229,10 @@ impl Wire {
             Err(_) => return Err(Violation::Framing),
         };
         if !self.mid_message && !self.closing {
-            self.context = None;
+            let context = self.context.take();
+            if is_lent {
+                spare.0 = context;
+            }
         }
         Ok(inbound)
     }

@@ -16,7 +16,7 @@ use wormhole_mailbox::http::{self, Head};
 use wormhole_mailbox::limits::{Limits, PROXY_HEADER_BYTES_MAX};
 use wormhole_mailbox::protocol;
 use wormhole_mailbox::proxy_header::{self, ProxyHeader};
-use wormhole_mailbox::wire::{Inbound, Violation, Wire};
+use wormhole_mailbox::wire::{Inbound, Spare, Violation, Wire};
 
 /// Small, so that the limits are met.
 fn limits() -> Limits {
@@ -257,13 +257,13 @@ struct Seen {
 
 /// Feeds the pieces as the server does, with its limits checked after each.
 fn feed<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Seen {
-    let mut wire = Wire::default();
+    let (mut wire, mut spare) = (Wire::default(), Spare::default());
     let mut seen = Seen { inbound: Vec::new(), violation: None, output: Vec::new() };
     for piece in pieces {
         let mut input = piece;
         while !input.is_empty() {
             let left = input.len();
-            match wire.next(&mut input, &mut seen.output, limits) {
+            match wire.next(&mut input, &mut seen.output, limits, &mut spare) {
                 Ok(Some(inbound)) => {
                     let length = match &inbound {
                         Inbound::Text(text) => text.len(),

@@ -8,7 +8,7 @@ use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::{ConnId, Response};
 use wormhole_mailbox::protocol;
 use wormhole_mailbox::store::{Change, Effects, Entropy, Moment, Settings, Snapshot, Store};
-use wormhole_mailbox::wire::{self, Inbound, Wire};
+use wormhole_mailbox::wire::{self, Inbound, Spare, Wire};
 
 use crate::Part;
 
@@ -146,11 +146,11 @@ pub fn opening() -> Vec<Change> {
 fn frame_in() -> Box<dyn FnMut(u64)> {
     let frame = frame(&add_text());
     let limits = Limits::default();
-    let mut wire = Wire::default();
+    let (mut wire, mut spare) = (Wire::default(), Spare::default());
     let mut output = Vec::new();
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits);
+            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut spare);
             assert!(matches!(black_box(inbound), Ok(Some(Inbound::Text(_)))));
         }
     })
@@ -227,10 +227,11 @@ fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
     let frame = frame(&text);
     let limits = Limits::default();
     let (mut wire, mut scene) = (Wire::default(), Scene::new());
+    let mut spare = Spare::default();
     let (mut output, mut json, mut frames) = (Vec::new(), Vec::new(), Vec::new());
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits);
+            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut spare);
             let Ok(Some(Inbound::Text(text))) = inbound else { unreachable!("a text came") };
             scene.add(&text);
             frames.clear();

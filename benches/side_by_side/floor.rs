@@ -1,10 +1,11 @@
 //! The floor: mio, tungstenite and SQLite doing a mailbox server's I/O with no server in between.
 //!
 //! The I/O is the contract's: a message is a row in a table with an index, and moves its mailbox's
-//! time; it is acknowledged to its sender and passed on to both connections of its pair. All of a
-//! tick is stored in one durable transaction before any of it leaves, and each connection gets one
-//! write a tick. There is no JSON, no state but the pairs, no limit and no care for misbehaving
-//! peers. It is written to be as fast as its parts are: what it cannot do, no server on them can.
+//! time; it is acknowledged to its sender and passed on to both connections of its pair; a ping is
+//! acknowledged and answered. All of a tick is stored in one durable transaction before any of it
+//! leaves, and each connection gets one write a tick. There is no JSON, no state but the pairs, no
+//! limit and no care for misbehaving peers. It is written to be as fast as its parts are: what it
+//! cannot do, no server on them can.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -232,6 +233,7 @@ impl Floor {
             match socket.read() {
                 Ok(Message::Text(text)) => match *pair {
                     _ if text.starts_with(PING) => {
+                        _ = socket.write(Message::Text(Utf8Bytes::from_static(ACK)));
                         _ = socket.write(Message::Text(Utf8Bytes::from_static(PONG)));
                         self.dirty.push(id);
                     }

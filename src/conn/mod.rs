@@ -16,7 +16,7 @@ use crate::message::{ConnId, Seconds};
 use crate::outbox::{Outbox, Scratch, Sent};
 use crate::peer::Peer;
 use crate::socket::{Role, Socket};
-use crate::wire::{Farewell, Inbound, Violation, Wire};
+use crate::wire::{Farewell, Inbound, Spare, Violation, Wire};
 
 /// Why a connection ended, for the log and for tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +140,19 @@ enum Phase {
     Lingering,
 }
 
+/// What reading needs for a moment; one serves all connections.
+#[derive(Debug)]
+pub struct Intake {
+    buffer: Box<[u8]>,
+    spare: Spare,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Intake { buffer: vec![0; READ_BYTES_PER_TICK_MAX].into(), spare: Spare::default() }
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -235,12 +248,12 @@ impl Connection {
     /// Reads and handles what is there, up to this tick's share.
     pub fn read(
         &mut self,
-        buffer: &mut [u8],
+        intake: &mut Intake,
         now: Instant,
         limits: &Limits,
         handler: &mut impl Handler,
     ) -> Progress {
-        let progress = self.read_share(buffer, now, limits, handler);
+        let progress = self.read_share(intake, now, limits, handler);
         if let Some((farewell, reason)) = self.leaving.take() {
             self.close(farewell, reason, now, limits, handler);
         }
@@ -249,16 +262,17 @@ impl Connection {
 
     fn read_share(
         &mut self,
-        buffer: &mut [u8],
+        intake: &mut Intake,
         now: Instant,
         limits: &Limits,
         handler: &mut impl Handler,
     ) -> Progress {
+        let Intake { buffer, spare } = intake;
         let mut messages_left = limits.messages_per_tick_max;
         if !self.unread.is_empty() {
             let unread = std::mem::take(&mut self.unread);
-            let left =
-                self.handle(&unread[self.handled..], &mut messages_left, now, limits, handler);
+            let input = &unread[self.handled..];
+            let left = self.handle(input, spare, &mut messages_left, now, limits, handler);
             if left > 0 {
                 self.handled = unread.len() - left;
                 self.unread = unread;
@@ -275,8 +289,8 @@ impl Connection {
                     if self.role != Role::Admin {
                         handler.count_received(count);
                     }
-                    let left =
-                        self.handle(&buffer[..count], &mut messages_left, now, limits, handler);
+                    let input = &buffer[..count];
+                    let left = self.handle(input, spare, &mut messages_left, now, limits, handler);
                     if left > 0 {
                         self.unread = buffer[count - left..count].to_vec();
                         self.handled = 0;
@@ -300,6 +314,7 @@ impl Connection {
     fn handle(
         &mut self,
         mut input: &[u8],
+        spare: &mut Spare,
         messages_left: &mut usize,
         now: Instant,
         limits: &Limits,
@@ -314,7 +329,7 @@ impl Connection {
                         return input.len();
                     }
                     let mut control = Vec::new();
-                    let inbound = wire.next(&mut input, &mut control, limits);
+                    let inbound = wire.next(&mut input, &mut control, limits, spare);
                     let muted = wire.is_closing();
                     if !control.is_empty() {
                         handler.hold(self.id, Output::Bytes(control));

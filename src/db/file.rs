@@ -22,6 +22,9 @@ pub const MEMORY: &str = ":memory:";
 /// saves no time.
 pub(super) const PAGE_BYTES: usize = 1024;
 
+/// What SQLite may keep of a file of records, in KiB.
+const RECORDS_CACHE_KIB: i64 = 64;
+
 /// Why a file cannot be used. `Display` is one line for the operator.
 #[derive(Debug)]
 pub struct OpenError {
@@ -300,6 +303,8 @@ pub(super) fn write_without_waiting(connection: &Connection) -> rusqlite::Result
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     // Whoever has it locked is not waited for either: the records can wait, clients cannot.
     connection.busy_timeout(Duration::ZERO)?;
+    // They are only appended to: a page or two of each table is all there is to keep.
+    connection.pragma_update(None, "cache_size", -RECORDS_CACHE_KIB)?;
     connection.pragma_update(None, "synchronous", "normal")
 }
 

@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::admin::{Admin, Present};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::conn::{CloseReason, Connection, Progress};
+use crate::conn::{CloseReason, Connection, Intake, Progress};
 use crate::engine::Engine;
 use crate::limits;
 use crate::listeners::Listeners;
@@ -57,7 +57,7 @@ pub struct Server {
     /// Connections to reap at the end of the tick, and why.
     doomed: Vec<(ConnId, CloseReason)>,
     /// Shared by all connections: input on its way in, output on its way out.
-    input: Box<[u8]>,
+    input: Intake,
     output: Scratch,
     /// Sum of what the connections hold of unfinished input and waiting output.
     buffered_bytes: usize,
@@ -116,7 +116,7 @@ impl Server {
             leftovers: Vec::new(),
             unsent: Vec::new(),
             doomed: Vec::new(),
-            input: vec![0; limits::READ_BYTES_PER_TICK_MAX].into(),
+            input: Intake::default(),
             output: Scratch::default(),
             buffered_bytes: 0,
             refused: 0,
