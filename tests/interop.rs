@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::clients::{CLIENT_PATIENCE, Kind, Payload, Site};
-use common::{Directory, Server};
+use common::{Directory, SILENCE, Server};
 use rusqlite::{Connection, OpenFlags};
 
 /// Options that record usage, and forget abandoned mailboxes soon.
@@ -114,6 +114,7 @@ fn a_restart_between_send_and_receive_does_no_harm() {
         let mut sender = from.send(&site, None, &Payload::File(file.clone()));
         let code = sender.code();
         wait_for_nameplate(&server, &code);
+        wait_for_pake(&server);
         let port = format!("--port=tcp:{}:interface=127.0.0.1", server.address.port());
         let directory = if number % 2 == 0 { server.stop().1 } else { server.kill() };
         server = Server::start_in(directory, &[&port, OPTIONS[0]]);
@@ -169,6 +170,19 @@ fn wait_for_nameplate(server: &Server, code: &str) {
         assert!(Instant::now() < until, "nobody claims {name}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Waits until the sender's first message is stored and has come back to it. Who is cut off before
+/// sends it once more, and Go's client does not take the same message twice, from any server.
+fn wait_for_pake(server: &Server) {
+    let until = Instant::now() + CLIENT_PATIENCE;
+    while count(&server.file("relay.sqlite"), "SELECT count(*) FROM messages") == 0 {
+        assert!(Instant::now() < until, "the sender adds nothing");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What was stored has left by the time that somebody who comes after it is welcomed.
+    server.connect();
+    std::thread::sleep(SILENCE);
 }
 
 /// Waits until one who knows that the code was wrong has said so.
