@@ -353,10 +353,10 @@ pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
 /// after a burst they would lie all over the heap.
 pub const STORAGE_QUIET_SECONDS: f64 = 0.25;
 
-/// Pages that such an attempt writes: twice what failed, within these bounds. The file may keep
+/// Bytes that such an attempt writes: twice what failed, within these bounds. The file may keep
 /// them as free pages.
-pub const STORAGE_PROBE_PAGES_MIN: u32 = 32;
-pub const STORAGE_PROBE_PAGES_MAX: u32 = 1024;
+pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
+pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
 
 /// Seconds that usage, address and connection records may lag (contract section 5), less a share
 /// for the write itself.
@@ -504,7 +504,7 @@ const _: () = {
     assert!(SIDES_RECORDED_MAX > SIDES_MAX);
     assert!(HASHCASH_BITS_MIN <= HASHCASH_BITS && HASHCASH_BITS <= HASHCASH_BITS_MAX);
     assert!(ATTACK_END_SHARE < 1.0);
-    assert!(STORAGE_PROBE_PAGES_MIN < STORAGE_PROBE_PAGES_MAX);
+    assert!(STORAGE_PROBE_BYTES_MIN < STORAGE_PROBE_BYTES_MAX);
     assert!(RECORDS_FLUSH_SECONDS < 1.0);
     assert!(SHUTDOWN_SECONDS < 5.0);
     assert!(WELCOME_FILE_BYTES_MAX <= SETTINGS_FILE_BYTES_MAX);

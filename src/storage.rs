@@ -93,7 +93,7 @@ impl Storage {
         self.db.load().ok()
     }
 
-    /// Pages in the write-ahead log, about.
+    /// Pages that have come into the write-ahead log since the last checkpoint.
     pub fn wal_pages(&self) -> u32 {
         self.db.wal_pages()
     }

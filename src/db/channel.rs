@@ -14,14 +14,14 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, Params};
 
 use super::connections::ConnectionTable;
-use super::file::{self, OpenError, Opened, PAGE_BYTES};
+use super::file::{self, OpenError, Opened};
 use super::{Database, Failure, load, schema, sql};
-use crate::limits::{STORAGE_PROBE_PAGES_MAX, STORAGE_PROBE_PAGES_MIN};
+use crate::limits::{STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::Seconds;
 use crate::store::{Change, RowId, Snapshot};
 
 /// Pages that one change dirties, about: its row, and its place in up to two indexes.
-const PAGES_PER_CHANGE: u32 = 3;
+const PAGES_PER_CHANGE: usize = 3;
 
 /// Statements kept prepared: those of `sql`, and the few of the connection table.
 const STATEMENTS_MAX: usize = 64;
@@ -73,8 +73,10 @@ pub struct ChannelDb {
     logged_pages: Arc<AtomicU32>,
     /// How many of them the last checkpoint left behind.
     checkpointed_pages: u32,
-    /// Pages of the last commit that failed, about.
-    failed_pages: u32,
+    /// Bytes of a page of this file: another server may have made it.
+    page_bytes: usize,
+    /// Bytes that the last commit that failed would have written, about.
+    failed_bytes: usize,
     /// What opening did, in words for the log.
     history: String,
 }
@@ -93,7 +95,8 @@ impl ChannelDb {
             synchronous: options.synchronous,
             logged_pages: Arc::default(),
             checkpointed_pages: 0,
-            failed_pages: 0,
+            page_bytes: 0,
+            failed_bytes: 0,
             history,
         };
         db.configure().map_err(|error| file::refuse(path, &schema::CHANNEL, error))?;
@@ -108,6 +111,9 @@ impl ChannelDb {
             logged_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
         }))?;
+        let page_bytes: u32 =
+            self.connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        self.page_bytes = page_bytes as usize;
         let connection = &self.connection;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -293,7 +299,8 @@ impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
         let written = self.transaction(|db| changes.iter().try_for_each(|change| db.write(change)));
         if written.is_err() {
-            self.failed_pages = changes.iter().map(pages).fold(0, u32::saturating_add);
+            let bytes = changes.iter().map(|change| written_bytes(change, self.page_bytes));
+            self.failed_bytes = bytes.fold(0, usize::saturating_add);
         }
         Ok(written?)
     }
@@ -310,9 +317,8 @@ impl Database for ChannelDb {
         _ = self.checkpoint();
         // As much as failed, and some more: on a full disk a single page may still find room. The
         // row is gone in the same transaction, but its pages are written.
-        let probe_pages = self.failed_pages.saturating_mul(2);
-        let probe_pages = probe_pages.clamp(STORAGE_PROBE_PAGES_MIN, STORAGE_PROBE_PAGES_MAX);
-        let probe_bytes = probe_pages as usize * PAGE_BYTES;
+        let probe_bytes = self.failed_bytes.saturating_mul(2);
+        let probe_bytes = probe_bytes.clamp(STORAGE_PROBE_BYTES_MIN, STORAGE_PROBE_BYTES_MAX);
         let written = self.connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; INSERT INTO messages (body) VALUES (zeroblob({probe_bytes})); \
              DELETE FROM messages WHERE rowid = last_insert_rowid(); COMMIT"
@@ -361,9 +367,8 @@ impl Database for ChannelDb {
     }
 }
 
-/// Pages that a change dirties, about.
-fn pages(change: &Change) -> u32 {
+/// Bytes that a change writes in a file with pages of that size, about.
+fn written_bytes(change: &Change, page_bytes: usize) -> usize {
     let bytes = if let Change::AddMessage { message, .. } = change { message.bytes() } else { 0 };
-    u32::try_from(bytes / PAGE_BYTES)
-        .map_or(u32::MAX, |pages| pages.saturating_add(PAGES_PER_CHANGE))
+    bytes.saturating_add(PAGES_PER_CHANGE * page_bytes)
 }

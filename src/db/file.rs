@@ -20,7 +20,7 @@ pub const MEMORY: &str = ":memory:";
 /// Bytes of a page in files that are made here. A message dirties a few pages, each of which
 /// goes to the log in whole: SQLite's own 4096 more than doubles the bytes of an exchange, and
 /// saves no time.
-pub(super) const PAGE_BYTES: usize = 1024;
+const PAGE_BYTES: usize = 1024;
 
 /// What SQLite may keep of a file of records, in KiB.
 const RECORDS_CACHE_KIB: i64 = 64;

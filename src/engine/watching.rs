@@ -26,7 +26,7 @@ impl Engine {
         }
     }
 
-    /// Pages in the channel database's write-ahead log, about.
+    /// Pages in the channel database's write-ahead log since its last checkpoint.
     pub fn wal_pages(&self) -> u32 {
         self.storage.wal_pages()
     }
