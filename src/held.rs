@@ -42,7 +42,9 @@ impl Released {
 /// Output of one tick, in the order of its causes.
 #[derive(Debug, Default)]
 pub struct Held {
-    items: Vec<(ConnId, Output)>,
+    outputs: Vec<Output>,
+    /// For whom each is, and its place in the list: what is sorted is this, and not the outputs.
+    places: Vec<(ConnId, usize)>,
     bytes: usize,
 }
 
@@ -50,7 +52,8 @@ impl Held {
     /// Adds output that must wait for the commit.
     pub fn push(&mut self, conn: ConnId, output: Output) {
         self.bytes += output.queued_bytes();
-        self.items.push((conn, output));
+        self.places.push((conn, self.outputs.len()));
+        self.outputs.push(output);
     }
 
     /// Adds replies of the store.
@@ -67,26 +70,35 @@ impl Held {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.places.is_empty()
     }
 
     /// Lets everything go: grouped by connection, in order within each.
     pub fn release(&mut self, _proof: Committed) -> impl Iterator<Item = (ConnId, Released)> {
         self.bytes = 0;
-        self.items.sort_by_key(|(conn, _)| *conn); // stable
-        self.items.drain(..).map(|(conn, output)| (conn, Released(output)))
+        self.places.sort_unstable();
+        let outputs = &mut self.outputs;
+        let released = self.places.drain(..);
+        released.map(|(conn, place)| (conn, Released(take(&mut outputs[place]))))
     }
 
-    /// Gives back what a large tick has made of the list.
+    /// The tick is over. Gives back what a large one has made of the lists.
     pub fn trim(&mut self) {
-        if self.items.capacity() > BATCH_ENTRIES_KEPT {
-            self.items = Vec::new();
+        self.outputs.clear();
+        if self.outputs.capacity() > BATCH_ENTRIES_KEPT {
+            *self = Held::default();
         }
     }
 
     /// After a failed commit: throws away every message, for it may tell of what is not in the
     /// database. What carries no state stays: pings and pongs, closes, HTTP answers.
     pub fn discard_messages(&mut self) {
-        self.items.retain(|(_, output)| !matches!(output, Output::Response(_)));
+        let outputs = &self.outputs;
+        self.places.retain(|(_, place)| !matches!(outputs[*place], Output::Response(_)));
     }
+}
+
+/// Takes an output out of the list, whose other places stay as they are.
+fn take(output: &mut Output) -> Output {
+    std::mem::replace(output, Output::End)
 }

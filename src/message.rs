@@ -358,6 +358,11 @@ pub enum Response {
 }
 
 impl Response {
+    /// Whether it stands for many messages, which leave one after the other.
+    pub fn is_replay(&self) -> bool {
+        matches!(self, Response::Replay(_))
+    }
+
     /// Bytes that count towards the outbox limit. A replay is the mailbox's memory, not ours.
     pub fn queued_bytes(&self) -> usize {
         let payload = match self {

@@ -10,6 +10,7 @@ use crate::held::{Output, Released};
 use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
 use crate::message::{Response, Seconds};
 use crate::metrics::Delivered;
+use crate::protocol::ServerTx;
 use crate::{protocol, wire};
 
 /// How far sending got.
@@ -25,10 +26,11 @@ pub enum Sent {
     Ended,
 }
 
-/// Buffers that encoding needs for a moment; one pair serves all connections, so it also counts
+/// Buffers that sending needs for a moment; one set serves all connections, so it also counts
 /// what all of them sent.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    server_tx: ServerTx,
     json: Vec<u8>,
     frames: Vec<u8>,
     delivered: Delivered,
@@ -70,17 +72,6 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Appends output.
-    pub fn push(&mut self, released: Released) {
-        if self.ended {
-            return;
-        }
-        let output = released.into_output();
-        self.ended = matches!(output, Output::End);
-        self.pending_bytes += output.queued_bytes();
-        self.pending.push_back(output);
-    }
-
     /// Drops what waits and all that will come: there is nobody to take it.
     pub fn abandon(&mut self) {
         *self = Outbox { ended: true, ..Outbox::default() };
@@ -96,6 +87,49 @@ impl Outbox {
         self.encoded.len() - self.sent + self.pending_bytes
     }
 
+    /// Appends output, and gives the socket as much as it takes. What can leave at once is encoded
+    /// at once, and never queued.
+    pub fn release(
+        &mut self,
+        outputs: impl Iterator<Item = Released>,
+        socket: &mut impl Write,
+        server_tx: Seconds,
+        scratch: &mut Scratch,
+    ) -> io::Result<Sent> {
+        scratch.server_tx.set(server_tx);
+        scratch.frames.clear();
+        let mut queues = !self.is_empty();
+        for output in outputs.map(Released::into_output) {
+            queues |= scratch.frames.len() >= WRITE_BYTES_PER_PORTION;
+            match output {
+                _ if self.ended => {}
+                Output::Response(response) if !queues && !response.is_replay() => {
+                    frame(&response, scratch);
+                }
+                Output::Bytes(bytes) if !queues => scratch.frames.extend_from_slice(&bytes),
+                output => {
+                    queues = true;
+                    self.ended = matches!(output, Output::End);
+                    self.pending_bytes += output.queued_bytes();
+                    self.pending.push_back(output);
+                }
+            }
+        }
+        self.write_frames(socket, scratch)?;
+        if self.is_empty() { Ok(Sent::All) } else { self.send(socket, server_tx, scratch) }
+    }
+
+    /// Writes `scratch.frames`, and keeps what the socket does not take.
+    fn write_frames(&mut self, socket: &mut impl Write, scratch: &mut Scratch) -> io::Result<()> {
+        if scratch.frames.is_empty() {
+            return Ok(());
+        }
+        let written = write(socket, &scratch.frames)?.unwrap_or(0);
+        scratch.delivered.bytes += written as u64;
+        self.encoded.extend_from_slice(&scratch.frames[written..]);
+        Ok(())
+    }
+
     /// Gives the socket as much as it takes.
     pub fn send(
         &mut self,
@@ -103,6 +137,7 @@ impl Outbox {
         server_tx: Seconds,
         scratch: &mut Scratch,
     ) -> io::Result<Sent> {
+        scratch.server_tx.set(server_tx);
         for _ in 0..WRITE_PORTIONS_PER_TURN_MAX {
             while self.sent < self.encoded.len() {
                 match write(socket, &self.encoded[self.sent..])? {
@@ -117,17 +152,15 @@ impl Outbox {
             self.sent = 0;
 
             scratch.frames.clear();
-            let ended = self.encode_portion(server_tx, scratch);
+            let ended = self.encode_portion(scratch);
             if scratch.frames.is_empty() {
                 self.pending = VecDeque::new();
                 return Ok(if ended { Sent::Ended } else { Sent::All });
             }
-            let written = write(socket, &scratch.frames)?.unwrap_or(0);
-            scratch.delivered.bytes += written as u64;
-            if ended && written == scratch.frames.len() {
+            self.write_frames(socket, scratch)?;
+            if ended && self.encoded.is_empty() {
                 return Ok(Sent::Ended);
             }
-            self.encoded.extend_from_slice(&scratch.frames[written..]);
             if ended {
                 self.pending.push_front(Output::End);
             }
@@ -136,19 +169,19 @@ impl Outbox {
     }
 
     /// Encodes pending output into `scratch.frames` up to a portion; tells whether it met the end.
-    fn encode_portion(&mut self, server_tx: Seconds, scratch: &mut Scratch) -> bool {
+    fn encode_portion(&mut self, scratch: &mut Scratch) -> bool {
         while scratch.frames.len() < WRITE_BYTES_PER_PORTION {
             let Some(mut output) = self.pending.pop_front() else { return false };
             self.pending_bytes -= output.queued_bytes();
             match &mut output {
                 Output::Response(Response::Replay(replay)) => {
                     if let Some(message) = replay.next() {
-                        frame(&Response::Message { message, live_id: None }, server_tx, scratch);
+                        frame(&Response::Message { message, live_id: None }, scratch);
                         self.pending_bytes += output.queued_bytes();
                         self.pending.push_front(output);
                     }
                 }
-                Output::Response(response) => frame(response, server_tx, scratch),
+                Output::Response(response) => frame(response, scratch),
                 Output::Bytes(bytes) => scratch.frames.extend_from_slice(bytes),
                 Output::End => return true,
             }
@@ -157,10 +190,10 @@ impl Outbox {
     }
 }
 
-fn frame(response: &Response, server_tx: Seconds, scratch: &mut Scratch) {
+fn frame(response: &Response, scratch: &mut Scratch) {
     scratch.json.clear();
     scratch.delivered.messages += u64::from(matches!(response, Response::Message { .. }));
-    protocol::encode(response, server_tx, &mut scratch.json);
+    protocol::encode(response, &scratch.server_tx, &mut scratch.json);
     wire::text(&scratch.json, &mut scratch.frames);
 }
 

@@ -189,12 +189,13 @@ fn replies() -> Vec<Response> {
 fn encode() -> Box<dyn FnMut(u64)> {
     let replies = replies();
     assert_eq!(replies.len(), 3);
+    let server_tx = protocol::ServerTx::from(NOW);
     let mut json = Vec::new();
     Box::new(move |rounds| {
         for _ in 0..rounds {
             for response in &replies {
                 json.clear();
-                protocol::encode(black_box(response), NOW, &mut json);
+                protocol::encode(black_box(response), &server_tx, &mut json);
                 black_box(&json);
             }
         }
@@ -202,11 +203,12 @@ fn encode() -> Box<dyn FnMut(u64)> {
 }
 
 fn frames_out() -> Box<dyn FnMut(u64)> {
+    let server_tx = protocol::ServerTx::from(NOW);
     let texts: Vec<Vec<u8>> = replies()
         .iter()
         .map(|response| {
             let mut json = Vec::new();
-            protocol::encode(response, NOW, &mut json);
+            protocol::encode(response, &server_tx, &mut json);
             json
         })
         .collect();
@@ -228,6 +230,7 @@ fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
     let limits = Limits::default();
     let (mut wire, mut scene) = (Wire::default(), Scene::new());
     let mut spare = Spare::default();
+    let server_tx = protocol::ServerTx::from(NOW);
     let (mut output, mut json, mut frames) = (Vec::new(), Vec::new(), Vec::new());
     Box::new(move |rounds| {
         for _ in 0..rounds {
@@ -239,7 +242,7 @@ fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
             for (_, response) in std::iter::once(ack).chain(scene.effects.replies.drain(..)) {
                 json.clear();
                 if !matches!(response, Response::Replay(_)) {
-                    protocol::encode(&response, NOW, &mut json);
+                    protocol::encode(&response, &server_tx, &mut json);
                 }
                 wire::text(&json, &mut frames);
             }

@@ -13,6 +13,7 @@ use crate::held::{Output, Released};
 use crate::http::{self, Question, Status, Upgrade};
 use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
 use crate::message::{ConnId, Seconds};
+use crate::metrics::Delivered;
 use crate::outbox::{Outbox, Scratch, Sent};
 use crate::peer::Peer;
 use crate::socket::{Role, Socket};
@@ -430,12 +431,20 @@ impl Connection {
         handler.hold(self.id, Output::End);
     }
 
-    /// Queues output.
-    pub fn push(&mut self, released: Released) {
-        self.outbox.push(released);
+    /// Takes released output, and gives the socket what it takes of it; as [`Connection::send`].
+    pub fn release(
+        &mut self,
+        outputs: impl Iterator<Item = Released>,
+        server_tx: Seconds,
+        scratch: &mut Scratch,
+        limits: &Limits,
+    ) -> Result<Sent, CloseReason> {
+        let delivered = scratch.delivered();
+        let outcome = self.outbox.release(outputs, &mut self.socket, server_tx, scratch);
+        self.note_sending(outcome, delivered, scratch, limits)
     }
 
-    /// Gives the socket what it takes of the released output; an error is the reason for which
+    /// Gives the socket what it takes of the output that waits; an error is the reason for which
     /// the connection is over: the peer has let too much pile up.
     pub fn send(
         &mut self,
@@ -443,9 +452,19 @@ impl Connection {
         scratch: &mut Scratch,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
-        let is_client = self.role != Role::Admin;
         let delivered = scratch.delivered();
         let outcome = self.outbox.send(&mut self.socket, server_tx, scratch);
+        self.note_sending(outcome, delivered, scratch, limits)
+    }
+
+    fn note_sending(
+        &mut self,
+        outcome: io::Result<Sent>,
+        delivered: Delivered,
+        scratch: &mut Scratch,
+        limits: &Limits,
+    ) -> Result<Sent, CloseReason> {
+        let is_client = self.role != Role::Admin;
         if !is_client {
             scratch.set_delivered(delivered); // what operators read is not what clients got
         }

@@ -81,9 +81,37 @@ fn permission_required(out: &mut Vec<u8>, demand: &Demand) {
     raw(out, &format!("{{\"bits\":{bits},\"resource\":\"{resource}\"}}}},"));
 }
 
+/// The time at which messages leave, with which each ends; laid out once for all that leave at it.
+#[derive(Debug, Default)]
+pub struct ServerTx {
+    seconds: Seconds,
+    text: Vec<u8>,
+}
+
+impl ServerTx {
+    /// Makes it that time.
+    pub fn set(&mut self, seconds: Seconds) {
+        if self.seconds != seconds || self.text.is_empty() {
+            self.seconds = seconds;
+            self.text.clear();
+            raw(&mut self.text, ",\"server_tx\":");
+            float(&mut self.text, seconds);
+            self.text.push(b'}');
+        }
+    }
+}
+
+impl From<Seconds> for ServerTx {
+    fn from(seconds: Seconds) -> ServerTx {
+        let mut server_tx = ServerTx::default();
+        server_tx.set(seconds);
+        server_tx
+    }
+}
+
 /// Appends the JSON text of `response` to `out`. A replay is not one message but many: the caller
 /// takes it apart first.
-pub fn encode(response: &Response, server_tx: Seconds, out: &mut Vec<u8>) {
+pub fn encode(response: &Response, server_tx: &ServerTx, out: &mut Vec<u8>) {
     match response {
         Response::Welcome(welcome) => {
             raw(out, "{\"type\":\"welcome\",\"welcome\":");
@@ -120,9 +148,7 @@ pub fn encode(response: &Response, server_tx: Seconds, out: &mut Vec<u8>) {
             }
         }
     }
-    raw(out, ",\"server_tx\":");
-    float(out, server_tx);
-    out.push(b'}');
+    out.extend_from_slice(&server_tx.text);
 }
 
 fn nameplates(out: &mut Vec<u8>, names: &[Rc<str>]) {

@@ -7,4 +7,4 @@ mod decode;
 mod encode;
 
 pub use decode::{Request, Unreadable, decode, decode_binary};
-pub use encode::{Welcome, encode, welcome};
+pub use encode::{ServerTx, Welcome, encode, welcome};

@@ -56,7 +56,7 @@ impl Server {
         }
         let is_refused = admitted.is_err();
         self.operators += usize::from(role == Role::Admin);
-        let slot = Slot {
+        let mut slot = Slot {
             connection,
             armed: None,
             buffered_bytes: 0,
@@ -64,8 +64,8 @@ impl Server {
             doomed: false,
             is_refused,
         };
+        slot.settle(conn, &self.config, &mut self.ledger);
         self.connections.insert(conn, Box::new(slot));
-        self.settle(conn);
     }
 
     /// Whether a new connection may stay. Operators have room of their own.
@@ -99,12 +99,12 @@ impl Server {
     /// Drops the sockets of connections that are over. The store learns of it here as well: a
     /// disconnect changes nothing that is stored.
     pub(super) fn reap(&mut self) {
-        for (conn, reason) in std::mem::take(&mut self.doomed) {
+        for (conn, reason) in std::mem::take(&mut self.ledger.doomed) {
             let Some(mut slot) = self.connections.remove(&conn) else { continue };
             // Fails only if the kernel has forgotten the socket, which is what we want.
             _ = self.poll.registry().deregister(slot.connection.socket_mut());
-            self.timers.disarm(conn, &mut slot.armed);
-            self.buffered_bytes -= slot.buffered_bytes;
+            self.ledger.timers.disarm(conn, &mut slot.armed);
+            self.ledger.buffered_bytes -= slot.buffered_bytes;
             self.refused -= usize::from(slot.is_refused);
             let role = slot.connection.role();
             self.operators -= usize::from(role == Role::Admin);

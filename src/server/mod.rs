@@ -5,6 +5,7 @@
 
 mod arrivals;
 
+use std::cmp::Reverse;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ pub struct Server {
     signals: Signals,
     listeners: Listeners,
     connections: ConnMap<Box<Slot>>,
-    timers: Timers,
+    ledger: Ledger,
     /// The service manager, if there is one.
     notifier: Option<Notifier>,
     clock: Clock,
@@ -52,15 +53,9 @@ pub struct Server {
     asked: Vec<ConnId>,
     /// Connections to read, unasked: their share of a tick was used up.
     leftovers: Vec<ConnId>,
-    /// Connections with released output that the socket may yet take, unasked.
-    unsent: Vec<ConnId>,
-    /// Connections to reap at the end of the tick, and why.
-    doomed: Vec<(ConnId, CloseReason)>,
     /// Shared by all connections: input on its way in, output on its way out.
     input: Intake,
     output: Scratch,
-    /// Sum of what the connections hold of unfinished input and waiting output.
-    buffered_bytes: usize,
     /// Connections that are being told why they cannot stay.
     refused: usize,
     /// Connections of operators.
@@ -71,6 +66,18 @@ pub struct Server {
     stop_by: Option<Instant>,
     /// While draining: when it has taken long enough.
     drain_by: Option<Instant>,
+}
+
+/// What is kept of all connections together.
+#[derive(Debug, Default)]
+struct Ledger {
+    timers: Timers,
+    /// Sum of what the connections hold of unfinished input and waiting output.
+    buffered_bytes: usize,
+    /// Connections with released output that the socket may yet take, unasked.
+    unsent: Vec<ConnId>,
+    /// Connections to reap at the end of the tick, and why.
+    doomed: Vec<(ConnId, CloseReason)>,
 }
 
 /// A connection, and what the server remembers of it.
@@ -108,17 +115,14 @@ impl Server {
             signals,
             listeners,
             connections: ConnMap::default(),
-            timers: Timers::default(),
+            ledger: Ledger::default(),
             notifier,
             clock: Clock::read(),
             admin: admin.map(Box::new),
             asked: Vec::new(),
             leftovers: Vec::new(),
-            unsent: Vec::new(),
-            doomed: Vec::new(),
             input: Intake::default(),
             output: Scratch::default(),
-            buffered_bytes: 0,
             refused: 0,
             operators: 0,
             first_conn,
@@ -147,7 +151,7 @@ impl Server {
         self.clock = Clock::read();
         self.engine.begin_tick(self.clock);
 
-        for conn in std::mem::take(&mut self.unsent) {
+        for conn in std::mem::take(&mut self.ledger.unsent) {
             self.send(conn, self.clock.wall);
         }
         let mut readable = std::mem::take(&mut self.leftovers);
@@ -192,7 +196,7 @@ impl Server {
     /// How long the poll may sleep.
     fn sleep_limit(&self) -> Duration {
         let has_leftovers = !self.leftovers.is_empty()
-            || !self.unsent.is_empty()
+            || !self.ledger.unsent.is_empty()
             || self.engine.has_leftovers()
             || self.is_drained()
             || self.listeners.has_leftovers();
@@ -201,7 +205,7 @@ impl Server {
         }
         let deadlines = [
             self.engine.next_deadline(),
-            self.timers.next(),
+            self.ledger.timers.next(),
             self.listeners.retry_at(),
             self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.stop_by,
@@ -246,74 +250,41 @@ impl Server {
     }
 
     fn read(&mut self, conn: ConnId) {
-        let Some(slot) = self.connections.get_mut(&conn).filter(|slot| !slot.doomed) else {
-            return;
-        };
+        let Server { connections, ledger, config, input, clock, engine, .. } = self;
+        let Some(slot) = connections.get_mut(&conn).filter(|slot| !slot.doomed) else { return };
         slot.queued = false;
-        let limits = &self.config.limits;
-        let progress =
-            slot.connection.read(&mut self.input, self.clock.instant, limits, &mut self.engine);
-        let has_asked = slot.connection.question().is_some();
-        match progress {
+        match slot.connection.read(input, clock.instant, &config.limits, engine) {
             Progress::Drained => {}
             Progress::More => {
                 slot.queued = true;
                 self.leftovers.push(conn);
             }
-            Progress::Gone(reason) => self.doom(conn, reason),
+            Progress::Gone(reason) => slot.doom(conn, reason, ledger),
         }
-        if has_asked {
+        if slot.connection.question().is_some() {
             self.asked.push(conn);
         }
-        self.settle(conn);
+        slot.settle(conn, config, ledger);
     }
 
     /// Gives a connection's socket what it takes of the released output.
     fn send(&mut self, conn: ConnId, server_tx: Seconds) {
-        let Some(slot) = self.connections.get_mut(&conn) else { return };
-        match slot.connection.send(server_tx, &mut self.output, &self.config.limits) {
-            Ok(Sent::More) => self.unsent.push(conn),
-            Ok(_) => {}
-            Err(reason) => self.doom(conn, reason),
-        }
-        self.settle(conn);
-    }
-
-    /// After something happened to a connection: brings its deadline and its share of the
-    /// buffers up to date.
-    fn settle(&mut self, conn: ConnId) {
-        let Some(slot) = self.connections.get_mut(&conn) else { return };
-        // Activity only moves a deadline later, which it will see when it comes up.
-        if slot.armed.is_none() || slot.connection.take_phase_change() {
-            let Config { limits, pings, .. } = &*self.config;
-            let deadline = slot.connection.deadline(limits, pings);
-            self.timers.arm(conn, &mut slot.armed, deadline);
-        }
-        let buffered_bytes = slot.connection.buffered_bytes();
-        self.buffered_bytes = self.buffered_bytes - slot.buffered_bytes + buffered_bytes;
-        slot.buffered_bytes = buffered_bytes;
-    }
-
-    /// Marks a connection for reaping; only the first reason counts.
-    fn doom(&mut self, conn: ConnId, reason: CloseReason) {
-        if let Some(slot) = self.connections.get_mut(&conn)
-            && !slot.doomed
-        {
-            slot.doomed = true;
-            self.doomed.push((conn, reason));
+        let Server { connections, ledger, config, output, .. } = self;
+        if let Some(slot) = connections.get_mut(&conn) {
+            let outcome = slot.connection.send(server_tx, output, &config.limits);
+            slot.note_sending(conn, outcome, config, ledger);
         }
     }
 
     fn run_timers(&mut self) {
-        while let Some(conn) = self.timers.pop_due(self.clock.instant) {
-            let Some(slot) = self.connections.get_mut(&conn) else { continue };
+        while let Some(conn) = self.ledger.timers.pop_due(self.clock.instant) {
+            let Server { connections, ledger, config, clock, engine, .. } = self;
+            let Some(slot) = connections.get_mut(&conn) else { continue };
             slot.armed = None;
-            let Config { limits, pings, .. } = &*self.config;
-            let now = self.clock.instant;
-            let lost = slot.connection.handle_deadline(now, limits, pings, &mut self.engine);
-            match lost {
-                Some(reason) => self.doom(conn, reason),
-                None => self.settle(conn),
+            let Config { limits, pings, .. } = &**config;
+            match slot.connection.handle_deadline(clock.instant, limits, pings, engine) {
+                Some(reason) => slot.doom(conn, reason, ledger),
+                None => slot.settle(conn, config, ledger),
             }
         }
         self.engine.run_timers();
@@ -364,53 +335,56 @@ impl Server {
             };
             let answer = admin.answer(question, present);
             slot.connection.answer(answer, self.clock.instant, &mut self.engine);
-            self.settle(conn);
+            slot.settle(conn, &self.config, &mut self.ledger);
         }
     }
 
     fn release(&mut self, committed: Committed) {
-        let Server { engine, connections, .. } = self;
-        let mut receivers = Vec::new();
-        for (conn, output) in engine.release(committed) {
-            let Some(slot) = connections.get_mut(&conn) else { continue };
-            slot.connection.push(output);
-            if receivers.last() != Some(&conn) {
-                receivers.push(conn);
-            }
-        }
         // Read anew: it is the time at which messages leave.
         let server_tx = Clock::read().wall;
-        for conn in receivers {
-            self.send(conn, server_tx);
+        let Server { connections, ledger, config, output: scratch, engine, .. } = self;
+        let mut outputs = engine.release(committed).peekable();
+        while let Some(conn) = outputs.peek().map(|(conn, _)| *conn) {
+            let own = std::iter::from_fn(|| outputs.next_if(|(next, _)| *next == conn));
+            let own = own.map(|(_, output)| output);
+            match connections.get_mut(&conn) {
+                Some(slot) => {
+                    let limits = &config.limits;
+                    let outcome = slot.connection.release(own, server_tx, scratch, limits);
+                    slot.note_sending(conn, outcome, config, ledger);
+                }
+                None => own.for_each(drop), // it ended in this tick
+            }
         }
     }
 
     /// When all connections together hold too much, drops those that hold most. Walks over all
     /// of them, but only then.
     fn shed_load(&mut self) {
-        let bytes_max = self.config.limits.buffered_bytes_max;
-        if self.buffered_bytes <= bytes_max {
+        let Server { connections, ledger, config, .. } = self;
+        let bytes_max = config.limits.buffered_bytes_max;
+        if ledger.buffered_bytes <= bytes_max {
             return;
         }
-        let holders = self.connections.iter().filter(|(_, slot)| slot.buffered_bytes > 0);
-        let mut holders: Vec<(usize, ConnId)> =
-            holders.map(|(conn, slot)| (slot.buffered_bytes, *conn)).collect();
-        holders.sort_unstable_by(|one, other| other.cmp(one));
-        let mut left = self.buffered_bytes;
-        for (bytes, conn) in holders {
+        let holders = connections.iter_mut().filter(|(_, slot)| slot.buffered_bytes > 0);
+        let mut holders: Vec<(ConnId, &mut Box<Slot>)> =
+            holders.map(|(conn, slot)| (*conn, slot)).collect();
+        holders.sort_unstable_by_key(|(conn, slot)| Reverse((slot.buffered_bytes, *conn)));
+        let mut left = ledger.buffered_bytes;
+        for (conn, slot) in holders {
             if left <= bytes_max {
                 break;
             }
-            left -= bytes;
-            self.doom(conn, CloseReason::Shed);
+            left -= slot.buffered_bytes;
+            slot.doom(conn, CloseReason::Shed, ledger);
         }
     }
 
     fn close(&mut self, conn: ConnId, farewell: Farewell, reason: CloseReason) {
-        let Some(slot) = self.connections.get_mut(&conn) else { return };
-        let limits = &self.config.limits;
-        slot.connection.close(farewell, reason, self.clock.instant, limits, &mut self.engine);
-        self.settle(conn);
+        let Server { connections, ledger, config, clock, engine, .. } = self;
+        let Some(slot) = connections.get_mut(&conn) else { return };
+        slot.connection.close(farewell, reason, clock.instant, &config.limits, engine);
+        slot.settle(conn, config, ledger);
     }
 
     /// Does what signals ask for; a server that stops has nothing else to do.
@@ -470,5 +444,42 @@ impl Server {
 
     fn is_stopped(&self) -> bool {
         self.stop_by.is_some_and(|by| self.connections.is_empty() || by <= self.clock.instant)
+    }
+}
+
+impl Slot {
+    fn note_sending(
+        &mut self,
+        conn: ConnId,
+        outcome: Result<Sent, CloseReason>,
+        config: &Config,
+        ledger: &mut Ledger,
+    ) {
+        match outcome {
+            Ok(Sent::More) => ledger.unsent.push(conn),
+            Ok(_) => {}
+            Err(reason) => self.doom(conn, reason, ledger),
+        }
+        self.settle(conn, config, ledger);
+    }
+
+    /// After something happened to the connection: brings its deadline and its share of the
+    /// buffers up to date.
+    fn settle(&mut self, conn: ConnId, config: &Config, ledger: &mut Ledger) {
+        // Activity only moves a deadline later, which it will see when it comes up.
+        if self.armed.is_none() || self.connection.take_phase_change() {
+            let deadline = self.connection.deadline(&config.limits, &config.pings);
+            ledger.timers.arm(conn, &mut self.armed, deadline);
+        }
+        let buffered_bytes = self.connection.buffered_bytes();
+        ledger.buffered_bytes = ledger.buffered_bytes - self.buffered_bytes + buffered_bytes;
+        self.buffered_bytes = buffered_bytes;
+    }
+
+    /// Marks it for reaping; only the first reason counts.
+    fn doom(&mut self, conn: ConnId, reason: CloseReason, ledger: &mut Ledger) {
+        if !std::mem::replace(&mut self.doomed, true) {
+            ledger.doomed.push((conn, reason));
+        }
     }
 }
