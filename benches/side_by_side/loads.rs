@@ -183,7 +183,8 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
     let load = |kind: Kind, rate| Relay::new(32, BODY_BYTES, rate, kind.dialect());
     let longer = Scope { measured: scope.measured * TAIL_TIME_FACTOR, ..scope.clone() };
     let (mut ratios, mut p50s, mut tails, mut rates) = (vec![], vec![], vec![], vec![]);
-    let mut floors = vec![];
+    let (mut floors, mut diskless) = (vec![], vec![]);
+    let in_memory = Setup { in_memory: true, ..Setup::default() };
     for _ in 0..scope.rounds {
         let closed = once(scope, Kind::Ours, &Setup::default(), |kind| load(kind, None))?;
         let rate = closed.per_second() * TAIL_LOAD;
@@ -191,6 +192,9 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
         // The floor at the same rate has the disk's own stalls, and nothing else.
         let floor = once(&longer, Kind::Floor, &Setup::default(), |kind| load(kind, Some(rate)))?;
         floors.push(floor.latency.quantile(0.999).as_secs_f64() / p50(&floor));
+        // And without a disk what is left are the machine's: others want its processors as well.
+        let no_disk = once(&longer, Kind::Ours, &in_memory, |kind| load(kind, Some(rate)))?;
+        diskless.push(no_disk.latency.quantile(0.999).as_secs_f64());
         let tail = open.latency.quantile(0.999).as_secs_f64();
         ratios.push(tail / p50(&open));
         p50s.push(p50(&open));
@@ -199,11 +203,12 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
     }
     let middle = |samples: &[f64]| median(samples).unwrap_or(0.0);
     let detail = format!(
-        "{} / {} at {}; the floor has {:.1} ×",
+        "{} / {} at {}; the floor has {:.1} ×; with no disk p99.9 is {}",
         seconds(middle(&tails)),
         seconds(middle(&p50s)),
         per_second(middle(&rates)),
-        middle(&floors)
+        middle(&floors),
+        seconds(middle(&diskless))
     );
     let what = "relay p99.9 at 30 % of saturation, to its p50";
     Ok(vec![Row::new(what, Bar::AtMost(5.0), Unit::Ratio, ratios, detail)])

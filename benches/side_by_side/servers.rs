@@ -60,6 +60,8 @@ pub struct Server {
 pub struct Setup {
     /// Under strace, to count what it waits for the disk.
     pub count_syncs: bool,
+    /// With the databases in memory; only for ours.
+    pub in_memory: bool,
     /// A channel database to begin with.
     pub channel_db: Option<PathBuf>,
     /// A command to run it under, such as valgrind's.
@@ -80,7 +82,7 @@ impl Server {
         if let Some(trace) = &trace {
             words.extend(syncs::launcher(trace));
         }
-        words.extend(command(kind, address, &directory)?);
+        words.extend(command(kind, address, &directory, setup.in_memory)?);
         let child = Command::new(&words[0])
             .args(&words[1..])
             .current_dir(&directory)
@@ -152,9 +154,17 @@ const ROOMY_MAILBOXES: [&str; 3] = [
     "--limit-stored-bytes=1000000000",
 ];
 
-fn command(kind: Kind, address: SocketAddr, directory: &Path) -> Result<Vec<String>, String> {
+fn command(
+    kind: Kind,
+    address: SocketAddr,
+    directory: &Path,
+    in_memory: bool,
+) -> Result<Vec<String>, String> {
     let port = format!("--port=tcp:{}:interface={}", address.port(), address.ip());
-    let databases = ["channel", "usage"].map(|name| format!("--{name}-db={name}.sqlite"));
+    let databases = ["channel", "usage"].map(|name| match in_memory {
+        true => format!("--{name}-db=:memory:"),
+        false => format!("--{name}-db={name}.sqlite"),
+    });
     let mut words = match kind {
         Kind::Ours => {
             let mut words = vec![env!("CARGO_BIN_EXE_wormhole-mailbox").to_owned(), port];
