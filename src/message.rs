@@ -351,8 +351,9 @@ pub enum Response {
     Closed,
     /// The value is JSON text.
     Pong(Box<str>),
+    /// Boxed, because it is rare and would make every response larger.
     Error {
-        refusal: Refusal,
+        refusal: Box<Refusal>,
         orig: Orig,
     },
 }

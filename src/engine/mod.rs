@@ -364,7 +364,7 @@ impl Engine {
             }
             Err(Unreadable { refusal, orig }) => {
                 self.metrics.errors.add(refusal.kind());
-                self.reply(conn, Response::Error { refusal, orig });
+                self.reply(conn, Response::Error { refusal: refusal.into(), orig });
                 Verdict::Stay
             }
         }
@@ -401,7 +401,8 @@ impl Engine {
                 self.limit_log.note_refusal(&refusal);
                 self.permissions.note_refusal(command, &refusal, self.clock.instant);
                 let verdict = verdict_on(&refusal);
-                self.reply(conn, Response::Error { refusal, orig: Orig::Command(text.into()) });
+                let orig = Orig::Command(text.into());
+                self.reply(conn, Response::Error { refusal: refusal.into(), orig });
                 verdict
             }
         }
