@@ -100,19 +100,16 @@ impl Outbox {
         scratch.frames.clear();
         let mut queues = !self.is_empty();
         for output in outputs.map(Released::into_output) {
+            if self.ended {
+                continue;
+            }
             queues |= scratch.frames.len() >= WRITE_BYTES_PER_PORTION;
-            match output {
-                _ if self.ended => {}
-                Output::Response(response) if !queues && !response.is_replay() => {
-                    frame(&response, scratch);
-                }
-                Output::Bytes(bytes) if !queues => scratch.frames.extend_from_slice(&bytes),
-                output => {
-                    queues = true;
-                    self.ended = matches!(output, Output::End);
-                    self.pending_bytes += output.queued_bytes();
-                    self.pending.push_back(output);
-                }
+            let left = if queues { Some(output) } else { encode(output, scratch) };
+            if let Some(output) = left {
+                queues = true;
+                self.ended = matches!(output, Output::End);
+                self.pending_bytes += output.queued_bytes();
+                self.pending.push_back(output);
             }
         }
         self.write_frames(socket, scratch)?;
@@ -171,23 +168,33 @@ impl Outbox {
     /// Encodes pending output into `scratch.frames` up to a portion; tells whether it met the end.
     fn encode_portion(&mut self, scratch: &mut Scratch) -> bool {
         while scratch.frames.len() < WRITE_BYTES_PER_PORTION {
-            let Some(mut output) = self.pending.pop_front() else { return false };
+            let Some(output) = self.pending.pop_front() else { return false };
             self.pending_bytes -= output.queued_bytes();
-            match &mut output {
-                Output::Response(Response::Replay(replay)) => {
+            match encode(output, scratch) {
+                None => {}
+                Some(Output::Response(Response::Replay(mut replay))) => {
                     if let Some(message) = replay.next() {
                         frame(&Response::Message { message, live_id: None }, scratch);
-                        self.pending_bytes += output.queued_bytes();
-                        self.pending.push_front(output);
+                        let rest = Output::Response(Response::Replay(replay));
+                        self.pending_bytes += rest.queued_bytes();
+                        self.pending.push_front(rest);
                     }
                 }
-                Output::Response(response) => frame(response, scratch),
-                Output::Bytes(bytes) => scratch.frames.extend_from_slice(bytes),
-                Output::End => return true,
+                Some(_) => return true, // the end
             }
         }
         false
     }
+}
+
+/// Encodes what leaves in one piece; gives back what does not: a replay, or the end.
+fn encode(output: Output, scratch: &mut Scratch) -> Option<Output> {
+    match output {
+        Output::Response(response) if !response.is_replay() => frame(&response, scratch),
+        Output::Bytes(bytes) => scratch.frames.extend_from_slice(&bytes),
+        output => return Some(output),
+    }
+    None
 }
 
 fn frame(response: &Response, scratch: &mut Scratch) {

@@ -192,7 +192,7 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
         // The floor at the same rate has the disk's own stalls, and nothing else.
         let floor = once(&longer, Kind::Floor, &Setup::default(), |kind| load(kind, Some(rate)))?;
         floors.push(floor.latency.quantile(0.999).as_secs_f64() / p50(&floor));
-        // And without a disk what is left are the machine's: others want its processors as well.
+        // Without a disk, what is left is the machine's: others want its processors as well.
         let no_disk = once(&longer, Kind::Ours, &in_memory, |kind| load(kind, Some(rate)))?;
         diskless.push(no_disk.latency.quantile(0.999).as_secs_f64());
         let tail = open.latency.quantile(0.999).as_secs_f64();
