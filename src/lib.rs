@@ -72,43 +72,16 @@
 //! - Nothing a peer sends can reach a panic; every number that bounds it is in [`limits`].
 #![forbid(unsafe_code)]
 
-pub mod activation;
-pub mod addresses;
 pub mod admin;
-pub mod clients;
-pub mod clock;
+pub mod codec;
 pub mod config;
-pub mod conn;
-pub mod db;
 pub mod engine;
-pub mod entropy;
-pub mod held;
-pub mod http;
-pub mod limit_log;
 pub mod limits;
-pub mod listeners;
-pub mod live;
-pub mod logging;
 pub mod message;
-pub mod message_log;
-pub mod metrics;
-pub mod notify;
-pub mod outbox;
-pub mod pages;
-pub mod peer;
-pub mod permission;
-pub mod process;
-pub mod protocol;
-pub mod proxy_header;
-pub mod quotas;
-pub mod records;
-pub mod reload;
+pub mod net;
 pub mod report;
 pub mod server;
-pub mod signals;
-pub mod socket;
 pub mod startup;
 pub mod storage;
 pub mod store;
-pub mod timers;
-pub mod wire;
+pub mod sys;

@@ -8,8 +8,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use wormhole_mailbox::config::reload;
 use wormhole_mailbox::config::{self, Invocation};
-use wormhole_mailbox::{logging, reload, report, startup};
+use wormhole_mailbox::report;
+use wormhole_mailbox::startup;
+use wormhole_mailbox::sys::logging;
 
 const STATUS_FAILED: u8 = 1;
 const STATUS_USAGE: u8 = 2;

@@ -7,25 +7,25 @@ use std::rc::Rc;
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::activation::{PassedSockets, Pick};
-use crate::addresses::Addresses;
 use crate::admin::Admin;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, Past, UsageDb};
+use crate::config::live::Live;
+use crate::config::policy::{Mode, Policy};
 use crate::engine::Engine;
-use crate::entropy::SystemEntropy;
 use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_STEP_SECONDS};
-use crate::listeners::Listeners;
-use crate::live::Live;
-use crate::notify::Notifier;
-use crate::permission::{Mode, Policy};
-use crate::records::Records;
+use crate::net::listeners::Listeners;
+use crate::net::passed_sockets::{PassedSockets, Pick};
+use crate::net::socket::{Endpoint, Role};
 use crate::server::Server;
-use crate::signals::Signals;
-use crate::socket::{Endpoint, Role};
+use crate::server::service_manager::Notifier;
+use crate::server::signals::Signals;
 use crate::storage::Storage;
+use crate::storage::address_ids::Addresses;
+use crate::storage::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, Past, UsageDb};
+use crate::storage::records::Records;
 use crate::store::{Listing, Settings, Store};
+use crate::sys::clock::Clock;
+use crate::sys::entropy::SystemEntropy;
 
 /// Opens everything. The error is a line for the operator.
 pub fn start(mut config: Config, live: Live) -> Result<Server, String> {

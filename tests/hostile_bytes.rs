@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use abuse::{CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, innocent_exchange, upgrade_head};
 use common::Server;
 use serde_json::json;
-use wormhole_mailbox::http::{self, Head};
+use wormhole_mailbox::codec::http::{self, Head};
+use wormhole_mailbox::codec::json as protocol;
+use wormhole_mailbox::codec::proxy_header::{self, ProxyHeader};
+use wormhole_mailbox::codec::websocket::{Inbound, Spare, Wire};
 use wormhole_mailbox::limits::{Limits, PROXY_HEADER_BYTES_MAX};
-use wormhole_mailbox::protocol;
-use wormhole_mailbox::proxy_header::{self, ProxyHeader};
-use wormhole_mailbox::wire::{Inbound, Spare, Violation, Wire};
+use wormhole_mailbox::message::close::Violation;
 
 /// Small, so that the limits are met.
 fn limits() -> Limits {

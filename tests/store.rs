@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use wormhole_mailbox::message::{ConnId, Refusal, Response, Seconds};
-use wormhole_mailbox::protocol;
+use wormhole_mailbox::codec::json as protocol;
+use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{
-    Change, Counts, Effects, Entropy, Moment, Settings, Snapshot, Store, UsageRecord,
+    Change, Counts, Effects, Moment, Settings, Snapshot, Store, UsageRecord,
 };
+use wormhole_mailbox::sys::clock::Seconds;
+use wormhole_mailbox::sys::entropy::Entropy;
 
 const NAME_BYTES_MAX: usize = 256;
 

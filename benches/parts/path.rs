@@ -4,11 +4,12 @@ use std::hint::black_box;
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
+use wormhole_mailbox::codec::json as protocol;
+use wormhole_mailbox::codec::websocket::{self as wire, Inbound, Spare, Wire};
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::{ConnId, Response};
-use wormhole_mailbox::protocol;
-use wormhole_mailbox::store::{Change, Effects, Entropy, Moment, Settings, Snapshot, Store};
-use wormhole_mailbox::wire::{self, Inbound, Spare, Wire};
+use wormhole_mailbox::store::{Change, Effects, Moment, Settings, Snapshot, Store};
+use wormhole_mailbox::sys::entropy::Entropy;
 
 use crate::Part;
 

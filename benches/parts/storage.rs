@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use wormhole_mailbox::db::{ChannelDb, ChannelOptions, Database, MEMORY};
+use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions, Database, MEMORY};
 
 use crate::{Part, path};
 

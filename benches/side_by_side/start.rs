@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use wormhole_mailbox::db::{ChannelDb, ChannelOptions};
+use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions};
 
 use crate::Scope;
 use crate::common::modes::{Plan, Storm, run};

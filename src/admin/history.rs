@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
+use crate::engine::metrics::{Histogram, Metrics, RESULTS, Timings};
 use crate::limits::{DAY_STEP_SECONDS, DAY_STEPS, HOUR_STEP_SECONDS, HOUR_STEPS};
-use crate::message::Seconds;
-use crate::metrics::{Histogram, Metrics, RESULTS, Timings};
+use crate::sys::clock::Seconds;
 
 /// What happened in one step; or, as totals, since the start.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::status::{self, DatabaseFile, Status};
+use crate::engine::metrics::{Histogram, RESULTS, Tally};
 use crate::limits::CLIENTS_SHOWN_MAX;
 use crate::message::COMMAND_NAMES;
-use crate::metrics::{Histogram, RESULTS, Tally};
 
 /// The object, and a line end.
 pub fn render(status: &Status<'_>) -> String {

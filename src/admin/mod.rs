@@ -16,14 +16,14 @@ mod words;
 
 use std::time::Instant;
 
-use crate::clients::{Clients, Program};
-use crate::clock::Clock;
+use crate::codec::http::{self, Question, Status as HttpStatus};
 use crate::config::Config;
-use crate::db::Past;
 use crate::engine::Engine;
-use crate::http::{self, Question, Status as HttpStatus};
-use crate::message::Seconds;
-use crate::metrics::{Delivered, Timings};
+use crate::engine::client_programs::{Clients, Program};
+use crate::engine::metrics::Timings;
+use crate::net::outbox::Delivered;
+use crate::storage::db::Past;
+use crate::sys::clock::{Clock, Seconds};
 use history::{History, Step};
 use status::Status;
 

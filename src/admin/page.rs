@@ -8,7 +8,7 @@ use super::history::Step;
 use super::status::{self, Status};
 use super::tables;
 use super::words::{bytes, duration, number, short_time, unknown};
-use crate::metrics::{Histogram, RESULTS};
+use crate::engine::metrics::{Histogram, RESULTS};
 use crate::store::NAMEPLATE_CLASSES;
 
 /// The whole document; `refresh` makes it ask for itself again after so many seconds.

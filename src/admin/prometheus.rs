@@ -5,9 +5,9 @@
 use std::fmt::{Display, Write};
 
 use super::status::Status;
+use crate::engine::metrics::{Bounds, Histogram, RESULTS, Tally};
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
 use crate::message::COMMAND_NAMES;
-use crate::metrics::{Bounds, Histogram, RESULTS, Tally};
 
 /// What the format calls itself.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

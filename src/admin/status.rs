@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::history::Step;
 use super::{Admin, Present};
-use crate::db::MEMORY;
+use crate::engine::metrics::{Histogram, RESULTS, Timings};
 use crate::limits::DURATION_BOUNDS;
-use crate::message::Seconds;
-use crate::metrics::{Histogram, RESULTS, Timings};
-use crate::process::{self, Process};
+use crate::storage::db::MEMORY;
+use crate::sys::clock::Seconds;
+use crate::sys::process::{self, Process};
 
 /// The server now and lately.
 #[derive(Debug)]

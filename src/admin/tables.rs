@@ -4,13 +4,11 @@
 
 use super::status::{self, Status};
 use super::words::{bytes, escaped, number, unknown};
-use crate::conn::CloseReason;
-use crate::engine::Engine;
-use crate::limit_log;
+use crate::engine::metrics::RESULTS;
+use crate::engine::{Engine, limit_log};
 use crate::limits::{self, CLIENTS_SHOWN_MAX};
 use crate::message::COMMAND_NAMES;
-use crate::metrics::RESULTS;
-use crate::wire::Violation;
+use crate::message::close::{CloseReason, Violation};
 
 /// What each of the results means, in their order.
 const MEANINGS: [&str; RESULTS.len()] = [

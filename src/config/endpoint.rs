@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::activation::Pick;
-use crate::peer;
-use crate::socket::{Endpoint, Role};
+use crate::message::peer;
+use crate::net::passed_sockets::Pick;
+use crate::net::socket::{Endpoint, Role};
 
 /// The port when no endpoint is given.
 const DEFAULT_PORT: u16 = 4000;

@@ -3,13 +3,16 @@
 //! The only place that sees raw option strings. Does nothing but read them: no address is bound
 //! here and no file opened; the texts of files come from a function that the caller gives.
 
-mod commands;
+mod arguments;
 mod endpoint;
-mod files;
 mod generate;
-mod given;
+pub mod live;
 mod options;
-mod websocket;
+pub mod policy;
+pub mod reload;
+mod subcommands;
+mod websocket_options;
+mod welcome_files;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,20 +20,20 @@ use std::str::FromStr;
 
 use log::LevelFilter;
 
-use crate::activation::Pick;
-use crate::db::Synchronous;
+use crate::codec::json::Welcome;
+use crate::config::live::{Drain, Live};
+use crate::config::policy::{Mode, Policy};
 use crate::limits::{self, Limit, Limits, Pings};
-use crate::live::{Drain, Live};
-use crate::message::Seconds;
-use crate::peer::{self, Network};
-use crate::permission::{Mode, Policy};
-use crate::protocol::Welcome;
-use crate::socket::{Endpoint, Role};
+use crate::message::peer::{self, Network};
+use crate::net::passed_sockets::Pick;
+use crate::net::socket::{Endpoint, Role};
+use crate::storage::db::Synchronous;
 use crate::store::Listing;
-pub use commands::{Period, Report, Subject};
-pub use given::Source;
-use given::{Given, Items};
-pub use websocket::Origins;
+use crate::sys::clock::Seconds;
+pub use arguments::Source;
+use arguments::{Given, Items};
+pub use subcommands::{Period, Report, Subject};
+pub use websocket_options::Origins;
 
 /// Everything an operator can set, but what can change while the server runs.
 #[derive(Clone, Debug)]
@@ -116,7 +119,7 @@ pub fn parse(
     if let Some((command, rest)) = arguments.split_first()
         && !command.as_encoded_bytes().starts_with(b"-")
     {
-        return commands::parse(&given::text(command.clone())?, rest.iter().cloned());
+        return subcommands::parse(&arguments::text(command.clone())?, rest.iter().cloned());
     }
     let mut items = Items::read(arguments.iter().cloned(), &options::all().collect::<Vec<_>>())?;
     if items.has("--help") {
@@ -153,11 +156,12 @@ fn live(
     };
     given.once("--welcome-file", |file| {
         let content = text_of(file, read_file)?;
-        files::merge_welcome(&mut welcome, &content).map_err(|problem| format!("{file}: {problem}"))
+        welcome_files::merge_welcome(&mut welcome, &content)
+            .map_err(|problem| format!("{file}: {problem}"))
     })?;
     let notices = given.once("--notices-file", |file| {
         let content = text_of(file, read_file)?;
-        files::notices(&content).map_err(|problem| format!("{file}: {problem}"))
+        welcome_files::notices(&content).map_err(|problem| format!("{file}: {problem}"))
     })?;
     let message = given.once("--drain-message", unless_empty)?.flatten();
     Ok(Live {
@@ -238,7 +242,7 @@ fn config(given: &mut Given, source: Source) -> Result<Config, UsageError> {
     if given.once("--log-fd", descriptor)?.is_some() {
         config.warnings.push("--log-fd has no effect".to_owned());
     }
-    given.many("--websocket-protocol-option", |text| websocket::set(&mut config, text))?;
+    given.many("--websocket-protocol-option", |text| websocket_options::set(&mut config, text))?;
     config.limits.fit();
     Ok(config)
 }

@@ -2,7 +2,7 @@
 //!
 //! One row an option; parsing (`config`) and `--help` both read it, so that they cannot differ.
 
-use super::commands;
+use super::subcommands;
 use crate::limits;
 
 /// How an option may appear.
@@ -444,7 +444,7 @@ pub fn help() -> String {
                     --name=VALUE and --name VALUE both work.\n\n\
                     Commands, each with its own --help:\n"
         .to_owned();
-    for command in commands::all() {
+    for command in subcommands::all() {
         head += &format!("  {}\n{}", command.name, wrapped(command.about));
     }
     text(&head, groups())

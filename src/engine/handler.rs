@@ -5,14 +5,14 @@
 use log::debug;
 
 use super::Engine;
-use crate::conn::{CloseReason, Handler, Verdict};
-use crate::db::ConnectionChange;
-use crate::held::Output;
-use crate::http::{Status, Upgrade};
+use crate::codec::http::{Status, Upgrade};
+use crate::codec::json;
+use crate::message::close::{CloseReason, Farewell, Verdict};
+use crate::message::peer::Peer;
 use crate::message::{ConnId, Response};
-use crate::peer::Peer;
-use crate::protocol;
-use crate::wire::Farewell;
+use crate::net::connection::Handler;
+use crate::storage::db::ConnectionChange;
+use crate::storage::held::Output;
 
 impl Handler for Engine {
     fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
@@ -62,12 +62,12 @@ impl Handler for Engine {
     }
 
     fn text(&mut self, conn: ConnId, text: &str) -> Verdict {
-        let request = protocol::decode(text, self.config.limits.name_bytes_max);
+        let request = json::decode(text, self.config.limits.name_bytes_max);
         self.handle(conn, request, text)
     }
 
     fn binary(&mut self, conn: ConnId, payload: &[u8]) -> Verdict {
-        let request = protocol::decode_binary(payload, self.config.limits.name_bytes_max);
+        let request = json::decode_binary(payload, self.config.limits.name_bytes_max);
         self.handle(conn, request, &String::from_utf8_lossy(payload))
     }
 

@@ -4,35 +4,41 @@
 //! output, then commit or undo. Knows connections by number only; must never touch a socket, nor
 //! read a clock: the time comes in with each tick.
 
+pub mod client_programs;
+mod counts;
 mod handler;
-mod watching;
+pub mod health;
+pub mod limit_log;
+pub mod metrics;
+pub mod permission;
+pub mod quotas;
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
 
-use crate::clients::Clients;
-use crate::clock::Clock;
+use crate::codec::http::Status;
+use crate::codec::json::{self, Request, Unreadable, Welcome};
 use crate::config::Config;
-use crate::conn::{CloseReason, Verdict};
-use crate::db::{ConnectionChange, Current};
-use crate::held::{Held, Output, Released};
-use crate::http::Status;
-use crate::limit_log::{self, LimitLog};
+use crate::config::live::Live;
+use crate::engine::client_programs::Clients;
+use crate::engine::health::Health;
+use crate::engine::metrics::Metrics;
+use crate::engine::permission::{Permissions, Turn};
+use crate::engine::quotas::{Denied, Quotas, whole_seconds};
 use crate::limits;
-use crate::live::Live;
-use crate::message::{Command, ConnId, Demand, Field, Flag, Orig, Refusal, Response, Seconds};
-use crate::metrics::Metrics;
-use crate::notify::Health;
-use crate::peer::Peer;
-use crate::permission::{Permissions, Turn};
-use crate::protocol::{self, Request, Unreadable, Welcome};
-use crate::quotas::{Denied, Quotas, whole_seconds};
-use crate::records::Records;
+use crate::message::close::{CloseReason, Farewell, Verdict};
+use crate::message::peer::Peer;
+use crate::message::{Command, ConnId, Demand, Field, Flag, Orig, Refusal, Response};
+use crate::storage::db::{ConnectionChange, Current};
+use crate::storage::held::{Held, Output, Released};
+use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Counts, Effects, Entropy, Moment, Store};
-use crate::wire::Farewell;
+use crate::store::{Counts, Effects, Moment, Store};
+use crate::sys::clock::{Clock, Seconds};
+use crate::sys::entropy::Entropy;
+use limit_log::LimitLog;
 
 /// What `welcome` says while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
@@ -471,10 +477,10 @@ impl Engine {
             Some(notice) => notice,
             None if self.draining => &self.live.drain.message,
             None if self.storage.is_degraded() => DEGRADED_WELCOME,
-            None => return protocol::welcome(&self.live.welcome, demand, peer.ip, peer.port),
+            None => return json::welcome(&self.live.welcome, demand, peer.ip, peer.port),
         };
         let welcome = Welcome { error: Some(error.to_owned()), ..self.live.welcome.clone() };
-        protocol::welcome(&welcome, demand, peer.ip, peer.port)
+        json::welcome(&welcome, demand, peer.ip, peer.port)
     }
 }
 

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::table::{Align, Table};
 use super::{Findings, file_json, file_line, text};
-use crate::db::{AddridReader, ChannelReader, ConnectionRow, FileState};
-use crate::message::Seconds;
+use crate::storage::db::{AddridReader, ChannelReader, ConnectionRow, FileState};
+use crate::sys::clock::Seconds;
 
 /// All that was found.
 #[derive(Debug)]

@@ -15,9 +15,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::clock::Clock;
 use crate::config::{Report, Subject};
-use crate::db::FileState;
+use crate::storage::db::FileState;
+use crate::sys::clock::Clock;
 
 /// What a report has found.
 trait Findings {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::clock::Clock;
 use crate::limits::{REPORT_ANSWER_BYTES_MAX, REPORT_ANSWER_SECONDS};
-use crate::socket::Endpoint;
+use crate::net::socket::Endpoint;
+use crate::sys::clock::Clock;
 
 const REQUEST: &[u8] =
     b"GET /status.json HTTP/1.1\r\nHost: wormhole-mailbox\r\nConnection: close\r\n\r\n";

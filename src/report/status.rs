@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::table::list;
 use super::{Findings, file_json, file_line, server, text};
-use crate::db::{ChannelReader, Current, FileState, StoredCounts, UsageReader};
 use crate::limits::REPORT_STALE_SECONDS;
-use crate::message::Seconds;
-use crate::socket::Endpoint;
+use crate::net::socket::Endpoint;
+use crate::storage::db::{ChannelReader, Current, FileState, StoredCounts, UsageReader};
+use crate::sys::clock::Seconds;
 
 /// All that was found.
 #[derive(Debug)]
@@ -37,12 +37,16 @@ pub fn find(
     })
 }
 
-fn channel(path: &Path) -> Result<(PathBuf, FileState, StoredCounts), crate::db::OpenError> {
+fn channel(
+    path: &Path,
+) -> Result<(PathBuf, FileState, StoredCounts), crate::storage::db::OpenError> {
     let reader = ChannelReader::open(path)?;
     Ok((path.to_owned(), reader.state(), reader.counts()?))
 }
 
-fn usage(path: &Path) -> Result<(PathBuf, FileState, Option<Current>), crate::db::OpenError> {
+fn usage(
+    path: &Path,
+) -> Result<(PathBuf, FileState, Option<Current>), crate::storage::db::OpenError> {
     let reader = UsageReader::open(path)?;
     Ok((path.to_owned(), reader.state(), reader.current()?))
 }

@@ -4,7 +4,7 @@
 //! codes that move the cursor, or marks that turn the order of the letters around.
 
 use crate::limits::REPORT_TEXT_CHARS_MAX;
-use crate::message::Seconds;
+use crate::sys::clock::Seconds;
 
 /// Whether a character does something instead of showing something.
 pub fn is_hostile(char: char) -> bool {

@@ -9,9 +9,9 @@ use super::table::{Align, Table};
 use super::text::{self, Day};
 use super::{Findings, file_json, file_line};
 use crate::config::Period;
-use crate::db::{ClientCount, EndingRow, FileState, UsageReader, What};
 use crate::limits::REPORT_CLIENTS_MAX;
-use crate::message::Seconds;
+use crate::storage::db::{ClientCount, EndingRow, FileState, UsageReader, What};
+use crate::sys::clock::Seconds;
 
 /// Results, best first; what else a file may hold is counted as the last.
 const RESULTS: [&str; 7] = ["happy", "lonely", "errory", "scary", "pruney", "crowded", OTHER];
@@ -130,7 +130,7 @@ pub fn find(path: &Path, period: Period, now: Seconds) -> Result<Usage, String> 
 }
 
 impl Usage {
-    fn read(&mut self, reader: &UsageReader) -> Result<(), crate::db::OpenError> {
+    fn read(&mut self, reader: &UsageReader) -> Result<(), crate::storage::db::OpenError> {
         let since = self.since.unwrap_or(Seconds::NEG_INFINITY);
         let blur = reader.current()?.and_then(|current| current.blur_time);
         self.blur = blur.filter(|blur| *blur > 0.0);

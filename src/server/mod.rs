@@ -3,7 +3,10 @@
 //! Owns the poll and all sockets, and is the only reader of the clock. Knows no JSON, SQL or
 //! frames; what is behind the sockets is `engine`'s. `arrivals` has who comes and who goes.
 
-mod arrivals;
+mod accept;
+pub mod service_manager;
+pub mod signals;
+mod timers;
 
 use std::cmp::Reverse;
 use std::io;
@@ -15,20 +18,19 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::admin::{Admin, Present};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::conn::{CloseReason, Connection, Intake, Progress};
+use crate::config::{Config, reload};
 use crate::engine::Engine;
 use crate::limits;
-use crate::listeners::Listeners;
-use crate::message::{ConnId, ConnMap, Seconds};
-use crate::notify::Notifier;
-use crate::outbox::{Scratch, Sent};
-use crate::reload;
-use crate::signals::Signals;
+use crate::message::close::{CloseReason, Farewell};
+use crate::message::{ConnId, ConnMap};
+use crate::net::connection::{Connection, Intake, Progress};
+use crate::net::listeners::Listeners;
+use crate::net::outbox::{Scratch, Sent};
+use crate::server::service_manager::Notifier;
+use crate::server::signals::Signals;
+use crate::server::timers::Timers;
 use crate::storage::Committed;
-use crate::timers::Timers;
-use crate::wire::Farewell;
+use crate::sys::clock::{Clock, Seconds};
 
 /// The signal stream's token; listeners come after it, then connections by their numbers.
 const SIGNALS: Token = Token(0);

@@ -6,7 +6,9 @@
 
 use std::rc::Rc;
 
-use crate::message::{ConnId, Message, Response, Seconds};
+use crate::message::log::Message;
+use crate::message::{ConnId, Response};
+use crate::sys::clock::Seconds;
 
 /// Rowid of a table in the channel database.
 pub type RowId = i64;

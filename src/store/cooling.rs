@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::nameplate::numeric_name;
 use crate::limits::COOLING_MAX;
-use crate::message::Seconds;
+use crate::sys::clock::Seconds;
 
 /// The numbers that cool down, by app.
 #[derive(Debug, Default)]

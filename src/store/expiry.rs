@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::Store;
 use super::change::Effects;
 use crate::limits::PRUNES_PER_TICK_MAX;
-use crate::message::Seconds;
+use crate::sys::clock::Seconds;
 
 /// A check in progress.
 #[derive(Debug)]

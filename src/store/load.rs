@@ -11,7 +11,7 @@ use super::mailbox::Mailbox;
 use super::nameplate::Nameplate;
 use super::sides::{Side, Sides};
 use super::tables::{NextRows, Tables};
-use crate::message::Message;
+use crate::message::log::Message;
 
 /// Builds the tables.
 pub(super) fn tables(snapshot: Snapshot) -> Tables {

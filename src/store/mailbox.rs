@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use super::change::RowId;
 use super::sides::Sides;
-use crate::message::{ConnId, Message, Replay, Seconds};
-use crate::message_log::{Ledger, MessageLog};
+use crate::message::ConnId;
+use crate::message::log::{Ledger, Message, MessageLog, Replay};
+use crate::sys::clock::Seconds;
 
 /// A mailbox (contract section 3).
 #[derive(Debug)]

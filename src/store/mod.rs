@@ -25,17 +25,12 @@ pub use change::{
 };
 
 use crate::limits::{EXPIRE_AFTER_SECONDS, Limits};
-use crate::message::{Command, ConnId, ConnMap, Refusal, Seconds};
+use crate::message::{Command, ConnId, ConnMap, Refusal};
+use crate::sys::clock::Seconds;
+use crate::sys::entropy::Entropy;
 use expiry::Expiry;
 use session::Session;
 use tables::Tables;
-
-/// Randomness from outside. Mailbox ids depend on it: outside tests it must be the system's
-/// secure source.
-pub trait Entropy: std::fmt::Debug {
-    /// Sixty-four random bits.
-    fn next_u64(&mut self) -> u64;
-}
 
 /// When a command happens, and the randomness it may use.
 pub struct Moment<'a> {

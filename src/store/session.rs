@@ -9,10 +9,11 @@ use super::Moment;
 use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
+use crate::message::log::Message;
 use crate::message::{
-    ClientVersion, Command, ConnId, Field, Flag, Message, MessageId, Refusal, Response, Rule,
-    Seconds,
+    ClientVersion, Command, ConnId, Field, Flag, MessageId, Refusal, Response, Rule,
 };
+use crate::sys::clock::Seconds;
 
 /// Whether the connection has a mailbox open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::change::RowId;
 use crate::limits::{SIDES_MAX, SIDES_RECORDED_MAX};
-use crate::message::Seconds;
+use crate::sys::clock::Seconds;
 
 /// One side on record.
 #[derive(Debug, PartialEq)]

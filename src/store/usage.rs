@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::change::UsageRecord;
 use super::sides::Sides;
 use crate::limits::SIDES_MAX;
-use crate::message::Seconds;
+use crate::sys::clock::Seconds;
 
 /// Moods that a side may close with, gravest first; the gravest one becomes the result.
 const MOODS_BY_GRAVITY: [&str; 3] = ["scary", "errory", "lonely"];

@@ -3,8 +3,10 @@
 
 use std::rc::Rc;
 
-use wormhole_mailbox::held::{Output, Released};
-use wormhole_mailbox::message::{Message, Orig, Response, Seconds};
+use wormhole_mailbox::message::log::Message;
+use wormhole_mailbox::message::{Orig, Response};
+use wormhole_mailbox::storage::held::{Output, Released};
+use wormhole_mailbox::sys::clock::Seconds;
 
 use crate::rows::Name;
 

@@ -10,11 +10,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use wormhole_mailbox::db::{ConnectionTable, Database, Failure};
-use wormhole_mailbox::message::Seconds;
+use wormhole_mailbox::storage::db::{ConnectionTable, Database, Failure};
 use wormhole_mailbox::store::{
     Change, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId, Snapshot,
 };
+use wormhole_mailbox::sys::clock::Seconds;
 
 use crate::faults::Fault;
 use crate::rows::{Mailbox, Name, Nameplate, Rows, Side, Stored};

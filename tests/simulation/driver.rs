@@ -5,18 +5,19 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use wormhole_mailbox::clock::Clock;
+use wormhole_mailbox::codec::http::Upgrade;
+use wormhole_mailbox::config::live::Live;
 use wormhole_mailbox::config::{self, Config, Invocation};
-use wormhole_mailbox::conn::{Handler, Verdict};
 use wormhole_mailbox::engine::Engine;
-use wormhole_mailbox::held::Output;
-use wormhole_mailbox::http::{Forwarded, Upgrade};
-use wormhole_mailbox::live::Live;
-use wormhole_mailbox::message::{ConnId, Seconds};
-use wormhole_mailbox::records::Records;
-use wormhole_mailbox::storage::Committed;
-use wormhole_mailbox::storage::Storage;
+use wormhole_mailbox::message::ConnId;
+use wormhole_mailbox::message::close::Verdict;
+use wormhole_mailbox::message::peer::Forwarded;
+use wormhole_mailbox::net::connection::Handler;
+use wormhole_mailbox::storage::held::Output;
+use wormhole_mailbox::storage::records::Records;
+use wormhole_mailbox::storage::{Committed, Storage};
 use wormhole_mailbox::store::{self, Listing, Store};
+use wormhole_mailbox::sys::clock::{Clock, Seconds};
 
 use crate::check;
 use crate::commands::{CLOSED_1013, PONGED, Reply, Sent, UPGRADED};

@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
-use wormhole_mailbox::message::{ConnId, Seconds};
+use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::store::UsageRecord;
+use wormhole_mailbox::sys::clock::Seconds;
 
 use crate::commands::Reply;
 use crate::database::Creation;

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use wormhole_mailbox::message::{ConnId, Seconds};
+use wormhole_mailbox::message::ConnId;
+use wormhole_mailbox::sys::clock::Seconds;
 
 use crate::commands::{CLOSED_1013, Reply};
 use crate::database::Disk;

@@ -1,6 +1,6 @@
 //! Randomness from a seed alone: splitmix64. A run is a function of its seed.
 
-use wormhole_mailbox::store::Entropy;
+use wormhole_mailbox::sys::entropy::Entropy;
 
 /// The generator; also the engine's source of ids and numbers.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use wormhole_mailbox::message::Seconds;
+use wormhole_mailbox::sys::clock::Seconds;
 
 pub type Name = Rc<str>;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rusqlite::Connection;
-use wormhole_mailbox::db::UsageDb;
+use wormhole_mailbox::storage::db::UsageDb;
 use wormhole_mailbox::store::UsageRecord;
 
 /// A file of its own, removed with the run.

@@ -3,7 +3,8 @@
 //! Each run leaves some operations out altogether (swarm testing): what is rare in a mixture of
 //! everything, such as a mailbox that nobody closes, becomes common in a run without `close`.
 
-use wormhole_mailbox::message::{ConnId, Seconds};
+use wormhole_mailbox::message::ConnId;
+use wormhole_mailbox::sys::clock::Seconds;
 
 use crate::commands::{Arg, Ask, Sent};
 use crate::model::Model;

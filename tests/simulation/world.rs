@@ -1,10 +1,10 @@
 //! The world around the engine: who connects, speaks and leaves, how time passes, when the disk
 //! fails.
 
-use wormhole_mailbox::conn::CloseReason;
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::peer::Peer;
+use wormhole_mailbox::message::close::CloseReason;
+use wormhole_mailbox::message::peer::Peer;
 
 use crate::commands::{Arg, Ask, Reply, Sent};
 use crate::driver::{Event, Peering, SECONDS_PER_UNIT, Simulation};

@@ -2,7 +2,7 @@
 //!
 //! Bash takes `=` for a word of its own, so `--name=va` arrives as three words.
 
-use super::{CommandSpec, OptionSpec, Values, commands, options, values};
+use super::{CommandSpec, OptionSpec, Values, options, subcommands, values};
 
 const HEAD: &str = "\
 # Completions of wormhole-mailbox for bash.
@@ -28,7 +28,7 @@ complete -F _wormhole_mailbox wormhole-mailbox
 ";
 
 pub fn text() -> String {
-    let commands = commands::all();
+    let commands = subcommands::all();
     let mut all: Vec<OptionSpec> = options::all().collect();
     let served = names(&all);
     let mut by_command = String::new();

@@ -1,6 +1,6 @@
 //! Completions for fish.
 
-use super::{CommandSpec, OptionSpec, Values, commands, options, summary, values};
+use super::{CommandSpec, OptionSpec, Values, options, subcommands, summary, values};
 
 /// The condition: which command, if any, the line names.
 const HEAD: &str = "\
@@ -24,7 +24,7 @@ complete -c wormhole-mailbox -f
 
 pub fn text() -> String {
     let mut text = HEAD.to_owned();
-    let commands = commands::all();
+    let commands = subcommands::all();
     for CommandSpec { name, about, .. } in &commands {
         text += &format!(
             "complete -c wormhole-mailbox -n __wormhole_mailbox_no_words -a {name} -d {}\n",

@@ -1,6 +1,6 @@
 //! The manual page, for `man -l` and `/usr/share/man/man8`.
 
-use super::{CommandSpec, OptionSpec, commands, options};
+use super::{CommandSpec, OptionSpec, options, subcommands};
 
 /// Its date is when these words were last changed, so that two builds of one source are equal.
 const HEAD: &str = concat!(
@@ -90,7 +90,7 @@ pub fn text() -> String {
         text += &group.options.iter().map(entry).collect::<String>();
     }
     text += ".SH COMMANDS\n";
-    for CommandSpec { name, about, options } in commands::all() {
+    for CommandSpec { name, about, options } in subcommands::all() {
         text += &format!(".SS {name}\n{}\n", escaped(about));
         text += &options.iter().map(entry).collect::<String>();
     }

@@ -7,8 +7,8 @@ mod fish;
 mod man;
 mod zsh;
 
-use super::commands::{self, CommandSpec};
 use super::options::{self, Arity, Help, OptionSpec};
+use super::subcommands::{self, CommandSpec};
 
 /// A maker of a text.
 type Maker = fn() -> String;

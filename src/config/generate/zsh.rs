@@ -1,6 +1,6 @@
 //! Completions for zsh.
 
-use super::{Arity, CommandSpec, OptionSpec, Values, commands, options, summary, values};
+use super::{Arity, CommandSpec, OptionSpec, Values, options, subcommands, summary, values};
 
 const HEAD: &str = "\
 #compdef wormhole-mailbox
@@ -25,7 +25,7 @@ fi
 pub fn text() -> String {
     let mut text = HEAD.to_owned();
     let mut described = String::new();
-    for CommandSpec { name, about, options } in commands::all() {
+    for CommandSpec { name, about, options } in subcommands::all() {
         text += &format!("            {name})\n                local -a arguments=(\n");
         text +=
             &options.iter().map(|option| line("                    ", option)).collect::<String>();

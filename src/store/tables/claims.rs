@@ -5,12 +5,13 @@
 use std::rc::Rc;
 
 use super::{Tables, digits_class, take_row};
-use crate::message::{Refusal, Seconds};
-use crate::store::Entropy;
+use crate::message::Refusal;
 use crate::store::change::{Change, Effects};
 use crate::store::nameplate::{Nameplate, Nameplates};
 use crate::store::sides::{Side, Sides};
 use crate::store::usage::{self, Ending};
+use crate::sys::clock::Seconds;
+use crate::sys::entropy::Entropy;
 
 /// Alphabet of base32, in lower case (mailbox ids, contract section 3).
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";

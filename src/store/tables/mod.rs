@@ -16,8 +16,9 @@ use super::nameplate::{self, Nameplate, Nameplates};
 use super::sides::Side;
 use super::usage::{self, Ending};
 use super::{Listing, NAMEPLATE_CLASSES, Settings};
-use crate::message::{ConnId, Message, Refusal, Seconds};
-use crate::message_log::Ledger;
+use crate::message::log::{Ledger, Message};
+use crate::message::{ConnId, Refusal};
+use crate::sys::clock::Seconds;
 
 /// What is known under one app id.
 #[derive(Debug, Default)]

@@ -1,0 +1,196 @@
+//! `Response` → JSON text, laid out by hand.
+//!
+//! Only strings and floats go through the JSON library, for their escaping and digits; keys and
+//! punctuation are literals. `server_tx` is given by the caller, at the moment of release.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::message::log::Message;
+use crate::message::{Demand, Orig, Response};
+use crate::sys::clock::Seconds;
+
+/// What an operator sets about the `welcome` (contract section 2).
+#[derive(Clone, Debug, Default)]
+pub struct Welcome {
+    /// Message of the day; may be empty.
+    pub motd: Option<String>,
+    /// `--advertise-version`.
+    pub current_cli_version: Option<String>,
+    /// `--signal-error`: clients show it and leave.
+    pub error: Option<String>,
+    /// Further keys, each with the JSON text of its value.
+    pub more: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Welcome {
+    /// How many keys the operator has set.
+    pub fn keys_count(&self) -> usize {
+        let texts = [&self.motd, &self.current_cli_version, &self.error];
+        texts.into_iter().flatten().count() + self.more.len()
+    }
+}
+
+/// The `welcome` object for one connection.
+pub fn welcome(
+    welcome: &Welcome,
+    demand: Option<&Demand>,
+    ip: Option<IpAddr>,
+    port: Option<u16>,
+) -> Box<str> {
+    let mut out = Vec::new();
+    out.extend_from_slice(b"{");
+    for (key, value) in [
+        ("motd", &welcome.motd),
+        ("current_cli_version", &welcome.current_cli_version),
+        ("error", &welcome.error),
+    ] {
+        if let Some(value) = value {
+            string(&mut out, key);
+            out.push(b':');
+            string(&mut out, value);
+            out.push(b',');
+        }
+    }
+    for (key, json) in &welcome.more {
+        string(&mut out, key);
+        out.push(b':');
+        raw(&mut out, json);
+        out.push(b',');
+    }
+    if let Some(demand) = demand {
+        permission_required(&mut out, demand);
+    }
+    out.extend_from_slice(b"\"your-address\":{");
+    if let Some(ip) = ip {
+        let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+        out.extend_from_slice(format!("\"{family}\":\"{ip}\"").as_bytes());
+    }
+    if let Some(port) = port {
+        let comma = if ip.is_some() { "," } else { "" };
+        out.extend_from_slice(format!("{comma}\"port\":{port}").as_bytes());
+    }
+    out.extend_from_slice(b"}}");
+    String::from_utf8(out).unwrap_or_default().into()
+}
+
+/// `none` is there in any case, for the Rust client reads no welcome without it: null if doing
+/// nothing is not enough, an object if it is. And `hashcash` must hold nothing else.
+fn permission_required(out: &mut Vec<u8>, demand: &Demand) {
+    let none = if demand.is_required { "null" } else { "{}" };
+    let (bits, resource) = (demand.bits, demand.resource());
+    raw(out, &format!("\"permission-required\":{{\"none\":{none},\"hashcash\":"));
+    raw(out, &format!("{{\"bits\":{bits},\"resource\":\"{resource}\"}}}},"));
+}
+
+/// The time at which messages leave, with which each ends; laid out once for all that leave at it.
+#[derive(Debug, Default)]
+pub struct ServerTx {
+    seconds: Seconds,
+    text: Vec<u8>,
+}
+
+impl ServerTx {
+    /// Makes it that time.
+    pub fn set(&mut self, seconds: Seconds) {
+        if self.seconds != seconds || self.text.is_empty() {
+            self.seconds = seconds;
+            self.text.clear();
+            raw(&mut self.text, ",\"server_tx\":");
+            float(&mut self.text, seconds);
+            self.text.push(b'}');
+        }
+    }
+}
+
+impl From<Seconds> for ServerTx {
+    fn from(seconds: Seconds) -> ServerTx {
+        let mut server_tx = ServerTx::default();
+        server_tx.set(seconds);
+        server_tx
+    }
+}
+
+/// Appends the JSON text of `response` to `out`. A replay is not one message but many: the caller
+/// takes it apart first.
+pub fn encode(response: &Response, server_tx: &ServerTx, out: &mut Vec<u8>) {
+    match response {
+        Response::Welcome(welcome) => {
+            raw(out, "{\"type\":\"welcome\",\"welcome\":");
+            raw(out, welcome);
+        }
+        Response::Ack { id } => {
+            raw(out, "{\"type\":\"ack\",\"id\":");
+            raw(out, id.as_deref().unwrap_or("null"));
+        }
+        Response::Nameplates(names) => nameplates(out, names),
+        Response::Allocated(nameplate) => {
+            raw(out, "{\"type\":\"allocated\",\"nameplate\":");
+            string(out, nameplate);
+        }
+        Response::Claimed(mailbox) => {
+            raw(out, "{\"type\":\"claimed\",\"mailbox\":");
+            string(out, mailbox);
+        }
+        Response::Released => raw(out, "{\"type\":\"released\""),
+        Response::Message { message, live_id } => stored(out, message, live_id.as_deref()),
+        Response::Replay(_) => unreachable!("the outbox takes replays apart"),
+        Response::Closed => raw(out, "{\"type\":\"closed\""),
+        Response::Pong(value) => {
+            raw(out, "{\"type\":\"pong\",\"pong\":");
+            raw(out, value);
+        }
+        Response::Error { refusal, orig } => {
+            raw(out, "{\"type\":\"error\",\"error\":");
+            string(out, &refusal.to_string());
+            raw(out, ",\"orig\":");
+            match orig {
+                Orig::Command(json) => raw(out, json),
+                Orig::Text(text) => string(out, text),
+            }
+        }
+    }
+    out.extend_from_slice(&server_tx.text);
+}
+
+fn nameplates(out: &mut Vec<u8>, names: &[Rc<str>]) {
+    raw(out, "{\"type\":\"nameplates\",\"nameplates\":[");
+    for (index, name) in names.iter().enumerate() {
+        raw(out, if index == 0 { "{\"id\":" } else { ",{\"id\":" });
+        string(out, name);
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+fn stored(out: &mut Vec<u8>, message: &Message, live_id: Option<&str>) {
+    raw(out, "{\"type\":\"message\",\"side\":");
+    string(out, &message.side);
+    raw(out, ",\"phase\":");
+    string(out, &message.phase);
+    raw(out, ",\"body\":");
+    string(out, &message.body);
+    raw(out, ",\"server_rx\":");
+    float(out, message.server_rx);
+    raw(out, ",\"id\":");
+    match (live_id, &message.id) {
+        (Some(json), _) => raw(out, json),
+        (None, Some(id)) => string(out, id),
+        (None, None) => raw(out, "null"),
+    }
+}
+
+fn raw(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory cannot fail, and a string cannot fail to be JSON.
+    let written = serde_json::to_writer(out, text);
+    debug_assert!(written.is_ok());
+}
+
+fn float(out: &mut Vec<u8>, seconds: Seconds) {
+    let written = serde_json::to_writer(out, &seconds);
+    debug_assert!(written.is_ok());
+}

@@ -1,0 +1,8 @@
+//! Bytes to values and back: HTTP heads, PROXY headers, WebSocket frames, JSON messages.
+//!
+//! Pure functions and in-memory state machines. Must never touch a socket, a file or the clock.
+
+pub mod http;
+pub mod json;
+pub mod proxy_header;
+pub mod websocket;

@@ -1,0 +1,133 @@
+//! Which client programs bind, by the names they give themselves: counted by the hour, for a day.
+//!
+//! Names are whatever peers send. So the table is bounded, names are cut, and those it has no room
+//! for count together. Pure bookkeeping: the time comes in.
+
+use std::array;
+use std::cmp::Reverse;
+
+use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
+use crate::sys::clock::Seconds;
+
+/// A client program; a name that it did not give is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    pub implementation: Option<Box<str>>,
+    pub version: Option<Box<str>>,
+}
+
+impl Program {
+    /// Keeps what is kept of its names.
+    pub fn new(implementation: Option<&str>, version: Option<&str>) -> Program {
+        let kept = |name: &str| name.chars().take(CLIENT_NAME_CHARS_MAX).collect::<String>().into();
+        Program { implementation: implementation.map(kept), version: version.map(kept) }
+    }
+}
+
+/// Binds of each hour, at its number modulo the hours kept.
+type Hours = [u64; CLIENT_HOURS];
+
+/// Binds of the last day, by program.
+#[derive(Debug, Default)]
+pub struct Clients {
+    programs: Vec<(Program, Hours)>,
+    /// Those that found no room.
+    others: Hours,
+    /// The newest hour that is counted, from the epoch.
+    hour: u64,
+}
+
+const SECONDS_PER_HOUR: f64 = 3_600.0;
+
+impl Clients {
+    /// So many binds of a program at `at`.
+    pub fn count(&mut self, program: Program, at: Seconds, binds: u64) {
+        let hour = (at / SECONDS_PER_HOUR) as u64;
+        self.advance(hour);
+        if hour + CLIENT_HOURS as u64 <= self.hour {
+            return; // too long ago
+        }
+        let place = hour as usize % CLIENT_HOURS;
+        let has_room = self.programs.len() < CLIENTS_KEPT_MAX;
+        match self.programs.iter_mut().find(|(known, _)| *known == program) {
+            Some((_, hours)) => hours[place] += binds,
+            None if has_room => {
+                let hours = array::from_fn(|index| if index == place { binds } else { 0 });
+                self.programs.push((program, hours));
+            }
+            None => self.others[place] += binds,
+        }
+    }
+
+    /// Programs with their binds of the last day before `now`, most first; and all others' binds.
+    pub fn last_day(&self, now: Seconds) -> (Vec<(&Program, u64)>, u64) {
+        let passed = ((now / SECONDS_PER_HOUR) as u64).saturating_sub(self.hour);
+        let left = (CLIENT_HOURS as u64).saturating_sub(passed);
+        let sum = |hours: &Hours| -> u64 {
+            (0..left.min(self.hour))
+                .map(|back| hours[(self.hour - back) as usize % CLIENT_HOURS])
+                .sum()
+        };
+        let sums = self.programs.iter().map(|(program, hours)| (program, sum(hours)));
+        let mut programs: Vec<(&Program, u64)> = sums.filter(|(_, binds)| *binds > 0).collect();
+        programs.sort_by_key(|(_, binds)| Reverse(*binds)); // stable
+        (programs, sum(&self.others))
+    }
+
+    /// Forgets the hours that are over for a day by then, and programs that have no other.
+    fn advance(&mut self, hour: u64) {
+        let passed = hour.saturating_sub(self.hour).min(CLIENT_HOURS as u64);
+        if passed == 0 {
+            return;
+        }
+        for back in 0..passed {
+            let place = (hour - back) as usize % CLIENT_HOURS;
+            self.others[place] = 0;
+            self.programs.iter_mut().for_each(|(_, hours)| hours[place] = 0);
+        }
+        self.programs.retain(|(_, hours)| hours.iter().any(|binds| *binds > 0));
+        self.hour = hour;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some midnight.
+    const DAY: Seconds = 20_000.0 * 86_400.0;
+
+    fn program(name: &str) -> Program {
+        Program::new(Some(name), None)
+    }
+
+    #[test]
+    fn binds_count_for_a_day() {
+        let mut clients = Clients::default();
+        clients.count(program("a"), DAY, 2);
+        clients.count(program("b"), DAY + 23.0 * SECONDS_PER_HOUR, 3);
+        let (programs, others) = clients.last_day(DAY + 23.5 * SECONDS_PER_HOUR);
+        assert_eq!(programs, [(&program("b"), 3), (&program("a"), 2)]);
+        assert_eq!(others, 0);
+        let (programs, _) = clients.last_day(DAY + 24.0 * SECONDS_PER_HOUR);
+        assert_eq!(programs, [(&program("b"), 3)]);
+        clients.count(program("a"), DAY, 2);
+        assert_eq!(clients.last_day(DAY + 24.0 * SECONDS_PER_HOUR).0.len(), 1);
+        assert!(clients.last_day(DAY + 90.0 * SECONDS_PER_HOUR).0.is_empty());
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_so_are_the_names() {
+        let mut clients = Clients::default();
+        for number in 0..3 * CLIENTS_KEPT_MAX {
+            clients.count(program(&format!("{number:0>1000}")), DAY, 1);
+            clients.count(program(&number.to_string()), DAY, 1);
+        }
+        let (programs, others) = clients.last_day(DAY);
+        assert_eq!(programs.len(), CLIENTS_KEPT_MAX);
+        let counted: u64 = programs.iter().map(|(_, binds)| binds).sum();
+        assert_eq!(counted + others, 6 * CLIENTS_KEPT_MAX as u64);
+        let longest = programs.iter().filter_map(|(program, _)| program.implementation.as_ref());
+        assert!(longest.map(|name| name.len()).max() <= Some(CLIENT_NAME_CHARS_MAX));
+    }
+}

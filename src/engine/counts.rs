@@ -1,0 +1,89 @@
+//! What the engine counts, and what it tells those who watch it: numbers, never names.
+//!
+//! A part of the engine, which its parent describes.
+
+use super::Engine;
+use crate::engine::client_programs::{Clients, Program};
+use crate::engine::metrics::{Metrics, Tally};
+use crate::message::{Command, Field};
+use crate::store::{Store, UsageRecord};
+
+impl Engine {
+    /// From now on somebody wants to know who binds; `clients` are those of before.
+    pub fn watch_clients(&mut self, clients: Clients) {
+        self.clients = Some(Box::new(clients));
+    }
+
+    /// Whether clients can be served as they should be; if not, why, in a few words. What else
+    /// makes a server one that nobody should be sent to belongs here.
+    pub fn can_serve(&self) -> Result<(), &'static str> {
+        if self.is_degraded() {
+            Err("storage unavailable")
+        } else if self.draining {
+            Err("draining")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Pages in the channel database's write-ahead log since its last checkpoint.
+    pub fn wal_pages(&self) -> u32 {
+        self.storage.wal_pages()
+    }
+
+    /// The state, to be counted.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What has happened since the start.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The same, for what happens before it comes to the engine.
+    pub fn metrics_mut(&mut self) -> &mut Metrics {
+        &mut self.metrics
+    }
+
+    /// How often which limit was met since the start.
+    pub fn limits_met(&self) -> &Tally {
+        self.limit_log.totals()
+    }
+
+    /// Who binds, if it is counted.
+    pub fn clients(&self) -> Option<&Clients> {
+        self.clients.as_deref()
+    }
+
+    /// Changes that wait for the commit.
+    pub fn batch_len(&self) -> usize {
+        self.effects.changes.len()
+    }
+
+    /// Counts a command that was carried out.
+    pub(super) fn count_done(&mut self, command: &Command<'_>) {
+        match command {
+            Command::Add { .. } => self.metrics.messages_stored += 1,
+            Command::Close { mood: Field::Text(mood), .. } => self.metrics.count_mood(Some(mood)),
+            Command::Close { .. } => self.metrics.count_mood(None),
+            _ => {}
+        }
+    }
+
+    /// Counts what ended and who bound in a tick that is committed.
+    pub(super) fn count_usage(&mut self) {
+        for record in &self.effects.usage {
+            match record {
+                UsageRecord::Nameplate { result, .. } => self.metrics.nameplate_results.add(result),
+                UsageRecord::Mailbox { result, .. } => self.metrics.mailbox_results.add(result),
+                UsageRecord::ClientVersion { implementation, version, .. } => {
+                    if let Some(clients) = &mut self.clients {
+                        let program = Program::new(implementation.as_deref(), version.as_deref());
+                        clients.count(program, self.clock.wall, 1);
+                    }
+                }
+            }
+        }
+    }
+}

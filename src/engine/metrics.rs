@@ -1,0 +1,232 @@
+//! Counters and histograms: what has happened since the start, as plain numbers.
+//!
+//! They are counted whether or not somebody watches, at the places where things happen, so one
+//! more costs an addition. Pure bookkeeping: no I/O, no clock, no log. Must never hold what peers
+//! could make grow, nor anything by which a peer could be known.
+
+use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
+use crate::message::COMMAND_NAMES;
+
+/// Results that a nameplate or mailbox can have (contract section 5).
+pub const RESULTS: [&str; 6] = ["happy", "lonely", "errory", "scary", "pruney", "crowded"];
+
+/// Moods that are counted by their names; all others count as one.
+const MOODS: [&str; 4] = ["happy", "lonely", "errory", "scary"];
+
+/// What counts of [`Metrics::moods`] are named for a `close` without a mood, and for one of
+/// somebody's own.
+const MOOD_NONE: &str = "none";
+const MOOD_OTHER: &str = "other";
+
+/// All counters.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Connections of clients accepted.
+    pub accepted: u64,
+    /// Connections of clients that ended, by reason.
+    pub ended: Tally,
+    /// Bytes that came from clients' sockets.
+    pub received_bytes: u64,
+    /// Commands, at their [`crate::message::Command::index`].
+    pub commands: [u64; COMMAND_NAMES.len()],
+    /// Errors answered, by kind.
+    pub errors: Tally,
+    /// Messages stored by `add`.
+    pub messages_stored: u64,
+    /// Nameplates that ended, by result.
+    pub nameplate_results: Tally,
+    /// Mailboxes that ended, by result.
+    pub mailbox_results: Tally,
+    /// `close`s, by mood.
+    pub moods: Tally,
+    /// Commits that failed.
+    pub commits_failed: u64,
+}
+
+impl Metrics {
+    /// A side has closed a mailbox in that mood.
+    pub fn count_mood(&mut self, mood: Option<&str>) {
+        let known = |mood| MOODS.into_iter().find(|known| *known == mood).unwrap_or(MOOD_OTHER);
+        self.moods.add(mood.map_or(MOOD_NONE, known));
+    }
+}
+
+/// Counts by name. The names are the program's own, and few: finding one is a short walk.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Vec<(&'static str, u64)>);
+
+impl Tally {
+    /// One more of that name.
+    pub fn add(&mut self, name: &'static str) {
+        self.add_many(name, 1);
+    }
+
+    /// So many more of that name.
+    pub fn add_many(&mut self, name: &'static str, count: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, counted)) => *counted += count,
+            None => self.0.push((name, count)),
+        }
+    }
+
+    /// How many of that name there were.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
+    }
+
+    /// All names that occurred, in the order in which they first did, with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().copied()
+    }
+}
+
+/// How many values fell into which range, and their sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Histogram {
+    /// Those up to each bound and above the one before; the last has no bound.
+    counts: [u64; HISTOGRAM_BUCKETS + 1],
+    sum: f64,
+}
+
+impl Histogram {
+    /// Counts a value; `bounds` must be the same for all values of one histogram.
+    pub fn observe(&mut self, value: f64, bounds: &Bounds) {
+        let bucket = bounds.partition_point(|bound| *bound < value);
+        self.counts[bucket] += 1;
+        self.sum += value;
+    }
+
+    /// How many values there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Their sum.
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// For each bound, how many values do not exceed it.
+    pub fn cumulative(&self) -> impl Iterator<Item = u64> {
+        self.counts[..HISTOGRAM_BUCKETS].iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        })
+    }
+
+    /// The value that this share of all values does not exceed, as far as the buckets tell: within
+    /// one, values are taken to be spread evenly. None while there are no values.
+    pub fn quantile(&self, share: f64, bounds: &Bounds) -> Option<f64> {
+        let rank = share * self.count() as f64;
+        let mut below = 0.0;
+        for (index, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let count = *count as f64;
+            if below + count >= rank {
+                let lower = if index == 0 { 0.0 } else { bounds[index - 1] };
+                // Nothing is known above the last bound but that it is passed.
+                let upper = bounds.get(index).copied().unwrap_or(lower);
+                return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
+            }
+            below += count;
+        }
+        None
+    }
+
+    /// What has been added since `earlier`.
+    pub fn since(&self, earlier: &Histogram) -> Histogram {
+        let mut difference = *self;
+        for (count, earlier) in difference.counts.iter_mut().zip(earlier.counts) {
+            *count -= earlier;
+        }
+        difference.sum -= earlier.sum;
+        difference
+    }
+
+    /// Adds another one's values.
+    pub fn merge(&mut self, other: &Histogram) {
+        for (count, other) in self.counts.iter_mut().zip(other.counts) {
+            *count += other;
+        }
+        self.sum += other.sum;
+    }
+}
+
+/// Upper ends of a histogram's ranges, ascending.
+pub type Bounds = [f64; HISTOGRAM_BUCKETS];
+
+/// What takes clock reads to know: kept only while somebody may watch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Seconds that ticks took, from waking up to going back to sleep.
+    pub tick: Histogram,
+    /// Seconds that commits took.
+    pub commit: Histogram,
+    /// Changes in a commit.
+    pub batch: Histogram,
+}
+
+impl Timings {
+    /// A tick took so long.
+    pub fn note_tick(&mut self, seconds: f64) {
+        self.tick.observe(seconds, &DURATION_BOUNDS);
+    }
+
+    /// A commit of so many changes took so long.
+    pub fn note_commit(&mut self, seconds: f64, changes: usize) {
+        self.commit.observe(seconds, &DURATION_BOUNDS);
+        self.batch.observe(changes as f64, &BATCH_CHANGES_BOUNDS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_fall_at_or_below_their_bound() {
+        let mut histogram = Histogram::default();
+        for value in [DURATION_BOUNDS[0], DURATION_BOUNDS[1] * 0.9, f64::MAX] {
+            histogram.observe(value, &DURATION_BOUNDS);
+        }
+        let cumulative: Vec<u64> = histogram.cumulative().collect();
+        assert_eq!(cumulative[..3], [1, 2, 2]);
+        assert_eq!(cumulative.last(), Some(&2));
+        assert_eq!(histogram.count(), 3);
+    }
+
+    #[test]
+    fn quantiles_lie_in_the_bucket_that_holds_them() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.quantile(0.5, &DURATION_BOUNDS), None);
+        for _ in 0..99 {
+            histogram.observe(0.0015, &DURATION_BOUNDS);
+        }
+        histogram.observe(0.4, &DURATION_BOUNDS);
+        let quantile = |share| histogram.quantile(share, &DURATION_BOUNDS).expect("values");
+        assert!((0.001..=0.002).contains(&quantile(0.5)), "{}", quantile(0.5));
+        assert!((0.2..=0.5).contains(&quantile(1.0)), "{}", quantile(1.0));
+        histogram.observe(1e9, &DURATION_BOUNDS);
+        assert_eq!(histogram.quantile(1.0, &DURATION_BOUNDS), DURATION_BOUNDS.last().copied());
+    }
+
+    #[test]
+    fn what_came_since_and_what_was_before_make_the_whole() {
+        let (mut before, mut after) = (Histogram::default(), Histogram::default());
+        before.observe(0.1, &DURATION_BOUNDS);
+        after.merge(&before);
+        after.observe(0.2, &DURATION_BOUNDS);
+        let since = after.since(&before);
+        assert_eq!((since.count(), before.count(), after.count()), (1, 1, 2));
+        assert!((since.sum() - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn moods_of_ones_own_count_as_one() {
+        let mut metrics = Metrics::default();
+        for mood in [Some("happy"), Some("sleepy"), Some("hungry"), None] {
+            metrics.count_mood(mood);
+        }
+        let moods: Vec<_> = metrics.moods.iter().collect();
+        assert_eq!(moods, [("happy", 1), ("other", 2), ("none", 1)]);
+    }
+}

@@ -1,0 +1,360 @@
+//! What one peer address may do (IPv4 address, IPv6 /64): connections at once, and rates of
+//! connecting, allocating and claiming; nameplates alive at once.
+//!
+//! Pure bookkeeping: told what happens, says yes or when to come back. The table itself is
+//! bounded; addresses it has no room for share one entry.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use crate::limits::{ADDRESSES_MAX, Limits};
+use crate::message::peer::Network;
+use crate::message::{ConnId, Refusal};
+use crate::store::{Change, RowId};
+
+/// Bits of an IPv6 address that one user or office is taken to have for itself.
+const IPV6_PREFIX_BITS: u32 = 64;
+
+/// A peer address as far as quotas tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    /// One address, or one IPv6 /64.
+    Address(IpAddr),
+    /// All addresses that the table had no room for.
+    Overflow,
+}
+
+/// A rate with a burst. Starts full.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn new(burst: usize, now: Instant) -> Bucket {
+        Bucket { tokens: burst as f64, filled: now }
+    }
+
+    /// Takes one token, or tells how long until there is one.
+    fn take(&mut self, per_second: f64, burst: usize, now: Instant) -> Result<(), Duration> {
+        self.fill(per_second, burst, now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            Ok(())
+        } else {
+            Err(Duration::from_secs_f64(
+                ((1.0 - self.tokens) / per_second).clamp(0.0, WAIT_SECONDS_MAX),
+            ))
+        }
+    }
+
+    fn fill(&mut self, per_second: f64, burst: usize, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * per_second).min(burst as f64);
+        self.filled = now;
+    }
+}
+
+/// Longest wait that a refusal names, in seconds.
+const WAIT_SECONDS_MAX: f64 = 3_600.0;
+
+/// What one holder has used.
+#[derive(Debug)]
+struct Usage {
+    connections: usize,
+    nameplates: usize,
+    connects: Bucket,
+    allocates: Bucket,
+    claims: Bucket,
+}
+
+impl Usage {
+    fn new(limits: &Limits, now: Instant) -> Usage {
+        Usage {
+            connections: 0,
+            nameplates: 0,
+            connects: Bucket::new(limits.address_connect_burst, now),
+            allocates: Bucket::new(limits.address_allocate_burst, now),
+            claims: Bucket::new(limits.address_claim_burst, now),
+        }
+    }
+
+    /// Whether forgetting it would make no difference.
+    fn is_idle(&mut self, limits: &Limits, now: Instant) -> bool {
+        self.connects.fill(limits.address_connect_per_second, limits.address_connect_burst, now);
+        self.allocates.fill(limits.address_allocate_per_second, limits.address_allocate_burst, now);
+        self.claims.fill(limits.address_claim_per_second, limits.address_claim_burst, now);
+        self.connections == 0
+            && self.nameplates == 0
+            && self.connects.tokens >= limits.address_connect_burst as f64
+            && self.allocates.tokens >= limits.address_allocate_burst as f64
+            && self.claims.tokens >= limits.address_claim_burst as f64
+    }
+}
+
+/// Why a connection is turned away before its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Too many connections at once.
+    TooMany,
+    /// Too many in a short time.
+    TooFast {
+        /// When one more will be accepted.
+        retry_after: Duration,
+    },
+}
+
+/// All holders, and which connection counts for which.
+#[derive(Debug)]
+pub struct Quotas {
+    limits: Limits,
+    /// Networks that are not limited.
+    exempt: Vec<Network>,
+    usage: HashMap<Holder, Usage>,
+    connections: HashMap<ConnId, Holder>,
+    /// Who created each nameplate that lives.
+    creators: HashMap<RowId, Holder>,
+    /// Nameplates that this tick's batch creates and ends; it may fail yet.
+    created: Vec<RowId>,
+    ended: Vec<RowId>,
+}
+
+impl Quotas {
+    pub fn new(limits: Limits, exempt: Vec<Network>) -> Quotas {
+        Quotas {
+            limits,
+            exempt,
+            usage: HashMap::new(),
+            connections: HashMap::new(),
+            creators: HashMap::new(),
+            created: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// Other networks are exempt from now on. Connections that are there keep their terms: they
+    /// stay counted, or not counted, until they go.
+    pub fn set_exempt(&mut self, exempt: Vec<Network>) {
+        self.exempt = exempt;
+    }
+
+    /// A connection from that address: may it stay? Asked again when a proxy tells who is behind.
+    pub fn connect(
+        &mut self,
+        conn: ConnId,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Denied> {
+        // Counted before if its proxy is trusted since then.
+        self.disconnect(conn);
+        let Some(holder) = self.holder(address) else { return Ok(()) };
+        let limits = &self.limits;
+        let usage = self.usage.entry(holder).or_insert_with(|| Usage::new(limits, now));
+        if usage.connections >= limits.address_connections_max {
+            return Err(Denied::TooMany);
+        }
+        usage
+            .connects
+            .take(limits.address_connect_per_second, limits.address_connect_burst, now)
+            .map_err(|retry_after| Denied::TooFast { retry_after })?;
+        usage.connections += 1;
+        self.connections.insert(conn, holder);
+        Ok(())
+    }
+
+    /// The connection is gone.
+    pub fn disconnect(&mut self, conn: ConnId) {
+        if let Some(usage) =
+            self.connections.remove(&conn).and_then(|holder| self.usage.get_mut(&holder))
+        {
+            usage.connections = usage.connections.saturating_sub(1);
+        }
+    }
+
+    /// May the connection allocate now?
+    pub fn allocate(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        let (rate, burst) = (limits.address_allocate_per_second, limits.address_allocate_burst);
+        self.command(conn, "allocate", true, now, |usage| usage.allocates.take(rate, burst, now))
+    }
+
+    /// May the connection claim now? `creates` tells whether there would be one nameplate more.
+    pub fn claim(&mut self, conn: ConnId, creates: bool, now: Instant) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        let (rate, burst) = (limits.address_claim_per_second, limits.address_claim_burst);
+        self.command(conn, "claim", creates, now, |usage| usage.claims.take(rate, burst, now))
+    }
+
+    fn command(
+        &mut self,
+        conn: ConnId,
+        command: &'static str,
+        creates: bool,
+        now: Instant,
+        take: impl Fn(&mut Usage) -> Result<(), Duration>,
+    ) -> Result<(), Refusal> {
+        let Some(holder) = self.connections.get(&conn) else { return Ok(()) };
+        let limits = &self.limits;
+        let usage = self.usage.entry(*holder).or_insert_with(|| Usage::new(limits, now));
+        if creates && usage.nameplates >= limits.address_nameplates_max {
+            return Err(Refusal::TooManyNameplates);
+        }
+        take(usage).map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
+    }
+
+    /// Takes note of the nameplates that a command of `conn` created or ended.
+    pub fn note(&mut self, conn: ConnId, changes: &[Change]) {
+        for change in changes {
+            if let Change::CreateNameplate { row, .. } = change
+                && let Some(holder) = self.connections.get(&conn)
+                && let Some(usage) = self.usage.get_mut(holder)
+            {
+                usage.nameplates += 1;
+                self.creators.insert(*row, *holder);
+                self.created.push(*row);
+            }
+        }
+        self.note_endings(changes);
+    }
+
+    /// Takes note of nameplates that ended, by a command or by themselves.
+    pub fn note_endings(&mut self, changes: &[Change]) {
+        self.ended.extend(changes.iter().filter_map(|change| match change {
+            Change::DeleteNameplate { row, .. } => Some(*row),
+            _ => None,
+        }));
+    }
+
+    /// The tick's batch is committed, so what ended counts no more; or it failed, so what was
+    /// created does not, and its row will be given out again.
+    pub fn settle(&mut self, is_committed: bool) {
+        let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
+        for row in if is_committed { ended } else { created } {
+            self.forget_nameplate(row);
+        }
+    }
+
+    fn forget_nameplate(&mut self, row: RowId) {
+        if let Some(creator) = self.creators.remove(&row)
+            && let Some(usage) = self.usage.get_mut(&creator)
+        {
+            usage.nameplates = usage.nameplates.saturating_sub(1);
+        }
+    }
+
+    /// Forgets holders that are back where they started.
+    pub fn sweep(&mut self, now: Instant) {
+        let limits = &self.limits;
+        self.usage.retain(|_, usage| !usage.is_idle(limits, now));
+        self.usage.shrink_to_fit();
+    }
+
+    /// Whom an address counts for; `None` if it is exempt, or not known (a unix socket).
+    fn holder(&self, address: Option<IpAddr>) -> Option<Holder> {
+        let address = address?;
+        if self.exempt.iter().any(|network| network.contains(address)) {
+            return None;
+        }
+        let holder = Holder::Address(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(long) => {
+                let mask = u128::MAX << (Ipv6Addr::BITS - IPV6_PREFIX_BITS);
+                IpAddr::V6(Ipv6Addr::from_bits(long.to_bits() & mask))
+            }
+        });
+        let has_room = self.usage.len() < ADDRESSES_MAX || self.usage.contains_key(&holder);
+        Some(if has_room { holder } else { Holder::Overflow })
+    }
+}
+
+/// A wait in whole seconds, at least one.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs_f64().ceil() as u64).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quotas(limits: Limits) -> Quotas {
+        Quotas::new(limits, vec!["127.0.0.0/8".parse().expect("a network")])
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn an_ipv6_64_counts_as_one_and_exempt_networks_not_at_all() {
+        let quotas = quotas(Limits::default());
+        let holder = |text| quotas.holder(address(text));
+        assert_eq!(holder("2001:db8:1:2::3"), holder("2001:db8:1:2:ffff::4"));
+        assert_ne!(holder("2001:db8:1:2::3"), holder("2001:db8:1:3::3"));
+        assert_eq!(holder("127.1.2.3"), None);
+        assert_ne!(holder("192.0.2.1"), holder("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_burst_is_followed_by_the_rate() {
+        let mut quotas = quotas(Limits {
+            address_allocate_burst: 3,
+            address_allocate_per_second: 0.5,
+            ..Limits::default()
+        });
+        let (conn, start) = (ConnId(1), Instant::now());
+        assert_eq!(quotas.connect(conn, address("192.0.2.1"), start), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(quotas.allocate(conn, start), Ok(()));
+        }
+        let refused = Err(Refusal::TooFast { command: "allocate", retry_seconds: 2 });
+        assert_eq!(quotas.allocate(conn, start), refused);
+        assert_eq!(quotas.allocate(conn, start + Duration::from_secs(2)), Ok(()));
+        assert!(quotas.allocate(conn, start + Duration::from_secs(2)).is_err());
+        quotas.disconnect(conn);
+        quotas.sweep(start + Duration::from_secs(60));
+        assert!(quotas.usage.is_empty());
+    }
+
+    #[test]
+    fn a_connection_counts_once_even_if_it_is_asked_about_twice() {
+        let mut quotas = quotas(Limits::default());
+        let now = Instant::now();
+        for address in [address("192.0.2.1"), address("192.0.2.2")] {
+            assert_eq!(quotas.connect(ConnId(1), address, now), Ok(()));
+        }
+        quotas.disconnect(ConnId(1));
+        assert!(quotas.usage.values().all(|usage| usage.connections == 0));
+    }
+
+    #[test]
+    fn other_networks_can_be_exempt_later() {
+        let mut quotas = quotas(Limits { address_connections_max: 1, ..Limits::default() });
+        let now = Instant::now();
+        let connect =
+            |quotas: &mut Quotas, conn| quotas.connect(ConnId(conn), address("192.0.2.1"), now);
+        assert_eq!(connect(&mut quotas, 1), Ok(()));
+        assert_eq!(connect(&mut quotas, 2), Err(Denied::TooMany));
+        quotas.set_exempt(vec!["192.0.2.0/24".parse().expect("a network")]);
+        assert_eq!(connect(&mut quotas, 2), Ok(()));
+        quotas.set_exempt(Vec::new());
+        assert_eq!(connect(&mut quotas, 3), Err(Denied::TooMany));
+    }
+
+    #[test]
+    fn connections_at_once_are_counted_and_given_back() {
+        let mut quotas = quotas(Limits { address_connections_max: 2, ..Limits::default() });
+        let now = Instant::now();
+        let connect =
+            |quotas: &mut Quotas, conn| quotas.connect(ConnId(conn), address("192.0.2.1"), now);
+        for _ in 0..2 {
+            assert_eq!(connect(&mut quotas, 1), Ok(()));
+            assert_eq!(connect(&mut quotas, 2), Ok(()));
+            assert_eq!(connect(&mut quotas, 3), Err(Denied::TooMany));
+            quotas.disconnect(ConnId(1));
+            quotas.disconnect(ConnId(2));
+            quotas.disconnect(ConnId(3));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Who is at the other end: addresses, networks, and when a proxy's word is taken (contract
+//! section 1).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// The peer's address as it counts: for the `welcome`, for logs, for limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// None for a unix socket without a proxy's word.
+    pub ip: Option<IpAddr>,
+    /// None when a proxy gives no port.
+    pub port: Option<u16>,
+}
+
+impl Peer {
+    /// A socket's remote address; an IPv4-mapped one counts as IPv4.
+    pub fn of_socket(address: std::net::SocketAddr) -> Peer {
+        Peer { ip: Some(address.ip().to_canonical()), port: Some(address.port()) }
+    }
+
+    /// Whether its word about whom it speaks for is taken; that of unix sockets always is.
+    pub fn is_trusted(&self, trusted: &[Network]) -> bool {
+        self.ip.is_none_or(|ip| trusted.iter().any(|network| network.contains(ip)))
+    }
+
+    /// The address behind a trusted proxy, or the socket's own.
+    pub fn behind(self, forwarded: &Forwarded, trusted: &[Network]) -> Peer {
+        match forwarded.ip {
+            Some(ip) if self.is_trusted(trusted) => {
+                Peer { ip: Some(ip.to_canonical()), port: forwarded.port }
+            }
+            _ => self,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ip, self.port) {
+            (Some(IpAddr::V6(ip)), Some(port)) => write!(f, "[{ip}]:{port}"),
+            (Some(ip), Some(port)) => write!(f, "{ip}:{port}"),
+            (Some(ip), None) => write!(f, "{ip}"),
+            (None, _) => write!(f, "unix socket"),
+        }
+    }
+}
+
+/// The peer's address as a proxy's headers give it, not yet trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// `X-Real-IP`.
+    pub ip: Option<IpAddr>,
+    /// `X-Real-Port`.
+    pub port: Option<u16>,
+    /// There is an `X-Real-IP` or `X-Real-Port` that cannot be read.
+    pub malformed: bool,
+}
+
+/// An address with a prefix length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix_bits: u32,
+}
+
+/// Networks whose word about the peer is taken unless the operator says otherwise.
+pub const LOOPBACK: [Network; 2] = [
+    Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix_bits: 8 },
+    Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_bits: 128 },
+];
+
+/// Networks that are reached from near by only: loopback, RFC 1918, unique local, link-local.
+const PRIVATE: [Network; 8] = [
+    LOOPBACK[0],
+    LOOPBACK[1],
+    Network { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), prefix_bits: 8 },
+    Network { address: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix_bits: 12 },
+    Network { address: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), prefix_bits: 16 },
+    Network { address: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), prefix_bits: 16 },
+    Network { address: IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), prefix_bits: 7 },
+    Network { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), prefix_bits: 10 },
+];
+
+/// Whether only those near by can reach the address. An unspecified one means all there are.
+pub fn is_private(ip: IpAddr) -> bool {
+    PRIVATE.iter().any(|network| network.contains(ip))
+}
+
+impl Network {
+    /// Whether the address lies in this network.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let differing = match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                (ours.to_bits() ^ theirs.to_bits()).leading_zeros()
+            }
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
+                (ours.to_bits() ^ theirs.to_bits()).leading_zeros()
+            }
+            _ => return false,
+        };
+        differing >= self.prefix_bits
+    }
+
+    /// How much of the address is fixed.
+    pub fn prefix_bits(&self) -> u32 {
+        self.prefix_bits
+    }
+}
+
+impl FromStr for Network {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Network, ()> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| ())?;
+        let bits_max = if address.is_ipv4() { Ipv4Addr::BITS } else { Ipv6Addr::BITS };
+        let prefix_bits = match prefix {
+            Some(prefix) => prefix.parse().ok().filter(|bits| *bits <= bits_max).ok_or(())?,
+            None => bits_max,
+        };
+        Ok(Network { address, prefix_bits })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_bits)
+    }
+}

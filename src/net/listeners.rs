@@ -1,0 +1,171 @@
+//! All listening sockets: accepting within a budget, and what to do when descriptors run out.
+//!
+//! mio tells of waiting connections once; what the budget leaves over is remembered here.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use log::warn;
+use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+
+use crate::codec::http::{Status, text_answer};
+use crate::limits::{ACCEPT_RETRY_SECONDS, LOG_REPEAT_SECONDS};
+use crate::message::peer::Peer;
+use crate::net::socket::{Endpoint, Listener, Role, Socket};
+
+/// The listening sockets.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    list: Vec<(Listener, Role)>,
+    /// More connections may wait; by index into `list`.
+    ready: Vec<bool>,
+    /// Given up for a moment when descriptors run out, to take and close a guest.
+    spare: Option<File>,
+    /// When to try again after an error.
+    retry_at: Option<Instant>,
+    /// Descriptors ran out, and this has been logged; not again before then.
+    quiet_until: Option<Instant>,
+}
+
+impl Listeners {
+    /// Binds all endpoints; gives the addresses really listened on. The error names the endpoint.
+    pub fn bind(
+        endpoints: &[(Endpoint, Role)],
+    ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
+        let mut list = Vec::new();
+        let mut bound = Vec::new();
+        for (endpoint, role) in endpoints {
+            let (listener, address) = Listener::bind(endpoint)
+                .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
+            list.push((listener, *role));
+            bound.push((address, *role));
+        }
+        let ready = vec![false; list.len()];
+        let spare = open_spare();
+        Ok((Listeners { list, ready, spare, retry_at: None, quiet_until: None }, bound))
+    }
+
+    /// Adds one that listens already.
+    pub fn add(&mut self, listener: Listener, role: Role) {
+        self.list.push((listener, role));
+        self.ready.push(false);
+    }
+
+    /// Registers all with the poll, under tokens from `first` on; gives the token after the last.
+    pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<usize> {
+        for (index, (listener, _)) in self.list.iter_mut().enumerate() {
+            registry.register(listener, Token(first + index), Interest::READABLE)?;
+        }
+        Ok(first + self.list.len())
+    }
+
+    /// The poll has told that connections wait at this one.
+    pub fn set_ready(&mut self, index: usize) {
+        if let Some(ready) = self.ready.get_mut(index) {
+            *ready = true;
+        }
+    }
+
+    /// Whether connections may wait that the poll will not tell of again.
+    pub fn has_leftovers(&self) -> bool {
+        self.retry_at.is_none() && self.ready.contains(&true)
+    }
+
+    /// When to call [`Listeners::accept`] again after an error.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Accepts up to `budget` connections.
+    pub fn accept(
+        &mut self,
+        budget: usize,
+        now: Instant,
+        mut take: impl FnMut(Socket, Peer, Role),
+    ) {
+        if self.retry_at.is_some_and(|retry_at| retry_at > now) {
+            return;
+        }
+        self.retry_at = None;
+        let mut left = budget;
+        for index in 0..self.list.len() {
+            while self.ready[index] && left > 0 {
+                left -= 1;
+                let (listener, role) = &self.list[index];
+                match listener.accept() {
+                    Ok((socket, peer)) => take(socket, peer, *role),
+                    Err(error) => {
+                        if !self.handle_error(index, &error, now) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells whether to go on accepting here.
+    fn handle_error(&mut self, index: usize, error: &io::Error, now: Instant) -> bool {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.ready[index] = false;
+                return false;
+            }
+            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => return true,
+            _ => {}
+        }
+        let exhausted = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+        if exhausted.contains(&error.raw_os_error()) {
+            if self.quiet_until.is_none_or(|until| until <= now) {
+                self.quiet_until = Some(now + Duration::from_secs_f64(LOG_REPEAT_SECONDS));
+                warn!("out of file descriptors, turning new connections away: {error}");
+            }
+            if self.turn_away(index) {
+                return true;
+            }
+        } else {
+            warn!("accepting a connection: {error}");
+        }
+        self.retry_at = Some(now + Duration::from_secs_f64(ACCEPT_RETRY_SECONDS));
+        false
+    }
+
+    /// Takes one waiting connection with the spare descriptor and closes it, so that the queue
+    /// does not jam. Without free descriptors `accept` fails even when nobody waits, so only this
+    /// tells whether somebody did.
+    fn turn_away(&mut self, index: usize) -> bool {
+        if self.spare.take().is_none() {
+            self.spare = open_spare();
+            return false;
+        }
+        let guest = self.list[index].0.accept();
+        let waited = match &guest {
+            Ok(_) => true,
+            Err(error) => {
+                self.ready[index] = error.kind() != io::ErrorKind::WouldBlock;
+                false
+            }
+        };
+        drop(guest);
+        self.spare = open_spare();
+        waited
+    }
+}
+
+/// What is read of a request before it is refused unseen.
+const REFUSED_HEAD_BYTES: usize = 2048;
+
+fn open_spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Says in HTTP why a connection cannot be served, as far as the socket takes it at once.
+pub fn refuse(mut socket: Socket, status: Status, why: &str) {
+    // Reading what has come already keeps the close from turning into a reset.
+    let mut head = [0; REFUSED_HEAD_BYTES];
+    _ = socket.read(&mut head);
+    _ = socket.write(&text_answer(status, why));
+    _ = socket.shutdown_write();
+}

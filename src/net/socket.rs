@@ -1,0 +1,243 @@
+//! TCP and unix sockets behind one type: listening, accepting, reading, writing.
+//!
+//! The only place that makes sockets. Everything is non-blocking.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::{Path, PathBuf};
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use crate::limits::LISTEN_BACKLOG;
+use crate::message::peer::Peer;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An address and port; port 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// A path, and the file mode of the socket.
+    Unix { path: PathBuf, mode: u32 },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => write!(f, "{address}"),
+            Endpoint::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What the connections of a listener are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Clients.
+    #[default]
+    Client,
+    /// Clients behind a proxy that tells of them in a PROXY header first.
+    ProxiedClient,
+    /// Operators, and programs of theirs.
+    Admin,
+}
+
+/// A listening socket. A unix socket's file goes with it, if we have made it.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, Option<PathBuf>),
+}
+
+impl Listener {
+    /// Binds and listens. Gives the address really listened on as well.
+    pub fn bind(endpoint: &Endpoint) -> io::Result<(Listener, Endpoint)> {
+        match endpoint {
+            Endpoint::Tcp(address) => {
+                let listener = TcpListener::from_std(listen_tcp(*address)?.into());
+                let bound = Endpoint::Tcp(listener.local_addr()?);
+                Ok((Listener::Tcp(listener), bound))
+            }
+            Endpoint::Unix { path, mode } => {
+                let listener = UnixListener::from_std(listen_unix(path, *mode)?.into());
+                Ok((Listener::Unix(listener, Some(path.clone())), endpoint.clone()))
+            }
+        }
+    }
+
+    /// Takes over a socket that listens already, with the address that it listens on.
+    pub fn adopt_tcp(listener: StdTcpListener) -> io::Result<(Listener, Endpoint)> {
+        check_listening(&listener)?;
+        listener.set_nonblocking(true)?;
+        let bound = Endpoint::Tcp(listener.local_addr()?);
+        Ok((Listener::Tcp(TcpListener::from_std(listener)), bound))
+    }
+
+    /// As [`Listener::adopt_tcp`]. The socket's file is somebody else's and stays.
+    pub fn adopt_unix(listener: StdUnixListener) -> io::Result<(Listener, Endpoint)> {
+        check_listening(&listener)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let path = match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => path.to_owned(),
+            (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)).into(),
+            (None, None) => PathBuf::new(),
+        };
+        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.permissions().mode());
+        Ok((Listener::Unix(UnixListener::from_std(listener), None), Endpoint::Unix { path, mode }))
+    }
+
+    /// Accepts one connection, if one waits.
+    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept()?;
+                Ok((Socket::Tcp(stream), Peer::of_socket(address)))
+            }
+            Listener::Unix(listener, _) => {
+                Ok((Socket::Unix(listener.accept()?.0), Peer::default()))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, Some(path)) = self {
+            _ = fs::remove_file(path); // best effort: a start removes a stale one too
+        }
+    }
+}
+
+fn check_listening(socket: impl AsFd) -> io::Result<()> {
+    if sockopt::socket_acceptconn(socket)? {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"))
+    }
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let made = rustix::net::socket_with(family, SocketType::STREAM, socket_flags(), None);
+    let fd = match made {
+        // A host without IPv6: "any address" is still what the operator wants.
+        Err(rustix::io::Errno::AFNOSUPPORT)
+            if address.ip().is_unspecified() && address.is_ipv6() =>
+        {
+            return listen_tcp((IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()).into());
+        }
+        made => made?,
+    };
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&fd, false)?;
+    }
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, LISTEN_BACKLOG)?;
+    Ok(fd)
+}
+
+fn listen_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    remove_stale(path)?;
+    let fd =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, socket_flags(), None)?;
+    rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
+    // Nobody can connect before listen, so nobody slips in under the default mode.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    rustix::net::listen(&fd, LISTEN_BACKLOG)?;
+    Ok(fd)
+}
+
+/// Removes a socket file that nobody listens on any more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket =
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket
+        && StdUnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+fn socket_flags() -> SocketFlags {
+    SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Sends small answers at once, without waiting for more.
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_nodelay(true),
+            Socket::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+macro_rules! delegate_source {
+    ($type:ty, $($pattern:pat => $inner:expr),+) => {
+        impl Source for $type {
+            fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+                match self { $($pattern => $inner.register(registry, token, interests)),+ }
+            }
+
+            fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+                match self { $($pattern => $inner.reregister(registry, token, interests)),+ }
+            }
+
+            fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+                match self { $($pattern => $inner.deregister(registry)),+ }
+            }
+        }
+    };
+}
+
+delegate_source!(Listener, Listener::Tcp(inner) => inner, Listener::Unix(inner, _) => inner);
+delegate_source!(Socket, Socket::Tcp(inner) => inner, Socket::Unix(inner) => inner);

@@ -1,0 +1,71 @@
+//! Numbers for peer addresses (`--addrid-db`, contract section 5): counted from 1 within a
+//! generation, forgotten with it.
+//!
+//! Pure: says which rows to write, writes none.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::limits::ADDRESS_IDS_MAX;
+use crate::sys::clock::Seconds;
+
+/// What an address is called in logs and in the connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressId {
+    pub generation: u64,
+    pub counter: u64,
+}
+
+impl fmt::Display for AddressId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "addr-{}-{}", self.generation, self.counter)
+    }
+}
+
+/// The present generation.
+#[derive(Debug)]
+pub struct Addresses {
+    generation: u64,
+    started: Seconds,
+    duration: Seconds,
+    counters: HashMap<IpAddr, u64>,
+}
+
+impl Addresses {
+    /// Begins the generation after `last`.
+    pub fn new(last: Option<u64>, now: Seconds, duration: Seconds) -> Addresses {
+        Addresses {
+            generation: last.unwrap_or(0) + 1,
+            started: now,
+            duration,
+            counters: HashMap::new(),
+        }
+    }
+
+    /// Number and beginning of the present generation.
+    pub fn generation(&self) -> (u64, Seconds) {
+        (self.generation, self.started)
+    }
+
+    /// When the present generation has had its time.
+    pub fn ends(&self) -> Seconds {
+        self.started + self.duration
+    }
+
+    /// Begins a new generation if the present one has had its time, or is full.
+    pub fn renew_if_due(&mut self, now: Seconds) -> bool {
+        if now < self.ends() && self.counters.len() < ADDRESS_IDS_MAX {
+            return false;
+        }
+        *self = Addresses::new(Some(self.generation), now, self.duration);
+        true
+    }
+
+    /// The id of an address, and whether it is new.
+    pub fn id(&mut self, address: IpAddr) -> (AddressId, bool) {
+        let next = self.counters.len() as u64 + 1;
+        let counter = *self.counters.entry(address).or_insert(next);
+        (AddressId { generation: self.generation, counter }, counter == next)
+    }
+}

@@ -1,0 +1,374 @@
+//! The channel database: the store's state on disk.
+//!
+//! `load` reads all of it, once, at a start; `commit` writes a batch of changes in one
+//! transaction. Rows are found by rowid, because the tables of sides have no index; each statement
+//! names the row's key as well, and falls back to the key alone when a tool has renumbered the
+//! rows behind our back (VACUUM does).
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, Params};
+
+use super::connections::ConnectionTable;
+use super::file::{self, OpenError, Opened};
+use super::{Database, Failure, load, schema, sql};
+use crate::limits::{STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
+use crate::store::{Change, RowId, Snapshot};
+use crate::sys::clock::Seconds;
+
+/// Pages that one change dirties, about: its row, and its place in up to two indexes.
+const PAGES_PER_CHANGE: usize = 3;
+
+/// Statements kept prepared: those of `sql`, and the few of the connection table.
+const STATEMENTS_MAX: usize = 64;
+
+/// What SQLite may keep of the file, in KiB. The store has all rows in memory; this is for the
+/// pages that batches change again and again.
+const PAGE_CACHE_KIB: i64 = 256;
+
+/// How hard a commit tries to survive power loss (`--synchronous`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Every commit is on the disk before its answers leave.
+    #[default]
+    Full,
+    /// The last commits may be lost on power loss, but the file stays sound.
+    Normal,
+    /// The operating system decides; power loss may spoil the file.
+    Off,
+}
+
+impl Synchronous {
+    /// SQLite's and the command line's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Synchronous::Full => "full",
+            Synchronous::Normal => "normal",
+            Synchronous::Off => "off",
+        }
+    }
+}
+
+/// How to open a channel database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChannelOptions {
+    /// The durability asked for.
+    pub synchronous: Synchronous,
+    /// Whether a feature needs the tables of version 2.
+    pub needs_version_2: bool,
+}
+
+/// An open channel database.
+#[derive(Debug)]
+pub struct ChannelDb {
+    connection: Connection,
+    _guard: Option<File>,
+    version: usize,
+    synchronous: Synchronous,
+    /// Pages in the write-ahead log, as SQLite tells after each commit.
+    logged_pages: Arc<AtomicU32>,
+    /// How many of them the last checkpoint left behind.
+    checkpointed_pages: u32,
+    /// Bytes of a page of this file: another server may have made it.
+    page_bytes: usize,
+    /// Bytes that the last commit that failed would have written, about.
+    failed_bytes: usize,
+    /// What opening did, in words for the log.
+    history: String,
+}
+
+impl ChannelDb {
+    /// Opens or creates the file.
+    pub fn open(path: &Path, options: ChannelOptions) -> Result<ChannelDb, OpenError> {
+        let at_least = if options.needs_version_2 { 2 } else { 1 };
+        let opened = file::open(path, &schema::CHANNEL, 1, at_least)?;
+        let history = opened.history();
+        let Opened { connection, guard, version, .. } = opened;
+        let mut db = ChannelDb {
+            connection,
+            _guard: guard,
+            version,
+            synchronous: options.synchronous,
+            logged_pages: Arc::default(),
+            checkpointed_pages: 0,
+            page_bytes: 0,
+            failed_bytes: 0,
+            history,
+        };
+        db.configure().map_err(|error| file::refuse(path, &schema::CHANNEL, error))?;
+        Ok(db)
+    }
+
+    fn configure(&mut self) -> rusqlite::Result<()> {
+        let logged_pages = Arc::clone(&self.logged_pages);
+        // It takes the place of SQLite's own checkpoints: ours happen when the loop is idle, not
+        // inside a commit that a client waits for.
+        self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            logged_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let page_bytes: u32 =
+            self.connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        self.page_bytes = page_bytes as usize;
+        let connection = &self.connection;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", self.synchronous.name())?;
+        connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
+        // Checked when the file was opened, kept by the store from then on. Left on, deleting a
+        // mailbox would search the whole tables of sides and nameplates for references, because
+        // the schema has no index for it; the cost of a close would grow with all mailboxes.
+        connection.pragma_update(None, "foreign_keys", false)?;
+        sql::ALL.iter().try_for_each(|sql| connection.prepare_cached(sql).map(drop))
+    }
+
+    /// The file's version.
+    pub fn version(&self) -> usize {
+        self.version
+    }
+
+    /// What opening did to the file, in words.
+    pub fn history(&self) -> &str {
+        &self.history
+    }
+
+    /// Cleans up what an earlier run left, and reads everything. Gives the number of messages
+    /// deleted because their mailbox does not exist; upstream can leave such behind.
+    pub fn prepare_for_service(
+        &mut self,
+        track_connections: bool,
+    ) -> rusqlite::Result<(Snapshot, usize)> {
+        if track_connections {
+            self.connection.execute_batch(
+                "BEGIN; DELETE FROM connection_messages; DELETE FROM connections; COMMIT",
+            )?;
+        }
+        let orphans = self.delete_orphans()?;
+        Ok((load::snapshot(&self.connection)?, orphans))
+    }
+
+    fn delete_orphans(&mut self) -> rusqlite::Result<usize> {
+        const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
+        let count: i64 =
+            self.connection
+                .query_row(&format!("SELECT COUNT(*) {ORPHANS}"), [], |row| row.get(0))?;
+        if count == 0 {
+            return Ok(0); // and not a byte is written
+        }
+        self.connection.execute(&format!("DELETE {ORPHANS}"), [])
+    }
+
+    /// The last generation of address ids noted, if any.
+    pub fn generation(&self) -> rusqlite::Result<Option<u64>> {
+        self.connection.query_row("SELECT MAX(generation) FROM addrid_generation", [], |row| {
+            Ok(row.get::<_, Option<i64>>(0)?.and_then(|generation| u64::try_from(generation).ok()))
+        })
+    }
+
+    /// Does some work in one transaction.
+    fn transaction(
+        &mut self,
+        work: impl FnOnce(&mut ChannelDb) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        self.run(sql::BEGIN, [])?;
+        let done = work(self).and_then(|()| self.run(sql::COMMIT, []).map(drop));
+        if done.is_err() {
+            // Some failures have rolled back already; then this fails, and that is fine.
+            _ = self.connection.execute_batch("ROLLBACK");
+        }
+        done
+    }
+
+    fn write(&self, change: &Change) -> rusqlite::Result<()> {
+        match change {
+            Change::CreateMailbox { row, app, mailbox, updated, for_nameplate } => {
+                self.run(sql::ADD_MAILBOX, (row, app, mailbox, updated, for_nameplate))
+            }
+            Change::TouchMailbox { row, mailbox, updated } => self.run_on_row(
+                sql::TOUCH_MAILBOX,
+                (updated, row, mailbox),
+                sql::TOUCH_MAILBOX_BY_KEY,
+                (updated, mailbox),
+            ),
+            Change::DeleteMailbox { row, app, mailbox, sides, messages } => {
+                if *messages {
+                    self.run(sql::DELETE_MESSAGES, (app, mailbox))?;
+                }
+                self.delete_sides(
+                    sides,
+                    sql::DELETE_MAILBOX_SIDE,
+                    sql::DELETE_MAILBOX_SIDES_BY_KEY,
+                    mailbox,
+                )?;
+                self.run_on_row(
+                    sql::DELETE_MAILBOX,
+                    (row, mailbox),
+                    sql::DELETE_MAILBOX_BY_KEY,
+                    (mailbox,),
+                )
+            }
+            Change::AddMailboxSide { row, mailbox, opened, side, added } => {
+                self.run(sql::ADD_MAILBOX_SIDE, (row, mailbox, opened, side, added))
+            }
+            Change::CloseMailboxSide { row, mailbox, side, mood } => self.run_on_row(
+                sql::CLOSE_MAILBOX_SIDE,
+                (mood, row, mailbox, side),
+                sql::CLOSE_MAILBOX_SIDE_BY_KEY,
+                (mood, mailbox, side),
+            ),
+            Change::AddMessage { app, mailbox, message } => self.run(
+                sql::ADD_MESSAGE,
+                (
+                    app,
+                    mailbox,
+                    &message.side,
+                    &message.phase,
+                    &*message.body,
+                    message.server_rx,
+                    &message.id,
+                ),
+            ),
+            Change::CreateNameplate { row, app, name, mailbox } => {
+                self.run(sql::ADD_NAMEPLATE, (row, app, name, mailbox))
+            }
+            Change::DeleteNameplate { row, sides } => {
+                self.delete_sides(
+                    sides,
+                    sql::DELETE_NAMEPLATE_SIDE,
+                    sql::DELETE_NAMEPLATE_SIDES_BY_KEY,
+                    row,
+                )?;
+                self.run(sql::DELETE_NAMEPLATE, [row])
+            }
+            Change::AddNameplateSide { row, nameplate, claimed, side, added } => {
+                self.run(sql::ADD_NAMEPLATE_SIDE, (row, nameplate, claimed, side, added))
+            }
+            Change::ReleaseNameplateSide { row, nameplate, side } => self.run_on_row(
+                sql::RELEASE_NAMEPLATE_SIDE,
+                (row, nameplate, side),
+                sql::RELEASE_NAMEPLATE_SIDE_BY_KEY,
+                (nameplate, side),
+            ),
+        }
+        .map(drop)
+    }
+
+    /// Deletes the sides of something, row by row, or all by their key if a row is not where it
+    /// was put.
+    fn delete_sides(
+        &self,
+        rows: &[RowId],
+        by_row: &str,
+        by_key: &str,
+        key: impl rusqlite::ToSql + Copy,
+    ) -> rusqlite::Result<()> {
+        let mut deleted = 0;
+        for row in rows {
+            deleted += self.run(by_row, (row, key))?;
+        }
+        if deleted < rows.len() {
+            self.run(by_key, (key,))?;
+        }
+        Ok(())
+    }
+
+    /// Changes one row by its rowid and key, or by its key alone if it is not where it was put.
+    fn run_on_row(
+        &self,
+        by_row: &str,
+        row_params: impl Params,
+        by_key: &str,
+        key_params: impl Params,
+    ) -> rusqlite::Result<usize> {
+        match self.run(by_row, row_params)? {
+            0 => self.run(by_key, key_params),
+            changed => Ok(changed),
+        }
+    }
+
+    fn run(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(params)
+    }
+}
+
+impl Database for ChannelDb {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        let written = self.transaction(|db| changes.iter().try_for_each(|change| db.write(change)));
+        if written.is_err() {
+            let bytes = changes.iter().map(|change| written_bytes(change, self.page_bytes));
+            self.failed_bytes = bytes.fold(0, usize::saturating_add);
+        }
+        Ok(written?)
+    }
+
+    fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
+        self.connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
+        let written = self.transaction(|db| connections.write(&db.connection));
+        self.connection.pragma_update(None, "synchronous", self.synchronous.name())?;
+        Ok(written?)
+    }
+
+    fn try_write(&mut self) -> Result<(), Failure> {
+        // Gives the log's room back, if that is what is missing; it may fail like all else.
+        _ = self.checkpoint();
+        // As much as failed, and some more: on a full disk a single page may still find room. The
+        // row is gone in the same transaction, but its pages are written.
+        let probe_bytes = self.failed_bytes.saturating_mul(2);
+        let probe_bytes = probe_bytes.clamp(STORAGE_PROBE_BYTES_MIN, STORAGE_PROBE_BYTES_MAX);
+        let written = self.connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; INSERT INTO messages (body) VALUES (zeroblob({probe_bytes})); \
+             DELETE FROM messages WHERE rowid = last_insert_rowid(); COMMIT"
+        ));
+        if written.is_err() {
+            _ = self.connection.execute_batch("ROLLBACK"); // as in `commit`
+        }
+        Ok(written?)
+    }
+
+    fn load(&self) -> Result<Snapshot, Failure> {
+        Ok(load::snapshot(&self.connection)?)
+    }
+
+    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute("DELETE FROM addrid_generation", [])?;
+        transaction.execute(
+            "INSERT INTO addrid_generation (generation, started) VALUES (?1, ?2)",
+            (generation as i64, started),
+        )?;
+        Ok(transaction.commit()?)
+    }
+
+    fn wal_pages(&self) -> u32 {
+        let logged = self.logged_pages.load(Ordering::Relaxed);
+        // Fewer than before: the log has begun anew.
+        logged.checked_sub(self.checkpointed_pages).unwrap_or(logged)
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Failure> {
+        self.checkpointed_pages = self.logged_pages.load(Ordering::Relaxed);
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
+    fn release_memory(&mut self) {
+        // It cannot fail in a way that matters: what is not released is still there for use.
+        _ = self.connection.execute_batch("PRAGMA shrink_memory");
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Failure> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        let ChannelDb { connection, _guard, .. } = *self;
+        connection.close().map_err(|(_, error)| error)?;
+        Ok(())
+    }
+}
+
+/// Bytes that a change writes in a file with pages of that size, about.
+fn written_bytes(change: &Change, page_bytes: usize) -> usize {
+    let bytes = if let Change::AddMessage { message, .. } = change { message.bytes() } else { 0 };
+    bytes.saturating_add(PAGES_PER_CHANGE * page_bytes)
+}

@@ -1,0 +1,67 @@
+//! The SQLite files (contract section 5): opening, upgrading, loading, writing.
+//!
+//! `file` opens any of them, `schema` knows their tables, `sql` has the statements; `channel`,
+//! `usage` and `addrid` each speak for one; `reader` looks at them from outside. Knows `store`'s
+//! changes and records; must never know connections or JSON.
+
+mod addrid;
+mod channel;
+mod connections;
+mod file;
+mod load;
+mod reader;
+mod schema;
+mod sql;
+mod usage;
+
+pub use addrid::AddridDb;
+pub use channel::{ChannelDb, ChannelOptions, Synchronous};
+pub use connections::{ConnectionChange, ConnectionTable};
+pub use file::{MEMORY, OpenError};
+pub use reader::{
+    AddridReader, ChannelReader, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts,
+    UsageReader, What,
+};
+pub use usage::{Current, Past, UsageDb};
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use crate::store::{Change, Snapshot};
+use crate::sys::clock::Seconds;
+
+/// Why something could not be read or written.
+pub type Failure = Box<dyn Error>;
+
+/// The channel database as the rest of the server needs it. There is one real one; a simulation
+/// has its own, with failures at will.
+pub trait Database: Debug {
+    /// Writes all changes in one transaction; all of them are in the file, or none.
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Failure>;
+
+    /// Writes rows of the connection table, which need not be durable, without waiting for the
+    /// disk.
+    fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure>;
+
+    /// Finds out whether the file can be written, by a commit that writes more than failed last
+    /// and leaves no trace in any table.
+    fn try_write(&mut self) -> Result<(), Failure>;
+
+    /// Reads everything.
+    fn load(&self) -> Result<Snapshot, Failure>;
+
+    /// Notes the present generation of address ids.
+    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure>;
+
+    /// Pages that have come into the write-ahead log since the last checkpoint.
+    fn wal_pages(&self) -> u32;
+
+    /// Copies the write-ahead log into the file, as far as readers allow.
+    fn checkpoint(&mut self) -> Result<(), Failure>;
+
+    /// Gives back memory that is kept to make the next commit faster.
+    fn release_memory(&mut self);
+
+    /// Leaves the file clean, without a write-ahead log.
+    fn close(self: Box<Self>) -> Result<(), Failure>;
+}

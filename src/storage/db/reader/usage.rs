@@ -1,0 +1,153 @@
+//! What a usage database says of exchanges and clients.
+
+use std::path::Path;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::{FileState, ReadOnly, count};
+use crate::storage::db::Current;
+use crate::storage::db::file::OpenError;
+use crate::storage::db::load::{number, optional_text, rows};
+use crate::storage::db::schema::USAGE;
+use crate::sys::clock::Seconds;
+
+/// The version that has client versions.
+const CLIENTS_VERSION: usize = 2;
+
+/// What ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Nameplate,
+    Mailbox,
+}
+
+/// How something ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EndingRow<'a> {
+    pub what: What,
+    /// Whether it is a mailbox that a nameplate led to.
+    pub for_nameplate: bool,
+    pub started: Seconds,
+    /// Until the second side came, if one did.
+    pub waiting_time: Option<Seconds>,
+    pub total_time: Option<Seconds>,
+    pub result: &'a str,
+}
+
+/// How often a client came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCount {
+    pub implementation: Option<String>,
+    pub version: Option<String>,
+    pub binds: u64,
+}
+
+/// A usage database, open to be read.
+#[derive(Debug)]
+pub struct UsageReader(ReadOnly);
+
+impl UsageReader {
+    /// Opens the file.
+    pub fn open(path: &Path) -> Result<UsageReader, OpenError> {
+        ReadOnly::open(path, &USAGE).map(UsageReader)
+    }
+
+    /// The file as it was found.
+    pub fn state(&self) -> FileState {
+        self.0.state
+    }
+
+    /// The row that a server leaves at its start and at each expiry check.
+    pub fn current(&self) -> Result<Option<Current>, OpenError> {
+        self.0.read(|connection| {
+            connection
+                .query_row(
+                    "SELECT rebooted, updated, blur_time, connections_websocket FROM current",
+                    [],
+                    |row| {
+                        Ok(Current {
+                            rebooted: number(row, 0)?,
+                            updated: number(row, 1)?,
+                            blur_time: optional_number(row, 2)?,
+                            connections_websocket: number(row, 3)? as usize,
+                        })
+                    },
+                )
+                .optional()
+        })
+    }
+
+    /// Hands over everything that began at `since` or later.
+    pub fn endings(
+        &self,
+        since: Seconds,
+        mut each: impl FnMut(EndingRow<'_>),
+    ) -> Result<(), OpenError> {
+        let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
+                         FROM mailboxes WHERE started >= ?1";
+        let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
+                          FROM nameplates WHERE started >= ?1";
+        self.0.read(|connection| {
+            each_ending(connection, What::Mailbox, mailboxes, since, &mut each)?;
+            each_ending(connection, What::Nameplate, nameplates, since, &mut each)
+        })
+    }
+
+    /// Clients that came at `since` or later, by how often, the most frequent first; none if the
+    /// file does not know.
+    pub fn clients(&self, since: Seconds) -> Result<Option<Vec<ClientCount>>, OpenError> {
+        if self.0.state.version < CLIENTS_VERSION {
+            return Ok(None);
+        }
+        let found = self.0.read(|connection| {
+            rows(
+                connection,
+                "SELECT implementation, version, COUNT(*) FROM client_versions \
+             WHERE connect_time >= ?1 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
+                [since],
+                |row| {
+                    Ok(ClientCount {
+                        implementation: optional_text(row, 0)?,
+                        version: optional_text(row, 1)?,
+                        binds: count(row, 2)?,
+                    })
+                },
+            )
+        });
+        found.map(Some)
+    }
+}
+
+fn each_ending(
+    connection: &Connection,
+    what: What,
+    sql: &str,
+    since: Seconds,
+    each: &mut impl FnMut(EndingRow<'_>),
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([since])?;
+    while let Some(row) = rows.next()? {
+        let result = match row.get_ref(3)? {
+            ValueRef::Text(bytes) => str::from_utf8(bytes).unwrap_or_default(),
+            _ => "",
+        };
+        each(EndingRow {
+            what,
+            for_nameplate: number(row, 4)? != 0.0,
+            started: number(row, 0)?,
+            waiting_time: optional_number(row, 1)?,
+            total_time: optional_number(row, 2)?,
+            result,
+        });
+    }
+    Ok(())
+}
+
+fn optional_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<f64>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        _ => Some(number(row, column)?),
+    })
+}

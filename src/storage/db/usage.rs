@@ -1,0 +1,151 @@
+//! The usage database: what ended and how, client versions, and the `current` row.
+//!
+//! Nothing the service does depends on it. Writes do not wait for the disk.
+
+use std::fs::File;
+use std::path::Path;
+
+use rusqlite::{Connection, Row};
+
+use super::file::{self, OpenError, Opened};
+use super::schema;
+use crate::limits::USAGE_ROWS_READ_MAX;
+use crate::store::UsageRecord;
+use crate::sys::clock::Seconds;
+
+/// The version that is written.
+const VERSION: usize = 2;
+
+/// The one row of `current`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Current {
+    /// When the server started.
+    pub rebooted: Seconds,
+    /// Now.
+    pub updated: Seconds,
+    /// Blurring in force, in seconds.
+    pub blur_time: Option<Seconds>,
+    /// Connections subscribed to a mailbox, as upstream counts them.
+    pub connections_websocket: usize,
+}
+
+/// What ended and who bound in the time before a start, in steps.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Mailboxes that ended: when, their result, how many.
+    pub mailboxes: Vec<(Seconds, String, u64)>,
+    /// Clients that bound: when, implementation, version, how many.
+    pub clients: Vec<(Seconds, Option<String>, Option<String>, u64)>,
+}
+
+/// An open usage database.
+#[derive(Debug)]
+pub struct UsageDb {
+    connection: Connection,
+    _guard: Option<File>,
+    version: usize,
+    history: String,
+}
+
+impl UsageDb {
+    /// Opens, creates or upgrades the file.
+    pub fn open(path: &Path) -> Result<UsageDb, OpenError> {
+        let opened = file::open(path, &schema::USAGE, VERSION, VERSION)?;
+        let history = opened.history();
+        let Opened { connection, guard, version, .. } = opened;
+        file::write_without_waiting(&connection)
+            .map_err(|error| file::refuse(path, &schema::USAGE, error))?;
+        Ok(UsageDb { connection, _guard: guard, version, history })
+    }
+
+    /// The file's version.
+    pub fn version(&self) -> usize {
+        self.version
+    }
+
+    /// What opening did to the file, in words.
+    pub fn history(&self) -> &str {
+        &self.history
+    }
+
+    /// Appends records, and replaces the `current` row if one is given.
+    pub fn write(
+        &mut self,
+        records: &[UsageRecord],
+        current: Option<Current>,
+    ) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        for record in records {
+            insert(&transaction, record)?;
+        }
+        if let Some(current) = current {
+            transaction.execute("DELETE FROM current", [])?;
+            transaction.execute(
+                "INSERT INTO current (rebooted, updated, blur_time, connections_websocket) \
+                 VALUES (?1, ?2, ?3, ?4)",
+                (
+                    current.rebooted,
+                    current.updated,
+                    current.blur_time,
+                    current.connections_websocket as i64,
+                ),
+            )?;
+        }
+        transaction.commit()
+    }
+
+    /// Reads what happened since a time, summed up by steps of so many seconds; only the newest
+    /// rows, if there are very many.
+    pub fn past(&self, since: Seconds, step: Seconds) -> rusqlite::Result<Past> {
+        let mut mailboxes = self.connection.prepare(
+            "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
+             FROM mailboxes WHERE started + total_time >= ?1 \
+             AND rowid > (SELECT MAX(rowid) FROM mailboxes) - ?3 GROUP BY step, result",
+        )?;
+        let mut clients = self.connection.prepare(
+            "SELECT CAST(connect_time / ?2 AS INTEGER) AS step, implementation, version, COUNT(*) \
+             FROM client_versions WHERE connect_time >= ?1 \
+             AND rowid > (SELECT MAX(rowid) FROM client_versions) - ?3 \
+             GROUP BY step, implementation, version",
+        )?;
+        let bounds = (since, step, USAGE_ROWS_READ_MAX);
+        let at = |row: &Row<'_>| row.get(0).map(|number: i64| number as Seconds * step);
+        let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);
+        Ok(Past {
+            mailboxes: mailboxes
+                .query_map(bounds, |row| Ok((at(row)?, row.get(1)?, count(row, 2)?)))?
+                .collect::<Result<_, _>>()?,
+            clients: clients
+                .query_map(bounds, |row| Ok((at(row)?, row.get(1)?, row.get(2)?, count(row, 3)?)))?
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Leaves the file clean, without a write-ahead log.
+    pub fn close(self) -> rusqlite::Result<()> {
+        self.connection.close().map_err(|(_, error)| error)
+    }
+}
+
+fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usize> {
+    match record {
+        UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => connection
+            .prepare_cached(
+                "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((app, started, waiting_time, total_time, result)),
+        UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => connection
+            .prepare_cached(
+                "INSERT INTO mailboxes (app_id, for_nameplate, started, total_time, waiting_time, result) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((app, for_nameplate, started, total_time, waiting_time, result)),
+        UsageRecord::ClientVersion { app, side, connect_time, implementation, version } => connection
+            .prepare_cached(
+                "INSERT INTO client_versions (app_id, side, connect_time, implementation, version) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((app, side, connect_time, implementation, version)),
+    }
+}

@@ -1,0 +1,90 @@
+//! The time, and how it is written. Read at the beginning of a tick and when its messages leave, by
+//! the server alone; all others are told.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::limits;
+
+/// Seconds since the epoch, as the wire and the files have it.
+pub type Seconds = f64;
+
+/// The time, read once a tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// For deadlines.
+    pub instant: Instant,
+    /// For the wire and the files.
+    pub wall: Seconds,
+}
+
+impl Clock {
+    /// Reads both clocks.
+    pub fn read() -> Clock {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Clock { instant: Instant::now(), wall: wall.map_or(0.0, |since| since.as_secs_f64()) }
+    }
+
+    /// When the wall clock will show `wall`, if nobody sets it; sooner if that is far off, in
+    /// case somebody does.
+    pub fn after_wall(&self, wall: Seconds) -> Instant {
+        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_SECONDS_MAX))
+    }
+
+    /// So many seconds from now.
+    pub fn after(&self, seconds: f64) -> Instant {
+        self.instant + Duration::from_secs_f64(seconds)
+    }
+}
+
+/// The time of the kernel's monotonic clock, as service managers compare it.
+pub fn monotonic_microseconds() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}
+
+/// Date and time of day, for people.
+pub fn utc(wall: Seconds) -> String {
+    let seconds = wall as i64;
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// Year, month and day, so many days after 1970-01-01. Counts in years that begin with March, so
+/// that the leap day comes last, from a year that begins a cycle of 400.
+fn date(days: i64) -> (i64, i64, i64) {
+    const CYCLE_DAYS: i64 = 400 * 365 + 97;
+    const FROM_MARCH_OF_YEAR_0: i64 = 719_468;
+    let days = days + FROM_MARCH_OF_YEAR_0;
+    let (cycle, day) = (days.div_euclid(CYCLE_DAYS), days.rem_euclid(CYCLE_DAYS));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // March to July have 153 days, as have August to December.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (cycle * 400 + year + next_year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_written_as_people_write_it() {
+        for (wall, expected) in [
+            (0.0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399.9, "2000-02-28 23:59:59 UTC"),
+            (951_782_400.0, "2000-02-29 00:00:00 UTC"),
+            (951_868_800.0, "2000-03-01 00:00:00 UTC"),
+            (1_735_689_599.0, "2024-12-31 23:59:59 UTC"),
+            (1_735_689_600.0, "2025-01-01 00:00:00 UTC"),
+            (4_107_542_400.0, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(wall), expected);
+        }
+    }
+}
