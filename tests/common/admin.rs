@@ -1,7 +1,5 @@
 //! Asking a server what it tells its operators, and a whole exchange for it to tell of.
 
-#![allow(dead_code)] // each test file uses its own part
-
 use std::net::SocketAddr;
 use std::time::Instant;
 

@@ -3,8 +3,6 @@
 //!
 //! All traffic stays on this machine.
 
-#![allow(dead_code)] // each test file uses its own part
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,8 +1,7 @@
 //! What all integration tests share: a real server on a free port in a directory of its own, and a
 //! WebSocket client that speaks JSON.
 
-#![allow(dead_code)] // each test file uses its own part
-
+pub mod abuse;
 pub mod admin;
 pub mod clients;
 pub mod python_server;

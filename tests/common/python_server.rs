@@ -1,7 +1,5 @@
 //! The reference server, magic-wormhole-mailbox-server 0.8.0, on a free port.
 
-#![allow(dead_code)] // each test file uses its own part
-
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;

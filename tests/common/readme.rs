@@ -1,7 +1,5 @@
 //! What the README shows, for tests that try it as it is written there.
 
-#![allow(dead_code)] // each test file uses its own part
-
 /// The README.
 pub const TEXT: &str = include_str!("../../README.md");
 

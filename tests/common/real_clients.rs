@@ -3,8 +3,6 @@
 //! They live under `target/` or on the path, put there by the CI script. A test whose program is
 //! missing says so and passes, unless the environment says `REAL_CLIENTS=required`.
 
-#![allow(dead_code)] // each test file uses its own part
-
 use std::path::{Path, PathBuf};
 
 /// The Python that has magic-wormhole and its mailbox server installed.

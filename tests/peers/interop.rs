@@ -1,0 +1,227 @@
+//! Real clients, each with each: what one sends another receives, whatever they are written in.
+//!
+//! Not every client says goodbye, with any server: the Go sender often ends before its `close`
+//! is out, and the Rust client leaves without one when the code is wrong. What they leave behind
+//! goes with expiry, which these tests set to a few seconds.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::common::clients::{CLIENT_PATIENCE, Kind, Payload, Site};
+use crate::common::{Directory, SILENCE, Server};
+use rusqlite::{Connection, OpenFlags};
+
+/// Options that record usage, and forget abandoned mailboxes soon.
+const OPTIONS: [&str; 3] = ["--usage-db=usage.sqlite", "--expire-after=3", "--expire-check=1"];
+
+/// How many transfers go on at once.
+const WORKERS: usize = 3;
+
+/// Big enough for many transit records.
+const FILE_BYTES: usize = 1_000_000;
+
+#[test]
+fn every_client_sends_a_file_to_every_other() {
+    let server = Server::start(&OPTIONS);
+    let file = random_file(&server.directory);
+    for_each_pair(Kind::pairs(), &server.url(), |site, number, from, to| {
+        let mut codes = vec![None]; // first with an allocated nameplate
+        codes.push(Some(format!("{}-guitarist-revenge", 100 + number)));
+        for code in codes {
+            let mut sender = from.send(site, code.as_deref(), &Payload::File(file.clone()));
+            let told = sender.code();
+            assert!(code.is_none_or(|code| code == told), "{told}");
+            let mut receiver = to.receive(site, &told);
+            receiver.succeed();
+            sender.succeed();
+            let same = receiver.received() == std::fs::read(&file).expect("file");
+            assert!(same, "{from:?} to {to:?}: another file came out");
+        }
+    });
+    assert_left_clean(&server, &["happy", "pruney"], Kind::pairs().len() * 2);
+}
+
+#[test]
+fn every_client_that_knows_texts_sends_one_to_every_other() {
+    let server = Server::start(&OPTIONS);
+    let mut pairs = Kind::pairs();
+    pairs.retain(|(from, to)| from.knows_texts() && to.knows_texts());
+    for_each_pair(pairs.clone(), &server.url(), |site, number, from, to| {
+        for code in [None, Some(format!("{}-guitarist-revenge", 100 + number))] {
+            let text = format!("\u{fc}ber {from:?} an {to:?} \u{1f30c}");
+            let mut sender = from.send(site, code.as_deref(), &Payload::Text(text.clone()));
+            let mut receiver = to.receive(site, &sender.code());
+            receiver.succeed();
+            sender.succeed();
+            assert!(receiver.output().contains(&text), "{}", receiver.output());
+        }
+    });
+    assert_left_clean(&server, &["happy", "pruney"], pairs.len() * 2);
+}
+
+#[test]
+fn a_receiver_may_come_before_the_sender() {
+    let server = Server::start(&OPTIONS);
+    let file = random_file(&server.directory);
+    for_each_pair(Kind::pairs(), &server.url(), |site, number, from, to| {
+        let code = format!("{}-guitarist-revenge", 100 + number);
+        let mut receiver = to.receive(site, &code);
+        wait_for_nameplate(&server, &code);
+        from.send(site, Some(&code), &Payload::File(file.clone())).succeed();
+        receiver.succeed();
+        assert!(receiver.received() == std::fs::read(&file).expect("file"));
+    });
+    assert_left_clean(&server, &["happy", "pruney"], Kind::pairs().len());
+}
+
+#[test]
+fn a_wrong_code_fails_on_both_sides_and_counts_as_scary() {
+    let file_home = Directory::new();
+    let file = random_file(&file_home);
+    // A server for each pair, to know whose records these are.
+    for_each_pair(Kind::pairs(), "", |_, _, from, to| {
+        let server = Server::start(&OPTIONS);
+        let site = Site::new(server.url());
+        let mut sender = from.send(&site, None, &Payload::File(file.clone()));
+        let code = format!("{}s", sender.code());
+        let mut receiver = to.receive(&site, &code);
+        for client in [&mut receiver, &mut sender] {
+            assert!(!client.wait().success(), "{:?}: {}", client.kind, client.output());
+        }
+        if from == Kind::Python || to == Kind::Python {
+            wait_for_scary_mood(&server);
+        }
+        // The record says "scary" when both have closed; only Python's always does.
+        let both_close = from == Kind::Python && to == Kind::Python;
+        let result: &[&str] = if both_close { &["scary"] } else { &["scary", "pruney"] };
+        assert_left_clean(&server, result, 1);
+    });
+}
+
+#[test]
+fn a_restart_between_send_and_receive_does_no_harm() {
+    let mut pairs = Kind::pairs();
+    pairs.retain(|(from, _)| from.reconnects());
+    let home = Directory::new();
+    let file = random_file(&home);
+    for_each_pair(pairs, "", |_, number, from, to| {
+        let mut server = Server::start(&OPTIONS[..1]);
+        let site = Site::new(server.url());
+        let mut sender = from.send(&site, None, &Payload::File(file.clone()));
+        let code = sender.code();
+        wait_for_nameplate(&server, &code);
+        wait_for_pake(&server);
+        let port = format!("--port=tcp:{}:interface=127.0.0.1", server.address.port());
+        let directory = if number % 2 == 0 { server.stop().1 } else { server.kill() };
+        server = Server::start_in(directory, &[&port, OPTIONS[0]]);
+        let mut receiver = to.receive(&site, &code);
+        receiver.succeed();
+        sender.succeed();
+        assert!(receiver.received() == std::fs::read(&file).expect("file"));
+        if to.closes_when_done() {
+            assert_left_clean(&server, &["happy"], 1);
+        }
+    });
+}
+
+/// Runs a transfer for each pair, some at a time; the number is the pair's own.
+fn for_each_pair(
+    pairs: Vec<(Kind, Kind)>,
+    url: &str,
+    transfer: impl Fn(&Site, usize, Kind, Kind) + Sync,
+) {
+    let site = Site::new(url.to_owned());
+    let queue = Arc::new(Mutex::new(pairs.into_iter().enumerate()));
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("queue").next();
+                    let Some((number, (from, to))) = next else { return };
+                    transfer(&site, number, from, to);
+                }
+            });
+        }
+    });
+}
+
+fn random_file(directory: &Directory) -> PathBuf {
+    let path = directory.file("payload.bin");
+    let mut bytes = vec![0; FILE_BYTES];
+    let mut source = std::fs::File::open("/dev/urandom").expect("randomness");
+    source.read_exact(&mut bytes).expect("randomness");
+    std::fs::write(&path, bytes).expect("file");
+    path
+}
+
+/// Waits until the one who knows the code has claimed its nameplate.
+fn wait_for_nameplate(server: &Server, code: &str) {
+    let name = code.split('-').next().expect("a nameplate");
+    let claimed = format!(
+        "SELECT count(*) FROM nameplates JOIN mailbox_sides USING (mailbox_id)
+         WHERE name = '{name}'"
+    );
+    let until = Instant::now() + CLIENT_PATIENCE;
+    while count(&server.file("relay.sqlite"), &claimed) == 0 {
+        assert!(Instant::now() < until, "nobody claims {name}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until the sender's first message is stored and has come back to it. Who is cut off before
+/// sends it once more, and Go's client does not take the same message twice, from any server.
+fn wait_for_pake(server: &Server) {
+    let until = Instant::now() + CLIENT_PATIENCE;
+    while count(&server.file("relay.sqlite"), "SELECT count(*) FROM messages") == 0 {
+        assert!(Instant::now() < until, "the sender adds nothing");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What was stored has left by the time that somebody who comes after it is welcomed.
+    server.connect();
+    std::thread::sleep(SILENCE);
+}
+
+/// Waits until one who knows that the code was wrong has said so.
+fn wait_for_scary_mood(server: &Server) {
+    let places = [
+        ("relay.sqlite", "SELECT count(*) FROM mailbox_sides WHERE mood = 'scary'"),
+        ("usage.sqlite", "SELECT count(*) FROM mailboxes WHERE result = 'scary'"),
+    ];
+    let until = Instant::now() + CLIENT_PATIENCE;
+    while places.iter().all(|(file, scary)| count(&server.file(file), scary) == 0) {
+        assert!(Instant::now() < until, "nobody closed with a scary mood");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until nothing is left in the channel database; every mailbox must then have a usage
+/// record with one of these results.
+fn assert_left_clean(server: &Server, results: &[&str], mailboxes: usize) {
+    let until = Instant::now() + CLIENT_PATIENCE;
+    for table in ["nameplates", "nameplate_sides", "mailboxes", "mailbox_sides", "messages"] {
+        let rows = format!("SELECT count(*) FROM {table}");
+        while count(&server.file("relay.sqlite"), &rows) > 0 {
+            assert!(Instant::now() < until, "rows left in {table}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let list = results.join("', '");
+    let good = format!("SELECT count(*) FROM mailboxes WHERE result IN ('{list}')");
+    let usage = server.file("usage.sqlite");
+    // Usage rows may lag by a second.
+    while count(&usage, "SELECT count(*) FROM mailboxes") < mailboxes {
+        assert!(Instant::now() < until, "usage records missing");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(count(&usage, "SELECT count(*) FROM mailboxes"), mailboxes);
+    assert_eq!(count(&usage, &good), mailboxes, "results other than {results:?}");
+}
+
+fn count(database: &Path, query: &str) -> usize {
+    let connection =
+        Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("database");
+    connection.busy_timeout(CLIENT_PATIENCE).expect("timeout");
+    connection.query_row(query, [], |row| row.get::<_, u32>(0)).expect("a count") as usize
+}

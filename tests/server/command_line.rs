@@ -1,0 +1,426 @@
+//! What the program does with its arguments: help, mistakes, and what the log says of a start.
+//! How it stops is the subject of `stopping.rs`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::common::{Directory, PATIENCE, Server};
+use serde_json::json;
+
+/// Runs the program to its end, which must come by itself.
+fn run_in(directory: &Directory, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+        .args(arguments)
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Checks that a mistake ends the program with status 2 and one line on stderr that names what is
+/// wrong, before any file is touched.
+fn assert_mistake(arguments: &[&str], named: &[&str]) {
+    let directory = Directory::new();
+    let output = run_in(&directory, arguments);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    assert!(error.ends_with('\n') && error.lines().count() == 1, "{arguments:?}: {error:?}");
+    for part in named {
+        assert!(error.contains(part), "{arguments:?} must name {part:?}: {error}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+}
+
+/// Checks that the program gives up with status 1 and one line on stderr that names what is wrong
+/// (besides the ordinary log lines of a start).
+fn assert_failure(directory: &Directory, arguments: &[&str], named: &[&str]) {
+    let output = run_in(directory, arguments);
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
+    let errors: Vec<&str> =
+        log.lines().filter(|it| !it.starts_with("INFO ") && !it.starts_with("WARN ")).collect();
+    assert_eq!(errors.len(), 1, "{arguments:?}: {log}");
+    for part in named {
+        assert!(errors[0].contains(part), "{arguments:?} must name {part:?}: {log}");
+    }
+}
+
+const FREE_PORT: &str = "--port=tcp:0:interface=127.0.0.1";
+
+/// Every option, with a value that is right where it takes one.
+const OPTIONS: &[(&str, Option<&str>)] = &[
+    ("--port", Some("tcp:0:interface=127.0.0.1")),
+    ("--trusted-proxy", Some("10.0.0.0/8")),
+    ("--admin", Some("0")),
+    ("--admin-public", None),
+    ("--channel-db", Some("c.sqlite")),
+    ("--usage-db", Some("u.sqlite")),
+    ("--addrid-db", Some("a.sqlite")),
+    ("--generation-duration", Some("3600")),
+    ("--track-connections", None),
+    ("--synchronous", Some("normal")),
+    ("--blur-usage", Some("60")),
+    ("--advertise-version", Some("1.0")),
+    ("--signal-error", Some("no")),
+    ("--motd", Some("hello")),
+    ("--list", Some("empty")),
+    ("--disallow-list", None),
+    ("--permission", Some("offer")),
+    ("--hashcash-bits", Some("12")),
+    ("--attack-events", Some("30")),
+    ("--attack-half-life", Some("90")),
+    ("--claim-without-allocate", None),
+    ("--nameplate-cooldown", Some("30")),
+    ("--websocket-protocol-option", Some("autoPingInterval=30")),
+    ("--log-fd", Some("7")),
+    ("--log-level", Some("debug")),
+    ("--expire-after", Some("60")),
+    ("--expire-check", Some("30")),
+    ("--drain-message", Some("later")),
+    ("--drain-seconds", Some("60")),
+];
+
+#[test]
+fn help_shows_every_option_with_its_default_and_unit() {
+    for flag in ["--help", "-h"] {
+        let output = run_in(&Directory::new(), &[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(text(&output.stderr), "");
+        let help = text(&output.stdout);
+        let flags = [("--help", None), ("--version", None), ("-p,", None)];
+        for (name, value) in OPTIONS.iter().chain(&flags) {
+            let line = help.lines().find(|line| {
+                line.split([' ', '=']).any(|word| word == *name) && line.starts_with("  -")
+            });
+            let line = line.unwrap_or_else(|| panic!("{name} is missing in {help}"));
+            assert_eq!(line.contains('='), value.is_some() || *name == "-p,", "{line}");
+        }
+        for default in ["660 s", "300 s", "86400 s", "60 s", "600 s", "relay.sqlite", "tcp:4000"] {
+            assert!(help.contains(default), "{default}: {help}");
+        }
+        for name in [
+            "autoPingInterval",
+            "autoPingTimeout",
+            "openHandshakeTimeout",
+            "closeHandshakeTimeout",
+            "maxMessagePayloadSize",
+            "maxFramePayloadSize",
+            "maxConnections",
+            "allowedOrigins",
+            "tcpNoDelay",
+        ] {
+            assert!(help.contains(name), "{name}: {help}");
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+}
+
+#[test]
+fn version_is_one_line() {
+    let output = run_in(&Directory::new(), &["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_option_takes_its_value_with_an_equals_sign_and_without() {
+    let joined: Vec<String> = OPTIONS
+        .iter()
+        .map(|(name, value)| value.map_or((*name).to_owned(), |value| format!("{name}={value}")))
+        .collect();
+    let apart: Vec<&str> =
+        OPTIONS.iter().flat_map(|(name, value)| [*name].into_iter().chain(*value)).collect();
+    let joined: Vec<&str> = joined.iter().map(String::as_str).collect();
+    for arguments in [joined, apart] {
+        let server = Server::start(&arguments);
+        server.bind("app", "s");
+        for file in ["c.sqlite", "u.sqlite", "a.sqlite"] {
+            assert!(server.file(file).exists(), "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_value_may_look_like_an_option() {
+    let server = Server::start(&["--motd", "--disallow-list"]);
+    let mut client = crate::common::Client::connect(server.address);
+    assert_eq!(client.recv()["welcome"]["motd"], "--disallow-list");
+}
+
+#[test]
+fn unknown_options_and_stray_words_are_mistakes() {
+    assert_mistake(&["--nonsense"], &["--nonsense"]);
+    assert_mistake(&["--nonsense=5"], &["--nonsense"]);
+    assert_mistake(&["-x"], &["-x"]);
+    assert_mistake(&["stray"], &["stray"]);
+    assert_mistake(&["--"], &["--"]);
+    assert_mistake(&[FREE_PORT, "--Port=5"], &["--Port"]);
+    assert_mistake(&[""], &[]);
+}
+
+#[test]
+fn every_option_but_the_repeatable_ones_may_be_given_once() {
+    for (name, value) in OPTIONS {
+        if ["--port", "--trusted-proxy", "--websocket-protocol-option", "--admin"].contains(name) {
+            continue;
+        }
+        let argument = value.map_or((*name).to_owned(), |value| format!("{name}={value}"));
+        assert_mistake(&[&argument, &argument], &[name]);
+    }
+}
+
+#[test]
+fn a_missing_value_and_one_too_many_are_mistakes() {
+    for (name, value) in OPTIONS {
+        match value {
+            Some(_) => assert_mistake(&[name], &[name]),
+            None => assert_mistake(&[&format!("{name}=yes")], &[name]),
+        }
+    }
+}
+
+#[test]
+fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
+    for (option, value) in [
+        ("--port", "example.org:4000"),
+        ("--port", "tcp:99999"),
+        ("--port", "tcp:4000:interface=eth0"),
+        ("--port", "tcp:4000:color=red"),
+        ("--port", "unix:x.sock:mode=888"),
+        ("--admin", "example.org:9000"),
+        ("--admin", "0.0.0.0:9000"),
+        ("--admin", "[::]:9000"),
+        ("--admin", "192.0.2.1:9000"),
+        ("--trusted-proxy", "10.0.0.0/33"),
+        ("--trusted-proxy", "localhost"),
+        ("--generation-duration", "0"),
+        ("--generation-duration", "a day"),
+        ("--synchronous", "sometimes"),
+        ("--blur-usage", "-5"),
+        ("--blur-usage", "1.5"),
+        ("--expire-after", "0"),
+        ("--expire-after", "NaN"),
+        ("--expire-after", "inf"),
+        ("--expire-check", "-1"),
+        ("--drain-seconds", "0"),
+        ("--drain-seconds", "soon"),
+        ("--log-fd", "stderr"),
+        ("--log-level", "loud"),
+        ("--list", "some"),
+        ("--permission", "ask"),
+        ("--hashcash-bits", "0"),
+        ("--hashcash-bits", "41"),
+        ("--hashcash-bits", "many"),
+        ("--attack-events", "0"),
+        ("--attack-events", "1.5"),
+        ("--attack-half-life", "0"),
+        ("--nameplate-cooldown", "-1"),
+        ("--nameplate-cooldown", "NaN"),
+    ] {
+        let wrong = value.rsplit(['=']).next().expect("a part");
+        let wrong = wrong.strip_prefix("tcp:").unwrap_or(wrong);
+        let wrong = wrong.strip_prefix("4000:color").unwrap_or(wrong);
+        let named = if wrong == "red" { "color" } else { wrong };
+        assert_mistake(&[&format!("{option}={value}")], &[option, named]);
+        assert_mistake(&[option, value], &[option, named]);
+    }
+    assert_mistake(&["--port="], &["--port"]);
+    assert_mistake(&["--channel-db="], &["--channel-db"]);
+    assert_mistake(&["--expire-after="], &["--expire-after"]);
+}
+
+#[test]
+fn two_words_on_lists_must_agree() {
+    for list in ["--list=real", "--list=decoy"] {
+        assert_mistake(&["--disallow-list", list], &["--disallow-list", "--list"]);
+    }
+    Server::start(&["--disallow-list", "--list=empty"]).bind("app", "side");
+}
+
+#[test]
+fn tls_endpoints_are_refused_with_a_word_on_proxies() {
+    for endpoint in ["ssl:443:privateKey=key.pem", "le:/certs:tcp\\:443"] {
+        assert_mistake(&[&format!("--port={endpoint}")], &["--port", "TLS", "proxy"]);
+    }
+}
+
+#[test]
+fn websocket_options_are_checked_by_name_and_value() {
+    const OPTION: &str = "--websocket-protocol-option";
+    for (value, named) in [
+        ("utf8validateIncoming=true", "utf8validateIncoming"),
+        ("version=13", "version"),
+        ("autoPingInterval", "autoPingInterval"),
+        ("autoPingInterval=often", "autoPingInterval"),
+        ("autoPingInterval=-1", "autoPingInterval"),
+        ("autoPingTimeout=\"5\"", "autoPingTimeout"),
+        ("openHandshakeTimeout=-2", "openHandshakeTimeout"),
+        ("closeHandshakeTimeout=null", "closeHandshakeTimeout"),
+        ("maxMessagePayloadSize=1.5", "maxMessagePayloadSize"),
+        ("maxFramePayloadSize=-1", "maxFramePayloadSize"),
+        ("maxConnections=many", "maxConnections"),
+        ("allowedOrigins=[1]", "allowedOrigins"),
+        ("tcpNoDelay=1", "tcpNoDelay"),
+        ("", ""),
+    ] {
+        assert_mistake(&[&format!("{OPTION}={value}")], &[OPTION, named]);
+    }
+    let right = [
+        "autoPingInterval=0",
+        "autoPingTimeout=1.5",
+        "openHandshakeTimeout=0",
+        "closeHandshakeTimeout=1",
+        "maxMessagePayloadSize=0",
+        "maxFramePayloadSize=65536",
+        "maxConnections=0",
+        "allowedOrigins=[\"*\"]",
+        "tcpNoDelay=false",
+    ];
+    let arguments: Vec<String> = right.iter().map(|it| format!("{OPTION}={it}")).collect();
+    Server::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).bind("app", "s");
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_a_failure() {
+    let directory = Directory::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    assert_failure(&directory, &[&format!("--port={address}")], &[&address]);
+    assert_failure(&directory, &["--port=192.0.2.1:0"], &["192.0.2.1"]);
+    assert_failure(&directory, &["--port=unix:missing/x.sock"], &["missing/x.sock"]);
+    // A second server on the same address must not touch the files of the first.
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn one_address_that_cannot_be_bound_among_others_is_a_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    assert_failure(&Directory::new(), &[FREE_PORT, &format!("--port={address}")], &[&address]);
+}
+
+#[test]
+fn a_unix_socket_that_somebody_listens_on_is_a_failure() {
+    let server = Server::start_in(Arc::new(Directory::new()), &["--port=unix:x.sock"]);
+    assert_failure(&server.directory, &["--port=unix:x.sock", "--channel-db=o"], &["x.sock"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_a_failure_and_is_left_as_it_was() {
+    let directory = Directory::new();
+    const CONTENT: &str = "This is no database, but something somebody may want to keep.";
+    fs::write(directory.file("text"), CONTENT.repeat(100)).expect("write");
+    fs::create_dir(directory.file("folder")).expect("a folder");
+    for option in ["--channel-db", "--usage-db", "--addrid-db"] {
+        for file in ["text", "folder", "missing/file.sqlite"] {
+            assert_failure(&directory, &[FREE_PORT, &format!("{option}={file}")], &[file]);
+        }
+    }
+    let text = fs::read_to_string(directory.file("text")).expect("read");
+    assert_eq!(text, CONTENT.repeat(100));
+}
+
+#[test]
+fn log_fd_is_accepted_with_a_warning() {
+    let server = Server::start(&["--log-fd=7"]);
+    let log = server.log();
+    assert!(log.iter().any(|it| it.contains("WARN") && it.contains("--log-fd")), "{log:#?}");
+    server.bind("app", "s");
+}
+
+#[test]
+fn the_log_of_a_start_names_addresses_files_and_limits() {
+    let server = Server::start(&[
+        "--usage-db=usage.sqlite",
+        "--addrid-db=addrid.sqlite",
+        "--websocket-protocol-option=maxConnections=17",
+        "--websocket-protocol-option=maxMessagePayloadSize=54321",
+        "--expire-after=77",
+    ]);
+    let log = server.log();
+    assert_ne!(server.address.port(), 0);
+    for parts in [
+        &["listening on", &server.address.to_string()][..],
+        &["relay.sqlite", "version 2"],
+        &["usage.sqlite", "version 2"],
+        &["addrid.sqlite"],
+        &["limits", "17 connections", "54321 bytes"],
+        &["77 s"],
+    ] {
+        assert!(
+            log.iter().any(|line| parts.iter().all(|part| line.contains(part))),
+            "{parts:?} in {log:#?}"
+        );
+    }
+    let levels = ["INFO ", "WARN ", "ERROR "];
+    assert!(log.iter().all(|line| levels.iter().any(|it| line.starts_with(it))), "{log:#?}");
+    let server = Server::start(&[]);
+    let log = server.log();
+    let says_version_1 =
+        |line: &String| line.contains("relay.sqlite") && line.contains("version 1");
+    assert!(log.iter().any(says_version_1), "{log:#?}");
+}
+
+/// The log of a server that has stopped, once its last line has been read.
+fn whole_log(server: &Server) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let log = server.log().join("\n");
+        if log.ends_with("stopped") {
+            return log;
+        }
+        assert!(Instant::now() < until, "{log}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn the_log_shows_no_codes_phases_or_bodies_and_each_peer_only_when_debugging() {
+    for (options, shows_address) in [
+        (&["--log-level=info"][..], false),
+        (&["--log-level=debug"], true),
+        (&["--log-level=debug", "--blur-usage=60"], false),
+        (&["--log-level=debug", "--addrid-db=:memory:"], false),
+    ] {
+        let mut server = Server::start(options);
+        let mut client = server.bind("secret-app", "secret-side");
+        let peer = client.socket.get_ref().local_addr().expect("an address").to_string();
+        let mailbox = client.claim("987654321");
+        client.open(&mailbox);
+        client.one(json!({"type": "add", "phase": "secret-phase", "body": "secret-body"}));
+        client.one(json!({"type": "close", "mood": "secret-mood"}));
+        client.error(json!({"type": "secret-type"}));
+        drop(client);
+        server.signal("TERM");
+        server.wait();
+        let log = whole_log(&server);
+        for secret in ["987654321", "secret-phase", "secret-body", mailbox.as_str()] {
+            assert!(!log.contains(secret), "{secret}: {log}");
+        }
+        assert_eq!(log.contains(&peer), shows_address, "{options:?}: {log}");
+        if options.contains(&"--addrid-db=:memory:") {
+            assert!(log.contains("addr-1-1"), "{log}");
+        }
+    }
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 128 && exec \"$0\" \"$1\""]);
+    command.args([env!("CARGO_BIN_EXE_wormhole-mailbox"), FREE_PORT]);
+    let server = Server::spawn(command, Arc::new(Directory::new()));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{line}");
+    assert_ne!(words[3], "128");
+}

@@ -1,0 +1,176 @@
+//! SIGUSR1: nobody new is let in to bind, those who have bound finish, and then the server stops as
+//! after SIGTERM.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::clients::{Kind, Payload, Site};
+use crate::common::{Client, SILENCE, Server, sql};
+use serde_json::json;
+
+const TEXT: &str = "Moving to a new machine, try again at noon.";
+
+/// A server that drains, once it has said so; gives its line.
+fn drain(server: &mut Server) -> String {
+    server.signal("USR1");
+    server.wait_for_log("draining: ")
+}
+
+/// Waits for the end, which must be a good one with nobody left or so many.
+fn assert_drained(server: &mut Server, left: usize) {
+    let status = server.wait();
+    assert!(status.success(), "{status}: {:#?}", server.log());
+    server.wait_for_log(&format!("drained: {left} bound connections are left"));
+    assert!(!server.file("relay.sqlite-wal").exists());
+}
+
+#[test]
+fn who_has_bound_finishes_and_nobody_else_may_bind() {
+    let mut server = Server::start(&["--drain-message", TEXT]);
+    let mut bound = server.bind("app", "s");
+    let mut other = server.bind("app", "t");
+    let mut unbound = server.connect();
+    let line = drain(&mut server);
+    assert!(line.contains("INFO") && line.contains("2 bound connections"), "{line}");
+    assert!(line.contains("600 s"), "{line}");
+
+    let bind = json!({"type": "bind", "appid": "app", "side": "u"});
+    let mut guest = Client::connect(server.address);
+    let welcome = guest.recv();
+    assert_eq!(welcome["welcome"]["error"], TEXT);
+    for client in [&mut unbound, &mut guest] {
+        assert_eq!(client.error(bind.clone()), TEXT);
+        assert_eq!(client.error(json!({"type": "list"})), "must bind first");
+    }
+    assert_eq!(bound.error(bind), "already bound");
+
+    let mailbox = bound.claim("4");
+    assert_eq!(other.claim("4"), mailbox);
+    for client in [&mut bound, &mut other] {
+        client.open(&mailbox);
+    }
+    bound.one(json!({"type": "add", "phase": "p", "body": "b"}));
+    assert_eq!(other.recv()["body"], "b");
+
+    drop(bound);
+    assert_eq!(other.one(json!({"type": "release"}))["type"], "released");
+    drop(other);
+    // Who has not bound does not hold it up, and is told.
+    for mut client in [unbound, guest] {
+        assert_eq!(client.close_code(), 1001);
+    }
+    assert_drained(&mut server, 0);
+}
+
+#[test]
+fn with_nobody_bound_it_stops_at_once() {
+    let mut server = Server::start(&[]);
+    let mut unbound = server.connect();
+    drain(&mut server);
+    assert_eq!(unbound.close_code(), 1001);
+    drop(unbound);
+    assert_drained(&mut server, 0);
+}
+
+#[test]
+fn it_ends_when_its_time_is_up() {
+    let mut server = Server::start(&["--drain-seconds=0.05"]);
+    let mut client = server.bind("app", "s");
+    drain(&mut server);
+    assert_eq!(client.close_code(), 1001);
+    drop(client);
+    assert_drained(&mut server, 1);
+}
+
+#[test]
+fn without_a_message_of_the_operators_there_is_the_one_of_the_help() {
+    let mut server = Server::start(&["--drain-message=", "--signal-error=other"]);
+    let _bound = server.bind("app", "s");
+    drain(&mut server);
+    let welcome = Client::connect(server.address).recv();
+    let message = welcome["welcome"]["error"].as_str().expect("a text").to_owned();
+    let output = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox")).arg("--help").output();
+    let help = String::from_utf8(output.expect("the program runs").stdout).expect("UTF-8");
+    let words: Vec<&str> = help.split_whitespace().collect();
+    assert!(words.join(" ").contains(&format!("[default: {message}]")), "{message}");
+}
+
+#[test]
+fn sigterm_ends_a_drain_at_once_and_a_second_sigusr1_does_nothing() {
+    let mut server = Server::start(&[]);
+    let mut client = server.bind("app", "s");
+    drain(&mut server);
+    server.signal("USR1");
+    std::thread::sleep(SILENCE);
+    client.claim("4");
+    let count = server.log().iter().filter(|line| line.contains("draining: ")).count();
+    assert_eq!(count, 1, "{:#?}", server.log());
+    let since = Instant::now();
+    server.signal("TERM");
+    assert_eq!(client.close_code(), 1001);
+    drop(client);
+    assert!(server.wait().success());
+    assert!(since.elapsed() < Duration::from_secs(5));
+    assert!(!server.log().iter().any(|line| line.contains("drained: ")), "{:#?}", server.log());
+}
+
+#[test]
+fn sigusr1_while_it_stops_does_nothing() {
+    let mut server = Server::start(&[]);
+    let mut silent = crate::common::raw::Raw::open(server.address);
+    server.signal("TERM");
+    assert_eq!(silent.frame().0, crate::common::raw::CLOSE);
+    server.signal("USR1");
+    server.signal("HUP");
+    drop(silent);
+    assert!(server.wait().success());
+    assert!(!server.log().iter().any(|line| line.contains("drain")), "{:#?}", server.log());
+}
+
+#[test]
+fn settings_can_be_read_again_while_it_drains() {
+    let mut server = Server::start(&[]);
+    let _bound = server.bind("app", "s");
+    drain(&mut server);
+    server.signal("HUP");
+    server.wait_for_log("nothing to read again");
+    assert!(Client::connect(server.address).recv()["welcome"]["error"].is_string());
+}
+
+#[test]
+fn clients_show_the_message_to_their_user() {
+    let mut server = Server::start(&["--drain-message", TEXT]);
+    let site = Site::new(server.url());
+    let file = server.file("relay.sqlite");
+    let _bound = server.bind("app", "s");
+    drain(&mut server);
+    for kind in Kind::installed() {
+        let mut client = kind.send(&site, None, &Payload::File(file.clone()));
+        assert!(!client.wait().success(), "{kind:?}: {}", client.output());
+        // Go's forgets the text in its message, whatever the error is.
+        let shown = if kind == Kind::Go { "server error" } else { TEXT };
+        assert!(client.output().contains(shown), "{kind:?}: {}", client.output());
+    }
+}
+
+#[test]
+fn a_transfer_that_has_begun_comes_to_its_end() {
+    let kind = Kind::Python;
+    if kind.program().is_none() {
+        return crate::common::real_clients::skip("the Python client");
+    }
+    let mut server = Server::start(&["--usage-db=usage.sqlite"]);
+    let site = Site::new(server.url());
+    let file = server.file("payload");
+    std::fs::write(&file, "content").expect("write");
+    let mut sender = kind.send(&site, Some("7-guitarist-revenge"), &Payload::File(file));
+    let mut receiver = kind.receive_typed(&site);
+    let binds = "SELECT count(*) FROM client_versions";
+    sql::wait_for(&server.file("usage.sqlite"), binds, &json!([[2]]));
+    assert!(drain(&mut server).contains("2 bound connections"));
+    receiver.type_line("7-guitarist-revenge");
+    receiver.succeed();
+    sender.succeed();
+    assert_eq!(receiver.received(), b"content");
+    assert_drained(&mut server, 0);
+}

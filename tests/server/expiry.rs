@@ -1,0 +1,180 @@
+//! The end of what nobody uses: which mailboxes an expiry check deletes, and what it records.
+//! Where the time is not the point, it is written into the database instead of waited for.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::common::{Client, Directory, PATIENCE, Server};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+
+/// Options under which a mailbox lives for a moment.
+const SHORT: &[&str] = &["--expire-after=0.8", "--expire-check=0.1", "--usage-db=usage.sqlite"];
+
+fn listed(client: &mut Client) -> Vec<String> {
+    let answer = client.one(json!({"type": "list"}));
+    let nameplates = answer["nameplates"].as_array().expect("a list");
+    nameplates.iter().map(|it| it["id"].as_str().expect("a text").to_owned()).collect()
+}
+
+/// Asks until the list is as expected.
+fn wait_for_list(client: &mut Client, expected: &[&str]) {
+    let until = Instant::now() + PATIENCE;
+    while listed(client) != expected {
+        assert!(Instant::now() < until, "{:?} stays listed", listed(client));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A server with nameplates "1" and "2", each with a mailbox and a message; both idle for 500 s,
+/// "2" not quite. Gives its directory and the mailboxes.
+fn idle_for_500_seconds() -> (Arc<Directory>, [String; 2]) {
+    let server = Server::start(&[]);
+    let mailboxes = ["1", "2"].map(|nameplate| {
+        let mut client = server.bind("app", "s");
+        let mailbox = client.claim(nameplate);
+        client.open(&mailbox);
+        client.one(json!({"type": "add", "phase": "p", "body": "b"}));
+        mailbox
+    });
+    let (_, directory) = server.stop();
+    let db = Connection::open(directory.file("relay.sqlite")).expect("database");
+    for (mailbox, seconds) in mailboxes.iter().zip([500.0, 400.0]) {
+        let changed = db
+            .execute("UPDATE mailboxes SET updated = updated - ? WHERE id = ?", (seconds, mailbox))
+            .expect("update");
+        assert_eq!(changed, 1);
+    }
+    (directory, mailboxes)
+}
+
+#[test]
+fn the_first_check_runs_at_the_start_and_knows_what_was_idle_before() {
+    let (directory, [old, young]) = idle_for_500_seconds();
+    let server = Server::start_in(directory, &["--expire-after=450"]);
+    let mut client = server.bind("app", "s");
+    assert_eq!(listed(&mut client), ["2"]);
+    assert_eq!(client.open(&old), Vec::<Value>::new());
+    assert_eq!(server.bind("app", "s").open(&young).len(), 1);
+    assert_ne!(server.bind("app", "s").claim("1"), old);
+}
+
+#[test]
+fn by_default_660_seconds_pass_before_anything_expires() {
+    let (directory, _) = idle_for_500_seconds();
+    let server = Server::start_in(directory, &[]);
+    assert_eq!(listed(&mut server.bind("app", "s")), ["1", "2"]);
+    let (_, directory) = server.stop();
+    let db = Connection::open(directory.file("relay.sqlite")).expect("database");
+    db.execute("UPDATE mailboxes SET updated = updated - 170", []).expect("update");
+    drop(db);
+    let server = Server::start_in(directory, &[]);
+    assert_eq!(listed(&mut server.bind("app", "s")), ["2"]);
+}
+
+#[test]
+fn an_idle_mailbox_goes_and_a_subscribed_one_stays() {
+    let server = Server::start(SHORT);
+    let mut subscribed = server.bind("app", "s");
+    let mailbox = subscribed.claim("1");
+    subscribed.open(&mailbox);
+    let sent = subscribed.one(json!({"type": "add", "phase": "p", "body": "b"}));
+    server.bind("app", "s").claim("2");
+    // Younger, and yet it goes first.
+    wait_for_list(&mut subscribed, &["1"]);
+    assert_eq!(server.bind("app", "s").open(&mailbox), [sent]);
+    // A connection that is there but not subscribed is no activity.
+    subscribed.one(json!({"type": "close"}));
+    let mut watching = server.bind("app", "s");
+    wait_for_list(&mut watching, &[]);
+}
+
+#[test]
+fn a_mailbox_goes_once_its_last_subscriber_is_gone() {
+    let server = Server::start(SHORT);
+    let mut subscribed = server.bind("app", "s");
+    let mailbox = subscribed.claim("1");
+    subscribed.open(&mailbox);
+    let mut watching = server.bind("app", "s");
+    assert_eq!(listed(&mut watching), ["1"]);
+    drop(subscribed);
+    wait_for_list(&mut watching, &[]);
+    assert_eq!(watching.open(&mailbox), Vec::<Value>::new());
+}
+
+#[test]
+fn what_expired_is_recorded_as_pruney_and_leaves_no_row() {
+    let server = Server::start(SHORT);
+    let mut watching = server.bind("app", "watching");
+    let mailbox = server.bind("app", "first").claim("1");
+    server.bind("app", "second").claim("1");
+    let mut first = server.bind("app", "first");
+    first.open(&mailbox);
+    first.one(json!({"type": "add", "phase": "p", "body": "b"}));
+    drop(first);
+    wait_for_list(&mut watching, &[]);
+    drop(watching);
+    let (_, directory) = server.stop();
+    let usage = Connection::open(directory.file("usage.sqlite")).expect("usage database");
+    for table in ["nameplates", "mailboxes"] {
+        let (result, total): (String, f64) = usage
+            .query_row(&format!("SELECT result, total_time FROM {table}"), [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .expect("one row");
+        assert_eq!(result, "pruney", "{table}");
+        assert!(total >= 0.8, "{table}: {total}");
+    }
+    let channel = Connection::open(directory.file("relay.sqlite")).expect("channel database");
+    for table in ["nameplates", "nameplate_sides", "mailboxes", "mailbox_sides", "messages"] {
+        let count: u32 = channel
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .expect("a count");
+        assert_eq!(count, 0, "{table}");
+    }
+}
+
+#[test]
+fn a_mailbox_that_closed_sides_listen_to_stays_while_they_do() {
+    let server = Server::start(SHORT);
+    let (mut first, mut second) = (server.bind("app", "first"), server.bind("app", "second"));
+    first.open("m");
+    second.open("m");
+    second.one(json!({"type": "add", "phase": "p", "body": "b"}));
+    second.one(json!({"type": "close"}));
+    drop(second);
+    // Long enough for anything idle to go.
+    let mut watching = server.bind("app", "watching");
+    server.bind("app", "s").claim("2");
+    wait_for_list(&mut watching, &[]);
+    assert_eq!(server.bind("app", "second").open("m").len(), 1);
+}
+
+#[test]
+fn open_add_and_claim_by_one_of_the_two_sides_are_activity() {
+    let server = Server::start(&[]);
+    let file = server.file("relay.sqlite");
+    let mut last = 0.0;
+    let mut check_renewed = |what: &str| {
+        let now = updated(&file);
+        assert!(now > last, "{what}");
+        last = now;
+    };
+    let mailbox = server.bind("app", "first").claim("1");
+    check_renewed("claim that creates");
+    server.bind("app", "first").claim("1");
+    check_renewed("claim again");
+    server.bind("app", "second").claim("1");
+    check_renewed("claim by the second side");
+    let mut client = server.bind("app", "first");
+    client.open(&mailbox);
+    check_renewed("open");
+    client.one(json!({"type": "add", "phase": "p", "body": "b"}));
+    check_renewed("add");
+}
+
+fn updated(file: &Path) -> f64 {
+    let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("database");
+    db.query_row("SELECT updated FROM mailboxes", [], |row| row.get(0)).expect("one mailbox")
+}

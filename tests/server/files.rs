@@ -1,0 +1,327 @@
+//! The files: how new ones are built, which old ones are taken as they are, which are upgraded,
+//! and what is left behind. Files that are refused have their own tests, in refused_files.rs.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
+use crate::common::{Directory, Server};
+use serde_json::{Value, json};
+
+const VERSION: &str = "SELECT version FROM version";
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
+}
+
+/// A nameplate 7 with its mailbox "box" that side "a" claims and has open, and a message.
+fn live_rows() -> String {
+    let now = now();
+    format!(
+        "INSERT INTO mailboxes VALUES ('app', 'box', {now}, 1);
+         INSERT INTO mailbox_sides VALUES ('box', 1, 'a', {now}, NULL);
+         INSERT INTO nameplates VALUES (41, 'app', '7', 'box', NULL);
+         INSERT INTO nameplate_sides VALUES (41, 1, 'a', {now});
+         INSERT INTO messages VALUES ('app', 'box', 'a', 'pake', 'b0d1', {now}, 'm1');"
+    )
+}
+
+/// Side "b" comes for nameplate 7 and finds everything that `live_rows` has.
+fn assert_live_rows_are_served(server: &Server) {
+    let mut client = server.bind("app", "b");
+    assert_eq!(client.claim("7"), "box");
+    let replay = client.open("box");
+    assert_eq!(replay.len(), 1);
+    assert_eq!(replay[0]["phase"], "pake");
+    assert_eq!(replay[0]["body"], "b0d1");
+    assert_eq!(replay[0]["id"], "m1");
+    assert_eq!(replay[0]["side"], "a");
+}
+
+fn directory_with(name: &str, statements: &[&str]) -> Arc<Directory> {
+    let directory = Arc::new(Directory::new());
+    sql::create(&directory.file(name), statements);
+    directory
+}
+
+fn assert_built_like(path: &Path, statements: &[&str]) {
+    let expected = sql::structure(&sql::in_memory(statements));
+    assert_eq!(sql::structure(&sql::open(path)), expected);
+}
+
+fn integrity(path: &Path) {
+    assert_eq!(sql::rows(path, "PRAGMA integrity_check"), json!([["ok"]]));
+    assert_eq!(sql::rows(path, "PRAGMA foreign_key_check"), json!([]));
+}
+
+#[test]
+fn new_files_have_exactly_the_tables_columns_and_indexes_of_the_contract() {
+    let server = Server::start(&["--usage-db=usage.sqlite"]);
+    let (status, directory) = server.stop();
+    assert!(status.success());
+    assert_eq!(sql::names(&directory), ["relay.sqlite", "usage.sqlite"], "nothing else is left");
+    let channel = directory.file("relay.sqlite");
+    assert_built_like(&channel, &[CHANNEL_V1]);
+    assert_eq!(sql::rows(&channel, VERSION), json!([[1]]));
+    let usage = directory.file("usage.sqlite");
+    assert_built_like(&usage, &[USAGE_V1, USAGE_V2]);
+    assert_eq!(sql::rows(&usage, VERSION), json!([[2]]));
+}
+
+#[test]
+fn new_files_of_a_server_that_needs_version_2_have_it_without_a_backup() {
+    let server = Server::start(&["--channel-db=c.db", "--addrid-db=a.db", "--track-connections"]);
+    let (_, directory) = server.stop();
+    let names = sql::names(&directory);
+    let channel = directory.file("c.db");
+    assert_built_like(&channel, &[CHANNEL_V1, CHANNEL_V2]);
+    assert_eq!(sql::rows(&channel, VERSION), json!([[2]]));
+    assert_built_like(&directory.file("a.db"), &[sql::ADDRID_V1]);
+    // Nothing of value was there to back up.
+    assert_eq!(names, ["a.db", "c.db"]);
+}
+
+#[test]
+fn a_version_1_file_stays_version_1() {
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows()]);
+    let server = Server::start_in(directory, &[]);
+    assert_live_rows_are_served(&server);
+    let (_, directory) = server.stop();
+    assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+    assert_eq!(sql::rows(&directory.file("relay.sqlite"), VERSION), json!([[1]]));
+    assert_built_like(&directory.file("relay.sqlite"), &[CHANNEL_V1]);
+}
+
+#[test]
+fn a_feature_that_needs_version_2_upgrades_the_file_and_keeps_a_backup() {
+    for feature in ["--addrid-db=:memory:", "--track-connections"] {
+        let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows()]);
+        let path = directory.file("relay.sqlite");
+        let before = sql::contents(&path);
+        let server = Server::start_in(directory, &[feature]);
+        assert!(server.log().iter().any(|line| line.contains("relay.sqlite-backup-v1")));
+        let (_, directory) = server.stop();
+        assert_eq!(sql::names(&directory), ["relay.sqlite", "relay.sqlite-backup-v1"], "{feature}");
+        assert_built_like(&path, &[CHANNEL_V1, CHANNEL_V2]);
+        assert_eq!(sql::rows(&path, VERSION), json!([[2]]));
+        let mut after = sql::contents(&path);
+        for added in ["addrid_generation", "connections", "connection_messages"] {
+            assert!(after.remove(added).is_some());
+        }
+        assert_eq!(after, before, "{feature}");
+
+        let backup = directory.file("relay.sqlite-backup-v1");
+        assert_eq!(sql::rows(&backup, VERSION), json!([[1]]));
+        assert_eq!(sql::contents(&backup), before);
+        integrity(&backup);
+
+        // The way back is the backup under the old name.
+        fs::rename(&backup, &path).expect("rename");
+        assert_live_rows_are_served(&Server::start_in(directory, &[]));
+    }
+}
+
+#[test]
+fn the_backup_holds_what_a_killed_server_left_in_its_log() {
+    let server = Server::start(&[]);
+    let mailbox = server.bind("app", "a").claim("7");
+    let directory = server.kill();
+    assert!(fs::metadata(directory.file("relay.sqlite-wal")).expect("a log").len() > 0);
+    let server = Server::start_in(directory, &["--track-connections"]);
+    let backup = sql::rows(&server.file("relay.sqlite-backup-v1"), "SELECT id FROM mailboxes");
+    assert_eq!(backup, json!([[mailbox]]));
+    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+}
+
+#[test]
+fn a_version_2_file_works_with_and_without_the_features_that_need_it() {
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows(), CHANNEL_V2]);
+    for features in [&[][..], &["--addrid-db=:memory:", "--track-connections"], &[]] {
+        let server = Server::start_in(Arc::clone(&directory), features);
+        assert_live_rows_are_served(&server);
+        drop(server.stop());
+        assert_eq!(sql::names(&directory), ["relay.sqlite"], "no backup of what is not changed");
+        assert_eq!(sql::rows(&directory.file("relay.sqlite"), VERSION), json!([[2]]));
+    }
+}
+
+#[test]
+fn a_file_upgraded_by_upstream_has_a_third_column_and_works() {
+    let third_column = "ALTER TABLE addrid_generation ADD COLUMN ends INTEGER;
+                        INSERT INTO addrid_generation VALUES (12, 1700000000.5, NULL);";
+    let directory =
+        directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows(), CHANNEL_V2, third_column]);
+    let server = Server::start_in(directory, &["--addrid-db=:memory:", "--track-connections"]);
+    assert_live_rows_are_served(&server);
+    let generation = "SELECT generation, ends FROM addrid_generation";
+    sql::wait_for(&server.file("relay.sqlite"), generation, &json!([[13, null]]));
+}
+
+#[test]
+fn a_version_1_usage_file_is_upgraded_and_keeps_a_backup() {
+    let row = "INSERT INTO mailboxes VALUES ('app', 1, 1700000000, 3.5, 1.25, 'happy');";
+    let directory = directory_with("usage.sqlite", &[USAGE_V1, row]);
+    let path = directory.file("usage.sqlite");
+    let server = Server::start_in(directory, &["--usage-db=usage.sqlite"]);
+    drop(server.bind("app", "a"));
+    let (_, directory) = server.stop();
+    let expected = ["relay.sqlite", "usage.sqlite", "usage.sqlite-backup-v1"];
+    assert_eq!(sql::names(&directory), expected);
+    assert_built_like(&path, &[USAGE_V1, USAGE_V2]);
+    let mailboxes = json!([["app", 1, 1_700_000_000, 3.5, 1.25, "happy"]]);
+    assert_eq!(sql::contents(&path)["mailboxes"], mailboxes);
+    assert_eq!(sql::rows(&path, "SELECT side FROM client_versions"), json!([["a"]]));
+    let backup = directory.file("usage.sqlite-backup-v1");
+    assert_eq!(sql::rows(&backup, VERSION), json!([[1]]));
+    assert_eq!(sql::contents(&backup)["mailboxes"], mailboxes);
+}
+
+#[test]
+fn a_file_is_created_whole_or_not_at_all() {
+    // Some of these are killed before the rename, some after it, some while serving; at each, the
+    // name has either no file or one that the next start takes.
+    let directory = Arc::new(Directory::new());
+    for round in 0..30 {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+            .args(["--port=tcp:0:interface=127.0.0.1", "--log-level=error"])
+            .arg(format!("--channel-db=c{round}.db"))
+            .current_dir(directory.path())
+            .spawn()
+            .expect("server starts");
+        std::thread::sleep(Duration::from_micros(500 * round)); // any instant will do
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let path = directory.file(&format!("c{round}.db"));
+        if path.exists() {
+            assert_built_like(&path, &[CHANNEL_V1]);
+            assert_eq!(sql::rows(&path, VERSION), json!([[1]]));
+        }
+        let name = format!("--channel-db=c{round}.db");
+        drop(Server::start_in(Arc::clone(&directory), &[&name]));
+    }
+}
+
+#[test]
+fn logs_of_a_file_that_was_removed_do_not_get_into_a_new_one() {
+    let server = Server::start(&[]);
+    let old = server.bind("app", "a").claim("7");
+    let directory = server.kill();
+    fs::remove_file(directory.file("relay.sqlite")).expect("remove");
+    assert!(directory.file("relay.sqlite-wal").exists(), "what the operator forgot");
+    let server = Server::start_in(directory, &[]);
+    assert_ne!(server.bind("app", "b").claim("7"), old);
+    let (_, directory) = server.stop();
+    integrity(&directory.file("relay.sqlite"));
+    assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+}
+
+#[test]
+fn a_clean_stop_leaves_neither_log_nor_shared_memory() {
+    let options = ["--usage-db=u.db", "--addrid-db=a.db", "--track-connections"];
+    let server = Server::start(&options);
+    let mut client = server.bind("app", "a");
+    client.claim("7");
+    assert!(server.file("relay.sqlite-wal").exists());
+    drop(client);
+    let (status, directory) = server.stop();
+    assert!(status.success());
+    assert_eq!(sql::names(&directory), ["a.db", "relay.sqlite", "u.db"]);
+    // The claim is in the file itself, then.
+    let claimed = sql::rows(&directory.file("relay.sqlite"), "SELECT name FROM nameplates");
+    assert_eq!(claimed, json!([["7"]]));
+}
+
+#[test]
+fn a_file_in_memory_keeps_nothing_and_leaves_nothing() {
+    let options = ["--channel-db=:memory:", "--usage-db=:memory:", "--addrid-db=:memory:"];
+    let server = Server::start(&options);
+    let mailbox = server.bind("app", "a").claim("7");
+    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+    let (status, directory) = server.stop();
+    assert!(status.success());
+    assert_eq!(sql::names(&directory), Vec::<String>::new());
+    let server = Server::start_in(directory, &options);
+    assert_ne!(server.bind("app", "b").claim("7"), mailbox);
+}
+
+#[test]
+fn messages_of_mailboxes_that_do_not_exist_are_removed() {
+    let orphans = "INSERT INTO messages VALUES ('app', 'gone', 'a', '0', 'b', 1, NULL);
+                   INSERT INTO messages VALUES ('app', 'gone', 'a', '1', 'b', 2, NULL);";
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, orphans, &live_rows()]);
+    let server = Server::start_in(directory, &[]);
+    assert!(server.log().iter().any(|line| line.contains("deleted 2 messages")));
+    let messages = sql::rows(&server.file("relay.sqlite"), "SELECT mailbox_id FROM messages");
+    assert_eq!(messages, json!([["box"]]));
+    assert_live_rows_are_served(&server);
+    assert_eq!(server.bind("app", "a").open("gone"), Vec::<Value>::new());
+}
+
+#[test]
+fn a_file_in_wal_mode_with_a_log_left_over_is_taken_with_what_the_log_holds() {
+    let directory = Arc::new(Directory::new());
+    let made = directory.file("made.db");
+    let writer = sql::open(&made);
+    let mode: String =
+        writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).expect("WAL");
+    assert_eq!(mode, "wal");
+    writer.execute_batch(CHANNEL_V1).expect("SQL");
+    writer.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("checkpoint");
+    writer.execute_batch(&live_rows()).expect("SQL");
+    // A copy taken while a connection has it open is what a crash leaves.
+    fs::copy(&made, directory.file("relay.sqlite")).expect("copy");
+    fs::copy(directory.file("made.db-wal"), directory.file("relay.sqlite-wal")).expect("copy");
+    let server = Server::start_in(directory, &[]);
+    assert_live_rows_are_served(&server);
+}
+
+#[test]
+fn a_vacuum_by_another_process_does_no_harm() {
+    let server = Server::start(&["--expire-after=600"]);
+    // Gaps in the rows, so that a vacuum numbers them anew.
+    let mut clients: Vec<_> =
+        (0..6).map(|number| server.bind("app", &format!("side{number}"))).collect();
+    let mailboxes: Vec<String> = clients
+        .iter_mut()
+        .enumerate()
+        .map(|(number, client)| {
+            let mailbox = client.claim(&number.to_string());
+            client.open(&mailbox);
+            client.one(json!({"type": "add", "phase": "p", "body": "b"}));
+            mailbox
+        })
+        .collect();
+    for client in &mut clients[..3] {
+        assert_eq!(client.one(json!({"type": "close"}))["type"], "closed");
+    }
+    let path = server.file("relay.sqlite");
+    // SQLite does so to tables without an index.
+    let numbers = "SELECT rowid FROM mailbox_sides";
+    let before = sql::rows(&path, numbers);
+    sql::open(&path).execute_batch("VACUUM").expect("vacuum");
+    assert_ne!(sql::rows(&path, numbers), before, "the rows have new numbers");
+
+    // New rows, changes to old ones, and deletions, all beside each other.
+    let mut late = server.bind("app", "late");
+    assert_eq!(late.claim("5"), mailboxes[5]);
+    late.open(&mailboxes[5]);
+    late.one(json!({"type": "add", "phase": "q", "body": "c"}));
+    assert_eq!(clients[5].recv()["phase"], "q");
+    assert_eq!(clients[4].one(json!({"type": "release"}))["type"], "released");
+    assert_eq!(clients[3].one(json!({"type": "close"}))["type"], "closed");
+    assert_eq!(clients[5].one(json!({"type": "close", "mood": "happy"}))["type"], "closed");
+
+    let in_file = |sql: &str| sql::rows(&path, sql);
+    let expected = json!([[mailboxes[4]], [mailboxes[5]]]);
+    assert_eq!(in_file("SELECT id FROM mailboxes ORDER BY rowid"), expected);
+    let sides = "SELECT side, opened, mood FROM mailbox_sides ORDER BY side";
+    let expected = json!([["late", 1, null], ["side4", 1, null], ["side5", 0, "happy"]]);
+    assert_eq!(in_file(sides), expected);
+    assert_eq!(in_file("SELECT name FROM nameplates"), json!([["5"]]));
+    integrity(&path);
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.bind("app", "late").open(&mailboxes[5]).len(), 2);
+}

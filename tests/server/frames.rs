@@ -1,0 +1,326 @@
+//! WebSocket frames: what may come and in which pieces, what must not and which close code it
+//! gets, pings in both directions, and the many ways in which clients leave.
+
+use std::time::Instant;
+
+use crate::common::Server;
+use crate::common::raw::{BINARY, CLOSE, PING, PONG, Raw, TEXT, exchange, frame, header};
+use serde_json::json;
+
+/// First bytes of fragments: an opcode without the final bit, and continuations.
+const TEXT_BEGINNING: u8 = 0x01;
+const BINARY_BEGINNING: u8 = 0x02;
+const MIDDLE: u8 = 0x00;
+const LAST: u8 = 0x80;
+
+const COMMAND: &[u8] = br#"{"type":"ping","ping":"x"}"#;
+
+fn assert_pong(raw: &mut Raw) {
+    assert_eq!(raw.json()["type"], "ack");
+    assert_eq!(raw.json()["pong"], "x");
+}
+
+/// The close code that these bytes get on a new connection, and after a message as well.
+fn close_code_for(server: &Server, bytes: &[u8]) -> u16 {
+    let mut used = Raw::open(server.address);
+    used.send(&frame(TEXT, COMMAND));
+    assert_pong(&mut used);
+    used.send(bytes);
+    let mut fresh = Raw::open(server.address);
+    fresh.send(bytes);
+    let code = fresh.close_code();
+    assert_eq!(used.close_code(), code);
+    code
+}
+
+#[test]
+fn text_and_binary_frames_are_taken_and_text_comes_back() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    for opcode in [TEXT, BINARY] {
+        raw.send(&frame(opcode, COMMAND));
+        assert_pong(&mut raw);
+    }
+}
+
+#[test]
+fn a_message_may_come_in_fragments() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    for beginning in [TEXT_BEGINNING, BINARY_BEGINNING] {
+        // As the Go client sends every message: all of it, then an empty last fragment.
+        raw.send(&frame(beginning, COMMAND));
+        raw.send(&frame(LAST, b""));
+        assert_pong(&mut raw);
+        raw.send(&frame(beginning, b""));
+        for byte in COMMAND {
+            raw.send(&frame(MIDDLE, &[*byte]));
+        }
+        raw.send(&frame(LAST, b""));
+        assert_pong(&mut raw);
+    }
+}
+
+#[test]
+fn a_character_may_be_cut_by_a_fragment() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    let text = r#"{"type":"ping","ping":"é"}"#.as_bytes();
+    let middle_of_the_character = text.iter().position(|byte| *byte >= 0x80).expect("é") + 1;
+    raw.send(&frame(TEXT_BEGINNING, &text[..middle_of_the_character]));
+    raw.send(&frame(LAST, &text[middle_of_the_character..]));
+    assert_eq!(raw.json()["type"], "ack");
+    assert_eq!(raw.json()["pong"], "é");
+}
+
+#[test]
+fn control_frames_may_come_between_fragments() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    raw.send(&frame(TEXT_BEGINNING, &COMMAND[..5]));
+    raw.send(&frame(PING, b"between"));
+    assert_eq!(raw.frame(), (PONG, b"between".to_vec()));
+    raw.send(&frame(PONG, b""));
+    raw.send(&frame(LAST, &COMMAND[5..]));
+    assert_pong(&mut raw);
+}
+
+#[test]
+fn frames_may_come_byte_by_byte_and_many_at_once() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    for byte in frame(TEXT, COMMAND) {
+        raw.send(&[byte]);
+    }
+    assert_pong(&mut raw);
+    raw.send(&frame(TEXT, COMMAND).repeat(300));
+    for _ in 0..300 {
+        assert_pong(&mut raw);
+    }
+}
+
+#[test]
+fn every_length_encoding_is_understood() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    for padding in [98, 99, 100, 101, 102, 65_400, 65_508, 65_509, 65_510, 65_511, 200_000] {
+        let mut command = COMMAND.to_vec();
+        command.resize(COMMAND.len() + padding, b' ');
+        raw.send(&frame(TEXT, &command));
+        assert_pong(&mut raw);
+    }
+}
+
+#[test]
+fn pings_are_answered_with_their_payload() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    for payload in [&b""[..], b"x", &[0xff; 125]] {
+        raw.send(&frame(PING, payload));
+        assert_eq!(raw.frame(), (PONG, payload.to_vec()));
+    }
+    // A pong that nobody asked for is no event.
+    raw.send(&frame(PONG, b"unasked"));
+    raw.send(&frame(TEXT, COMMAND));
+    assert_pong(&mut raw);
+}
+
+#[test]
+fn a_frame_that_is_too_long_gets_1009_by_its_header_alone() {
+    let server = Server::start(&["--websocket-protocol-option=maxMessagePayloadSize=1000"]);
+    let mut raw = Raw::open(server.address);
+    let mut longest = COMMAND.to_vec();
+    longest.resize(1_000, b' ');
+    raw.send(&frame(TEXT, &longest));
+    assert_pong(&mut raw);
+    for length in [1_001, 65_536, 1 << 40, (1 << 63) - 1] {
+        let mut alone = header(TEXT, length, true);
+        alone.extend([0; 4]); // the mask
+        assert_eq!(close_code_for(&server, &alone), 1009, "{length}");
+    }
+}
+
+#[test]
+fn a_message_that_is_too_long_in_fragments_gets_1009() {
+    let server = Server::start(&["--websocket-protocol-option=maxMessagePayloadSize=1000"]);
+    let mut bytes = frame(TEXT_BEGINNING, &[b' '; 600]);
+    bytes.extend(frame(MIDDLE, &[b' '; 600]));
+    assert_eq!(close_code_for(&server, &bytes), 1009);
+}
+
+#[test]
+fn a_limit_on_frames_alone_lets_longer_messages_come_in_fragments() {
+    let server = Server::start(&["--websocket-protocol-option=maxFramePayloadSize=1000"]);
+    let mut raw = Raw::open(server.address);
+    raw.send(&frame(TEXT_BEGINNING, COMMAND));
+    raw.send(&frame(MIDDLE, &[b' '; 1_000]));
+    raw.send(&frame(LAST, &[b' '; 1_000]));
+    assert_pong(&mut raw);
+    raw.send(&frame(TEXT, &[b' '; 1_001]));
+    assert_eq!(raw.close_code(), 1009);
+}
+
+#[test]
+fn by_default_a_message_of_a_megabyte_is_taken_and_a_larger_one_gets_1009() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    let mut longest = COMMAND.to_vec();
+    longest.resize(1024 * 1024, b' ');
+    raw.send(&frame(TEXT, &longest));
+    assert_pong(&mut raw);
+    longest.push(b' ');
+    raw.send(&frame(TEXT, &longest));
+    assert_eq!(raw.close_code(), 1009);
+}
+
+#[test]
+fn text_that_is_not_utf_8_gets_1007() {
+    let server = Server::start(&[]);
+    assert_eq!(close_code_for(&server, &frame(TEXT, b"\"\xff\"")), 1007);
+    assert_eq!(close_code_for(&server, &frame(TEXT, b"\"\xc3")), 1007);
+    let mut in_fragments = frame(TEXT_BEGINNING, b"\"\xc3");
+    in_fragments.extend(frame(LAST, b"\""));
+    assert_eq!(close_code_for(&server, &in_fragments), 1007);
+}
+
+#[test]
+fn binary_that_is_not_utf_8_is_no_json_and_no_violation() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    raw.send(&frame(BINARY, b"\"\xff\""));
+    assert_eq!(raw.json()["type"], "error");
+    raw.send(&frame(TEXT, COMMAND));
+    assert_pong(&mut raw);
+}
+
+#[test]
+fn framing_violations_get_1002() {
+    let server = Server::start(&[]);
+    let mut unmasked = header(TEXT, COMMAND.len() as u64, false);
+    unmasked.extend(COMMAND);
+    let mut two_beginnings = frame(TEXT_BEGINNING, b"{");
+    two_beginnings.extend(frame(TEXT, COMMAND));
+    for (what, bytes) in [
+        ("no mask", unmasked),
+        ("rsv1, as compressed messages have it", frame(TEXT | 0x40, COMMAND)),
+        ("rsv2", frame(TEXT | 0x20, COMMAND)),
+        ("rsv3", frame(TEXT | 0x10, COMMAND)),
+        ("reserved data opcode", frame(0x83, COMMAND)),
+        ("reserved control opcode", frame(0x8b, b"")),
+        ("continuation of nothing", frame(LAST, COMMAND)),
+        ("a message within a message", two_beginnings),
+        ("a ping in fragments", frame(0x09, b"")),
+        ("a ping of 126 bytes", frame(PING, &[0; 126])),
+        ("a close of one byte", frame(CLOSE, &[3])),
+    ] {
+        assert_eq!(close_code_for(&server, &bytes), 1002, "{what}");
+    }
+}
+
+#[test]
+fn what_came_before_a_violation_is_still_answered() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    let mut bytes = frame(TEXT, COMMAND);
+    bytes.extend(frame(LAST, b""));
+    raw.send(&bytes);
+    assert_pong(&mut raw);
+    assert_eq!(raw.close_code(), 1002);
+}
+
+#[test]
+fn a_close_is_answered_after_all_that_was_asked_before() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    let mut bytes = frame(TEXT, COMMAND);
+    bytes.extend(frame(CLOSE, &1000_u16.to_be_bytes()));
+    raw.send(&bytes);
+    assert_pong(&mut raw);
+    assert_eq!(raw.close_code(), 1000);
+    let mut without_code = Raw::open(server.address);
+    without_code.send(&frame(CLOSE, b""));
+    assert_eq!(without_code.frame().0, CLOSE);
+    assert_eq!(without_code.rest(), "");
+}
+
+#[test]
+fn what_was_sent_before_the_end_of_input_is_all_answered() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    // More than one tick's share.
+    raw.send(&frame(TEXT, COMMAND).repeat(1_000));
+    raw.end_of_input();
+    for _ in 0..1_000 {
+        assert_pong(&mut raw);
+    }
+    assert_eq!(raw.rest(), "");
+}
+
+#[test]
+fn who_does_not_finish_its_close_is_dropped() {
+    let server = Server::start(&[
+        "--websocket-protocol-option=closeHandshakeTimeout=0.2",
+        "--websocket-protocol-option=maxConnections=1",
+    ]);
+    let mut raw = Raw::open(server.address);
+    raw.send(&frame(LAST, b""));
+    assert_eq!(raw.close_code(), 1002);
+    // It never ends its side, and yet its place becomes free.
+    let until = Instant::now() + crate::common::PATIENCE;
+    while !exchange(server.address, "GET / HTTP/1.1\r\n\r\n").contains("200 OK") {
+        assert!(Instant::now() < until);
+    }
+}
+
+#[test]
+fn however_a_client_leaves_what_it_sent_counts() {
+    let server = Server::start(&[]);
+    let going_away = frame(CLOSE, &1001_u16.to_be_bytes());
+    for (side, farewell) in [("closes", &going_away[..]), ("ends", b""), ("tears off", &[TEXT])] {
+        let mut raw = Raw::open(server.address);
+        for command in [
+            json!({"type": "bind", "appid": side, "side": side}),
+            json!({"type": "open", "mailbox": side}),
+            json!({"type": "add", "phase": "p", "body": "b"}),
+        ] {
+            raw.send_json(&command);
+        }
+        raw.send(farewell);
+        raw.end_of_input();
+        raw.wait_for_end();
+        let stored = server.bind(side, side).open(side);
+        assert_eq!(stored.len(), 1, "{side}");
+    }
+}
+
+#[test]
+fn the_server_pings_and_keeps_who_answers() {
+    let server = Server::start(&[
+        "--websocket-protocol-option=autoPingInterval=0.05",
+        "--websocket-protocol-option=autoPingTimeout=2",
+    ]);
+    let started = Instant::now();
+    let mut raw = Raw::open(server.address);
+    let mut pings = 0;
+    while pings < 10 {
+        let (first, payload) = raw.frame();
+        assert_eq!(first, PING);
+        raw.send(&frame(PONG, &payload));
+        pings += 1;
+    }
+    assert!(started.elapsed().as_millis() >= 500, "{:?}", started.elapsed());
+    raw.send(&frame(TEXT, COMMAND));
+    while raw.frame().0 == PING {}
+}
+
+#[test]
+fn who_answers_no_ping_is_dropped() {
+    let server = Server::start(&[
+        "--websocket-protocol-option=autoPingInterval=0.1",
+        "--websocket-protocol-option=autoPingTimeout=0.2",
+    ]);
+    let started = Instant::now();
+    let mut raw = Raw::open(server.address);
+    raw.wait_for_end();
+    assert!(started.elapsed().as_millis() >= 200, "{:?}", started.elapsed());
+}

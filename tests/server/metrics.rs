@@ -1,0 +1,233 @@
+//! The metrics: a real parser reads them, they are named as the README says, and they count what
+//! happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::Server;
+use crate::common::admin::{MESSAGES_EACH, exchange_in_mood};
+use crate::common::raw::Raw;
+use crate::common::real_clients::{python, skip};
+use serde_json::json;
+
+const ADMIN: &str = "--admin=0";
+
+/// Samples by name and labels, as they stand in the text.
+fn samples(server: &Server) -> BTreeMap<String, f64> {
+    let text = server.ask_admin("/metrics").body;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.map(|line| line.rsplit_once(' ').expect("a name and a value"));
+    pairs.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect()
+}
+
+/// One sample; the common beginning of names may be left out.
+fn sample(server: &Server, name: &str) -> f64 {
+    let samples = samples(server);
+    let full = format!("wormhole_mailbox_{name}");
+    let value = samples.get(&full).or_else(|| samples.get(name));
+    *value.unwrap_or_else(|| panic!("no {name} in {samples:#?}"))
+}
+
+#[test]
+fn counters_count_what_happened() {
+    let server = Server::start(&[ADMIN]);
+    for mood in ["happy", "errory", "happy"] {
+        exchange_in_mood(&server, mood);
+    }
+    let mut client = server.bind("app", "side");
+    client.allocate();
+    client.error(json!({"type": "allocate"}));
+    client.error(json!({"type": "open"}));
+    client.error(json!({"type": "open", "mailbox": 5}));
+    client.error(json!({"type": "nonsense"}));
+    client.quiet(json!({"type": "open", "mailbox": "box"}));
+    server.wait_for_status(|status| status["connections"]["now"] == 1);
+    let added = (3 * 2 * MESSAGES_EACH) as f64;
+    for (name, value) in [
+        ("connections", 1.0),
+        ("connections_bound", 1.0),
+        ("subscriptions", 1.0),
+        ("connections_accepted_total", 7.0),
+        ("commands_total{command=\"bind\"}", 7.0),
+        ("commands_total{command=\"add\"}", added),
+        ("commands_total{command=\"unknown\"}", 1.0),
+        ("commands_total{command=\"list\"}", 0.0),
+        ("errors_total{error=\"you already allocated one, don't be greedy\"}", 1.0),
+        ("errors_total{error=\"missing field\"}", 1.0),
+        ("errors_total{error=\"invalid field\"}", 1.0),
+        ("errors_total{error=\"unknown type\"}", 1.0),
+        ("messages_stored_total", added),
+        ("messages_delivered_total", 2.0 * added),
+        ("nameplates{digits=\"1\"}", 1.0),
+        ("nameplates{digits=\"4+\"}", 0.0),
+        ("mailboxes", 2.0),
+        ("messages", 0.0),
+        ("apps", 1.0),
+        ("nameplates_ended_total{result=\"happy\"}", 3.0),
+        ("mailboxes_ended_total{result=\"happy\"}", 2.0),
+        ("mailboxes_ended_total{result=\"errory\"}", 1.0),
+        ("mailboxes_ended_total{result=\"pruney\"}", 0.0),
+        ("closes_total{mood=\"happy\"}", 4.0),
+        ("closes_total{mood=\"errory\"}", 2.0),
+        ("storage_degraded", 0.0),
+        ("commits_failed_total", 0.0),
+    ] {
+        assert_eq!(sample(&server, name), value, "{name}");
+    }
+    for name in [
+        "received_bytes_total",
+        "sent_bytes_total",
+        "tick_duration_seconds_count",
+        "tick_duration_seconds_sum",
+        "commit_duration_seconds_count",
+        "commit_changes_sum",
+        "database_file_bytes{file=\"channel\"}",
+        "wal_pages",
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(sample(&server, name) > 0.0, "{name}");
+    }
+    let commits = sample(&server, "commit_duration_seconds_count");
+    assert_eq!(sample(&server, "commit_changes_count"), commits);
+    assert_eq!(sample(&server, "commit_changes_bucket{le=\"+Inf\"}"), commits);
+}
+
+#[test]
+fn nameplates_are_counted_by_their_digits_and_over_a_restart() {
+    let server = Server::start(&[ADMIN]);
+    let by_digits = |server: &Server| {
+        ["1", "2", "3", "4+"]
+            .map(|digits| sample(server, &format!("nameplates{{digits=\"{digits}\"}}")))
+    };
+    let mut clients = Vec::new();
+    for (index, name) in ["7", "42", "43", "512", "1234", "0001234567"].into_iter().enumerate() {
+        let mut client = server.bind("app", &format!("side {index}"));
+        client.claim(name);
+        clients.push(client);
+    }
+    assert_eq!(by_digits(&server), [1.0, 2.0, 1.0, 2.0]);
+    clients[1].one(json!({"type": "release", "nameplate": "42"}));
+    assert_eq!(by_digits(&server), [1.0, 1.0, 1.0, 2.0]);
+    let (_, directory) = server.stop();
+    let server = Server::start_in(directory, &[ADMIN]);
+    assert_eq!(by_digits(&server), [1.0, 1.0, 1.0, 2.0]);
+    assert_eq!(sample(&server, "mailboxes"), 6.0);
+}
+
+#[test]
+fn subscriptions_are_counted_until_their_mailbox_or_connection_goes() {
+    let server = Server::start(&[ADMIN]);
+    let mut clients: Vec<_> =
+        (0..3).map(|number| server.bind("app", &number.to_string())).collect();
+    clients[0].open("shared");
+    clients[1].open("shared");
+    clients[2].open("alone");
+    assert_eq!(sample(&server, "subscriptions"), 3.0);
+    clients[2].one(json!({"type": "close"}));
+    assert_eq!(sample(&server, "subscriptions"), 2.0);
+    // Another connection of each side closes it, and these lose it.
+    for side in ["0", "1"] {
+        server.bind("app", side).one(json!({"type": "close", "mailbox": "shared"}));
+    }
+    assert_eq!(sample(&server, "subscriptions"), 0.0);
+    clients[0].open("shared");
+    assert_eq!(sample(&server, "subscriptions"), 1.0);
+    drop(clients);
+    server.wait_for_status(|status| status["connections"]["now"] == 0);
+    assert_eq!(sample(&server, "subscriptions"), 0.0);
+    assert_eq!(sample(&server, "connections_bound"), 0.0);
+    assert_eq!(sample(&server, "apps"), 0.0);
+}
+
+#[test]
+fn ends_are_counted_by_their_reason_and_limits_by_their_name() {
+    let server = Server::start(&[
+        ADMIN,
+        "--limit-message-bytes=1000",
+        "--limit-bind-seconds=0.2",
+        "--limit-mailbox-messages=1",
+    ]);
+    let mut long = server.connect();
+    long.send_text(&"x".repeat(2_000));
+    assert_eq!(long.close_code(), 1009);
+    let mut silent = server.connect();
+    assert_eq!(silent.close_code(), 1008);
+    drop((long, silent));
+    let mut raw = Raw::connect(server.address);
+    raw.send(b"GET / HTTP/1.1\r\n\r\n");
+    raw.rest();
+    drop(raw);
+    let mut full = server.bind("app", "side");
+    full.open("box");
+    full.one(json!({"type": "add", "phase": "1", "body": ""}));
+    full.error(json!({"type": "add", "phase": "2", "body": ""}));
+    server.wait_for_status(|status| status["connections"]["now"] == 1);
+    for (name, value) in [
+        ("connections_ended_total{reason=\"message_too_long\"}", 1.0),
+        ("connections_ended_total{reason=\"not_bound\"}", 1.0),
+        ("connections_ended_total{reason=\"http_answered\"}", 1.0),
+        ("limit_hits_total{limit=\"time to bind\"}", 1.0),
+        ("limit_hits_total{limit=\"messages of one mailbox\"}", 1.0),
+        ("errors_total{error=\"mailbox is full\"}", 1.0),
+    ] {
+        assert_eq!(sample(&server, name), value, "{name}");
+    }
+}
+
+#[test]
+fn the_readme_has_a_row_for_each_metric_and_none_besides() {
+    let server = Server::start(&[ADMIN, "--usage-db=usage.sqlite"]);
+    exchange_in_mood(&server, "happy");
+    let text = server.ask_admin("/metrics").body;
+    let families: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("README");
+    let rows: BTreeSet<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
+        .filter(|name| name.starts_with("wormhole_mailbox_") || name.starts_with("process_"))
+        .collect();
+    assert_eq!(rows, families);
+}
+
+/// Reads the text with Prometheus' own parser; prints each family with its type and each sample.
+const PARSE: &str = "
+import sys
+from prometheus_client.parser import text_string_to_metric_families
+for family in text_string_to_metric_families(sys.stdin.read()):
+    assert family.documentation, family.name
+    assert family.type in ('gauge', 'counter', 'histogram'), (family.name, family.type)
+    for sample in family.samples:
+        assert family.type != 'counter' or sample.name.endswith('_total'), sample
+        print(sample.name, float(sample.value))
+";
+
+#[test]
+fn prometheus_own_parser_reads_them() {
+    let Some(python) = python() else { return };
+    let has_parser = Command::new(&python).args(["-c", "import prometheus_client"]).output();
+    if !has_parser.is_ok_and(|output| output.status.success()) {
+        skip("prometheus-client");
+        return;
+    }
+    let server = Server::start(&[ADMIN]);
+    exchange_in_mood(&server, "happy");
+    let text = server.ask_admin("/metrics").body;
+    let path = server.file("metrics.txt");
+    fs::write(&path, &text).expect("written");
+    let input = fs::File::open(&path).expect("opens");
+    let output = Command::new(&python).args(["-c", PARSE]).stdin(input).output().expect("runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}\n{text}");
+    let parsed = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(parsed.contains("wormhole_mailbox_mailboxes_ended_total 1.0\n"), "{parsed}");
+    let lines = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(parsed.lines().count(), lines, "every sample is read");
+}

@@ -1,0 +1,213 @@
+//! Files that stop the start: one line that names the file and what is wrong with it, exit status
+//! 1, and the file as it was, to the byte.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+
+use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
+use crate::common::{Directory, Server};
+use serde_json::json;
+
+/// The user that is nobody, on every system.
+const NOBODY: u32 = 65_534;
+
+/// Whatever option names the file, it is refused with a line that says `why`; nothing appears
+/// beside it but what the other files of the same start need.
+fn assert_refused(make: impl Fn(&Directory), option: &str, why: &str) {
+    let directory = Directory::new();
+    make(&directory);
+    let read = |name: &str| fs::read(directory.file(name)).ok();
+    let before = (read("bad.db"), read("bad.db-wal"));
+    let names_before = sql::names(&directory);
+    let option = format!("{option}=bad.db");
+    let others = ["--channel-db=:memory:"];
+    let is_channel = option.starts_with("--channel-db");
+    for _ in 0..2 {
+        let others = if is_channel { &[][..] } else { &others[..] };
+        let line = sql::refusal(&directory, &[others, &[&option]].concat());
+        assert!(line.contains("bad.db"), "{line}");
+        assert!(line.contains(why), "{why:?} is not in {line:?}");
+        assert!((read("bad.db"), read("bad.db-wal")) == before, "the file is as it was: {line}");
+        assert_eq!(sql::names(&directory), names_before, "{line}");
+    }
+}
+
+fn made_of<'a>(statements: &'a [&'a str]) -> impl Fn(&Directory) + 'a {
+    move |directory| sql::create(&directory.file("bad.db"), statements)
+}
+
+fn holding(bytes: &[u8]) -> impl Fn(&Directory) + '_ {
+    move |directory| fs::write(directory.file("bad.db"), bytes).expect("write")
+}
+
+const OPTIONS: [&str; 3] = ["--channel-db", "--usage-db", "--addrid-db"];
+
+#[test]
+fn a_file_that_is_not_a_database() {
+    for option in OPTIONS {
+        assert_refused(holding(&[b'x'; 5000]), option, "not an SQLite file");
+        assert_refused(holding(b"short"), option, "not a");
+    }
+}
+
+#[test]
+fn an_empty_file() {
+    for option in OPTIONS {
+        assert_refused(holding(b""), option, "no 'version' table");
+    }
+}
+
+#[test]
+fn a_truncated_database() {
+    let truncated = |directory: &Directory| {
+        let path = directory.file("bad.db");
+        sql::create(&path, &[CHANNEL_V1]);
+        let bytes = fs::read(&path).expect("the file");
+        fs::write(&path, &bytes[..bytes.len() / 2]).expect("write");
+    };
+    assert_refused(truncated, "--channel-db", "malformed");
+}
+
+#[test]
+fn a_directory_in_place_of_a_file() {
+    let directory = Directory::new();
+    fs::create_dir(directory.file("bad.db")).expect("directory");
+    assert!(sql::refusal(&directory, &["--channel-db=bad.db"]).contains("bad.db"));
+}
+
+#[test]
+fn a_file_in_a_directory_that_does_not_exist() {
+    let directory = Directory::new();
+    for option in OPTIONS {
+        let option = format!("{option}=missing/new.db");
+        let others: &[&str] =
+            if option.starts_with("--channel") { &[] } else { &["--channel-db=:memory:"] };
+        let line = sql::refusal(&directory, &[others, &[&option]].concat());
+        assert!(line.contains("missing/new.db"), "{line}");
+        assert_eq!(sql::names(&directory), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_file_of_another_kind() {
+    for usage in [&[USAGE_V1][..], &[USAGE_V1, USAGE_V2]] {
+        assert_refused(made_of(usage), "--channel-db", "not a channel database");
+        assert_refused(made_of(usage), "--addrid-db", "");
+    }
+    for channel in [&[CHANNEL_V1][..], &[CHANNEL_V1, CHANNEL_V2]] {
+        assert_refused(made_of(channel), "--usage-db", "not a usage database");
+        assert_refused(made_of(channel), "--addrid-db", "");
+    }
+    assert_refused(made_of(&[sql::ADDRID_V1]), "--channel-db", "not a channel database");
+    assert_refused(made_of(&["CREATE TABLE t (x)"]), "--channel-db", "no 'version' table");
+}
+
+#[test]
+fn an_unknown_version() {
+    for version in ["3", "0", "-1", "'two'", "NULL"] {
+        let set = format!("UPDATE version SET version = {version};");
+        assert_refused(made_of(&[CHANNEL_V1, &set]), "--channel-db", "version");
+        assert_refused(made_of(&[USAGE_V1, USAGE_V2, &set]), "--usage-db", "version");
+        assert_refused(made_of(&[sql::ADDRID_V1, &set]), "--addrid-db", "version");
+    }
+    let none = made_of(&[CHANNEL_V1, "DELETE FROM version;"]);
+    assert_refused(none, "--channel-db", "'version' table is empty");
+}
+
+#[test]
+fn an_unknown_version_in_wal_mode_with_a_log_left_over() {
+    let left_over = |directory: &Directory| {
+        let made = directory.file("made.db");
+        let writer = sql::open(&made);
+        writer.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).expect("WAL");
+        writer.execute_batch(CHANNEL_V1).expect("SQL");
+        writer.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("checkpoint");
+        writer.execute_batch("UPDATE version SET version = 3;").expect("SQL");
+        for suffix in ["", "-wal", "-shm"] {
+            let copy = directory.file(&format!("bad.db{suffix}"));
+            fs::copy(directory.file(&format!("made.db{suffix}")), copy).expect("copy");
+        }
+    };
+    assert_refused(left_over, "--channel-db", "version 3 is unknown");
+}
+
+#[test]
+fn a_version_that_the_tables_do_not_bear_out() {
+    let claims_2 = made_of(&[CHANNEL_V1, "UPDATE version SET version = 2;"]);
+    assert_refused(claims_2, "--channel-db", "no such table");
+    let column_gone = made_of(&[CHANNEL_V1, "ALTER TABLE mailbox_sides DROP COLUMN mood;"]);
+    assert_refused(column_gone, "--channel-db", "mood");
+}
+
+#[test]
+fn rows_that_point_to_nothing() {
+    let dangling =
+        "PRAGMA foreign_keys = OFF; INSERT INTO mailbox_sides VALUES ('gone', 1, 'a', 1, NULL);";
+    assert_refused(made_of(&[CHANNEL_V1, dangling]), "--channel-db", "foreign key");
+}
+
+#[test]
+fn a_refused_file_that_would_have_been_upgraded_gets_no_backup() {
+    let dangling =
+        "PRAGMA foreign_keys = OFF; INSERT INTO mailbox_sides VALUES ('gone', 1, 'a', 1, NULL);";
+    let directory = Directory::new();
+    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1, dangling]);
+    sql::refusal(&directory, &["--track-connections"]);
+    assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_written() {
+    let directory = Directory::new();
+    let path = directory.file("bad.db");
+    sql::create(&path, &[CHANNEL_V1]);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("permissions");
+    let before = fs::read(&path).expect("the file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
+    command.args(["--port=tcp:0:interface=127.0.0.1", "--log-level=error", "--channel-db=bad.db"]);
+    if fs::OpenOptions::new().write(true).open(&path).is_ok() {
+        command.uid(NOBODY); // root may write anything
+        if command.current_dir("/").arg("--version").output().is_err() {
+            println!("skipped: run by root, whose programs nobody else may run");
+            return;
+        }
+        command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
+        command.uid(NOBODY);
+        command.args(["--port=tcp:0:interface=127.0.0.1", "--log-level=error"]);
+        command.arg("--channel-db=bad.db");
+    }
+    let line = sql::refusal_of(command, &directory);
+    assert!(line.contains("bad.db") && line.contains("readonly"), "{line}");
+    assert!(fs::read(&path).expect("the file") == before);
+}
+
+#[test]
+fn a_file_that_another_server_uses() {
+    let first = Server::start(&["--usage-db=u.db", "--addrid-db=a.db"]);
+    let mailbox = first.bind("app", "a").claim("7");
+    for [channel, usage, addrid] in [
+        ["relay.sqlite", ":memory:", ":memory:"],
+        ["other.db", "u.db", ":memory:"],
+        ["other.db", ":memory:", "a.db"],
+    ] {
+        let options = [
+            format!("--channel-db={channel}"),
+            format!("--usage-db={usage}"),
+            format!("--addrid-db={addrid}"),
+        ];
+        let line = sql::refusal(&first.directory, &options.each_ref().map(String::as_str));
+        assert!(line.contains("another server uses it"), "{line}");
+    }
+    // The first is none the worse for it, nor are its files.
+    assert_eq!(first.bind("app", "b").claim("7"), mailbox);
+    let (status, directory) = first.stop();
+    assert!(status.success());
+    let claimed = sql::rows(&directory.file("relay.sqlite"), "SELECT name FROM nameplates");
+    assert_eq!(claimed, json!([["7"]]));
+    // And when it is gone, the file is free, even after a kill.
+    let second = Server::start_in(Arc::clone(&directory), &[]);
+    assert_eq!(Server::start_in(second.kill(), &[]).bind("app", "b").claim("7"), mailbox);
+}

@@ -1,0 +1,397 @@
+//! The house style as a test: what a reviewer would otherwise have to look for in every change.
+//! Reads the sources, the README and the help as text; knows no more Rust than that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wormhole_mailbox::limits::{self, DESCRIPTORS_RESERVED};
+
+/// Which modules may name an external crate, as `src/lib.rs` tells: `db` stands for `src/db.rs` or
+/// all of `src/db/`. The log is for those that meet the world; the rules have nothing to say.
+const CRATES: &[(&str, &[&str])] = &[
+    ("mio", &["server", "listeners", "socket", "signals"]),
+    ("tungstenite", &["http", "wire"]),
+    ("rusqlite", &["db"]),
+    ("serde_json", &["protocol", "config", "admin", "report"]),
+    ("serde_core", &["protocol"]),
+    ("pico_args", &["config"]),
+    ("simple_logger", &["logging"]),
+    ("listenfd", &["activation"]),
+    ("memmap2", &["pages"]),
+    ("sha1", &["permission"]),
+    ("rustix", &["clock", "entropy", "socket", "listeners", "startup", "logging", "process"]),
+    ("signal_hook", &["signals"]),
+    (
+        "log",
+        &[
+            "config",
+            "engine",
+            "limit_log",
+            "listeners",
+            "logging",
+            "main",
+            "notify",
+            "records",
+            "reload",
+            "server",
+            "startup",
+            "storage",
+        ],
+    ),
+];
+
+const COLUMNS_MAX: usize = 100;
+
+/// A file that is longer should be two.
+const LINES_MAX: usize = 600;
+
+/// Where more is accepted: a file, and how many lines it may have, or how many too long ones. The
+/// formatter leaves alone what holds a long string, and macros.
+const LONG_FILES: [(&str, usize); 0] = [];
+const LONG_LINES: [(&str, usize); 7] = [
+    ("src/db/channel.rs", 1),
+    ("src/db/usage.rs", 2),
+    ("src/http.rs", 1),
+    ("src/socket.rs", 2),
+    ("src/store/session.rs", 1),
+    ("tests/simulation/main.rs", 1),
+    ("tests/simulation/world.rs", 1),
+];
+
+/// What is written to be taken out again. In pieces, so that this file does not match.
+const LEFTOVERS: [&str; 6] = [
+    concat!("to", "do!"),
+    concat!("unimple", "mented!"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+    concat!("TO", "DO"),
+    concat!("db", "g!"),
+];
+
+/// A source file of this repository.
+struct Source {
+    /// From the root, with `/`.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// Lines that are not comments, numbered from 1.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// The same, without the unit tests at its end.
+    fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.code().take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+    }
+
+    /// The module of the map that it belongs to: `db` for `src/db/file.rs`.
+    fn module(&self) -> &str {
+        let path = self.name.trim_start_matches("src/").trim_end_matches(".rs");
+        path.split('/').next().unwrap_or(path)
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// All Rust files below these directories.
+fn sources(directories: &[&str]) -> Vec<Source> {
+    let mut waiting: Vec<PathBuf> = directories.iter().map(|it| root().join(it)).collect();
+    let mut found = Vec::new();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("a directory");
+            waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            let name = path.strip_prefix(root()).expect("below the root").to_string_lossy();
+            found.push(Source { text: read(&name), name: name.into_owned() });
+        }
+    }
+    assert!(!found.is_empty());
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found
+}
+
+fn all_sources() -> Vec<Source> {
+    sources(&["src", "tests", "benches"])
+}
+
+fn allowance(list: &[(&str, usize)], name: &str) -> Option<usize> {
+    list.iter().find(|(allowed, _)| *allowed == name).map(|(_, count)| *count)
+}
+
+/// Fails with all complaints at once.
+fn assert_none(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+fn is_word_char(char: char) -> bool {
+    char.is_alphanumeric() || char == '_'
+}
+
+/// Whether `word` stands in `line` with no letter, digit or underscore around it.
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(is_word_char) && !line[at + word.len()..].starts_with(is_word_char)
+    })
+}
+
+/// Whether the line names the crate: `mio::`, but not `crate::mio::` nor `my_mio::`.
+fn names_crate(line: &str, name: &str) -> bool {
+    line.match_indices(&format!("{name}::")).any(|(at, _)| {
+        let before = &line[..at];
+        !before.ends_with(is_word_char) && (!before.ends_with("::") || before.ends_with(" ::"))
+    })
+}
+
+#[test]
+fn each_external_crate_is_named_in_its_modules_only() {
+    let allowed: BTreeMap<_, _> = CRATES.iter().copied().collect();
+    let mut complaints = Vec::new();
+    let mut seen = BTreeSet::new();
+    for source in sources(&["src"]) {
+        for (number, line) in source.shipped_code() {
+            for (name, modules) in &allowed {
+                if !names_crate(line, name) {
+                    continue;
+                }
+                seen.insert((*name, source.module().to_owned()));
+                if !modules.contains(&source.module()) {
+                    complaints.push(format!("{}:{number}: {name}", source.name));
+                }
+            }
+        }
+    }
+    for &(name, modules) in CRATES {
+        for module in modules {
+            if !seen.contains(&(name, (*module).to_owned())) {
+                complaints.push(format!("{module} does not use {name} any more: take it out"));
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn every_dependency_has_its_modules() {
+    let manifest = read("Cargo.toml");
+    let section = manifest.split("[dependencies]").nth(1).expect("dependencies");
+    let section = section.split("\n[").next().unwrap_or(section);
+    let names = section.lines().filter(|line| !line.starts_with('#'));
+    let names = names.filter_map(|line| Some(line.split_once(" = ")?.0.replace('-', "_")));
+    let names: BTreeSet<String> = names.collect();
+    let expected: BTreeSet<String> = CRATES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn every_module_is_on_the_map_and_every_file_is_a_module() {
+    let library = read("src/lib.rs");
+    let map = library.split("```text").nth(1).and_then(|it| it.split("```").next());
+    let map = map.expect("the map in src/lib.rs");
+    let mut complaints = Vec::new();
+    for source in sources(&["src"]) {
+        let module = source.module();
+        if module != "lib" && !has_word(map, module) {
+            complaints.push(format!("{} is not on the map in src/lib.rs", source.name));
+        }
+        let path = source.name.trim_start_matches("src/").trim_end_matches(".rs");
+        let path = path.trim_end_matches("/mod");
+        let (parent, stem) = match path.rsplit_once('/') {
+            Some((directory, stem)) => (format!("src/{directory}/mod.rs"), stem),
+            None if ["lib", "main"].contains(&path) => continue,
+            None => ("src/lib.rs".to_owned(), path),
+        };
+        if !read(&parent).contains(&format!("mod {stem};")) {
+            complaints.push(format!("{} is no module of {parent}", source.name));
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for() {
+    let files = all_sources();
+    let bare = files.iter().filter(|source| !source.text.starts_with("//! "));
+    assert_none(bare.map(|source| format!("{}: no head comment", source.name)).collect());
+}
+
+#[test]
+fn lines_and_files_are_short() {
+    let mut complaints = Vec::new();
+    for source in all_sources() {
+        let lines: Vec<&str> = source.text.lines().collect();
+        let lines_max = allowance(&LONG_FILES, &source.name).unwrap_or(LINES_MAX);
+        if lines.len() >= lines_max {
+            complaints.push(format!("{}: {} lines", source.name, lines.len()));
+        }
+        // Texts are broken where they read well, not at a column.
+        let is_text = |line: &str| line.contains('"') || line.ends_with('\\');
+        let long = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.chars().count() > COLUMNS_MAX && !is_text(line));
+        let long: Vec<usize> = long.map(|(index, _)| index + 1).collect();
+        if long.len() > allowance(&LONG_LINES, &source.name).unwrap_or(0) {
+            complaints.push(format!("{}: more than {COLUMNS_MAX} columns: {long:?}", source.name));
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let mut complaints = Vec::new();
+    let mut files = all_sources();
+    for name in ["README.md", "Cargo.toml", ".ci/run", "tests/common/loopback_relay.c"] {
+        files.push(Source { name: name.to_owned(), text: read(name) });
+    }
+    for Source { name, text } in files {
+        for (index, line) in text.lines().enumerate() {
+            let found = LEFTOVERS.iter().filter(|leftover| {
+                line.match_indices(**leftover).any(|(at, _)| !line[..at].ends_with(is_word_char))
+            });
+            complaints.extend(found.map(|leftover| format!("{name}:{}: {leftover}", index + 1)));
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn nothing_that_ships_unwraps() {
+    let mut complaints = Vec::new();
+    for source in sources(&["src"]) {
+        let unwrapping = source
+            .shipped_code()
+            .filter(|(_, line)| [".unwrap()", ".expect("].iter().any(|call| line.contains(call)));
+        complaints.extend(unwrapping.map(|(number, _)| format!("{}:{number}", source.name)));
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn nothing_is_unsafe() {
+    let word = concat!("un", "safe");
+    // What browsers call a style that a page brings along.
+    let keyword = format!("'{word}-inline'");
+    let mut complaints = Vec::new();
+    for source in all_sources() {
+        let mut code = source.code();
+        if let Some((number, _)) =
+            code.find(|(_, line)| has_word(&line.replace(&keyword, ""), word))
+        {
+            complaints.push(format!("{}:{number}", source.name));
+        }
+        let is_root = ["src/lib.rs", "src/main.rs"].contains(&source.name.as_str())
+            || source.name.starts_with("benches/") && source.text.contains("\nfn main()");
+        if is_root && !source.text.contains("#![forbid(unsafe_code)]") {
+            complaints.push(format!("{}: not forbidden", source.name));
+        }
+    }
+    assert_none(complaints);
+}
+
+/// Rows of the README's tables.
+fn readme_rows() -> Vec<String> {
+    let rows = read("README.md");
+    rows.lines().filter(|line| line.starts_with("| ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_limit_is_in_the_readme_with_its_default_and_what_a_client_sees() {
+    let rows = readme_rows();
+    let mut complaints = Vec::new();
+    for limit in limits::table() {
+        let option = format!(" | `{}` | ", limit.option);
+        let default = match limit.default {
+            Some(default) => format!("{default} {}", limit.unit),
+            None => format!("the limit of open files less {DESCRIPTORS_RESERVED}"),
+        };
+        let is_told = rows.iter().filter_map(|row| row.split_once(&option)).any(|(_, rest)| {
+            let end = format!(" | {} |", limit.effect);
+            let told = rest.strip_suffix(&end).unwrap_or_default();
+            told == default || told.starts_with(&format!("{default} ("))
+        });
+        if !is_told {
+            complaints.push(format!("no row `{}` | {default} | {}", limit.option, limit.effect));
+        }
+    }
+    assert_none(complaints);
+}
+
+/// Long options that the help lists, the server's and each command's.
+fn options_of_help() -> BTreeSet<String> {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox")).args(arguments).output();
+        String::from_utf8(output.expect("the program runs").stdout).expect("UTF-8")
+    };
+    let commands = ["status", "usage", "connections"].map(|command| help(&[command, "--help"]));
+    let help = help(&["--help"]) + &commands.concat();
+    let lines =
+        help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|it| it.starts_with('-'));
+    let names =
+        lines.flat_map(|line| line.split(", ")).map(|it| it.split('=').next().unwrap_or(it));
+    names.filter(|name| name.starts_with("--")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_and_the_help_know_the_same_options() {
+    let options = options_of_help();
+    assert!(options.contains("--port") && options.contains("--help"), "{options:?}");
+    let readme = read("README.md");
+    let missing = options.iter().filter(|option| !readme.contains(&format!("`{option}`")));
+    let mut complaints: Vec<String> =
+        missing.map(|option| format!("{option} is not in the README")).collect();
+    for row in readme_rows() {
+        let Some(name) = row.strip_prefix("| `").and_then(|row| row.split('`').next()) else {
+            continue;
+        };
+        if name.starts_with("--") && !options.contains(name) {
+            complaints.push(format!("the README has {name}, the help has not"));
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn every_limit_is_tried_in_a_test() {
+    let mut files = sources(&["tests"]);
+    files.retain(|source| source.name != "tests/server/tidy.rs");
+    let untried = limits::table()
+        .into_iter()
+        .filter(|limit| !files.iter().any(|source| source.text.contains(limit.option)));
+    assert_none(untried.map(|limit| format!("no test names {}", limit.option)).collect());
+}
+
+#[test]
+fn every_variable_that_a_test_reads_is_in_the_readme() {
+    let readme = read("README.md");
+    let mut complaints = Vec::new();
+    for source in sources(&["tests"]) {
+        // Read at run time, by the test's own name for it: `env::var("…")`, `number("…")`.
+        for (number, line) in source.code() {
+            for call in ["env::var(\"", "env::var_os(\"", "number(\"", "variable(\""] {
+                let rest = line.split(call).nth(1).and_then(|rest| rest.split('"').next());
+                let Some(name) =
+                    rest.filter(|name| name.chars().all(|it| matches!(it, 'A'..='Z' | '_')))
+                else {
+                    continue;
+                };
+                if name != "PATH" && !readme.contains(name) {
+                    complaints.push(format!("{}:{number}: {name}", source.name));
+                }
+            }
+        }
+    }
+    assert_none(complaints);
+}
