@@ -19,43 +19,43 @@
 //! 9. **Reap** connections that are over.
 //! 10. **Tell** the service manager, if there is one, that the loop turns.
 //!
-//! # The modules
+//! # The rooms
 //!
-//! Arrows point down only; each external crate is named in the modules shown and nowhere else.
+//! From the top down. A room imports only rooms below it, and names only the crates shown: a test
+//! holds this table against every path in the source. `log` aside, no crate is named in two rooms
+//! for the same purpose.
 //!
-//! ```text
-//! main → startup → server             the process; files and addresses; the tick (mio)
-//!          │         ├─ admin         what operators see: page, metrics, health (serde_json)
-//!          │         ├─ engine        behind the sockets: command → store → held → commit
-//!          │         ├─ conn          one connection's life: head, open, closing
-//!          │         │    ├─ proxy_header   for whom a proxy speaks (PROXY protocol)
-//!          │         │    ├─ http     request head → upgrade or plain answer (tungstenite)
-//!          │         │    ├─ wire     bytes ⇄ WebSocket messages, in memory (tungstenite)
-//!          │         │    └─ outbox   released output that the socket has not taken
-//!          │         ├─ permission    proof of work before a bind (sha1)
-//!          │         ├─ quotas        what one peer address may do
-//!          │         ├─ listeners     accepting, and running out of descriptors
-//!          │         ├─ notify        what a service manager is told
-//!          │         ├─ storage       commit, or fail and recover
-//!          │         ├─ records       usage, addresses, connections: may lag, may fail
-//!          │         ├─ reload        reading settings from files, at the start and at SIGHUP
-//!          │         └─ timers, signals (signal-hook), entropy (rustix)
-//!          ├─ activation              sockets that a service manager passes (listenfd)
-//!          ├─ db                      the SQLite files (rusqlite)
-//!          └─ config                  the command line (pico-args)
-//! main → report                       a look from outside, through db or the admin listener
-//!          └─ config                  the command line and what it names (pico-args, serde_json)
-//! live                                what can change while it runs
-//! protocol                            JSON ⇄ commands and responses (serde_json)
-//! store                               the state and the rules: no I/O, no clock, no randomness
-//! held                                what waits for the commit, and what may leave
-//! metrics, clients, process           what is counted, who binds, what the kernel knows (rustix)
-//! socket, peer, addresses             sockets (mio, rustix); who is at the other end
-//! message, message_log, limits        plain data; what is stored; every number
-//! pages                               large buffers, off the heap (memmap2)
-//! clock                               the time
-//! logging, limit_log                  the log (simple_logger); one line for many events
-//! ```
+//! | room | duty | imports | crates |
+//! |---|---|---|---|
+//! | `main` | the program: arguments in, exit status out | config report startup sys | log |
+//! | `startup` | opens files and addresses, builds the server | admin config engine limits net server storage store sys | log rustix |
+//! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net storage sys | log mio signal_hook |
+//! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine limits message net storage store sys | serde_json |
+//! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message net storage store sys | log sha1 |
+//! | `report/` | the subcommands that look at a server or its files from outside | config limits net storage sys | serde_json |
+//! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec limits message net storage store sys | log pico_args serde_json |
+//! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd log mio rustix |
+//! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | log rusqlite |
+//! | `store/` | the state and its rules: no I/O, no clock, no randomness | limits message sys |  |
+//! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON | limits message sys | serde_core serde_json tungstenite |
+//! | `message/` | plain data that the rooms exchange | limits sys |  |
+//! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix simple_logger |
+//! | `limits` | every number that bounds something, with unit and reason | | |
+//!
+//! Network and engine do not know each other: both speak `message`, and `server` carries events up
+//! and verdicts down.
+//!
+//! # Where a change belongs
+//!
+//! | change | place |
+//! |---|---|
+//! | a limit | its row or constant in [`limits`] |
+//! | a rule of a command | [`store`], and its section in [`manual`] |
+//! | a frame, a header, a JSON key | [`codec`] |
+//! | a column of a table | [`storage::db`] |
+//! | a metric | [`engine::metrics`], and its row in [`admin`] |
+//! | an option | its row in [`config`] |
+//! | a log line | where the event is handled; lines that peers can cause: [`engine::limit_log`] |
 //!
 //! # Invariants
 //!

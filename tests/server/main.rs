@@ -55,4 +55,5 @@ mod status_page;
 
 // The repository itself.
 mod packaging; // what is published
+mod rooms; // the map of the source
 mod tidy; // the house style
