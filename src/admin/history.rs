@@ -5,15 +5,16 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::metrics::{Histogram, Metrics, RESULTS, Timings};
+use crate::engine::metrics::{Histogram, Metrics, Timings};
 use crate::limits::{DAY_STEP_SECONDS, DAY_STEPS, HOUR_STEP_SECONDS, HOUR_STEPS};
+use crate::message::outcome::{Outcome, OutcomeCounts};
 use crate::sys::clock::Seconds;
 
 /// What happened in one step; or, as totals, since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
-    /// Mailboxes that ended, by [`RESULTS`].
-    pub results: [u64; RESULTS.len()],
+    /// Mailboxes that ended.
+    pub outcomes: OutcomeCounts,
     /// Seconds that ticks took.
     pub tick: Histogram,
     /// Seconds that commits took.
@@ -26,7 +27,7 @@ impl Step {
     /// The counters as they are now.
     pub fn totals(metrics: &Metrics, timings: &Timings) -> Step {
         Step {
-            results: RESULTS.map(|result| metrics.mailbox_results.get(result)),
+            outcomes: metrics.mailbox_outcomes,
             tick: timings.tick,
             commit: timings.commit,
             connections: None,
@@ -35,9 +36,7 @@ impl Step {
 
     /// Adds what happened between two totals.
     fn add(&mut self, now: &Step, before: &Step) {
-        for (index, count) in self.results.iter_mut().enumerate() {
-            *count += now.results[index] - before.results[index];
-        }
+        self.outcomes.merge(&now.outcomes.since(&before.outcomes));
         self.tick.merge(&now.tick.since(&before.tick));
         self.commit.merge(&now.commit.since(&before.commit));
     }
@@ -60,11 +59,9 @@ impl History {
     }
 
     /// Puts in mailboxes that ended before the start.
-    pub fn remember(&mut self, at: Seconds, result: &str, count: u64) {
-        if let Some(index) = RESULTS.iter().position(|known| *known == result) {
-            self.hour.remember(at, index, count);
-            self.day.remember(at, index, count);
-        }
+    pub fn remember(&mut self, at: Seconds, outcome: Outcome, count: u64) {
+        self.hour.remember(at, outcome, count);
+        self.day.remember(at, outcome, count);
     }
 
     /// There are so many connections.
@@ -118,13 +115,13 @@ impl Track {
         (self.number + 1) as Seconds * self.seconds
     }
 
-    fn remember(&mut self, at: Seconds, result: usize, count: u64) {
+    fn remember(&mut self, at: Seconds, outcome: Outcome, count: u64) {
         let age = self.number - (at / self.seconds) as i64;
         let place =
             (self.over.len() as i64).checked_sub(age).and_then(|it| usize::try_from(it).ok());
         match place {
-            _ if age <= 0 => self.running.results[result] += count,
-            Some(place) => self.over[place].results[result] += count,
+            _ if age <= 0 => self.running.outcomes.add(outcome, count),
+            Some(place) => self.over[place].outcomes.add(outcome, count),
             None => {} // too long ago
         }
     }
@@ -159,12 +156,12 @@ mod tests {
 
     fn totals(happy: u64) -> Step {
         let mut totals = Step::default();
-        totals.results[0] = happy;
+        totals.outcomes.add(Outcome::Happy, happy);
         totals
     }
 
     fn happy(track: &Track, now: &Step) -> Vec<u64> {
-        track.steps(now).iter().map(|step| step.results[0]).collect()
+        track.steps(now).iter().map(|step| step.outcomes.get(Outcome::Happy)).collect()
     }
 
     #[test]
@@ -187,9 +184,8 @@ mod tests {
     fn what_was_before_the_start_is_put_where_it_belongs() {
         let mut history = History::new(NOON);
         for (ago, count) in [(0.0, 1), (30.0, 2), (3_000.0, 4), (80_000.0, 8), (90_000.0, 16)] {
-            history.remember(NOON - ago, "happy", count);
+            history.remember(NOON - ago, Outcome::Happy, count);
         }
-        history.remember(NOON, "unheard of", 1);
         let (hour, day) = (happy(&history.hour, &totals(0)), happy(&history.day, &totals(0)));
         assert_eq!(hour.iter().sum::<u64>(), 1 + 2 + 4);
         assert_eq!(hour[HOUR_STEPS - 2..], [2, 1]);

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::status::{self, DatabaseFile, Status};
-use crate::engine::metrics::{Histogram, RESULTS, Tally};
+use crate::engine::metrics::{Histogram, Tally};
 use crate::limits::CLIENTS_SHOWN_MAX;
 use crate::message::COMMAND_NAMES;
+use crate::message::outcome::OutcomeCounts;
 
 /// The object, and a line end.
 pub fn render(status: &Status<'_>) -> String {
@@ -89,8 +90,8 @@ fn traffic(status: &Status<'_>) -> Value {
     })
 }
 
-fn results(counts: [u64; RESULTS.len()]) -> Value {
-    object(RESULTS.into_iter().zip(counts))
+fn results(counts: OutcomeCounts) -> Value {
+    object(counts.iter().map(|(outcome, count)| (outcome.name(), count)))
 }
 
 fn latency(durations: &Histogram) -> Value {

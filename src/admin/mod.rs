@@ -56,8 +56,10 @@ impl Admin {
 
     /// Takes over what is on record of the time before the start; gives who bound then.
     pub fn remember(&mut self, past: Past) -> Clients {
-        for (at, result, count) in past.mailboxes {
-            self.history.remember(at, &result, count);
+        for (at, outcome, count) in past.mailboxes {
+            if let Some(outcome) = outcome {
+                self.history.remember(at, outcome, count);
+            }
         }
         let mut clients = Clients::default();
         for (at, implementation, version, binds) in past.clients {

@@ -8,7 +8,7 @@ use super::history::Step;
 use super::status::{self, Status};
 use super::tables;
 use super::words::{bytes, duration, number, short_time, unknown};
-use crate::engine::metrics::{Histogram, RESULTS};
+use crate::engine::metrics::Histogram;
 use crate::store::NAMEPLATE_CLASSES;
 
 /// The whole document; `refresh` makes it ask for itself again after so many seconds.
@@ -192,9 +192,9 @@ fn exchanges(status: &Status<'_>) -> String {
         .iter()
         .map(|span| {
             let counts = status::results(span.steps);
-            let total: u64 = counts.iter().sum();
+            let total = counts.total();
             let named: Vec<String> =
-                RESULTS.iter().zip(counts).map(|(name, count)| format!("{count} {name}")).collect();
+                counts.iter().map(|(it, count)| format!("{count} {}", it.name())).collect();
             let description = format!("{total} mailboxes ended: {}.", named.join(", "));
             let bars: Vec<Bar> = span.steps.iter().enumerate().map(|it| bar(span, it)).collect();
             chart::bars(
@@ -207,7 +207,7 @@ fn exchanges(status: &Status<'_>) -> String {
 }
 
 fn bar(span: &Span<'_>, (index, step): (usize, &Step)) -> Bar {
-    let parts: Vec<_> = RESULTS.into_iter().zip(step.results).collect();
+    let parts: Vec<_> = step.outcomes.iter().map(|(it, count)| (it.name(), count)).collect();
     let named: Vec<String> = parts
         .iter()
         .filter(|(_, count)| *count > 0)

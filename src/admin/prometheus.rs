@@ -5,9 +5,10 @@
 use std::fmt::{Display, Write};
 
 use super::status::Status;
-use crate::engine::metrics::{Bounds, Histogram, RESULTS, Tally};
+use crate::engine::metrics::{Bounds, Histogram, Tally};
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
 use crate::message::COMMAND_NAMES;
+use crate::message::outcome::OutcomeCounts;
 
 /// What the format calls itself.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -84,16 +85,10 @@ fn store(text: &mut Text, status: &Status<'_>) {
 
 fn endings(text: &mut Text, status: &Status<'_>) {
     let metrics = status.present.engine.metrics();
-    text.counter("nameplates_ended_total", "Nameplates that ended, by result.").known(
-        "result",
-        &RESULTS,
-        &metrics.nameplate_results,
-    );
-    text.counter("mailboxes_ended_total", "Mailboxes that ended, by result.").known(
-        "result",
-        &RESULTS,
-        &metrics.mailbox_results,
-    );
+    text.counter("nameplates_ended_total", "Nameplates that ended, by result.")
+        .outcomes(&metrics.nameplate_outcomes);
+    text.counter("mailboxes_ended_total", "Mailboxes that ended, by result.")
+        .outcomes(&metrics.mailbox_outcomes);
     text.counter("closes_total", "Mailboxes closed by a side, by its mood.")
         .tally("mood", &metrics.moods);
 }
@@ -184,9 +179,8 @@ impl Text {
         tally.iter().for_each(|(name, count)| self.labelled(label, name, count));
     }
 
-    /// These names, whether they occurred or not.
-    fn known(&mut self, label: &str, names: &[&str], tally: &Tally) {
-        names.iter().for_each(|name| self.labelled(label, name, tally.get(name)));
+    fn outcomes(&mut self, counts: &OutcomeCounts) {
+        counts.iter().for_each(|(outcome, count)| self.labelled("result", outcome.name(), count));
     }
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram, bounds: &Bounds) {

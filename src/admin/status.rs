@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::history::Step;
 use super::{Admin, Present};
-use crate::engine::metrics::{Histogram, RESULTS, Timings};
+use crate::engine::metrics::{Histogram, Timings};
 use crate::limits::DURATION_BOUNDS;
+use crate::message::outcome::OutcomeCounts;
 use crate::storage::db::MEMORY;
 use crate::sys::clock::Seconds;
 use crate::sys::process::{self, Process};
@@ -83,14 +84,10 @@ impl DatabaseFile {
     }
 }
 
-/// Mailboxes that ended in these steps, by [`RESULTS`].
-pub fn results(steps: &[Step]) -> [u64; RESULTS.len()] {
-    let mut sums = [0; RESULTS.len()];
-    for step in steps {
-        for (sum, count) in sums.iter_mut().zip(step.results) {
-            *sum += count;
-        }
-    }
+/// Mailboxes that ended in these steps.
+pub fn results(steps: &[Step]) -> OutcomeCounts {
+    let mut sums = OutcomeCounts::default();
+    steps.iter().for_each(|step| sums.merge(&step.outcomes));
     sums
 }
 

@@ -4,39 +4,30 @@
 
 use super::status::{self, Status};
 use super::words::{bytes, escaped, number, unknown};
-use crate::engine::metrics::RESULTS;
 use crate::engine::{Engine, limit_log};
 use crate::limits::{self, CLIENTS_SHOWN_MAX};
 use crate::message::COMMAND_NAMES;
 use crate::message::close::{CloseReason, Violation};
-
-/// What each of the results means, in their order.
-const MEANINGS: [&str; RESULTS.len()] = [
-    "both sides came and were content",
-    "the other side never came",
-    "a side met an error",
-    "a side was given a wrong code",
-    "left behind, and expired",
-    "a third side tried",
-];
+use crate::message::outcome::Outcome;
 
 /// How many mailboxes ended how; also the legend of the bars.
 pub fn results(status: &Status<'_>) -> String {
     let (hour, day) = (status::results(&status.hour), status::results(&status.day));
     let mut rows: Vec<Row> = Vec::new();
-    for (index, (result, meaning)) in RESULTS.into_iter().zip(MEANINGS).enumerate() {
+    for outcome in Outcome::all() {
+        let name = outcome.name();
         rows.push(Row(vec![
-            Cell::Head(format!("<i class=\"swatch {result}\"></i>{result}")),
-            Cell::Optional(meaning.to_owned()),
-            Cell::Number(count(&format!("hour-{result}"), hour[index])),
-            Cell::Number(count(&format!("day-{result}"), day[index])),
+            Cell::Head(format!("<i class=\"swatch {name}\"></i>{name}")),
+            Cell::Optional(outcome.meaning().to_owned()),
+            Cell::Number(count(&format!("hour-{name}"), hour.get(outcome))),
+            Cell::Number(count(&format!("day-{name}"), day.get(outcome))),
         ]));
     }
     rows.push(Row(vec![
         Cell::Head("all".to_owned()),
         Cell::Optional("mailboxes that ended".to_owned()),
-        Cell::Number(count("hour-all", hour.iter().sum())),
-        Cell::Number(count("day-all", day.iter().sum())),
+        Cell::Number(count("hour-all", hour.total())),
+        Cell::Number(count("day-all", day.total())),
     ]));
     table("Mailboxes that ended", "", &["Result", "", "Last hour", "Last day"], &rows)
 }

@@ -75,8 +75,12 @@ impl Engine {
     pub(super) fn count_usage(&mut self) {
         for record in &self.effects.usage {
             match record {
-                UsageRecord::Nameplate { result, .. } => self.metrics.nameplate_results.add(result),
-                UsageRecord::Mailbox { result, .. } => self.metrics.mailbox_results.add(result),
+                UsageRecord::Nameplate { result, .. } => {
+                    self.metrics.nameplate_outcomes.add(*result, 1)
+                }
+                UsageRecord::Mailbox { result, .. } => {
+                    self.metrics.mailbox_outcomes.add(*result, 1)
+                }
                 UsageRecord::ClientVersion { implementation, version, .. } => {
                     if let Some(clients) = &mut self.clients {
                         let program = Program::new(implementation.as_deref(), version.as_deref());

@@ -6,17 +6,10 @@
 
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
 use crate::message::COMMAND_NAMES;
+use crate::message::outcome::{Mood, OutcomeCounts};
 
-/// Results that a nameplate or mailbox can have (contract section 5).
-pub const RESULTS: [&str; 6] = ["happy", "lonely", "errory", "scary", "pruney", "crowded"];
-
-/// Moods that are counted by their names; all others count as one.
-const MOODS: [&str; 4] = ["happy", "lonely", "errory", "scary"];
-
-/// What counts of [`Metrics::moods`] are named for a `close` without a mood, and for one of
-/// somebody's own.
+/// The label in [`Metrics::moods`] of a `close` without a mood.
 const MOOD_NONE: &str = "none";
-const MOOD_OTHER: &str = "other";
 
 /// All counters.
 #[derive(Debug, Default)]
@@ -33,10 +26,10 @@ pub struct Metrics {
     pub errors: Tally,
     /// Messages stored by `add`.
     pub messages_stored: u64,
-    /// Nameplates that ended, by result.
-    pub nameplate_results: Tally,
-    /// Mailboxes that ended, by result.
-    pub mailbox_results: Tally,
+    /// Nameplates that ended.
+    pub nameplate_outcomes: OutcomeCounts,
+    /// Mailboxes that ended.
+    pub mailbox_outcomes: OutcomeCounts,
     /// `close`s, by mood.
     pub moods: Tally,
     /// Commits that failed.
@@ -44,10 +37,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A side has closed a mailbox in that mood.
+    /// Counts a `close`.
     pub fn count_mood(&mut self, mood: Option<&str>) {
-        let known = |mood| MOODS.into_iter().find(|known| *known == mood).unwrap_or(MOOD_OTHER);
-        self.moods.add(mood.map_or(MOOD_NONE, known));
+        self.moods.add(mood.map_or(MOOD_NONE, |mood| Mood::from_name(mood).label()));
     }
 }
 

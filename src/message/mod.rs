@@ -5,6 +5,7 @@
 
 pub mod close;
 pub mod log;
+pub mod outcome;
 pub mod peer;
 
 use std::borrow::Cow;

@@ -10,40 +10,44 @@ use super::text::{self, Day};
 use super::{Findings, file_json, file_line};
 use crate::config::Period;
 use crate::limits::REPORT_CLIENTS_MAX;
+use crate::message::outcome::{Outcome, OutcomeCounts};
 use crate::storage::db::{ClientCount, EndingRow, FileState, UsageReader, What};
 use crate::sys::clock::Seconds;
 
-/// Results, best first; what else a file may hold is counted as the last.
-const RESULTS: [&str; 7] = ["happy", "lonely", "errory", "scary", "pruney", "crowded", OTHER];
+/// The row of results that this server does not know.
 const OTHER: &str = "other";
-const HAPPY: usize = 0;
 
 const SECONDS_PER_DAY: f64 = 86_400.0;
 
 /// How often each result occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally([u64; RESULTS.len()]);
+struct Results {
+    known: OutcomeCounts,
+    other: u64,
+}
 
-impl Tally {
-    fn add(&mut self, result: &str) {
-        let known = RESULTS.iter().position(|name| *name == result);
-        self.0[known.unwrap_or(RESULTS.len() - 1)] += 1;
+impl Results {
+    fn add(&mut self, outcome: Option<Outcome>) {
+        match outcome {
+            Some(outcome) => self.known.add(outcome, 1),
+            None => self.other += 1,
+        }
     }
 
     fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.known.total() + self.other
     }
 
-    /// Results with their counts; the odd ones only if there are any.
+    /// All results with their counts.
     fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let entries = RESULTS.into_iter().zip(self.0);
-        entries.filter(|(name, count)| *name != OTHER || *count > 0)
+        self.known.iter().map(|(it, count)| (it.name(), count)).chain([(OTHER, self.other)])
     }
 
     fn json(&self) -> Value {
         let total = self.total();
         let results: Map<String, Value> = self
             .entries()
+            .filter(|(name, count)| *name != OTHER || *count > 0)
             .map(|(name, count)| {
                 let share = text::share(count, total);
                 (name.to_owned(), json!({"count": count, "share": share}))
@@ -83,8 +87,8 @@ const QUANTILES: [f64; 2] = [0.5, 0.9];
 /// What ended in some stretch of time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Endings {
-    mailboxes: Tally,
-    nameplates: Tally,
+    mailboxes: Results,
+    nameplates: Results,
 }
 
 /// All that was found.
@@ -141,19 +145,19 @@ impl Usage {
         Ok(())
     }
 
-    fn add(&mut self, ending: &EndingRow<'_>) {
+    fn add(&mut self, ending: &EndingRow) {
         let mut part = Day::of(ending.started);
         if self.period == Period::All {
             part.day = 0;
         }
         for endings in [&mut self.all, self.parts.entry(part).or_default()] {
             match ending.what {
-                What::Mailbox => endings.mailboxes.add(ending.result),
-                What::Nameplate => endings.nameplates.add(ending.result),
+                What::Mailbox => endings.mailboxes.add(ending.outcome),
+                What::Nameplate => endings.nameplates.add(ending.outcome),
             }
         }
         if ending.what == What::Mailbox {
-            let is_happy = ending.result == RESULTS[HAPPY];
+            let is_happy = ending.outcome == Some(Outcome::Happy);
             self.transfers += u64::from(is_happy && ending.for_nameplate);
             self.waiting.0.extend(ending.waiting_time);
             self.total.0.extend(ending.total_time);
@@ -190,8 +194,7 @@ impl Usage {
         ]);
         let Endings { mailboxes, nameplates } = self.all;
         let (of_mailboxes, of_nameplates) = (mailboxes.total(), nameplates.total());
-        for (index, name) in RESULTS.into_iter().enumerate() {
-            let (mailboxes, nameplates) = (mailboxes.0[index], nameplates.0[index]);
+        for ((name, mailboxes), (_, nameplates)) in mailboxes.entries().zip(nameplates.entries()) {
             if name == OTHER && mailboxes + nameplates == 0 {
                 continue;
             }
@@ -232,8 +235,7 @@ impl Usage {
     fn days(&self) -> String {
         let mut columns = vec![(part_name(self.period), Align::Left)];
         columns.extend([("mailboxes", Align::Right), ("nameplates", Align::Right)]);
-        let named = &RESULTS[..RESULTS.len() - 1];
-        columns.extend(named.iter().map(|name| (*name, Align::Right)));
+        columns.extend(Outcome::all().map(|outcome| (outcome.name(), Align::Right)));
         let mut table = Table::new(&columns);
         for (part, endings) in &self.parts {
             let mut cells = vec![
@@ -241,7 +243,7 @@ impl Usage {
                 endings.mailboxes.total().to_string(),
                 endings.nameplates.total().to_string(),
             ];
-            cells.extend(endings.mailboxes.0[..named.len()].iter().map(u64::to_string));
+            cells.extend(endings.mailboxes.known.iter().map(|(_, count)| count.to_string()));
             table.row(cells);
         }
         table.text()
@@ -367,11 +369,11 @@ mod tests {
 
     #[test]
     fn a_result_that_nobody_knows_is_counted_apart() {
-        let mut tally = Tally::default();
-        for result in ["happy", "happy", "sleepy"] {
-            tally.add(result);
+        let mut results = Results::default();
+        for outcome in ["happy", "happy", "sleepy"].map(Outcome::from_name) {
+            results.add(outcome);
         }
-        assert_eq!(tally.total(), 3);
-        assert_eq!(tally.entries().last(), Some((OTHER, 1)));
+        assert_eq!(results.total(), 3);
+        assert_eq!(results.entries().last(), Some((OTHER, 1)));
     }
 }

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use crate::message::log::Message;
+use crate::message::outcome::Outcome;
 use crate::message::{ConnId, Response};
 use crate::sys::clock::Seconds;
 
@@ -87,7 +88,7 @@ pub enum UsageRecord {
         started: Seconds,
         waiting_time: Option<Seconds>,
         total_time: Seconds,
-        result: &'static str,
+        result: Outcome,
     },
     Mailbox {
         app: Rc<str>,
@@ -95,7 +96,7 @@ pub enum UsageRecord {
         started: Seconds,
         waiting_time: Option<Seconds>,
         total_time: Seconds,
-        result: &'static str,
+        result: Outcome,
     },
     ClientVersion {
         app: Rc<str>,

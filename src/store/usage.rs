@@ -6,10 +6,8 @@ use std::rc::Rc;
 use super::change::UsageRecord;
 use super::sides::Sides;
 use crate::limits::SIDES_MAX;
+use crate::message::outcome::{Mood, Outcome};
 use crate::sys::clock::Seconds;
-
-/// Moods that a side may close with, gravest first; the gravest one becomes the result.
-const MOODS_BY_GRAVITY: [&str; 3] = ["scary", "errory", "lonely"];
 
 /// Why a nameplate or mailbox ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub fn nameplate(
         started: blurred(times.started, blur),
         waiting_time: times.waiting,
         total_time: times.total,
-        result: overriding_result(sides, ending).unwrap_or(default_result(sides)),
+        result: overriding_outcome(sides, ending).unwrap_or(default_outcome(sides)),
     })
 }
 
@@ -56,32 +54,31 @@ pub fn mailbox(
     blur: Option<Seconds>,
 ) -> Option<UsageRecord> {
     let times = Times::of(sides, now)?;
-    let gravest = MOODS_BY_GRAVITY
-        .into_iter()
-        .find(|mood| sides.iter().any(|side| side.mood.as_deref() == Some(*mood)));
+    let moods = sides.iter().filter_map(|side| side.mood.as_deref()).map(Mood::from_name);
+    let gravest = moods.max().and_then(Mood::outcome);
     Some(UsageRecord::Mailbox {
         app: app.clone(),
         for_nameplate,
         started: blurred(times.started, blur),
         waiting_time: times.waiting,
         total_time: times.total,
-        result: overriding_result(sides, ending).or(gravest).unwrap_or(default_result(sides)),
+        result: overriding_outcome(sides, ending).or(gravest).unwrap_or(default_outcome(sides)),
     })
 }
 
-/// Results that count whatever the sides felt.
-fn overriding_result(sides: &Sides, ending: Ending) -> Option<&'static str> {
+/// Outcomes that take precedence over all moods.
+fn overriding_outcome(sides: &Sides, ending: Ending) -> Option<Outcome> {
     if sides.iter().count() > SIDES_MAX {
-        Some("crowded")
+        Some(Outcome::Crowded)
     } else if ending == Ending::Pruned {
-        Some("pruney")
+        Some(Outcome::Pruney)
     } else {
         None
     }
 }
 
-fn default_result(sides: &Sides) -> &'static str {
-    if sides.iter().count() == SIDES_MAX { "happy" } else { "lonely" }
+fn default_outcome(sides: &Sides) -> Outcome {
+    if sides.iter().count() == SIDES_MAX { Outcome::Happy } else { Outcome::Lonely }
 }
 
 struct Times {

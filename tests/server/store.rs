@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use wormhole_mailbox::codec::json as protocol;
+use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{
     Change, Counts, Effects, Moment, Settings, Snapshot, Store, UsageRecord,
@@ -114,7 +115,9 @@ impl Bench {
     /// The result of the one thing that has just ended.
     fn result(&self) -> &'static str {
         match &self.effects.usage[..] {
-            [UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. }] => result,
+            [UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. }] => {
+                result.name()
+            }
             other => panic!("one thing has ended, not {other:?}"),
         }
     }
@@ -362,7 +365,7 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
             started: start,
             waiting_time: Some(2.5),
             total_time: 6.5,
-            result: "happy",
+            result: Outcome::Happy,
         }]
     );
 }
@@ -377,7 +380,9 @@ fn a_mailbox_expires_when_it_was_idle_for_exactly_its_lifetime() {
         bench.expire();
         assert_eq!(bench.mailboxes_count(), left, "after {idle} seconds");
         let results = bench.effects.usage.iter().map(|record| match record {
-            UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. } => *result,
+            UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. } => {
+                result.name()
+            }
             UsageRecord::ClientVersion { .. } => "no ending",
         });
         assert!(results.eq(["pruney", "pruney"].into_iter().take(2 - 2 * left)));

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use wormhole_mailbox::message::ConnId;
+use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::store::UsageRecord;
 use wormhole_mailbox::sys::clock::Seconds;
 
@@ -332,10 +333,10 @@ impl Model {
             waiting_time,
             total_time: now - started,
             result: match sides.len() {
-                3.. => "crowded",
-                _ if is_pruned => "pruney",
-                2 => "happy",
-                _ => "lonely",
+                3.. => Outcome::Crowded,
+                _ if is_pruned => Outcome::Pruney,
+                2 => Outcome::Happy,
+                _ => Outcome::Lonely,
             },
         });
     }
@@ -350,13 +351,13 @@ impl Model {
             waiting_time,
             total_time: now - started,
             result: match gone.sides.len() {
-                3.. => "crowded",
-                _ if is_pruned => "pruney",
-                _ if felt("scary") => "scary",
-                _ if felt("errory") => "errory",
-                _ if felt("lonely") => "lonely",
-                2 => "happy",
-                _ => "lonely",
+                3.. => Outcome::Crowded,
+                _ if is_pruned => Outcome::Pruney,
+                _ if felt("scary") => Outcome::Scary,
+                _ if felt("errory") => Outcome::Errory,
+                _ if felt("lonely") => Outcome::Lonely,
+                2 => Outcome::Happy,
+                _ => Outcome::Lonely,
             },
         });
     }

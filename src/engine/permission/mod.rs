@@ -19,9 +19,6 @@ use pressure::Pressure;
 /// The one method there is.
 const METHOD: &str = "hashcash";
 
-/// Results of a mailbox that tell of somebody who did not have the code.
-const HOSTILE_RESULTS: [&str; 2] = ["scary", "crowded"];
-
 /// A change of `auto`'s mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -141,7 +138,7 @@ impl Permissions {
     /// counts by its mailbox.
     pub fn note_endings(&mut self, records: &[UsageRecord], now: Instant) {
         let is_hostile = |record: &&UsageRecord| match record {
-            UsageRecord::Mailbox { result, .. } => HOSTILE_RESULTS.contains(result),
+            UsageRecord::Mailbox { result, .. } => result.is_hostile(),
             _ => false,
         };
         self.count(records.iter().filter(is_hostile).count(), now);
@@ -168,6 +165,7 @@ impl Permissions {
 mod tests {
     use super::*;
     use crate::message::Flag;
+    use crate::message::outcome::Outcome;
 
     #[derive(Debug)]
     struct Counter(u64);
@@ -183,7 +181,7 @@ mod tests {
         Permissions::new(Policy { mode, bits: 1, attack_events: 2.0, ..Policy::default() }, now)
     }
 
-    fn end(permissions: &mut Permissions, result: &'static str, count: usize, now: Instant) {
+    fn end(permissions: &mut Permissions, result: Outcome, count: usize, now: Instant) {
         let record = UsageRecord::Mailbox {
             app: "app".into(),
             for_nameplate: true,
@@ -196,7 +194,7 @@ mod tests {
     }
 
     fn crowded(permissions: &mut Permissions, count: usize, now: Instant) {
-        end(permissions, "crowded", count, now);
+        end(permissions, Outcome::Crowded, count, now);
     }
 
     #[test]
@@ -240,11 +238,12 @@ mod tests {
     #[test]
     fn endings_with_a_stranger_or_a_wrong_code_are_hostile() {
         let now = Instant::now();
-        for result in ["happy", "lonely", "pruney", "errory", "scary", "crowded"] {
+        for result in Outcome::all() {
             let mut permissions = permissions(Mode::Auto, now);
             end(&mut permissions, result, 1_000, now);
-            let turn = HOSTILE_RESULTS.contains(&result).then_some(Turn::Demanding);
-            assert_eq!(permissions.turn(now), turn, "{result}");
+            let is_hostile = matches!(result, Outcome::Scary | Outcome::Crowded);
+            let turn = is_hostile.then_some(Turn::Demanding);
+            assert_eq!(permissions.turn(now), turn, "{result:?}");
         }
     }
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row};
 use super::file::{self, OpenError, Opened};
 use super::schema;
 use crate::limits::USAGE_ROWS_READ_MAX;
+use crate::message::outcome::Outcome;
 use crate::store::UsageRecord;
 use crate::sys::clock::Seconds;
 
@@ -32,8 +33,8 @@ pub struct Current {
 /// What ended and who bound in the time before a start, in steps.
 #[derive(Debug, Default)]
 pub struct Past {
-    /// Mailboxes that ended: when, their result, how many.
-    pub mailboxes: Vec<(Seconds, String, u64)>,
+    /// Mailboxes that ended: when, with which known outcome, how many.
+    pub mailboxes: Vec<(Seconds, Option<Outcome>, u64)>,
     /// Clients that bound: when, implementation, version, how many.
     pub clients: Vec<(Seconds, Option<String>, Option<String>, u64)>,
 }
@@ -110,10 +111,11 @@ impl UsageDb {
         )?;
         let bounds = (since, step, USAGE_ROWS_READ_MAX);
         let at = |row: &Row<'_>| row.get(0).map(|number: i64| number as Seconds * step);
+        let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
         let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);
         Ok(Past {
             mailboxes: mailboxes
-                .query_map(bounds, |row| Ok((at(row)?, row.get(1)?, count(row, 2)?)))?
+                .query_map(bounds, |row| Ok((at(row)?, outcome(row)?, count(row, 2)?)))?
                 .collect::<Result<_, _>>()?,
             clients: clients
                 .query_map(bounds, |row| Ok((at(row)?, row.get(1)?, row.get(2)?, count(row, 3)?)))?
@@ -134,13 +136,13 @@ fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usi
                 "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute((app, started, waiting_time, total_time, result)),
+            .execute((app, started, waiting_time, total_time, result.name())),
         UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => connection
             .prepare_cached(
                 "INSERT INTO mailboxes (app_id, for_nameplate, started, total_time, waiting_time, result) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute((app, for_nameplate, started, total_time, waiting_time, result)),
+            .execute((app, for_nameplate, started, total_time, waiting_time, result.name())),
         UsageRecord::ClientVersion { app, side, connect_time, implementation, version } => connection
             .prepare_cached(
                 "INSERT INTO client_versions (app_id, side, connect_time, implementation, version) \

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{FileState, ReadOnly, count};
+use crate::message::outcome::Outcome;
 use crate::storage::db::Current;
 use crate::storage::db::file::OpenError;
 use crate::storage::db::load::{number, optional_text, rows};
@@ -24,7 +25,7 @@ pub enum What {
 
 /// How something ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EndingRow<'a> {
+pub struct EndingRow {
     pub what: What,
     /// Whether it is a mailbox that a nameplate led to.
     pub for_nameplate: bool,
@@ -32,7 +33,8 @@ pub struct EndingRow<'a> {
     /// Until the second side came, if one did.
     pub waiting_time: Option<Seconds>,
     pub total_time: Option<Seconds>,
-    pub result: &'a str,
+    /// None if this server does not know its name.
+    pub outcome: Option<Outcome>,
 }
 
 /// How often a client came.
@@ -82,7 +84,7 @@ impl UsageReader {
     pub fn endings(
         &self,
         since: Seconds,
-        mut each: impl FnMut(EndingRow<'_>),
+        mut each: impl FnMut(EndingRow),
     ) -> Result<(), OpenError> {
         let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
                          FROM mailboxes WHERE started >= ?1";
@@ -124,14 +126,14 @@ fn each_ending(
     what: What,
     sql: &str,
     since: Seconds,
-    each: &mut impl FnMut(EndingRow<'_>),
+    each: &mut impl FnMut(EndingRow),
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([since])?;
     while let Some(row) = rows.next()? {
-        let result = match row.get_ref(3)? {
-            ValueRef::Text(bytes) => str::from_utf8(bytes).unwrap_or_default(),
-            _ => "",
+        let outcome = match row.get_ref(3)? {
+            ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
+            _ => None,
         };
         each(EndingRow {
             what,
@@ -139,7 +141,7 @@ fn each_ending(
             started: number(row, 0)?,
             waiting_time: optional_number(row, 1)?,
             total_time: optional_number(row, 2)?,
-            result,
+            outcome,
         });
     }
     Ok(())
