@@ -94,6 +94,25 @@ impl Status {
 /// What a client is told to wait when the server is full or stopping.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
 
+/// An HTTP answer that turns a connection away before its handshake is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub status: Status,
+    /// One line, the body of the answer.
+    pub reason: &'static str,
+}
+
+impl Rejection {
+    pub const fn new(status: Status, reason: &'static str) -> Rejection {
+        Rejection { status, reason }
+    }
+
+    /// The whole answer.
+    pub fn answer(self) -> Vec<u8> {
+        text_answer(self.status, self.reason)
+    }
+}
+
 /// Judges what has been received; a head may have `bytes_max` bytes. `origin_allowed` decides on the `Origin` header of an upgrade.
 pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bool) -> Head {
     let (line, head) = match request(bytes, bytes_max, &["HTTP/1.1"]) {

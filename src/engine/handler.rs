@@ -5,7 +5,7 @@
 use log::debug;
 
 use super::Engine;
-use crate::codec::http::{Status, Upgrade};
+use crate::codec::http::{Rejection, Upgrade};
 use crate::codec::json;
 use crate::message::close::{CloseReason, Farewell, Verdict};
 use crate::message::peer::Peer;
@@ -15,7 +15,7 @@ use crate::storage::db::ConnectionChange;
 use crate::storage::held::Output;
 
 impl Handler for Engine {
-    fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
+    fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
         self.admit(conn, peer)
     }
 
@@ -24,7 +24,7 @@ impl Handler for Engine {
         conn: ConnId,
         socket_peer: Peer,
         upgrade: &Upgrade,
-    ) -> Result<Verdict, (Status, &'static str)> {
+    ) -> Result<Verdict, Rejection> {
         let peer = socket_peer.behind(&upgrade.forwarded, &self.live.trusted_proxies);
         if socket_peer.is_trusted(&self.live.trusted_proxies) {
             self.count(conn, peer)?;

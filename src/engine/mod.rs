@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use log::{debug, info, warn};
 
-use crate::codec::http::Status;
+use crate::codec::http::{Rejection, Status};
 use crate::codec::json::{self, Request, Unreadable, Welcome};
 use crate::config::Config;
 use crate::config::live::Live;
@@ -204,7 +204,7 @@ impl Engine {
     }
 
     /// Whether a new connection may stay, by its socket's address.
-    pub fn admit(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
+    pub fn admit(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
         if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(()); // whom it speaks for will be asked then
         }
@@ -212,18 +212,18 @@ impl Engine {
     }
 
     /// Whether a connection may begin with a PROXY header, by its socket's address.
-    pub fn admit_proxy(&mut self, peer: Peer) -> Result<(), (Status, &'static str)> {
+    pub fn admit_proxy(&mut self, peer: Peer) -> Result<(), Rejection> {
         if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(());
         }
         self.note("connections to a proxy's listener from elsewhere");
-        Err((Status::Forbidden, "only trusted proxies may connect here"))
+        Err(Rejection::new(Status::Forbidden, "only trusted proxies may connect here"))
     }
 
-    fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)> {
+    fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
         self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|denied| {
             self.limit_log.hit(limit_log::ADDRESS_CONNECTIONS);
-            refusal_of(denied)
+            rejection(denied)
         })
     }
 
@@ -497,14 +497,14 @@ fn verdict_on(refusal: &Refusal) -> Verdict {
     }
 }
 
-/// How an address that has used up its share is told.
-fn refusal_of(denied: Denied) -> (Status, &'static str) {
+/// The answer to a connection that its address has no quota for.
+fn rejection(denied: Denied) -> Rejection {
     match denied {
-        Denied::TooMany => (
+        Denied::TooMany => Rejection::new(
             Status::TooManyRequests(TOO_MANY_RETRY_SECONDS),
             "too many connections from your address at once, close some",
         ),
-        Denied::TooFast { retry_after } => (
+        Denied::TooFast { retry_after } => Rejection::new(
             Status::TooManyRequests(whole_seconds(retry_after)),
             "too many new connections from your address, slow down",
         ),

@@ -10,7 +10,7 @@ use log::warn;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
-use crate::codec::http::{Status, text_answer};
+use crate::codec::http::Rejection;
 use crate::limits::{ACCEPT_RETRY_SECONDS, LOG_REPEAT_SECONDS};
 use crate::message::peer::Peer;
 use crate::net::socket::{Endpoint, Listener, Role, Socket};
@@ -162,10 +162,10 @@ fn open_spare() -> Option<File> {
 }
 
 /// Says in HTTP why a connection cannot be served, as far as the socket takes it at once.
-pub fn refuse(mut socket: Socket, status: Status, why: &str) {
+pub fn refuse(mut socket: Socket, rejection: Rejection) {
     // Reading what has come already keeps the close from turning into a reset.
     let mut head = [0; REFUSED_HEAD_BYTES];
     _ = socket.read(&mut head);
-    _ = socket.write(&text_answer(status, why));
+    _ = socket.write(&rejection.answer());
     _ = socket.shutdown_write();
 }

@@ -5,7 +5,7 @@
 use mio::{Interest, Token};
 
 use super::{Server, Slot};
-use crate::codec::http::Status;
+use crate::codec::http::{Rejection, Status};
 use crate::engine::limit_log;
 use crate::limits;
 use crate::message::ConnId;
@@ -34,10 +34,10 @@ impl Server {
         self.next_conn += 1;
         let admitted = self.admit(conn, peer, role);
         let has_room_to_tell = role != Role::Admin && self.refused < limits::REFUSALS_AT_ONCE_MAX;
-        if let Err((status, why)) = admitted
+        if let Err(rejection) = admitted
             && !has_room_to_tell
         {
-            listeners::refuse(socket, status, why);
+            listeners::refuse(socket, rejection);
             if role != Role::Admin {
                 self.engine.metrics_mut().ended.add(CloseReason::Refused.name());
             }
@@ -51,9 +51,9 @@ impl Server {
             return;
         }
         let mut connection = Connection::new(conn, socket, peer, role, self.clock.instant);
-        if let Err((status, why)) = admitted {
+        if let Err(rejection) = admitted {
             self.refused += 1;
-            connection.refuse(status, why, self.clock.instant, &mut self.engine);
+            connection.refuse(rejection, self.clock.instant, &mut self.engine);
         }
         let is_refused = admitted.is_err();
         self.operators += usize::from(role == Role::Admin);
@@ -70,21 +70,19 @@ impl Server {
     }
 
     /// Whether a new connection may stay. Operators have room of their own.
-    fn admit(
-        &mut self,
-        conn: ConnId,
-        peer: Peer,
-        role: Role,
-    ) -> Result<(), (Status, &'static str)> {
+    fn admit(&mut self, conn: ConnId, peer: Peer, role: Role) -> Result<(), Rejection> {
         if role == Role::Admin {
             let has_room = self.operators < limits::ADMIN_CONNECTIONS_MAX;
-            let full = (Status::Unavailable, "too many operators, try again later");
+            let full = Rejection::new(Status::Unavailable, "too many operators, try again later");
             return if has_room { Ok(()) } else { Err(full) };
         }
         self.engine.metrics_mut().accepted += 1;
         if self.clients() >= self.config.limits.connections_max {
             self.engine.note(limit_log::CONNECTIONS);
-            return Err((Status::Unavailable, "too many connections, try again later"));
+            return Err(Rejection::new(
+                Status::Unavailable,
+                "too many connections, try again later",
+            ));
         }
         match role {
             Role::ProxiedClient => self.engine.admit_proxy(peer),

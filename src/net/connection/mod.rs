@@ -9,7 +9,7 @@ mod opening;
 use std::io::{self, Read};
 use std::time::Instant;
 
-use crate::codec::http::{self, Question, Status, Upgrade};
+use crate::codec::http::{self, Question, Rejection, Status, Upgrade};
 use crate::codec::websocket::{Inbound, Spare, Wire};
 use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
 use crate::message::ConnId;
@@ -23,14 +23,9 @@ use crate::sys::clock::Seconds;
 /// What the connection asks of the rest of the server.
 pub trait Handler {
     /// A trusted proxy has told whom it speaks for: tells why that one cannot stay, if so.
-    fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), (Status, &'static str)>;
+    fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection>;
     /// A handshake is complete: holds the response and the `welcome`, or tells why not.
-    fn open(
-        &mut self,
-        conn: ConnId,
-        peer: Peer,
-        upgrade: &Upgrade,
-    ) -> Result<Verdict, (Status, &'static str)>;
+    fn open(&mut self, conn: ConnId, peer: Peer, upgrade: &Upgrade) -> Result<Verdict, Rejection>;
     /// Whether the connection has bound.
     fn is_bound(&self, conn: ConnId) -> bool;
     /// A text message came.

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{Connection, Handler, Phase};
-use crate::codec::http::{self, Head, Question, Status, Upgrade};
+use crate::codec::http::{self, Head, Question, Rejection, Status, Upgrade};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::codec::websocket::Wire;
 use crate::limits::{Limits, PROXY_HEADER_BYTES_MAX};
@@ -37,8 +37,8 @@ impl Connection {
                 self.phase = Phase::Head(Vec::new());
                 if let Some(source) = source {
                     self.peer = Peer::of_socket(source);
-                    if let Err((status, why)) = handler.behind_proxy(self.id, self.peer) {
-                        self.refuse(status, why, now, handler);
+                    if let Err(rejection) = handler.behind_proxy(self.id, self.peer) {
+                        self.refuse(rejection, now, handler);
                     }
                 }
                 &input[header_bytes - known..]
@@ -94,8 +94,8 @@ impl Connection {
                 self.begin_phase(now);
                 verdict
             }
-            Err((status, why)) => {
-                self.refuse(status, why, now, handler);
+            Err(rejection) => {
+                self.refuse(rejection, now, handler);
                 Verdict::Stay
             }
         }
@@ -116,8 +116,8 @@ impl Connection {
     }
 
     /// Answers whatever the peer is about to ask with why it cannot stay.
-    pub fn refuse(&mut self, status: Status, why: &str, now: Instant, handler: &mut impl Handler) {
-        handler.hold(self.id, Output::Bytes(http::text_answer(status, why)));
+    pub fn refuse(&mut self, rejection: Rejection, now: Instant, handler: &mut impl Handler) {
+        handler.hold(self.id, Output::Bytes(rejection.answer()));
         self.end(CloseReason::Refused, now, handler);
     }
 }
