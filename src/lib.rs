@@ -8,8 +8,8 @@
 //! 2. Read the **clock** once; all of the tick happens at that time.
 //! 3. **Send** released output of earlier ticks to sockets that became writable.
 //! 4. **Read** what is ready, each connection up to its share, and apply it:
-//!    bytes → [`http`] or [`wire`] → [`protocol`] → [`store`]. Row changes gather in the batch,
-//!    answers are [`held`].
+//!    bytes → [`codec::http`] or [`codec::websocket`] → [`codec::json`] → [`store`]. Row changes
+//!    gather in the batch, answers are [held](storage::held).
 //! 5. Run **timers**: handshakes, pings, closes, expiry. Their changes join the batch.
 //! 6. **Accept** new connections, within a budget.
 //! 7. **Commit** the batch in one transaction. If that fails, nothing held has left: memory goes
@@ -41,6 +41,7 @@
 //! | `message/` | plain data that the rooms exchange | limits sys |  |
 //! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix simple_logger |
 //! | `limits` | every number that bounds something, with unit and reason | | |
+//! | `manual/` | the pages of the manual and the specification, for rustdoc | | |
 //!
 //! Network and engine do not know each other: both speak `message`, and `server` carries events up
 //! and verdicts down.
@@ -59,10 +60,10 @@
 //!
 //! # Invariants
 //!
-//! - No message leaves before the changes it may tell of are committed. An [`outbox`] takes only
-//!   [`held::Released`], which only [`held::Held::release`] makes, which needs the
-//!   [`storage::Committed`] that only a commit gives. tungstenite writes to memory, so not even
-//!   a pong or a close can slip by.
+//! - No message leaves before the changes it depends on are committed. A [`net::outbox`] takes
+//!   only [`storage::held::Released`], which only [`storage::held::Held::release`] makes, which
+//!   needs the [`storage::Committed`] that only a commit returns. tungstenite writes to memory, so
+//!   not even a pong or a close can slip by.
 //! - [`store`] is a function of its inputs. Time, randomness and commands come in, changes and
 //!   replies go out; it can be run a million times faster than life, with a seed.
 //! - What the store holds is what the database holds, plus the batch. The database is read at a
@@ -77,6 +78,7 @@ pub mod codec;
 pub mod config;
 pub mod engine;
 pub mod limits;
+pub mod manual;
 pub mod message;
 pub mod net;
 pub mod report;

@@ -63,7 +63,7 @@ macro_rules! limits {
         /// The limits in force.
         #[derive(Clone, Debug)]
         pub struct Limits {
-            $(#[doc = concat!($about, " [", $unit, "]")] pub $field: $type,)*
+            $(#[doc = concat!($about, " (", $unit, ")")] pub $field: $type,)*
         }
 
         impl Default for Limits {
@@ -310,7 +310,7 @@ pub const ATTACK_HOLD_HALF_LIVES: f64 = 5.0;
 pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
 
 /// Nameplates that cool down at once; beyond, the oldest may be handed out again. With the app ids
-/// they keep alive they cost 4 MiB at most, which is in [`BASE_BYTES`].
+/// they keep alive they cost 4 MiB at most, which is in `BASE_BYTES`.
 pub const COOLING_MAX: usize = 8_192;
 
 /// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is room for
