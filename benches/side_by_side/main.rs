@@ -31,7 +31,7 @@ doing the same I/O with no server in between), and prints the table of what was 
   --quick        a short run: fewer connections, no valgrind
   --only TEXT    only the groups whose name contains this: exchanges, relay, ping, tail, memory,
                  fsyncs, size, start, instructions
-  --markdown     rows for the README
+  --markdown     rows for the manual
   --help         this
 
 The Python server is installed into target/venv when it is not there (python3, pip).

@@ -115,7 +115,7 @@ pub fn plain(rows: &[Row]) -> String {
     cells.iter().map(line).collect()
 }
 
-/// The same for a README.
+/// The same in Markdown, for the manual.
 pub fn markdown(rows: &[Row]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let headings = HEADINGS.map(str::to_owned);

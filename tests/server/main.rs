@@ -54,6 +54,7 @@ mod reports; // the subcommands
 mod status_page;
 
 // The repository itself.
+mod manual; // the README and the manual as a whole
 mod packaging; // what is published
 mod rooms; // the map of the source
 mod tidy; // the house style
