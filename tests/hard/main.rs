@@ -1,5 +1,5 @@
-//! Failures and overload: tests that are heavy on the machine, or that break the disk, the memory or the
-//! power under a running server.
+//! Failures and overload: tests that are heavy on the machine, or that break the disk, the memory
+//! or the power under a running server.
 
 #[allow(dead_code)] // each test binary uses its own part
 #[path = "../common/mod.rs"]

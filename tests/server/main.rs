@@ -1,9 +1,9 @@
 //! One server and its clients on one machine: the protocol, the options, the files, the pages.
 //!
-//! A rule of the protocol has one test, named as a sentence: script in, script out. A limit is tried
-//! at, below and above its value, twice. A test for a negative waits for a positive that comes after.
-//! A test that needs a program which a bare Debian lacks is ignored and names the program; heavy tests
-//! belong in `tests/hard`, those with other people's programs in `tests/peers`.
+//! A rule of the protocol has one test, named as a sentence: script in, script out. A limit is
+//! tried at, below and above its value, twice. A test for a negative waits for a positive that
+//! comes after. A test that needs a program which a bare Debian lacks is ignored and names it.
+//! Heavy tests belong in `tests/hard`, those with other people's programs in `tests/peers`.
 
 #[allow(dead_code)] // each test binary uses its own part
 #[path = "../common/mod.rs"]
