@@ -1,12 +1,11 @@
-//! Asking a server what it tells its operators, and a whole exchange for it to tell of.
+//! Requests to the admin listener of a server.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::raw::exchange;
-use super::{Client, PATIENCE, Server};
+use super::raw::answer_to;
+use super::{Server, retry};
 
 /// An answer taken apart.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ impl Server {
     /// What operators are answered.
     pub fn ask_admin(&self, path: &str) -> Answer {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        Answer::of(&exchange(self.admin_address(), &request))
+        Answer::of(&answer_to(self.admin_address(), &request))
     }
 
     /// The status as an object.
@@ -55,56 +54,16 @@ impl Server {
         serde_json::from_str(&answer.body).expect("JSON")
     }
 
-    /// Waits until the status is as it should be; gives it.
+    /// Waits until so many clients are connected.
+    pub fn wait_for_connections(&self, count: usize) {
+        self.wait_for_status(|status| status["connections"]["now"] == count);
+    }
+
+    /// Waits until the status is as it should be; returns it.
     pub fn wait_for_status(&self, is_right: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + PATIENCE;
-        loop {
+        retry(|| {
             let status = self.status();
-            if is_right(&status) {
-                return status;
-            }
-            assert!(Instant::now() < until, "{status:#}");
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+            if is_right(&status) { Ok(status) } else { Err(format!("{status:#}")) }
+        })
     }
-}
-
-/// Messages that each of the two sides of [`exchange_in_mood`] adds.
-pub const MESSAGES_EACH: u64 = 2;
-
-/// What two clients do with each other: a nameplate, a mailbox, messages, and goodbye.
-pub fn exchange_in_mood(server: &Server, mood: &str) {
-    let join = |side: &str| {
-        let mut client = server.connect();
-        client.quiet(json!({
-            "type": "bind", "appid": "secret-app", "side": side,
-            "client_version": ["tester", "1.2"],
-        }));
-        client
-    };
-    let (mut one, mut two) = (join("secret-side-1"), join("secret-side-2"));
-    let nameplate = one.allocate();
-    let mailbox = one.claim(&nameplate);
-    one.open(&mailbox);
-    assert_eq!(two.claim(&nameplate), mailbox);
-    two.open(&mailbox);
-    for client in [&mut one, &mut two] {
-        client.one(json!({"type": "release", "nameplate": nameplate}));
-    }
-    for client in [&mut one, &mut two] {
-        for number in 0..MESSAGES_EACH {
-            client.send(json!({"type": "add", "phase": number.to_string(), "body": "00ff"}));
-        }
-    }
-    for client in [&mut one, &mut two] {
-        for _ in 0..2 * MESSAGES_EACH {
-            wait_for(client, "message");
-        }
-        client.send(json!({"type": "close", "mood": mood}));
-        wait_for(client, "closed");
-    }
-}
-
-fn wait_for(client: &mut Client, kind: &str) {
-    while client.recv()["type"] != kind {}
 }

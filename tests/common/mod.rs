@@ -1,35 +1,65 @@
-//! What all integration tests share: a real server on a free port in a directory of its own, and a
-//! WebSocket client that speaks JSON.
+//! What the test binaries share: a real server on a free port in a directory of its own, a
+//! WebSocket client that speaks JSON (`client`), one that sends bytes (`raw`), and ways to look at
+//! files, processes and documents.
 
-pub mod abuse;
 pub mod admin;
-pub mod clients;
-pub mod python_server;
+pub mod client;
+pub mod document;
+pub mod page;
+pub mod process;
+pub mod random;
 pub mod raw;
-pub mod readme;
-pub mod real_clients;
 pub mod sql;
 
-use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
-use std::net::{SocketAddr, TcpStream};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
-use tungstenite::{Message, WebSocket};
+pub use client::Client;
+pub use rustix::process::Signal;
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_wormhole-mailbox");
+
+/// An ordinary listener for a server that has others besides.
+pub const FREE_PORT: &str = "--port=tcp:0:interface=127.0.0.1";
 
 /// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// How long a test waits to see that nothing comes.
-pub const SILENCE: Duration = Duration::from_millis(200);
+/// The wall clock, in seconds since 1970.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
+}
 
-/// A directory that goes when the test ends.
+/// Waits until something is so.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    retry(|| if is_so() { Ok(()) } else { Err(what.to_owned()) });
+}
+
+/// Tries until it succeeds; returns the result. The last error is what the test fails with.
+#[track_caller]
+pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+    let until = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < until, "waited in vain: {error}"),
+        }
+        std::thread::sleep(pause);
+        pause = LONGEST_PAUSE.min(2 * pause);
+    }
+}
+
+/// A directory that is deleted when the test ends.
 pub struct Directory(PathBuf);
 
 impl Directory {
@@ -57,13 +87,35 @@ impl Drop for Directory {
     }
 }
 
+/// A child process that is killed when dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Runs the program to its end.
+pub fn output_of(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).output().expect("the program runs")
+}
+
+/// What the program prints to stdout when all goes well.
+pub fn stdout_of(arguments: &[&str]) -> String {
+    let output = output_of(arguments);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 /// A running server. Killed when dropped.
 pub struct Server {
-    child: Child,
+    child: Running,
+    /// The first TCP address that it listens on for clients.
     pub address: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
-    /// Reads the log, to the end of the process.
-    reader: JoinHandle<()>,
+    /// Its stderr. A file, so that a line that was written can be read at once.
+    log: File,
     pub directory: Arc<Directory>,
 }
 
@@ -75,15 +127,15 @@ impl Server {
 
     /// Starts in a directory that may hold files of an earlier run.
     pub fn start_in(directory: Arc<Directory>, options: &[&str]) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
+        let mut command = Command::new(PROGRAM);
         if !options.iter().any(|option| option.starts_with("--port")) {
-            command.arg("--port=tcp:0:interface=127.0.0.1");
+            command.arg(FREE_PORT);
         }
         command.args(options);
         Server::spawn(command, directory)
     }
 
-    /// Starts a prepared command (under `prlimit`, say); it must have its port.
+    /// Starts a prepared command (a shell that executes the program, say); it must have its port.
     pub fn spawn(mut command: Command, directory: Arc<Directory>) -> Server {
         command.stdin(Stdio::null());
         Server::spawn_with_its_stdin(command, directory)
@@ -91,23 +143,16 @@ impl Server {
 
     /// As `spawn`, with the standard input that the command has been given.
     pub fn spawn_with_its_stdin(mut command: Command, directory: Arc<Directory>) -> Server {
-        let mut child = command
-            .current_dir(directory.path())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("server starts");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let stderr = child.stderr.take().expect("stderr is piped");
-        let lines = Arc::clone(&log);
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().expect("log").push(line);
-            }
-        });
-        let mut server =
-            Server { child, address: SocketAddr::from(([0; 4], 0)), log, reader, directory };
-        // The settings are logged last, when the addresses are bound and the files open.
-        server.wait_for_log("usage times are");
+        let outside = Directory::new();
+        let path = outside.file("log");
+        let log = File::options().read(true).append(true).create(true).open(path).expect("log");
+        let stderr = log.try_clone().expect("log");
+        let child = command.current_dir(directory.path()).stderr(stderr).spawn();
+        let child = Running(child.expect("server starts"));
+        let mut server = Server { child, address: SocketAddr::from(([0; 4], 0)), log, directory };
+        server.wait_for_log("listening on ");
+        // The loop is made last, when the files are open and all settings are logged.
+        eventually("the event loop", || process::has_event_loop(server.pid()));
         if let Some(address) = server.logged_addresses().first() {
             server.address = *address;
         }
@@ -122,36 +167,40 @@ impl Server {
             .collect()
     }
 
-    /// All log lines so far.
+    /// All whole lines of the log so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().expect("log").clone()
+        let mut bytes = vec![0; self.log.metadata().expect("log").len() as usize];
+        self.log.read_exact_at(&mut bytes, 0).expect("log");
+        let text = String::from_utf8_lossy(&bytes);
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(str::to_owned).collect()
     }
 
-    /// Waits for a line that contains `part`; gives it.
+    /// The number of log lines so far that contain `part`.
+    pub fn count_log(&self, part: &str) -> usize {
+        self.log().iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// Waits for a log line that contains `part`; returns it.
     pub fn wait_for_log(&mut self, part: &str) -> String {
         self.wait_for_log_after(0, part)
     }
 
-    /// The same, leaving out so many lines that have been seen.
+    /// The same without the first `seen` lines.
     pub fn wait_for_log_after(&mut self, seen: usize, part: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let is_whole = self.reader.is_finished();
-            let mut fresh = self.log().into_iter().skip(seen);
-            if let Some(line) = fresh.find(|line| line.contains(part)) {
-                return line;
+        retry(|| {
+            let is_whole = self.child.0.try_wait().expect("wait").is_some();
+            let log = self.log();
+            match log.iter().skip(seen).find(|line| line.contains(part)) {
+                Some(line) => Ok(line.clone()),
+                None if is_whole => panic!("the server ended without {part:?}: {log:#?}"),
+                None => Err(format!("{part:?} in {log:#?}")),
             }
-            if is_whole {
-                let status = self.child.wait().expect("wait");
-                panic!("server ended with {status} without logging {part:?}: {:#?}", self.log());
-            }
-            assert!(Instant::now() < until, "no {part:?} in {:#?}", self.log());
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        })
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     pub fn url(&self) -> String {
@@ -162,180 +211,26 @@ impl Server {
         self.directory.file(name)
     }
 
-    /// A connection with its welcome read.
-    pub fn connect(&self) -> Client {
-        let mut client = Client::connect(self.address);
-        assert_eq!(client.recv()["type"], "welcome");
-        client
+    pub fn signal(&self, signal: Signal) {
+        process::signal(self.pid(), signal);
     }
 
-    /// A bound connection.
-    pub fn bind(&self, appid: &str, side: &str) -> Client {
-        let mut client = self.connect();
-        client.send(json!({"type": "bind", "appid": appid, "side": side}));
-        assert_eq!(client.recv()["type"], "ack");
-        client
-    }
-
-    /// Sends a signal by name, as in "TERM".
-    pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
-        assert!(status.expect("kill runs").success());
-    }
-
-    /// SIGTERM, then waits for the end; gives the directory for a next start.
+    /// SIGTERM, then waits for the end; returns the directory for a next start.
     pub fn stop(mut self) -> (ExitStatus, Arc<Directory>) {
-        self.signal("TERM");
+        self.signal(Signal::TERM);
         (self.wait(), Arc::clone(&self.directory))
     }
 
     /// SIGKILL, then waits for the end.
-    pub fn kill(mut self) -> Arc<Directory> {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
+    pub fn kill(self) -> Arc<Directory> {
         Arc::clone(&self.directory)
     }
 
     /// Waits for the process to end.
     pub fn wait(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
-                return status;
-            }
-            assert!(Instant::now() < until, "server does not end: {:#?}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-/// A WebSocket client.
-pub struct Client {
-    pub socket: WebSocket<TcpStream>,
-}
-
-impl Client {
-    /// Connects without reading anything.
-    pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).expect("connect");
-        stream.set_nodelay(true).expect("nodelay");
-        let (socket, _) =
-            tungstenite::client(format!("ws://{address}/v1"), stream).expect("handshake");
-        // Only now: a read with a timeout can be interrupted when a child process ends, and an
-        // interrupted handshake cannot go on.
-        socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("timeout");
-        Client { socket }
-    }
-
-    pub fn send(&mut self, message: Value) {
-        self.send_text(&message.to_string());
-    }
-
-    pub fn send_text(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).expect("send");
-    }
-
-    /// The next message, without its `server_tx`, whose presence is checked.
-    pub fn recv(&mut self) -> Value {
-        let mut message = self.recv_raw();
-        let server_tx = message.as_object_mut().expect("an object").remove("server_tx");
-        assert!(server_tx.is_some_and(|it| it.is_f64()), "server_tx missing");
-        message
-    }
-
-    /// Reads on when a signal interrupts.
-    fn read(&mut self) -> tungstenite::Result<Message> {
-        loop {
-            match self.socket.read() {
-                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// The next message as it came.
-    pub fn recv_raw(&mut self) -> Value {
-        loop {
-            match self.read().expect("a message") {
-                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
-                Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("unexpected {other:?}"),
-            }
-        }
-    }
-
-    /// Sends a command and gives what comes up to the answer of a ping sent after it: the ack,
-    /// then all it caused here.
-    pub fn ask(&mut self, command: Value) -> Vec<Value> {
-        self.send(command);
-        self.send(json!({"type": "ping", "ping": "asked"}));
-        let mut answers = Vec::new();
-        loop {
-            let answer = self.recv();
-            if answer == json!({"type": "pong", "pong": "asked"}) {
-                answers.pop(); // the ping's ack
-                return answers;
-            }
-            answers.push(answer);
-        }
-    }
-
-    /// Sends a command that has one answer besides the ack; gives that.
-    pub fn one(&mut self, command: Value) -> Value {
-        let mut answers = self.ask(command.clone());
-        assert_eq!(answers.len(), 2, "ack and one answer to {command}: {answers:?}");
-        assert_eq!(answers[0]["type"], "ack");
-        answers.remove(1)
-    }
-
-    /// Sends a command that is refused; gives the error's text.
-    pub fn error(&mut self, command: Value) -> String {
-        let answer = self.one(command.clone());
-        assert_eq!(answer["type"], "error", "{command}: {answer}");
-        assert_eq!(answer["orig"], command);
-        answer["error"].as_str().expect("a text").to_owned()
-    }
-
-    /// Sends a command that has no answer besides the ack.
-    pub fn quiet(&mut self, command: Value) {
-        let answers = self.ask(command.clone());
-        assert_eq!(answers.len(), 1, "only an ack to {command}: {answers:?}");
-        assert_eq!(answers[0]["type"], "ack");
-    }
-
-    pub fn allocate(&mut self) -> String {
-        let answer = self.one(json!({"type": "allocate"}));
-        answer["nameplate"].as_str().unwrap_or_else(|| panic!("allocated: {answer}")).to_owned()
-    }
-
-    pub fn claim(&mut self, nameplate: &str) -> String {
-        let answer = self.one(json!({"type": "claim", "nameplate": nameplate}));
-        answer["mailbox"].as_str().unwrap_or_else(|| panic!("claimed: {answer}")).to_owned()
-    }
-
-    /// Opens a mailbox; gives what is replayed.
-    pub fn open(&mut self, mailbox: &str) -> Vec<Value> {
-        let mut answers = self.ask(json!({"type": "open", "mailbox": mailbox}));
-        assert_eq!(answers.remove(0)["type"], "ack");
-        answers
-    }
-
-    /// The code and reason of the close that ends the connection.
-    pub fn close_code(&mut self) -> u16 {
-        loop {
-            match self.read() {
-                Ok(Message::Close(Some(frame))) => return frame.code.into(),
-                Ok(_) => {}
-                Err(error) => panic!("no close frame: {error}"),
-            }
-        }
+        retry(|| {
+            let status = self.child.0.try_wait().expect("wait");
+            status.ok_or_else(|| format!("the end: {:#?}", self.log()))
+        })
     }
 }

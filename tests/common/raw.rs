@@ -1,5 +1,4 @@
-//! A client that says exactly what it is told to, byte by byte: for HTTP heads and for frames that
-//! no library would send.
+//! A client that sends arbitrary bytes: for HTTP heads and for frames that no library would send.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,6 +8,10 @@ use serde_json::Value;
 use super::PATIENCE;
 
 /// First bytes of frames: the final bit with the opcode.
+pub const TEXT_BEGINS: u8 = 0x01;
+pub const BINARY_BEGINS: u8 = 0x02;
+pub const CONTINUES: u8 = 0x00;
+pub const ENDS: u8 = 0x80;
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
 pub const CLOSE: u8 = 0x88;
@@ -25,6 +28,12 @@ pub fn upgrade(target: &str, headers: &str) -> String {
         "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{headers}\r\n"
     )
+}
+
+/// An upgrade request whose head has exactly that many bytes.
+pub fn upgrade_of(bytes: usize) -> String {
+    let bare = upgrade("/v1", "X-Padding: \r\n").len();
+    upgrade("/v1", &format!("X-Padding: {}\r\n", "x".repeat(bytes - bare)))
 }
 
 /// A masked frame, as a client must send it.
@@ -67,13 +76,24 @@ impl Raw {
         Raw { stream }
     }
 
-    /// A WebSocket with its welcome read.
-    pub fn open(address: SocketAddr) -> Raw {
+    /// A WebSocket with its welcome unread.
+    pub fn upgraded(address: SocketAddr) -> Raw {
         let mut raw = Raw::connect(address);
         raw.send(upgrade("/v1", "").as_bytes());
         assert!(raw.head().starts_with("HTTP/1.1 101 "));
+        raw
+    }
+
+    /// A WebSocket with its welcome read.
+    pub fn open(address: SocketAddr) -> Raw {
+        let mut raw = Raw::upgraded(address);
         assert_eq!(raw.json()["type"], "welcome");
         raw
+    }
+
+    /// Sends as much as the server takes; returns whether that was all.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -110,13 +130,20 @@ impl Raw {
         String::from_utf8(rest).expect("UTF-8")
     }
 
-    /// Waits for the end of the connection, orderly or not, whatever comes before it.
-    pub fn wait_for_end(&mut self) {
-        let mut rest = Vec::new();
-        match self.stream.read_to_end(&mut rest) {
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+    /// All that comes until the connection ends, orderly or by a reset.
+    pub fn drain(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Err(error) = self.stream.read_to_end(&mut bytes) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
         }
+        bytes
+    }
+
+    /// As `drain`, for an HTTP answer; returns its status.
+    pub fn status(&mut self) -> u16 {
+        let answer = String::from_utf8(self.drain()).expect("an HTTP answer");
+        let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+        status.unwrap_or_else(|| panic!("no status in {answer:?}"))
     }
 
     /// The next frame: its first byte and its payload.
@@ -138,6 +165,17 @@ impl Raw {
         serde_json::from_slice(&payload).expect("JSON")
     }
 
+    /// The code of the close frame that ends the connection, after whatever frames.
+    pub fn last_close_code(&mut self) -> u16 {
+        loop {
+            let (first, payload) = self.frame();
+            if first == CLOSE {
+                self.drain();
+                return u16::from_be_bytes([payload[0], payload[1]]);
+            }
+        }
+    }
+
     /// The code of the close frame that comes next; after it the connection must end.
     pub fn close_code(&mut self) -> u16 {
         let (first, payload) = self.frame();
@@ -147,9 +185,9 @@ impl Raw {
     }
 }
 
-/// Sends a request and gives the whole answer.
-pub fn exchange(address: SocketAddr, request: &str) -> String {
+/// Sends a request and returns all that comes until the end of the connection.
+pub fn answer_to(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let mut raw = Raw::connect(address);
-    raw.send(request.as_bytes());
+    raw.send(request.as_ref());
     raw.rest()
 }

@@ -2,15 +2,15 @@
 //! that refuse them.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
-use super::{Directory, PATIENCE};
+use super::{Directory, FREE_PORT, PATIENCE, PROGRAM, Running, retry};
 
 /// The channel database of version 1, after the contract's list of tables. A file like this is
 /// what the Python server leaves.
@@ -136,23 +136,20 @@ pub fn contents(path: &Path) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// Waits until a query on a file gives these rows.
+/// Waits until a query on a file returns these rows.
+#[track_caller]
 pub fn wait_for(path: &Path, sql: &str, expected: &Value) {
-    let found = wait_until(path, sql, |found| found == expected);
-    assert_eq!(&found, expected, "{sql}");
+    wait_until(path, sql, |found| found == expected);
 }
 
-/// Waits until the rows of a query are as wanted; gives the last ones seen either way.
+/// Waits until the rows of a query are as wanted; returns them.
+#[track_caller]
 pub fn wait_until(path: &Path, sql: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let until = Instant::now() + PATIENCE;
     let connection = open(path);
-    loop {
+    retry(|| {
         let found = query(&connection, sql);
-        if wanted(&found) || Instant::now() > until {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        if wanted(&found) { Ok(found) } else { Err(format!("{sql}: {found}")) }
+    })
 }
 
 /// How a database is built: for each table its columns (name, type, part of the primary key), its
@@ -205,28 +202,22 @@ fn tables(connection: &Connection) -> Vec<String> {
 
 /// Starts a server that refuses to start; gives the one line that says why. Exit status 1.
 pub fn refusal(directory: &Directory, options: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
-    command.args(["--port=tcp:0:interface=127.0.0.1", "--log-level=error"]).args(options);
+    let mut command = Command::new(PROGRAM);
+    command.args([FREE_PORT, "--log-level=error"]).args(options);
     refusal_of(command, directory)
 }
 
 /// The same with a prepared command, which must log nothing but errors.
 pub fn refusal_of(mut command: Command, directory: &Directory) -> String {
     command.current_dir(directory.path()).stdin(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("server starts");
-    let until = Instant::now() + PATIENCE;
-    while child.try_wait().expect("wait").is_none() {
-        if Instant::now() > until {
-            _ = child.kill();
-            panic!("server does not refuse");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let output = child.wait_with_output().expect("output");
-    let stderr = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert_eq!(stderr.trim_end().lines().count(), 1, "one line, not {stderr:?}");
-    stderr
+    let mut child = Running(command.spawn().expect("server starts"));
+    let mut stderr = child.0.stderr.take().expect("piped");
+    let status = retry(|| child.0.try_wait().expect("wait").ok_or("the refusal".to_owned()));
+    let mut text = String::new();
+    stderr.read_to_string(&mut text).expect("text");
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "one line, not {text:?}");
+    text
 }
 
 /// The names in a directory, sorted.

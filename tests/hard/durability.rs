@@ -7,8 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::sql;
-use crate::common::{Client, Directory, PATIENCE, SILENCE, Server};
+use crate::common::{Client, Directory, PATIENCE, Server, eventually, sql};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -229,10 +228,6 @@ fn lock(server: &Server) -> Connection {
     lock
 }
 
-fn count_of_log(server: &Server, part: &str) -> usize {
-    server.log().iter().filter(|line| line.contains(part)).count()
-}
-
 const BEGINS: &str = "storage failed";
 const ENDS: &str = "storage works again";
 
@@ -288,7 +283,7 @@ fn no_answer_leaves_before_its_commit_and_a_locked_database_degrades_the_service
     while since.elapsed() < Duration::from_millis(2200) {
         let nameplates = newcomer.one(json!({"type": "list"}));
         assert_eq!(nameplates["nameplates"], json!([{"id": "7"}]));
-        assert_eq!(count_of_log(&server, ENDS), 0);
+        assert_eq!(server.count_log(ENDS), 0);
     }
 
     locked.execute_batch("COMMIT").expect("unlock");
@@ -304,7 +299,7 @@ fn no_answer_leaves_before_its_commit_and_a_locked_database_degrades_the_service
     assert_eq!(writer.open(&mailbox), [stored]);
     writer.one(json!({"type": "add", "phase": "after", "body": "b"}));
     assert_eq!(listener.recv()["phase"], "after");
-    assert_eq!((count_of_log(&server, BEGINS), count_of_log(&server, ENDS)), (1, 1));
+    assert_eq!((server.count_log(BEGINS), server.count_log(ENDS)), (1, 1));
     let mut welcomed = Client::connect(server.address);
     assert_eq!(welcomed.recv()["welcome"].get("error"), None);
     let phases = sql::rows(&server.file("relay.sqlite"), "SELECT phase FROM messages");
@@ -335,30 +330,36 @@ fn every_command_that_changes_something_waits_for_its_commit() {
         client.send(command);
         assert_told_to_come_back(client);
         locked.execute_batch("COMMIT").expect("unlock");
-        let until = Instant::now() + PATIENCE;
-        while count_of_log(&server, ENDS) <= number {
-            assert!(Instant::now() < until, "{name}: {:#?}", server.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(count_of_log(&server, BEGINS), number + 1, "{name}");
+        eventually(&name, || server.count_log(ENDS) > number);
+        assert_eq!(server.count_log(BEGINS), number + 1, "{name}");
     }
 }
 
 #[test]
 fn a_lock_that_is_shorter_than_its_patience_is_waited_for() {
+    const PATIENCE_OF_THE_SERVER: Duration = Duration::from_secs(1);
+    const BRIEFLY: Duration = Duration::from_millis(20);
     let server = Server::start(&[]);
-    let mut client = server.bind("app", "a");
-    client.open("box");
-    let locked = lock(&server);
-    client.send(json!({"type": "add", "phase": "p", "body": "b"}));
-    // Nothing may come while the lock is held, be it an answer or a close; then the answer must.
-    client.socket.get_ref().set_read_timeout(Some(Duration::from_millis(20))).expect("timeout");
-    assert!(client.socket.read().is_err(), "an answer left without its commit");
-    locked.execute_batch("COMMIT").expect("unlock");
-    client.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("timeout");
-    let answer = client.socket.read().expect("an answer");
-    // On a machine too busy to unlock in time it is a close, which is as honest.
-    assert!(answer.is_close() || answer.to_text().expect("text").contains("\"ack\""), "{answer}");
+    loop {
+        let mut client = server.bind("app", "a");
+        client.open("box");
+        let locked = lock(&server);
+        let since = Instant::now();
+        client.send(json!({"type": "add", "phase": "p", "body": "b"}));
+        // Nothing may come while the lock is held, be it an answer or a close.
+        client.socket.get_ref().set_read_timeout(Some(BRIEFLY)).expect("timeout");
+        assert!(client.socket.read().is_err(), "an answer left without its commit");
+        locked.execute_batch("COMMIT").expect("unlock");
+        let is_short = since.elapsed() < PATIENCE_OF_THE_SERVER;
+        client.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("timeout");
+        let answer = client.socket.read().expect("an answer");
+        if is_short {
+            assert!(answer.to_text().expect("text").contains("\"ack\""), "{answer}");
+            return;
+        }
+        // A busy machine: it was not shorter. It is tried again.
+        eventually("it works again", || server.count_log(ENDS) == server.count_log(BEGINS));
+    }
 }
 
 #[test]
@@ -371,7 +372,6 @@ fn what_expires_under_a_lock_expires_after_it_once() {
     let locked = lock(&server);
     server.wait_for_log(BEGINS);
     let usage = server.file("u.db");
-    std::thread::sleep(SILENCE);
     assert_eq!(sql::rows(&usage, "SELECT * FROM mailboxes"), json!([]), "not yet gone");
     locked.execute_batch("COMMIT").expect("unlock");
     server.wait_for_log(ENDS);

@@ -1,20 +1,18 @@
 //! Storage that fails under a running server and works again: what was acknowledged is there, what
 //! failed was told so, reading goes on, recovery needs no restart, and the log has one line when
 //! it begins and one when it ends.
-//!
-//! Where the system does not let a test cause a failure (no mount, no strace), it says so and
-//! passes.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::abuse::{connect_from, has_program, innocent_exchange, wait_until};
-use crate::common::{Client, Directory, PATIENCE, Server};
+use crate::common::client::exchange;
+use crate::common::{Client, Directory, PATIENCE, Server, Signal, eventually, process};
 use rusqlite::Connection;
+use rustix::process::Resource;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -87,10 +85,6 @@ fn try_open(server: &Server, side: &str) -> Option<Client> {
     }
 }
 
-fn count(server: &Server, part: &str) -> usize {
-    server.log().iter().filter(|line| line.contains(part)).count()
-}
-
 /// What a client sees of a server whose storage fails.
 fn assert_degraded(server: &Server) {
     let mut client = Client::connect(server.address);
@@ -114,7 +108,7 @@ fn assert_recovers(server: &mut Server) {
     server.wait_for_log(ENDS);
     let mut client = Client::connect(server.address);
     assert_eq!(client.recv()["welcome"]["error"], Value::Null);
-    innocent_exchange(server);
+    exchange(server, "happy");
 }
 
 /// The phases that a mailbox holds, as a new connection is told.
@@ -182,14 +176,14 @@ impl Story {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &Path, bytes: usize) -> Option<SmallDisk> {
+    fn mount(path: &Path, bytes: usize) -> SmallDisk {
         fs::create_dir_all(path).expect("a mount point");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
             .arg(path)
-            .stderr(Stdio::null())
             .status();
-        mounted.is_ok_and(|status| status.success()).then(|| SmallDisk(path.to_owned()))
+        assert!(mounted.expect("mount runs").success());
+        SmallDisk(path.to_owned())
     }
 }
 
@@ -200,13 +194,11 @@ impl Drop for SmallDisk {
 }
 
 #[test]
+#[ignore = "needs root to mount a file system"]
 fn a_disk_that_fills_up_and_is_freed_again_loses_nothing_and_needs_no_restart() {
     let directory = Arc::new(Directory::new());
     let disk_path = directory.file("disk");
-    let Some(disk) = SmallDisk::mount(&disk_path, 4 * 1024 * 1024) else {
-        eprintln!("skipped: this user cannot mount a file system");
-        return;
-    };
+    let disk = SmallDisk::mount(&disk_path, 4 * 1024 * 1024);
     let ballast = disk_path.join("ballast");
     fs::write(&ballast, vec![0; 2_500_000]).expect("room");
     let options = ["--channel-db=disk/relay.sqlite"];
@@ -223,41 +215,31 @@ fn a_disk_that_fills_up_and_is_freed_again_loses_nothing_and_needs_no_restart() 
     let until = Instant::now() + Duration::from_millis(2500);
     while Instant::now() < until {
         story.step(&server, 20_000);
-        std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(count(&server, BEGINS), 1, "{:#?}", server.log());
+    assert_eq!(server.count_log(BEGINS), 1, "{:#?}", server.log());
     fs::remove_file(&ballast).expect("freed");
     assert_recovers(&mut server);
-    wait_until("traffic goes on", || story.step(&server, 20_000));
-    assert_eq!((count(&server, BEGINS), count(&server, ENDS)), (1, 1), "{:#?}", server.log());
+    eventually("traffic goes on", || story.step(&server, 20_000));
+    assert_eq!((server.count_log(BEGINS), server.count_log(ENDS)), (1, 1), "{:#?}", server.log());
     story.end(server, &options);
     drop(disk);
 }
 
 #[test]
 fn a_file_that_may_not_grow_does_not_end_the_process() {
-    if !has_program("prlimit") {
-        eprintln!("skipped: there is no prlimit");
-        return;
-    }
     let mut server = Server::start(&[]);
-    let limit = |server: &Server, size: &str| {
-        let pid = format!("--pid={}", server.pid());
-        let limited = Command::new("prlimit").args([&pid, &format!("--fsize={size}")]).status();
-        assert!(limited.expect("prlimit runs").success());
-    };
     let mut story = Story::begin(&server);
     // The soft limit only, so that it can be lifted again.
-    limit(&server, "500000:");
+    process::limit(server.pid(), Resource::Fsize, Some(500_000));
     let until = Instant::now() + PATIENCE;
     while story.step(&server, 20_000) {
         assert!(Instant::now() < until, "the file may grow");
     }
     server.wait_for_log(BEGINS);
     assert_degraded(&server);
-    limit(&server, "unlimited:");
+    process::limit(server.pid(), Resource::Fsize, None);
     assert_recovers(&mut server);
-    wait_until("traffic goes on", || story.step(&server, 20_000));
+    eventually("traffic goes on", || story.step(&server, 20_000));
     story.end(server, &[]);
 }
 
@@ -270,52 +252,54 @@ fn a_database_locked_by_another_process_is_waited_for_and_taken_up_again() {
         let other = Connection::open(server.file("relay.sqlite")).expect("opens");
         other.execute_batch("BEGIN IMMEDIATE").expect("locked");
         assert!(!story.step(&server, 100), "nobody can write now");
-        wait_until("it is noticed", || count(&server, BEGINS) == round);
+        eventually("it is noticed", || server.count_log(BEGINS) == round);
         assert_degraded(&server);
         story.step(&server, 100);
-        std::thread::sleep(Duration::from_millis(1200));
-        assert_eq!(count(&server, BEGINS), round);
         other.execute_batch("ROLLBACK").expect("unlocked");
-        wait_until("it is taken up again", || count(&server, ENDS) == round);
-        wait_until("traffic goes on", || story.step(&server, 100));
+        eventually("it is taken up again", || server.count_log(ENDS) == round);
+        assert_eq!(server.count_log(BEGINS), round);
+        eventually("traffic goes on", || story.step(&server, 100));
     }
     assert_recovers(&mut server);
     story.end(server, &[]);
 }
 
 /// Makes system calls of the server fail, until dropped.
-struct Sabotage(Child);
+struct Sabotage {
+    strace: Child,
+    trace: PathBuf,
+}
 
 impl Sabotage {
-    /// None if it cannot be done here.
-    fn begin(server: &Server, calls: &str, error: &str) -> Option<Sabotage> {
-        let output = server.file("sabotage");
-        let mut strace = Command::new("strace")
+    fn begin(server: &Server, calls: &str, error: &str) -> Sabotage {
+        let trace = server.file("sabotage");
+        let strace = Command::new("strace")
             .args(["-q", "-f", "-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:error={error}")])
             .arg("-o")
-            .arg(&output)
+            .arg(&trace)
             .args(["-p", &server.pid().to_string()])
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let until = Instant::now() + PATIENCE;
-        while !is_traced(server.pid()) {
-            if strace.try_wait().expect("strace").is_some() || Instant::now() > until {
-                _ = strace.kill();
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Some(Sabotage(strace))
+            .spawn();
+        let mut strace = strace.expect("strace runs");
+        eventually("strace is attached", || {
+            assert_eq!(strace.try_wait().expect("strace"), None, "strace may not attach");
+            is_traced(server.pid())
+        });
+        Sabotage { strace, trace }
+    }
+
+    /// System calls that have failed so far.
+    fn failures(&self) -> usize {
+        let trace = fs::read_to_string(&self.trace).expect("the trace");
+        trace.matches("(INJECTED)").count()
     }
 }
 
 impl Drop for Sabotage {
     fn drop(&mut self) {
         // Politely, so that it lets the server go.
-        _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        _ = self.0.wait();
+        process::signal(self.strace.id(), Signal::INT);
+        _ = self.strace.wait();
     }
 }
 
@@ -326,44 +310,41 @@ fn is_traced(pid: u32) -> bool {
 
 /// Whether the failing calls are in place depends on the tracer, so it is tried until it shows.
 fn survives(calls: &str, error: &str) {
-    if !has_program("strace") {
-        eprintln!("skipped: there is no strace");
-        return;
-    }
     let mut server = Server::start(&[]);
     let mut story = Story::begin(&server);
     assert!(story.step(&server, 100));
-    let Some(sabotage) = Sabotage::begin(&server, calls, error) else {
-        eprintln!("skipped: strace may not attach");
-        return;
-    };
+    let sabotage = Sabotage::begin(&server, calls, error);
     let until = Instant::now() + PATIENCE;
     while story.step(&server, 100) {
         assert!(Instant::now() < until, "nothing fails");
     }
     server.wait_for_log(BEGINS);
     assert_degraded(&server);
-    std::thread::sleep(Duration::from_millis(1500));
+    let before = sabotage.failures();
+    eventually("it tries again", || sabotage.failures() > before);
     story.step(&server, 100);
-    assert_eq!((count(&server, BEGINS), count(&server, ENDS)), (1, 0), "{:#?}", server.log());
+    assert_eq!((server.count_log(BEGINS), server.count_log(ENDS)), (1, 0), "{:#?}", server.log());
     drop(sabotage);
     assert_recovers(&mut server);
-    wait_until("traffic goes on", || story.step(&server, 100));
-    assert_eq!((count(&server, BEGINS), count(&server, ENDS)), (1, 1), "{:#?}", server.log());
+    eventually("traffic goes on", || story.step(&server, 100));
+    assert_eq!((server.count_log(BEGINS), server.count_log(ENDS)), (1, 1), "{:#?}", server.log());
     story.end(server, &[]);
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn an_error_while_writing_is_survived() {
     survives("pwrite64", "EIO");
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn an_error_while_syncing_is_survived() {
     survives("fsync,fdatasync", "EIO");
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn a_file_system_that_turns_read_only_is_survived() {
     survives("pwrite64,ftruncate", "EROFS");
 }
@@ -379,16 +360,13 @@ fn those_who_listen_and_are_idle_still_hear_what_comes_after_the_failure() {
     assert!(!story.step(&server, 100));
     other.execute_batch("ROLLBACK").expect("unlocked");
     server.wait_for_log(ENDS);
-    wait_until("traffic goes on", || story.step(&server, 100));
+    eventually("traffic goes on", || story.step(&server, 100));
     assert_eq!(listener.recv()["phase"], *story.acknowledged[0]);
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn those_who_listen_go_on_listening_when_it_could_not_even_be_read_for_a_while() {
-    if !has_program("strace") {
-        eprintln!("skipped: there is no strace");
-        return;
-    }
     let mut server = Server::start(&["--synchronous=off"]);
     let mut story = Story::begin(&server);
     for _ in 0..120 {
@@ -396,10 +374,7 @@ fn those_who_listen_go_on_listening_when_it_could_not_even_be_read_for_a_while()
     }
     let mut listener = server.bind("app", "two");
     assert_eq!(listener.open("box").len(), 120);
-    let Some(sabotage) = Sabotage::begin(&server, "pread64,pwrite64", "EIO") else {
-        eprintln!("skipped: strace may not attach");
-        return;
-    };
+    let sabotage = Sabotage::begin(&server, "pread64,pwrite64", "EIO");
     let until = Instant::now() + PATIENCE;
     while story.step(&server, 100) {
         listener.recv();
@@ -409,7 +384,7 @@ fn those_who_listen_go_on_listening_when_it_could_not_even_be_read_for_a_while()
     assert_eq!(reader.error(json!({"type": "list"})), UNAVAILABLE, "an empty list would be a lie");
     drop(sabotage);
     assert_recovers(&mut server);
-    wait_until("traffic goes on", || story.step(&server, 100));
+    eventually("traffic goes on", || story.step(&server, 100));
     while listener.recv()["phase"] != **story.acknowledged.last().expect("one") {}
     story.end(server, &[]);
 }
@@ -419,16 +394,16 @@ fn failed_claims_do_not_count_as_live_nameplates_of_their_address() {
     const ADDRESS: &str = "192.0.2.1";
     let mut server = Server::start(&["--limit-address-nameplates=2"]);
     for round in 1..=3 {
-        let mut client = connect_from(&server, Some(ADDRESS)).expect("accepted");
+        let mut client = server.connect_from(Some(ADDRESS)).expect("accepted");
         client.quiet(json!({"type": "bind", "appid": "app", "side": "s"}));
         let other = Connection::open(server.file("relay.sqlite")).expect("opens");
         other.execute_batch("BEGIN IMMEDIATE").expect("locked");
         client.send(json!({"type": "claim", "nameplate": "5"}));
         assert_eq!(client.close_code(), TRY_AGAIN_LATER);
         other.execute_batch("ROLLBACK").expect("unlocked");
-        wait_until("it works again", || count(&server, ENDS) == round);
+        eventually("it works again", || server.count_log(ENDS) == round);
     }
-    let mut client = connect_from(&server, Some(ADDRESS)).expect("accepted");
+    let mut client = server.connect_from(Some(ADDRESS)).expect("accepted");
     client.quiet(json!({"type": "bind", "appid": "app", "side": "s"}));
     client.claim("6");
     assert_recovers(&mut server);
@@ -437,40 +412,39 @@ fn failed_claims_do_not_count_as_live_nameplates_of_their_address() {
 #[test]
 fn a_usage_database_that_is_locked_or_gone_never_hurts_the_service() {
     let mut server = Server::start(&["--usage-db=usage.sqlite"]);
-    innocent_exchange(&server);
+    exchange(&server, "happy");
     let path = server.file("usage.sqlite");
     let other = Connection::open(&path).expect("opens");
-    wait_until("rows are written", || {
+    eventually("rows are written", || {
         other
             .query_row("SELECT COUNT(*) FROM mailboxes", [], |row| row.get::<_, i64>(0))
             .is_ok_and(|rows| rows == 1)
     });
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
-    for _ in 0..20 {
-        innocent_exchange(&server);
-        std::thread::sleep(Duration::from_millis(60));
+    let mut exchanges = 1;
+    while exchanges < 20 || server.count_log("usage database fails") == 0 {
+        exchange(&server, "happy");
+        exchanges += 1;
     }
-    server.wait_for_log("usage database fails");
     other.execute_batch("ROLLBACK").expect("unlocked");
     server.wait_for_log("usage database works again");
-    wait_until("the backlog is written", || {
-        innocent_exchange(&server);
+    eventually("the backlog is written", || {
+        exchange(&server, "happy");
         other
             .query_row("SELECT COUNT(*) FROM mailboxes", [], |row| row.get::<_, i64>(0))
-            .is_ok_and(|rows| rows >= 21)
+            .is_ok_and(|rows| rows >= exchanges)
     });
     drop(other);
     for part in ["usage database fails", "usage database works again"] {
-        assert_eq!(count(&server, part), 1, "{:#?}", server.log());
+        assert_eq!(server.count_log(part), 1, "{:#?}", server.log());
     }
     for name in ["usage.sqlite", "usage.sqlite-wal", "usage.sqlite-shm"] {
         _ = fs::remove_file(server.file(name));
     }
     for _ in 0..10 {
-        innocent_exchange(&server);
-        std::thread::sleep(Duration::from_millis(120));
+        exchange(&server, "happy");
     }
-    assert_eq!(count(&server, BEGINS), 0, "{:#?}", server.log());
+    assert_eq!(server.count_log(BEGINS), 0, "{:#?}", server.log());
     let (status, _) = server.stop();
     assert!(status.success());
 }

@@ -1,32 +1,29 @@
-//! Behind nginx and Caddy, configured as the README says, with ports and files replaced: WebSocket
-//! passes, the server knows who is there, and real clients meet over `wss://`.
+//! Behind nginx and Caddy, configured as the README says with ports and files replaced, and behind
+//! HAProxy: WebSocket passes, the server knows its clients' addresses, and real clients meet.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::clients::{Kind, Payload, Site};
-use crate::common::readme::{self, with};
-use crate::common::real_clients::{on_path, skip};
-use crate::common::{Client, Directory, PATIENCE, Server};
+use crate::clients::{Kind, Payload, Site};
+use crate::common::document::{self, with};
+use crate::common::{Client, Directory, FREE_PORT, PATIENCE, Running, Server};
+use crate::programs::program;
 use serde_json::json;
 
-/// A running proxy, with a plain and a TLS port of this machine. Killed when dropped.
+/// Where the configurations are shown.
+const README: &str = "README.md";
+
+/// A running proxy, with a plain and a TLS port of this machine.
 struct Proxy {
-    child: Child,
+    child: Running,
     plain: SocketAddr,
     tls: SocketAddr,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
 }
 
 impl Proxy {
@@ -51,8 +48,8 @@ impl Proxy {
                 .stderr(log)
                 .spawn()
                 .expect("the proxy starts");
-            let mut proxy = Proxy { child, plain, tls };
-            while proxy.child.try_wait().expect("wait").is_none() {
+            let mut proxy = Proxy { child: Running(child), plain, tls };
+            while proxy.child.0.try_wait().expect("wait").is_none() {
                 if [plain, tls].iter().all(|address| TcpStream::connect(address).is_ok()) {
                     return proxy;
                 }
@@ -87,15 +84,17 @@ fn certificate(directory: &Directory) -> (PathBuf, PathBuf) {
 
 /// The server as the README has it behind a proxy; port 0 instead of 4000.
 fn server() -> Server {
-    assert!(readme::TEXT.contains("wormhole-mailbox --port=tcp:4000:interface=127.0.0.1\n"));
-    Server::start(&["--port=tcp:0:interface=127.0.0.1"])
+    assert!(
+        document::text(README).contains("wormhole-mailbox --port=tcp:4000:interface=127.0.0.1\n")
+    );
+    Server::start(&[FREE_PORT])
 }
 
-fn nginx(program: &Path, server: &Server, directory: &Directory) -> Proxy {
+fn nginx(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        let block = readme::block("nginx", "proxy_pass http://127.0.0.1:4000");
-        let block = with(block, "127.0.0.1:4000", &server.address.to_string());
+        let block = document::block(README, "nginx", "proxy_pass http://127.0.0.1:4000");
+        let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
         let block =
             with(&block, "/etc/ssl/mailbox.example.org.pem", &certificate.to_string_lossy());
         let block = with(&block, "/etc/ssl/mailbox.example.org.key", &key.to_string_lossy());
@@ -111,18 +110,18 @@ fn nginx(program: &Path, server: &Server, directory: &Directory) -> Proxy {
         )
     };
     Proxy::start(directory, configure, || {
-        let mut command = Command::new(program);
+        let mut command = Command::new(program("nginx"));
         command.arg("-p").arg(directory.path()).arg("-e").arg("stderr");
         command.arg("-c").arg(directory.file("configuration"));
         command
     })
 }
 
-fn caddy(program: &Path, server: &Server, directory: &Directory) -> Proxy {
+fn caddy(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        let block = readme::block("caddy", "reverse_proxy 127.0.0.1:4000");
-        let block = with(block, "127.0.0.1:4000", &server.address.to_string());
+        let block = document::block(README, "caddy", "reverse_proxy 127.0.0.1:4000");
+        let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
         let name = "mailbox.example.org {";
         let own = format!("tls {} {}", certificate.display(), key.display());
         let encrypted = with(&block, name, &format!("https://localhost:{} {{\n{own}", tls.port()));
@@ -130,7 +129,7 @@ fn caddy(program: &Path, server: &Server, directory: &Directory) -> Proxy {
         format!("{{\nadmin off\nauto_https disable_redirects\n}}\n{encrypted}\n{plain}\n")
     };
     Proxy::start(directory, configure, || {
-        let mut command = Command::new(program);
+        let mut command = Command::new(program("caddy"));
         command.args(["run", "--adapter", "caddyfile", "--config", "configuration"]);
         command
     })
@@ -166,8 +165,7 @@ fn assert_proxied(proxy: &Proxy) {
 fn assert_real_clients_meet(proxy: &Proxy, directory: &Directory) {
     let mut site = Site::new(format!("wss://localhost:{}/v1", proxy.tls.port()));
     site.authority = Some(directory.file("certificate.pem"));
-    let kinds = Kind::installed().into_iter().filter(|kind| kind.knows_texts());
-    for kind in kinds {
+    for kind in Kind::texting() {
         let text = format!("to {kind:?} over TLS");
         let mut sender = kind.send(&site, None, &Payload::Text(text.clone()));
         let mut receiver = kind.receive(&site, &sender.code());
@@ -178,21 +176,96 @@ fn assert_real_clients_meet(proxy: &Proxy, directory: &Directory) {
 }
 
 #[test]
+#[ignore = "needs nginx, openssl and the Python and Go clients"]
 fn nginx_as_in_the_readme_passes_everything() {
-    // Debian puts it where only root's path leads.
-    let in_sbin = || Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.exists());
-    let Some(program) = on_path("nginx").or_else(in_sbin) else { return skip("nginx") };
     let (server, directory) = (server(), Arc::new(Directory::new()));
-    let proxy = nginx(&program, &server, &directory);
+    let proxy = nginx(&server, &directory);
     assert_proxied(&proxy);
     assert_real_clients_meet(&proxy, &directory);
 }
 
 #[test]
+#[ignore = "needs caddy, openssl and the Python and Go clients"]
 fn caddy_as_in_the_readme_passes_everything() {
-    let Some(program) = on_path("caddy") else { return skip("caddy") };
     let (server, directory) = (server(), Arc::new(Directory::new()));
-    let proxy = caddy(&program, &server, &directory);
+    let proxy = caddy(&server, &directory);
     assert_proxied(&proxy);
     assert_real_clients_meet(&proxy, &directory);
+}
+
+/// A running HAProxy.
+struct HaProxy {
+    _child: Running,
+    address: SocketAddr,
+    _directory: Directory,
+}
+
+impl HaProxy {
+    /// In front of a server, given as HAProxy's configuration has it.
+    fn start(backend: &str) -> HaProxy {
+        let directory = Directory::new();
+        let config = format!(
+            "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+             listen mailbox\n bind fd@3\n server mailbox {backend}\n"
+        );
+        fs::write(directory.file("haproxy.cfg"), config).expect("configuration");
+        // It listens on our socket, so we know where.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let child = Command::new("sh")
+            .args(["-c", "exec 3<&0 </dev/null; exec \"$0\" -db -f haproxy.cfg"])
+            .arg(program("haproxy"))
+            .current_dir(directory.path())
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .spawn();
+        let child = Running(child.expect("haproxy starts"));
+        HaProxy { _child: child, address, _directory: directory }
+    }
+}
+
+/// A server that expects PROXY headers at one address.
+fn start_for_haproxy(options: &[&str]) -> (Server, SocketAddr) {
+    let ports = ["--port=haproxy:tcp:0:interface=127.0.0.1", FREE_PORT];
+    let server = Server::start(&[&ports[..], options].concat());
+    let proxied = server.address;
+    (server, proxied)
+}
+
+#[test]
+#[ignore = "needs haproxy"]
+fn haproxy_tells_who_its_clients_are_in_both_versions() {
+    let (server, proxied) = start_for_haproxy(&["--port=haproxy:unix:x.sock"]);
+    let unix = server.file("x.sock");
+    for backend in [
+        format!("{proxied} send-proxy"),
+        format!("{proxied} send-proxy-v2"),
+        format!("{proxied} send-proxy-v2 check inter 50ms"),
+        format!("{proxied} send-proxy-v2-ssl-cn proxy-v2-options unique-id,crc32c"),
+        format!("unix@{} send-proxy-v2", unix.display()),
+    ] {
+        let haproxy = HaProxy::start(&backend);
+        for _ in 0..3 {
+            let mut client = Client::connect(haproxy.address);
+            let port = client.socket.get_ref().local_addr().expect("an address").port();
+            let expected = json!({"ipv4": "127.0.0.1", "port": port});
+            assert_eq!(client.recv()["welcome"]["your-address"], expected, "{backend}");
+            client.quiet(json!({"type": "bind", "appid": "app", "side": "side"}));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs haproxy and the Python and Go clients"]
+fn real_clients_work_through_haproxy() {
+    let (_server, proxied) = start_for_haproxy(&[]);
+    let haproxy = HaProxy::start(&format!("{proxied} send-proxy-v2"));
+    let site = Site::new(format!("ws://{}/v1", haproxy.address));
+    for kind in Kind::texting() {
+        let text = format!("through a proxy with {kind:?}");
+        let mut sender = kind.send(&site, None, &Payload::Text(text.clone()));
+        let mut receiver = kind.receive(&site, &sender.code());
+        receiver.succeed();
+        sender.succeed();
+        assert!(receiver.output().contains(&text), "{}", receiver.output());
+    }
 }

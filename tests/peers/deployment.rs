@@ -6,19 +6,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use crate::common::readme::{self, with};
-use crate::common::real_clients::{on_path, skip};
-use crate::common::{Directory, Server};
-use serde_json::json;
+use crate::common::client::{assert_welcomed, exchange};
+use crate::common::document::{self, with};
+use crate::common::{Directory, PROGRAM, Server, eventually, retry};
+use crate::programs::program;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_wormhole-mailbox");
+/// Where the recipes are shown.
+const README: &str = "README.md";
 
-fn unit() -> &'static str {
-    readme::block("ini", "ExecStart=")
+fn unit() -> String {
+    document::block(README, "ini", "ExecStart=")
 }
 
 /// What the program is started with by a line that begins so: its arguments, on a free port.
@@ -32,29 +34,18 @@ fn arguments(line: &str, port: &str) -> Vec<String> {
 }
 
 fn unit_arguments() -> Vec<String> {
-    let line = unit().lines().find(|line| line.starts_with("ExecStart=")).expect("a command");
+    let unit = unit();
+    let line = unit.lines().find(|line| line.starts_with("ExecStart=")).expect("a command");
     arguments(line, "--port=tcp:4000:interface=127.0.0.1")
 }
 
-/// Two sides meet and leave.
-fn exchange(server: &Server) {
-    let [mut first, mut second] = ["s1", "s2"].map(|side| server.bind("a", side));
-    let nameplate = first.allocate();
-    let mailbox = second.claim(&nameplate);
-    first.claim(&nameplate);
-    for client in [&mut first, &mut second] {
-        client.open(&mailbox);
-        client.ask(json!({"type": "release"}));
-        client.ask(json!({"type": "close", "mood": "happy"}));
-    }
-}
-
 #[test]
+#[ignore = "needs systemd-analyze"]
 fn the_unit_is_valid_and_as_safe_as_the_readme_says() {
-    let Some(analyze) = on_path("systemd-analyze") else { return skip("systemd-analyze") };
+    let analyze = program("systemd-analyze");
     let directory = Directory::new();
     let path = directory.file("wormhole-mailbox.service");
-    fs::write(&path, with(unit(), "/usr/local/bin/wormhole-mailbox", PROGRAM)).expect("write");
+    fs::write(&path, with(&unit(), "/usr/local/bin/wormhole-mailbox", PROGRAM)).expect("write");
     let output = Command::new(&analyze).arg("verify").arg(&path).output().expect("it runs");
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     let ours = complaints.lines().filter(|line| line.contains("wormhole-mailbox.service"));
@@ -65,9 +56,14 @@ fn the_unit_is_valid_and_as_safe_as_the_readme_says() {
         .output()
         .expect("it runs");
     let judgement = String::from_utf8_lossy(&output.stdout).into_owned();
-    let verdict = judgement.lines().find(|line| line.contains("Overall exposure level"));
-    let verdict = verdict.unwrap_or_else(|| panic!("no verdict: {judgement}"));
-    assert!(readme::TEXT.contains(verdict.trim()), "the README has another: {verdict}");
+    // "→ Overall exposure level for x.service: 0.9 SAFE 😀", and the README has the number.
+    let exposure = |text: &str| -> Option<f64> {
+        let line = text.lines().find(|line| line.contains("Overall exposure level"))?;
+        line.split_once(": ")?.1.split(' ').next()?.parse().ok()
+    };
+    let found = exposure(&judgement).unwrap_or_else(|| panic!("no verdict: {judgement}"));
+    let told = exposure(&document::text(README)).expect("the README has a verdict");
+    assert!(found <= told, "{found}, the README says {told}: {judgement}");
 }
 
 /// The system calls of a set, with those of the sets in it.
@@ -87,11 +83,12 @@ fn system_calls(analyze: &Path, set: &str) -> BTreeSet<String> {
 }
 
 #[test]
+#[ignore = "needs systemd-analyze and strace"]
 fn the_unit_allows_every_system_call_that_the_server_makes() {
-    let Some(analyze) = on_path("systemd-analyze") else { return skip("systemd-analyze") };
-    let Some(strace) = on_path("strace") else { return skip("strace") };
+    let analyze = program("systemd-analyze");
     let mut allowed = system_calls(&analyze, "@default");
-    for line in unit().lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+    let unit = unit();
+    for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         let sets = line.trim_start_matches('~').split_whitespace();
         for call in sets.flat_map(|set| system_calls(&analyze, set)) {
             if line.starts_with('~') {
@@ -111,15 +108,15 @@ fn the_unit_allows_every_system_call_that_the_server_makes() {
 
     let directory = Arc::new(Directory::new());
     let trace = directory.file("trace");
-    let mut command = Command::new(strace);
-    command.args(["-f", "-qq", "-o"]).arg(&trace).arg(PROGRAM).args(unit_arguments());
-    let mut server = Server::spawn(command, Arc::clone(&directory));
-    exchange(&server);
-    // The server is strace's child.
-    let children = format!("/proc/{}/task/{}/children", server.pid(), server.pid());
-    let pid = fs::read_to_string(children).expect("children").trim().to_owned();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
-    assert!(server.wait().success());
+    let mut command = Command::new(program("strace"));
+    command.args(["-D", "-f", "-qq", "-o"]).arg(&trace).arg(PROGRAM).args(unit_arguments());
+    let server = Server::spawn(command, Arc::clone(&directory));
+    exchange(&server, "happy");
+    let (status, _) = server.stop();
+    assert!(status.success());
+    eventually("the trace is whole", || {
+        fs::read_to_string(&trace).is_ok_and(|trace| trace.contains("exit_group("))
+    });
     let trace = fs::read_to_string(trace).expect("a trace");
     let made: BTreeSet<&str> = trace
         .lines()
@@ -150,14 +147,13 @@ chown() { echo "chown $*" >>params; }
 #[test]
 fn the_init_script_for_openwrt_starts_a_server() {
     let directory = Arc::new(Directory::new());
-    let script = readme::block("sh", "start_service()");
+    let script = document::block(README, "sh", "start_service()");
     assert!(script.starts_with("#!/bin/sh /etc/rc.common\n"));
     let state = directory.file("state").to_string_lossy().into_owned();
-    let script = with(script, "/var/run/wormhole-mailbox", &state);
+    let script = with(&script, "/var/run/wormhole-mailbox", &state);
     fs::write(directory.file("script"), PROCD.to_owned() + &script + "\nstart_service\n")
         .expect("write");
-    let shell = on_path("dash").unwrap_or_else(|| PathBuf::from("sh"));
-    let output = Command::new(shell)
+    let output = Command::new("sh")
         .args(["-eu", "script"])
         .current_dir(directory.path())
         .output()
@@ -171,14 +167,14 @@ fn the_init_script_for_openwrt_starts_a_server() {
     // The level that the script sets leaves out the lines that the test waits for.
     command.args(arguments(&with(&line, "--log-level=warn ", ""), "--port=4000"));
     let server = Server::spawn(command, Arc::clone(&directory));
-    exchange(&server);
+    exchange(&server, "happy");
     assert!(Path::new(&state).join("relay.sqlite").exists());
     // The descriptors suffice for the connections, and the README knows the memory.
     let limits = server.log().into_iter().find(|line| line.contains("limits: ")).expect("a line");
     assert!(limits.contains("500 connections"), "{limits}");
     let memory = limits.split("at most ").nth(1).and_then(|it| it.split(" of memory").next());
     let memory = format!("come to {} of memory at most", memory.expect("a size"));
-    assert!(readme::TEXT.contains(&memory), "{memory}");
+    assert!(document::text(README).contains(&memory), "{memory}");
     let (status, _) = server.stop();
     assert!(status.success());
 }
@@ -187,17 +183,15 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").expect("proc").uid() == 0
 }
 
-/// The static binary, built for the purpose: only where everything is to be tried.
-fn static_program() -> Option<PathBuf> {
-    if std::env::var_os("REAL_CLIENTS").is_none_or(|it| it != "required") {
-        println!("skipped: a static build takes a while, REAL_CLIENTS=required makes it");
-        return None;
-    }
+/// The static binary, built for the purpose.
+fn static_program() -> PathBuf {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let built = root.join("target/static");
     // As in the README, without the time that --release takes.
-    assert!(readme::TEXT.contains("RUSTFLAGS='-C target-feature=+crt-static' cargo build"));
+    assert!(
+        document::text(README).contains("RUSTFLAGS='-C target-feature=+crt-static' cargo build")
+    );
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--target", &target, "--target-dir"])
         .arg(&built)
@@ -206,13 +200,13 @@ fn static_program() -> Option<PathBuf> {
         .stdin(Stdio::null())
         .status();
     assert!(status.expect("cargo runs").success());
-    Some(built.join(target).join("debug/wormhole-mailbox"))
+    built.join(target).join("debug/wormhole-mailbox")
 }
 
 #[test]
+#[ignore = "needs root or user namespaces, and builds a static program"]
 fn the_static_program_runs_with_nothing_else_as_the_container_starts_it() {
-    let Some(program) = static_program() else { return };
-    let dockerfile = readme::block("dockerfile", "FROM scratch");
+    let dockerfile = document::block(README, "dockerfile", "FROM scratch");
     let list = |name: &str| -> Vec<String> {
         let line = dockerfile.lines().find_map(|line| line.strip_prefix(name));
         serde_json::from_str(line.unwrap_or_else(|| panic!("no {name}"))).expect("a list")
@@ -221,7 +215,7 @@ fn the_static_program_runs_with_nothing_else_as_the_container_starts_it() {
     let directory = Arc::new(Directory::new());
     let root = directory.file("root");
     fs::create_dir_all(root.join("data")).expect("a directory");
-    fs::copy(program, root.join("wormhole-mailbox")).expect("copy");
+    fs::copy(static_program(), root.join("wormhole-mailbox")).expect("copy");
     // Only root may change its root directory; others may where they are root of a namespace.
     let mut command = Command::new(if is_root() { "chroot" } else { "unshare" });
     if !is_root() {
@@ -229,8 +223,32 @@ fn the_static_program_runs_with_nothing_else_as_the_container_starts_it() {
     }
     command.arg(&root).arg("/wormhole-mailbox").args(arguments(&start, "--port=4000"));
     let server = Server::spawn(command, Arc::clone(&directory));
-    exchange(&server);
+    exchange(&server, "happy");
     let (status, _) = server.stop();
     assert!(status.success());
     assert!(root.join("usage.sqlite").exists());
+}
+
+#[test]
+#[ignore = "needs systemd-socket-activate"]
+fn the_real_socket_activation_of_systemd_starts_it() {
+    let directory = Arc::new(Directory::new());
+    let paths = ["web.sock", "local.sock"].map(|name| directory.file(name));
+    let mut command = Command::new(program("systemd-socket-activate"));
+    command.arg("-l").arg(&paths[0]).arg("-l").arg(&paths[1]).arg("--fdname=web:local");
+    command.arg(PROGRAM).args(["--port=systemd:local", "--port=systemd:web"]);
+    let home = Arc::clone(&directory);
+    let starter = std::thread::spawn(move || Server::spawn(command, home));
+    // It starts the server when somebody comes, who is then served.
+    let guest = retry(|| UnixStream::connect(&paths[0]).map_err(|error| error.to_string()));
+    assert_welcomed(guest);
+    let server = starter.join().expect("a server");
+    let expected = [&paths[1], &paths[0]].map(|path| format!("unix:{}", path.display()));
+    let log = server.log();
+    let listening = log.iter().filter_map(|line| line.split("listening on ").nth(1));
+    assert_eq!(listening.collect::<Vec<_>>(), expected);
+    assert_welcomed(UnixStream::connect(&paths[1]).expect("connect"));
+    let (status, _) = server.stop();
+    assert!(status.success());
+    assert!(paths.iter().all(|path| path.exists()));
 }

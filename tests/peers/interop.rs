@@ -4,14 +4,15 @@
 //! is out, and the Rust client leaves without one when the code is wrong. What they leave behind
 //! goes with expiry, which these tests set to a few seconds.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::common::clients::{CLIENT_PATIENCE, Kind, Payload, Site};
-use crate::common::{Directory, SILENCE, Server};
+use crate::clients::{Kind, Payload, Site};
+use crate::common::random::Random;
+use crate::common::{Directory, PATIENCE, Server, Signal, eventually, sql};
 use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
 
 /// Options that record usage, and forget abandoned mailboxes soon.
 const OPTIONS: [&str; 3] = ["--usage-db=usage.sqlite", "--expire-after=3", "--expire-check=1"];
@@ -23,6 +24,7 @@ const WORKERS: usize = 3;
 const FILE_BYTES: usize = 1_000_000;
 
 #[test]
+#[ignore = "needs the Python, Go and Rust clients"]
 fn every_client_sends_a_file_to_every_other() {
     let server = Server::start(&OPTIONS);
     let file = random_file(&server.directory);
@@ -44,6 +46,7 @@ fn every_client_sends_a_file_to_every_other() {
 }
 
 #[test]
+#[ignore = "needs the Python and Go clients"]
 fn every_client_that_knows_texts_sends_one_to_every_other() {
     let server = Server::start(&OPTIONS);
     let mut pairs = Kind::pairs();
@@ -62,6 +65,7 @@ fn every_client_that_knows_texts_sends_one_to_every_other() {
 }
 
 #[test]
+#[ignore = "needs the Python, Go and Rust clients"]
 fn a_receiver_may_come_before_the_sender() {
     let server = Server::start(&OPTIONS);
     let file = random_file(&server.directory);
@@ -77,6 +81,7 @@ fn a_receiver_may_come_before_the_sender() {
 }
 
 #[test]
+#[ignore = "needs the Python, Go and Rust clients"]
 fn a_wrong_code_fails_on_both_sides_and_counts_as_scary() {
     let file_home = Directory::new();
     let file = random_file(&file_home);
@@ -101,6 +106,7 @@ fn a_wrong_code_fails_on_both_sides_and_counts_as_scary() {
 }
 
 #[test]
+#[ignore = "needs the Python, Go and Rust clients"]
 fn a_restart_between_send_and_receive_does_no_harm() {
     let mut pairs = Kind::pairs();
     pairs.retain(|(from, _)| from.reconnects());
@@ -126,6 +132,29 @@ fn a_restart_between_send_and_receive_does_no_harm() {
     });
 }
 
+#[test]
+#[ignore = "needs the Python client"]
+fn a_transfer_that_has_begun_comes_to_its_end_while_the_server_drains() {
+    let kind = Kind::Python;
+    let mut server = Server::start(&["--usage-db=usage.sqlite"]);
+    let site = Site::new(server.url());
+    let file = server.file("payload");
+    std::fs::write(&file, "content").expect("write");
+    let mut sender = kind.send(&site, Some("7-guitarist-revenge"), &Payload::File(file));
+    let mut receiver = kind.receive_typed(&site);
+    let binds = "SELECT count(*) FROM client_versions";
+    sql::wait_for(&server.file("usage.sqlite"), binds, &json!([[2]]));
+    server.signal(Signal::USR1);
+    assert!(server.wait_for_log("draining: ").contains("2 bound connections"));
+    receiver.type_line("7-guitarist-revenge");
+    receiver.succeed();
+    sender.succeed();
+    assert_eq!(receiver.received(), b"content");
+    assert!(server.wait().success());
+    server.wait_for_log("drained: 0 bound connections are left");
+    assert!(!server.file("relay.sqlite-wal").exists());
+}
+
 /// Runs a transfer for each pair, some at a time; the number is the pair's own.
 fn for_each_pair(
     pairs: Vec<(Kind, Kind)>,
@@ -149,10 +178,7 @@ fn for_each_pair(
 
 fn random_file(directory: &Directory) -> PathBuf {
     let path = directory.file("payload.bin");
-    let mut bytes = vec![0; FILE_BYTES];
-    let mut source = std::fs::File::open("/dev/urandom").expect("randomness");
-    source.read_exact(&mut bytes).expect("randomness");
-    std::fs::write(&path, bytes).expect("file");
+    std::fs::write(&path, Random::new(1).bytes(FILE_BYTES)).expect("file");
     path
 }
 
@@ -163,24 +189,18 @@ fn wait_for_nameplate(server: &Server, code: &str) {
         "SELECT count(*) FROM nameplates JOIN mailbox_sides USING (mailbox_id)
          WHERE name = '{name}'"
     );
-    let until = Instant::now() + CLIENT_PATIENCE;
-    while count(&server.file("relay.sqlite"), &claimed) == 0 {
-        assert!(Instant::now() < until, "nobody claims {name}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually("the nameplate is claimed", || count(&server.file("relay.sqlite"), &claimed) > 0);
 }
 
 /// Waits until the sender's first message is stored and has come back to it. Who is cut off before
 /// sends it once more, and Go's client does not take the same message twice, from any server.
 fn wait_for_pake(server: &Server) {
-    let until = Instant::now() + CLIENT_PATIENCE;
-    while count(&server.file("relay.sqlite"), "SELECT count(*) FROM messages") == 0 {
-        assert!(Instant::now() < until, "the sender adds nothing");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // What was stored has left by the time that somebody who comes after it is welcomed.
+    let messages = "SELECT count(*) FROM messages";
+    eventually("the sender adds", || count(&server.file("relay.sqlite"), messages) > 0);
+    // What was stored has left by the time that a later connection is welcomed; the client needs
+    // a moment to read it.
     server.connect();
-    std::thread::sleep(SILENCE);
+    std::thread::sleep(Duration::from_millis(200));
 }
 
 /// Waits until one who knows that the code was wrong has said so.
@@ -189,39 +209,31 @@ fn wait_for_scary_mood(server: &Server) {
         ("relay.sqlite", "SELECT count(*) FROM mailbox_sides WHERE mood = 'scary'"),
         ("usage.sqlite", "SELECT count(*) FROM mailboxes WHERE result = 'scary'"),
     ];
-    let until = Instant::now() + CLIENT_PATIENCE;
-    while places.iter().all(|(file, scary)| count(&server.file(file), scary) == 0) {
-        assert!(Instant::now() < until, "nobody closed with a scary mood");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually("a close with a scary mood", || {
+        places.iter().any(|(file, scary)| count(&server.file(file), scary) > 0)
+    });
 }
 
 /// Waits until nothing is left in the channel database; every mailbox must then have a usage
 /// record with one of these results.
 fn assert_left_clean(server: &Server, results: &[&str], mailboxes: usize) {
-    let until = Instant::now() + CLIENT_PATIENCE;
     for table in ["nameplates", "nameplate_sides", "mailboxes", "mailbox_sides", "messages"] {
         let rows = format!("SELECT count(*) FROM {table}");
-        while count(&server.file("relay.sqlite"), &rows) > 0 {
-            assert!(Instant::now() < until, "rows left in {table}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        eventually(&rows, || count(&server.file("relay.sqlite"), &rows) == 0);
     }
     let list = results.join("', '");
     let good = format!("SELECT count(*) FROM mailboxes WHERE result IN ('{list}')");
     let usage = server.file("usage.sqlite");
     // Usage rows may lag by a second.
-    while count(&usage, "SELECT count(*) FROM mailboxes") < mailboxes {
-        assert!(Instant::now() < until, "usage records missing");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(count(&usage, "SELECT count(*) FROM mailboxes"), mailboxes);
+    let ended = "SELECT count(*) FROM mailboxes";
+    eventually("the usage records", || count(&usage, ended) >= mailboxes);
+    assert_eq!(count(&usage, ended), mailboxes);
     assert_eq!(count(&usage, &good), mailboxes, "results other than {results:?}");
 }
 
 fn count(database: &Path, query: &str) -> usize {
     let connection =
         Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("database");
-    connection.busy_timeout(CLIENT_PATIENCE).expect("timeout");
+    connection.busy_timeout(PATIENCE).expect("timeout");
     connection.query_row(query, [], |row| row.get::<_, u32>(0)).expect("a count") as usize
 }

@@ -5,10 +5,17 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clients; // their command lines
+mod programs; // where they are installed
+mod python_server;
+
 mod backup; // SQLite's own tool, Litestream
-mod behind_proxy; // nginx, Caddy
-mod deployment; // the systemd unit, the container, the OpenWrt script
+mod behind_proxy; // nginx, Caddy, HAProxy
+mod browser; // Chromium looks at the status page
+mod deployment; // systemd's unit and sockets, the container, the OpenWrt script
 mod differential; // random commands for the reference server and ours
+mod generated; // the shells complete, groff and mandoc read the manual
 mod interop; // real clients, each with each
-mod permissions_interop; // proof of work with real clients
+mod prometheus; // its parser reads the metrics
+mod refusals; // what real clients show their users
 mod upstream_files; // the reference server and its plugins on the same files

@@ -2,66 +2,15 @@
 //! reference's munin plugins read them while ours runs.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, mpsc};
+use std::process::Command;
+use std::sync::Arc;
 
-use crate::common::{Client, Directory, PATIENCE, Server, real_clients, sql};
+use crate::common::{Client, Directory, Server, sql};
+use crate::programs::{installed, program};
+use crate::python_server::{FILES, PythonServer};
 use serde_json::{Value, json};
-
-/// The options of both servers.
-const OPTIONS: [&str; 2] = ["--channel-db=relay.sqlite", "--usage-db=usage.sqlite"];
-
-/// A running reference server. Killed when dropped.
-struct Reference {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Reference {
-    fn start(twist: &Path, directory: &Directory) -> Reference {
-        let mut child = Command::new(twist)
-            .args(["--log-format=text", "wormhole-mailbox", "--port=tcp:0:interface=127.0.0.1"])
-            .args(OPTIONS)
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("twist starts");
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let (found, port) = mpsc::channel();
-        std::thread::spawn(move || {
-            // To the end, so that it can always go on logging.
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let port =
-                    line.split("Site starting on ").nth(1).and_then(|it| it.trim().parse().ok());
-                if let Some(port) = port {
-                    _ = found.send(port);
-                }
-            }
-        });
-        let Ok(port) = port.recv_timeout(PATIENCE) else {
-            _ = child.kill();
-            panic!("the reference server does not start");
-        };
-        Reference { child, address: SocketAddr::from(([127, 0, 0, 1], port)) }
-    }
-
-    fn stop(mut self) {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(status.expect("kill runs").success());
-        self.child.wait().expect("wait");
-    }
-}
-
-impl Drop for Reference {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
 
 /// A bound connection to either server.
 fn bind(address: SocketAddr, appid: &str, side: &str) -> Client {
@@ -172,16 +121,16 @@ fn end_sessions(address: SocketAddr, sessions: &Sessions) {
 const RESULTS: &str = "SELECT result, COUNT(*) FROM mailboxes GROUP BY result ORDER BY result";
 
 #[test]
+#[ignore = "needs the reference server"]
 fn from_the_reference_to_ours_and_back_nothing_is_lost() {
-    let Some(twist) = real_clients::twist() else { return };
     let directory = Arc::new(Directory::new());
-    let reference = Reference::start(&twist, &directory);
+    let reference = PythonServer::start_in(Arc::clone(&directory));
     let mut sessions = begin_sessions(reference.address);
     reference.stop();
     let left = contents(&directory, "relay.sqlite");
     let usage_left = contents(&directory, "usage.sqlite");
 
-    let server = Server::start_in(directory, &OPTIONS);
+    let server = Server::start_in(directory, &FILES);
     assert_eq!(contents(&server.directory, "relay.sqlite"), left, "taken as it is");
     continue_sessions(server.address, &mut sessions, "ours");
     let (_, directory) = server.stop();
@@ -193,7 +142,7 @@ fn from_the_reference_to_ours_and_back_nothing_is_lost() {
     assert!(versions(&usage).len() > versions(&usage_left).len());
     let left = contents(&directory, "relay.sqlite");
 
-    let reference = Reference::start(&twist, &directory);
+    let reference = PythonServer::start_in(Arc::clone(&directory));
     assert_eq!(contents(&directory, "relay.sqlite"), left, "taken as it is");
     continue_sessions(reference.address, &mut sessions, "theirs");
     end_sessions(reference.address, &sessions);
@@ -205,16 +154,16 @@ fn from_the_reference_to_ours_and_back_nothing_is_lost() {
 }
 
 #[test]
+#[ignore = "needs the reference server"]
 fn from_ours_to_the_reference_and_back_nothing_is_lost() {
-    let Some(twist) = real_clients::twist() else { return };
     for is_killed in [false, true] {
-        let server = Server::start(&OPTIONS);
+        let server = Server::start(&FILES);
         let mut sessions = begin_sessions(server.address);
         let directory = if is_killed { server.kill() } else { server.stop().1 };
-        let reference = Reference::start(&twist, &directory);
+        let reference = PythonServer::start_in(Arc::clone(&directory));
         continue_sessions(reference.address, &mut sessions, "theirs");
         reference.stop();
-        let server = Server::start_in(directory, &OPTIONS);
+        let server = Server::start_in(directory, &FILES);
         continue_sessions(server.address, &mut sessions, "ours");
         end_sessions(server.address, &sessions);
         let (_, directory) = server.stop();
@@ -226,11 +175,11 @@ fn from_ours_to_the_reference_and_back_nothing_is_lost() {
 }
 
 #[test]
+#[ignore = "needs the reference server"]
 fn both_create_the_same_tables() {
-    let Some(twist) = real_clients::twist() else { return };
-    let theirs = Directory::new();
-    Reference::start(&twist, &theirs).stop();
-    let (_, ours) = Server::start(&OPTIONS).stop();
+    let theirs = Arc::new(Directory::new());
+    PythonServer::start_in(Arc::clone(&theirs)).stop();
+    let (_, ours) = Server::start(&FILES).stop();
     for name in ["relay.sqlite", "usage.sqlite"] {
         let structure = |directory: &Directory| sql::structure(&sql::open(&directory.file(name)));
         assert_eq!(structure(&ours), structure(&theirs), "{name}");
@@ -257,10 +206,10 @@ fn plugin(python: &Path, plugins: &Path, name: &str, server: &Server) -> BTreeMa
 }
 
 #[test]
+#[ignore = "needs the reference server's munin plugins"]
 fn the_munin_plugins_of_the_reference_read_the_live_files() {
-    let Some(python) = real_clients::python() else { return };
-    let Some(plugins) = real_clients::munin_plugins() else { return };
-    for options in [&OPTIONS[..], &[OPTIONS[0], OPTIONS[1], "--track-connections"]] {
+    let (python, plugins) = (program("python"), installed("munin"));
+    for options in [&FILES[..], &[FILES[0], FILES[1], "--track-connections"]] {
         let server = Server::start(options);
         let mut live = bind(server.address, "app", "live");
         let mailbox = live.claim("7");

@@ -2,13 +2,11 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2};
-use crate::common::{Client, Directory, PATIENCE, Server};
+use crate::common::{Client, Directory, Server, eventually, now};
 use serde_json::{Value, json};
-use tungstenite::client::IntoClientRequest;
-use tungstenite::http::HeaderValue;
 
 /// "Within a second", on a busy machine.
 const ABOUT_A_SECOND: Duration = Duration::from_secs(3);
@@ -19,22 +17,8 @@ const CONNECTIONS: &str = "SELECT addrid_generation, addrid_counter, side, imple
                            FROM connections ORDER BY id";
 const MESSAGES: &str = "SELECT name FROM connection_messages ORDER BY rowid";
 
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
-}
-
-/// A connection by way of a proxy on this machine, from this address.
 fn connect_from(server: &Server, address: &str) -> Client {
-    let stream = TcpStream::connect(server.address).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-    let mut request = server.url().into_client_request().expect("request");
-    let headers = request.headers_mut();
-    headers.insert("X-Real-IP", HeaderValue::from_str(address).expect("header"));
-    headers.insert("X-Real-Port", HeaderValue::from_static("4711"));
-    let (socket, _) = tungstenite::client(request, stream).expect("handshake");
-    let mut client = Client { socket };
-    assert_eq!(client.recv()["type"], "welcome");
-    client
+    server.connect_from(Some(address)).expect("accepted")
 }
 
 /// Every address but the ones listened on is unknown to the log.
@@ -132,14 +116,12 @@ fn a_generation_ends_in_its_time_even_if_nobody_comes() {
     assert_eq!(later.as_array().expect("rows").len(), 1);
     // The same address starts over.
     drop(connect_from(&server, "203.0.113.9"));
-    let until = Instant::now() + PATIENCE;
-    while !server.log().iter().any(|line| {
-        let number = line.split("addr-").nth(1).and_then(|id| id.trim().strip_suffix("-1"));
-        number.and_then(|it| it.parse().ok()).is_some_and(|it: u64| it > first)
-    }) {
-        assert!(Instant::now() < until, "{:#?}", server.log());
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    eventually("an address of a later generation", || {
+        server.log().iter().any(|line| {
+            let number = line.split("addr-").nth(1).and_then(|id| id.trim().strip_suffix("-1"));
+            number.and_then(|it| it.parse().ok()).is_some_and(|it: u64| it > first)
+        })
+    });
     server.wait_for_log(&format!("addr-{first}-1"));
 }
 

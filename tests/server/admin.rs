@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use crate::common::Server;
-use crate::common::abuse::wait_until;
-use crate::common::admin::{Answer, MESSAGES_EACH, exchange_in_mood};
-use crate::common::raw::{Raw, exchange, upgrade};
+use crate::common::admin::Answer;
+use crate::common::client::{MESSAGES_EACH, exchange};
+use crate::common::raw::{Raw, answer_to, upgrade};
+use crate::common::{Server, Signal, eventually};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn without_the_option_there_is_no_such_listener() {
     let server = Server::start(&[]);
     assert!(!server.log().iter().any(|line| line.contains("admin")), "{:#?}", server.log());
     for path in &PATHS[1..] {
-        let answer = Answer::of(&exchange(server.address, &format!("GET {path} HTTP/1.1\r\n\r\n")));
+        let answer = Answer::of(&answer_to(server.address, format!("GET {path} HTTP/1.1\r\n\r\n")));
         assert_eq!(answer.status, 404, "{path}");
     }
 }
@@ -87,7 +87,7 @@ fn each_page_has_its_type_and_nothing_keeps_frames_or_sniffs_it() {
 #[test]
 fn only_get_and_head_are_answered_and_head_without_a_body() {
     let server = Server::start(&[ADMIN, "--limit-head-bytes=300", "--limit-handshake-seconds=0.3"]);
-    let status = |request: &str| Answer::of(&exchange(server.admin_address(), request));
+    let status = |request: &str| Answer::of(&answer_to(server.admin_address(), request));
     for path in PATHS {
         let head = status(&format!("HEAD {path} HTTP/1.1\r\n\r\n"));
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
@@ -123,7 +123,7 @@ fn operators_are_served_when_clients_have_used_up_their_room() {
     let server = Server::start(&[ADMIN, "--limit-connections=2"]);
     for _ in 0..2 {
         let clients = [server.connect(), server.connect()];
-        let refused = Answer::of(&exchange(server.address, &upgrade("/v1", "")));
+        let refused = Answer::of(&answer_to(server.address, upgrade("/v1", "")));
         assert_eq!(refused.status, 503);
         let status = server.wait_for_status(|status| status["connections"]["now"] == 2);
         assert_eq!(status["connections"]["max"], 2);
@@ -150,7 +150,7 @@ fn operators_have_room_of_their_own_and_take_none_from_clients() {
     }
     drop(waiting);
     for _ in 0..2 * OPERATORS_MAX {
-        wait_until("one is gone", || server.ask_admin("/healthz").status == 200);
+        eventually("one is gone", || server.ask_admin("/healthz").status == 200);
     }
     assert_eq!(server.status()["limits_hit"], json!({}));
 }
@@ -184,7 +184,7 @@ fn a_stopping_server_says_so_and_does_not_wait_for_operators() {
     let mut waiting = Raw::connect(server.admin_address());
     waiting.send(b"GET /healthz HTTP/1.1\r\n");
     server.status(); // it has come by now
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     let told = Answer::of(&waiting.rest());
     assert_eq!((told.status, told.body.as_str()), (503, "server is stopping\n"));
     drop(waiting);
@@ -195,7 +195,7 @@ fn a_stopping_server_says_so_and_does_not_wait_for_operators() {
 fn the_status_tells_what_clients_did() {
     let server = Server::start(&[ADMIN, "--usage-db=usage.sqlite"]);
     for mood in ["happy", "happy", "scary"] {
-        exchange_in_mood(&server, mood);
+        exchange(&server, mood);
     }
     let mut client = server.bind("secret-app", "secret-side-3");
     client.allocate();
@@ -243,7 +243,7 @@ fn the_status_tells_what_clients_did() {
 #[test]
 fn nothing_tells_who_the_clients_are() {
     let server = Server::start(&[ADMIN, "--usage-db=usage.sqlite", "--addrid-db=addrid.sqlite"]);
-    exchange_in_mood(&server, "happy");
+    exchange(&server, "happy");
     let mut client = server.bind("secret-app", "secret-side-3");
     client.claim("4711");
     client.open("secret-mailbox");
@@ -301,11 +301,11 @@ fn bytes_and_messages_are_counted_both_ways() {
 fn the_last_day_outlives_a_restart_if_usage_is_recorded() {
     let options = [ADMIN, "--usage-db=usage.sqlite"];
     let server = Server::start(&options);
-    exchange_in_mood(&server, "happy");
-    exchange_in_mood(&server, "errory");
+    exchange(&server, "happy");
+    exchange(&server, "errory");
     let (before, (_, directory)) = (server.status(), server.stop());
     let server = Server::start_in(directory, &options);
-    exchange_in_mood(&server, "errory");
+    exchange(&server, "errory");
     let after = server.status();
     assert_eq!(before["results_last_day"]["errory"], 1);
     for span in ["results_last_hour", "results_last_day"] {

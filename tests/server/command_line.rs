@@ -5,14 +5,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crate::common::{Directory, PATIENCE, Server};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal};
 use serde_json::json;
 
 /// Runs the program to its end, which must come by itself.
 fn run_in(directory: &Directory, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+    Command::new(PROGRAM)
         .args(arguments)
         .current_dir(directory.path())
         .stdin(Stdio::null())
@@ -52,8 +51,6 @@ fn assert_failure(directory: &Directory, arguments: &[&str], named: &[&str]) {
         assert!(errors[0].contains(part), "{arguments:?} must name {part:?}: {log}");
     }
 }
-
-const FREE_PORT: &str = "--port=tcp:0:interface=127.0.0.1";
 
 /// Every option, with a value that is right where it takes one.
 const OPTIONS: &[(&str, Option<&str>)] = &[
@@ -369,19 +366,6 @@ fn the_log_of_a_start_names_addresses_files_and_limits() {
     assert!(log.iter().any(says_version_1), "{log:#?}");
 }
 
-/// The log of a server that has stopped, once its last line has been read.
-fn whole_log(server: &Server) -> String {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let log = server.log().join("\n");
-        if log.ends_with("stopped") {
-            return log;
-        }
-        assert!(Instant::now() < until, "{log}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn the_log_shows_no_codes_phases_or_bodies_and_each_peer_only_when_debugging() {
     for (options, shows_address) in [
@@ -399,9 +383,10 @@ fn the_log_shows_no_codes_phases_or_bodies_and_each_peer_only_when_debugging() {
         client.one(json!({"type": "close", "mood": "secret-mood"}));
         client.error(json!({"type": "secret-type"}));
         drop(client);
-        server.signal("TERM");
+        server.signal(Signal::TERM);
         server.wait();
-        let log = whole_log(&server);
+        let log = server.log().join("\n");
+        assert!(log.ends_with("stopped"), "{log}");
         for secret in ["987654321", "secret-phase", "secret-body", mailbox.as_str()] {
             assert!(!log.contains(secret), "{secret}: {log}");
         }
@@ -416,7 +401,7 @@ fn the_log_shows_no_codes_phases_or_bodies_and_each_peer_only_when_debugging() {
 fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn 128 && exec \"$0\" \"$1\""]);
-    command.args([env!("CARGO_BIN_EXE_wormhole-mailbox"), FREE_PORT]);
+    command.args([PROGRAM, FREE_PORT]);
     let server = Server::spawn(command, Arc::new(Directory::new()));
     let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("limits");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");

@@ -5,8 +5,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use crate::common::raw::exchange;
-use crate::common::{Client, Directory, Server};
+use crate::common::raw::answer_to;
+use crate::common::{Client, Directory, PROGRAM, Server};
 use serde_json::{Value, json};
 
 const NAME: &str = "mailbox.conf";
@@ -30,7 +30,7 @@ fn welcome(server: &Server) -> Value {
 fn assert_mistake(directory: &Directory, options: &[&str], named: &[&str]) {
     let files = || fs::read_dir(directory.path()).expect("a directory").count();
     let files_before = files();
-    let output = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+    let output = Command::new(PROGRAM)
         .args(options)
         .current_dir(directory.path())
         .stdin(Stdio::null())
@@ -52,7 +52,7 @@ fn options_are_taken_from_the_file_however_they_are_written() {
                    usage-db = usage.sqlite\n--track-connections\n\
                    port = tcp:0:interface=127.0.0.1\nport = 127.0.0.1:0\n\
                    websocket-protocol-option = autoPingInterval=30";
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
+    let mut command = Command::new(PROGRAM);
     command.arg(format!("--config={NAME}"));
     let server = Server::spawn(command, directory(content));
     assert_eq!(server.logged_addresses().len(), 2, "{:#?}", server.log());
@@ -73,7 +73,7 @@ fn the_command_line_wins() {
     let server = Server::start_in(directory(content), &options);
     let _first = server.connect();
     // Loopback is not exempt any more: the command line replaces all of a repeatable option.
-    let answer = exchange(server.address, "GET / HTTP/1.1\r\n\r\n");
+    let answer = answer_to(server.address, "GET / HTTP/1.1\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
     let server = Server::start_in(directory(content), &[&option, "--motd=line"]);
     assert_eq!(welcome(&server), json!({"motd": "line", "error": "file"}));
@@ -123,7 +123,7 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
 
 #[test]
 fn help_does_not_need_the_file() {
-    let program = env!("CARGO_BIN_EXE_wormhole-mailbox");
+    let program = PROGRAM;
     let output = Command::new(program).args(["--config=missing", "--help"]).output();
     assert!(output.expect("the program runs").status.success());
 }

@@ -3,9 +3,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crate::common::{Client, Directory, PATIENCE, Server};
+use crate::common::{Client, Directory, Server, eventually};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
@@ -20,11 +19,7 @@ fn listed(client: &mut Client) -> Vec<String> {
 
 /// Asks until the list is as expected.
 fn wait_for_list(client: &mut Client, expected: &[&str]) {
-    let until = Instant::now() + PATIENCE;
-    while listed(client) != expected {
-        assert!(Instant::now() < until, "{:?} stays listed", listed(client));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    eventually("the list", || listed(client) == expected);
 }
 
 /// A server with nameplates "1" and "2", each with a mailbox and a message; both idle for 500 s,

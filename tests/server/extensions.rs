@@ -1,9 +1,7 @@
 //! Draft extensions of the protocol, each off unless an option turns it on: claims that do not
 //! allocate, nameplates that cool down, lists that tell nothing.
 
-use std::time::Instant;
-
-use crate::common::{Client, PATIENCE, Server};
+use crate::common::{Client, Server, eventually};
 use serde_json::{Value, json};
 
 fn claim(nameplate: &str, allocate: Value) -> Value {
@@ -109,11 +107,7 @@ fn a_nameplate_that_cools_is_not_handed_out_but_can_be_claimed() {
 fn a_nameplate_that_has_cooled_down_is_handed_out_again() {
     let server = Server::start(&["--nameplate-cooldown=0.5"]);
     use_short_ones(&server);
-    let until = Instant::now() + PATIENCE;
-    while server.bind("app", "a").allocate().len() > 1 {
-        assert!(Instant::now() < until, "they never cool down");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    eventually("they cool down", || server.bind("app", "a").allocate().len() == 1);
 }
 
 #[test]

@@ -5,17 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, Server};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, now};
 use serde_json::{Value, json};
 
 const VERSION: &str = "SELECT version FROM version";
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
-}
 
 /// A nameplate 7 with its mailbox "box" that side "a" claims and has open, and a message.
 fn live_rows() -> String {
@@ -185,8 +181,8 @@ fn a_file_is_created_whole_or_not_at_all() {
     // name has either no file or one that the next start takes.
     let directory = Arc::new(Directory::new());
     for round in 0..30 {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
-            .args(["--port=tcp:0:interface=127.0.0.1", "--log-level=error"])
+        let mut child = Command::new(PROGRAM)
+            .args([FREE_PORT, "--log-level=error"])
             .arg(format!("--channel-db=c{round}.db"))
             .current_dir(directory.path())
             .spawn()

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use crate::common::Server;
-use crate::common::raw::{BINARY, CLOSE, PING, PONG, Raw, TEXT, exchange, frame, header};
+use crate::common::raw::{BINARY, CLOSE, PING, PONG, Raw, TEXT, answer_to, frame, header};
+use crate::common::{Server, eventually};
 use serde_json::json;
 
 /// First bytes of fragments: an opcode without the final bit, and continuations.
@@ -266,10 +266,9 @@ fn who_does_not_finish_its_close_is_dropped() {
     raw.send(&frame(LAST, b""));
     assert_eq!(raw.close_code(), 1002);
     // It never ends its side, and yet its place becomes free.
-    let until = Instant::now() + crate::common::PATIENCE;
-    while !exchange(server.address, "GET / HTTP/1.1\r\n\r\n").contains("200 OK") {
-        assert!(Instant::now() < until);
-    }
+    eventually("its place is free", || {
+        answer_to(server.address, "GET / HTTP/1.1\r\n\r\n").contains("200 OK")
+    });
 }
 
 #[test]
@@ -287,7 +286,7 @@ fn however_a_client_leaves_what_it_sent_counts() {
         }
         raw.send(farewell);
         raw.end_of_input();
-        raw.wait_for_end();
+        raw.drain();
         let stored = server.bind(side, side).open(side);
         assert_eq!(stored.len(), 1, "{side}");
     }
@@ -321,6 +320,6 @@ fn who_answers_no_ping_is_dropped() {
     ]);
     let started = Instant::now();
     let mut raw = Raw::open(server.address);
-    raw.wait_for_end();
+    raw.drain();
     assert!(started.elapsed().as_millis() >= 200, "{:?}", started.elapsed());
 }

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::Server;
-use crate::common::raw::{ACCEPT, KEY, PING, PONG, Raw, TEXT, exchange, frame, upgrade};
+use crate::common::raw::{ACCEPT, KEY, PING, PONG, Raw, TEXT, answer_to, frame, upgrade};
+use crate::common::{PATIENCE, Server, eventually};
 use serde_json::json;
 
 /// Checks an answer that is not an upgrade: its status, and one line of text that says something.
@@ -28,7 +28,7 @@ fn upgrade_with(line: &str, replacement: &str) -> String {
 #[test]
 fn get_of_the_root_says_what_this_is() {
     let server = Server::start(&[]);
-    let answer = exchange(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = answer_to(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert_eq!(body, "Wormhole Relay\n");
     let mut lines: Vec<&str> = head.lines().collect();
@@ -40,15 +40,15 @@ fn get_of_the_root_says_what_this_is() {
 #[test]
 fn head_of_the_root_says_the_same_without_the_body() {
     let server = Server::start(&[]);
-    let get = exchange(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    let head = exchange(server.address, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let get = answer_to(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let head = answer_to(server.address, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(get, format!("{head}Wormhole Relay\n"));
 }
 
 #[test]
 fn the_root_may_have_a_query() {
     let server = Server::start(&[]);
-    let answer = exchange(server.address, "GET /?x=y HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = answer_to(server.address, "GET /?x=y HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(answer.ends_with("\r\n\r\nWormhole Relay\n"), "{answer}");
 }
 
@@ -56,10 +56,10 @@ fn the_root_may_have_a_query() {
 fn the_endpoint_without_an_upgrade_is_426() {
     let server = Server::start(&[]);
     for target in ["/v1", "/v1/", "/v1?x=y"] {
-        let answer = exchange(server.address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer = answer_to(server.address, format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_refused(&answer, "426");
         assert!(answer.contains("\r\nUpgrade: websocket\r\n"), "{answer}");
-        let head = exchange(server.address, &format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let head = answer_to(server.address, format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with(&head) && head.ends_with("\r\n\r\n"), "{head}");
     }
 }
@@ -69,8 +69,8 @@ fn an_unknown_path_is_404() {
     let server = Server::start(&[]);
     for target in ["/v2", "/v12", "/favicon.ico", "/V1", "//v1"] {
         let plain = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_refused(&exchange(server.address, &plain), "404");
-        assert_refused(&exchange(server.address, &upgrade(target, "")), "404");
+        assert_refused(&answer_to(server.address, &plain), "404");
+        assert_refused(&answer_to(server.address, upgrade(target, "")), "404");
     }
 }
 
@@ -83,7 +83,7 @@ fn another_method_is_405() {
         "DELETE /v1 HTTP/1.1\r\nHost: x\r\n\r\n",
         "OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
-        let answer = exchange(server.address, request);
+        let answer = answer_to(server.address, request);
         assert_refused(&answer, "405");
         assert!(answer.contains("\r\nAllow: GET, HEAD\r\n"), "{answer}");
     }
@@ -94,11 +94,11 @@ fn another_http_version_is_505() {
     let server = Server::start(&[]);
     for request in ["GET / HTTP/1.0\r\n\r\n", "GET /v1 HTTP/2.0\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"]
     {
-        assert_refused(&exchange(server.address, request), "505");
+        assert_refused(&answer_to(server.address, request), "505");
     }
     // What a client of HTTP/2 with prior knowledge begins with.
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    assert_refused(&exchange(server.address, preface), "505");
+    assert_refused(&answer_to(server.address, preface), "505");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_bad_upgrade_is_400_and_says_what_is_wrong() {
         (&format!("Sec-WebSocket-Key: {KEY}\r\n"), "", "Sec-WebSocket-Key"),
         (KEY, "short", "Sec-WebSocket-Key"),
     ] {
-        let answer = exchange(server.address, &upgrade_with(line, replacement));
+        let answer = answer_to(server.address, upgrade_with(line, replacement));
         assert_refused(&answer, "400");
         let body = answer.split_once("\r\n\r\n").expect("a head").1;
         assert!(body.contains(named), "{line:?} → {replacement:?}: {body}");
@@ -124,10 +124,10 @@ fn a_bad_upgrade_is_400_and_says_what_is_wrong() {
 fn what_is_no_http_is_400() {
     let server = Server::start(&[]);
     for request in ["nonsense\r\n\r\n", "GET /\r\n\r\n", "\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n"] {
-        assert_refused(&exchange(server.address, request), "400");
+        assert_refused(&answer_to(server.address, request), "400");
     }
     let bad_header = upgrade_with("Host: localhost\r\n", "no colon\r\n");
-    assert_refused(&exchange(server.address, &bad_header), "400");
+    assert_refused(&answer_to(server.address, &bad_header), "400");
 }
 
 #[test]
@@ -164,11 +164,11 @@ fn a_head_that_is_too_large_is_431() {
     raw.send(fits.as_bytes());
     assert!(raw.head().starts_with("HTTP/1.1 101 "));
     let whole = upgrade("/v1", &format!("X-Padding: {}\r\n", "x".repeat(8_192)));
-    assert_refused(&exchange(server.address, &whole), "431");
+    assert_refused(&answer_to(server.address, &whole), "431");
     let endless = format!("GET /v1 HTTP/1.1\r\n{}", "X-Padding: x\r\n".repeat(1_000));
-    assert_refused(&exchange(server.address, &endless), "431");
+    assert_refused(&answer_to(server.address, &endless), "431");
     let endless_line = format!("GET /{}", "x".repeat(20_000));
-    assert_refused(&exchange(server.address, &endless_line), "431");
+    assert_refused(&answer_to(server.address, &endless_line), "431");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_head_that_takes_too_long_is_408() {
     let server = Server::start(&["--websocket-protocol-option=openHandshakeTimeout=0.5"]);
     let mut upgraded = Raw::open(server.address);
     for beginning in ["", "G", "GET /v1 HTTP/1.1\r\nHost: x\r\n"] {
-        assert_refused(&exchange(server.address, beginning), "408");
+        assert_refused(&answer_to(server.address, beginning), "408");
     }
     // Who is past the handshake has all the time in the world.
     upgraded.send(&frame(PING, b"still here"));
@@ -192,9 +192,9 @@ fn a_head_that_trickles_gets_no_more_time() {
     let started = Instant::now();
     while raw.stream.peek(&mut [0]).is_err() {
         raw.send(b"X: x\r\n");
-        assert!(started.elapsed() < crate::common::PATIENCE);
+        assert!(started.elapsed() < PATIENCE);
     }
-    raw.stream.set_read_timeout(Some(crate::common::PATIENCE)).expect("timeout");
+    raw.stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
     assert_refused(&raw.rest(), "408");
 }
 
@@ -282,7 +282,7 @@ fn an_operator_may_list_origins_and_who_has_none_is_no_browser() {
     }
     for refused in ["null", "https://example.org.evil", "http://example.org"] {
         let request = upgrade("/v1", &format!("Origin: {refused}\r\n"));
-        assert_refused(&exchange(server.address, &request), "403");
+        assert_refused(&answer_to(server.address, &request), "403");
     }
 }
 
@@ -297,14 +297,10 @@ fn one_more_than_max_connections_is_told_so_and_a_place_that_is_free_is_given_ag
         assert_eq!(two.one(json!({"type": "ping", "ping": 1}))["pong"], 1);
         drop(one);
         // The server learns of the end by and by.
-        let until = Instant::now() + crate::common::PATIENCE;
-        loop {
-            let answer = exchange(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-            if answer.starts_with("HTTP/1.1 200 ") {
-                break;
-            }
-            assert!(Instant::now() < until, "{answer}");
-        }
+        eventually("a place is free", || {
+            let answer = answer_to(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            answer.starts_with("HTTP/1.1 200 ")
+        });
         two.socket.close(None).expect("close");
         while two.socket.read().is_ok() {}
     }

@@ -7,9 +7,9 @@
 use std::time::{Duration, Instant};
 
 use crate::common::Server;
-use crate::common::abuse::{
-    CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, innocent_exchange, upgrade_head,
-};
+use crate::common::client::exchange;
+use crate::common::random::Random;
+use crate::common::raw::{CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, upgrade};
 use serde_json::json;
 use wormhole_mailbox::codec::http::{self, Head};
 use wormhole_mailbox::codec::json as protocol;
@@ -25,27 +25,6 @@ fn limits() -> Limits {
         frame_bytes_max: 400,
         head_bytes_max: 600,
         ..Limits::default()
-    }
-}
-
-/// Numbers that look random and come again with the same seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
-        list[self.below(list.len())]
     }
 }
 
@@ -103,13 +82,16 @@ fn fuzz(corpus: &[Vec<u8>], check: impl Fn(&[u8], &mut Random)) {
     let until = Instant::now() + Duration::from_secs_f64(seconds.unwrap_or(2.0));
     let first = std::env::var("FUZZ_SEED").ok().and_then(|text| text.parse().ok());
     for bytes in corpus {
-        check(bytes, &mut Random(0));
+        check(bytes, &mut Random::new(0));
     }
     let mut seed = first.unwrap_or(1_u64);
     loop {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut bytes = if random.below(10) == 0 {
-            (0..random.below(1000)).map(|_| random.next() as u8).collect()
+            {
+                let count = random.below(1000);
+                random.bytes(count)
+            }
         } else {
             corpus[random.below(corpus.len())].clone()
         };
@@ -185,7 +167,7 @@ fn no_head_makes_the_parser_panic_and_a_head_in_pieces_is_the_same_head() {
         "X-Real-IP: 2001:db8::1\r\nX-Real-Port: 99999\r\nOrigin: null\r\n",
         "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: a, b\r\n",
     ] {
-        corpus.push(upgrade_head(headers).into_bytes());
+        corpus.push(upgrade("/v1", headers).into_bytes());
     }
     let parse = |bytes: &[u8]| http::parse(bytes, bytes_max, |origin| origin != "evil");
     fuzz(&corpus, |bytes, _| {
@@ -365,7 +347,7 @@ fn bad_frames_are_answered_with_the_close_code_that_names_the_fault() {
             for piece in bytes.chunks(pieces) {
                 raw.send(piece);
             }
-            assert_eq!(raw.close_code(), code, "{what}");
+            assert_eq!(raw.last_close_code(), code, "{what}");
         }
     }
     // A character may be cut by a fragment's end.
@@ -375,9 +357,9 @@ fn bad_frames_are_answered_with_the_close_code_that_names_the_fault() {
     raw.send(&frame(TEXT_BEGINS, &text[..middle]));
     raw.send(&frame(ENDS, &text[middle..]));
     raw.send(&frame(0x88, &1000u16.to_be_bytes()));
-    let answer = String::from_utf8_lossy(&raw.rest()).into_owned();
+    let answer = String::from_utf8_lossy(&raw.drain()).into_owned();
     assert!(answer.contains("\"pong\":\"ä\""), "{answer}");
-    innocent_exchange(&server);
+    exchange(&server, "happy");
 }
 
 #[test]
@@ -469,15 +451,15 @@ fn bad_heads_are_answered_in_http() {
     }
     // An empty line without its carriage return ends no head, and takes no server down.
     let mut raw = Raw::connect(server.address);
-    let early = upgrade_head("").replace("\r\n\r\n", "\r\n\n");
+    let early = upgrade("/v1", "").replace("\r\n\r\n", "\r\n\n");
     raw.send(format!("{early}more").as_bytes());
-    std::thread::sleep(crate::common::SILENCE); // so that the rest comes on its own
+    exchange(&server, "happy"); // by then it is read, and the rest comes on its own
     raw.send(b"\r\n\r\n");
     assert_eq!(raw.status(), 400);
-    innocent_exchange(&server);
-    let many = upgrade_head(&"X: y\r\n".repeat(200));
+    exchange(&server, "happy");
+    let many = upgrade("/v1", &"X: y\r\n".repeat(200));
     let mut raw = Raw::connect(server.address);
     raw.send(many.as_bytes());
     assert_eq!(raw.status(), 400, "more headers than are parsed");
-    innocent_exchange(&server);
+    exchange(&server, "happy");
 }

@@ -7,11 +7,9 @@
 use std::io::Read;
 use std::time::Duration;
 
-use crate::common::abuse::{
-    CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, connect_from, frame, innocent_exchange, upgrade_head,
-    upgrade_head_of, wait_until,
-};
-use crate::common::{Client, Server};
+use crate::common::client::exchange;
+use crate::common::raw::{CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, upgrade, upgrade_of};
+use crate::common::{Client, Server, eventually};
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
@@ -63,11 +61,11 @@ fn a_frame_over_the_limit_is_refused_from_its_header_alone() {
 
         let mut raw = Raw::upgraded(server.address);
         raw.send(&frame(TEXT, &[b' '; 501])[..8]);
-        assert_eq!(raw.close_code(), TOO_BIG);
+        assert_eq!(raw.last_close_code(), TOO_BIG);
         // A length that no machine has.
         let mut raw = Raw::upgraded(server.address);
         raw.send(&[0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-        assert_eq!(raw.close_code(), TOO_BIG);
+        assert_eq!(raw.last_close_code(), TOO_BIG);
     }
 }
 
@@ -85,7 +83,7 @@ fn fragments_may_add_up_to_the_message_limit_and_not_beyond() {
         for _ in 0..100 {
             raw.send(&frame(CONTINUES, &[b' '; 400]));
         }
-        let answers = raw.rest();
+        let answers = raw.drain();
         let text = String::from_utf8_lossy(&answers);
         assert!(text.contains(r#""type":"pong""#), "the whole one is answered: {text}");
         assert!(answers.windows(4).any(|four| four[0] == 0x88 && four[2..] == [0x03, 0xf1]));
@@ -211,7 +209,7 @@ fn a_slow_reader_is_dropped_and_an_innocent_pair_beside_it_is_not() {
         for _ in 0..900 {
             add_well(&mut sender, 19_000);
         }
-        innocent_exchange(&server);
+        exchange(&server, "happy");
         let mut received = 0;
         let end = loop {
             match slow.socket.read() {
@@ -245,11 +243,9 @@ fn a_full_mailbox_is_replayed_to_a_slow_reader_in_whole() {
         let mut slow = server.bind("app", "slow");
         slow.send(json!({"type": "open", "mailbox": "box"}));
         slow.send(json!({"type": "ping", "ping": "after"}));
-        std::thread::sleep(Duration::from_millis(300));
-        innocent_exchange(&server);
+        exchange(&server, "happy");
         assert_eq!(slow.recv()["type"], "ack");
         for _ in 0..MESSAGES {
-            std::thread::sleep(Duration::from_millis(10));
             assert_eq!(slow.recv()["body"].as_str().map(str::len), Some(1_048_000));
         }
         assert_eq!(slow.recv()["type"], "ack");
@@ -274,7 +270,7 @@ fn when_all_connections_together_hold_too_much_the_largest_holders_go() {
                 holder
             })
             .collect();
-        innocent_exchange(&server);
+        exchange(&server, "happy");
         small.send(&frame(TEXT, ping_of(900).as_bytes())[500..]);
         let mut seen = Vec::new();
         let mut buffer = [0; 4096];
@@ -303,11 +299,11 @@ fn when_all_connections_together_hold_too_much_the_largest_holders_go() {
 
 #[test]
 fn a_connection_too_many_gets_503_and_has_room_once_another_has_left() {
-    let mut server = Server::start(&["--limit-connections=3"]);
+    let mut server = Server::start(&["--limit-connections=3", "--admin=0"]);
     for _ in 0..2 {
         let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
         for _ in 0..5 {
-            let refused = connect_from(&server, None).err().expect("refused");
+            let refused = server.connect_from(None).err().expect("refused");
             assert_eq!((refused.status, refused.retry_after), (503, Some(5)));
             assert!(refused.body.contains("too many connections"), "{}", refused.body);
         }
@@ -316,12 +312,7 @@ fn a_connection_too_many_gets_503_and_has_room_once_another_has_left() {
             assert_eq!(client.recv()["type"], "ack");
         }
         drop(clients);
-        wait_until("the places are free again", || connect_from(&server, None).is_ok());
-        wait_until("all of them", || {
-            let all: Vec<_> = (0..3).map(|_| connect_from(&server, None)).collect();
-            all.iter().all(Result::is_ok)
-        });
-        std::thread::sleep(crate::common::SILENCE); // so that the last of them are gone
+        server.wait_for_connections(0);
     }
     server.wait_for_log("limits met: connections");
 }
@@ -332,13 +323,13 @@ fn a_head_over_the_limit_gets_431_and_one_at_the_limit_is_served() {
     for _ in 0..2 {
         for bytes in [499, 500] {
             let mut raw = Raw::connect(server.address);
-            raw.send(upgrade_head_of(bytes).as_bytes());
+            raw.send(upgrade_of(bytes).as_bytes());
             let mut start = [0; 12];
             raw.stream.read_exact(&mut start).expect("an answer");
             assert_eq!(&start, b"HTTP/1.1 101");
         }
         let mut raw = Raw::connect(server.address);
-        raw.send(upgrade_head_of(501).as_bytes());
+        raw.send(upgrade_of(501).as_bytes());
         assert_eq!(raw.status(), 431);
         // A request line without end.
         let mut raw = Raw::connect(server.address);
@@ -356,7 +347,7 @@ fn a_head_that_takes_too_long_gets_408() {
             raw.send(part.as_bytes());
             assert_eq!(raw.status(), 408);
         }
-        innocent_exchange(&server);
+        exchange(&server, "happy");
     }
     server.wait_for_log("time for a request head");
 }
@@ -381,11 +372,12 @@ fn who_does_not_answer_a_close_is_dropped() {
     let server = Server::start(&["--limit-bind-seconds=0.1", "--limit-close-seconds=0.3"]);
     for _ in 0..2 {
         let mut raw = Raw::upgraded(server.address);
-        assert_eq!(raw.close_code(), POLICY); // and the stream ends, although nothing was answered
+        // The stream ends as well, although nothing was answered.
+        assert_eq!(raw.last_close_code(), POLICY);
         let mut raw = Raw::connect(server.address);
         raw.send(b"GET / HTTP/1.1\r\n\r\n");
         assert_eq!(raw.status(), 200);
-        wait_until("what lingers is gone", || !raw.send(b"more"));
+        eventually("what lingers is gone", || !raw.try_send(b"more"));
     }
 }
 
@@ -395,7 +387,7 @@ fn with_a_share_of_one_message_and_one_connection_a_tick_all_are_still_served() 
     for _ in 0..2 {
         let mut clients: Vec<Raw> = (0..50).map(|_| Raw::connect(server.address)).collect();
         for raw in &mut clients {
-            let mut flood = upgrade_head("").into_bytes();
+            let mut flood = upgrade("/v1", "").into_bytes();
             for number in 0..100 {
                 let ping = json!({"type": "ping", "ping": number}).to_string();
                 flood.extend_from_slice(&frame(TEXT, ping.as_bytes()));
@@ -404,7 +396,7 @@ fn with_a_share_of_one_message_and_one_connection_a_tick_all_are_still_served() 
             raw.send(&flood);
         }
         for raw in &mut clients {
-            let answers = raw.rest();
+            let answers = raw.drain();
             let text = String::from_utf8_lossy(&answers);
             let pongs: Vec<usize> =
                 text.split(r#""pong":"#).skip(1).filter_map(leading_number).collect();
@@ -425,5 +417,5 @@ fn a_ping_flood_that_is_never_read_ends_the_connection() {
     let payload = ping_of(60_000);
     let dropped = (0..2_000).any(|_| client.socket.send(Message::text(&*payload)).is_err());
     assert!(dropped, "120 MB of pongs were kept");
-    innocent_exchange(&server);
+    exchange(&server, "happy");
 }

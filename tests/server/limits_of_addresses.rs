@@ -1,37 +1,39 @@
-//! Limits on one peer address: connections, rates, live nameplates; whom they count for. The peers
-//! come through a trusted proxy on loopback, as `X-Real-IP` says. All is done twice, to see that
-//! what was taken comes back.
+//! Limits on one peer address: connections, rates, live nameplates, and which addresses share one.
+//! The peers come through a trusted proxy on loopback, as `X-Real-IP` says. All is done twice, to
+//! see that what was taken comes back; where that is a matter of time, on `Quotas` with a given
+//! clock.
 
-use crate::common::abuse::{Refused, bind_from, connect_from, wait_until};
-use crate::common::{Client, SILENCE, Server};
+use std::time::{Duration, Instant};
+
+use crate::common::client::Refused;
+use crate::common::{Client, Server, eventually};
 use serde_json::json;
+use wormhole_mailbox::engine::quotas::Quotas;
+use wormhole_mailbox::limits::Limits;
+use wormhole_mailbox::message::ConnId;
 
 const ONE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";
 
 fn refused(server: &Server, ip: &str) -> Refused {
-    connect_from(server, Some(ip)).err().expect("refused")
+    server.connect_from(Some(ip)).err().expect("refused")
 }
 
 #[test]
 fn connections_at_once_from_one_address_are_limited_and_their_places_come_back() {
-    let mut server = Server::start(&["--limit-address-connections=2"]);
+    let mut server = Server::start(&["--limit-address-connections=2", "--admin=0"]);
     for _ in 0..2 {
         let clients: Vec<Client> = (0..2)
-            .map(|_| connect_from(&server, Some(ONE)).expect("below and at the limit"))
+            .map(|_| server.connect_from(Some(ONE)).expect("below and at the limit"))
             .collect();
         for _ in 0..5 {
             let refused = refused(&server, ONE);
             assert_eq!((refused.status, refused.retry_after), (429, Some(60)));
             assert!(refused.body.contains("too many connections from your address"));
         }
-        let _other = connect_from(&server, Some(OTHER)).expect("another address");
+        drop(server.connect_from(Some(OTHER)).expect("another address"));
         drop(clients);
-        wait_until("both places are free", || {
-            let both = [(); 2].map(|()| connect_from(&server, Some(ONE)));
-            both.iter().all(Result::is_ok)
-        });
-        std::thread::sleep(SILENCE);
+        server.wait_for_connections(0);
     }
     server.wait_for_log("connections of one address");
 }
@@ -40,26 +42,62 @@ fn connections_at_once_from_one_address_are_limited_and_their_places_come_back()
 fn new_connections_from_one_address_have_a_burst_and_then_a_rate() {
     let server =
         Server::start(&["--limit-address-connect-burst=3", "--limit-address-connect-rate=0.5"]);
-    let mut expected = 3;
+    for _ in 0..3 {
+        server.connect_from(Some(ONE)).expect("within the burst");
+    }
     for _ in 0..2 {
-        for _ in 0..expected {
-            connect_from(&server, Some(ONE)).expect("within the burst");
-        }
         let refused = refused(&server, ONE);
         assert_eq!(refused.status, 429);
         assert!(refused.body.contains("too many new connections from your address"));
         let wait = refused.retry_after.expect("when to come back");
         assert!((1..=2).contains(&wait), "{wait}");
-        connect_from(&server, Some(OTHER)).expect("another address");
-        std::thread::sleep(std::time::Duration::from_secs(wait));
-        expected = 1;
+        server.connect_from(Some(OTHER)).expect("another address");
+    }
+}
+
+#[test]
+fn what_a_burst_has_used_up_comes_back_at_the_rate() {
+    const BURST: usize = 3;
+    const PER_SECOND: f64 = 0.5;
+    let limits = Limits {
+        address_connect_burst: BURST,
+        address_connect_per_second: PER_SECOND,
+        address_allocate_burst: BURST,
+        address_allocate_per_second: PER_SECOND,
+        address_claim_burst: BURST,
+        address_claim_per_second: PER_SECOND,
+        ..Limits::default()
+    };
+    let take = |quotas: &mut Quotas, kind: &str, now: Instant| match kind {
+        "connect" => quotas.connect(ConnId(1), ONE.parse().ok(), now).is_ok(),
+        "allocate" => quotas.allocate(ConnId(1), now).is_ok(),
+        _ => quotas.claim(ConnId(1), false, now).is_ok(),
+    };
+    for kind in ["connect", "allocate", "claim"] {
+        let mut quotas = Quotas::new(limits.clone(), Vec::new());
+        let mut now = Instant::now();
+        assert!(kind == "connect" || take(&mut quotas, "connect", now));
+        let mut expected = BURST;
+        for _ in 0..2 {
+            for _ in 0..expected {
+                assert!(take(&mut quotas, kind, now), "{kind}");
+            }
+            assert!(!take(&mut quotas, kind, now), "{kind}");
+            now += Duration::from_millis(1_990);
+            assert!(!take(&mut quotas, kind, now), "{kind}: a little too early");
+            now += Duration::from_millis(10);
+            expected = 1;
+        }
+        now += Duration::from_secs(3600);
+        let taken = (0..10).take_while(|_| take(&mut quotas, kind, now)).count();
+        assert_eq!(taken, BURST, "{kind}: never more than the burst");
     }
 }
 
 /// Has connections from one address send a command each, until one is told to wait.
 fn until_refused(server: &Server, command: &str) -> (usize, u64) {
     for count in 0..20 {
-        let mut client = bind_from(server, ONE, "app", "side");
+        let mut client = server.bind_from(ONE, "app", "side");
         let answer = client.one(json!({"type": command, "nameplate": "1"}));
         if answer["type"] == "error" {
             let error = answer["error"].as_str().expect("a text");
@@ -75,13 +113,9 @@ fn commands_have_a_burst_and_then_a_rate(command: &str, options: &[&str], log: &
     let mut server = Server::start(options);
     let (count, wait) = until_refused(&server, command);
     assert_eq!((count, wait), (3, 3));
-    let mut other = bind_from(&server, OTHER, "app", "other");
+    let mut other = server.bind_from(OTHER, "app", "other");
     let answer = other.one(json!({"type": command, "nameplate": "1"}));
     assert_ne!(answer["type"], "error", "another address: {answer}");
-    std::thread::sleep(std::time::Duration::from_secs(wait));
-    let (count, wait) = until_refused(&server, command);
-    assert_eq!(count, 1, "one more after the wait it was told");
-    assert!((1..=3).contains(&wait), "{wait}");
     server.wait_for_log(log);
 }
 
@@ -108,25 +142,25 @@ fn live_nameplates_of_one_address_are_limited_and_count_until_they_end() {
     let mut server = Server::start(&["--limit-address-nameplates=2"]);
     let too_many = "too many nameplates from your address, release some or wait until they expire";
     for _ in 0..2 {
-        let mut claimer = bind_from(&server, ONE, "app", "side");
+        let mut claimer = server.bind_from(ONE, "app", "side");
         claimer.claim("104");
-        let mut allocator = bind_from(&server, ONE, "app", "side");
+        let mut allocator = server.bind_from(ONE, "app", "side");
         let allocated = allocator.allocate();
-        let mut third = bind_from(&server, ONE, "app", "side");
+        let mut third = server.bind_from(ONE, "app", "side");
         assert_eq!(third.error(json!({"type": "allocate"})), too_many);
         assert_eq!(third.error(json!({"type": "claim", "nameplate": "105"})), too_many);
         // One that is there already is not one more, and another address has its own count.
         assert_ne!(third.claim("104"), "");
-        let mut other = bind_from(&server, OTHER, "app", "other");
+        let mut other = server.bind_from(OTHER, "app", "other");
         other.claim("105");
         assert_eq!(other.one(json!({"type": "release"}))["type"], "released");
 
         assert_eq!(claimer.one(json!({"type": "release"}))["type"], "released");
-        let mut again = bind_from(&server, ONE, "app", "side");
+        let mut again = server.bind_from(ONE, "app", "side");
         again.claim("106");
         for nameplate in ["106", &allocated] {
             let release = json!({"type": "release", "nameplate": nameplate});
-            let mut client = bind_from(&server, ONE, "app", "side");
+            let mut client = server.bind_from(ONE, "app", "side");
             assert_eq!(client.one(release)["type"], "released");
         }
     }
@@ -141,14 +175,14 @@ fn nameplates_that_expire_or_go_with_their_mailbox_are_given_back() {
         "--expire-check=0.2",
     ]);
     for _ in 0..2 {
-        bind_from(&server, ONE, "app", "side").claim("4");
-        wait_until("it expires", || {
-            let mut client = bind_from(&server, ONE, "app", "side");
+        server.bind_from(ONE, "app", "side").claim("4");
+        eventually("it expires", || {
+            let mut client = server.bind_from(ONE, "app", "side");
             let answer = client.one(json!({"type": "claim", "nameplate": "5"}));
             answer["type"] == "claimed"
         });
-        wait_until("that one as well", || {
-            let mut client = bind_from(&server, ONE, "app", "side");
+        eventually("that one as well", || {
+            let mut client = server.bind_from(ONE, "app", "side");
             let answer = client.one(json!({"type": "claim", "nameplate": "6"}));
             if answer["type"] == "claimed" {
                 client.open(answer["mailbox"].as_str().expect("a mailbox"));
@@ -161,17 +195,16 @@ fn nameplates_that_expire_or_go_with_their_mailbox_are_given_back() {
 
 #[test]
 fn an_ipv6_network_of_64_bits_counts_as_one_address() {
-    let server = Server::start(&["--limit-address-connections=1"]);
+    let server = Server::start(&["--limit-address-connections=1", "--admin=0"]);
     for _ in 0..2 {
-        let _one = connect_from(&server, Some("2001:db8:1:2::1")).expect("the first");
+        let one = server.connect_from(Some("2001:db8:1:2::1")).expect("the first");
         assert_eq!(refused(&server, "2001:db8:1:2:ffff::9").status, 429);
-        let _other = connect_from(&server, Some("2001:db8:1:3::1")).expect("another network");
-        let _mapped = connect_from(&server, Some("::ffff:192.0.2.1")).expect("an IPv4 address");
+        let other = server.connect_from(Some("2001:db8:1:3::1")).expect("another network");
+        let mapped = server.connect_from(Some("::ffff:192.0.2.1")).expect("an IPv4 address");
         assert_eq!(refused(&server, ONE).status, 429);
-        let _ipv4 = connect_from(&server, Some(OTHER)).expect("another IPv4 address");
-        std::thread::sleep(SILENCE / 10);
-        drop((_one, _other, _mapped, _ipv4));
-        std::thread::sleep(SILENCE);
+        let ipv4 = server.connect_from(Some(OTHER)).expect("another IPv4 address");
+        drop((one, other, mapped, ipv4));
+        server.wait_for_connections(0);
     }
 }
 
@@ -183,11 +216,11 @@ fn exempt_networks_are_not_limited_and_loopback_is_exempt_only_by_default() {
 
     let server = Server::start(&[&limited[..], &["--limit-exempt=192.0.2.0/30"]].concat());
     let _many: Vec<Client> =
-        (0..10).map(|_| connect_from(&server, Some(ONE)).expect("exempt")).collect();
-    let _one = connect_from(&server, Some("192.0.2.4")).expect("the first beyond the network");
+        (0..10).map(|_| server.connect_from(Some(ONE)).expect("exempt")).collect();
+    let _one = server.connect_from(Some("192.0.2.4")).expect("the first beyond the network");
     assert_eq!(refused(&server, "192.0.2.4").status, 429);
     let _direct = server.connect();
-    assert_eq!(connect_from(&server, None).err().expect("refused").status, 429);
+    assert_eq!(server.connect_from(None).err().expect("refused").status, 429);
 }
 
 #[test]
@@ -196,12 +229,13 @@ fn a_header_from_a_peer_that_is_not_trusted_counts_for_nothing() {
         "--limit-address-connections=1",
         "--limit-exempt=192.0.2.1/32",
         "--trusted-proxy=192.0.2.1",
+        "--admin=0",
     ]);
     for _ in 0..2 {
-        let one = connect_from(&server, Some(ONE)).expect("the first");
+        let one = server.connect_from(Some(ONE)).expect("the first");
         assert_eq!(refused(&server, ONE).status, 429);
         assert_eq!(refused(&server, OTHER).status, 429);
         drop(one);
-        std::thread::sleep(SILENCE);
+        server.wait_for_connections(0);
     }
 }

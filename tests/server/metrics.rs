@@ -4,12 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::common::Server;
-use crate::common::admin::{MESSAGES_EACH, exchange_in_mood};
+use crate::common::client::{MESSAGES_EACH, exchange};
 use crate::common::raw::Raw;
-use crate::common::real_clients::{python, skip};
 use serde_json::json;
 
 const ADMIN: &str = "--admin=0";
@@ -34,7 +32,7 @@ fn sample(server: &Server, name: &str) -> f64 {
 fn counters_count_what_happened() {
     let server = Server::start(&[ADMIN]);
     for mood in ["happy", "errory", "happy"] {
-        exchange_in_mood(&server, mood);
+        exchange(&server, mood);
     }
     let mut client = server.bind("app", "side");
     client.allocate();
@@ -183,7 +181,7 @@ fn ends_are_counted_by_their_reason_and_limits_by_their_name() {
 #[test]
 fn the_readme_has_a_row_for_each_metric_and_none_besides() {
     let server = Server::start(&[ADMIN, "--usage-db=usage.sqlite"]);
-    exchange_in_mood(&server, "happy");
+    exchange(&server, "happy");
     let text = server.ask_admin("/metrics").body;
     let families: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
@@ -195,39 +193,4 @@ fn the_readme_has_a_row_for_each_metric_and_none_besides() {
         .filter(|name| name.starts_with("wormhole_mailbox_") || name.starts_with("process_"))
         .collect();
     assert_eq!(rows, families);
-}
-
-/// Reads the text with Prometheus' own parser; prints each family with its type and each sample.
-const PARSE: &str = "
-import sys
-from prometheus_client.parser import text_string_to_metric_families
-for family in text_string_to_metric_families(sys.stdin.read()):
-    assert family.documentation, family.name
-    assert family.type in ('gauge', 'counter', 'histogram'), (family.name, family.type)
-    for sample in family.samples:
-        assert family.type != 'counter' or sample.name.endswith('_total'), sample
-        print(sample.name, float(sample.value))
-";
-
-#[test]
-fn prometheus_own_parser_reads_them() {
-    let Some(python) = python() else { return };
-    let has_parser = Command::new(&python).args(["-c", "import prometheus_client"]).output();
-    if !has_parser.is_ok_and(|output| output.status.success()) {
-        skip("prometheus-client");
-        return;
-    }
-    let server = Server::start(&[ADMIN]);
-    exchange_in_mood(&server, "happy");
-    let text = server.ask_admin("/metrics").body;
-    let path = server.file("metrics.txt");
-    fs::write(&path, &text).expect("written");
-    let input = fs::File::open(&path).expect("opens");
-    let output = Command::new(&python).args(["-c", PARSE]).stdin(input).output().expect("runs");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}\n{text}");
-    let parsed = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(parsed.contains("wormhole_mailbox_mailboxes_ended_total 1.0\n"), "{parsed}");
-    let lines = text.lines().filter(|line| !line.starts_with('#')).count();
-    assert_eq!(parsed.lines().count(), lines, "every sample is read");
 }

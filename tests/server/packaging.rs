@@ -28,17 +28,23 @@ fn the_package_holds_the_sources_and_what_tells_of_them() {
 
 #[test]
 fn the_manifest_says_what_a_registry_asks_for() {
-    for (name, value) in [
-        ("description", env!("CARGO_PKG_DESCRIPTION")),
-        ("license", env!("CARGO_PKG_LICENSE")),
-        ("rust-version", env!("CARGO_PKG_RUST_VERSION")),
-        ("readme", env!("CARGO_PKG_README")),
-    ] {
-        assert!(!value.is_empty(), "{name}");
-    }
     let manifest = std::fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).expect("a manifest");
-    for key in ["keywords = [", "categories = ["] {
-        assert!(manifest.contains(key), "{key}");
+    let value = |key: &str| {
+        let line = manifest.lines().find_map(|line| line.strip_prefix(&format!("{key} = ")));
+        line.unwrap_or_else(|| panic!("no {key}"))
+    };
+    assert!(value("description").len() > 20);
+    // What the file of the license begins with, and a file that is there.
+    let license = std::fs::read_to_string(Path::new(ROOT).join("LICENSE")).expect("a license");
+    let name = value("license").trim_matches('"');
+    assert!(license.starts_with(&format!("{name} License")), "{name}");
+    assert!(Path::new(ROOT).join(value("readme").trim_matches('"')).is_file());
+    // A registry takes five of each, and keywords of one word and 20 characters.
+    for key in ["keywords", "categories"] {
+        let list: Vec<String> = serde_json::from_str(value(key)).expect("a list");
+        assert!((1..=5).contains(&list.len()), "{key}: {list:?}");
+        let is_word = |it: &String| it.len() <= 20 && !it.contains(' ');
+        assert!(key != "keywords" || list.iter().all(is_word), "{list:?}");
     }
     // The README says the same version of Rust.
     let needs = format!("needs Rust {}", env!("CARGO_PKG_RUST_VERSION"));

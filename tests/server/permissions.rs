@@ -1,13 +1,10 @@
 //! Permissions: what the welcome says of proof of work, which stamps are good, what becomes of a
 //! `bind` without one, and when `auto` demands it. Real clients are in `permissions_interop.rs`.
 
-use std::time::Instant;
-
 use crate::common::raw::{Raw, upgrade};
-use crate::common::{Client, PATIENCE, Server};
+use crate::common::{Client, Server, eventually};
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
-use tungstenite::client::IntoClientRequest;
 
 const BITS: u32 = 5;
 
@@ -306,13 +303,9 @@ fn is_demanding(server: &Server) -> bool {
     asked.is_some()
 }
 
-/// Waits until the log has a text so many times.
+/// Waits until the log has a text that often.
 fn wait_for_lines(server: &Server, part: &str, count: usize) {
-    let until = Instant::now() + PATIENCE;
-    while server.log().iter().filter(|line| line.contains(part)).count() < count {
-        assert!(Instant::now() < until, "{part:?} must come {count} times: {:#?}", server.log());
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    eventually(part, || server.count_log(part) >= count);
 }
 
 const BEGUN: &str = "under attack: proof of work is demanded";
@@ -351,19 +344,6 @@ fn auto_demands_a_proof_while_exchanges_are_attacked_and_no_longer() {
     wait_for_lines(&server, BEGUN, 1);
 }
 
-/// A bound connection from elsewhere, as a trusted proxy says.
-fn bind_from(server: &Server, address: &str) -> Client {
-    let stream = std::net::TcpStream::connect(server.address).expect("connect");
-    let mut request = server.url().into_client_request().expect("a request");
-    request.headers_mut().insert("X-Real-IP", address.parse().expect("a header"));
-    let (socket, _) = tungstenite::client(request, stream).expect("handshake");
-    socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("timeout");
-    let mut client = Client { socket };
-    assert_eq!(client.recv()["type"], "welcome");
-    client.quiet(bind());
-    client
-}
-
 #[test]
 fn auto_takes_refused_allocations_for_an_attack_however_often_it_comes() {
     let server = Server::start(&[
@@ -374,7 +354,7 @@ fn auto_takes_refused_allocations_for_an_attack_however_often_it_comes() {
         "--limit-address-allocate-burst=1",
         "--limit-address-allocate-rate=0.001",
     ]);
-    let mut greedy = bind_from(&server, "192.0.2.1");
+    let mut greedy = server.bind_from("192.0.2.1", "app", "side");
     for round in 1..=2 {
         for _ in 0..50 {
             greedy
@@ -387,5 +367,5 @@ fn auto_takes_refused_allocations_for_an_attack_however_often_it_comes() {
         wait_for_lines(&server, OVER, round);
         assert!(!is_demanding(&server));
     }
-    assert_eq!(server.log().iter().filter(|line| line.contains(BEGUN)).count(), 2, "a line each");
+    assert_eq!(server.count_log(BEGUN), 2, "a line each");
 }

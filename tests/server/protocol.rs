@@ -2,18 +2,12 @@
 //! contract's error table, word by word. What a command does to nameplates and mailboxes is in
 //! `nameplates.rs` and `mailboxes.rs`; how JSON is read is in `json.rs`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::common::Server;
+use crate::common::{Server, now};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 fn types(answers: &[Value]) -> Vec<&str> {
     answers.iter().map(|answer| answer["type"].as_str().expect("a type")).collect()
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
 #[test]

@@ -1,23 +1,18 @@
-//! The PROXY protocol: a proxy says in a header for whom it speaks, before anything else; the real
-//! HAProxy in front as well. Whoever may not say so is told, and whoever says it wrong.
+//! The PROXY protocol: a proxy sends its client's address in a header before anything else. Refused
+//! are headers from peers that are not trusted, and malformed ones.
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
 
-use crate::common::clients::{Kind, Payload, Site};
-use crate::common::raw::{Raw, upgrade};
-use crate::common::real_clients::{on_path, skip};
-use crate::common::{Client, Directory, PATIENCE, SILENCE, Server};
+use crate::common::raw::{Raw, answer_to, upgrade};
+use crate::common::{Client, FREE_PORT, PATIENCE, Server, Signal};
 use serde_json::{Value, json};
 
 /// A listener for a proxy, besides the ordinary one that the test helpers use.
-const PORTS: [&str; 2] =
-    ["--port=haproxy:tcp:0:interface=127.0.0.1", "--port=tcp:0:interface=127.0.0.1"];
+const PORTS: [&str; 2] = ["--port=haproxy:tcp:0:interface=127.0.0.1", FREE_PORT];
 
 fn start(options: &[&str]) -> (Server, SocketAddr) {
     let server = Server::start(&[&PORTS[..], options].concat());
@@ -57,13 +52,6 @@ fn address_after(proxied: SocketAddr, bytes: &[u8], pieces: usize) -> (Value, Ra
     let head = raw.head();
     assert!(head.starts_with("HTTP/1.1 101 "), "{}: {head}", bytes.escape_ascii());
     (raw.json()["welcome"]["your-address"].take(), raw)
-}
-
-/// The whole answer to these bytes, which must be HTTP.
-fn answer_to(proxied: SocketAddr, bytes: &[u8]) -> String {
-    let mut raw = Raw::connect(proxied);
-    raw.send(bytes);
-    raw.rest()
 }
 
 fn with_request(header: &[u8]) -> Vec<u8> {
@@ -124,8 +112,7 @@ fn a_proxy_that_speaks_for_itself_or_does_not_know_is_the_peer() {
 
 #[test]
 fn the_header_works_on_a_unix_socket() {
-    let server =
-        Server::start(&["--port=haproxy:unix:x.sock:mode=660", "--port=tcp:0:interface=127.0.0.1"]);
+    let server = Server::start(&["--port=haproxy:unix:x.sock:mode=660", FREE_PORT]);
     let mode = fs::metadata(server.file("x.sock")).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let mut stream = UnixStream::connect(server.file("x.sock")).expect("connect");
@@ -164,7 +151,7 @@ fn what_is_no_header_is_answered_with_400_and_one_line_and_counted() {
     server.wait_for_log("limits met: PROXY headers that cannot be read");
     // The ordinary listener does not know it, and the server is well.
     let ordinary = server.logged_addresses()[1];
-    let answer = answer_to(ordinary, &with_request(&from("192.0.2.1")));
+    let answer = answer_to(ordinary, with_request(&from("192.0.2.1")));
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert_eq!(Client::connect(ordinary).recv()["type"], "welcome");
 }
@@ -200,7 +187,7 @@ fn a_connection_in_its_header_is_told_when_the_server_stops() {
     raw.send(b"PROXY TC");
     // By the answer to a later connection the server knows of the one before it.
     drop(Client::connect(server.logged_addresses()[1]));
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert!(raw.rest().starts_with("HTTP/1.1 503 "));
     drop(raw);
     assert!(server.wait().success());
@@ -208,7 +195,7 @@ fn a_connection_in_its_header_is_told_when_the_server_stops() {
 
 #[test]
 fn limits_by_address_hold_for_the_address_in_the_header() {
-    let (mut server, proxied) = start(&["--limit-address-connections=1"]);
+    let (mut server, proxied) = start(&["--limit-address-connections=1", "--admin=0"]);
     for round in 0..2 {
         let bytes = with_request(&from("192.0.2.1"));
         let (_, one) = address_after(proxied, &bytes, bytes.len());
@@ -222,9 +209,9 @@ fn limits_by_address_hold_for_the_address_in_the_header() {
         let (_, other) = address_after(proxied, &bytes, bytes.len());
         for mut raw in [one, other] {
             raw.end_of_input();
-            raw.wait_for_end();
+            raw.drain();
         }
-        std::thread::sleep(SILENCE); // until the server has seen both go
+        server.wait_for_connections(0);
     }
     server.wait_for_log("connections of one address");
 }
@@ -248,87 +235,4 @@ fn a_header_inside_the_request_counts_only_from_an_address_that_is_trusted_itsel
     // Whom the inner proxy speaks for is counted, not the proxy.
     let bytes = [from("192.0.2.1"), request.clone().into_bytes()].concat();
     assert!(answer_to(proxied, &bytes).starts_with("HTTP/1.1 429 "));
-}
-
-/// A running HAProxy. Killed when dropped.
-struct HaProxy {
-    child: Child,
-    address: SocketAddr,
-    _directory: Directory,
-}
-
-impl HaProxy {
-    /// In front of a server, given as HAProxy's configuration has it.
-    fn start(backend: &str) -> Option<HaProxy> {
-        // Debian puts it where only root's path leads.
-        let installed = on_path("haproxy").or_else(|| {
-            let path = std::path::PathBuf::from("/usr/sbin/haproxy");
-            path.exists().then_some(path)
-        });
-        let Some(program) = installed else {
-            skip("haproxy");
-            return None;
-        };
-        let directory = Directory::new();
-        let config = format!(
-            "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
-             listen mailbox\n bind fd@3\n server mailbox {backend}\n"
-        );
-        fs::write(directory.file("haproxy.cfg"), config).expect("configuration");
-        // It listens on our socket, so we know where.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let child = Command::new("sh")
-            .args(["-c", "exec 3<&0 </dev/null; exec \"$0\" -db -f haproxy.cfg"])
-            .arg(program)
-            .current_dir(directory.path())
-            .stdin(Stdio::from(OwnedFd::from(listener)))
-            .spawn()
-            .expect("haproxy starts");
-        Some(HaProxy { child, address, _directory: directory })
-    }
-}
-
-impl Drop for HaProxy {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-#[test]
-fn haproxy_tells_who_its_clients_are_in_both_versions() {
-    let (server, proxied) = start(&["--port=haproxy:unix:x.sock"]);
-    let unix = server.file("x.sock");
-    for backend in [
-        format!("{proxied} send-proxy"),
-        format!("{proxied} send-proxy-v2"),
-        format!("{proxied} send-proxy-v2 check inter 50ms"),
-        format!("{proxied} send-proxy-v2-ssl-cn proxy-v2-options unique-id,crc32c"),
-        format!("unix@{} send-proxy-v2", unix.display()),
-    ] {
-        let Some(haproxy) = HaProxy::start(&backend) else { return };
-        for _ in 0..3 {
-            let mut client = Client::connect(haproxy.address);
-            let port = client.socket.get_ref().local_addr().expect("an address").port();
-            let expected = json!({"ipv4": "127.0.0.1", "port": port});
-            assert_eq!(client.recv()["welcome"]["your-address"], expected, "{backend}");
-            client.quiet(json!({"type": "bind", "appid": "app", "side": "side"}));
-        }
-    }
-}
-
-#[test]
-fn real_clients_work_through_haproxy() {
-    let (_server, proxied) = start(&[]);
-    let Some(haproxy) = HaProxy::start(&format!("{proxied} send-proxy-v2")) else { return };
-    let site = Site::new(format!("ws://{}/v1", haproxy.address));
-    for kind in Kind::installed().into_iter().filter(|kind| kind.knows_texts()) {
-        let text = format!("through a proxy with {kind:?}");
-        let mut sender = kind.send(&site, None, &Payload::Text(text.clone()));
-        let mut receiver = kind.receive(&site, &sender.code());
-        receiver.succeed();
-        sender.succeed();
-        assert!(receiver.output().contains(&text), "{}", receiver.output());
-    }
 }

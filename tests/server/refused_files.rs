@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, Server};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
 use serde_json::json;
 
 /// The user that is nobody, on every system.
@@ -166,17 +166,17 @@ fn a_file_that_cannot_be_written() {
     sql::create(&path, &[CHANNEL_V1]);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("permissions");
     let before = fs::read(&path).expect("the file");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
-    command.args(["--port=tcp:0:interface=127.0.0.1", "--log-level=error", "--channel-db=bad.db"]);
+    let mut command = Command::new(PROGRAM);
+    command.args([FREE_PORT, "--log-level=error", "--channel-db=bad.db"]);
     if fs::OpenOptions::new().write(true).open(&path).is_ok() {
         command.uid(NOBODY); // root may write anything
         if command.current_dir("/").arg("--version").output().is_err() {
             println!("skipped: run by root, whose programs nobody else may run");
             return;
         }
-        command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
+        command = Command::new(PROGRAM);
         command.uid(NOBODY);
-        command.args(["--port=tcp:0:interface=127.0.0.1", "--log-level=error"]);
+        command.args([FREE_PORT, "--log-level=error"]);
         command.arg("--channel-db=bad.db");
     }
     let line = sql::refusal_of(command, &directory);

@@ -4,10 +4,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use crate::common::abuse::connect_from;
-use crate::common::clients::{Kind, Payload, Site};
 use crate::common::raw::{Raw, upgrade};
-use crate::common::{Client, Directory, Server};
+use crate::common::{Client, Directory, Server, Signal};
 use serde_json::{Value, json};
 
 const WELCOME: &str = "welcome.json";
@@ -31,7 +29,7 @@ fn write(server: &Server, name: &str, content: &str) {
 /// Sends SIGHUP; gives the line that the log then has with this in it.
 fn reload(server: &mut Server, part: &str) -> String {
     let seen = server.log().len();
-    server.signal("HUP");
+    server.signal(Signal::HUP);
     server.wait_for_log_after(seen, part)
 }
 
@@ -169,7 +167,7 @@ fn clients_of_a_network_get_its_notice_and_a_close() {
         );
     }
     for ip in ["203.0.113.1", "2001:db9::1"] {
-        let mut client = connect_from(&server, Some(ip)).expect("not meant");
+        let mut client = server.connect_from(Some(ip)).expect("not meant");
         client.quiet(json!({"type": "bind", "appid": "app", "side": "s"}));
     }
     server.wait_for_log("sent away with a notice");
@@ -180,7 +178,7 @@ fn clients_of_a_network_get_its_notice_and_a_close() {
     let mut guest = Client::connect(server.address);
     assert_eq!(guest.recv()["welcome"]["error"], "now you");
     assert_eq!(guest.close_code(), 1008);
-    connect_from(&server, Some(ONE)).expect("not meant any more");
+    server.connect_from(Some(ONE)).expect("not meant any more");
 }
 
 #[test]
@@ -188,15 +186,15 @@ fn exemptions_and_trusted_proxies_follow_the_file() {
     let limited = "limit-address-connections = 1\n";
     let options = ["--config=mailbox.conf", "--log-level=debug"];
     let mut server = start(&[(CONFIG, limited)], &options);
-    let mut first = connect_from(&server, Some(ONE)).expect("the first");
-    assert!(connect_from(&server, Some(ONE)).is_err());
+    let mut first = server.connect_from(Some(ONE)).expect("the first");
+    assert!(server.connect_from(Some(ONE)).is_err());
     write(&server, CONFIG, &format!("{limited}limit-exempt=192.0.2.0/24\nlimit-exempt=127.0.0.1"));
     assert!(reload(&mut server, DONE).contains("2 networks exempt"));
-    let exempt: Vec<_> = (0..5).map(|_| connect_from(&server, Some(ONE))).collect();
+    let exempt: Vec<_> = (0..5).map(|_| server.connect_from(Some(ONE))).collect();
     assert!(exempt.iter().all(Result::is_ok));
     write(&server, CONFIG, limited);
     reload(&mut server, DONE);
-    assert!(connect_from(&server, Some(ONE)).is_err());
+    assert!(server.connect_from(Some(ONE)).is_err());
     first.quiet(json!({"type": "bind", "appid": "app", "side": "s"}));
     drop((first, exempt));
 
@@ -206,7 +204,7 @@ fn exemptions_and_trusted_proxies_follow_the_file() {
     assert_eq!(client.recv()["welcome"]["your-address"]["ipv4"], "127.0.0.1");
     drop(client);
     let seen = server.log().len();
-    drop(connect_from(&server, Some(ONE)).expect("loopback is exempt"));
+    drop(server.connect_from(Some(ONE)).expect("loopback is exempt"));
     server.wait_for_log_after(seen, "connected from 127.0.0.1");
 }
 
@@ -240,24 +238,4 @@ fn options_that_need_a_restart_are_named_in_one_line() {
     assert_eq!(named, ["--expire-after", "--limit-bind-seconds", "--usage-db"]);
     assert_eq!(welcome(&server), json!({"motd": "b"}));
     assert!(!server.file("u").exists());
-}
-
-#[test]
-fn clients_stop_at_a_notice_and_pythons_shows_it_to_its_user() {
-    let text = "Please stop polling, write to admin@example.org";
-    let notices = json!({"127.0.0.0/8": text}).to_string();
-    let server = start(&[(NOTICES, &notices)], &["--notices-file=notices.json"]);
-    let site = Site::new(server.url());
-    for kind in Kind::installed() {
-        let file = server.file(NOTICES);
-        let mut client = kind.send(&site, None, &Payload::File(file));
-        assert!(!client.wait().success(), "{kind:?}: {}", client.output());
-        // Go's forgets the text in its message, and Rust's does not look at a welcome's error.
-        let shown = match kind {
-            Kind::Python => text,
-            Kind::Go => "server error",
-            Kind::Rust => "Connection closed",
-        };
-        assert!(client.output().contains(shown), "{kind:?}: {}", client.output());
-    }
 }

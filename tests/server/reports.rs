@@ -9,14 +9,13 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, Server};
+use crate::common::{Directory, PROGRAM, Server, now};
 use serde_json::{Value, json};
 
 fn run(directory: &Directory, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
+    let mut command = Command::new(PROGRAM);
     command.args(arguments).current_dir(directory.path()).output().expect("the program runs")
 }
 
@@ -47,10 +46,6 @@ fn complaint(directory: &Directory, arguments: &[&str], status: i32) -> String {
 fn files(directory: &Directory) -> BTreeMap<String, Vec<u8>> {
     let names = sql::names(directory).into_iter();
     names.map(|name| (name.clone(), fs::read(directory.file(&name)).expect("a file"))).collect()
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
 const ALL_FILES: [&str; 3] =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::raw::{CLOSE, Raw, upgrade};
-use crate::common::{Client, Server};
+use crate::common::{Client, Server, Signal};
 use rustix::net::sockopt;
 use serde_json::json;
 
@@ -27,7 +27,7 @@ fn assert_clean_stop(mut server: Server, since: Instant) {
 
 #[test]
 fn either_signal_closes_connections_with_1001_and_exits_with_0() {
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::TERM, Signal::INT] {
         let server = Server::start(&[]);
         let mut clients = [server.connect(), server.bind("app", "s"), server.bind("app", "t")];
         clients[2].claim("4");
@@ -35,7 +35,7 @@ fn either_signal_closes_connections_with_1001_and_exits_with_0() {
         let since = Instant::now();
         server.signal(signal);
         for mut client in clients {
-            assert_eq!(client.close_code(), 1001, "{signal}");
+            assert_eq!(client.close_code(), 1001, "{signal:?}");
             while client.socket.read().is_ok() {} // sends the answer and waits for the end
         }
         assert_clean_stop(server, since);
@@ -51,7 +51,7 @@ fn with_no_clients_it_stops_at_once_and_leaves_every_file_clean() {
     ]);
     server.bind("app", "s").claim("4");
     let since = Instant::now();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_clean_stop(server, since);
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
 }
@@ -61,7 +61,7 @@ fn a_client_that_never_answers_does_not_hold_it_up() {
     let server = Server::start(&[]);
     let mut silent = Raw::open(server.address);
     let since = Instant::now();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(silent.frame().0, CLOSE);
     assert_clean_stop(server, since);
 }
@@ -82,7 +82,7 @@ fn a_client_that_never_reads_does_not_hold_it_up() {
     assert!(!server.log().iter().any(|it| it.contains("SlowReader")), "{:#?}", server.log());
     drop(talker);
     let since = Instant::now();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_clean_stop(server, since);
     drop(deaf);
 }
@@ -96,7 +96,7 @@ fn a_client_in_its_handshake_is_told_and_does_not_hold_it_up() {
     // By the answer to a later connection the server knows of the two before it.
     server.connect();
     let since = Instant::now();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     for raw in [&mut silent, &mut begun] {
         assert!(raw.rest().starts_with("HTTP/1.1 503 "));
     }
@@ -108,7 +108,7 @@ fn a_client_in_its_handshake_is_told_and_does_not_hold_it_up() {
 fn while_it_stops_it_accepts_nobody() {
     let server = Server::start(&[]);
     let mut silent = Raw::open(server.address);
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(silent.frame().0, CLOSE);
     assert!(std::net::TcpStream::connect(server.address).is_err());
 }
@@ -121,7 +121,7 @@ fn after_the_signal_nothing_more_is_carried_out_and_all_before_is_kept() {
     raw.send(upgrade("/v1", "").as_bytes());
     raw.head();
     raw.json();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(raw.frame().0, CLOSE);
     raw.send_json(&json!({"type": "bind", "appid": "app", "side": "s"}));
     raw.send_json(&json!({"type": "claim", "nameplate": "5"}));
@@ -137,10 +137,10 @@ fn after_the_signal_nothing_more_is_carried_out_and_all_before_is_kept() {
 fn a_second_signal_ends_it_at_once() {
     let mut server = Server::start(&[]);
     let mut silent = Raw::open(server.address);
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(silent.frame().0, CLOSE);
     let since = Instant::now();
-    server.signal("INT");
+    server.signal(Signal::INT);
     server.wait();
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
 }

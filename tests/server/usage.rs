@@ -2,10 +2,10 @@
 //! versions; the `current` row; and that its troubles are nobody else's.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::common::sql::{self, CHANNEL_V1, USAGE_V1, USAGE_V2};
-use crate::common::{Client, Directory, Server};
+use crate::common::{Client, Directory, PATIENCE, Server, now};
 use serde_json::{Value, json};
 
 /// "About a second", on a busy machine.
@@ -15,10 +15,6 @@ const USAGE: &str = "--usage-db=usage.sqlite";
 
 const NAMEPLATES: &str = "SELECT result FROM nameplates ORDER BY rowid";
 const MAILBOXES: &str = "SELECT result FROM mailboxes ORDER BY rowid";
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
-}
 
 /// A side that has claimed nameplate 7 and opened its mailbox.
 fn joined(server: &Server, side: &str) -> Client {
@@ -332,13 +328,13 @@ fn a_locked_usage_database_hurts_nobody_and_gets_its_rows_when_it_is_free() {
     };
     session(0);
     let failing = "usage database fails";
-    let until = Instant::now() + crate::common::PATIENCE;
+    let until = Instant::now() + PATIENCE;
     let mut count = 1;
     // Well past a second try to write.
     let mut failing_since = None;
     while failing_since.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(1500)) {
         assert!(Instant::now() < until, "{:#?}", server.log());
-        if failing_since.is_none() && server.log().iter().any(|line| line.contains(failing)) {
+        if failing_since.is_none() && server.count_log(failing) > 0 {
             failing_since = Some(Instant::now());
         }
         session(count);
@@ -349,9 +345,9 @@ fn a_locked_usage_database_hurts_nobody_and_gets_its_rows_when_it_is_free() {
     server.wait_for_log("usage database works again");
     sql::wait_for(&usage, "SELECT COUNT(*) FROM mailboxes", &json!([[count]]));
     sql::wait_for(&usage, "SELECT COUNT(*) FROM client_versions", &json!([[count]]));
-    let said = |part: &str| server.log().iter().filter(|line| line.contains(part)).count();
+    let said = |part: &str| server.count_log(part);
     assert_eq!((said(failing), said("usage database works again")), (1, 1));
-    assert_eq!(said("storage"), 0, "the channel database is well");
+    assert_eq!(said("storage failed"), 0, "the channel database is well");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use crate::common::raw::{Raw, upgrade};
-use crate::common::{Client, Directory, Server};
+use crate::common::{Client, Directory, FREE_PORT, PATIENCE, Server};
 use serde_json::{Value, json};
 
 /// The `welcome` object of a new connection with these header lines.
@@ -157,7 +157,7 @@ fn only_the_listed_proxies_are_believed() {
 
 #[test]
 fn every_port_that_is_given_is_listened_on_and_logged() {
-    let mut options = vec!["--port=tcp:0:interface=127.0.0.1", "--port=127.0.0.1:0", "-p", "tcp:0"];
+    let mut options = vec![FREE_PORT, "--port=127.0.0.1:0", "-p", "tcp:0"];
     if has_ipv6() {
         options.extend(["--port", "[::1]:0", "-p", "tcp6:0", "--port=0"]);
     }
@@ -180,7 +180,7 @@ fn every_port_that_is_given_is_listened_on_and_logged() {
 
 /// The `welcome` object on a unix socket.
 fn unix_welcome(mut stream: UnixStream, headers: &str) -> Value {
-    stream.set_read_timeout(Some(crate::common::PATIENCE)).expect("timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
     stream.write_all(upgrade("/v1", headers).as_bytes()).expect("send");
     let mut bytes = Vec::new();
     loop {

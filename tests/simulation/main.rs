@@ -21,6 +21,8 @@ mod driver;
 mod faults;
 mod model;
 mod moments;
+#[allow(dead_code)] // other tests use more of it
+#[path = "../common/random.rs"]
 mod random;
 mod rows;
 mod sessions;

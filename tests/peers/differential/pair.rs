@@ -3,16 +3,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::common::{Client, PATIENCE, Server, now};
+use crate::python_server::PythonServer;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
-
-use crate::common::python_server::PythonServer;
-use crate::common::{Client, PATIENCE, Server};
 
 /// One of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,8 +296,4 @@ fn open(path: &std::path::Path) -> Connection {
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("database");
     connection.busy_timeout(PATIENCE).expect("timeout");
     connection
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }

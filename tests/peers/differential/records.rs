@@ -1,13 +1,12 @@
 //! Compares what the two servers have in their databases about one seed's apps.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::pair::{BOTH, Pair, Which, same};
 use super::script::app_pattern;
-use crate::common::PATIENCE;
 
 /// What a column holds, which decides how to compare it.
 #[derive(Clone, Copy)]
@@ -84,18 +83,18 @@ pub fn compare_channels(seed: u64, pair: &mut Pair) -> Result<(), String> {
 /// Compares the usage databases.
 pub fn compare_usage(seed: u64, pair: &mut Pair) -> Result<(), String> {
     for (query, columns) in USAGE {
-        let until = Instant::now() + PATIENCE / 10;
-        loop {
+        // Our rows may lag by a second.
+        let mut result = Ok(());
+        for _ in 0..40 {
             let [theirs, ours] =
                 BOTH.map(|which| rows(pair, which, &pair.usage(which), query, columns, seed));
-            let compared = same(query, &theirs, &ours);
-            // Our rows may lag by a second.
-            if compared.is_ok() || Instant::now() > until {
-                compared?;
+            result = same(query, &theirs, &ours);
+            if result.is_ok() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+        result?;
     }
     Ok(())
 }

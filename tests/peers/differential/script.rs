@@ -3,15 +3,16 @@
 //! The script knows as much of each connection's session as it needs to make commands that are
 //! mostly sensible, and to see a deviation coming. What is right, only the reference knows.
 
+use crate::common::Client;
+use crate::common::random::Random;
+use crate::python_server::PythonServer;
 use serde_json::{Value, json};
 
 use super::deviations::Reference;
 use super::pair::{BOTH, Clients, Pair, Transcript, Which, next, same};
-use crate::common::Client;
-use crate::common::python_server::PythonServer;
 
 const CONNECTIONS_MAX: usize = 6;
-const BATCH_MAX: u64 = 5;
+const BATCH_MAX: usize = 5;
 /// How often to look for another command when one would run into a deviation.
 const TRIES: usize = 20;
 
@@ -20,38 +21,13 @@ pub fn app_pattern(seed: u64) -> String {
     format!("app-{seed}-%")
 }
 
-/// A small generator of random numbers (splitmix64); good enough, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len() as u64) as usize]
-    }
-}
-
 /// What the script knows of a connection. Names are canonical.
 #[derive(Clone, Default)]
 struct Session {
     app: usize,
     side: String,
     /// With whom it has business.
-    couple: u64,
+    couple: usize,
     bound: bool,
     claimed: Option<String>,
     released: bool,
@@ -110,8 +86,8 @@ pub struct Script {
 impl Script {
     pub fn new(seed: u64, reference: &PythonServer) -> Script {
         let channel = rusqlite::Connection::open(reference.file("relay.sqlite")).expect("database");
-        let mut random = Random(seed);
-        let apps_count = 1 + random.below(3) as usize;
+        let mut random = Random::new(seed);
+        let apps_count = 1 + random.below(3);
         Script {
             seed,
             random,
@@ -126,7 +102,7 @@ impl Script {
     /// Plays that many steps on both servers; tells of the first difference.
     pub fn play(mut self, pair: &mut Pair, steps: usize) -> Result<(), String> {
         for step in 0..steps {
-            let at = self.random.below(CONNECTIONS_MAX as u64) as usize;
+            let at = self.random.below(CONNECTIONS_MAX);
             if self.connections[at].is_none() {
                 self.connections[at] = Some(self.connect(pair)?);
             } else if self.random.one_in(12) {
@@ -142,12 +118,12 @@ impl Script {
 
     fn connect(&mut self, pair: &Pair) -> Result<Connection, String> {
         let clients = pair.connect()?;
-        let app = self.random.below(self.nameplates.len() as u64) as usize;
+        let app = self.random.below(self.nameplates.len());
         // Mostly two sides that have business with each other; a third one is in their way.
-        let own = app as u64 + if self.random.one_in(5) { 2 } else { 0 };
+        let own = app + if self.random.one_in(5) { 2 } else { 0 };
         let partner = self.random.pick(&[0, 0, 0, 0, 1, 1, 1, 1, 2]);
         // The third one is the same in all apps.
-        let couple = if *partner == 2 { 0 } else { own };
+        let couple = if partner == 2 { 0 } else { own };
         let side = format!("side-{}-{couple}-{partner}", self.seed);
         Ok(Connection {
             clients,
@@ -178,7 +154,7 @@ impl Script {
         } else if !session.open {
             texts.push(r#"{"type": "open", "mailbox": 12}"#);
         }
-        let text = *self.random.pick(&texts);
+        let text = self.random.pick(&texts);
         let [mut theirs, mut ours] = self.connections[at].take().expect("connected").clients;
         for client in [&mut theirs, &mut ours] {
             client.send_text(text);
@@ -327,12 +303,12 @@ impl Script {
         if command["id"].is_null() && !self.random.one_in(4) {
             let ids =
                 [json!("a1b2"), json!(""), json!(null), json!(7), json!(-12), json!("\u{fc}")];
-            command["id"] = self.random.pick(&ids).clone();
+            command["id"] = self.random.pick(&ids);
         }
         if command["type"] != "add" && self.random.one_in(8) {
             // An add stores its id, and there the types differ.
             let ids = [json!(true), json!(1.5), json!({"a": [1, null]}), json!([])];
-            command["id"] = self.random.pick(&ids).clone();
+            command["id"] = self.random.pick(&ids);
         }
         command
     }
@@ -347,7 +323,7 @@ impl Script {
             json!([3, "1"]),
         ];
         if self.random.one_in(2) {
-            bind["client_version"] = self.random.pick(&versions).clone();
+            bind["client_version"] = self.random.pick(&versions);
         }
         bind
     }
@@ -397,7 +373,7 @@ impl Script {
         let bodies = ["", "00ff", "not hex", "\u{1f30c} \" \\ \n", "e1\u{0}e3"];
         let (phase, body) = (self.random.pick(&phases), self.random.pick(&bodies));
         // Long ones have a length of another size in their frame.
-        let times = *self.random.pick(&[1, 1, 1, 1, 1, 1, 1, 1, 50, 20_000]);
+        let times = self.random.pick(&[1, 1, 1, 1, 1, 1, 1, 1, 50, 20_000]);
         json!({"type": "add", "phase": phase, "body": body.repeat(times)})
     }
 
@@ -412,7 +388,7 @@ impl Script {
         match self.random.below(8) {
             0 => close["mood"] = Value::Null,
             1 => {}
-            _ => close["mood"] = (*self.random.pick(&moods)).into(),
+            _ => close["mood"] = self.random.pick(&moods).into(),
         }
         close
     }
@@ -447,7 +423,7 @@ impl Script {
             commands.push(json!({"type": "close", "mailbox": 5}));
             commands.push(json!({"type": "close", "mailbox": null}));
         }
-        self.random.pick(&commands).clone()
+        self.random.pick(&commands)
     }
 
     /// Agreed upon by people, or allocated. Those agreed upon have more digits than any number that
@@ -455,14 +431,14 @@ impl Script {
     fn nameplate(&mut self, session: &Session) -> String {
         let live = &self.nameplates[session.app];
         if !live.is_empty() && self.random.one_in(2) {
-            return self.random.pick(live).clone();
+            return self.random.pick(live);
         }
         let agreed =
             ["1000000", "0100", "100200300", "999999", "0123456789012345678901234567890123456789"];
         if self.random.one_in(6) {
-            return (*self.random.pick(&agreed)).to_owned();
+            return self.random.pick(&agreed).to_owned();
         }
-        agreed[session.couple as usize].to_owned()
+        agreed[session.couple].to_owned()
     }
 
     /// The one that the connection's claim gave is likelier than others.
@@ -470,7 +446,7 @@ impl Script {
         let known = &self.mailboxes[session.app];
         if !known.is_empty() && self.random.one_in(2) {
             let recent = &known[known.len().saturating_sub(3)..];
-            return self.random.pick(recent).clone();
+            return self.random.pick(recent);
         }
         let couple = if self.random.one_in(6) { self.random.below(4) } else { session.couple };
         format!("box-{}-{couple}", self.seed)

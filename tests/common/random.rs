@@ -1,8 +1,8 @@
-//! Randomness from a seed alone: splitmix64. A run is a function of its seed.
+//! Randomness from a seed alone (SplitMix64): a test that uses it is a function of its seed.
 
 use wormhole_mailbox::sys::entropy::Entropy;
 
-/// The generator; also the engine's source of ids and numbers.
+/// The generator; in the simulation also the engine's source of ids and numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -24,7 +24,10 @@ impl Random {
         (self.next() % count as u64) as usize
     }
 
-    /// Whether something of that probability happens.
+    pub fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
     pub fn chance(&mut self, per_mille: usize) -> bool {
         self.below(1000) < per_mille
     }
@@ -43,6 +46,10 @@ impl Random {
             left -= weight;
         }
         unreachable!("the weights are what was summed")
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
     }
 }
 

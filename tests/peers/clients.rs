@@ -7,15 +7,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
-use super::Directory;
-use super::real_clients::{in_venv, installed, on_path, skip};
-
-/// How long a client may take for a whole transfer, on a busy machine.
-pub const CLIENT_PATIENCE: Duration = Duration::from_secs(40);
+use super::programs::program;
+use crate::common::{Directory, Running, retry};
 
 /// The port of the public transit relay, which the Go client has built in.
 const RELAY_PORT: u16 = 4001;
@@ -31,12 +27,12 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Kind; 3] = [Kind::Python, Kind::Go, Kind::Rust];
 
-    pub fn program(self) -> Option<PathBuf> {
-        match self {
-            Kind::Python => in_venv("wormhole"),
-            Kind::Go => on_path("wormhole-william"),
-            Kind::Rust => installed("clients/bin/wormhole-rs").or_else(|| on_path("wormhole-rs")),
-        }
+    pub fn program(self) -> PathBuf {
+        program(match self {
+            Kind::Python => "wormhole",
+            Kind::Go => "wormhole-william",
+            Kind::Rust => "wormhole-rs",
+        })
     }
 
     /// Whether it can send and receive a text. The Rust command can only do files.
@@ -54,20 +50,14 @@ impl Kind {
         self != Kind::Go
     }
 
-    /// Those installed; the others are reported missing.
-    pub fn installed() -> Vec<Kind> {
-        let (found, missing): (Vec<_>, Vec<_>) =
-            Kind::ALL.into_iter().partition(|kind| kind.program().is_some());
-        for kind in missing {
-            skip(&format!("the {kind:?} client"));
-        }
-        found
+    /// Those that know texts.
+    pub fn texting() -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(|kind| kind.knows_texts())
     }
 
     /// Every sender with every receiver.
     pub fn pairs() -> Vec<(Kind, Kind)> {
-        let kinds = Kind::installed();
-        kinds.iter().flat_map(|from| kinds.iter().map(|to| (*from, *to))).collect()
+        Kind::ALL.iter().flat_map(|from| Kind::ALL.iter().map(|to| (*from, *to))).collect()
     }
 
     /// Sends with the given code, or one the server allocates a nameplate for.
@@ -114,7 +104,7 @@ impl Kind {
     }
 
     fn command(self, site: &Site, verb: &str) -> Command {
-        let mut command = Command::new(self.program().expect("installed"));
+        let mut command = Command::new(self.program());
         let relay = site.relay.local_addr().expect("address");
         command.envs(site.authority.as_ref().map(|path| ("SSL_CERT_FILE", path)));
         match self {
@@ -142,7 +132,7 @@ impl Kind {
 
 /// The library that keeps the Go client from looking its transit relay up.
 static LOOPBACK_RELAY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/loopback_relay.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/loopback_relay.c");
     let pid = std::process::id();
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loopback_relay.{pid}"));
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loopback_relay.so");
@@ -188,9 +178,8 @@ pub enum Payload {
 /// A running client. Killed when dropped.
 pub struct Client {
     pub kind: Kind,
-    child: Child,
+    child: Running,
     directory: Directory,
-    started: Instant,
 }
 
 impl Client {
@@ -207,7 +196,7 @@ impl Client {
             .stderr(output)
             .spawn()
             .expect("client starts");
-        let mut client = Client { kind, child, directory, started: Instant::now() };
+        let mut client = Client { kind, child: Running(child), directory };
         if kind == Kind::Go {
             client.type_line("y"); // it has no option to accept a file unasked
         }
@@ -216,7 +205,7 @@ impl Client {
 
     /// Types a line. A client gone already is noticed by its exit status.
     pub fn type_line(&mut self, line: &str) {
-        let stdin = self.child.stdin.as_mut().expect("piped");
+        let stdin = self.child.0.stdin.as_mut().expect("piped");
         _ = stdin.write_all(format!("{line}\n").as_bytes());
     }
 
@@ -226,32 +215,24 @@ impl Client {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The code that it tells the user.
-    pub fn code(&mut self) -> String {
-        loop {
+    /// Waits until it shows its user the code.
+    pub fn code(&self) -> String {
+        retry(|| {
             let output = self.output();
-            let said = output.lines().find_map(|line| {
+            let code = output.lines().find_map(|line| {
                 line.strip_prefix("Wormhole code is: ")
                     .or_else(|| line.strip_prefix("This wormhole's code is: "))
             });
+            let code = code.and_then(|it| it.split_whitespace().next()).unwrap_or_default();
             // A line may be there in part.
-            if let Some(code) = said.and_then(|it| it.split_whitespace().next())
-                && output.contains(&format!("{code}\n")) | output.contains(&format!("{code} "))
-            {
-                return code.to_owned();
-            }
-            self.bear("tells no code");
-        }
+            let is_whole = [" ", "\n"].iter().any(|end| output.contains(&format!("{code}{end}")));
+            if !code.is_empty() && is_whole { Ok(code.to_owned()) } else { Err(output) }
+        })
     }
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
-                return status;
-            }
-            self.bear("does not end");
-        }
+        retry(|| self.child.0.try_wait().expect("wait").ok_or_else(|| self.output()))
     }
 
     /// Waits for its end, which must be a good one.
@@ -268,18 +249,5 @@ impl Client {
             .collect();
         assert_eq!(files.len(), 1, "{files:?}: {}", self.output());
         fs::read(&files[0]).expect("received file")
-    }
-
-    fn bear(&self, what: &str) {
-        let waited = self.started.elapsed();
-        assert!(waited < CLIENT_PATIENCE, "{:?} {what}: {}", self.kind, self.output());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
