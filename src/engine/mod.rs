@@ -38,7 +38,7 @@ use crate::storage::{Committed, Storage};
 use crate::store::{Counts, Effects, Moment, Store};
 use crate::sys::clock::{Clock, Seconds};
 use crate::sys::entropy::Entropy;
-use limit_log::LimitLog;
+use limit_log::{Limit, LimitLog};
 
 /// What `welcome` says while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
@@ -216,20 +216,20 @@ impl Engine {
         if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(());
         }
-        self.note("connections to a proxy's listener from elsewhere");
+        self.note_limit(Limit::ProxyUntrusted);
         Err(Rejection::new(Status::Forbidden, "only trusted proxies may connect here"))
     }
 
     fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
         self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|denied| {
-            self.limit_log.hit(limit_log::ADDRESS_CONNECTIONS);
+            self.note_limit(Limit::AddressConnections);
             rejection(denied)
         })
     }
 
-    /// Something happened that an operator should know of, though not every time.
-    pub fn note(&mut self, what: &'static str) {
-        self.limit_log.hit(what);
+    /// Counts a limit that was met, for the log and the metrics.
+    pub fn note_limit(&mut self, limit: Limit) {
+        self.limit_log.hit(limit);
     }
 
     /// Ends the tick: the batch is in the database, and what is held may leave. Or it is not:
@@ -301,14 +301,8 @@ impl Engine {
         self.permissions.forget(conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());
-        match reason {
-            CloseReason::SlowReader => self.limit_log.hit(limit_log::OUTBOX_BYTES),
-            CloseReason::Shed => self.limit_log.hit(limit_log::BUFFERED_BYTES),
-            CloseReason::NotBound => self.limit_log.hit(limit_log::BIND_SECONDS),
-            CloseReason::Notice => self.limit_log.hit("clients sent away with a notice"),
-            CloseReason::HandshakeTimeout => self.limit_log.hit(limit_log::HEAD_SECONDS),
-            CloseReason::BadProxyHeader => self.limit_log.hit("PROXY headers that cannot be read"),
-            _ => {}
+        if let Some(limit) = Limit::of_close(reason) {
+            self.note_limit(limit);
         }
         if self.logs_connections() {
             debug!("{conn}: gone, {reason:?}");
@@ -369,7 +363,7 @@ impl Engine {
                 self.carry_out(conn, &request, text)
             }
             Err(Unreadable { refusal, orig }) => {
-                self.metrics.errors.add(refusal.kind());
+                self.metrics.errors.add(refusal.label());
                 self.reply(conn, Response::Error { refusal: refusal.into(), orig });
                 Verdict::Stay
             }
@@ -403,8 +397,10 @@ impl Engine {
                 Verdict::Stay
             }
             Err(refusal) => {
-                self.metrics.errors.add(refusal.kind());
-                self.limit_log.note_refusal(&refusal);
+                self.metrics.errors.add(refusal.label());
+                if let Some(limit) = Limit::of_refusal(&refusal) {
+                    self.note_limit(limit);
+                }
                 self.permissions.note_refusal(command, &refusal, self.clock.instant);
                 let verdict = verdict_on(&refusal);
                 let orig = Orig::Command(text.into());

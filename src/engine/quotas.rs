@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{ADDRESSES_MAX, Limits};
 use crate::message::peer::Network;
-use crate::message::{ConnId, Refusal};
+use crate::message::{ConnId, Refusal, Throttled};
 use crate::store::{Change, RowId};
 
 /// Bits of an IPv6 address that one user or office is taken to have for itself.
@@ -177,20 +177,24 @@ impl Quotas {
     pub fn allocate(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         let limits = &self.limits;
         let (rate, burst) = (limits.address_allocate_per_second, limits.address_allocate_burst);
-        self.command(conn, "allocate", true, now, |usage| usage.allocates.take(rate, burst, now))
+        self.command(conn, Throttled::Allocate, true, now, |usage| {
+            usage.allocates.take(rate, burst, now)
+        })
     }
 
     /// May the connection claim now? `creates` tells whether there would be one nameplate more.
     pub fn claim(&mut self, conn: ConnId, creates: bool, now: Instant) -> Result<(), Refusal> {
         let limits = &self.limits;
         let (rate, burst) = (limits.address_claim_per_second, limits.address_claim_burst);
-        self.command(conn, "claim", creates, now, |usage| usage.claims.take(rate, burst, now))
+        self.command(conn, Throttled::Claim, creates, now, |usage| {
+            usage.claims.take(rate, burst, now)
+        })
     }
 
     fn command(
         &mut self,
         conn: ConnId,
-        command: &'static str,
+        command: Throttled,
         creates: bool,
         now: Instant,
         take: impl Fn(&mut Usage) -> Result<(), Duration>,
@@ -308,7 +312,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(quotas.allocate(conn, start), Ok(()));
         }
-        let refused = Err(Refusal::TooFast { command: "allocate", retry_seconds: 2 });
+        let refused = Err(Refusal::TooFast { command: Throttled::Allocate, retry_seconds: 2 });
         assert_eq!(quotas.allocate(conn, start), refused);
         assert_eq!(quotas.allocate(conn, start + Duration::from_secs(2)), Ok(()));
         assert!(quotas.allocate(conn, start + Duration::from_secs(2)).is_err());

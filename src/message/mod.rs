@@ -374,9 +374,9 @@ pub enum Refusal {
         bytes_max: usize,
         messages_max: usize,
     },
-    /// The peer's address does it too often.
+    /// The peer's address sends the command too often.
     TooFast {
-        command: &'static str,
+        command: Throttled,
         retry_seconds: u64,
     },
     /// A required field is absent.
@@ -397,49 +397,80 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The kind of refusal, for counters: its text, where that is always the same.
-    pub fn kind(&self) -> &'static str {
+    /// Its label in the metrics: stable, whatever its text becomes.
+    pub fn label(&self) -> &'static str {
+        self.row().0
+    }
+
+    /// The label, and the text where that is always the same.
+    fn row(&self) -> (&'static str, &'static str) {
         match self {
-            Refusal::NotJson => "message must be valid JSON",
-            Refusal::NotUtf8 => "message must be valid UTF-8",
-            Refusal::NotAnObject => "message must be a JSON object",
-            Refusal::MissingType => "missing 'type'",
-            Refusal::PingRequiresPing => "ping requires 'ping'",
-            Refusal::AlreadyBound => "already bound",
-            Refusal::MustBindFirst => "must bind first",
-            Refusal::PermissionRequired => {
+            Refusal::NotJson => ("not_json", "message must be valid JSON"),
+            Refusal::NotUtf8 => ("not_utf8", "message must be valid UTF-8"),
+            Refusal::NotAnObject => ("not_an_object", "message must be a JSON object"),
+            Refusal::MissingType => ("missing_type", "missing 'type'"),
+            Refusal::PingRequiresPing => ("ping_requires_ping", "ping requires 'ping'"),
+            Refusal::AlreadyBound => ("already_bound", "already bound"),
+            Refusal::MustBindFirst => ("must_bind_first", "must bind first"),
+            Refusal::PermissionRequired => (
+                "permission_required",
                 "permission required: this server demands a proof of work (hashcash) that your \
-                 client has not given; use a client that can, or try again later"
+                 client has not given; use a client that can, or try again later",
+            ),
+            Refusal::PermissionDenied(_) => ("permission_denied", ""),
+            Refusal::UnknownType => ("unknown_type", "unknown type"),
+            Refusal::AlreadyAllocated => {
+                ("already_allocated", "you already allocated one, don't be greedy")
             }
-            Refusal::PermissionDenied(_) => "permission denied",
-            Refusal::UnknownType => "unknown type",
-            Refusal::AlreadyAllocated => "you already allocated one, don't be greedy",
-            Refusal::NoFreeNameplate => "no free nameplate, try again later",
-            Refusal::OnlyOneClaim => "only one claim per connection",
-            Refusal::Unallocated => "unallocated",
-            Refusal::Reclaimed => "reclaimed",
-            Refusal::Crowded => "crowded",
-            Refusal::OnlyOneRelease => "only one release per connection",
-            Refusal::ReleaseOther => "release and claim must use same nameplate",
-            Refusal::ReleaseWithoutClaim => "release without nameplate must follow claim",
-            Refusal::OnlyOneOpen => "only one open per connection",
-            Refusal::MustOpenFirst => "must open mailbox before adding",
-            Refusal::OnlyOneClose => "only one close per connection",
-            Refusal::CloseOther => "open and close must use same mailbox",
-            Refusal::CloseWithoutOpen => "close without mailbox must follow open",
-            Refusal::MailboxNotAvailable => "mailbox is not available",
-            Refusal::StorageUnavailable => "server storage is unavailable, try again later",
-            Refusal::ServerFull => "server is full, try again later",
-            Refusal::TooManyNameplates => {
-                "too many nameplates from your address, release some or wait until they expire"
+            Refusal::NoFreeNameplate => ("no_free_nameplate", "no free nameplate, try again later"),
+            Refusal::OnlyOneClaim => ("only_one_claim", "only one claim per connection"),
+            Refusal::Unallocated => ("unallocated", "unallocated"),
+            Refusal::Reclaimed => ("reclaimed", "reclaimed"),
+            Refusal::Crowded => ("crowded", "crowded"),
+            Refusal::OnlyOneRelease => ("only_one_release", "only one release per connection"),
+            Refusal::ReleaseOther => ("release_other", "release and claim must use same nameplate"),
+            Refusal::ReleaseWithoutClaim => {
+                ("release_without_claim", "release without nameplate must follow claim")
             }
-            Refusal::Draining(_) => "draining",
-            Refusal::MailboxFull { .. } => "mailbox is full",
-            Refusal::TooFast { command: "allocate", .. } => "too many 'allocate'",
-            Refusal::TooFast { .. } => "too many 'claim'",
-            Refusal::Requires { .. } | Refusal::Missing { .. } => "missing field",
-            Refusal::Invalid { .. } => "invalid field",
+            Refusal::OnlyOneOpen => ("only_one_open", "only one open per connection"),
+            Refusal::MustOpenFirst => ("must_open_first", "must open mailbox before adding"),
+            Refusal::OnlyOneClose => ("only_one_close", "only one close per connection"),
+            Refusal::CloseOther => ("close_other", "open and close must use same mailbox"),
+            Refusal::CloseWithoutOpen => {
+                ("close_without_open", "close without mailbox must follow open")
+            }
+            Refusal::MailboxNotAvailable => ("mailbox_not_available", "mailbox is not available"),
+            Refusal::StorageUnavailable => {
+                ("storage_unavailable", "server storage is unavailable, try again later")
+            }
+            Refusal::ServerFull => ("server_full", "server is full, try again later"),
+            Refusal::TooManyNameplates => (
+                "too_many_nameplates",
+                "too many nameplates from your address, release some or wait until they expire",
+            ),
+            Refusal::Draining(_) => ("draining", ""),
+            Refusal::MailboxFull { .. } => ("mailbox_full", ""),
+            Refusal::TooFast { command: Throttled::Allocate, .. } => ("too_many_allocates", ""),
+            Refusal::TooFast { command: Throttled::Claim, .. } => ("too_many_claims", ""),
+            Refusal::Requires { .. } | Refusal::Missing { .. } => ("missing_field", ""),
+            Refusal::Invalid { .. } => ("invalid_field", ""),
         }
+    }
+}
+
+/// A command whose rate is limited for each address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Throttled {
+    Allocate,
+    Claim,
+}
+
+impl fmt::Display for Throttled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Throttled::Allocate => "allocate",
+            Throttled::Claim => "claim",
+        })
     }
 }
 
@@ -460,7 +491,7 @@ impl fmt::Display for Refusal {
             Refusal::Invalid { command, field, rule } => {
                 write!(f, "{command} requires '{field}' to be {rule}")
             }
-            refusal => f.write_str(refusal.kind()),
+            refusal => f.write_str(refusal.row().1),
         }
     }
 }

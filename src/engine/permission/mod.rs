@@ -164,8 +164,8 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Flag;
     use crate::message::outcome::Outcome;
+    use crate::message::{Flag, Throttled};
 
     #[derive(Debug)]
     struct Counter(u64);
@@ -251,7 +251,7 @@ mod tests {
     fn nameplates_refused_by_a_limit_are_hostile() {
         let now = Instant::now();
         let claim = Command::Claim { nameplate: Field::Absent, allocate: Flag::Absent };
-        let too_fast = Refusal::TooFast { command: "claim", retry_seconds: 1 };
+        let too_fast = Refusal::TooFast { command: Throttled::Claim, retry_seconds: 1 };
         let open = Command::Open { mailbox: Field::Absent };
         for (command, refusal, is_hostile) in [
             (&claim, too_fast, true),
