@@ -19,7 +19,7 @@ use std::time::Instant;
 use log::{debug, info, warn};
 
 use crate::codec::http::{Rejection, Status};
-use crate::codec::json::{self, Request, Unreadable, Welcome};
+use crate::codec::json::{self, DecodeError, Request, Welcome};
 use crate::config::Config;
 use crate::config::live::Live;
 use crate::engine::client_programs::Clients;
@@ -351,7 +351,7 @@ impl Engine {
     fn handle(
         &mut self,
         conn: ConnId,
-        request: Result<Request<'_>, Unreadable>,
+        request: Result<Request<'_>, DecodeError>,
         text: &str,
     ) -> Verdict {
         if self.participants.last() != Some(&conn) {
@@ -362,7 +362,7 @@ impl Engine {
                 self.permissions.screen(&mut request.command);
                 self.carry_out(conn, &request, text)
             }
-            Err(Unreadable { refusal, orig }) => {
+            Err(DecodeError { refusal, orig }) => {
                 self.metrics.errors.add(refusal.label());
                 self.reply(conn, Response::Error { refusal: refusal.into(), orig });
                 Verdict::Stay

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::config::policy::{Mode, Policy};
 use crate::limits::HASHCASH_BITS_MAX;
-use crate::message::{Command, ConnId, ConnMap, Demand, Denial, Field, Proof, Refusal};
+use crate::message::{Command, ConnId, ConnMap, Demand, Field, Proof, Refusal, StampError};
 use crate::store::UsageRecord;
 use crate::sys::entropy::Entropy;
 use pressure::Pressure;
@@ -88,12 +88,12 @@ impl Permissions {
     }
 
     /// Judges a proof. Of a connection that was asked for none, or has bound, any will do.
-    pub fn submit(&mut self, conn: ConnId, proof: &Proof<'_>) -> Result<(), Denial> {
+    pub fn submit(&mut self, conn: ConnId, proof: &Proof<'_>) -> Result<(), StampError> {
         let Some(pending) = self.pending.get_mut(&conn) else { return Ok(()) };
         if !matches!(&proof.method, Field::Text(method) if method == METHOD) {
-            return Err(Denial::Method);
+            return Err(StampError::Method);
         }
-        let Field::Text(text) = &proof.stamp else { return Err(Denial::Stamp) };
+        let Field::Text(text) = &proof.stamp else { return Err(StampError::Stamp) };
         stamp::judge(text, &pending.demand)?;
         pending.standing = Standing::Met;
         Ok(())

@@ -4,7 +4,7 @@
 
 use sha1::{Digest, Sha1};
 
-use crate::message::{Demand, Denial};
+use crate::message::{Demand, StampError};
 
 /// Fields of a stamp.
 const FIELDS: usize = 7;
@@ -13,24 +13,24 @@ const FIELDS: usize = 7;
 const VERSION: &str = "1";
 
 /// Judges a stamp.
-pub fn judge(stamp: &str, demand: &Demand) -> Result<(), Denial> {
+pub fn judge(stamp: &str, demand: &Demand) -> Result<(), StampError> {
     let fields: Vec<&str> = stamp.splitn(FIELDS + 1, ':').collect();
     let [version, bits, _date, resource, _ext, _rand, _counter] = fields[..] else {
-        return Err(Denial::Fields);
+        return Err(StampError::Fields);
     };
     if version != VERSION {
-        return Err(Denial::Version);
+        return Err(StampError::Version);
     }
-    let claimed = number(bits).ok_or(Denial::Bits)?;
+    let claimed = number(bits).ok_or(StampError::Bits)?;
     if claimed < demand.bits {
-        return Err(Denial::TooFewBits { claimed, demanded: demand.bits });
+        return Err(StampError::TooFewBits { claimed, demanded: demand.bits });
     }
     if resource != demand.resource() {
-        return Err(Denial::Resource);
+        return Err(StampError::Resource);
     }
     let found = leading_zero_bits(&Sha1::digest(stamp));
     if found < claimed {
-        return Err(Denial::Unproven { claimed, found });
+        return Err(StampError::Unproven { claimed, found });
     }
     Ok(())
 }
@@ -90,23 +90,26 @@ mod tests {
         let good = stamp("10", RESOURCE, proven);
         let changed = |from: &str, to: &str| good.replacen(from, to, 1);
         for (stamp, denial) in [
-            (String::new(), Denial::Fields),
-            (good.clone() + ":", Denial::Fields),
-            (good.replace("::", ":"), Denial::Fields),
-            (changed("1:", "0:"), Denial::Version),
-            (changed("1:", " 1:"), Denial::Version),
-            (changed("1:10:", "1:ten:"), Denial::Bits),
-            (changed("1:10:", "1:+10:"), Denial::Bits),
-            (changed("1:10:", "1::"), Denial::Bits),
-            (changed("1:10:", "1:99999999999:"), Denial::Bits),
-            (changed("1:10:", "1:9:"), Denial::TooFewBits { claimed: 9, demanded: 10 }),
-            (stamp("10", "0123456789ABCDEF", proven), Denial::Resource),
-            (stamp("10", "", proven), Denial::Resource),
+            (String::new(), StampError::Fields),
+            (good.clone() + ":", StampError::Fields),
+            (good.replace("::", ":"), StampError::Fields),
+            (changed("1:", "0:"), StampError::Version),
+            (changed("1:", " 1:"), StampError::Version),
+            (changed("1:10:", "1:ten:"), StampError::Bits),
+            (changed("1:10:", "1:+10:"), StampError::Bits),
+            (changed("1:10:", "1::"), StampError::Bits),
+            (changed("1:10:", "1:99999999999:"), StampError::Bits),
+            (changed("1:10:", "1:9:"), StampError::TooFewBits { claimed: 9, demanded: 10 }),
+            (stamp("10", "0123456789ABCDEF", proven), StampError::Resource),
+            (stamp("10", "", proven), StampError::Resource),
             (
                 stamp("12", RESOURCE, |found| found == 10),
-                Denial::Unproven { claimed: 12, found: 10 },
+                StampError::Unproven { claimed: 12, found: 10 },
             ),
-            (stamp("10", RESOURCE, |found| found == 9), Denial::Unproven { claimed: 10, found: 9 }),
+            (
+                stamp("10", RESOURCE, |found| found == 9),
+                StampError::Unproven { claimed: 10, found: 9 },
+            ),
         ] {
             assert_eq!(judge(&stamp, &DEMAND), Err(denial), "{stamp}");
         }
