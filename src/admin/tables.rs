@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::limit_log::Limit;
 use crate::limits::{self, CLIENTS_SHOWN_MAX};
 use crate::message::COMMAND_NAMES;
-use crate::message::close::{CloseReason, Violation};
+use crate::message::close::{CloseReason, FrameError};
 use crate::message::outcome::Outcome;
 
 /// How many mailboxes ended how; also the legend of the bars.
@@ -140,7 +140,7 @@ fn in_force(value: f64, unit: &str) -> String {
 
 /// How often the limit of an option was met, if that is counted.
 fn times_met(option: &str, engine: &Engine) -> Option<u64> {
-    const TOO_LONG: CloseReason = CloseReason::Violation(Violation::TooLong);
+    const TOO_LONG: CloseReason = CloseReason::Violation(FrameError::TooLong);
     match (option, Limit::of_option(option)) {
         ("--limit-message-bytes" | "--limit-frame-bytes", _) => {
             Some(engine.metrics().ended.get(TOO_LONG.name()))

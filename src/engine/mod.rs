@@ -25,8 +25,8 @@ use crate::config::live::Live;
 use crate::engine::client_programs::Clients;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
-use crate::engine::permission::{Permissions, Turn};
-use crate::engine::quotas::{Denied, Quotas, whole_seconds};
+use crate::engine::permission::{AttackChange, Permissions};
+use crate::engine::quotas::{QuotaExceeded, Quotas, whole_seconds};
 use crate::limits;
 use crate::message::close::{CloseReason, Farewell, Verdict};
 use crate::message::peer::Peer;
@@ -141,7 +141,7 @@ impl Engine {
             self.storage.retry_at(),
             self.storage.release_at(),
             self.limit_log.report_at(),
-            self.permissions.turn_at(),
+            self.permissions.attack_ends_at(),
             self.records.generation_ends().map(|ends| self.clock.after_wall(ends)),
         ];
         deadlines.into_iter().flatten().min()
@@ -191,9 +191,13 @@ impl Engine {
 
     /// Says it when an attack begins or ends, by what `auto` goes by.
     fn turn_permissions(&mut self) {
-        match self.permissions.turn(self.clock.instant) {
-            Some(Turn::Demanding) => warn!("under attack: proof of work is demanded from now on"),
-            Some(Turn::Calm) => info!("the attack is over: proof of work is not demanded any more"),
+        match self.permissions.update_attack(self.clock.instant) {
+            Some(AttackChange::Began) => {
+                warn!("under attack: proof of work is demanded from now on")
+            }
+            Some(AttackChange::Ended) => {
+                info!("the attack is over: proof of work is not demanded any more")
+            }
             None => {}
         }
     }
@@ -221,9 +225,9 @@ impl Engine {
     }
 
     fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
-        self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|denied| {
+        self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|exceeded| {
             self.note_limit(Limit::AddressConnections);
-            rejection(denied)
+            rejection(exceeded)
         })
     }
 
@@ -243,7 +247,7 @@ impl Engine {
             self.records.flush(self.storage.db_mut());
             self.next_flush = None;
         }
-        self.quotas.settle(outcome.is_ok());
+        self.quotas.update_accounting(outcome.is_ok());
         let Ok(committed) = outcome else { return Err(self.undo()) };
         self.permissions.note_endings(&self.effects.usage, now);
         self.turn_permissions();
@@ -359,7 +363,7 @@ impl Engine {
         }
         match request {
             Ok(mut request) => {
-                self.permissions.screen(&mut request.command);
+                self.permissions.normalise(&mut request.command);
                 self.carry_out(conn, &request, text)
             }
             Err(DecodeError { refusal, orig }) => {
@@ -494,13 +498,13 @@ fn verdict_on(refusal: &Refusal) -> Verdict {
 }
 
 /// The answer to a connection that its address has no quota for.
-fn rejection(denied: Denied) -> Rejection {
-    match denied {
-        Denied::TooMany => Rejection::new(
+fn rejection(exceeded: QuotaExceeded) -> Rejection {
+    match exceeded {
+        QuotaExceeded::Connections => Rejection::new(
             Status::TooManyRequests(TOO_MANY_RETRY_SECONDS),
             "too many connections from your address at once, close some",
         ),
-        Denied::TooFast { retry_after } => Rejection::new(
+        QuotaExceeded::ConnectRate { retry_after } => Rejection::new(
             Status::TooManyRequests(whole_seconds(retry_after)),
             "too many new connections from your address, slow down",
         ),

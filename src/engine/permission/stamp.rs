@@ -1,19 +1,16 @@
-//! Whether a hashcash stamp is what was demanded: `1:BITS:DATE:RESOURCE:EXT:RAND:COUNTER`, whose
-//! SHA-1 begins with as many zero bits as it claims. Date, extension, random part and counter are
-//! the client's own business.
+//! Verifies hashcash stamps: `1:BITS:DATE:RESOURCE:EXT:RAND:COUNTER`, with a SHA-1 that begins with
+//! at least BITS zero bits. Date, extension, random part and counter are not checked.
 
 use sha1::{Digest, Sha1};
 
 use crate::message::{Demand, StampError};
 
-/// Fields of a stamp.
 const FIELDS: usize = 7;
 
-/// The one version of the format that there is.
+/// The only version of the format.
 const VERSION: &str = "1";
 
-/// Judges a stamp.
-pub fn judge(stamp: &str, demand: &Demand) -> Result<(), StampError> {
+pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
     let fields: Vec<&str> = stamp.splitn(FIELDS + 1, ':').collect();
     let [version, bits, _date, resource, _ext, _rand, _counter] = fields[..] else {
         return Err(StampError::Fields);
@@ -52,7 +49,7 @@ mod tests {
     const DEMAND: Demand = Demand { bits: 10, resource: 0x0123_4567_89ab_cdef, is_required: true };
     const RESOURCE: &str = "0123456789abcdef";
 
-    /// A stamp that claims `bits` and has `proven`, or, to see a claim fail, exactly so many.
+    /// A stamp that claims `bits` and has a number of zero bits for which `proven` is true.
     fn stamp(bits: &str, resource: &str, proven: impl Fn(u32) -> bool) -> String {
         let mut stamps = (0..).map(|counter| format!("1:{bits}:261124:{resource}::r:{counter}"));
         stamps
@@ -80,16 +77,16 @@ mod tests {
     fn a_stamp_of_enough_bits_for_the_resource_is_good() {
         for bits in ["10", "11", "0010"] {
             let claimed = bits.parse().expect("a number");
-            assert_eq!(judge(&stamp(bits, RESOURCE, |found| found >= claimed), &DEMAND), Ok(()));
+            assert_eq!(verify(&stamp(bits, RESOURCE, |found| found >= claimed), &DEMAND), Ok(()));
         }
     }
 
     #[test]
-    fn each_rule_has_its_denial() {
+    fn each_rule_has_its_error() {
         let proven = |found| found >= 10;
         let good = stamp("10", RESOURCE, proven);
         let changed = |from: &str, to: &str| good.replacen(from, to, 1);
-        for (stamp, denial) in [
+        for (stamp, error) in [
             (String::new(), StampError::Fields),
             (good.clone() + ":", StampError::Fields),
             (good.replace("::", ":"), StampError::Fields),
@@ -111,7 +108,7 @@ mod tests {
                 StampError::Unproven { claimed: 10, found: 9 },
             ),
         ] {
-            assert_eq!(judge(&stamp, &DEMAND), Err(denial), "{stamp}");
+            assert_eq!(verify(&stamp, &DEMAND), Err(error), "{stamp}");
         }
     }
 }
