@@ -1,7 +1,7 @@
-//! The PROXY protocol: a text (v1) or binary (v2) header before the request, with the address of the
-//! proxy's client (`src/manual/protocol.md`, 1.5).
+//! The PROXY protocol: a text (v1) or binary (v2) header before the request, with the address of
+//! the proxy's client (`src/manual/protocol.md`, 1.5).
 //!
-//! Pure: bytes → incomplete, malformed, or parsed. The caller checks whether the proxy is trusted.
+//! Pure: bytes → incomplete, malformed, or parsed. The caller checks whether it trusts the proxy.
 //! The extensions (TLVs) of a v2 header are skipped and its checksum is not verified: the header
 //! comes from a trusted proxy, over TCP.
 

@@ -1,8 +1,8 @@
 //! Bytes ⇄ WebSocket messages of one connection, in memory (`src/manual/protocol.md`, 1.2).
 //!
-//! tungstenite does the framing. It reads from a slice and writes to a buffer, never to a socket, so
-//! that not even a pong can leave before the tick's commit, and it receives one whole frame at a
-//! time. Between messages its context holds nothing: it is dropped or, if small, shared with the
+//! tungstenite does the framing. It reads from a slice and writes to a buffer, never to a socket,
+//! so that not even a pong can leave before the tick's commit, and it receives one whole frame at
+//! a time. Between messages its context holds nothing: it is dropped or, if small, shared with the
 //! next connection. An idle connection has no buffers, and a large message leaves none behind.
 //!
 //! Must never do I/O, and never look into a message.
@@ -19,16 +19,16 @@ use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
 use crate::message::close::{Farewell, FrameError};
 use crate::sys::mmap::Buffer;
 
-/// Bounds of tungstenite's read buffer. It zeroes the buffer before each read and copies the payload
-/// beside the frame, so that twice the frame is best.
+/// Bounds of tungstenite's read buffer. It zeroes the buffer before each read and copies the
+/// payload beside the frame, so that twice the frame is best.
 const CONTEXT_READ_BYTES_MIN: usize = 256;
 const CONTEXT_READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest frame for which the shared context is used; nearly all are shorter.
 const SHARED_FRAME_BYTES_MAX: usize = 512;
 
-/// Bytes of pongs and closes that may wait inside tungstenite. None do, as the buffer below it never
-/// blocks.
+/// Bytes of pongs and closes that may wait inside tungstenite. None do, as the buffer below it
+/// never blocks.
 const CONTEXT_WRITE_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, PartialEq)]
@@ -77,8 +77,9 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// Returns the next message of `input`, which is advanced; `None` if more bytes are needed. Pongs
-    /// and closes in answer are appended to `output`. Must not be called again after an error.
+    /// Returns the next message of `input`, which is advanced; `None` if more bytes are needed.
+    /// Pongs and closes in answer are appended to `output`. Must not be called again after an
+    /// error.
     pub fn next(
         &mut self,
         input: &mut &[u8],

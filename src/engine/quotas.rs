@@ -228,8 +228,8 @@ impl Quotas {
         }));
     }
 
-    /// After a commit, deleted nameplates count no more; after a failed one, created ones do not, and
-    /// their row ids will be used again.
+    /// After a commit, deleted nameplates count no more; after a failed one, created ones do not,
+    /// and their row ids will be used again.
     pub fn update_accounting(&mut self, is_committed: bool) {
         let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
         for row in if is_committed { ended } else { created } {

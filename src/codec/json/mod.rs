@@ -1,7 +1,7 @@
 //! JSON text of a WebSocket message ⇄ `Command` and `Response`.
 //!
-//! Stateless. `decode` borrows from the text and builds no tree; `encode` appends to a buffer of the
-//! caller. Only decoding can fail.
+//! Stateless. `decode` borrows from the text and builds no tree; `encode` appends to a buffer of
+//! the caller. Only decoding can fail.
 
 mod decode;
 mod encode;
