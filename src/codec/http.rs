@@ -1,5 +1,5 @@
 //! HTTP request heads and answers: head → upgrade, plain answer, or "need more"
-//! (`src/manual/protocol.md`, transport).
+//! (manual: protocol 1.1).
 //!
 //! Pure: bytes in, bytes out. `httparse` finds the parts of a head; the rules of the WebSocket
 //! handshake are applied here, because the handshake of tungstenite cannot answer plain requests,

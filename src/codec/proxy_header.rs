@@ -1,5 +1,5 @@
 //! The PROXY protocol: a text (v1) or binary (v2) header before the request, with the address of
-//! the proxy's client (`src/manual/protocol.md`, 1.5).
+//! the proxy's client (manual: protocol 1.5).
 //!
 //! Pure: bytes → incomplete, malformed, or parsed. The caller checks whether it trusts the proxy.
 //! The extensions (TLVs) of a v2 header are skipped and its checksum is not verified: the header

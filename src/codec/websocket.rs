@@ -1,4 +1,4 @@
-//! Bytes ⇄ WebSocket messages of one connection, in memory (`src/manual/protocol.md`, 1.2).
+//! Bytes ⇄ WebSocket messages of one connection, in memory (manual: protocol 1.2).
 //!
 //! tungstenite does the framing. It reads from a slice and writes to a buffer, never to a socket,
 //! so that not even a pong can leave before the tick's commit, and it receives one whole frame at

@@ -1,5 +1,5 @@
 //! The limits of one peer address (an IPv4 address or an IPv6 /64): connections and nameplates at a
-//! time, and the rates of connecting, allocating and claiming (`src/manual/limits.md`).
+//! time, and the rates of connecting, allocating and claiming (manual: limits 2).
 //!
 //! Pure; the time is an argument. The table is bounded: when it is full, new addresses share one
 //! entry.

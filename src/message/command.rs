@@ -1,11 +1,11 @@
-//! The commands of clients, as plain data (`src/manual/protocol.md`, 2.3 and 2.5).
+//! The commands of clients, as plain data (manual: protocol 2.3, 2.5).
 
 use std::borrow::Cow;
 
 use crate::message::refusal::Rule;
 
 /// A string field of a command. Absent and invalid are kept apart, because the order in which the
-/// rules apply depends on the session, which the decoder does not know (protocol, 3.2).
+/// rules apply depends on the session, which the decoder does not know (manual: protocol 3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field<'a> {
     Absent,

@@ -1,4 +1,4 @@
-//! The peer's address, networks, and which proxies are trusted (`src/manual/protocol.md`, 1.4).
+//! The peer's address, networks, and which proxies are trusted (manual: protocol 1.4).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,5 +1,4 @@
-//! Why a command is refused, and the exact texts of the answers (`src/manual/protocol.md`,
-//! 3).
+//! Why a command is refused, and the exact texts of the answers (manual: protocol 3).
 
 use std::fmt;
 use std::rc::Rc;

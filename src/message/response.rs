@@ -1,4 +1,4 @@
-//! The messages to clients, as plain data (`src/manual/protocol.md`, 2.2).
+//! The messages to clients, as plain data (manual: protocol 2.2).
 
 use std::rc::Rc;
 

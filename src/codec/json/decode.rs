@@ -216,7 +216,7 @@ fn message_id(json: Option<&str>) -> MessageId<'_> {
     }
 }
 
-/// `[implementation, version, …]`; anything else counts as absent (protocol, 2.5).
+/// `[implementation, version, …]`; anything else counts as absent (manual: protocol 2.5).
 fn client_version(json: Option<&str>, bytes_max: usize) -> ClientVersion {
     let elements = json.and_then(|json| serde_json::from_str::<Vec<&RawValue>>(json).ok());
     match elements.as_deref() {

@@ -10,7 +10,7 @@ use crate::message::log::Message;
 use crate::message::{Demand, Orig, Response};
 use crate::sys::clock::Seconds;
 
-/// The operator's part of the `welcome` (protocol, 2.4).
+/// The operator's part of the `welcome` (manual: protocol 2.4).
 #[derive(Clone, Debug, Default)]
 pub struct Welcome {
     /// `--motd`; may be empty.

@@ -1,4 +1,4 @@
-//! Proof of work before `bind` (`src/manual/proof_of_work.md`): the demand to each connection, and
+//! Proof of work before `bind` (manual: proof_of_work 1): the demand to each connection, and
 //! whether its proof has come.
 //!
 //! `stamp` verifies a proof, `attack` decides when the mode `auto` demands one. Pure: time and
