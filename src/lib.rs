@@ -37,7 +37,7 @@
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd log mio rustix |
 //! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | log rusqlite |
 //! | `store/` | the state and its rules: no I/O, no clock, no randomness | limits message sys |  |
-//! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON | limits message sys | serde_core serde_json tungstenite |
+//! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON | limits message sys | httparse serde_core serde_json tungstenite |
 //! | `message/` | plain data that the rooms exchange | limits sys |  |
 //! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix simple_logger |
 //! | `limits` | every number that bounds something, with unit and reason | | |

@@ -313,6 +313,9 @@ pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
 /// they keep alive they cost 4 MiB at most, which is in `BASE_BYTES`.
 pub const COOLING_MAX: usize = 8_192;
 
+/// Header lines of a request head. Browsers and proxies send 10 to 40; upstream takes 250.
+pub const HEAD_LINES_MAX: usize = 256;
+
 /// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is room for
 /// extensions, of which the longest in use tell of a client's certificate.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use wormhole_mailbox::codec::json as protocol;
-use wormhole_mailbox::codec::websocket::{self as wire, Inbound, Spare, Wire};
+use wormhole_mailbox::codec::websocket::{self as wire, Inbound, SharedContext, WebSocket};
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::{ConnId, Response};
 use wormhole_mailbox::store::{Change, Effects, Moment, Settings, Snapshot, Store};
@@ -147,11 +147,11 @@ pub fn opening() -> Vec<Change> {
 fn frame_in() -> Box<dyn FnMut(u64)> {
     let frame = frame(&add_text());
     let limits = Limits::default();
-    let (mut wire, mut spare) = (Wire::default(), Spare::default());
+    let (mut wire, mut shared) = (WebSocket::default(), SharedContext::default());
     let mut output = Vec::new();
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut spare);
+            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
             assert!(matches!(black_box(inbound), Ok(Some(Inbound::Text(_)))));
         }
     })
@@ -229,13 +229,13 @@ fn frames_out() -> Box<dyn FnMut(u64)> {
 fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
     let frame = frame(&text);
     let limits = Limits::default();
-    let (mut wire, mut scene) = (Wire::default(), Scene::new());
-    let mut spare = Spare::default();
+    let (mut wire, mut scene) = (WebSocket::default(), Scene::new());
+    let mut shared = SharedContext::default();
     let server_tx = protocol::ServerTx::from(NOW);
     let (mut output, mut json, mut frames) = (Vec::new(), Vec::new(), Vec::new());
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut spare);
+            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
             let Ok(Some(Inbound::Text(text))) = inbound else { unreachable!("a text came") };
             scene.add(&text);
             frames.clear();

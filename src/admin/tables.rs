@@ -4,10 +4,11 @@
 
 use super::status::{self, Status};
 use super::words::{bytes, escaped, number, unknown};
-use crate::engine::{Engine, limit_log};
+use crate::engine::Engine;
+use crate::engine::limit_log::Limit;
 use crate::limits::{self, CLIENTS_SHOWN_MAX};
 use crate::message::COMMAND_NAMES;
-use crate::message::close::{CloseReason, Violation};
+use crate::message::close::{CloseReason, FrameError};
 use crate::message::outcome::Outcome;
 
 /// How many mailboxes ended how; also the legend of the bars.
@@ -137,32 +138,14 @@ fn in_force(value: f64, unit: &str) -> String {
     }
 }
 
-/// How often a limit was met, if that is counted. Some share a count.
+/// How often the limit of an option was met, if that is counted.
 fn times_met(option: &str, engine: &Engine) -> Option<u64> {
-    let met = |name| Some(engine.limits_met().get(name));
-    let ended = |reason: CloseReason| Some(engine.metrics().ended.get(reason.name()));
-    match option {
-        "--limit-message-bytes" | "--limit-frame-bytes" => {
-            ended(CloseReason::Violation(Violation::TooLong))
+    const TOO_LONG: CloseReason = CloseReason::Violation(FrameError::TooLong);
+    match (option, Limit::of_option(option)) {
+        ("--limit-message-bytes" | "--limit-frame-bytes", _) => {
+            Some(engine.metrics().ended.get(TOO_LONG.name()))
         }
-        "--limit-mailbox-bytes" | "--limit-mailbox-messages" => met(limit_log::MAILBOX_MESSAGES),
-        "--limit-stored-bytes" => met(limit_log::STORED_BYTES),
-        "--limit-outbox-bytes" => met(limit_log::OUTBOX_BYTES),
-        "--limit-buffered-bytes" => met(limit_log::BUFFERED_BYTES),
-        "--limit-connections" => met(limit_log::CONNECTIONS),
-        "--limit-handshake-seconds" => met(limit_log::HEAD_SECONDS),
-        "--limit-bind-seconds" => met(limit_log::BIND_SECONDS),
-        "--limit-address-connections"
-        | "--limit-address-connect-rate"
-        | "--limit-address-connect-burst" => met(limit_log::ADDRESS_CONNECTIONS),
-        "--limit-address-allocate-rate" | "--limit-address-allocate-burst" => {
-            met(limit_log::ADDRESS_ALLOCATIONS)
-        }
-        "--limit-address-claim-rate" | "--limit-address-claim-burst" => {
-            met(limit_log::ADDRESS_CLAIMS)
-        }
-        "--limit-address-nameplates" => met(limit_log::ADDRESS_NAMEPLATES),
-        _ => None,
+        (_, limit) => Some(engine.limits_met().get(limit?.label())),
     }
 }
 

@@ -1,17 +1,17 @@
-//! HTTP request head → upgrade, plain answer, or "need more" (contract section 1).
+//! HTTP request heads and answers: head → upgrade, plain answer, or "need more"
+//! (manual: protocol 1.1).
 //!
-//! Pure: bytes in, bytes out. tungstenite parses and answers the WebSocket handshake; what it
-//! cannot do (HEAD, other methods and versions, plain answers) is decided from the request line.
+//! Pure: bytes in, bytes out. `httparse` finds the parts of a head; the rules of the WebSocket
+//! handshake are applied here, because the handshake of tungstenite cannot answer plain requests,
+//! nor read a list of header values that comes in several lines.
 
+use httparse::Header;
+use tungstenite::handshake::derive_accept_key;
+
+use crate::limits::HEAD_LINES_MAX;
 use crate::message::peer::Forwarded;
-use std::net::IpAddr;
 
-use tungstenite::error::{Error, ProtocolError};
-use tungstenite::handshake::machine::TryParse;
-use tungstenite::handshake::server::{Request, create_response, write_response};
-use tungstenite::http::HeaderMap;
-
-/// What to do about the bytes received so far.
+/// What the bytes received so far come to.
 #[derive(Debug)]
 pub enum Head {
     /// The head is not complete.
@@ -20,16 +20,16 @@ pub enum Head {
     Answer(Vec<u8>),
     /// Send the response and go on as a WebSocket.
     Upgrade(Upgrade),
-    /// An operator asks for a page, and somebody else knows the answer.
+    /// A request on the admin listener, which the caller answers.
     Question(Question),
 }
 
-/// A GET or HEAD request on an operators' listener.
+/// A GET or HEAD request on the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The path of the target.
+    /// Path of the target, without query.
     pub path: Box<str>,
-    /// Only the head of the answer is wanted.
+    /// The answer must have no body.
     pub is_head: bool,
 }
 
@@ -40,11 +40,10 @@ pub struct Upgrade {
     pub response: Vec<u8>,
     /// Length of the head; frames may follow at once.
     pub head_bytes: usize,
-    /// What a proxy says about the peer.
     pub forwarded: Forwarded,
 }
 
-/// Statuses that this server answers with.
+/// Statuses of this server's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Ok,
@@ -54,7 +53,7 @@ pub enum Status {
     MethodNotAllowed,
     RequestTimeout,
     UpgradeRequired,
-    /// Come back after so many seconds.
+    /// With the seconds after which to try again.
     TooManyRequests(u64),
     HeadTooLarge,
     Unavailable,
@@ -91,7 +90,7 @@ impl Status {
     }
 }
 
-/// What a client is told to wait when the server is full or stopping.
+/// Seconds after which to try a full or stopping server again.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
 
 /// An HTTP answer that turns a connection away before its handshake is complete.
@@ -113,58 +112,207 @@ impl Rejection {
     }
 }
 
-/// Judges what has been received; a head may have `bytes_max` bytes. `origin_allowed` decides on the `Origin` header of an upgrade.
+/// A complete request head.
+struct Request<'a> {
+    method: &'a str,
+    path: &'a str,
+    headers: &'a [Header<'a>],
+    head_bytes: usize,
+}
+
+/// Parses a client's request head of at most `bytes_max` bytes. `origin_allowed` decides on the
+/// `Origin` of an upgrade.
 pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bool) -> Head {
-    let (line, head) = match request(bytes, bytes_max, &["HTTP/1.1"]) {
-        Ok(request) => request,
-        Err(verdict) => return verdict,
-    };
-    let is_websocket = match path(line.target) {
-        "/" => false,
-        "/v1" => true,
-        path if path.starts_with("/v1/") => true,
-        _ => return plain(line.method, Status::NotFound, "not found: the WebSocket is at /v1"),
-    };
-    match (line.method, is_websocket) {
-        ("GET" | "HEAD", false) => plain(line.method, Status::Ok, "Wormhole Relay"),
-        ("HEAD", true) => plain("HEAD", Status::UpgradeRequired, UPGRADE_REQUIRED),
-        ("GET", true) => upgrade(head, origin_allowed),
-        _ => answer(Status::MethodNotAllowed, USE_GET),
-    }
-}
-
-/// As [`parse`], where operators ask. Some of their programs are old.
-pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
-    match request(bytes, bytes_max, &["HTTP/1.1", "HTTP/1.0"]) {
-        Ok((Line { method: method @ ("GET" | "HEAD"), target, .. }, _)) => {
-            Head::Question(Question { path: path(target).into(), is_head: method == "HEAD" })
+    with_request(bytes, bytes_max, &[1], |request| {
+        let is_websocket = match request.path {
+            "/" => false,
+            "/v1" => true,
+            path if path.starts_with("/v1/") => true,
+            _ => return request.answer(Status::NotFound, "not found: the WebSocket is at /v1"),
+        };
+        match (request.method, is_websocket) {
+            ("GET" | "HEAD", false) => request.answer(Status::Ok, "Wormhole Relay"),
+            ("HEAD", true) => request.answer(Status::UpgradeRequired, UPGRADE_REQUIRED),
+            ("GET", true) => request.upgrade(origin_allowed),
+            _ => answer(Status::MethodNotAllowed, USE_GET),
         }
-        Ok(_) => answer(Status::MethodNotAllowed, USE_GET),
-        Err(verdict) => verdict,
+    })
+}
+
+/// As [`parse`], on the admin listener.
+pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
+    with_request(bytes, bytes_max, &[0, 1], |request| match request.method {
+        "GET" | "HEAD" => {
+            Head::Question(Question { path: request.path.into(), is_head: request.is_head() })
+        }
+        _ => answer(Status::MethodNotAllowed, USE_GET),
+    })
+}
+
+/// Calls `handle` once the head is complete. `versions` are the minor versions of HTTP/1.
+fn with_request(
+    bytes: &[u8],
+    bytes_max: usize,
+    versions: &[u8],
+    handle: impl FnOnce(&Request<'_>) -> Head,
+) -> Head {
+    // The parser would skip empty lines before the request line.
+    if bytes.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+        return answer(Status::BadRequest, NO_REQUEST);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let parsed = request.parse(bytes);
+    let has_request_line = request.version.is_some();
+    match (parsed, &request) {
+        (Ok(httparse::Status::Partial), _) if bytes.len() <= bytes_max => Head::Incomplete,
+        (
+            Ok(httparse::Status::Complete(head_bytes)),
+            &httparse::Request {
+                method: Some(method),
+                path: Some(target),
+                version: Some(version),
+                ..
+            },
+        ) if head_bytes <= bytes_max => {
+            if !versions.contains(&version) {
+                return answer(Status::VersionNotSupported, USE_HTTP_1_1);
+            }
+            // The parser takes a bare line feed for a line end. A proxy in front may not, and both
+            // must agree on what the lines are.
+            if has_bare_line_feed(&bytes[..head_bytes]) {
+                return answer(Status::BadRequest, MALFORMED);
+            }
+            let headers = &*request.headers;
+            handle(&Request { method, path: path(target), headers, head_bytes })
+        }
+        (Ok(_), _) => {
+            let body = format!("request head must be at most {bytes_max} bytes");
+            answer(Status::HeadTooLarge, &body)
+        }
+        (Err(httparse::Error::TooManyHeaders), _) => {
+            let body = format!("request head must have at most {HEAD_LINES_MAX} header lines");
+            answer(Status::HeadTooLarge, &body)
+        }
+        (
+            Err(httparse::Error::Version),
+            httparse::Request { method: Some(method), path: Some(target), .. },
+        ) if version_text(bytes, method, target).starts_with(b"HTTP/") => {
+            answer(Status::VersionNotSupported, USE_HTTP_1_1)
+        }
+        (Err(_), _) => {
+            answer(Status::BadRequest, if has_request_line { MALFORMED } else { NO_REQUEST })
+        }
     }
 }
 
-/// The request line and the head, once they are there in whole and no verdict is passed on them.
-fn request<'a>(
-    bytes: &'a [u8],
-    bytes_max: usize,
-    versions: &[&str],
-) -> Result<(Line<'a>, &'a [u8]), Head> {
-    let line = match request_line(bytes) {
-        RequestLine::Incomplete if bytes.len() > bytes_max => return Err(too_large(bytes_max)),
-        RequestLine::Incomplete => return Err(Head::Incomplete),
-        RequestLine::Malformed => return Err(answer(Status::BadRequest, "not an HTTP request")),
-        RequestLine::Parsed(line) => line,
-    };
-    let head = match head_bytes(bytes) {
-        Some(length) if length <= bytes_max => &bytes[..length],
-        None if bytes.len() <= bytes_max => return Err(Head::Incomplete),
-        _ => return Err(too_large(bytes_max)),
-    };
-    if !versions.contains(&line.version) {
-        return Err(answer(Status::VersionNotSupported, "this server speaks HTTP/1.1"));
+const NO_REQUEST: &str = "not an HTTP request";
+const MALFORMED: &str = "malformed request head";
+const USE_HTTP_1_1: &str = "this server speaks HTTP/1.1";
+const USE_GET: &str = "method not allowed: use GET";
+const UPGRADE_REQUIRED: &str = "upgrade required: this is a WebSocket endpoint";
+
+/// The request line after the target.
+fn version_text<'a>(bytes: &'a [u8], method: &str, target: &str) -> &'a [u8] {
+    let blanks = 2;
+    bytes.get(method.len() + target.len() + blanks..).unwrap_or_default()
+}
+
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    head.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
+}
+
+impl Request<'_> {
+    fn is_head(&self) -> bool {
+        self.method == "HEAD"
     }
-    Ok((line, head))
+
+    /// As [`text_answer`], without its body if the method is HEAD.
+    fn answer(&self, status: Status, body: &str) -> Head {
+        let answer = text_answer(status, body);
+        Head::Answer(if self.is_head() { without_body(answer) } else { answer })
+    }
+
+    fn upgrade(&self, origin_allowed: impl Fn(&str) -> bool) -> Head {
+        if self.values("upgrade").next().is_none() {
+            return answer(Status::UpgradeRequired, UPGRADE_REQUIRED);
+        }
+        let key = match self.handshake_key() {
+            Ok(key) => key,
+            Err(reason) => return answer(Status::BadRequest, reason),
+        };
+        let mut origins = self.values("origin");
+        if !origins.all(|origin| origin_allowed(&String::from_utf8_lossy(origin))) {
+            return answer(Status::Forbidden, "this origin is not allowed");
+        }
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            derive_accept_key(key)
+        );
+        let (head_bytes, forwarded) = (self.head_bytes, self.forwarded());
+        Head::Upgrade(Upgrade { response: response.into(), head_bytes, forwarded })
+    }
+
+    /// The `Sec-WebSocket-Key` of a valid handshake (RFC 6455, section 4.2.1), or what is wrong.
+    fn handshake_key(&self) -> Result<&[u8], &'static str> {
+        if !self.tokens("connection").any(|token| token.eq_ignore_ascii_case(b"upgrade")) {
+            return Err("bad upgrade: 'Connection: Upgrade' is missing");
+        }
+        if !self.tokens("upgrade").any(|token| token.eq_ignore_ascii_case(b"websocket")) {
+            return Err("bad upgrade: 'Upgrade' must be 'websocket'");
+        }
+        if !self.tokens("sec-websocket-version").eq([b"13"]) {
+            return Err("bad upgrade: 'Sec-WebSocket-Version' must be 13");
+        }
+        let mut keys = self.values("sec-websocket-key");
+        match (keys.next(), keys.next()) {
+            (None, _) => Err("bad upgrade: 'Sec-WebSocket-Key' is missing"),
+            (Some(key), None) if is_handshake_key(key) => Ok(key),
+            _ => Err("bad upgrade: 'Sec-WebSocket-Key' must be 16 bytes in base64"),
+        }
+    }
+
+    fn forwarded(&self) -> Forwarded {
+        let text = |name| {
+            let value = self.values(name).next()?;
+            Some(std::str::from_utf8(value).unwrap_or_default())
+        };
+        let (ip_text, port_text) = (text("x-real-ip"), text("x-real-port"));
+        let ip = ip_text.and_then(|text| text.parse().ok());
+        let port = port_text.and_then(|text| text.parse().ok());
+        Forwarded {
+            ip,
+            port,
+            malformed: ip.is_some() != ip_text.is_some() || port.is_some() != port_text.is_some(),
+        }
+    }
+
+    /// The values of the header lines of that name, which must be in lower case.
+    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let lines = self.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
+        lines.map(|line| line.value.trim_ascii())
+    }
+
+    /// The elements of a list of tokens, which may be spread over several lines and padded with
+    /// any blanks (RFC 9110, sections 5.3 and 5.6.1).
+    fn tokens(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.values(name)
+            .flat_map(|value| value.split(|byte| matches!(byte, b',' | b' ' | b'\t')))
+            .filter(|token| !token.is_empty())
+    }
+}
+
+/// Whether this is base64 of 16 bytes. The last digit has four bits that encode nothing; RFC 6455
+/// itself has an example in which they are set.
+fn is_handshake_key(key: &[u8]) -> bool {
+    const DIGITS: usize = (16 * 8usize).div_ceil(6);
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==").is_some_and(|key| key.len() == DIGITS && key.iter().all(is_digit))
+}
+
+fn answer(status: Status, body: &str) -> Head {
+    Head::Answer(text_answer(status, body))
 }
 
 /// A whole answer with a one-line text body, after which the connection is closed.
@@ -185,139 +333,19 @@ pub fn page_answer(status: Status, content_type: &str, headers: &str, body: &str
     .into_bytes()
 }
 
-/// What a HEAD request gets of an answer.
+/// The answer to a HEAD request: the head of the answer to a GET.
 pub fn without_body(mut answer: Vec<u8>) -> Vec<u8> {
-    answer.truncate(head_bytes(&answer).unwrap_or(answer.len()));
+    const END: &[u8] = b"\r\n\r\n";
+    let end = answer.windows(END.len()).position(|window| window == END);
+    answer.truncate(end.map_or(answer.len(), |end| end + END.len()));
     answer
 }
 
 /// The content type of one-line answers.
 pub const TEXT: &str = "text/plain";
 
-const USE_GET: &str = "method not allowed: use GET";
-
-const UPGRADE_REQUIRED: &str = "upgrade required: this is a WebSocket endpoint";
-
-fn answer(status: Status, body: &str) -> Head {
-    Head::Answer(text_answer(status, body))
-}
-
-/// As `answer`, but a HEAD request gets no body.
-fn plain(method: &str, status: Status, body: &str) -> Head {
-    let bytes = text_answer(status, body);
-    Head::Answer(if method == "HEAD" { without_body(bytes) } else { bytes })
-}
-
-fn too_large(bytes_max: usize) -> Head {
-    answer(Status::HeadTooLarge, &format!("request head must be at most {bytes_max} bytes"))
-}
-
-fn upgrade(head: &[u8], origin_allowed: impl Fn(&str) -> bool) -> Head {
-    // The parser also takes bare line feeds for line ends; where it and we do not agree on where
-    // the head ends, nobody should guess.
-    let request = match Request::try_parse(head) {
-        Ok(Some((length, request))) if length == head.len() => request,
-        _ => return answer(Status::BadRequest, "malformed request head"),
-    };
-    let headers = request.headers();
-    if !headers.contains_key("upgrade") {
-        return answer(Status::UpgradeRequired, UPGRADE_REQUIRED);
-    }
-    let response = match create_response(&request) {
-        Ok(response) => response,
-        Err(error) => return answer(Status::BadRequest, handshake_fault(&error)),
-    };
-    if let Some(origin) = headers.get("origin")
-        && !origin_allowed(&String::from_utf8_lossy(origin.as_bytes()))
-    {
-        return answer(Status::Forbidden, "this origin is not allowed");
-    }
-    let mut written = Vec::new();
-    match write_response(&mut written, &response) {
-        Ok(()) => Head::Upgrade(Upgrade {
-            response: written,
-            head_bytes: head.len(),
-            forwarded: forwarded(headers),
-        }),
-        Err(_) => answer(Status::BadRequest, "malformed handshake"),
-    }
-}
-
-/// What a client did wrong in its handshake, in one line.
-fn handshake_fault(error: &Error) -> &'static str {
-    match error {
-        Error::Protocol(ProtocolError::MissingConnectionUpgradeHeader) => {
-            "bad upgrade: 'Connection: Upgrade' is missing"
-        }
-        Error::Protocol(ProtocolError::MissingUpgradeWebSocketHeader) => {
-            "bad upgrade: 'Upgrade' must be 'websocket'"
-        }
-        Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
-            "bad upgrade: 'Sec-WebSocket-Version' must be 13"
-        }
-        Error::Protocol(ProtocolError::MissingSecWebSocketKey) => {
-            "bad upgrade: 'Sec-WebSocket-Key' is missing"
-        }
-        Error::Protocol(ProtocolError::InvalidSecWebSocketKey) => {
-            "bad upgrade: 'Sec-WebSocket-Key' must be 16 bytes in base64"
-        }
-        _ => "bad upgrade",
-    }
-}
-
-fn forwarded(headers: &HeaderMap) -> Forwarded {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    let (ip_text, port_text) = (text("x-real-ip"), text("x-real-port"));
-    let ip: Option<IpAddr> = ip_text.and_then(|text| text.parse().ok());
-    let port: Option<u16> = port_text.and_then(|text| text.parse().ok());
-    Forwarded {
-        ip,
-        port,
-        malformed: ip.is_some() != ip_text.is_some() || port.is_some() != port_text.is_some(),
-    }
-}
-
-/// Length of a head that is there in whole.
-fn head_bytes(bytes: &[u8]) -> Option<usize> {
-    const END: &[u8] = b"\r\n\r\n";
-    bytes.windows(END.len()).position(|window| window == END).map(|position| position + END.len())
-}
-
-struct Line<'a> {
-    method: &'a str,
-    target: &'a str,
-    version: &'a str,
-}
-
-enum RequestLine<'a> {
-    Incomplete,
-    Malformed,
-    Parsed(Line<'a>),
-}
-
-fn request_line(bytes: &[u8]) -> RequestLine<'_> {
-    let end = bytes.iter().position(|byte| *byte == b'\n');
-    let so_far = &bytes[..end.unwrap_or(bytes.len())];
-    // Told apart early, so that a TLS client or a stranger's protocol learns it at once.
-    if so_far.iter().any(|byte| !matches!(byte, b'\r' | b'\t' | b' '..=b'~' | 0x80..)) {
-        return RequestLine::Malformed;
-    }
-    let Some(line) = end.and_then(|_| std::str::from_utf8(so_far).ok()) else {
-        return if end.is_some() { RequestLine::Malformed } else { RequestLine::Incomplete };
-    };
-    let mut words = line.trim_end_matches('\r').split(' ');
-    match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(method), Some(target), Some(version), None)
-            if !method.is_empty() && !target.is_empty() && version.starts_with("HTTP/") =>
-        {
-            RequestLine::Parsed(Line { method, target, version })
-        }
-        _ => RequestLine::Malformed,
-    }
-}
-
-/// The path of a request target: without query, and without scheme and host where a client sends
-/// the absolute form.
+/// The path of a request target: without query, and without scheme and host if it has the
+/// absolute form.
 fn path(target: &str) -> &str {
     let after_scheme =
         target.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "ws"));

@@ -1,6 +1,6 @@
 //! Bytes to values and back: HTTP heads, PROXY headers, WebSocket frames, JSON messages.
 //!
-//! Pure functions and in-memory state machines. Must never touch a socket, a file or the clock.
+//! Pure functions and state machines in memory. Must never touch a socket, a file or the clock.
 
 pub mod http;
 pub mod json;

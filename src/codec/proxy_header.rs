@@ -1,45 +1,39 @@
-//! The PROXY protocol: the header, text (v1) or binary (v2), in which a proxy says for whom it has
-//! connected, before anything else.
+//! The PROXY protocol: a text (v1) or binary (v2) header before the request, with the address of
+//! the proxy's client (manual: protocol 1.5).
 //!
-//! Pure: bytes → incomplete, malformed, or parsed. Whether that proxy may say so is not asked
-//! here. A v2 header's extensions (TLVs) are skipped and its checksum is not judged: the header
-//! comes from a trusted neighbour, over TCP.
+//! Pure: bytes → incomplete, malformed, or parsed. The caller checks whether it trusts the proxy.
+//! The extensions (TLVs) of a v2 header are skipped and its checksum is not verified: the header
+//! comes from a trusted proxy, over TCP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::limits::PROXY_HEADER_BYTES_MAX;
 
-/// What the bytes received so far come to.
+/// The result of parsing the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// More must come.
     Incomplete,
-    /// This is no PROXY header that is understood here, and why.
+    /// With one line for the peer.
     Malformed(&'static str),
-    /// The header is complete; the request comes after it.
     Parsed {
-        /// Whom the proxy speaks for; none when it speaks for itself or does not know.
+        /// The proxy's client; none if the proxy connects on its own behalf or does not know.
         source: Option<SocketAddr>,
-        /// Length of the header.
         header_bytes: usize,
     },
 }
 
 use ProxyHeader::{Incomplete, Malformed, Parsed};
 
-/// How a text header begins.
 const TEXT_BEGIN: &[u8] = b"PROXY ";
 
-/// Longest text header, its line end included.
+/// Longest text header with its line end (PROXY protocol, 2.1).
 const TEXT_BYTES_MAX: usize = 107;
 
-/// How a binary header begins. No request line looks like that.
 const BINARY_BEGIN: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What follows it: version and command, family and transport, length of the rest.
+/// Signature, version and command, family and transport, length of the rest.
 const BINARY_FIXED_BYTES: usize = BINARY_BEGIN.len() + 4;
 
-/// Judges what has been received.
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
     if bytes.starts_with(TEXT_BEGIN) {
         text(bytes)
@@ -112,7 +106,7 @@ fn binary(bytes: &[u8]) -> ProxyHeader {
         0x21 => false,
         _ => return Malformed("PROXY header: version must be 2, command LOCAL or PROXY"),
     };
-    // Judged before the rest is there: what is wrong already need not be waited for.
+    // Checked before the rest has come: a wrong header is refused at once.
     let family = match (is_local, family_transport) {
         (true, _) | (false, 0x00) => Family::Unknown,
         (false, 0x11) => Family::Inet,
@@ -132,14 +126,12 @@ fn binary(bytes: &[u8]) -> ProxyHeader {
     }
 }
 
-/// Of what kind the addresses of a binary header are.
+/// The kind of the addresses in a binary header.
 #[derive(Clone, Copy)]
 enum Family {
-    /// None, or none that matters.
     Unknown,
     Inet,
     Inet6,
-    /// Paths, which tell nothing of who is there.
     Unix,
 }
 

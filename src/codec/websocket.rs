@@ -1,10 +1,9 @@
-//! Bytes ⇄ WebSocket messages of one connection, over memory.
+//! Bytes ⇄ WebSocket messages of one connection, in memory (manual: protocol 1.2).
 //!
-//! tungstenite does the framing; it reads from a slice and writes to a buffer, never to a socket,
-//! so that not even a pong can leave before the tick's commit. It is given one whole frame at a
-//! time. Between messages it then holds nothing, and its context is dropped or, if it is small,
-//! lent to whoever comes next: an idle connection costs no buffers, and one large message leaves
-//! none.
+//! tungstenite does the framing. It reads from a slice and writes to a buffer, never to a socket,
+//! so that not even a pong can leave before the tick's commit, and it receives one whole frame at
+//! a time. Between messages its context holds nothing: it is dropped or, if small, shared with the
+//! next connection. An idle connection has no buffers, and a large message leaves none behind.
 //!
 //! Must never do I/O, and never look into a message.
 
@@ -17,37 +16,35 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
-use crate::message::close::{Farewell, Violation};
+use crate::message::close::{Farewell, FrameError};
 use crate::sys::mmap::Buffer;
 
-/// Bounds of what tungstenite takes from the slice at a time. It clears as much before each read,
-/// and wants room for the payload beside the frame, so twice the frame suits it best.
+/// Bounds of tungstenite's read buffer. It zeroes the buffer before each read and copies the
+/// payload beside the frame, so that twice the frame is best.
 const CONTEXT_READ_BYTES_MIN: usize = 256;
 const CONTEXT_READ_BYTES_MAX: usize = 16 * 1024;
 
-/// Longest frame for which a context is lent: nearly all that clients send.
-const SPARE_FRAME_BYTES_MAX: usize = 512;
+/// Longest frame for which the shared context is used; nearly all are shorter.
+const SHARED_FRAME_BYTES_MAX: usize = 512;
 
-/// Bytes of pongs and closes that may wait inside tungstenite; the buffer under it never blocks,
-/// so none ever does.
+/// Bytes of pongs and closes that may wait inside tungstenite. None do, as the buffer below it
+/// never blocks.
 const CONTEXT_WRITE_BYTES_MAX: usize = 4096;
 
-/// What came from the peer.
 #[derive(Debug, PartialEq)]
 pub enum Inbound {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// The peer answered a ping.
     Pong,
-    /// The peer closes, or has answered our close. Our part of it is in the output.
+    /// The peer closes, or has answered our close. Our close frame is in the output.
     Closed,
 }
 
 fn close_frame(farewell: Farewell) -> CloseFrame {
     let (code, reason) = match farewell {
-        Farewell::Violation(Violation::TooLong) => (CloseCode::Size, "message too long"),
-        Farewell::Violation(Violation::NotUtf8) => (CloseCode::Invalid, "text must be UTF-8"),
-        Farewell::Violation(Violation::Framing) => (CloseCode::Protocol, "malformed frame"),
+        Farewell::Violation(FrameError::TooLong) => (CloseCode::Size, "message too long"),
+        Farewell::Violation(FrameError::NotUtf8) => (CloseCode::Invalid, "text must be UTF-8"),
+        Farewell::Violation(FrameError::Framing) => (CloseCode::Protocol, "malformed frame"),
         Farewell::NotBound => (CloseCode::Policy, "no bind in time"),
         // Go's client shows this to its user, if anything.
         Farewell::NotPermitted => {
@@ -60,36 +57,36 @@ fn close_frame(farewell: Farewell) -> CloseFrame {
     CloseFrame { code, reason: Utf8Bytes::from_static(reason) }
 }
 
-/// A context in which no message is under way, for the next short frame of whichever connection:
-/// making one for each would be the dearest part of handling it.
+/// A context without a message in progress, for the next short frame of any connection. Creating a
+/// context would cost more than all else that is done for a short frame.
 #[derive(Debug, Default)]
-pub struct Spare(Option<Box<WebSocketContext>>);
+pub struct SharedContext(Option<Box<WebSocketContext>>);
 
 /// The WebSocket state of one connection.
 #[derive(Debug, Default)]
-pub struct Wire {
+pub struct WebSocket {
     /// Present while a message is incomplete, or a close is under way.
     context: Option<Box<WebSocketContext>>,
-    /// The beginning of a frame that has not come in whole.
+    /// The beginning of an incomplete frame.
     partial: Buffer,
-    /// A message has begun and its last fragment is still to come.
+    /// The last fragment of a message is still to come.
     mid_message: bool,
-    /// Bytes of the message's fragments so far, which tungstenite keeps.
+    /// Bytes of the message's fragments so far, held by tungstenite.
     assembled_bytes: usize,
     closing: bool,
 }
 
-impl Wire {
-    /// Takes the next message out of `input`, skipping what it has used; `None` when it needs more
-    /// bytes. What the peer must get for it (pong, close) is appended to `output`. After a
-    /// violation it must not be called again.
+impl WebSocket {
+    /// Returns the next message of `input`, which is advanced; `None` if more bytes are needed.
+    /// Pongs and closes in answer are appended to `output`. Must not be called again after an
+    /// error.
     pub fn next(
         &mut self,
         input: &mut &[u8],
         output: &mut Vec<u8>,
         limits: &Limits,
-        spare: &mut Spare,
-    ) -> Result<Option<Inbound>, Violation> {
+        shared: &mut SharedContext,
+    ) -> Result<Option<Inbound>, FrameError> {
         loop {
             let Some(frame_bytes) = self.frame_bytes(input, limits)? else {
                 return Ok(None);
@@ -97,14 +94,14 @@ impl Wire {
             let inbound = if self.partial.is_empty() {
                 let (frame, rest) = input.split_at(frame_bytes);
                 *input = rest;
-                self.feed(frame, output, limits, spare)?
+                self.feed(frame, output, limits, shared)?
             } else {
                 let missing = frame_bytes - self.partial.bytes().len();
                 let (tail, rest) = input.split_at(missing);
                 *input = rest;
                 let mut frame = std::mem::take(&mut self.partial);
                 frame.push(tail, frame_bytes);
-                self.feed(frame.bytes(), output, limits, spare)?
+                self.feed(frame.bytes(), output, limits, shared)?
             };
             if inbound.is_some() {
                 return Ok(inbound);
@@ -112,14 +109,14 @@ impl Wire {
         }
     }
 
-    /// The length of the frame that begins at `partial` and goes on in `input`, if it is there in
-    /// whole; else all of `input` is moved to `partial`. A frame that is too long counts as
-    /// whole with its header, so that it is refused at once.
+    /// Returns the length of the frame that begins in `partial` and continues in `input`. If it is
+    /// incomplete, moves all of `input` to `partial`. A frame that is too long is refused as soon
+    /// as its header is there.
     fn frame_bytes(
         &mut self,
         input: &mut &[u8],
         limits: &Limits,
-    ) -> Result<Option<usize>, Violation> {
+    ) -> Result<Option<usize>, FrameError> {
         if self.partial.is_empty() && input.is_empty() {
             return Ok(None);
         }
@@ -131,7 +128,7 @@ impl Wire {
         head[known..known + added].copy_from_slice(&input[..added]);
 
         let mut cursor = Cursor::new(&head[..known + added]);
-        let header = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Framing)?;
+        let header = FrameHeader::parse(&mut cursor).map_err(|_| FrameError::Framing)?;
         let Some((header, payload_bytes)) = header else {
             self.keep(input, FRAME_HEADER_BYTES_MAX);
             return Ok(None);
@@ -141,7 +138,7 @@ impl Wire {
             .filter(|bytes| *bytes <= limits.frame_bytes_max)
             .and_then(|bytes| bytes.checked_add(cursor.position() as usize))
         else {
-            return Err(Violation::TooLong);
+            return Err(FrameError::TooLong);
         };
         check_header(&header, payload_bytes)?;
         if self.partial.bytes().len() + input.len() < frame_bytes {
@@ -161,19 +158,19 @@ impl Wire {
         *input = &[];
     }
 
-    /// Gives tungstenite one whole frame.
+    /// Passes one whole frame to tungstenite.
     fn feed(
         &mut self,
         frame: &[u8],
         output: &mut Vec<u8>,
         limits: &Limits,
-        spare: &mut Spare,
-    ) -> Result<Option<Inbound>, Violation> {
-        let is_lent = self.context.is_none() && frame.len() <= SPARE_FRAME_BYTES_MAX;
+        shared: &mut SharedContext,
+    ) -> Result<Option<Inbound>, FrameError> {
+        let uses_shared = self.context.is_none() && frame.len() <= SHARED_FRAME_BYTES_MAX;
         let context = self.context.get_or_insert_with(|| {
-            let lent = if is_lent { spare.0.take() } else { None };
-            let made_for = if is_lent { SPARE_FRAME_BYTES_MAX } else { frame.len() };
-            lent.unwrap_or_else(|| new_context(made_for, limits))
+            let context = if uses_shared { shared.0.take() } else { None };
+            let frame_bytes = if uses_shared { SHARED_FRAME_BYTES_MAX } else { frame.len() };
+            context.unwrap_or_else(|| new_context(frame_bytes, limits))
         });
         let mut memory = Memory { input: frame, output };
         let inbound = match context.read(&mut memory) {
@@ -181,13 +178,13 @@ impl Wire {
             Ok(Message::Binary(payload)) => Some(Inbound::Binary(payload)),
             Ok(Message::Pong(_)) => Some(Inbound::Pong),
             Ok(Message::Ping(_)) => {
-                // Has the pong written now; it cannot fail, the memory takes all.
+                // Writes the pong. Writing to memory cannot fail.
                 let flushed = context.flush(&mut memory);
                 debug_assert!(flushed.is_ok());
                 None
             }
             Ok(Message::Close(_)) => {
-                // The next read or flush writes the answer and reports the end, which we know.
+                // Writes the answer; the error that reports the end of the connection is expected.
                 _ = context.flush(&mut memory);
                 self.closing = true;
                 Some(Inbound::Closed)
@@ -196,43 +193,42 @@ impl Wire {
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(Error::ConnectionClosed) => Some(Inbound::Closed),
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                return Err(Violation::TooLong);
+                return Err(FrameError::TooLong);
             }
-            Err(Error::Utf8(_)) => return Err(Violation::NotUtf8),
-            Err(_) => return Err(Violation::Framing),
+            Err(Error::Utf8(_)) => return Err(FrameError::NotUtf8),
+            Err(_) => return Err(FrameError::Framing),
         };
         if !self.mid_message && !self.closing {
             let context = self.context.take();
-            if is_lent {
-                spare.0 = context;
+            if uses_shared {
+                shared.0 = context;
             }
         }
         Ok(inbound)
     }
 
-    /// Begins to close from our side; only the first call says anything.
+    /// Appends a close frame to `output`, unless either side has closed.
     pub fn close(&mut self, farewell: Farewell, output: &mut Vec<u8>, limits: &Limits) {
         let context = self.context.get_or_insert_with(|| new_context(0, limits));
         let mut memory = Memory { input: &[], output };
-        // Fails only if the peer has closed already.
+        // Fails only if a close has begun already.
         _ = context.close(&mut memory, Some(close_frame(farewell)));
         self.closing = true;
     }
 
-    /// Bytes kept of what has not come in whole.
+    /// Bytes held of incomplete frames and messages.
     pub fn buffered_bytes(&self) -> usize {
         self.partial.held_bytes() + self.assembled_bytes
     }
 
-    /// Whether either side has closed.
+    /// Whether either side has sent a close.
     pub fn is_closing(&self) -> bool {
         self.closing
     }
 }
 
-/// What tungstenite would find wrong with a frame once it is there in whole, found at its header:
-/// a peer that breaks the rules need not send its megabyte first.
-fn check_header(header: &FrameHeader, payload_bytes: u64) -> Result<(), Violation> {
+/// Checks a header for what tungstenite would only report once the whole frame is there.
+fn check_header(header: &FrameHeader, payload_bytes: u64) -> Result<(), FrameError> {
     let has_extensions = header.rsv1 || header.rsv2 || header.rsv3;
     let is_malformed = match header.opcode {
         OpCode::Control(control) => {
@@ -243,7 +239,7 @@ fn check_header(header: &FrameHeader, payload_bytes: u64) -> Result<(), Violatio
         OpCode::Data(data) => matches!(data, Data::Reserved(_)),
     };
     if header.mask.is_none() || has_extensions || is_malformed {
-        return Err(Violation::Framing);
+        return Err(FrameError::Framing);
     }
     Ok(())
 }
@@ -251,7 +247,6 @@ fn check_header(header: &FrameHeader, payload_bytes: u64) -> Result<(), Violatio
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
-/// Appends a ping.
 pub fn ping(output: &mut Vec<u8>) {
     let written = Frame::ping(Bytes::new()).format(output);
     debug_assert!(written.is_ok());
@@ -284,7 +279,7 @@ fn new_context(frame_bytes: usize, limits: &Limits) -> Box<WebSocketContext> {
     Box::new(WebSocketContext::new(Role::Server, Some(config)))
 }
 
-/// The stream that tungstenite sees: reads a slice, then would block; writes to a buffer.
+/// The stream for tungstenite: reads a slice, then would block; writes to a buffer.
 struct Memory<'a> {
     input: &'a [u8],
     output: &'a mut Vec<u8>,

@@ -5,6 +5,7 @@
 use log::debug;
 
 use super::Engine;
+use super::limit_log::Limit;
 use crate::codec::http::{Rejection, Upgrade};
 use crate::codec::json;
 use crate::message::close::{CloseReason, Farewell, Verdict};
@@ -29,7 +30,7 @@ impl Handler for Engine {
         if socket_peer.is_trusted(&self.live.trusted_proxies) {
             self.count(conn, peer)?;
             if upgrade.forwarded.malformed {
-                self.note("X-Real-IP or X-Real-Port headers that cannot be read and are ignored");
+                self.note_limit(Limit::ForwardedMalformed);
             }
         }
         let at = self.clock.wall;

@@ -1,5 +1,5 @@
-//! One log line for many events: what peers can cause any number of times is told when it begins,
-//! then counted, and told together every few seconds. Those who watch get the counts of all time.
+//! The limits that clients meet: counted since the start for the metrics, and logged together, at
+//! most one line every [`LOG_REPEAT_SECONDS`], since a peer can meet a limit at any rate.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,63 +8,138 @@ use log::warn;
 
 use crate::engine::metrics::Tally;
 use crate::limits::LOG_REPEAT_SECONDS;
-use crate::message::Refusal;
+use crate::message::close::CloseReason;
+use crate::message::{Refusal, Throttled};
 
-/// What limits are called in the line.
-pub const CONNECTIONS: &str = "connections";
-pub const ADDRESS_CONNECTIONS: &str = "connections of one address";
-pub const ADDRESS_ALLOCATIONS: &str = "allocations of one address";
-pub const ADDRESS_CLAIMS: &str = "claims of one address";
-pub const ADDRESS_NAMEPLATES: &str = "nameplates of one address";
-pub const MAILBOX_MESSAGES: &str = "messages of one mailbox";
-pub const STORED_BYTES: &str = "stored bytes";
-pub const OUTBOX_BYTES: &str = "output of one slow reader";
-pub const BUFFERED_BYTES: &str = "buffered bytes of all connections";
-pub const BIND_SECONDS: &str = "time to bind";
-pub const HEAD_SECONDS: &str = "time for a request head";
+/// A limit, or a rule that costs a peer its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Limit {
+    Connections,
+    AddressConnections,
+    AddressAllocates,
+    AddressClaims,
+    AddressNameplates,
+    MailboxMessages,
+    StoredBytes,
+    OutboxBytes,
+    BufferedBytes,
+    BindSeconds,
+    HandshakeSeconds,
+    PermissionMissing,
+    PermissionDenied,
+    Notice,
+    ProxyHeaderMalformed,
+    ProxyUntrusted,
+    ForwardedMalformed,
+}
 
-/// Counts since the last line.
+impl Limit {
+    /// Its label in the metrics, and what the log calls it.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Limit::Connections => ("connections", "connections"),
+            Limit::AddressConnections => ("address_connections", "connections of one address"),
+            Limit::AddressAllocates => ("address_allocates", "allocations of one address"),
+            Limit::AddressClaims => ("address_claims", "claims of one address"),
+            Limit::AddressNameplates => ("address_nameplates", "nameplates of one address"),
+            Limit::MailboxMessages => ("mailbox_messages", "messages of one mailbox"),
+            Limit::StoredBytes => ("stored_bytes", "stored bytes"),
+            Limit::OutboxBytes => ("outbox_bytes", "output of one slow reader"),
+            Limit::BufferedBytes => ("buffered_bytes", "buffered bytes of all connections"),
+            Limit::BindSeconds => ("bind_seconds", "time to bind"),
+            Limit::HandshakeSeconds => ("handshake_seconds", "time for a request head"),
+            Limit::PermissionMissing => ("permission_missing", "binds without proof of work"),
+            Limit::PermissionDenied => ("permission_denied", "proofs of work denied"),
+            Limit::Notice => ("notice", "clients sent away with a notice"),
+            Limit::ProxyHeaderMalformed => {
+                ("proxy_header_malformed", "PROXY headers that cannot be read")
+            }
+            Limit::ProxyUntrusted => {
+                ("proxy_untrusted", "connections to a proxy's listener from elsewhere")
+            }
+            Limit::ForwardedMalformed => (
+                "forwarded_malformed",
+                "X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
+            ),
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        self.names().0
+    }
+
+    /// The limit that an option sets, if it is counted; some options share one.
+    pub fn of_option(option: &str) -> Option<Limit> {
+        Some(match option.strip_prefix("--limit-")? {
+            "mailbox-bytes" | "mailbox-messages" => Limit::MailboxMessages,
+            "stored-bytes" => Limit::StoredBytes,
+            "outbox-bytes" => Limit::OutboxBytes,
+            "buffered-bytes" => Limit::BufferedBytes,
+            "connections" => Limit::Connections,
+            "handshake-seconds" => Limit::HandshakeSeconds,
+            "bind-seconds" => Limit::BindSeconds,
+            "address-nameplates" => Limit::AddressNameplates,
+            option if option.starts_with("address-connect") => Limit::AddressConnections,
+            option if option.starts_with("address-allocate") => Limit::AddressAllocates,
+            option if option.starts_with("address-claim") => Limit::AddressClaims,
+            _ => return None,
+        })
+    }
+
+    /// The limit behind a refused command, if there is one.
+    pub fn of_refusal(refusal: &Refusal) -> Option<Limit> {
+        Some(match refusal {
+            Refusal::TooFast { command: Throttled::Allocate, .. } => Limit::AddressAllocates,
+            Refusal::TooFast { command: Throttled::Claim, .. } => Limit::AddressClaims,
+            Refusal::TooManyNameplates => Limit::AddressNameplates,
+            Refusal::MailboxFull { .. } => Limit::MailboxMessages,
+            Refusal::ServerFull => Limit::StoredBytes,
+            Refusal::PermissionRequired => Limit::PermissionMissing,
+            Refusal::PermissionDenied(_) => Limit::PermissionDenied,
+            _ => return None,
+        })
+    }
+
+    /// The limit behind the end of a connection, if there is one.
+    pub fn of_close(reason: CloseReason) -> Option<Limit> {
+        Some(match reason {
+            CloseReason::SlowReader => Limit::OutboxBytes,
+            CloseReason::Shed => Limit::BufferedBytes,
+            CloseReason::NotBound => Limit::BindSeconds,
+            CloseReason::HandshakeTimeout => Limit::HandshakeSeconds,
+            CloseReason::Notice => Limit::Notice,
+            CloseReason::BadProxyHeader => Limit::ProxyHeaderMalformed,
+            _ => return None,
+        })
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct LimitLog {
-    counts: BTreeMap<&'static str, u64>,
-    /// Counts since the start.
+    /// Counts since the last line.
+    counts: BTreeMap<Limit, u64>,
+    /// Counts since the start, by label.
     totals: Tally,
-    /// Nothing is told before then.
+    /// No line is logged before then.
     quiet_until: Option<Instant>,
 }
 
 impl LimitLog {
-    /// Something of that name has happened once more.
-    pub fn hit(&mut self, name: &'static str) {
-        *self.counts.entry(name).or_default() += 1;
-        self.totals.add(name);
+    pub fn hit(&mut self, limit: Limit) {
+        *self.counts.entry(limit).or_default() += 1;
+        self.totals.add(limit.label());
     }
 
-    /// How often what has happened since the start.
+    /// Counts since the start, by [`Limit::label`].
     pub fn totals(&self) -> &Tally {
         &self.totals
     }
 
-    /// Counts a refusal, if a limit is behind it.
-    pub fn note_refusal(&mut self, refusal: &Refusal) {
-        match refusal {
-            Refusal::TooFast { command: "allocate", .. } => self.hit(ADDRESS_ALLOCATIONS),
-            Refusal::TooFast { .. } => self.hit(ADDRESS_CLAIMS),
-            Refusal::TooManyNameplates => self.hit(ADDRESS_NAMEPLATES),
-            Refusal::MailboxFull { .. } => self.hit(MAILBOX_MESSAGES),
-            Refusal::PermissionRequired => self.hit("binds without proof of work"),
-            Refusal::PermissionDenied(_) => self.hit("proofs of work denied"),
-            Refusal::ServerFull => self.hit(STORED_BYTES),
-            _ => {}
-        }
-    }
-
-    /// When [`LimitLog::report_if_due`] wants to be called.
+    /// When [`LimitLog::report_if_due`] has a line to log.
     pub fn report_at(&self) -> Option<Instant> {
         self.quiet_until.filter(|_| !self.counts.is_empty())
     }
 
-    /// Writes the line, if there is something to say and it is time.
     pub fn report_if_due(&mut self, now: Instant) {
         if self.counts.is_empty() || self.quiet_until.is_some_and(|until| until > now) {
             return;
@@ -72,7 +147,7 @@ impl LimitLog {
         self.quiet_until = Some(now + Duration::from_secs_f64(LOG_REPEAT_SECONDS));
         let counts = std::mem::take(&mut self.counts);
         let list: Vec<String> =
-            counts.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+            counts.iter().map(|(limit, count)| format!("{} ({count})", limit.names().1)).collect();
         warn!("limits met: {}", list.join(", "));
     }
 }

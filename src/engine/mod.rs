@@ -19,14 +19,14 @@ use std::time::Instant;
 use log::{debug, info, warn};
 
 use crate::codec::http::{Rejection, Status};
-use crate::codec::json::{self, Request, Unreadable, Welcome};
+use crate::codec::json::{self, DecodeError, Request, Welcome};
 use crate::config::Config;
 use crate::config::live::Live;
 use crate::engine::client_programs::Clients;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
-use crate::engine::permission::{Permissions, Turn};
-use crate::engine::quotas::{Denied, Quotas, whole_seconds};
+use crate::engine::permission::{AttackChange, Permissions};
+use crate::engine::quotas::{QuotaExceeded, Quotas, whole_seconds};
 use crate::limits;
 use crate::message::close::{CloseReason, Farewell, Verdict};
 use crate::message::peer::Peer;
@@ -38,7 +38,7 @@ use crate::storage::{Committed, Storage};
 use crate::store::{Counts, Effects, Moment, Store};
 use crate::sys::clock::{Clock, Seconds};
 use crate::sys::entropy::Entropy;
-use limit_log::LimitLog;
+use limit_log::{Limit, LimitLog};
 
 /// What `welcome` says while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
@@ -141,7 +141,7 @@ impl Engine {
             self.storage.retry_at(),
             self.storage.release_at(),
             self.limit_log.report_at(),
-            self.permissions.turn_at(),
+            self.permissions.attack_ends_at(),
             self.records.generation_ends().map(|ends| self.clock.after_wall(ends)),
         ];
         deadlines.into_iter().flatten().min()
@@ -191,9 +191,13 @@ impl Engine {
 
     /// Says it when an attack begins or ends, by what `auto` goes by.
     fn turn_permissions(&mut self) {
-        match self.permissions.turn(self.clock.instant) {
-            Some(Turn::Demanding) => warn!("under attack: proof of work is demanded from now on"),
-            Some(Turn::Calm) => info!("the attack is over: proof of work is not demanded any more"),
+        match self.permissions.update_attack(self.clock.instant) {
+            Some(AttackChange::Began) => {
+                warn!("under attack: proof of work is demanded from now on")
+            }
+            Some(AttackChange::Ended) => {
+                info!("the attack is over: proof of work is not demanded any more")
+            }
             None => {}
         }
     }
@@ -216,20 +220,20 @@ impl Engine {
         if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(());
         }
-        self.note("connections to a proxy's listener from elsewhere");
+        self.note_limit(Limit::ProxyUntrusted);
         Err(Rejection::new(Status::Forbidden, "only trusted proxies may connect here"))
     }
 
     fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
-        self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|denied| {
-            self.limit_log.hit(limit_log::ADDRESS_CONNECTIONS);
-            rejection(denied)
+        self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|exceeded| {
+            self.note_limit(Limit::AddressConnections);
+            rejection(exceeded)
         })
     }
 
-    /// Something happened that an operator should know of, though not every time.
-    pub fn note(&mut self, what: &'static str) {
-        self.limit_log.hit(what);
+    /// Counts a limit that was met, for the log and the metrics.
+    pub fn note_limit(&mut self, limit: Limit) {
+        self.limit_log.hit(limit);
     }
 
     /// Ends the tick: the batch is in the database, and what is held may leave. Or it is not:
@@ -243,7 +247,7 @@ impl Engine {
             self.records.flush(self.storage.db_mut());
             self.next_flush = None;
         }
-        self.quotas.settle(outcome.is_ok());
+        self.quotas.update_accounting(outcome.is_ok());
         let Ok(committed) = outcome else { return Err(self.undo()) };
         self.permissions.note_endings(&self.effects.usage, now);
         self.turn_permissions();
@@ -301,14 +305,8 @@ impl Engine {
         self.permissions.forget(conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());
-        match reason {
-            CloseReason::SlowReader => self.limit_log.hit(limit_log::OUTBOX_BYTES),
-            CloseReason::Shed => self.limit_log.hit(limit_log::BUFFERED_BYTES),
-            CloseReason::NotBound => self.limit_log.hit(limit_log::BIND_SECONDS),
-            CloseReason::Notice => self.limit_log.hit("clients sent away with a notice"),
-            CloseReason::HandshakeTimeout => self.limit_log.hit(limit_log::HEAD_SECONDS),
-            CloseReason::BadProxyHeader => self.limit_log.hit("PROXY headers that cannot be read"),
-            _ => {}
+        if let Some(limit) = Limit::of_close(reason) {
+            self.note_limit(limit);
         }
         if self.logs_connections() {
             debug!("{conn}: gone, {reason:?}");
@@ -357,7 +355,7 @@ impl Engine {
     fn handle(
         &mut self,
         conn: ConnId,
-        request: Result<Request<'_>, Unreadable>,
+        request: Result<Request<'_>, DecodeError>,
         text: &str,
     ) -> Verdict {
         if self.participants.last() != Some(&conn) {
@@ -365,11 +363,11 @@ impl Engine {
         }
         match request {
             Ok(mut request) => {
-                self.permissions.screen(&mut request.command);
+                self.permissions.normalise(&mut request.command);
                 self.carry_out(conn, &request, text)
             }
-            Err(Unreadable { refusal, orig }) => {
-                self.metrics.errors.add(refusal.kind());
+            Err(DecodeError { refusal, orig }) => {
+                self.metrics.errors.add(refusal.label());
                 self.reply(conn, Response::Error { refusal: refusal.into(), orig });
                 Verdict::Stay
             }
@@ -403,8 +401,10 @@ impl Engine {
                 Verdict::Stay
             }
             Err(refusal) => {
-                self.metrics.errors.add(refusal.kind());
-                self.limit_log.note_refusal(&refusal);
+                self.metrics.errors.add(refusal.label());
+                if let Some(limit) = Limit::of_refusal(&refusal) {
+                    self.note_limit(limit);
+                }
                 self.permissions.note_refusal(command, &refusal, self.clock.instant);
                 let verdict = verdict_on(&refusal);
                 let orig = Orig::Command(text.into());
@@ -498,13 +498,13 @@ fn verdict_on(refusal: &Refusal) -> Verdict {
 }
 
 /// The answer to a connection that its address has no quota for.
-fn rejection(denied: Denied) -> Rejection {
-    match denied {
-        Denied::TooMany => Rejection::new(
+fn rejection(exceeded: QuotaExceeded) -> Rejection {
+    match exceeded {
+        QuotaExceeded::Connections => Rejection::new(
             Status::TooManyRequests(TOO_MANY_RETRY_SECONDS),
             "too many connections from your address at once, close some",
         ),
-        Denied::TooFast { retry_after } => Rejection::new(
+        QuotaExceeded::ConnectRate { retry_after } => Rejection::new(
             Status::TooManyRequests(whole_seconds(retry_after)),
             "too many new connections from your address, slow down",
         ),

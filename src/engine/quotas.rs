@@ -1,8 +1,8 @@
-//! What one peer address may do (IPv4 address, IPv6 /64): connections at once, and rates of
-//! connecting, allocating and claiming; nameplates alive at once.
+//! The limits of one peer address (an IPv4 address or an IPv6 /64): connections and nameplates at a
+//! time, and the rates of connecting, allocating and claiming (manual: limits 2).
 //!
-//! Pure bookkeeping: told what happens, says yes or when to come back. The table itself is
-//! bounded; addresses it has no room for share one entry.
+//! Pure; the time is an argument. The table is bounded: when it is full, new addresses share one
+//! entry.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{ADDRESSES_MAX, Limits};
 use crate::message::peer::Network;
-use crate::message::{ConnId, Refusal};
+use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, RowId};
 
-/// Bits of an IPv6 address that one user or office is taken to have for itself.
+/// Prefix of an IPv6 address that one user or office usually has.
 const IPV6_PREFIX_BITS: u32 = 64;
 
-/// A peer address as far as quotas tell them apart.
+/// The unit to which limits apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Holder {
-    /// One address, or one IPv6 /64.
+    /// An IPv4 address, or an IPv6 address of which all but the prefix is 0.
     Address(IpAddr),
-    /// All addresses that the table had no room for.
+    /// All addresses for which the table had no room.
     Overflow,
 }
 
-/// A rate with a burst. Starts full.
+/// A token bucket, full at the start.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     tokens: f64,
@@ -37,7 +37,7 @@ impl Bucket {
         Bucket { tokens: burst as f64, filled: now }
     }
 
-    /// Takes one token, or tells how long until there is one.
+    /// Takes one token; fails with the time until there is one.
     fn take(&mut self, per_second: f64, burst: usize, now: Instant) -> Result<(), Duration> {
         self.fill(per_second, burst, now);
         if self.tokens >= 1.0 {
@@ -57,10 +57,10 @@ impl Bucket {
     }
 }
 
-/// Longest wait that a refusal names, in seconds.
+/// Longest wait in a refusal, in seconds.
 const WAIT_SECONDS_MAX: f64 = 3_600.0;
 
-/// What one holder has used.
+/// What one holder uses.
 #[derive(Debug)]
 struct Usage {
     connections: usize,
@@ -81,7 +81,7 @@ impl Usage {
         }
     }
 
-    /// Whether forgetting it would make no difference.
+    /// Whether it equals a new entry.
     fn is_idle(&mut self, limits: &Limits, now: Instant) -> bool {
         self.connects.fill(limits.address_connect_per_second, limits.address_connect_burst, now);
         self.allocates.fill(limits.address_allocate_per_second, limits.address_allocate_burst, now);
@@ -94,29 +94,26 @@ impl Usage {
     }
 }
 
-/// Why a connection is turned away before its handshake.
+/// The limit of the address that a new connection exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// Too many connections at once.
-    TooMany,
-    /// Too many in a short time.
-    TooFast {
-        /// When one more will be accepted.
-        retry_after: Duration,
-    },
+pub enum QuotaExceeded {
+    /// Connections at a time.
+    Connections,
+    /// New connections in a short time; one more is accepted after `retry_after`.
+    ConnectRate { retry_after: Duration },
 }
 
-/// All holders, and which connection counts for which.
+/// The holders, and the connections and nameplates that count for each.
 #[derive(Debug)]
 pub struct Quotas {
     limits: Limits,
-    /// Networks that are not limited.
+    /// Networks without limits.
     exempt: Vec<Network>,
     usage: HashMap<Holder, Usage>,
-    connections: HashMap<ConnId, Holder>,
-    /// Who created each nameplate that lives.
+    connections: ConnMap<Holder>,
+    /// The creator of each nameplate.
     creators: HashMap<RowId, Holder>,
-    /// Nameplates that this tick's batch creates and ends; it may fail yet.
+    /// Nameplates created and deleted by the batch of this tick, whose commit may fail.
     created: Vec<RowId>,
     ended: Vec<RowId>,
 }
@@ -127,44 +124,44 @@ impl Quotas {
             limits,
             exempt,
             usage: HashMap::new(),
-            connections: HashMap::new(),
+            connections: ConnMap::default(),
             creators: HashMap::new(),
             created: Vec::new(),
             ended: Vec::new(),
         }
     }
 
-    /// Other networks are exempt from now on. Connections that are there keep their terms: they
-    /// stay counted, or not counted, until they go.
+    /// Replaces the exempt networks. Present connections stay counted, or not counted.
     pub fn set_exempt(&mut self, exempt: Vec<Network>) {
         self.exempt = exempt;
     }
 
-    /// A connection from that address: may it stay? Asked again when a proxy tells who is behind.
+    /// Counts a connection against its address's limits. Called again with the real address once a
+    /// trusted proxy reports it.
     pub fn connect(
         &mut self,
         conn: ConnId,
         address: Option<IpAddr>,
         now: Instant,
-    ) -> Result<(), Denied> {
-        // Counted before if its proxy is trusted since then.
+    ) -> Result<(), QuotaExceeded> {
+        // It was counted before if its proxy has become trusted since.
         self.disconnect(conn);
         let Some(holder) = self.holder(address) else { return Ok(()) };
         let limits = &self.limits;
         let usage = self.usage.entry(holder).or_insert_with(|| Usage::new(limits, now));
         if usage.connections >= limits.address_connections_max {
-            return Err(Denied::TooMany);
+            return Err(QuotaExceeded::Connections);
         }
         usage
             .connects
             .take(limits.address_connect_per_second, limits.address_connect_burst, now)
-            .map_err(|retry_after| Denied::TooFast { retry_after })?;
+            .map_err(|retry_after| QuotaExceeded::ConnectRate { retry_after })?;
         usage.connections += 1;
         self.connections.insert(conn, holder);
         Ok(())
     }
 
-    /// The connection is gone.
+    /// Removes a connection.
     pub fn disconnect(&mut self, conn: ConnId) {
         if let Some(usage) =
             self.connections.remove(&conn).and_then(|holder| self.usage.get_mut(&holder))
@@ -173,24 +170,28 @@ impl Quotas {
         }
     }
 
-    /// May the connection allocate now?
+    /// Checks the limits of `allocate`.
     pub fn allocate(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         let limits = &self.limits;
         let (rate, burst) = (limits.address_allocate_per_second, limits.address_allocate_burst);
-        self.command(conn, "allocate", true, now, |usage| usage.allocates.take(rate, burst, now))
+        self.command(conn, Throttled::Allocate, true, now, |usage| {
+            usage.allocates.take(rate, burst, now)
+        })
     }
 
-    /// May the connection claim now? `creates` tells whether there would be one nameplate more.
+    /// Checks the limits of `claim`. `creates`: the nameplate does not exist yet.
     pub fn claim(&mut self, conn: ConnId, creates: bool, now: Instant) -> Result<(), Refusal> {
         let limits = &self.limits;
         let (rate, burst) = (limits.address_claim_per_second, limits.address_claim_burst);
-        self.command(conn, "claim", creates, now, |usage| usage.claims.take(rate, burst, now))
+        self.command(conn, Throttled::Claim, creates, now, |usage| {
+            usage.claims.take(rate, burst, now)
+        })
     }
 
     fn command(
         &mut self,
         conn: ConnId,
-        command: &'static str,
+        command: Throttled,
         creates: bool,
         now: Instant,
         take: impl Fn(&mut Usage) -> Result<(), Duration>,
@@ -204,7 +205,7 @@ impl Quotas {
         take(usage).map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
     }
 
-    /// Takes note of the nameplates that a command of `conn` created or ended.
+    /// Counts the nameplates that a command of `conn` created or deleted.
     pub fn note(&mut self, conn: ConnId, changes: &[Change]) {
         for change in changes {
             if let Change::CreateNameplate { row, .. } = change
@@ -219,7 +220,7 @@ impl Quotas {
         self.note_endings(changes);
     }
 
-    /// Takes note of nameplates that ended, by a command or by themselves.
+    /// Counts deleted nameplates, whether a command or their expiry deleted them.
     pub fn note_endings(&mut self, changes: &[Change]) {
         self.ended.extend(changes.iter().filter_map(|change| match change {
             Change::DeleteNameplate { row, .. } => Some(*row),
@@ -227,9 +228,9 @@ impl Quotas {
         }));
     }
 
-    /// The tick's batch is committed, so what ended counts no more; or it failed, so what was
-    /// created does not, and its row will be given out again.
-    pub fn settle(&mut self, is_committed: bool) {
+    /// After a commit, deleted nameplates count no more; after a failed one, created ones do not,
+    /// and their row ids will be used again.
+    pub fn update_accounting(&mut self, is_committed: bool) {
         let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
         for row in if is_committed { ended } else { created } {
             self.forget_nameplate(row);
@@ -244,14 +245,14 @@ impl Quotas {
         }
     }
 
-    /// Forgets holders that are back where they started.
+    /// Removes idle entries.
     pub fn sweep(&mut self, now: Instant) {
         let limits = &self.limits;
         self.usage.retain(|_, usage| !usage.is_idle(limits, now));
         self.usage.shrink_to_fit();
     }
 
-    /// Whom an address counts for; `None` if it is exempt, or not known (a unix socket).
+    /// The holder of an address; `None` if it is exempt or unknown (a unix socket).
     fn holder(&self, address: Option<IpAddr>) -> Option<Holder> {
         let address = address?;
         if self.exempt.iter().any(|network| network.contains(address)) {
@@ -308,7 +309,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(quotas.allocate(conn, start), Ok(()));
         }
-        let refused = Err(Refusal::TooFast { command: "allocate", retry_seconds: 2 });
+        let refused = Err(Refusal::TooFast { command: Throttled::Allocate, retry_seconds: 2 });
         assert_eq!(quotas.allocate(conn, start), refused);
         assert_eq!(quotas.allocate(conn, start + Duration::from_secs(2)), Ok(()));
         assert!(quotas.allocate(conn, start + Duration::from_secs(2)).is_err());
@@ -335,11 +336,11 @@ mod tests {
         let connect =
             |quotas: &mut Quotas, conn| quotas.connect(ConnId(conn), address("192.0.2.1"), now);
         assert_eq!(connect(&mut quotas, 1), Ok(()));
-        assert_eq!(connect(&mut quotas, 2), Err(Denied::TooMany));
+        assert_eq!(connect(&mut quotas, 2), Err(QuotaExceeded::Connections));
         quotas.set_exempt(vec!["192.0.2.0/24".parse().expect("a network")]);
         assert_eq!(connect(&mut quotas, 2), Ok(()));
         quotas.set_exempt(Vec::new());
-        assert_eq!(connect(&mut quotas, 3), Err(Denied::TooMany));
+        assert_eq!(connect(&mut quotas, 3), Err(QuotaExceeded::Connections));
     }
 
     #[test]
@@ -351,7 +352,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(connect(&mut quotas, 1), Ok(()));
             assert_eq!(connect(&mut quotas, 2), Ok(()));
-            assert_eq!(connect(&mut quotas, 3), Err(Denied::TooMany));
+            assert_eq!(connect(&mut quotas, 3), Err(QuotaExceeded::Connections));
             quotas.disconnect(ConnId(1));
             quotas.disconnect(ConnId(2));
             quotas.disconnect(ConnId(3));

@@ -2,7 +2,7 @@
 
 /// Why the peer's bytes cannot be read any further; each has its close code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
+pub enum FrameError {
     TooLong,
     NotUtf8,
     Framing,
@@ -12,7 +12,7 @@ pub enum Violation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
     /// The peer broke the protocol.
-    Violation(Violation),
+    Violation(FrameError),
     /// The peer did not bind in time.
     NotBound,
     /// The peer has not given the proof of work that it was asked for, or a bad one.
@@ -49,7 +49,7 @@ pub enum CloseReason {
     /// It had to begin with a PROXY header, and did not.
     BadProxyHeader,
     /// The peer broke the WebSocket protocol or sent too much.
-    Violation(Violation),
+    Violation(FrameError),
     /// More output waited than the limit allows.
     SlowReader,
     /// No answer to pings.
@@ -74,9 +74,9 @@ impl CloseReason {
             CloseReason::Shed => "shed",
             CloseReason::BadProxyHeader => "bad_proxy_header",
             CloseReason::HandshakeTimeout => "handshake_timeout",
-            CloseReason::Violation(Violation::TooLong) => "message_too_long",
-            CloseReason::Violation(Violation::NotUtf8) => "not_utf8",
-            CloseReason::Violation(Violation::Framing) => "malformed_frame",
+            CloseReason::Violation(FrameError::TooLong) => "message_too_long",
+            CloseReason::Violation(FrameError::NotUtf8) => "not_utf8",
+            CloseReason::Violation(FrameError::Framing) => "malformed_frame",
             CloseReason::SlowReader => "slow_reader",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::GoingAway => "going_away",

@@ -1,16 +1,15 @@
-//! Who is at the other end: addresses, networks, and when a proxy's word is taken (contract
-//! section 1).
+//! The peer's address, networks, and which proxies are trusted (manual: protocol 1.4).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The peer's address as it counts: for the `welcome`, for logs, for limits.
+/// The peer's address in the `welcome`, in logs and for limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// None for a unix socket without a proxy's word.
+    /// None for a unix socket, unless a proxy reports an address.
     pub ip: Option<IpAddr>,
-    /// None when a proxy gives no port.
+    /// None if a proxy reports no port.
     pub port: Option<u16>,
 }
 
@@ -20,7 +19,7 @@ impl Peer {
         Peer { ip: Some(address.ip().to_canonical()), port: Some(address.port()) }
     }
 
-    /// Whether its word about whom it speaks for is taken; that of unix sockets always is.
+    /// Whether forwarding headers from this peer are trusted. Unix sockets always are.
     pub fn is_trusted(&self, trusted: &[Network]) -> bool {
         self.ip.is_none_or(|ip| trusted.iter().any(|network| network.contains(ip)))
     }
@@ -47,14 +46,14 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The peer's address as a proxy's headers give it, not yet trusted.
+/// The peer's address in a proxy's headers, not yet trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// `X-Real-IP`.
     pub ip: Option<IpAddr>,
     /// `X-Real-Port`.
     pub port: Option<u16>,
-    /// There is an `X-Real-IP` or `X-Real-Port` that cannot be read.
+    /// `X-Real-IP` or `X-Real-Port` is present but unreadable.
     pub malformed: bool,
 }
 
@@ -65,13 +64,13 @@ pub struct Network {
     prefix_bits: u32,
 }
 
-/// Networks whose word about the peer is taken unless the operator says otherwise.
+/// Trusted proxies by default.
 pub const LOOPBACK: [Network; 2] = [
     Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix_bits: 8 },
     Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_bits: 128 },
 ];
 
-/// Networks that are reached from near by only: loopback, RFC 1918, unique local, link-local.
+/// Loopback, RFC 1918, unique local, link-local.
 const PRIVATE: [Network; 8] = [
     LOOPBACK[0],
     LOOPBACK[1],
@@ -83,13 +82,12 @@ const PRIVATE: [Network; 8] = [
     Network { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), prefix_bits: 10 },
 ];
 
-/// Whether only those near by can reach the address. An unspecified one means all there are.
+/// Whether only nearby networks reach the address. An unspecified one stands for all interfaces.
 pub fn is_private(ip: IpAddr) -> bool {
     PRIVATE.iter().any(|network| network.contains(ip))
 }
 
 impl Network {
-    /// Whether the address lies in this network.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let differing = match (self.address, ip.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
@@ -103,7 +101,6 @@ impl Network {
         differing >= self.prefix_bits
     }
 
-    /// How much of the address is fixed.
     pub fn prefix_bits(&self) -> u32 {
         self.prefix_bits
     }

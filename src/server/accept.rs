@@ -6,7 +6,7 @@ use mio::{Interest, Token};
 
 use super::{Server, Slot};
 use crate::codec::http::{Rejection, Status};
-use crate::engine::limit_log;
+use crate::engine::limit_log::Limit;
 use crate::limits;
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
@@ -78,7 +78,7 @@ impl Server {
         }
         self.engine.metrics_mut().accepted += 1;
         if self.clients() >= self.config.limits.connections_max {
-            self.engine.note(limit_log::CONNECTIONS);
+            self.engine.note_limit(Limit::Connections);
             return Err(Rejection::new(
                 Status::Unavailable,
                 "too many connections, try again later",

@@ -223,7 +223,7 @@ fn the_status_tells_what_clients_did() {
     let traffic = &status["traffic"];
     assert_eq!(traffic["messages_stored"], 3 * 2 * MESSAGES_EACH);
     assert_eq!(traffic["commands"]["bind"], 7);
-    assert_eq!(traffic["errors"], json!({"only one open per connection": 1}));
+    assert_eq!(traffic["errors"], json!({"only_one_open": 1}));
     let clients = json!([
         {"implementation": "tester", "version": "1.2", "binds": 6},
         {"implementation": null, "version": null, "binds": 1},

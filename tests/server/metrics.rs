@@ -52,10 +52,10 @@ fn counters_count_what_happened() {
         ("commands_total{command=\"add\"}", added),
         ("commands_total{command=\"unknown\"}", 1.0),
         ("commands_total{command=\"list\"}", 0.0),
-        ("errors_total{error=\"you already allocated one, don't be greedy\"}", 1.0),
-        ("errors_total{error=\"missing field\"}", 1.0),
-        ("errors_total{error=\"invalid field\"}", 1.0),
-        ("errors_total{error=\"unknown type\"}", 1.0),
+        ("errors_total{error=\"already_allocated\"}", 1.0),
+        ("errors_total{error=\"missing_field\"}", 1.0),
+        ("errors_total{error=\"invalid_field\"}", 1.0),
+        ("errors_total{error=\"unknown_type\"}", 1.0),
         ("messages_stored_total", added),
         ("messages_delivered_total", 2.0 * added),
         ("nameplates{digits=\"1\"}", 1.0),
@@ -170,9 +170,9 @@ fn ends_are_counted_by_their_reason_and_limits_by_their_name() {
         ("connections_ended_total{reason=\"message_too_long\"}", 1.0),
         ("connections_ended_total{reason=\"not_bound\"}", 1.0),
         ("connections_ended_total{reason=\"http_answered\"}", 1.0),
-        ("limit_hits_total{limit=\"time to bind\"}", 1.0),
-        ("limit_hits_total{limit=\"messages of one mailbox\"}", 1.0),
-        ("errors_total{error=\"mailbox is full\"}", 1.0),
+        ("limit_hits_total{limit=\"bind_seconds\"}", 1.0),
+        ("limit_hits_total{limit=\"mailbox_messages\"}", 1.0),
+        ("errors_total{error=\"mailbox_full\"}", 1.0),
     ] {
         assert_eq!(sample(&server, name), value, "{name}");
     }

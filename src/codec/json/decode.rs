@@ -1,8 +1,7 @@
 //! Message text → `Request`.
 //!
-//! One pass over the object keeps the raw text of the keys it knows; values are only looked into
-//! where a command needs them. So `id` and `ping` come back to the digit, and unknown keys cost
-//! nothing.
+//! One pass over the object keeps the raw JSON text of the known keys; a value is only parsed if
+//! the command needs it. So `id` and `ping` keep every digit, and unknown keys cost nothing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,44 +10,43 @@ use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::limits::{NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
-use crate::message::{ClientVersion, Command, Field, Flag, MessageId, Orig, Proof, Refusal, Rule};
+use crate::message::{
+    ClientVersion, Command, CommandType, Field, Flag, MessageId, Orig, Proof, Refusal, Rule,
+};
 
-/// A command with the `id` to acknowledge it by.
+/// A command, with the `id` that its `ack` repeats.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request<'a> {
     /// JSON text; `None` if the command has no `id`.
     pub id: Option<&'a str>,
-    /// What to do.
     pub command: Command<'a>,
 }
 
-/// A message that is no command at all: it gets an `error` and no `ack`.
+/// Why a message is not a command. It is answered by an `error` without an `ack`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// What is wrong with it.
+pub struct DecodeError {
     pub refusal: Refusal,
-    /// What to show of it.
     pub orig: Orig,
 }
 
-/// Decodes the text of one message; names in it may have `name_bytes_max` bytes.
-pub fn decode(text: &str, name_bytes_max: usize) -> Result<Request<'_>, Unreadable> {
-    let unreadable = |refusal| Unreadable { refusal, orig: Orig::Text(beginning(text)) };
+/// Decodes the text of one message. Names longer than `name_bytes_max` bytes are invalid.
+pub fn decode(text: &str, name_bytes_max: usize) -> Result<Request<'_>, DecodeError> {
+    let failed = |refusal| DecodeError { refusal, orig: Orig::Text(beginning(text)) };
     match serde_json::from_str::<Keys<'_>>(text) {
         Ok(keys) => match keys.kind {
             Some(kind) => Ok(Request { id: keys.id, command: keys.command(kind, name_bytes_max) }),
             None => {
-                Err(Unreadable { refusal: Refusal::MissingType, orig: Orig::Command(text.into()) })
+                Err(DecodeError { refusal: Refusal::MissingType, orig: Orig::Command(text.into()) })
             }
         },
-        Err(error) if error.is_data() => Err(unreadable(Refusal::NotAnObject)),
-        Err(_) => Err(unreadable(Refusal::NotJson)),
+        Err(error) if error.is_data() => Err(failed(Refusal::NotAnObject)),
+        Err(_) => Err(failed(Refusal::NotJson)),
     }
 }
 
 /// Decodes the payload of a binary message, which must be UTF-8 as well.
-pub fn decode_binary(payload: &[u8], name_bytes_max: usize) -> Result<Request<'_>, Unreadable> {
-    let text = std::str::from_utf8(payload).map_err(|_| Unreadable {
+pub fn decode_binary(payload: &[u8], name_bytes_max: usize) -> Result<Request<'_>, DecodeError> {
+    let text = std::str::from_utf8(payload).map_err(|_| DecodeError {
         refusal: Refusal::NotUtf8,
         orig: Orig::Text(beginning(&String::from_utf8_lossy(payload))),
     })?;
@@ -59,7 +57,7 @@ fn beginning(text: &str) -> Box<str> {
     text.chars().take(ORIG_CHARS_MAX).collect::<String>().into()
 }
 
-/// The raw JSON text of each known key; of duplicates the last.
+/// The raw JSON text of each known key; of duplicate keys the last.
 #[derive(Default)]
 struct Keys<'a> {
     kind: Option<&'a str>,
@@ -102,33 +100,33 @@ impl<'a> Keys<'a> {
     fn command(&self, kind: &str, name_bytes_max: usize) -> Command<'a> {
         let name = |json| name(json, name_bytes_max);
         let kind = string(kind).unwrap_or_default();
-        match &*kind {
-            "ping" => Command::Ping { value: self.ping },
-            "submit-permissions" => self.submit_permissions(false),
-            "submit-permission" => self.submit_permissions(true),
-            "bind" => Command::Bind {
+        match CommandType::from_name(&kind) {
+            CommandType::Ping => Command::Ping { value: self.ping },
+            CommandType::SubmitPermissions => self.submit_permissions(false),
+            CommandType::Bind => Command::Bind {
                 appid: name(self.appid),
                 side: name(self.side),
                 client_version: client_version(self.client_version, name_bytes_max),
             },
-            "list" => Command::List,
-            "allocate" => Command::Allocate,
-            "claim" => Command::Claim {
+            CommandType::List => Command::List,
+            CommandType::Allocate => Command::Allocate,
+            CommandType::Claim => Command::Claim {
                 nameplate: nameplate(self.nameplate),
                 allocate: flag(self.allocate),
             },
-            "release" => Command::Release { nameplate: name(self.nameplate) },
-            "open" => Command::Open { mailbox: name(self.mailbox) },
-            "add" => Command::Add {
+            CommandType::Release => Command::Release { nameplate: name(self.nameplate) },
+            CommandType::Open => Command::Open { mailbox: name(self.mailbox) },
+            CommandType::Add => Command::Add {
                 phase: name(self.phase),
                 body: field(self.body, Rule::Text, |_| true),
                 id: message_id(self.id),
             },
-            "close" => Command::Close {
+            CommandType::Close => Command::Close {
                 mailbox: name(self.mailbox),
                 mood: name(self.mood.filter(|mood| *mood != "null")),
             },
-            _ => Command::Unknown,
+            CommandType::Unknown if kind == "submit-permission" => self.submit_permissions(true),
+            CommandType::Unknown => Command::Unknown,
         }
     }
 
@@ -159,7 +157,7 @@ impl<'de> Visitor<'de> for KeysVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys<'de>, A::Error> {
         let mut keys = Keys::default();
         while let Some(key) = map.next_key::<&'de RawValue>()? {
-            // A key with half a character in it is no text, but it may be there: it is unknown.
+            // A key with a lone surrogate is no text: an unknown key.
             let key = string(key.get()).unwrap_or_default();
             match keys.slot(&key) {
                 Some(slot) => *slot = Some(map.next_value::<&'de RawValue>()?.get()),
@@ -170,8 +168,8 @@ impl<'de> Visitor<'de> for KeysVisitor {
     }
 }
 
-/// The string that a JSON text stands for, borrowed unless it has escapes; `None` if it is not a
-/// string, or has a lone surrogate.
+/// The value of a JSON string, borrowed unless it has escapes; `None` if it is not a string or has
+/// a lone surrogate.
 fn string(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -218,7 +216,7 @@ fn message_id(json: Option<&str>) -> MessageId<'_> {
     }
 }
 
-/// `[implementation, version, …]`; anything else is recorded as unknown (contract section 2).
+/// `[implementation, version, …]`; anything else counts as absent (manual: protocol 2.5).
 fn client_version(json: Option<&str>, bytes_max: usize) -> ClientVersion {
     let elements = json.and_then(|json| serde_json::from_str::<Vec<&RawValue>>(json).ok());
     match elements.as_deref() {
@@ -290,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told_apart_from_what_is_no_json() {
+    fn other_json_than_an_object_and_other_text_than_json_are_different_errors() {
         for (text, refusal) in [
             ("[]", Refusal::NotAnObject),
             ("3", Refusal::NotAnObject),

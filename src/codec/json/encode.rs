@@ -1,7 +1,7 @@
-//! `Response` → JSON text, laid out by hand.
+//! `Response` → JSON text.
 //!
-//! Only strings and floats go through the JSON library, for their escaping and digits; keys and
-//! punctuation are literals. `server_tx` is given by the caller, at the moment of release.
+//! Keys and punctuation are literals; the JSON library writes strings and floats. `server_tx` comes
+//! from the caller, at the time of release.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -10,21 +10,21 @@ use crate::message::log::Message;
 use crate::message::{Demand, Orig, Response};
 use crate::sys::clock::Seconds;
 
-/// What an operator sets about the `welcome` (contract section 2).
+/// The operator's part of the `welcome` (manual: protocol 2.4).
 #[derive(Clone, Debug, Default)]
 pub struct Welcome {
-    /// Message of the day; may be empty.
+    /// `--motd`; may be empty.
     pub motd: Option<String>,
     /// `--advertise-version`.
     pub current_cli_version: Option<String>,
-    /// `--signal-error`: clients show it and leave.
+    /// `--signal-error`: clients show it and disconnect.
     pub error: Option<String>,
-    /// Further keys, each with the JSON text of its value.
+    /// Further keys, with the JSON text of their values.
     pub more: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Welcome {
-    /// How many keys the operator has set.
+    /// Number of keys that are set.
     pub fn keys_count(&self) -> usize {
         let texts = [&self.motd, &self.current_cli_version, &self.error];
         texts.into_iter().flatten().count() + self.more.len()
@@ -74,8 +74,8 @@ pub fn welcome(
     String::from_utf8(out).unwrap_or_default().into()
 }
 
-/// `none` is there in any case, for the Rust client reads no welcome without it: null if doing
-/// nothing is not enough, an object if it is. And `hashcash` must hold nothing else.
+/// The Rust client fails on a welcome without the key `none`: null if the proof is required, an
+/// empty object if not. It also fails on further keys of `hashcash`.
 fn permission_required(out: &mut Vec<u8>, demand: &Demand) {
     let none = if demand.is_required { "null" } else { "{}" };
     let (bits, resource) = (demand.bits, demand.resource());
@@ -83,7 +83,7 @@ fn permission_required(out: &mut Vec<u8>, demand: &Demand) {
     raw(out, &format!("{{\"bits\":{bits},\"resource\":\"{resource}\"}}}},"));
 }
 
-/// The time at which messages leave, with which each ends; laid out once for all that leave at it.
+/// The end of a message, with its time of release; encoded once for all messages of one time.
 #[derive(Debug, Default)]
 pub struct ServerTx {
     seconds: Seconds,
@@ -91,7 +91,6 @@ pub struct ServerTx {
 }
 
 impl ServerTx {
-    /// Makes it that time.
     pub fn set(&mut self, seconds: Seconds) {
         if self.seconds != seconds || self.text.is_empty() {
             self.seconds = seconds;
@@ -111,8 +110,8 @@ impl From<Seconds> for ServerTx {
     }
 }
 
-/// Appends the JSON text of `response` to `out`. A replay is not one message but many: the caller
-/// takes it apart first.
+/// Appends the JSON text of `response` to `out`. A replay must have been taken apart into its
+/// messages.
 pub fn encode(response: &Response, server_tx: &ServerTx, out: &mut Vec<u8>) {
     match response {
         Response::Welcome(welcome) => {
@@ -185,7 +184,7 @@ fn raw(out: &mut Vec<u8>, text: &str) {
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
-    // Writing to memory cannot fail, and a string cannot fail to be JSON.
+    // Neither writing to memory nor encoding a string can fail.
     let written = serde_json::to_writer(out, text);
     debug_assert!(written.is_ok());
 }

@@ -1,70 +1,65 @@
-//! Proof of work before `bind` (`permission-required` in the published protocol): what each
-//! connection was asked for, and whether it has given it.
+//! Proof of work before `bind` (manual: proof_of_work 1): the demand to each connection, and
+//! whether its proof has come.
 //!
-//! `stamp` judges a proof, `pressure` decides when `auto` asks for one. Pure: time and randomness
-//! come in, and it is told what happens. Must never log, send or close; that is the engine's.
+//! `stamp` verifies a proof, `attack` decides when the mode `auto` demands one. Pure: time and
+//! randomness are arguments. Must never log, send or close.
 
-mod pressure;
+mod attack;
 mod stamp;
 
 use std::time::Instant;
 
 use crate::config::policy::{Mode, Policy};
 use crate::limits::HASHCASH_BITS_MAX;
-use crate::message::{Command, ConnId, ConnMap, Demand, Denial, Field, Proof, Refusal};
+use crate::message::{Command, ConnId, ConnMap, Demand, Field, Proof, Refusal, StampError};
 use crate::store::UsageRecord;
 use crate::sys::entropy::Entropy;
-use pressure::Pressure;
+use attack::AttackDetector;
 
-/// The one method there is.
+/// The only method.
 const METHOD: &str = "hashcash";
 
-/// A change of `auto`'s mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// An attack has begun.
-    Demanding,
-    /// It is over.
-    Calm,
+pub enum AttackChange {
+    Began,
+    Ended,
 }
 
-/// What a connection was asked for before it binds, and how it stands.
+/// A connection from which a proof is expected.
 #[derive(Debug)]
 struct Pending {
     demand: Demand,
-    standing: Standing,
+    state: ProofState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It has not given a proof.
-    Asked,
-    /// It has.
-    Met,
-    /// It tried to bind without.
+enum ProofState {
+    Missing,
+    Given,
+    /// A `bind` came while the proof was missing.
     Refused,
 }
 
-/// All connections that were asked for a proof and have not bound.
+/// All connections that have a demand and are not bound yet.
 #[derive(Debug)]
 pub struct Permissions {
     policy: Policy,
-    pressure: Pressure,
+    attack: AttackDetector,
     pending: ConnMap<Pending>,
 }
 
 impl Permissions {
     pub fn new(policy: Policy, now: Instant) -> Permissions {
         Permissions {
-            pressure: Pressure::new(policy.attack_events, policy.attack_half_life, now),
+            attack: AttackDetector::new(policy.attack_events, policy.attack_half_life, now),
             policy,
             pending: ConnMap::default(),
         }
     }
 
-    /// Makes unknown what nobody knows while permissions are off: the name of the command that
-    /// the published protocol has not, but a released client sends.
-    pub fn screen(&self, command: &mut Command<'_>) {
+    /// While permissions are off, makes `submit-permission` an unknown type: the protocol has no
+    /// command of that name, but one released client sends it.
+    pub fn normalise(&self, command: &mut Command<'_>) {
         if self.policy.mode == Mode::None
             && matches!(command, Command::SubmitPermissions { is_singular: true, .. })
         {
@@ -72,55 +67,55 @@ impl Permissions {
         }
     }
 
-    /// What a new connection is asked for. It is held to that, whatever `auto` thinks later.
+    /// The demand to a new connection. It holds even if the attack ends before the `bind`.
     pub fn ask(&mut self, conn: ConnId, now: Instant, entropy: &mut dyn Entropy) -> Option<Demand> {
         let is_required = match self.policy.mode {
             Mode::None => return None,
-            Mode::Auto if !self.pressure.is_attack() => return None,
+            Mode::Auto if !self.attack.is_attack() => return None,
             Mode::Offer => false,
             Mode::Require | Mode::Auto => true,
         };
-        // Without `auto` nothing is ever counted, and there is nothing to add.
-        let bits = (self.policy.bits + self.pressure.extra_bits(now)).min(HASHCASH_BITS_MAX);
+        // In other modes than `auto` the level is 0, and so are the extra bits.
+        let bits = (self.policy.bits + self.attack.extra_bits(now)).min(HASHCASH_BITS_MAX);
         let demand = Demand { bits, resource: entropy.next_u64(), is_required };
-        self.pending.insert(conn, Pending { demand, standing: Standing::Asked });
+        self.pending.insert(conn, Pending { demand, state: ProofState::Missing });
         Some(demand)
     }
 
-    /// Judges a proof. Of a connection that was asked for none, or has bound, any will do.
-    pub fn submit(&mut self, conn: ConnId, proof: &Proof<'_>) -> Result<(), Denial> {
+    /// Verifies a proof. Any proof is accepted from a connection without a demand.
+    pub fn submit(&mut self, conn: ConnId, proof: &Proof<'_>) -> Result<(), StampError> {
         let Some(pending) = self.pending.get_mut(&conn) else { return Ok(()) };
         if !matches!(&proof.method, Field::Text(method) if method == METHOD) {
-            return Err(Denial::Method);
+            return Err(StampError::Method);
         }
-        let Field::Text(text) = &proof.stamp else { return Err(Denial::Stamp) };
-        stamp::judge(text, &pending.demand)?;
-        pending.standing = Standing::Met;
+        let Field::Text(text) = &proof.stamp else { return Err(StampError::Stamp) };
+        stamp::verify(text, &pending.demand)?;
+        pending.state = ProofState::Given;
         Ok(())
     }
 
-    /// Whether the connection may bind. If not, it is refused for good.
+    /// Whether the connection may bind. After a refusal it stays refused.
     pub fn check_bind(&mut self, conn: ConnId) -> Result<(), Refusal> {
         match self.pending.get_mut(&conn) {
-            Some(pending) if pending.demand.is_required && pending.standing != Standing::Met => {
-                pending.standing = Standing::Refused;
+            Some(pending) if pending.demand.is_required && pending.state != ProofState::Given => {
+                pending.state = ProofState::Refused;
                 Err(Refusal::PermissionRequired)
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether the connection was refused to bind, and is on its way out.
+    /// Whether a `bind` was refused; the connection is then about to be closed.
     pub fn is_refused(&self, conn: ConnId) -> bool {
-        self.pending.get(&conn).is_some_and(|pending| pending.standing == Standing::Refused)
+        self.pending.get(&conn).is_some_and(|pending| pending.state == ProofState::Refused)
     }
 
-    /// The connection has bound, or is gone.
+    /// Removes a connection that has bound or is closed.
     pub fn forget(&mut self, conn: ConnId) {
         self.pending.remove(&conn);
     }
 
-    /// Counts a refused command, if a limit on nameplates is behind it.
+    /// Counts the refusal of a nameplate by a limit.
     pub fn note_refusal(&mut self, command: &Command<'_>, refusal: &Refusal, now: Instant) {
         let is_limit = matches!(
             refusal,
@@ -134,8 +129,7 @@ impl Permissions {
         }
     }
 
-    /// Counts the exchanges among what has ended that tell of an attack. One that had a nameplate
-    /// counts by its mailbox.
+    /// Counts mailboxes with a hostile outcome. A nameplate counts through its mailbox.
     pub fn note_endings(&mut self, records: &[UsageRecord], now: Instant) {
         let is_hostile = |record: &&UsageRecord| match record {
             UsageRecord::Mailbox { result, .. } => result.is_hostile(),
@@ -146,26 +140,26 @@ impl Permissions {
 
     fn count(&mut self, events: usize, now: Instant) {
         if self.policy.mode == Mode::Auto && events > 0 {
-            self.pressure.add(events, now);
+            self.attack.add(events, now);
         }
     }
 
-    /// Lets `auto` change its mind, if it is time.
-    pub fn turn(&mut self, now: Instant) -> Option<Turn> {
-        (self.policy.mode == Mode::Auto).then(|| self.pressure.turn(now))?
+    /// Returns whether an attack has begun or ended since the last call.
+    pub fn update_attack(&mut self, now: Instant) -> Option<AttackChange> {
+        (self.policy.mode == Mode::Auto).then(|| self.attack.update(now))?
     }
 
-    /// When [`Permissions::turn`] wants to be called without anything having been counted.
-    pub fn turn_at(&self) -> Option<Instant> {
-        self.pressure.ends_at()
+    /// When an attack ends if no further event is counted.
+    pub fn attack_ends_at(&self) -> Option<Instant> {
+        self.attack.ends_at()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Flag;
     use crate::message::outcome::Outcome;
+    use crate::message::{Flag, Throttled};
 
     #[derive(Debug)]
     struct Counter(u64);
@@ -211,11 +205,11 @@ mod tests {
         let (mut permissions, mut entropy) = (permissions(Mode::Auto, now), Counter(0));
         assert_eq!(permissions.ask(ConnId(1), now, &mut entropy), None);
         crowded(&mut permissions, 2, now);
-        assert_eq!(permissions.turn(now), Some(Turn::Demanding));
+        assert_eq!(permissions.update_attack(now), Some(AttackChange::Began));
         assert!(permissions.ask(ConnId(2), now, &mut entropy).is_some());
-        let calm = permissions.turn_at().expect("an end");
-        assert_eq!(permissions.turn(calm), Some(Turn::Calm));
-        assert_eq!(permissions.turn_at(), None);
+        let calm = permissions.attack_ends_at().expect("an end");
+        assert_eq!(permissions.update_attack(calm), Some(AttackChange::Ended));
+        assert_eq!(permissions.attack_ends_at(), None);
         assert_eq!(permissions.check_bind(ConnId(1)), Ok(()));
         assert_eq!(permissions.check_bind(ConnId(2)), Err(Refusal::PermissionRequired));
         permissions.forget(ConnId(2));
@@ -229,7 +223,7 @@ mod tests {
         let mut bits = Vec::new();
         for events in [2, 2, 4, 1_000_000] {
             crowded(&mut permissions, events, now);
-            permissions.turn(now);
+            permissions.update_attack(now);
             bits.extend(permissions.ask(ConnId(1), now, &mut entropy).map(|demand| demand.bits));
         }
         assert_eq!(bits, [1, 2, 3, 7]);
@@ -242,8 +236,8 @@ mod tests {
             let mut permissions = permissions(Mode::Auto, now);
             end(&mut permissions, result, 1_000, now);
             let is_hostile = matches!(result, Outcome::Scary | Outcome::Crowded);
-            let turn = is_hostile.then_some(Turn::Demanding);
-            assert_eq!(permissions.turn(now), turn, "{result:?}");
+            let turn = is_hostile.then_some(AttackChange::Began);
+            assert_eq!(permissions.update_attack(now), turn, "{result:?}");
         }
     }
 
@@ -251,7 +245,7 @@ mod tests {
     fn nameplates_refused_by_a_limit_are_hostile() {
         let now = Instant::now();
         let claim = Command::Claim { nameplate: Field::Absent, allocate: Flag::Absent };
-        let too_fast = Refusal::TooFast { command: "claim", retry_seconds: 1 };
+        let too_fast = Refusal::TooFast { command: Throttled::Claim, retry_seconds: 1 };
         let open = Command::Open { mailbox: Field::Absent };
         for (command, refusal, is_hostile) in [
             (&claim, too_fast, true),
@@ -267,7 +261,7 @@ mod tests {
             for _ in 0..1_000 {
                 permissions.note_refusal(command, &refusal, now);
             }
-            assert_eq!(permissions.turn(now).is_some(), is_hostile, "{refusal:?}");
+            assert_eq!(permissions.update_attack(now).is_some(), is_hostile, "{refusal:?}");
         }
     }
 
@@ -277,7 +271,11 @@ mod tests {
         for mode in [Mode::None, Mode::Offer, Mode::Require] {
             let mut permissions = permissions(mode, now);
             crowded(&mut permissions, 1_000, now);
-            assert_eq!((permissions.turn(now), permissions.turn_at()), (None, None), "{mode:?}");
+            assert_eq!(
+                (permissions.update_attack(now), permissions.attack_ends_at()),
+                (None, None),
+                "{mode:?}"
+            );
         }
     }
 }

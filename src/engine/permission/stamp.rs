@@ -1,36 +1,33 @@
-//! Whether a hashcash stamp is what was demanded: `1:BITS:DATE:RESOURCE:EXT:RAND:COUNTER`, whose
-//! SHA-1 begins with as many zero bits as it claims. Date, extension, random part and counter are
-//! the client's own business.
+//! Verifies hashcash stamps: `1:BITS:DATE:RESOURCE:EXT:RAND:COUNTER`, with a SHA-1 that begins with
+//! at least BITS zero bits. Date, extension, random part and counter are not checked.
 
 use sha1::{Digest, Sha1};
 
-use crate::message::{Demand, Denial};
+use crate::message::{Demand, StampError};
 
-/// Fields of a stamp.
 const FIELDS: usize = 7;
 
-/// The one version of the format that there is.
+/// The only version of the format.
 const VERSION: &str = "1";
 
-/// Judges a stamp.
-pub fn judge(stamp: &str, demand: &Demand) -> Result<(), Denial> {
+pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
     let fields: Vec<&str> = stamp.splitn(FIELDS + 1, ':').collect();
     let [version, bits, _date, resource, _ext, _rand, _counter] = fields[..] else {
-        return Err(Denial::Fields);
+        return Err(StampError::Fields);
     };
     if version != VERSION {
-        return Err(Denial::Version);
+        return Err(StampError::Version);
     }
-    let claimed = number(bits).ok_or(Denial::Bits)?;
+    let claimed = number(bits).ok_or(StampError::Bits)?;
     if claimed < demand.bits {
-        return Err(Denial::TooFewBits { claimed, demanded: demand.bits });
+        return Err(StampError::TooFewBits { claimed, demanded: demand.bits });
     }
     if resource != demand.resource() {
-        return Err(Denial::Resource);
+        return Err(StampError::Resource);
     }
     let found = leading_zero_bits(&Sha1::digest(stamp));
     if found < claimed {
-        return Err(Denial::Unproven { claimed, found });
+        return Err(StampError::Unproven { claimed, found });
     }
     Ok(())
 }
@@ -52,7 +49,7 @@ mod tests {
     const DEMAND: Demand = Demand { bits: 10, resource: 0x0123_4567_89ab_cdef, is_required: true };
     const RESOURCE: &str = "0123456789abcdef";
 
-    /// A stamp that claims `bits` and has `proven`, or, to see a claim fail, exactly so many.
+    /// A stamp that claims `bits` and has a number of zero bits for which `proven` is true.
     fn stamp(bits: &str, resource: &str, proven: impl Fn(u32) -> bool) -> String {
         let mut stamps = (0..).map(|counter| format!("1:{bits}:261124:{resource}::r:{counter}"));
         stamps
@@ -80,35 +77,38 @@ mod tests {
     fn a_stamp_of_enough_bits_for_the_resource_is_good() {
         for bits in ["10", "11", "0010"] {
             let claimed = bits.parse().expect("a number");
-            assert_eq!(judge(&stamp(bits, RESOURCE, |found| found >= claimed), &DEMAND), Ok(()));
+            assert_eq!(verify(&stamp(bits, RESOURCE, |found| found >= claimed), &DEMAND), Ok(()));
         }
     }
 
     #[test]
-    fn each_rule_has_its_denial() {
+    fn each_rule_has_its_error() {
         let proven = |found| found >= 10;
         let good = stamp("10", RESOURCE, proven);
         let changed = |from: &str, to: &str| good.replacen(from, to, 1);
-        for (stamp, denial) in [
-            (String::new(), Denial::Fields),
-            (good.clone() + ":", Denial::Fields),
-            (good.replace("::", ":"), Denial::Fields),
-            (changed("1:", "0:"), Denial::Version),
-            (changed("1:", " 1:"), Denial::Version),
-            (changed("1:10:", "1:ten:"), Denial::Bits),
-            (changed("1:10:", "1:+10:"), Denial::Bits),
-            (changed("1:10:", "1::"), Denial::Bits),
-            (changed("1:10:", "1:99999999999:"), Denial::Bits),
-            (changed("1:10:", "1:9:"), Denial::TooFewBits { claimed: 9, demanded: 10 }),
-            (stamp("10", "0123456789ABCDEF", proven), Denial::Resource),
-            (stamp("10", "", proven), Denial::Resource),
+        for (stamp, error) in [
+            (String::new(), StampError::Fields),
+            (good.clone() + ":", StampError::Fields),
+            (good.replace("::", ":"), StampError::Fields),
+            (changed("1:", "0:"), StampError::Version),
+            (changed("1:", " 1:"), StampError::Version),
+            (changed("1:10:", "1:ten:"), StampError::Bits),
+            (changed("1:10:", "1:+10:"), StampError::Bits),
+            (changed("1:10:", "1::"), StampError::Bits),
+            (changed("1:10:", "1:99999999999:"), StampError::Bits),
+            (changed("1:10:", "1:9:"), StampError::TooFewBits { claimed: 9, demanded: 10 }),
+            (stamp("10", "0123456789ABCDEF", proven), StampError::Resource),
+            (stamp("10", "", proven), StampError::Resource),
             (
                 stamp("12", RESOURCE, |found| found == 10),
-                Denial::Unproven { claimed: 12, found: 10 },
+                StampError::Unproven { claimed: 12, found: 10 },
             ),
-            (stamp("10", RESOURCE, |found| found == 9), Denial::Unproven { claimed: 10, found: 9 }),
+            (
+                stamp("10", RESOURCE, |found| found == 9),
+                StampError::Unproven { claimed: 10, found: 9 },
+            ),
         ] {
-            assert_eq!(judge(&stamp, &DEMAND), Err(denial), "{stamp}");
+            assert_eq!(verify(&stamp, &DEMAND), Err(error), "{stamp}");
         }
     }
 }

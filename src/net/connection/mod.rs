@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::time::Instant;
 
 use crate::codec::http::{self, Question, Rejection, Status, Upgrade};
-use crate::codec::websocket::{Inbound, Spare, Wire};
+use crate::codec::websocket::{Inbound, SharedContext, WebSocket};
 use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
 use crate::message::ConnId;
 use crate::message::close::{CloseReason, Farewell, Verdict};
@@ -60,7 +60,7 @@ enum Phase {
     /// An operator has asked something, and the server has not answered yet.
     Asked(Question),
     /// Talking. After either side's close, until both have closed.
-    Open(Wire),
+    Open(WebSocket),
     /// Everything said; what still comes in is thrown away, until the peer closes too or its time
     /// is up, so that it gets our last words instead of a reset.
     Lingering,
@@ -70,12 +70,12 @@ enum Phase {
 #[derive(Debug)]
 pub struct Intake {
     buffer: Box<[u8]>,
-    spare: Spare,
+    spare: SharedContext,
 }
 
 impl Default for Intake {
     fn default() -> Self {
-        Intake { buffer: vec![0; READ_BYTES_PER_TICK_MAX].into(), spare: Spare::default() }
+        Intake { buffer: vec![0; READ_BYTES_PER_TICK_MAX].into(), spare: SharedContext::default() }
     }
 }
 
@@ -240,7 +240,7 @@ impl Connection {
     fn handle(
         &mut self,
         mut input: &[u8],
-        spare: &mut Spare,
+        spare: &mut SharedContext,
         messages_left: &mut usize,
         now: Instant,
         limits: &Limits,

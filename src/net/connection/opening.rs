@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Connection, Handler, Phase};
 use crate::codec::http::{self, Head, Question, Rejection, Status, Upgrade};
 use crate::codec::proxy_header::{self, ProxyHeader};
-use crate::codec::websocket::Wire;
+use crate::codec::websocket::WebSocket;
 use crate::limits::{Limits, PROXY_HEADER_BYTES_MAX};
 use crate::message::close::{CloseReason, Verdict};
 use crate::message::peer::Peer;
@@ -89,7 +89,7 @@ impl Connection {
     ) -> Verdict {
         match handler.open(self.id, self.peer, upgrade) {
             Ok(verdict) => {
-                self.phase = Phase::Open(Wire::default());
+                self.phase = Phase::Open(WebSocket::default());
                 (self.pinged, self.ponged) = (now, now);
                 self.begin_phase(now);
                 verdict

@@ -1,0 +1,157 @@
+//! The commands of clients, as plain data (manual: protocol 2.3, 2.5).
+
+use std::borrow::Cow;
+
+use crate::message::refusal::Rule;
+
+/// A string field of a command. Absent and invalid are kept apart, because the order in which the
+/// rules apply depends on the session, which the decoder does not know (manual: protocol 3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    Absent,
+    /// Present, but its value breaks the rule.
+    Invalid(Rule),
+    Text(Cow<'a, str>),
+}
+
+/// A boolean field of a command; see [`Field`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    Absent,
+    Invalid,
+    Set(bool),
+}
+
+/// A proof of work, as submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof<'a> {
+    pub method: Field<'a>,
+    pub stamp: Field<'a>,
+}
+
+/// The `id` of an `add`; listeners receive it with the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageId<'a> {
+    /// No `id`, or null.
+    Null,
+    /// A string: stored and sent as it is.
+    Text(Cow<'a, str>),
+    /// Any other JSON value, as its JSON text: sent unchanged to present subscribers, stored and
+    /// replayed as a string of that text (column `msg_id`).
+    Json(&'a str),
+}
+
+/// The `client_version` of a `bind`. `None` is recorded as null.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientVersion {
+    pub implementation: Option<Box<str>>,
+    pub version: Option<Box<str>>,
+}
+
+/// One command, borrowed from the text of its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    Ping {
+        value: Option<&'a str>,
+    },
+    /// `is_singular`: sent as `submit-permission`, as one released client does.
+    SubmitPermissions {
+        proof: Proof<'a>,
+        is_singular: bool,
+    },
+    Bind {
+        appid: Field<'a>,
+        side: Field<'a>,
+        client_version: ClientVersion,
+    },
+    List,
+    Allocate,
+    Claim {
+        nameplate: Field<'a>,
+        allocate: Flag,
+    },
+    Release {
+        nameplate: Field<'a>,
+    },
+    Open {
+        mailbox: Field<'a>,
+    },
+    Add {
+        phase: Field<'a>,
+        body: Field<'a>,
+        id: MessageId<'a>,
+    },
+    Close {
+        mailbox: Field<'a>,
+        mood: Field<'a>,
+    },
+    Unknown,
+}
+
+/// Declares the types of commands: the enum, its names, and the index of a command's type.
+macro_rules! command_types {
+    ($($kind:ident: $name:literal,)*) => {
+        /// The type of a command, without its fields.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum CommandType {
+            $($kind,)*
+        }
+
+        /// The protocol's names of the types, in the order of [`CommandType`].
+        pub const COMMAND_NAMES: [&str; [$($name),*].len()] = [$($name),*];
+
+        impl CommandType {
+            /// The type of that name; `Unknown` if the protocol has none.
+            pub fn from_name(name: &str) -> CommandType {
+                match name {
+                    $($name => CommandType::$kind,)*
+                    _ => CommandType::Unknown,
+                }
+            }
+        }
+
+        impl Command<'_> {
+            /// Its index in [`COMMAND_NAMES`], for counters.
+            pub fn index(&self) -> usize {
+                let command_type = match self {
+                    $(Command::$kind { .. } => CommandType::$kind,)*
+                };
+                command_type as usize
+            }
+        }
+    };
+}
+
+command_types! {
+    Ping: "ping",
+    SubmitPermissions: "submit-permissions",
+    Bind: "bind",
+    List: "list",
+    Allocate: "allocate",
+    Claim: "claim",
+    Release: "release",
+    Open: "open",
+    Add: "add",
+    Close: "close",
+    Unknown: "unknown",
+}
+
+impl Command<'_> {
+    /// The protocol's name of the command, for records.
+    pub fn name(&self) -> &'static str {
+        COMMAND_NAMES[self.index()]
+    }
+
+    /// Whether it may change what the database holds.
+    pub fn changes_state(&self) -> bool {
+        matches!(
+            self,
+            Command::Allocate
+                | Command::Claim { .. }
+                | Command::Release { .. }
+                | Command::Open { .. }
+                | Command::Add { .. }
+                | Command::Close { .. }
+        )
+    }
+}
