@@ -160,8 +160,9 @@ fn lines_and_files_are_short() {
         if lines.len() >= lines_max {
             complaints.push(format!("{}: {} lines", source.name, lines.len()));
         }
-        // Texts are broken where they read well, not at a column.
-        let is_text = |line: &str| line.contains('"') || line.ends_with('\\');
+        // Texts are broken where they read well, not at a column, and rows of tables cannot be.
+        let is_text =
+            |line: &str| line.contains('"') || line.ends_with('\\') || line.starts_with("//! | ");
         let long = lines
             .iter()
             .enumerate()
