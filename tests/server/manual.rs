@@ -26,7 +26,7 @@ fn page(name: &str) -> String {
     format!("src/manual/{name}.md")
 }
 
-/// The files that a document links to: `[text](file)`, and `[name]: file` at the beginning of a line.
+/// The files that a document links to: `[text](file)`, and `[name]: file` as a line.
 fn links(document: &str) -> BTreeSet<String> {
     let text = read(document);
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

@@ -1,4 +1,4 @@
-//! The metrics: a real parser reads them, they are named as the README says, and they count what
+//! The metrics: a real parser reads them, they are named as the manual says, and they count what
 //! happened.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -179,15 +179,15 @@ fn ends_are_counted_by_their_reason_and_limits_by_their_name() {
 }
 
 #[test]
-fn the_readme_has_a_row_for_each_metric_and_none_besides() {
+fn the_manual_has_a_row_for_each_metric_and_none_besides() {
     let server = Server::start(&[ADMIN, "--usage-db=usage.sqlite"]);
     exchange(&server, "happy");
     let text = server.ask_admin("/metrics").body;
     let families: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("README");
-    let rows: BTreeSet<&str> = readme
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual/monitoring.md");
+    let page = fs::read_to_string(page).expect("a page of the manual");
+    let rows: BTreeSet<&str> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
         .filter(|name| name.starts_with("wormhole_mailbox_") || name.starts_with("process_"))
