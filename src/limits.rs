@@ -4,32 +4,29 @@
 //! time or a size. What an operator may change is in [`Limits`], one row each; the rest are
 //! constants.
 
-/// A row of the table of limits: an option of the command line and of the README.
+/// A row of the table of limits: an option of the command line.
 #[derive(Debug)]
 pub struct Limit {
-    /// The option.
     pub option: &'static str,
     /// Default, in `unit`; none if it depends on the machine.
     pub default: Option<f64>,
     /// Whether only whole numbers make sense.
     pub whole: bool,
-    /// What is counted.
     pub unit: &'static str,
-    /// What it bounds.
+    /// What it bounds, in a sentence.
     pub about: &'static str,
-    /// What a client sees that meets it.
+    /// What a client that meets it sees.
     pub effect: &'static str,
-    /// Sets it.
     pub set: fn(&mut Limits, f64),
-    /// What is in force; none if there is no limit.
+    /// The value in force; none if there is no limit.
     pub get: fn(&Limits) -> Option<f64>,
 }
 
-/// How a limit's value is kept.
+/// A type of the fields of [`Limits`].
 trait Value {
     const WHOLE: bool;
     fn from_number(number: f64) -> Self;
-    fn number(self) -> Option<f64>;
+    fn into_number(self) -> f64;
 }
 
 impl Value for usize {
@@ -39,8 +36,8 @@ impl Value for usize {
         number as usize // saturates
     }
 
-    fn number(self) -> Option<f64> {
-        (self != usize::MAX).then_some(self as f64)
+    fn into_number(self) -> f64 {
+        self as f64
     }
 }
 
@@ -51,9 +48,14 @@ impl Value for f64 {
         number
     }
 
-    fn number(self) -> Option<f64> {
-        Some(self)
+    fn into_number(self) -> f64 {
+        self
     }
+}
+
+/// The number, unless it stands for no limit.
+const fn unless_unlimited(number: f64) -> Option<f64> {
+    if number < usize::MAX as f64 { Some(number) } else { None }
 }
 
 /// Makes the struct, its defaults and the table from one list.
@@ -73,18 +75,16 @@ macro_rules! limits {
         }
 
         /// All limits that an operator may change.
-        pub fn table() -> Vec<Limit> {
-            vec![$(Limit {
-                option: $option,
-                default: Value::number($default as $type),
-                whole: <$type as Value>::WHOLE,
-                unit: $unit,
-                about: $about,
-                effect: $effect,
-                set: |limits, number| limits.$field = Value::from_number(number),
-                get: |limits| Value::number(limits.$field),
-            },)*]
-        }
+        pub const TABLE: &[Limit] = &[$(Limit {
+            option: $option,
+            default: unless_unlimited($default as $type as f64),
+            whole: <$type as Value>::WHOLE,
+            unit: $unit,
+            about: $about,
+            effect: $effect,
+            set: |limits, number| limits.$field = Value::from_number(number),
+            get: |limits| unless_unlimited(limits.$field.into_number()),
+        },)*];
     };
 }
 
@@ -119,7 +119,7 @@ limits! {
 
     // Connections and their time.
     connections_max: usize = usize::MAX, "--limit-connections", "connections",
-        "Connections at once; by default the limit of open files less 64.", "HTTP 503";
+        "Connections at once.", "HTTP 503";
     head_bytes_max: usize = 8 * KIB, "--limit-head-bytes", "bytes",
         "A request head; browsers send 1 to 2 KiB, proxies add a little.", "HTTP 431";
     handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",
@@ -131,13 +131,13 @@ limits! {
 
     // Shares of one turn of the loop.
     messages_per_tick_max: usize = 64, "--limit-tick-messages", "messages",
-        "Handled for one connection before the others have their turn.", "later answers";
+        "Messages handled for one connection before others have their turn.", "later answers";
     accepts_per_tick_max: usize = 256, "--limit-tick-accepts", "connections",
-        "Accepted before those that are there have their turn.", "later welcome";
+        "Connections accepted before existing ones have their turn.", "later welcome";
 
     // One peer address: an IPv4 address, or an IPv6 /64.
     address_connections_max: usize = 250, "--limit-address-connections", "connections",
-        "At once from one address.", "HTTP 429";
+        "Connections at once from one address.", "HTTP 429";
     address_connect_per_second: f64 = 10.0, "--limit-address-connect-rate", "per second",
         "New connections from one address, after the burst.", "HTTP 429";
     address_connect_burst: usize = 250, "--limit-address-connect-burst", "connections",
@@ -147,12 +147,12 @@ limits! {
     address_allocate_burst: usize = 50, "--limit-address-allocate-burst", "commands",
         "`allocate` from one address at once.", "`error` with the wait";
     address_claim_per_second: f64 = 2.0, "--limit-address-claim-rate", "per second",
-        "`claim` from one address, after the burst; also what guessing codes comes down to.",
+        "`claim` from one address, after the burst; this also bounds the guessing of codes.",
         "`error` with the wait";
     address_claim_burst: usize = 100, "--limit-address-claim-burst", "commands",
         "`claim` from one address at once.", "`error` with the wait";
     address_nameplates_max: usize = 100, "--limit-address-nameplates", "nameplates",
-        "Alive at once that one address created.", "`error`";
+        "Nameplates alive at once that one address created.", "`error`";
 }
 
 impl Limits {

@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::config::live::Live;
 use crate::config::policy::{Mode, Policy};
+use crate::config::reloadable::Reloadable;
 use crate::engine::Engine;
 use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_STEP_SECONDS};
 use crate::net::listeners::Listeners;
@@ -28,7 +28,7 @@ use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 
 /// Opens everything. The error is a line for the operator.
-pub fn start(mut config: Config, live: Live) -> Result<Server, String> {
+pub fn start(mut config: Config, live: Reloadable) -> Result<Server, String> {
     info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         warn!("{warning}");
@@ -104,7 +104,7 @@ struct Files {
     past: Past,
 }
 
-fn open_files(config: &Config, live: &Live) -> Result<Files, OpenError> {
+fn open_files(config: &Config, live: &Reloadable) -> Result<Files, OpenError> {
     let path = &config.channel_db;
     let options = ChannelOptions {
         synchronous: config.synchronous,
@@ -181,7 +181,7 @@ fn read_past(usage: &UsageDb) -> Past {
 
 const BYTES_PER_MIB: usize = 1024 * 1024;
 
-fn log_settings(config: &Config, live: &Live) {
+fn log_settings(config: &Config, live: &Reloadable) {
     let limits = &config.limits;
     if config.source.has_files() {
         info!("read from files: {live}");

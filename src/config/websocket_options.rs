@@ -1,12 +1,12 @@
-//! `--websocket-protocol-option NAME=JSON`: those of upstream's library options that mean
-//! something here (contract section 6); others are refused by name.
+//! `--websocket-protocol-option NAME=JSON`: the options of upstream's WebSocket library that have a
+//! meaning here, one row each; others are refused by name (manual: command_line.md, section 4).
 
 use serde_json::Value;
 
-use super::Config;
+use super::settings::Config;
 use crate::limits::{self, Limits};
 
-/// Which `Origin`s may connect: patterns with `*` for anything.
+/// Patterns of `Origin`s that may connect, with `*` for any text.
 #[derive(Clone, Debug)]
 pub struct Origins(Vec<String>);
 
@@ -17,80 +17,131 @@ impl Default for Origins {
 }
 
 impl Origins {
-    /// Whether a browser page from there may connect.
     pub fn allow(&self, origin: &str) -> bool {
         self.0.iter().any(|pattern| matches(pattern, origin))
     }
 }
 
-/// Sets one option; the error says what is wrong.
-pub(super) fn set(config: &mut Config, text: &str) -> Result<(), String> {
+/// One protocol option.
+pub struct ProtocolOption {
+    pub name: &'static str,
+    pub default: &'static str,
+    pub about: &'static str,
+    pub set: Setter,
+}
+
+type Setter = fn(&mut Config, &Value) -> Result<(), String>;
+
+/// Makes the table, the text of `--help` and the list of names from one row each.
+macro_rules! protocol_options {
+    ($first:literal [$first_default:literal]: |$first_config:ident, $first_value:ident|
+        $first_set:expr, $first_about:literal;
+     $($name:literal [$default:literal]: |$config:ident, $value:ident|
+        $set:expr, $about:literal;)*) => {
+        /// All protocol options that have a meaning here.
+        pub const TABLE: &[ProtocolOption] = &[
+            ProtocolOption {
+                name: $first,
+                default: $first_default,
+                about: $first_about,
+                set: |$first_config, $first_value| { $first_set; Ok(()) },
+            },
+            $(ProtocolOption {
+                name: $name,
+                default: $default,
+                about: $about,
+                set: |$config, $value| { $set; Ok(()) },
+            },)*
+        ];
+
+        /// All of them with their defaults.
+        pub const LIST: &str =
+            concat!($first, " [", $first_default, "]", $(", ", $name, " [", $default, "]",)* ".");
+
+        /// The help of `--websocket-protocol-option`, which ends with [`LIST`].
+        pub const HELP: &str = concat!(
+            "An option of the Python server's WebSocket library; repeatable. ",
+            $first, " [", $first_default, "]", $(", ", $name, " [", $default, "]",)* "."
+        );
+
+        const NAMES: &str = concat!($first, $(", ", $name,)*);
+    };
+}
+
+protocol_options! {
+    "autoPingInterval" ["60 s"]: |config, value| config.pings.interval_seconds = seconds(value)?,
+        "Seconds between pings to a client; 0 for never";
+    "autoPingTimeout" ["600 s"]: |config, value| config.pings.timeout_seconds = seconds(value)?,
+        "Seconds without an answer after which a client is dropped; 0 for never";
+    "openHandshakeTimeout" ["10 s"]: |config, value| config.limits.handshake_seconds = timeout(value)?,
+        "As `--limit-handshake-seconds`; 0 for never";
+    "closeHandshakeTimeout" ["3 s"]: |config, value| config.limits.close_seconds = timeout(value)?,
+        "As `--limit-close-seconds`; 0 for never";
+    "maxMessagePayloadSize" ["1048576 bytes"]:
+        |config, value| config.limits.message_bytes_max = size(value)?,
+        "As `--limit-message-bytes`; 0 for the default";
+    "maxFramePayloadSize" ["1048576 bytes"]: |config, value| config.limits.frame_bytes_max = size(value)?,
+        "As `--limit-frame-bytes`; 0 for the default";
+    "maxConnections" ["descriptor limit less 64"]:
+        |config, value| config.limits.connections_max = connections(value)?,
+        "As `--limit-connections`; 0 for the default";
+    "allowedOrigins" ["[\"*\"]"]: |config, value| config.origins = origins(value)?,
+        "List of `Origin`s that may connect; `*` stands for any text";
+    "tcpNoDelay" ["true"]: |config, value| config.tcp_nodelay = boolean(value)?,
+        "Whether small answers are sent at once";
+}
+
+/// Sets one option; the error completes "--websocket-protocol-option: …".
+pub fn set(config: &mut Config, text: &str) -> Result<(), String> {
     let (name, json) =
         text.split_once('=').ok_or_else(|| format!("'{text}' must have the form NAME=JSON"))?;
     let value: Value =
         serde_json::from_str(json).map_err(|_| format!("{name}: '{json}' must be a JSON value"))?;
-    let limits = &mut config.limits;
-    match name {
-        "autoPingInterval" => config.pings.interval_seconds = seconds(name, &value)?,
-        "autoPingTimeout" => config.pings.timeout_seconds = seconds(name, &value)?,
-        "openHandshakeTimeout" => limits.handshake_seconds = timeout(name, &value)?,
-        "closeHandshakeTimeout" => limits.close_seconds = timeout(name, &value)?,
-        "maxMessagePayloadSize" => limits.message_bytes_max = size(name, &value)?,
-        "maxFramePayloadSize" => limits.frame_bytes_max = size(name, &value)?,
-        "maxConnections" => limits.connections_max = connections(name, &value)?,
-        "allowedOrigins" => config.origins = origins(name, &value)?,
-        "tcpNoDelay" => {
-            config.tcp_nodelay =
-                value.as_bool().ok_or_else(|| format!("{name}: must be true or false"))?;
-        }
-        _ => {
-            return Err(format!(
-                "{name}: not an option of this server; known are autoPingInterval, autoPingTimeout, \
-                 openHandshakeTimeout, closeHandshakeTimeout, maxMessagePayloadSize, maxFramePayloadSize, \
-                 maxConnections, allowedOrigins, tcpNoDelay"
-            ));
-        }
-    }
-    Ok(())
+    let option = TABLE.iter().find(|option| option.name == name);
+    let option =
+        option.ok_or_else(|| format!("{name}: not an option of this server; known are {NAMES}"))?;
+    (option.set)(config, &value).map_err(|problem| format!("{name}: {problem}"))
+}
+
+fn boolean(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| "must be true or false".to_owned())
 }
 
 /// Seconds where 0 means never.
-fn seconds(name: &str, value: &Value) -> Result<f64, String> {
+fn seconds(value: &Value) -> Result<f64, String> {
     value
         .as_f64()
         .filter(|seconds| *seconds == 0.0 || limits::is_duration(*seconds))
-        .ok_or_else(|| format!("{name}: must be a number of seconds, 0 for never"))
+        .ok_or_else(|| "must be a number of seconds, 0 for never".to_owned())
 }
 
-/// Seconds to wait, where never means longer than anybody waits.
-fn timeout(name: &str, value: &Value) -> Result<f64, String> {
-    let seconds = seconds(name, value)?;
+/// Seconds to wait; 0 means the longest time that an option takes.
+fn timeout(value: &Value) -> Result<f64, String> {
+    let seconds = seconds(value)?;
     Ok(if seconds == 0.0 { limits::OPTION_SECONDS_MAX } else { seconds })
 }
 
-/// Bytes; 0 means what upstream means by it, no limit of its own, which here is our default.
-fn size(name: &str, value: &Value) -> Result<usize, String> {
+/// Bytes; 0 means no limit in upstream's library, and the default here.
+fn size(value: &Value) -> Result<usize, String> {
     let bytes = value
         .as_u64()
         .filter(|bytes| *bytes as f64 <= limits::OPTION_NUMBER_MAX)
         .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| {
-            format!("{name}: must be a number of bytes up to {}", limits::OPTION_NUMBER_MAX)
-        })?;
+        .ok_or_else(|| format!("must be a number of bytes up to {}", limits::OPTION_NUMBER_MAX))?;
     Ok(if bytes == 0 { Limits::default().message_bytes_max } else { bytes })
 }
 
-/// Connections; 0 means what upstream means by it, no limit but the descriptors'.
-fn connections(name: &str, value: &Value) -> Result<usize, String> {
+/// Connections; 0 means no limit but that of open files, as upstream.
+fn connections(value: &Value) -> Result<usize, String> {
     let count = value
         .as_u64()
         .and_then(|count| usize::try_from(count).ok())
-        .ok_or_else(|| format!("{name}: must be a whole number"))?;
+        .ok_or_else(|| "must be a whole number".to_owned())?;
     Ok(if count == 0 { usize::MAX } else { count })
 }
 
-fn origins(name: &str, value: &Value) -> Result<Origins, String> {
-    let wrong = || format!("{name}: must be a list of strings, as in [\"https://example.org\"]");
+fn origins(value: &Value) -> Result<Origins, String> {
+    let wrong = || "must be a list of strings, as in [\"https://example.org\"]".to_owned();
     let patterns = match value {
         Value::String(pattern) => vec![pattern.clone()],
         Value::Array(patterns) => patterns
@@ -103,8 +154,8 @@ fn origins(name: &str, value: &Value) -> Result<Origins, String> {
     Ok(Origins(patterns))
 }
 
-/// Matches a text against a pattern in which `*` stands for anything. Each part between stars is
-/// looked for once, from the left: the time is at most the product of the lengths.
+/// Matches a text against a pattern in which `*` stands for any text. Each part between stars is
+/// searched once, from the left: the time is at most the product of the lengths.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     let mut parts = pattern.split('*');

@@ -28,7 +28,7 @@ const COMMANDS: [&str; 3] = ["status", "usage", "connections"];
 
 #[test]
 fn every_kind_knows_every_option_and_command() {
-    for kind in ["man", "bash", "fish", "zsh"] {
+    for kind in ["man", "bash", "fish", "zsh", "markdown"] {
         let text = generated(kind).replace('\\', "");
         let lists = COMMANDS.map(|command| options(&[command]));
         let all = options(&[]);
@@ -45,10 +45,9 @@ fn every_kind_knows_every_option_and_command() {
 }
 
 #[test]
-fn what_is_generated_does_not_depend_on_the_day() {
-    for kind in ["man", "bash", "fish", "zsh"] {
-        assert_eq!(generated(kind), generated(kind));
-    }
+fn the_option_reference_of_the_manual_is_what_is_generated() {
+    let page = include_str!("../../src/manual/options.md");
+    assert_eq!(page, generated("markdown"), "run --generate=markdown > src/manual/options.md");
 }
 
 #[test]
@@ -57,7 +56,10 @@ fn another_kind_is_a_mistake() {
     let output = command.arg("--generate=html").output().expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("--generate") && error.contains("man, bash, fish or zsh"), "{error}");
+    assert!(
+        error.contains("--generate") && error.contains("man, bash, fish, zsh or markdown"),
+        "{error}"
+    );
 }
 
 /// A program that a test needs, or a message that it is missing.

@@ -18,7 +18,7 @@ fn the_package_holds_the_sources_and_what_tells_of_them() {
     let (sources, others): (Vec<&str>, Vec<&str>) =
         listed.lines().partition(|name| name.starts_with("src/"));
     assert!(sources.contains(&"src/main.rs") && sources.contains(&"src/lib.rs"));
-    let is_source = |name: &&str| name.ends_with(".rs") || name.ends_with(".css");
+    let is_source = |name: &&str| [".rs", ".css", ".md"].iter().any(|it| name.ends_with(it));
     assert!(sources.iter().all(is_source), "{sources:?}");
     // The first is what cargo adds by itself, in a clone.
     let expected = ["Cargo.lock", "Cargo.toml", "Cargo.toml.orig", "LICENSE", "README.md"];
