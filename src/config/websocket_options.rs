@@ -32,39 +32,26 @@ pub struct ProtocolOption {
 
 type Setter = fn(&mut Config, &Value) -> Result<(), String>;
 
-/// Makes the table, the text of `--help` and the list of names from one row each.
+/// Makes the table and the text of `--help` from one row each.
 macro_rules! protocol_options {
-    ($first:literal [$first_default:literal]: |$first_config:ident, $first_value:ident|
-        $first_set:expr, $first_about:literal;
-     $($name:literal [$default:literal]: |$config:ident, $value:ident|
-        $set:expr, $about:literal;)*) => {
+    ($($name:literal [$default:literal]: |$config:ident, $value:ident| $set:expr,
+       $about:literal;)*) => {
         /// All protocol options that have a meaning here.
-        pub const TABLE: &[ProtocolOption] = &[
-            ProtocolOption {
-                name: $first,
-                default: $first_default,
-                about: $first_about,
-                set: |$first_config, $first_value| { $first_set; Ok(()) },
-            },
-            $(ProtocolOption {
-                name: $name,
-                default: $default,
-                about: $about,
-                set: |$config, $value| { $set; Ok(()) },
-            },)*
-        ];
+        pub const TABLE: &[ProtocolOption] = &[$(ProtocolOption {
+            name: $name,
+            default: $default,
+            about: $about,
+            set: |$config, $value| { $set; Ok(()) },
+        },)*];
 
-        /// All of them with their defaults.
-        pub const LIST: &str =
-            concat!($first, " [", $first_default, "]", $(", ", $name, " [", $default, "]",)* ".");
+        /// Names and defaults, with which [`HELP`] ends.
+        pub const LIST: &str = concat!("Known:", $(" ", $name, " [", $default, "]",)*);
 
-        /// The help of `--websocket-protocol-option`, which ends with [`LIST`].
+        /// The help of `--websocket-protocol-option`.
         pub const HELP: &str = concat!(
             "An option of the Python server's WebSocket library; repeatable. ",
-            $first, " [", $first_default, "]", $(", ", $name, " [", $default, "]",)* "."
+            "Known:", $(" ", $name, " [", $default, "]",)*
         );
-
-        const NAMES: &str = concat!($first, $(", ", $name,)*);
     };
 }
 
@@ -97,9 +84,11 @@ pub fn set(config: &mut Config, text: &str) -> Result<(), String> {
         text.split_once('=').ok_or_else(|| format!("'{text}' must have the form NAME=JSON"))?;
     let value: Value =
         serde_json::from_str(json).map_err(|_| format!("{name}: '{json}' must be a JSON value"))?;
-    let option = TABLE.iter().find(|option| option.name == name);
-    let option =
-        option.ok_or_else(|| format!("{name}: not an option of this server; known are {NAMES}"))?;
+    let Some(option) = TABLE.iter().find(|option| option.name == name) else {
+        let names: Vec<&str> = TABLE.iter().map(|option| option.name).collect();
+        let names = names.join(", ");
+        return Err(format!("{name}: not an option of this server; known are {names}"));
+    };
     (option.set)(config, &value).map_err(|problem| format!("{name}: {problem}"))
 }
 
