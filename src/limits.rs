@@ -17,10 +17,23 @@ pub struct Limit {
     pub about: &'static str,
     /// What a client that meets it sees.
     pub effect: &'static str,
+    /// The count of how often it is met; several limits can share one.
+    pub counter: Option<Counter>,
     pub set: fn(&mut Limits, f64),
     /// The value in force; none if there is no limit.
     pub get: fn(&Limits) -> Option<f64>,
 }
+
+/// A count in the metrics, by its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Of limits met.
+    Limit(&'static str),
+    /// Of connections ended for a reason.
+    Ended(&'static str),
+}
+
+use Counter::{Ended, Limit as Met};
 
 /// A type of the fields of [`Limits`].
 trait Value {
@@ -61,7 +74,7 @@ const fn unless_unlimited(number: f64) -> Option<f64> {
 /// Makes the struct, its defaults and the table from one list.
 macro_rules! limits {
     ($($field:ident: $type:ty = $default:expr, $option:literal, $unit:literal, $about:literal,
-       $effect:literal;)*) => {
+       $effect:literal $(, $counter:expr)?;)*) => {
         /// The limits in force.
         #[derive(Clone, Debug)]
         pub struct Limits {
@@ -82,6 +95,7 @@ macro_rules! limits {
             unit: $unit,
             about: $about,
             effect: $effect,
+            counter: [$(Some($counter),)? None][0],
             set: |limits, number| limits.$field = Value::from_number(number),
             get: |limits| unless_unlimited(limits.$field.into_number()),
         },)*];
@@ -94,38 +108,38 @@ const MIB: usize = 1024 * KIB;
 limits! {
     // Messages. Honest ones have a few hundred bytes, long texts a few hundred KB.
     message_bytes_max: usize = MIB, "--limit-message-bytes", "bytes",
-        "One message, after reassembly.", "close 1009";
+        "One message, after reassembly.", "close 1009", Ended("message_too_long");
     frame_bytes_max: usize = MIB, "--limit-frame-bytes", "bytes",
-        "One WebSocket frame.", "close 1009";
+        "One WebSocket frame.", "close 1009", Ended("message_too_long");
     name_bytes_max: usize = 256, "--limit-name-bytes", "bytes",
         "An app id, side, mailbox id, phase or mood; real ones have 5 to 60.", "`error` naming the field";
 
     // What is kept.
     mailbox_bytes_max: usize = 16 * MIB, "--limit-mailbox-bytes", "bytes",
-        "Messages stored in one mailbox.", "`error` to the `add`";
+        "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
     mailbox_messages_max: usize = 10_000, "--limit-mailbox-messages", "messages",
-        "Messages stored in one mailbox.", "`error` to the `add`";
+        "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
     stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
         "All mailboxes together, each counted with 1 KiB besides its messages.",
-        "`error` to what would store more";
+        "`error` to what would store more", Met("stored_bytes");
 
     // What waits.
     outbox_bytes_max: usize = 4 * MIB, "--limit-outbox-bytes", "bytes",
         "Output waiting for one slow reader; a replay does not count, it is in the mailbox already.",
-        "dropped";
+        "dropped", Met("outbox_bytes");
     buffered_bytes_max: usize = 64 * MIB, "--limit-buffered-bytes", "bytes",
         "Unfinished input and waiting output of all connections together.",
-        "the largest holders are dropped";
+        "the largest holders are dropped", Met("buffered_bytes");
 
     // Connections and their time.
     connections_max: usize = usize::MAX, "--limit-connections", "connections",
-        "Connections at once.", "HTTP 503";
+        "Connections at once.", "HTTP 503", Met("connections");
     head_bytes_max: usize = 8 * KIB, "--limit-head-bytes", "bytes",
         "A request head; browsers send 1 to 2 KiB, proxies add a little.", "HTTP 431";
     handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",
-        "From connect to a complete request head.", "HTTP 408";
+        "From connect to a complete request head.", "HTTP 408", Met("handshake_seconds");
     bind_seconds: f64 = 60.0, "--limit-bind-seconds", "seconds",
-        "From handshake to `bind`; clients send it at once.", "close 1008";
+        "From handshake to `bind`; clients send it at once.", "close 1008", Met("bind_seconds");
     close_seconds: f64 = 3.0, "--limit-close-seconds", "seconds",
         "For the peer to answer a close, or to take in a last answer.", "dropped";
 
@@ -137,22 +151,24 @@ limits! {
 
     // One peer address: an IPv4 address, or an IPv6 /64.
     address_connections_max: usize = 250, "--limit-address-connections", "connections",
-        "Connections at once from one address.", "HTTP 429";
+        "Connections at once from one address.", "HTTP 429", Met("address_connections");
     address_connect_per_second: f64 = 10.0, "--limit-address-connect-rate", "per second",
-        "New connections from one address, after the burst.", "HTTP 429";
+        "New connections from one address, after the burst.", "HTTP 429",
+        Met("address_connections");
     address_connect_burst: usize = 250, "--limit-address-connect-burst", "connections",
-        "New connections from one address at once.", "HTTP 429";
+        "New connections from one address at once.", "HTTP 429", Met("address_connections");
     address_allocate_per_second: f64 = 0.5, "--limit-address-allocate-rate", "per second",
-        "`allocate` from one address, after the burst.", "`error` with the wait";
+        "`allocate` from one address, after the burst.", "`error` with the wait",
+        Met("address_allocates");
     address_allocate_burst: usize = 50, "--limit-address-allocate-burst", "commands",
-        "`allocate` from one address at once.", "`error` with the wait";
+        "`allocate` from one address at once.", "`error` with the wait", Met("address_allocates");
     address_claim_per_second: f64 = 2.0, "--limit-address-claim-rate", "per second",
         "`claim` from one address, after the burst; this also bounds the guessing of codes.",
-        "`error` with the wait";
+        "`error` with the wait", Met("address_claims");
     address_claim_burst: usize = 100, "--limit-address-claim-burst", "commands",
-        "`claim` from one address at once.", "`error` with the wait";
+        "`claim` from one address at once.", "`error` with the wait", Met("address_claims");
     address_nameplates_max: usize = 100, "--limit-address-nameplates", "nameplates",
-        "Nameplates alive at once that one address created.", "`error`";
+        "Nameplates alive at once that one address created.", "`error`", Met("address_nameplates");
 }
 
 impl Limits {

@@ -1,4 +1,4 @@
-//! Arguments → a complete, valid `Config` and its `Reloadable` part (manual: command_line.md).
+//! Arguments → a complete, valid `Config` and its `Reloadable` part (manual: command_line 1).
 //!
 //! Binds no address and opens no file; the texts of files come from a function of the caller.
 //!

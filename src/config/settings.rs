@@ -174,7 +174,7 @@ impl Settings {
     }
 
     pub fn listen_for_admin(&mut self, text: &str) -> Result<(), String> {
-        self.config.endpoints.push(endpoint::for_operators(text, self.admin_public)?);
+        self.config.endpoints.push(endpoint::for_admin(text, self.admin_public)?);
         Ok(())
     }
 

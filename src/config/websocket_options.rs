@@ -1,5 +1,5 @@
 //! `--websocket-protocol-option NAME=JSON`: the options of upstream's WebSocket library that have a
-//! meaning here, one row each; others are refused by name (manual: command_line.md, section 4).
+//! meaning here, one row each; others are refused by name (manual: command_line 4).
 
 use serde_json::Value;
 

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_too_long_is_refused() {
+    fn other_json_and_long_files_are_refused() {
         for content in ["", "[]", "null", "{", "{} {}", "{\"a\": }"] {
             assert!(merged(content).is_err_and(|error| error.contains("JSON object")), "{content}");
         }
