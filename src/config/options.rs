@@ -111,7 +111,8 @@ pub static GROUPS: &[Group<Settings>] = &[
                 "Number of hostile events (scary or crowded results, refused nameplates) that \
                  counts as an attack.";
             "--attack-half-life": Once("SECONDS"),
-                Set |s, text| s.config.permission.attack_half_life = values::positive_seconds(text)?,
+                Set |s, text| s.config.permission.attack_half_life =
+                    values::positive_seconds(text)?,
                 Number(limits::ATTACK_HALF_LIFE_SECONDS, "s"),
                 "Time after which such an event counts half.";
             "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
