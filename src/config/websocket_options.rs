@@ -17,9 +17,27 @@ impl Default for Origins {
 }
 
 impl Origins {
+    /// Browsers leave out the scheme's own port, while upstream's library wants it in its patterns:
+    /// a pattern may be written either way.
     pub fn allow(&self, origin: &str) -> bool {
-        self.0.iter().any(|pattern| matches(pattern, origin))
+        let with_port = with_default_port(origin);
+        self.0.iter().any(|pattern| {
+            matches(pattern, origin) || with_port.as_ref().is_some_and(|it| matches(pattern, it))
+        })
     }
+}
+
+/// An origin without a port, with that of its scheme.
+fn with_default_port(origin: &str) -> Option<String> {
+    let (scheme, host) = origin.split_once("://")?;
+    let port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    // The colons of an IPv6 address stand in brackets.
+    let has_port = host.rsplit(']').next()?.contains(':');
+    (!has_port).then(|| format!("{origin}:{port}"))
 }
 
 /// One protocol option.
@@ -175,6 +193,26 @@ mod tests {
             ("http://localhost:*", "http://localhost", false),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_matches_with_and_without_the_port_of_its_scheme() {
+        for (pattern, origin, expected) in [
+            ("https://winden.app:443", "https://winden.app", true),
+            ("https://winden.app", "https://winden.app", true),
+            ("http://winden.app:80", "http://winden.app", true),
+            ("http://localhost:*", "http://localhost", true),
+            ("https://[2001:db8::1]:443", "https://[2001:db8::1]", true),
+            ("*://winden.app:443", "https://winden.app", true),
+            ("https://winden.app:443", "http://winden.app", false),
+            ("https://winden.app:443", "https://winden.app:8443", false),
+            ("https://winden.app:443", "https://winden.app.evil", false),
+            ("https://winden.app:80", "https://winden.app", false),
+            ("https://*:443", "null", false),
+        ] {
+            let origins = Origins(vec![pattern.to_owned()]);
+            assert_eq!(origins.allow(origin), expected, "{pattern} {origin}");
         }
     }
 }
