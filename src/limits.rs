@@ -109,8 +109,9 @@ limits! {
     // Messages. Honest ones have a few hundred bytes, long texts a few hundred KB.
     message_bytes_max: usize = MIB, "--limit-message-bytes", "bytes",
         "One message, after reassembly.", "close 1009", Ended("message_too_long");
-    frame_bytes_max: usize = MIB, "--limit-frame-bytes", "bytes",
-        "One WebSocket frame.", "close 1009", Ended("message_too_long");
+    frame_bytes_max: usize = usize::MAX, "--limit-frame-bytes", "bytes",
+        "One WebSocket frame; by default the limit of a message.", "close 1009",
+        Ended("message_too_long");
     name_bytes_max: usize = 256, "--limit-name-bytes", "bytes",
         "An app id, side, mailbox id, phase or mood; real ones have 5 to 60.", "`error` naming the field";
 
@@ -133,7 +134,7 @@ limits! {
 
     // Connections and their time.
     connections_max: usize = usize::MAX, "--limit-connections", "connections",
-        "Connections at once.", "HTTP 503", Met("connections");
+        "Connections at once; by default the limit of open files less 64.", "HTTP 503", Met("connections");
     head_bytes_max: usize = 8 * KIB, "--limit-head-bytes", "bytes",
         "A request head; browsers send 1 to 2 KiB, proxies add a little.", "HTTP 431";
     handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",
@@ -209,6 +210,10 @@ impl Default for Pings {
         Pings { interval_seconds: 60.0, timeout_seconds: 600.0 }
     }
 }
+
+/// Bytes of a message for an operator of the Python server that has no limit there. The memory
+/// that follows from it is in the log.
+pub const UNLIMITED_MESSAGE_BYTES: usize = 64 * MIB;
 
 /// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
 pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;

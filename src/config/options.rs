@@ -208,7 +208,7 @@ const LIMIT_EXEMPT: Row<Settings> = Row {
 const fn limit_row(limit: &'static Limit) -> Row<Settings> {
     let default = match limit.default {
         Some(number) => Number(number, limit.unit),
-        None => Text("the limit of open files less 64"),
+        None => Unset,
     };
     let spec = OptionSpec {
         name: limit.option,

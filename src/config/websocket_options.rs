@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::settings::Config;
-use crate::limits::{self, Limits};
+use crate::limits;
 
 /// Patterns of `Origin`s that may connect, with `*` for any text.
 #[derive(Clone, Debug)]
@@ -83,9 +83,10 @@ protocol_options! {
     "closeHandshakeTimeout" ["3 s"]: |config, value| config.limits.close_seconds = timeout(value)?,
         "As `--limit-close-seconds`; 0 for never";
     "maxMessagePayloadSize" ["1048576 bytes"]:
-        |config, value| config.limits.message_bytes_max = size(value)?,
-        "As `--limit-message-bytes`; 0 for the default";
-    "maxFramePayloadSize" ["1048576 bytes"]: |config, value| config.limits.frame_bytes_max = size(value)?,
+        |config, value| config.limits.message_bytes_max = message_bytes(config, value)?,
+        "As `--limit-message-bytes`; 0 for 64 MiB";
+    "maxFramePayloadSize" ["the limit of a message"]:
+        |config, value| config.limits.frame_bytes_max = bytes(value)?.unwrap_or(usize::MAX),
         "As `--limit-frame-bytes`; 0 for the default";
     "maxConnections" ["descriptor limit less 64"]:
         |config, value| config.limits.connections_max = connections(value)?,
@@ -128,14 +129,23 @@ fn timeout(value: &Value) -> Result<f64, String> {
     Ok(if seconds == 0.0 { limits::OPTION_SECONDS_MAX } else { seconds })
 }
 
-/// Bytes; 0 means no limit in upstream's library, and the default here.
-fn size(value: &Value) -> Result<usize, String> {
+/// Bytes; none for 0, which means no limit in upstream's library.
+fn bytes(value: &Value) -> Result<Option<usize>, String> {
     let bytes = value
         .as_u64()
         .filter(|bytes| *bytes as f64 <= limits::OPTION_NUMBER_MAX)
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| format!("must be a number of bytes up to {}", limits::OPTION_NUMBER_MAX))?;
-    Ok(if bytes == 0 { Limits::default().message_bytes_max } else { bytes })
+    Ok(Some(bytes).filter(|bytes| *bytes > 0))
+}
+
+fn message_bytes(config: &mut Config, value: &Value) -> Result<usize, String> {
+    if let Some(bytes) = bytes(value)? {
+        return Ok(bytes);
+    }
+    let bytes = limits::UNLIMITED_MESSAGE_BYTES;
+    config.warnings.push(format!("maxMessagePayloadSize=0 is a limit of {bytes} bytes here"));
+    Ok(bytes)
 }
 
 /// Connections; 0 means no limit but that of open files, as upstream.
