@@ -14,6 +14,9 @@ use super::{Config, Invocation, Source, options};
 use crate::config;
 use crate::limits::SETTINGS_FILE_BYTES_MAX;
 
+/// Some editors begin a file with it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Returns the text of a settings file, or the reason why it cannot be read.
 pub fn read_file(path: &Path) -> Result<String, String> {
     let unreadable = |error| format!("cannot be read: {error}");
@@ -28,7 +31,8 @@ pub fn read_file(path: &Path) -> Result<String, String> {
     if bytes.len() > SETTINGS_FILE_BYTES_MAX {
         return Err(format!("must have at most {SETTINGS_FILE_BYTES_MAX} bytes"));
     }
-    String::from_utf8(bytes).map_err(|_| "must be UTF-8".to_owned())
+    let text = String::from_utf8(bytes).map_err(|_| "must be UTF-8".to_owned())?;
+    Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text).to_owned())
 }
 
 /// Reads all settings again; returns the new ones if they are valid.
