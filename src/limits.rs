@@ -4,32 +4,42 @@
 //! time or a size. What an operator may change is in [`Limits`], one row each; the rest are
 //! constants.
 
-/// A row of the table of limits: an option of the command line and of the README.
+/// A row of the table of limits: an option of the command line.
 #[derive(Debug)]
 pub struct Limit {
-    /// The option.
     pub option: &'static str,
     /// Default, in `unit`; none if it depends on the machine.
     pub default: Option<f64>,
     /// Whether only whole numbers make sense.
     pub whole: bool,
-    /// What is counted.
     pub unit: &'static str,
-    /// What it bounds.
+    /// What it bounds, in a sentence.
     pub about: &'static str,
-    /// What a client sees that meets it.
+    /// What a client that meets it sees.
     pub effect: &'static str,
-    /// Sets it.
+    /// The count of how often it is met; several limits can share one.
+    pub counter: Option<Counter>,
     pub set: fn(&mut Limits, f64),
-    /// What is in force; none if there is no limit.
+    /// The value in force; none if there is no limit.
     pub get: fn(&Limits) -> Option<f64>,
 }
 
-/// How a limit's value is kept.
+/// A count in the metrics, by its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Of limits met.
+    Limit(&'static str),
+    /// Of connections ended for a reason.
+    Ended(&'static str),
+}
+
+use Counter::{Ended, Limit as Met};
+
+/// A type of the fields of [`Limits`].
 trait Value {
     const WHOLE: bool;
     fn from_number(number: f64) -> Self;
-    fn number(self) -> Option<f64>;
+    fn into_number(self) -> f64;
 }
 
 impl Value for usize {
@@ -39,8 +49,8 @@ impl Value for usize {
         number as usize // saturates
     }
 
-    fn number(self) -> Option<f64> {
-        (self != usize::MAX).then_some(self as f64)
+    fn into_number(self) -> f64 {
+        self as f64
     }
 }
 
@@ -51,15 +61,20 @@ impl Value for f64 {
         number
     }
 
-    fn number(self) -> Option<f64> {
-        Some(self)
+    fn into_number(self) -> f64 {
+        self
     }
+}
+
+/// The number, unless it stands for no limit.
+const fn unless_unlimited(number: f64) -> Option<f64> {
+    if number < usize::MAX as f64 { Some(number) } else { None }
 }
 
 /// Makes the struct, its defaults and the table from one list.
 macro_rules! limits {
     ($($field:ident: $type:ty = $default:expr, $option:literal, $unit:literal, $about:literal,
-       $effect:literal;)*) => {
+       $effect:literal $(, $counter:expr)?;)*) => {
         /// The limits in force.
         #[derive(Clone, Debug)]
         pub struct Limits {
@@ -73,18 +88,17 @@ macro_rules! limits {
         }
 
         /// All limits that an operator may change.
-        pub fn table() -> Vec<Limit> {
-            vec![$(Limit {
-                option: $option,
-                default: Value::number($default as $type),
-                whole: <$type as Value>::WHOLE,
-                unit: $unit,
-                about: $about,
-                effect: $effect,
-                set: |limits, number| limits.$field = Value::from_number(number),
-                get: |limits| Value::number(limits.$field),
-            },)*]
-        }
+        pub const TABLE: &[Limit] = &[$(Limit {
+            option: $option,
+            default: unless_unlimited($default as $type as f64),
+            whole: <$type as Value>::WHOLE,
+            unit: $unit,
+            about: $about,
+            effect: $effect,
+            counter: [$(Some($counter),)? None][0],
+            set: |limits, number| limits.$field = Value::from_number(number),
+            get: |limits| unless_unlimited(limits.$field.into_number()),
+        },)*];
     };
 }
 
@@ -94,65 +108,68 @@ const MIB: usize = 1024 * KIB;
 limits! {
     // Messages. Honest ones have a few hundred bytes, long texts a few hundred KB.
     message_bytes_max: usize = MIB, "--limit-message-bytes", "bytes",
-        "One message, after reassembly.", "close 1009";
-    frame_bytes_max: usize = MIB, "--limit-frame-bytes", "bytes",
-        "One WebSocket frame.", "close 1009";
+        "One message, after reassembly.", "close 1009", Ended("message_too_long");
+    frame_bytes_max: usize = usize::MAX, "--limit-frame-bytes", "bytes",
+        "One WebSocket frame; by default the limit of a message.", "close 1009",
+        Ended("message_too_long");
     name_bytes_max: usize = 256, "--limit-name-bytes", "bytes",
         "An app id, side, mailbox id, phase or mood; real ones have 5 to 60.", "`error` naming the field";
 
     // What is kept.
     mailbox_bytes_max: usize = 16 * MIB, "--limit-mailbox-bytes", "bytes",
-        "Messages stored in one mailbox.", "`error` to the `add`";
+        "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
     mailbox_messages_max: usize = 10_000, "--limit-mailbox-messages", "messages",
-        "Messages stored in one mailbox.", "`error` to the `add`";
+        "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
     stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
         "All mailboxes together, each counted with 1 KiB besides its messages.",
-        "`error` to what would store more";
+        "`error` to what would store more", Met("stored_bytes");
 
     // What waits.
     outbox_bytes_max: usize = 4 * MIB, "--limit-outbox-bytes", "bytes",
         "Output waiting for one slow reader; a replay does not count, it is in the mailbox already.",
-        "dropped";
+        "dropped", Met("outbox_bytes");
     buffered_bytes_max: usize = 64 * MIB, "--limit-buffered-bytes", "bytes",
         "Unfinished input and waiting output of all connections together.",
-        "the largest holders are dropped";
+        "the largest holders are dropped", Met("buffered_bytes");
 
     // Connections and their time.
     connections_max: usize = usize::MAX, "--limit-connections", "connections",
-        "Connections at once; by default the limit of open files less 64.", "HTTP 503";
+        "Connections at once; by default the limit of open files less 64.", "HTTP 503", Met("connections");
     head_bytes_max: usize = 8 * KIB, "--limit-head-bytes", "bytes",
         "A request head; browsers send 1 to 2 KiB, proxies add a little.", "HTTP 431";
     handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",
-        "From connect to a complete request head.", "HTTP 408";
+        "From connect to a complete request head.", "HTTP 408", Met("handshake_seconds");
     bind_seconds: f64 = 60.0, "--limit-bind-seconds", "seconds",
-        "From handshake to `bind`; clients send it at once.", "close 1008";
+        "From handshake to `bind`; clients send it at once.", "close 1008", Met("bind_seconds");
     close_seconds: f64 = 3.0, "--limit-close-seconds", "seconds",
         "For the peer to answer a close, or to take in a last answer.", "dropped";
 
     // Shares of one turn of the loop.
     messages_per_tick_max: usize = 64, "--limit-tick-messages", "messages",
-        "Handled for one connection before the others have their turn.", "later answers";
+        "Messages handled for one connection before others have their turn.", "later answers";
     accepts_per_tick_max: usize = 256, "--limit-tick-accepts", "connections",
-        "Accepted before those that are there have their turn.", "later welcome";
+        "Connections accepted before existing ones have their turn.", "later welcome";
 
     // One peer address: an IPv4 address, or an IPv6 /64.
     address_connections_max: usize = 250, "--limit-address-connections", "connections",
-        "At once from one address.", "HTTP 429";
+        "Connections at once from one address.", "HTTP 429", Met("address_connections");
     address_connect_per_second: f64 = 10.0, "--limit-address-connect-rate", "per second",
-        "New connections from one address, after the burst.", "HTTP 429";
+        "New connections from one address, after the burst.", "HTTP 429",
+        Met("address_connections");
     address_connect_burst: usize = 250, "--limit-address-connect-burst", "connections",
-        "New connections from one address at once.", "HTTP 429";
+        "New connections from one address at once.", "HTTP 429", Met("address_connections");
     address_allocate_per_second: f64 = 0.5, "--limit-address-allocate-rate", "per second",
-        "`allocate` from one address, after the burst.", "`error` with the wait";
+        "`allocate` from one address, after the burst.", "`error` with the wait",
+        Met("address_allocates");
     address_allocate_burst: usize = 50, "--limit-address-allocate-burst", "commands",
-        "`allocate` from one address at once.", "`error` with the wait";
+        "`allocate` from one address at once.", "`error` with the wait", Met("address_allocates");
     address_claim_per_second: f64 = 2.0, "--limit-address-claim-rate", "per second",
-        "`claim` from one address, after the burst; also what guessing codes comes down to.",
-        "`error` with the wait";
+        "`claim` from one address, after the burst; this also bounds the guessing of codes.",
+        "`error` with the wait", Met("address_claims");
     address_claim_burst: usize = 100, "--limit-address-claim-burst", "commands",
-        "`claim` from one address at once.", "`error` with the wait";
+        "`claim` from one address at once.", "`error` with the wait", Met("address_claims");
     address_nameplates_max: usize = 100, "--limit-address-nameplates", "nameplates",
-        "Alive at once that one address created.", "`error`";
+        "Nameplates alive at once that one address created.", "`error`", Met("address_nameplates");
 }
 
 impl Limits {
@@ -193,6 +210,10 @@ impl Default for Pings {
         Pings { interval_seconds: 60.0, timeout_seconds: 600.0 }
     }
 }
+
+/// Bytes of a message for an operator of the Python server that has no limit there. The memory
+/// that follows from it is in the log.
+pub const UNLIMITED_MESSAGE_BYTES: usize = 64 * MIB;
 
 /// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
 pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;

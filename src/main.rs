@@ -1,8 +1,6 @@
 //! The program: read the arguments, open the files, bind the addresses, serve; or print and exit.
 //!
-//! Holds no logic of its own. Exit status 0 after a signal or when all is printed, 1 when something
-//! cannot be opened, bound or asked, 2 for a mistake on the command line or in a file of options or
-//! texts that it names.
+//! Holds no logic of its own. The exit statuses are in the manual (manual: command_line 6).
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -14,23 +12,25 @@ use wormhole_mailbox::report;
 use wormhole_mailbox::startup;
 use wormhole_mailbox::sys::logging;
 
+/// Something cannot be opened, bound or asked.
 const STATUS_FAILED: u8 = 1;
+/// A mistake on the command line, or in a file that it names.
 const STATUS_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let (config, live) = match config::parse(std::env::args_os().skip(1), reload::read_file) {
-        Ok(Invocation::Serve(config, live)) => (*config, *live),
+    let (config, reloadable) = match config::parse(std::env::args_os().skip(1), reload::read_file) {
+        Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
         Ok(Invocation::Print(text)) => return print(&text),
         Ok(Invocation::Report(wanted)) => {
             return match report::run(&wanted) {
                 Ok(text) => print(&text),
-                Err(problem) => complain(&problem, STATUS_FAILED),
+                Err(problem) => fail(&problem, STATUS_FAILED),
             };
         }
-        Err(error) => return complain(&error.0, STATUS_USAGE),
+        Err(error) => return fail(&error.0, STATUS_USAGE),
     };
     logging::start(config.log_level);
-    match startup::start(config, live)
+    match startup::start(config, reloadable)
         .and_then(|server| server.run().map_err(|error| error.to_string()))
     {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,8 +48,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn complain(problem: &str, status: u8) -> ExitCode {
-    // If nobody can read it, the status still tells.
+fn fail(problem: &str, status: u8) -> ExitCode {
+    // The exit status remains if the line cannot be written.
     _ = writeln!(std::io::stderr(), "wormhole-mailbox: {problem}");
     ExitCode::from(status)
 }

@@ -1,6 +1,6 @@
-//! From a `Config` to a running `Server`: descriptor limit, files, addresses, and the log of it.
+//! From a `Config` to a running `Server`: descriptor limit, addresses, files, and the log of it.
 //!
-//! Every failure is one line for the operator; nothing is left half-open.
+//! Every failure is one line for the log; nothing is left half-open.
 
 use std::rc::Rc;
 
@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::config::live::Live;
 use crate::config::policy::{Mode, Policy};
+use crate::config::reloadable::Reloadable;
 use crate::engine::Engine;
 use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_STEP_SECONDS};
 use crate::net::listeners::Listeners;
@@ -27,8 +27,8 @@ use crate::store::{Listing, Settings, Store};
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 
-/// Opens everything. The error is a line for the operator.
-pub fn start(mut config: Config, live: Live) -> Result<Server, String> {
+/// Opens everything. The error is one line for the log.
+pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, String> {
     info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         warn!("{warning}");
@@ -45,6 +45,27 @@ pub fn start(mut config: Config, live: Live) -> Result<Server, String> {
     }
 
     // Addresses first: a second server on the same ones must not touch the files.
+    let listeners = listen(&mut config)?;
+    let Files { store, storage, records, past } =
+        open_files(&config, &reloadable).map_err(|error| error.to_string())?;
+    log_settings(&config, &reloadable);
+    let config = Rc::new(config);
+    let clock = Clock::read();
+    let entropy = Box::new(entropy);
+    let mut engine =
+        Engine::new(Rc::clone(&config), reloadable, store, storage, records, entropy, clock);
+    let admin = config.is_watched().then(|| {
+        let mut admin = Admin::new(clock);
+        engine.watch_clients(admin.remember(past));
+        admin
+    });
+    let notifier = Notifier::from_environment(clock);
+    Server::new(config, engine, listeners, signals, notifier, admin)
+        .map_err(|error| format!("cannot start the event loop: {error}"))
+}
+
+/// Binds all addresses, adds the passed sockets, and logs what is listened on.
+fn listen(config: &mut Config) -> Result<Listeners, String> {
     let mut passed = PassedSockets::from_environment()?;
     config.listen_by_default(!passed.is_empty());
     let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
@@ -56,24 +77,10 @@ pub fn start(mut config: Config, live: Live) -> Result<Server, String> {
             _ => info!("listening on {address}"),
         }
     }
-    let Files { store, storage, records, past } =
-        open_files(&config, &live).map_err(|error| error.to_string())?;
-    log_settings(&config, &live);
-    let config = Rc::new(config);
-    let clock = Clock::read();
-    let entropy = Box::new(entropy);
-    let mut engine = Engine::new(Rc::clone(&config), live, store, storage, records, entropy, clock);
-    let admin = config.is_watched().then(|| {
-        let mut admin = Admin::new(clock);
-        engine.watch_clients(admin.remember(past));
-        admin
-    });
-    let notifier = Notifier::from_environment(clock);
-    Server::new(config, engine, listeners, signals, notifier, admin)
-        .map_err(|error| format!("cannot start the event loop: {error}"))
+    Ok(listeners)
 }
 
-/// Adds the passed sockets that are picked; gives the addresses that they listen on.
+/// Adds the selected passed sockets; returns their addresses.
 fn adopt(
     listeners: &mut Listeners,
     passed: &mut PassedSockets,
@@ -90,21 +97,50 @@ fn adopt(
         }
     }
     for index in passed.left_over() {
-        warn!("passed socket {index} is not used: who connects there waits in vain");
+        warn!("systemd socket {index} is not selected by any --port; connections to it will hang");
     }
     Ok(addresses)
 }
 
-/// All files opened, and what is in them.
+/// The open databases, and the state loaded from them.
 struct Files {
     store: Store,
     storage: Storage,
     records: Records,
-    /// What the usage database tells of the last day, if anybody wants to know.
+    /// The last day of the usage database; empty without an admin listener.
     past: Past,
 }
 
-fn open_files(config: &Config, live: &Live) -> Result<Files, OpenError> {
+fn open_files(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenError> {
+    let (db, store) = open_channel_db(config, reloadable)?;
+    let mut past = Past::default();
+    let mut usage = None;
+    if let Some(path) = &config.usage_db {
+        let db = UsageDb::open(path)?;
+        info!("usage database {}: {}, version {}", path.display(), db.history(), db.version());
+        if config.is_watched() {
+            past = read_past(&db);
+        }
+        usage = Some(db);
+    }
+    let mut addresses = None;
+    if let Some(path) = &config.addrid_db {
+        let last =
+            db.generation().map_err(|error| OpenError::channel(&config.channel_db, error))?;
+        let addrid = AddridDb::open(path)?;
+        let ids = Addresses::new(last, Clock::read().wall, config.generation_duration);
+        info!("address-id database {}: generation {}", path.display(), ids.generation().0);
+        addresses = Some((addrid, ids));
+    }
+    let records = Records::new(usage, addresses, config.track_connections);
+    Ok(Files { store, storage: Storage::new(Box::new(db)), records, past })
+}
+
+/// Opens the channel database and loads the state from it.
+fn open_channel_db(
+    config: &Config,
+    reloadable: &Reloadable,
+) -> Result<(ChannelDb, Store), OpenError> {
     let path = &config.channel_db;
     let options = ChannelOptions {
         synchronous: config.synchronous,
@@ -120,7 +156,7 @@ fn open_files(config: &Config, live: &Live) -> Result<Files, OpenError> {
     let settings = Settings {
         expire_after: config.expire_after,
         blur: config.blur_usage,
-        list: live.list,
+        list: reloadable.list,
         claim_without_allocate: config.claim_without_allocate,
         nameplate_cooldown: config.nameplate_cooldown,
         mailbox_bytes_max: config.limits.mailbox_bytes_max,
@@ -133,58 +169,25 @@ fn open_files(config: &Config, live: &Live) -> Result<Files, OpenError> {
         "loaded {} nameplates, {} mailboxes, {} messages",
         counts.nameplates, counts.mailboxes, counts.messages
     );
-    let mut past = Past::default();
-    let usage = match &config.usage_db {
-        None => None,
-        Some(path) => {
-            let usage = UsageDb::open(path)?;
-            info!(
-                "usage database {}: {}, version {}",
-                path.display(),
-                usage.history(),
-                usage.version()
-            );
-            if config.is_watched() {
-                past = read_past(&usage);
-            }
-            Some(usage)
-        }
-    };
-    let addresses = match &config.addrid_db {
-        None => None,
-        Some(path) => {
-            let last =
-                db.generation().map_err(|error| OpenError::channel(&config.channel_db, error))?;
-            let addrid = AddridDb::open(path)?;
-            let addresses = Addresses::new(last, Clock::read().wall, config.generation_duration);
-            info!(
-                "address-id database {}: generation {}",
-                path.display(),
-                addresses.generation().0
-            );
-            Some((addrid, addresses))
-        }
-    };
-    let records = Records::new(usage, addresses, config.track_connections);
-    Ok(Files { store, storage: Storage::new(Box::new(db)), records, past })
+    Ok((db, store))
 }
 
-/// The last day, as far as it is recorded; without it the status page begins empty.
+/// Reads the last day of the usage database, for the status page.
 fn read_past(usage: &UsageDb) -> Past {
     const SECONDS_PER_HOUR: f64 = 3_600.0;
     let since = Clock::read().wall - CLIENT_HOURS as f64 * SECONDS_PER_HOUR;
     usage.past(since, HOUR_STEP_SECONDS).unwrap_or_else(|error| {
-        warn!("the status page begins without the last day: {error}");
+        warn!("the last day is missing on the status page: {error}");
         Past::default()
     })
 }
 
 const BYTES_PER_MIB: usize = 1024 * 1024;
 
-fn log_settings(config: &Config, live: &Live) {
+fn log_settings(config: &Config, reloadable: &Reloadable) {
     let limits = &config.limits;
     if config.source.has_files() {
-        info!("read from files: {live}");
+        info!("read from files: {reloadable}");
     }
     info!(
         "limits: {} connections, messages of {} bytes, at most {} MiB of memory in all",
@@ -202,7 +205,7 @@ fn log_settings(config: &Config, live: &Live) {
         Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
         None => info!("usage times are exact"),
     }
-    match live.list {
+    match reloadable.list {
         Listing::Real => {}
         Listing::Empty => info!("'list' is answered with an empty list"),
         Listing::Decoy => info!("'list' is answered with all short nameplates"),
@@ -210,27 +213,27 @@ fn log_settings(config: &Config, live: &Live) {
     log_extensions(config);
 }
 
-/// What is on that is off by default.
+/// Logs the extensions that are on; all are off by default.
 fn log_extensions(config: &Config) {
     let Policy { mode, bits, attack_events, attack_half_life } = config.permission;
     match mode {
         Mode::None => {}
-        Mode::Offer => info!("proof of work: {bits} bits, offered"),
-        Mode::Require => info!("proof of work: {bits} bits, demanded"),
+        Mode::Offer => info!("proof of work: {bits} bits, optional"),
+        Mode::Require => info!("proof of work: {bits} bits, required"),
         Mode::Auto => info!(
-            "proof of work: {bits} bits or more, demanded while under attack: from \
-             {attack_events} hostile events, which count half after {attack_half_life} s"
+            "proof of work: {bits} bits or more, required during an attack, which begins at \
+             {attack_events} hostile events with a half-life of {attack_half_life} s"
         ),
     }
     if config.claim_without_allocate {
-        info!("'claim' may say that it does not allocate");
+        info!("'claim' with '\"allocate\": false' creates no nameplate");
     }
     if config.nameplate_cooldown > 0.0 {
         info!("nameplates are allocated again after {} s", config.nameplate_cooldown);
     }
 }
 
-/// Raises the soft limit of open files to the hard one; gives what is in force then.
+/// Raises the soft limit of open files to the hard one; returns the limit in force.
 fn raise_descriptor_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
@@ -238,7 +241,7 @@ fn raise_descriptor_limit() -> usize {
     {
         warn!("cannot raise the limit of open files: {error}");
     }
-    // No limit at all is none for us either.
+    // None means unlimited.
     getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX))

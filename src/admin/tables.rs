@@ -103,7 +103,7 @@ pub fn storage(status: &Status<'_>) -> String {
 /// The limits in force, and how often they were met.
 pub fn limits(status: &Status<'_>) -> String {
     let present = status.present;
-    let rows: Vec<Row> = limits::table()
+    let rows: Vec<Row> = limits::TABLE
         .iter()
         .map(|limit| {
             let value = (limit.get)(&present.config.limits);

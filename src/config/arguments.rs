@@ -1,231 +1,128 @@
-//! The options as they were given, on the command line and in a file of options, checked for form
-//! but not for meaning.
+//! Words of the command line and lines of a file of options → options of a table, checked for
+//! form but not for meaning.
 //!
-//! Must never open the file: its text comes in.
+//! Names and values are put together here: pico-args strips quotes from a value, refuses an empty
+//! one, takes one that looks like an option for that option, and knows no places.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use pico_args::Arguments;
 
-use super::UsageError;
-use super::options::{self, Arity, OptionSpec};
+use super::spec::{Arity, Row};
 
-/// One option as it was given.
+/// A mistake on the command line or in a file that it names: one line that names the option and
+/// says what is right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(pub String);
+
+/// An option as it was given.
 #[derive(Clone, Debug)]
-struct Item {
-    name: &'static str,
-    value: Option<String>,
+pub struct RawOption<S: 'static> {
+    pub row: &'static Row<S>,
+    /// Empty for a flag.
+    pub value: String,
     /// `FILE:LINE: `, or nothing for the command line.
-    place: String,
+    pub place: String,
 }
 
-/// All of them, in their order.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Items(Vec<Item>);
-
-impl Items {
-    /// Reads a command line with these options.
-    pub fn read(
-        arguments: impl IntoIterator<Item = OsString>,
-        options: &[OptionSpec],
-    ) -> Result<Items, UsageError> {
-        let mut items = Items::default();
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            let argument = text(argument)?;
-            let (name, attached) = split(&argument);
-            let spec = options
-                .iter()
-                .find(|option| option.name == name || option.short == Some(name))
-                .ok_or_else(|| UsageError(format!("{argument}: unknown option, see --help")))?;
-            let value = match attached {
-                None if spec.arity != Arity::Flag => arguments.next().map(text).transpose()?,
-                attached => attached,
-            };
-            items.push(spec, value, String::new())?;
-        }
-        Ok(items)
+impl<S> RawOption<S> {
+    /// The line for a problem with this option.
+    pub fn error(&self, problem: &str) -> UsageError {
+        UsageError(format!("{}{}: {problem}", self.place, self.row.spec.name))
     }
+}
 
-    /// Adds what a file of options says, one a line, except what the command line says as well.
-    pub fn add_file(&mut self, file: &str, content: &str) -> Result<(), UsageError> {
-        let mut added = Items::default();
-        for (index, line) in content.lines().map(str::trim).enumerate() {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (name, value) = match line.split_once('=') {
-                Some((name, value)) => (name.trim_end(), Some(value.trim_start().to_owned())),
-                None => (line, None),
-            };
-            let place = format!("{file}:{}: ", index + 1);
-            let name = format!("--{}", name.trim_start_matches('-'));
-            let spec = options::all()
-                .find(|option| option.name == name)
-                .ok_or_else(|| UsageError(format!("{place}{name}: unknown option, see --help")))?;
-            if options::COMMAND_LINE_ONLY.contains(&spec.name) {
-                return Err(UsageError(format!(
-                    "{place}{name}: may be given on the command line only"
-                )));
-            }
-            added.push(&spec, value, place)?;
-        }
-        added.0.retain(|item| !self.has(item.name));
-        self.0.append(&mut added.0);
-        Ok(())
-    }
+/// Takes the subcommand, if the first word is one.
+pub fn take_subcommand(words: &mut Arguments) -> Result<Option<String>, UsageError> {
+    words.subcommand().map_err(|_| UsageError("the subcommand must be UTF-8".to_owned()))
+}
 
-    fn push(
-        &mut self,
-        spec: &OptionSpec,
-        value: Option<String>,
-        place: String,
-    ) -> Result<(), UsageError> {
-        let name = spec.name;
-        let problem = match (spec.arity, &value) {
-            (Arity::Flag | Arity::Once, _) if self.has(name) => "may be given only once".to_owned(),
-            (Arity::Flag, Some(_)) => "takes no value".to_owned(),
-            (Arity::Once | Arity::Many, None) => format!("needs a value, {}", spec.value),
-            _ => {
-                self.0.push(Item { name, value, place });
-                return Ok(());
-            }
+/// Reads words as options of a table.
+pub fn read<S>(
+    words: Arguments,
+    table: impl Iterator<Item = &'static Row<S>> + Clone,
+) -> Result<Vec<RawOption<S>>, UsageError> {
+    let mut options = Vec::new();
+    let mut words = words.finish().into_iter().map(text);
+    while let Some(word) = words.next().transpose()? {
+        let (name, attached) = split(&word);
+        let mut table = table.clone();
+        let row = table
+            .find(|row| row.spec.name == name || row.spec.short == Some(name))
+            .ok_or_else(|| UsageError(format!("{word}: unknown option, see --help")))?;
+        let value = match attached {
+            None if row.spec.arity != Arity::Flag => words.next().transpose()?,
+            attached => attached.map(str::to_owned),
         };
-        Err(UsageError(format!("{place}{name}: {problem}")))
+        push(&mut options, row, value, String::new())?;
     }
-
-    /// Whether the option is there.
-    pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|item| item.name == name)
-    }
-
-    /// The value of an option that may be given once.
-    pub fn value(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|item| item.name == name)?.value.as_deref()
-    }
+    Ok(options)
 }
 
-/// The options, with pico-args to take them out of.
-#[derive(Debug)]
-pub(super) struct Given {
-    items: Items,
-    arguments: Arguments,
-}
-
-/// Marks a value, so that one which looks like an option is not taken for one.
-const VALUE_MARK: char = '=';
-
-impl From<Items> for Given {
-    fn from(items: Items) -> Given {
-        let mut marked = Vec::new();
-        for item in &items.0 {
-            marked.push(OsString::from(item.name));
-            marked.extend(item.value.iter().map(|value| format!("{VALUE_MARK}{value}").into()));
+/// Reads a file of options: one a line by its long name, with or without the dashes.
+pub fn read_file<S>(
+    file: &str,
+    content: &str,
+    table: impl Iterator<Item = &'static Row<S>> + Clone,
+) -> Result<Vec<RawOption<S>>, UsageError> {
+    let mut options = Vec::new();
+    for (index, line) in content.lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
         }
-        Given { items, arguments: Arguments::from_vec(marked) }
-    }
-}
-
-impl Given {
-    /// Whether a flag is given.
-    pub fn flag(&mut self, name: &'static str) -> bool {
-        self.arguments.contains(name)
-    }
-
-    /// The value of an option that may be given once.
-    pub fn once<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnMut(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, UsageError> {
-        Ok(self.many(name, read)?.pop())
-    }
-
-    /// The values of an option; an error of `read` says what is wrong with one.
-    pub fn many<T>(
-        &mut self,
-        name: &'static str,
-        mut read: impl FnMut(&str) -> Result<T, String>,
-    ) -> Result<Vec<T>, UsageError> {
-        let values: Vec<String> = self
-            .arguments
-            .values_from_str(name)
-            .map_err(|error| UsageError(format!("{name}: {error}")))?;
-        let places = self.items.0.iter().filter(|item| item.name == name).map(|item| &item.place);
-        let mut read_marked =
-            |value: &String| read(value.strip_prefix(VALUE_MARK).unwrap_or(value));
-        values
-            .iter()
-            .zip(places)
-            .map(|(value, place)| {
-                read_marked(value)
-                    .map_err(|problem| UsageError(format!("{place}{name}: {problem}")))
-            })
-            .collect()
-    }
-}
-
-/// Where the settings came from: to read them again, and to see what is different then.
-#[derive(Clone, Debug)]
-pub struct Source {
-    arguments: Vec<OsString>,
-    items: Items,
-}
-
-impl Source {
-    pub(super) fn new(arguments: Vec<OsString>, items: Items) -> Source {
-        Source { arguments, items }
-    }
-
-    /// The command line.
-    pub fn arguments(&self) -> &[OsString] {
-        &self.arguments
-    }
-
-    /// Whether there is any file that may say something else by now.
-    pub fn has_files(&self) -> bool {
-        options::FILES_READ_AGAIN.iter().any(|option| self.items.has(option))
-    }
-
-    /// Options that are given differently in `other`, of those that cannot change while the
-    /// server runs.
-    pub fn differing(&self, other: &Source) -> Vec<&'static str> {
-        let (ours, theirs) = (self.values(), other.values());
-        let names = options::all().map(|option| option.name);
-        names
-            .filter(|name| !options::LIVE.contains(name) && ours.get(name) != theirs.get(name))
-            .collect()
-    }
-
-    fn values(&self) -> BTreeMap<&str, Vec<Option<&str>>> {
-        let mut values: BTreeMap<&str, Vec<Option<&str>>> = BTreeMap::new();
-        for item in &self.items.0 {
-            values.entry(item.name).or_default().push(item.value.as_deref());
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name.trim_end(), Some(value.trim_start().to_owned())),
+            None => (line, None),
+        };
+        let place = format!("{file}:{}: ", index + 1);
+        let name = format!("--{}", name.trim_start_matches('-'));
+        let row = table
+            .clone()
+            .find(|row| row.spec.name == name)
+            .ok_or_else(|| UsageError(format!("{place}{name}: unknown option, see --help")))?;
+        if !row.action.may_be_in_file() {
+            let problem = "may be given on the command line only";
+            return Err(UsageError(format!("{place}{name}: {problem}")));
         }
-        values
+        push(&mut options, row, value, place)?;
     }
+    Ok(options)
 }
 
-/// An argument as text.
-pub(super) fn text(argument: OsString) -> Result<String, UsageError> {
-    argument
-        .into_string()
-        .map_err(|argument| UsageError(format!("{}: must be UTF-8", argument.to_string_lossy())))
-}
-
-/// An argument's name, and the value attached to it: `--port=4000`, `-p4000`.
-fn split(argument: &str) -> (&str, Option<String>) {
-    let is_short = argument.starts_with('-') && !argument.starts_with("--");
-    match argument.split_once('=') {
-        Some((name, value)) if argument.starts_with('-') => (name, Some(value.to_owned())),
-        _ if is_short && argument.len() > SHORT_NAME_BYTES => {
-            let (name, value) = argument.split_at(SHORT_NAME_BYTES);
-            (name, Some(value.to_owned()))
+/// Checks how often an option is given, and whether it has a value.
+fn push<S>(
+    options: &mut Vec<RawOption<S>>,
+    row: &'static Row<S>,
+    value: Option<String>,
+    place: String,
+) -> Result<(), UsageError> {
+    let is_repeated = options.iter().any(|option| option.row.spec.name == row.spec.name);
+    let problem = match (row.spec.arity, &value) {
+        (Arity::Flag | Arity::Once(_), _) if is_repeated => "may be given only once".to_owned(),
+        (Arity::Flag, Some(_)) => "takes no value".to_owned(),
+        (Arity::Once(name) | Arity::Many(name), None) => format!("needs a value, {name}"),
+        _ => {
+            options.push(RawOption { row, value: value.unwrap_or_default(), place });
+            return Ok(());
         }
-        _ => (argument, None),
-    }
+    };
+    Err(UsageError(format!("{place}{}: {problem}", row.spec.name)))
 }
 
-/// Length of a short option's name, dash included.
-const SHORT_NAME_BYTES: usize = "-p".len();
+fn text(word: OsString) -> Result<String, UsageError> {
+    word.into_string()
+        .map_err(|word| UsageError(format!("{}: must be UTF-8", word.to_string_lossy())))
+}
+
+/// The name in a word, and the value attached to it: `--port=4000`, `-p4000`.
+fn split(word: &str) -> (&str, Option<&str>) {
+    const SHORT_NAME_BYTES: usize = "-p".len();
+    match word.split_once('=') {
+        Some((name, value)) if word.starts_with('-') => (name, Some(value)),
+        _ if !word.starts_with('-') || word.starts_with("--") => (word, None),
+        _ => match word.split_at_checked(SHORT_NAME_BYTES) {
+            Some((name, value)) if !value.is_empty() => (name, Some(value)),
+            _ => (word, None),
+        },
+    }
+}

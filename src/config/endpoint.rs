@@ -1,5 +1,5 @@
-//! Endpoint strings: what upstream's `--port` takes for TCP and unix sockets, passed sockets and
-//! PROXY headers, and what people type (contract section 6).
+//! Endpoint strings: those of upstream's `--port` for TCP, unix and passed sockets and for PROXY
+//! headers, and the short forms that people type (manual: command_line 3).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,15 +10,15 @@ use crate::net::socket::{Endpoint, Role};
 /// The port when no endpoint is given.
 const DEFAULT_PORT: u16 = 4000;
 
-/// File mode of a unix socket when none is given: anyone may connect, as upstream.
+/// File mode of a unix socket by default: all users may connect, as upstream.
 const UNIX_MODE: u32 = 0o666;
 
-/// The same for operators: nobody but the server's own user.
+/// The same for `--admin`: only the server's own user.
 const ADMIN_UNIX_MODE: u32 = 0o600;
 
-/// What an endpoint string leaves to its purpose.
+/// Defaults for the parts that an endpoint string leaves out.
 #[derive(Clone, Copy)]
-struct Unsaid {
+struct Defaults {
     /// The address of a bare port.
     bare: IpAddr,
     /// The addresses of `tcp:` and `tcp6:`.
@@ -27,37 +27,37 @@ struct Unsaid {
     unix_mode: u32,
 }
 
-/// Clients may come from anywhere.
-const FOR_CLIENTS: Unsaid = Unsaid {
+/// Clients connect from anywhere.
+const FOR_CLIENTS: Defaults = Defaults {
     bare: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     tcp: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     tcp6: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     unix_mode: UNIX_MODE,
 };
 
-/// Operators are on the machine itself.
-const FOR_OPERATORS: Unsaid = Unsaid {
+/// Admin clients connect from the same machine.
+const FOR_ADMIN: Defaults = Defaults {
     bare: IpAddr::V4(Ipv4Addr::LOCALHOST),
     tcp: IpAddr::V4(Ipv4Addr::LOCALHOST),
     tcp6: IpAddr::V6(Ipv6Addr::LOCALHOST),
     unix_mode: ADMIN_UNIX_MODE,
 };
 
-/// The endpoint when none is given: IPv6 and IPv4.
+/// The endpoint without `--port`: IPv6 and IPv4.
 pub fn default() -> Endpoint {
     Endpoint::Tcp((FOR_CLIENTS.bare, DEFAULT_PORT).into())
 }
 
-/// Where listening sockets come from.
+/// The origin of a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// They are made.
+    /// Bound by the server.
     Bind(Endpoint),
-    /// They are passed by a service manager.
+    /// Passed by a service manager.
     Passed(Pick),
 }
 
-/// What stands before an endpoint whose connections begin with a PROXY header.
+/// Prefix of an endpoint whose connections begin with a PROXY header.
 const PROXIED: &str = "haproxy:";
 
 /// Reads an endpoint string for clients; the error completes "--port: …".
@@ -72,10 +72,10 @@ pub fn for_clients(text: &str) -> Result<(Source, Role), String> {
     Ok((Source::Bind(parse(text, FOR_CLIENTS)?), role))
 }
 
-/// Reads an endpoint string for operators; a public one must be allowed. The error completes
-/// "--admin: …".
-pub fn for_operators(text: &str, allow_public: bool) -> Result<(Endpoint, Role), String> {
-    let endpoint = parse(text, FOR_OPERATORS)?;
+/// Reads an endpoint string for the admin listener; a public one must be allowed. The error
+/// completes "--admin: …".
+pub fn for_admin(text: &str, allow_public: bool) -> Result<(Endpoint, Role), String> {
+    let endpoint = parse(text, FOR_ADMIN)?;
     match endpoint {
         Endpoint::Tcp(address) if !allow_public && !peer::is_private(address.ip()) => Err(format!(
             "'{text}' is open to the public: give a private address, or --admin-public as well"
@@ -84,14 +84,14 @@ pub fn for_operators(text: &str, allow_public: bool) -> Result<(Endpoint, Role),
     }
 }
 
-/// Reads where a running server's operators are listened to.
+/// Reads the endpoint of a running server's admin listener.
 pub fn of_admin(text: &str) -> Result<Endpoint, String> {
-    parse(text, FOR_OPERATORS)
+    parse(text, FOR_ADMIN)
 }
 
-fn parse(text: &str, unsaid: Unsaid) -> Result<Endpoint, String> {
+fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
     if let Ok(port) = text.parse::<u16>() {
-        return Ok(Endpoint::Tcp((unsaid.bare, port).into()));
+        return Ok(Endpoint::Tcp((defaults.bare, port).into()));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Endpoint::Tcp(address));
@@ -102,9 +102,9 @@ fn parse(text: &str, unsaid: Unsaid) -> Result<Endpoint, String> {
     }
     let parts = Parts::split(text)?;
     match parts.kind.as_str() {
-        "tcp" => tcp(parts, unsaid.tcp),
-        "tcp6" => tcp(parts, unsaid.tcp6),
-        "unix" => unix(parts, unsaid.unix_mode),
+        "tcp" => tcp(parts, defaults.tcp),
+        "tcp6" => tcp(parts, defaults.tcp6),
+        "unix" => unix(parts, defaults.unix_mode),
         _ => Err(format!(
             "'{text}' is not an endpoint: give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH \
              or systemd:"
@@ -112,35 +112,35 @@ fn parse(text: &str, unsaid: Unsaid) -> Result<Endpoint, String> {
     }
 }
 
-fn tcp(mut parts: Parts, unsaid: IpAddr) -> Result<Endpoint, String> {
+fn tcp(mut parts: Parts, defaults: IpAddr) -> Result<Endpoint, String> {
     let port = parts.take("port").ok_or("tcp: needs a port, as in tcp:4000")?;
     let port: u16 =
         port.parse().map_err(|_| format!("port '{port}' must be a number from 0 to 65535"))?;
     let address = match parts.take("interface") {
-        None => unsaid,
-        Some(text) if text.is_empty() => unsaid,
+        None => defaults,
+        Some(text) if text.is_empty() => defaults,
         Some(text) if text == "localhost" => Ipv4Addr::LOCALHOST.into(),
         Some(text) => {
             text.parse().map_err(|_| format!("interface '{text}' must be an IP address"))?
         }
     };
-    parts.ignore("backlog"); // ours is deep enough for everyone
+    parts.ignore("backlog"); // the queue is deep enough (`limits::LISTEN_BACKLOG`)
     parts.finish()?;
     Ok(Endpoint::Tcp((address, port).into()))
 }
 
-fn unix(mut parts: Parts, mode_unsaid: u32) -> Result<Endpoint, String> {
+fn unix(mut parts: Parts, default_mode: u32) -> Result<Endpoint, String> {
     let path = parts.take("address").filter(|path| !path.is_empty());
     let path = path.ok_or("unix: needs a path, as in unix:/run/wormhole.sock")?;
     let mode = match parts.take("mode") {
-        None => mode_unsaid,
+        None => default_mode,
         Some(text) => u32::from_str_radix(&text, 8)
             .ok()
             .filter(|mode| *mode <= 0o777)
             .ok_or_else(|| format!("mode '{text}' must be octal, as in 660"))?,
     };
     parts.ignore("backlog");
-    parts.ignore("lockfile"); // a socket that nobody listens on is replaced without one
+    parts.ignore("lockfile"); // a stale socket is replaced without one
     parts.finish()?;
     Ok(Endpoint::Unix { path: path.into(), mode })
 }
@@ -148,7 +148,7 @@ fn unix(mut parts: Parts, mode_unsaid: u32) -> Result<Endpoint, String> {
 fn passed(mut parts: Parts) -> Result<Pick, String> {
     let mut first = parts.take("socket").filter(|word| !word.is_empty());
     let (index, name) = (parts.take("index"), parts.take("name"));
-    // Upstream wants to be told the family first; a passed socket knows its own.
+    // Upstream wants the family first; a passed socket knows its own.
     let is_upstreams = index.is_some() || name.is_some();
     let domain = parts.take("domain").or_else(|| first.take_if(|_| is_upstreams));
     if let Some(domain) = domain.filter(|it| !["INET", "INET6", "UNIX"].contains(&it.as_str())) {
@@ -171,7 +171,7 @@ fn passed(mut parts: Parts) -> Result<Pick, String> {
 /// `\`.
 struct Parts {
     kind: String,
-    /// In order; the first may come without its name.
+    /// In order; the first may have no name.
     fields: Vec<(String, String)>,
 }
 
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxys_endpoint_is_any_with_a_word_before_it() {
+    fn a_prefix_makes_any_endpoint_that_of_a_proxy() {
         for text in ["tcp:4000", "4000", "127.0.0.1:4000", "unix:/run/x.sock:mode=660", "systemd:0"]
         {
             let (source, role) = for_clients(text).expect(text);
@@ -307,9 +307,9 @@ mod tests {
     }
 
     #[test]
-    fn operators_are_served_on_private_addresses_unless_told_otherwise() {
+    fn admin_endpoints_are_private_unless_allowed_otherwise() {
         let read = |text, allow_public| {
-            for_operators(text, allow_public).map(|(endpoint, _)| endpoint.to_string())
+            for_admin(text, allow_public).map(|(endpoint, _)| endpoint.to_string())
         };
         for (text, address) in [
             ("9000", "127.0.0.1:9000"),
@@ -325,7 +325,7 @@ mod tests {
             assert!(read(text, false).is_err_and(|error| error.contains("--admin-public")));
             assert!(read(text, true).is_ok(), "{text}");
         }
-        let unix = for_operators("unix:/x", false);
+        let unix = for_admin("unix:/x", false);
         assert_eq!(unix, Ok((Endpoint::Unix { path: "/x".into(), mode: 0o600 }, Role::Admin)));
     }
 

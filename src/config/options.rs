@@ -1,496 +1,226 @@
-//! The table of command-line options, and the help made from it.
+//! The table of the server's options: one row an option.
 //!
-//! One row an option; parsing (`config`) and `--help` both read it, so that they cannot differ.
+//! Parsing, `--help`, the manual page, the completions, the option reference and the reloading are
+//! made from it. Options are applied in the order of the table, so a row may rely on the rows
+//! above it.
 
-use super::subcommands;
-use crate::limits;
+use super::settings::Settings;
+use super::spec::Arity::{Flag, Many, Once};
+use super::spec::Default::{Number, Text, Unset};
+use super::spec::{Action, Group, OptionSpec, Row, rows};
+use super::{values, websocket_options, welcome_files};
+use crate::limits::{self, Limit};
 
-/// How an option may appear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arity {
-    /// Without a value, at most once.
-    Flag,
-    /// With a value, at most once.
-    Once,
-    /// With a value, any number of times.
-    Many,
-}
-
-/// One option.
-#[derive(Debug)]
-pub struct OptionSpec {
-    /// Long form, dashes included.
-    pub name: &'static str,
-    /// Short form, if any.
-    pub short: Option<&'static str>,
-    /// How it may appear.
-    pub arity: Arity,
-    /// What stands for the value in the help.
-    pub value: &'static str,
-    /// What it does, with default and unit.
-    pub help: Help,
-}
-
-/// Help text, and the default that goes with it.
-#[derive(Debug)]
-pub enum Help {
-    /// A text that is complete.
-    Text(&'static str),
-    /// A text, a numeric default (unless the text says it) and its unit.
-    Number(&'static str, Option<f64>, &'static str),
-}
-
-impl Help {
-    /// All of it, in one line.
-    pub fn sentence(&self) -> String {
-        match self {
-            Number(sentence, Some(default), unit) => {
-                format!("{sentence} [default: {default} {unit}]")
-            }
-            Number(sentence, None, _) | Text(sentence) => (*sentence).to_owned(),
-        }
-    }
-}
-
-/// A heading of the help with its options.
-#[derive(Debug)]
-pub struct Group {
-    /// The heading.
-    pub title: &'static str,
-    /// What is under it.
-    pub options: Vec<OptionSpec>,
-}
-
-pub(super) const fn option(
-    name: &'static str,
-    arity: Arity,
-    value: &'static str,
-    help: Help,
-) -> OptionSpec {
-    OptionSpec { name, short: None, arity, value, help }
-}
-
-use Arity::{Flag, Many, Once};
-use Help::{Number, Text};
-
-/// All options.
-pub fn groups() -> Vec<Group> {
-    vec![
-        Group {
-            title: "Listening",
-            options: vec![
-                OptionSpec {
-                    name: "--port",
-                    short: Some("-p"),
-                    arity: Many,
-                    value: "ENDPOINT",
-                    help: Text(
-                        "Where to listen; repeatable. PORT, ADDRESS:PORT, tcp:PORT[:interface=ADDRESS], tcp6:PORT, \
-                     unix:PATH[:mode=OCTAL], systemd:[NUMBER|NAME] for sockets that a service manager passes; \
-                     haproxy: before any of these for clients that come with a PROXY header. [default: the \
-                     passed sockets, else tcp:4000:interface=\\:\\:, IPv6 and IPv4]",
-                    ),
-                },
-                option(
-                    "--trusted-proxy",
-                    Many,
-                    "NETWORK",
-                    Text(
-                        "Take X-Real-IP, X-Real-Port and PROXY headers from peers in this network; repeatable. \
-                     Unix sockets are always trusted. [default: 127.0.0.0/8 and ::1]",
-                    ),
-                ),
-                option(
-                    "--websocket-protocol-option",
-                    Many,
-                    "NAME=JSON",
-                    Text(
-                        "Repeatable. autoPingInterval [60 s], autoPingTimeout [600 s], openHandshakeTimeout [10 s], \
-                     closeHandshakeTimeout [3 s], maxMessagePayloadSize [1048576 bytes], maxFramePayloadSize \
-                     [1048576 bytes], maxConnections [descriptor limit less 64], allowedOrigins [[\"*\"]], \
-                     tcpNoDelay [true].",
-                    ),
-                ),
-            ],
+/// All options, in the order of the help.
+pub static GROUPS: &[Group<Settings>] = &[
+    Group {
+        title: "Listening",
+        rows: rows! { Settings;
+            "--port" / "-p": Many("ENDPOINT"), Set |s, text| s.listen_for_clients(text)?,
+                Text("the passed sockets, else `tcp:4000:interface=\\:\\:`, IPv6 and IPv4"),
+                "Where to listen; repeatable. `PORT`, `ADDRESS:PORT`, `tcp:PORT[:interface=ADDRESS]`, \
+                 `tcp6:PORT`, `unix:PATH[:mode=OCTAL]`, `systemd:[NUMBER|NAME]` for sockets passed by a \
+                 service manager; `haproxy:` before any of these for a proxy that sends PROXY headers.";
+            "--trusted-proxy": Many("NETWORK"),
+                Reload |s, text| s.reloadable.trusted_proxies.push(values::network(text)?),
+                Text("`127.0.0.0/8` and `::1`"),
+                "Trust `X-Real-IP`, `X-Real-Port` and PROXY headers from peers in this network; \
+                 repeatable. Unix sockets are always trusted.";
         },
-        Group {
-            title: "Watching",
-            options: vec![
-                option(
-                    "--admin",
-                    Many,
-                    "ENDPOINT",
-                    Text(
-                        "Serve the status page, /metrics, /healthz and /status.json here, as in --port; \
-                     repeatable. Without an address it is loopback, a unix socket has mode 600. \
-                     [default: nowhere]",
-                    ),
-                ),
-                option(
-                    "--admin-public",
-                    Flag,
-                    "",
-                    Text("Let --admin have an address that is not private."),
-                ),
-            ],
+    },
+    Group {
+        title: "Monitoring",
+        rows: rows! { Settings;
+            "--admin-public": Flag, Set |s, _| s.admin_public = true, Text("off"),
+                "Allow an address in `--admin` that is not private.";
+            "--admin": Many("ENDPOINT"), Set |s, text| s.listen_for_admin(text)?, Text("nowhere"),
+                "Serve the status page, `/metrics`, `/healthz` and `/status.json` here, as in `--port`; \
+                 repeatable. Without an address it is loopback, and a unix socket has mode 600.";
         },
-        Group {
-            title: "Files",
-            options: vec![
-                option(
-                    "--channel-db",
-                    Once,
-                    "FILE",
-                    Text("The state database; ':memory:' keeps nothing. [default: relay.sqlite]"),
-                ),
-                option(
-                    "--usage-db",
-                    Once,
-                    "FILE",
-                    Text("Record usage in this database. [default: none]"),
-                ),
-                option(
-                    "--addrid-db",
-                    Once,
-                    "FILE",
-                    Text(
-                        "Number peer addresses in this database, ':memory:' allowed; logs then show only the \
-                     numbers. [default: none]",
-                    ),
-                ),
-                option(
-                    "--generation-duration",
-                    Once,
-                    "SECONDS",
-                    Number(
-                        "Forget the numbered addresses after this time.",
-                        Some(limits::GENERATION_SECONDS),
-                        "s",
-                    ),
-                ),
-                option(
-                    "--track-connections",
-                    Flag,
-                    "",
-                    Text("Keep a table of live connections in the state database."),
-                ),
-                option(
-                    "--synchronous",
-                    Once,
-                    "full|normal|off",
-                    Text(
-                        "What survives power loss: everything acknowledged, all but the last moments, or no \
-                     promise. Less means fewer writes on flash. [default: full]",
-                    ),
-                ),
-            ],
+    },
+    Group {
+        title: "Files",
+        rows: rows! { Settings;
+            "--channel-db": Once("FILE"), Set |s, text| s.config.channel_db = values::path(text)?,
+                Text("`relay.sqlite`"),
+                "The state database; `:memory:` keeps nothing.";
+            "--usage-db": Once("FILE"), Set |s, text| s.config.usage_db = Some(values::path(text)?),
+                Text("none"),
+                "Record usage in this database.";
+            "--addrid-db": Once("FILE"), Set |s, text| s.config.addrid_db = Some(values::path(text)?),
+                Text("none"),
+                "Number peer addresses in this database, `:memory:` allowed; logs then show only \
+                 the numbers.";
+            "--generation-duration": Once("SECONDS"),
+                Set |s, text| s.config.generation_duration = values::positive_seconds(text)?,
+                Number(limits::GENERATION_SECONDS, "s"),
+                "Forget the numbered addresses after this time.";
+            "--track-connections": Flag, Set |s, _| s.config.track_connections = true, Text("off"),
+                "Keep a table of live connections in the state database.";
+            "--synchronous": Once("full|normal|off"),
+                Set |s, text| s.config.synchronous = values::synchronous(text)?, Text("`full`"),
+                "What survives power loss: everything acknowledged, all but the last moments, or no \
+                 promise. Less means fewer writes on flash.";
         },
-        Group {
-            title: "What clients are told",
-            options: vec![
-                option(
-                    "--welcome-file",
-                    Once,
-                    "FILE",
-                    Text(
-                        "A JSON object whose keys go into the welcome of each client; they win over the options \
-                     below. Read again at SIGHUP. [default: none]",
-                    ),
-                ),
-                option(
-                    "--notices-file",
-                    Once,
-                    "FILE",
-                    Text(
-                        "A JSON object of networks and texts: clients from there are shown the text and sent away. \
-                     Read again at SIGHUP. [default: none]",
-                    ),
-                ),
-                option(
-                    "--motd",
-                    Once,
-                    "TEXT",
-                    Text("Message of the day, shown by clients. [default: none]"),
-                ),
-                option(
-                    "--advertise-version",
-                    Once,
-                    "VERSION",
-                    Text("The client version to recommend. [default: none]"),
-                ),
-                option(
-                    "--signal-error",
-                    Once,
-                    "TEXT",
-                    Text("Make every client fail with this message. [default: none]"),
-                ),
-                option(
-                    "--list",
-                    Once,
-                    "real|empty|decoy",
-                    Text(
-                        "Answer 'list' with the nameplates there are, with none, or with all from 1 to 999 \
-                     whatever there is. [default: real]",
-                    ),
-                ),
-                option("--disallow-list", Flag, "", Text("The same as --list=empty.")),
-            ],
+    },
+    Group {
+        title: "Texts for clients",
+        rows: rows! { Settings;
+            "--motd": Once("TEXT"), Reload |s, text| s.reloadable.welcome.motd = Some(text.into()),
+                Text("none"),
+                "Message of the day, shown by clients.";
+            "--advertise-version": Once("VERSION"),
+                Reload |s, text| s.reloadable.welcome.current_cli_version =
+                    values::unless_empty(text),
+                Text("none"),
+                "The client version to recommend.";
+            "--signal-error": Once("TEXT"),
+                Reload |s, text| s.reloadable.welcome.error = values::unless_empty(text), Text("none"),
+                "Make every client fail with this message.";
+            "--welcome-file": Once("FILE"),
+                ReloadFile |s, text| welcome_files::merge_welcome(&mut s.reloadable.welcome, text)?,
+                Text("none"),
+                "A JSON object whose keys go into the welcome of each client; they override the \
+                 options above. Read again at SIGHUP.";
+            "--notices-file": Once("FILE"),
+                ReloadFile |s, text| s.reloadable.notices = welcome_files::notices(text)?, Text("none"),
+                "A JSON object of networks and texts: clients from there get the text as an error \
+                 and are disconnected. Read again at SIGHUP.";
+            "--list": Once("real|empty|decoy"), Reload |s, text| s.list = Some(values::listing(text)?),
+                Text("`real`"),
+                "Answer `list` with the existing nameplates, with none, or always with all from 1 \
+                 to 999.";
+            "--disallow-list": Flag, Reload |s, _| s.disallow_list()?, Text("off"),
+                "The same as `--list=empty`.";
         },
-        Group {
-            title: "Permissions and draft extensions",
-            options: vec![
-                option(
-                    "--permission",
-                    Once,
-                    "none|offer|require|auto",
-                    Text(
-                        "Proof of work (hashcash) from clients before they bind: never, from those who like, from \
-                     all, or from all while under attack. [default: none]",
-                    ),
-                ),
-                option(
-                    "--hashcash-bits",
-                    Once,
-                    "BITS",
-                    Number(
-                        "Its difficulty, 1 to 40; each bit more doubles the work.",
-                        Some(limits::HASHCASH_BITS as f64),
-                        "bits",
-                    ),
-                ),
-                option(
-                    "--attack-events",
-                    Once,
-                    "NUMBER",
-                    Number(
-                        "So many scary or crowded exchanges and refused nameplates at once count as an attack.",
-                        Some(limits::ATTACK_EVENTS),
-                        "events",
-                    ),
-                ),
-                option(
-                    "--attack-half-life",
-                    Once,
-                    "SECONDS",
-                    Number(
-                        "After this time such an event counts half.",
-                        Some(limits::ATTACK_HALF_LIFE_SECONDS),
-                        "s",
-                    ),
-                ),
-                option(
-                    "--claim-without-allocate",
-                    Flag,
-                    "",
-                    Text(
-                        "Heed '\"allocate\": false' in a claim: it then fails where it would create a nameplate.",
-                    ),
-                ),
-                option(
-                    "--nameplate-cooldown",
-                    Once,
-                    "SECONDS",
-                    Number(
-                        "Do not allocate a nameplate again for this long after its end.",
-                        Some(0.0),
-                        "s",
-                    ),
-                ),
-            ],
+    },
+    Group {
+        title: "Permissions and draft extensions",
+        rows: rows! { Settings;
+            "--permission": Once("none|offer|require|auto"),
+                Set |s, text| s.config.permission.mode = values::permission_mode(text)?, Text("none"),
+                "Proof of work (hashcash) from clients before they bind: never, optional, always, \
+                 or while under attack.";
+            "--hashcash-bits": Once("BITS"),
+                Set |s, text| s.config.permission.bits = values::bits(text)?,
+                Number(limits::HASHCASH_BITS as f64, "bits"),
+                "Its difficulty, 1 to 40; each bit more doubles the work.";
+            "--attack-events": Once("NUMBER"),
+                Set |s, text| s.config.permission.attack_events = values::events(text)?,
+                Number(limits::ATTACK_EVENTS, "events"),
+                "Number of hostile events (scary or crowded results, refused nameplates) that \
+                 counts as an attack.";
+            "--attack-half-life": Once("SECONDS"),
+                Set |s, text| s.config.permission.attack_half_life =
+                    values::positive_seconds(text)?,
+                Number(limits::ATTACK_HALF_LIFE_SECONDS, "s"),
+                "Time after which such an event counts half.";
+            "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
+                "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
+                 nameplate.";
+            "--nameplate-cooldown": Once("SECONDS"),
+                Set |s, text| s.config.nameplate_cooldown = values::seconds_or_never(text)?,
+                Number(0.0, "s"),
+                "Do not allocate a nameplate again for this long after its end; 0 for never.";
         },
-        Group {
-            title: "Lifetime and privacy",
-            options: vec![
-                option(
-                    "--expire-after",
-                    Once,
-                    "SECONDS",
-                    Number(
-                        "Delete mailboxes without subscriber and activity for this long.",
-                        Some(limits::EXPIRE_AFTER_SECONDS),
-                        "s",
-                    ),
-                ),
-                option(
-                    "--expire-check",
-                    Once,
-                    "SECONDS",
-                    Number(
-                        "Look for such mailboxes this often.",
-                        Some(limits::EXPIRE_CHECK_SECONDS),
-                        "s",
-                    ),
-                ),
-                option(
-                    "--blur-usage",
-                    Once,
-                    "SECONDS",
-                    Text(
-                        "Round recorded times down to a multiple; log no connections. [default: off]",
-                    ),
-                ),
-            ],
+    },
+    Group {
+        title: "Lifetime and privacy",
+        rows: rows! { Settings;
+            "--expire-after": Once("SECONDS"),
+                Set |s, text| s.config.expire_after = values::positive_seconds(text)?,
+                Number(limits::EXPIRE_AFTER_SECONDS, "s"),
+                "Delete mailboxes without subscriber and activity for this long.";
+            "--expire-check": Once("SECONDS"),
+                Set |s, text| s.config.expire_check = values::positive_seconds(text)?,
+                Number(limits::EXPIRE_CHECK_SECONDS, "s"),
+                "Look for such mailboxes this often.";
+            "--blur-usage": Once("SECONDS"),
+                Set |s, text| s.config.blur_usage = Some(values::whole_seconds(text)?), Text("off"),
+                "Round recorded times down to a multiple; log no connections.";
         },
-        Group {
-            title: "Stopping gently (SIGUSR1)",
-            options: vec![
-                option(
-                    "--drain-message",
-                    Once,
-                    "TEXT",
-                    Text(
-                        "What clients are told that come while the server waits for the others to finish. \
-                     [default: The server is about to restart, please try again in a few minutes.]",
-                    ),
-                ),
-                option(
-                    "--drain-seconds",
-                    Once,
-                    "SECONDS",
-                    Number("Wait no longer than this.", Some(limits::DRAIN_SECONDS), "s"),
-                ),
-            ],
+    },
+    Group {
+        title: "Stopping gently (SIGUSR1)",
+        rows: rows! { Settings;
+            "--drain-message": Once("TEXT"), Reload |s, text| s.set_drain_message(text),
+                Text(values::DRAIN_MESSAGE),
+                "The error that new clients get while the server waits for the others to finish.";
+            "--drain-seconds": Once("SECONDS"),
+                Reload |s, text| s.reloadable.drain.seconds = values::positive_seconds(text)?,
+                Number(limits::DRAIN_SECONDS, "s"),
+                "Wait no longer than this.";
         },
-        Group { title: "Limits", options: limit_options() },
-        Group {
-            title: "Other",
-            options: vec![
-                option(
-                    "--config",
-                    Once,
-                    "FILE",
-                    Text(
-                        "More options, one a line, as in 'motd = Hello'; '#' begins a comment. The command line wins. \
-                     Read again at SIGHUP. [default: none]",
-                    ),
-                ),
-                option(
-                    "--log-level",
-                    Once,
-                    "error|warn|info|debug",
-                    Text("How much is logged; 'debug' shows each connection. [default: info]"),
-                ),
-                option("--log-fd", Once, "FD", Text("Accepted for compatibility; has no effect.")),
-                option(
-                    "--generate",
-                    Once,
-                    "man|bash|fish|zsh",
-                    Text("Print a manual page, or completions for a shell, and exit."),
-                ),
-                option("--version", Flag, "", Text("Print the version and exit.")),
-                OptionSpec {
-                    name: "--help",
-                    short: Some("-h"),
-                    arity: Flag,
-                    value: "",
-                    help: Text("Print this and exit."),
-                },
-            ],
+    },
+    Group { title: "Limits", rows: &LIMITS },
+    Group {
+        title: "Compatibility",
+        rows: rows! { Settings;
+            "--websocket-protocol-option": Many("NAME=JSON"),
+                Set |s, text| websocket_options::set(&mut s.config, text)?, Unset,
+                websocket_options::HELP;
+            "--log-fd": Once("FD"), Set |s, text| s.ignore_log_fd(text)?, Unset,
+                "Accepted for compatibility; has no effect.";
         },
-    ]
-}
-
-fn limit_options() -> Vec<OptionSpec> {
-    let exempt = option(
-        "--limit-exempt",
-        Many,
-        "NETWORK",
-        Text(
-            "The limits on one address do not hold for this network; repeatable. \
-             [default: 127.0.0.0/8 and ::1]",
-        ),
-    );
-    let limits = limits::table().into_iter().map(|limit| {
-        option(limit.option, Once, "NUMBER", Number(limit.about, limit.default, limit.unit))
-    });
-    limits.chain([exempt]).collect()
-}
-
-/// What makes no sense in a file of options.
-pub const COMMAND_LINE_ONLY: [&str; 4] = ["--config", "--generate", "--help", "--version"];
-
-/// Files that are read again at SIGHUP.
-pub const FILES_READ_AGAIN: [&str; 3] = ["--config", "--welcome-file", "--notices-file"];
-
-/// What a file of options can change while the server runs; for the others it takes a restart.
-pub const LIVE: [&str; 11] = [
-    "--trusted-proxy",
-    "--limit-exempt",
-    "--welcome-file",
-    "--notices-file",
-    "--motd",
-    "--advertise-version",
-    "--signal-error",
-    "--list",
-    "--disallow-list",
-    "--drain-message",
-    "--drain-seconds",
+    },
+    Group {
+        title: "Other",
+        rows: rows! { Settings;
+            "--config": Once("FILE"), OptionsFile, Text("none"),
+                "More options, one a line, as in `motd = Hello`; `#` begins a comment. The command \
+                 line takes precedence. Read again at SIGHUP.";
+            "--log-level": Once("error|warn|info|debug"),
+                Set |s, text| s.config.log_level = values::log_level(text)?, Text("`info`"),
+                "How much is logged; `debug` shows each connection.";
+            "--generate": Once("man|bash|fish|zsh|markdown"), Generate, Unset,
+                "Print a manual page, completions for a shell, or the option reference, and exit.";
+            "--version": Flag, Version, Unset, "Print the version and exit.";
+            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+        },
+    },
 ];
 
-/// All options, without the headings.
-pub fn all() -> impl Iterator<Item = OptionSpec> {
-    groups().into_iter().flat_map(|group| group.options)
+/// The rows of [`limits::TABLE`], and the exemption from those on one address.
+const LIMITS: [Row<Settings>; limits::TABLE.len() + 1] = {
+    let mut rows = [const { LIMIT_EXEMPT }; limits::TABLE.len() + 1];
+    let mut index = 0;
+    while index < limits::TABLE.len() {
+        rows[index] = limit_row(&limits::TABLE[index]);
+        index += 1;
+    }
+    rows
+};
+
+const LIMIT_EXEMPT: Row<Settings> = Row {
+    spec: OptionSpec {
+        name: "--limit-exempt",
+        short: None,
+        arity: Many("NETWORK"),
+        default: Text("`127.0.0.0/8` and `::1`"),
+        help: "Networks to which the limits on one address do not apply; repeatable.",
+    },
+    action: Action::Reload(|s, text| {
+        s.reloadable.exempt.push(values::network(text)?);
+        Ok(())
+    }),
+};
+
+const fn limit_row(limit: &'static Limit) -> Row<Settings> {
+    let default = match limit.default {
+        Some(number) => Number(number, limit.unit),
+        None => Unset,
+    };
+    let spec = OptionSpec {
+        name: limit.option,
+        short: None,
+        arity: Once("NUMBER"),
+        default,
+        help: limit.about,
+    };
+    Row { spec, action: Action::Limit(limit) }
 }
 
-/// Column at which option texts begin, and the width they are wrapped to.
-const HELP_INDENT: usize = 8;
-const HELP_WIDTH: usize = 92;
-
-/// The text of `--help`.
-pub fn help() -> String {
-    let mut head = "A Magic Wormhole mailbox server.\n\n\
-                    Usage: wormhole-mailbox [options]\n       \
-                    wormhole-mailbox COMMAND [options]\n\n\
-                    --name=VALUE and --name VALUE both work.\n\n\
-                    Commands, each with its own --help:\n"
-        .to_owned();
-    for command in subcommands::all() {
-        head += &format!("  {}\n{}", command.name, wrapped(command.about));
-    }
-    text(&head, groups())
-}
-
-/// A head, then groups of options with their texts.
-pub fn text(head: &str, groups: Vec<Group>) -> String {
-    let mut text = head.to_owned();
-    for group in groups {
-        text += &format!("\n{}:\n", group.title);
-        for option in group.options {
-            let short = option.short.map(|short| format!("{short}, ")).unwrap_or_default();
-            let value =
-                if option.value.is_empty() { String::new() } else { format!("={}", option.value) };
-            text += &format!("  {short}{}{value}\n", option.name);
-            text += &wrapped(&option.help.sentence());
-        }
-    }
-    text
-}
-
-fn wrapped(sentence: &str) -> String {
-    let mut lines = String::new();
-    let mut line = String::new();
-    for word in sentence.split_whitespace() {
-        if !line.is_empty() && HELP_INDENT + line.len() + 1 + word.len() > HELP_WIDTH {
-            lines += &format!("{:HELP_INDENT$}{line}\n", "");
-            line.clear();
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line += word;
-    }
-    lines + &format!("{:HELP_INDENT$}{line}\n", "")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lists_name_options_that_there_are() {
-        let names: Vec<&str> = all().map(|option| option.name).collect();
-        for name in COMMAND_LINE_ONLY.iter().chain(&FILES_READ_AGAIN).chain(&LIVE) {
-            assert!(names.contains(name), "{name}");
-        }
-    }
+/// All rows, without the headings.
+pub fn all() -> impl Iterator<Item = &'static Row<Settings>> + Clone {
+    GROUPS.iter().flat_map(|group| group.rows)
 }

@@ -1,18 +1,18 @@
-//! When a proof of work is demanded before `bind`, as the operator sets it.
+//! When a proof of work is required before `bind`, as the operator sets it.
 
 use crate::limits;
 
-/// When proof of work is asked for.
+/// `--permission`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Never; the welcome says nothing of it.
+    /// Never; the welcome does not mention it.
     #[default]
     None,
-    /// Always, and nobody needs to give it.
+    /// Always announced, optional.
     Offer,
-    /// Always, and nobody may bind without.
+    /// Always required before `bind`.
     Require,
-    /// As `Require` while there is an attack, as `None` while there is not.
+    /// As `Require` during an attack, else as `None`.
     Auto,
 }
 
@@ -30,13 +30,13 @@ impl Mode {
     }
 }
 
-/// What an operator may set about it.
+/// All that an operator sets about proofs of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     pub mode: Mode,
-    /// Bits asked for; more under attack.
+    /// Bits required; more during an attack.
     pub bits: u32,
-    /// What counts as an attack, in hostile events.
+    /// Number of hostile events that counts as an attack.
     pub attack_events: f64,
     /// Seconds after which an event counts half.
     pub attack_half_life: f64,

@@ -1,4 +1,4 @@
-//! The two JSON files that say what clients are told: `--welcome-file` and `--notices-file`.
+//! The two JSON files of texts for clients: `--welcome-file` and `--notices-file`.
 //!
 //! Text in, settings out; an error names the key and the rule. Must never open a file.
 
@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::network;
+use super::reloadable::Notices;
+use super::values::network;
 use crate::codec::json::Welcome;
-use crate::config::live::Notices;
 use crate::limits::{NOTICE_BYTES_MAX, WELCOME_FILE_BYTES_MAX};
 
 /// Keys that are the server's own.
 const KEYS_RESERVED: [&str; 2] = ["your-address", "permission-required"];
 
 /// Merges the object in `content` into the welcome; its keys win.
-pub(super) fn merge_welcome(welcome: &mut Welcome, content: &str) -> Result<(), String> {
+pub fn merge_welcome(welcome: &mut Welcome, content: &str) -> Result<(), String> {
     if content.len() > WELCOME_FILE_BYTES_MAX {
         return Err(format!("must have at most {WELCOME_FILE_BYTES_MAX} bytes"));
     }
@@ -38,7 +38,7 @@ pub(super) fn merge_welcome(welcome: &mut Welcome, content: &str) -> Result<(), 
 }
 
 /// Reads networks and the texts for clients from there.
-pub(super) fn notices(content: &str) -> Result<Notices, String> {
+pub fn notices(content: &str) -> Result<Notices, String> {
     let mut notices = Vec::new();
     for (key, value) in object(content)? {
         let text = string(&key, &value)?;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_too_long_is_refused() {
+    fn other_json_and_long_files_are_refused() {
         for content in ["", "[]", "null", "{", "{} {}", "{\"a\": }"] {
             assert!(merged(content).is_err_and(|error| error.contains("JSON object")), "{content}");
         }

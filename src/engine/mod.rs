@@ -21,7 +21,7 @@ use log::{debug, info, warn};
 use crate::codec::http::{Rejection, Status};
 use crate::codec::json::{self, DecodeError, Request, Welcome};
 use crate::config::Config;
-use crate::config::live::Live;
+use crate::config::reloadable::Reloadable;
 use crate::engine::client_programs::Clients;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
@@ -50,7 +50,7 @@ const TOO_MANY_RETRY_SECONDS: u64 = 60;
 #[derive(Debug)]
 pub struct Engine {
     config: Rc<Config>,
-    live: Live,
+    live: Reloadable,
     /// Nobody may bind any more; those who have, go on.
     draining: bool,
     store: Store,
@@ -83,7 +83,7 @@ impl Engine {
     /// Puts the parts together and runs the first expiry check to its end.
     pub fn new(
         config: Rc<Config>,
-        live: Live,
+        live: Reloadable,
         store: Store,
         storage: Storage,
         records: Records,
@@ -314,7 +314,7 @@ impl Engine {
     }
 
     /// Other settings are in force from now on, for all that comes.
-    pub fn set_live(&mut self, live: Live) {
+    pub fn set_live(&mut self, live: Reloadable) {
         self.quotas.set_exempt(live.exempt.clone());
         self.store.set_list(live.list);
         self.live = live;

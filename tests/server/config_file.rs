@@ -65,6 +65,14 @@ fn options_are_taken_from_the_file_however_they_are_written() {
 }
 
 #[test]
+fn a_byte_order_mark_at_the_beginning_is_skipped() {
+    let directory = directory("\u{feff}motd = \u{feff}marked\nwelcome-file = welcome.json\n");
+    fs::write(directory.file("welcome.json"), "\u{feff}{\"number\": 1}").expect("write");
+    let server = Server::start_in(directory, &[&format!("--config={NAME}")]);
+    assert_eq!(welcome(&server), json!({"motd": "\u{feff}marked", "number": 1}));
+}
+
+#[test]
 fn the_command_line_wins() {
     let content = "motd = file\nsignal-error = file\nlimit-exempt = 127.0.0.0/8\n\
                    limit-exempt = ::1\nlimit-address-connections = 1\n";

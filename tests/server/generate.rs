@@ -22,7 +22,7 @@ const COMMANDS: [&str; 3] = ["status", "usage", "connections"];
 
 #[test]
 fn every_kind_knows_every_option_and_command() {
-    for kind in ["man", "bash", "fish", "zsh"] {
+    for kind in ["man", "bash", "fish", "zsh", "markdown"] {
         let text = generated(kind).replace('\\', "");
         let lists = COMMANDS.map(|command| options(&[command]));
         let all = options(&[]);
@@ -53,10 +53,19 @@ fn what_is_generated_does_not_depend_on_the_day() {
 }
 
 #[test]
+fn the_option_reference_of_the_manual_is_what_is_generated() {
+    let page = include_str!("../../src/manual/options.md");
+    assert_eq!(page, generated("markdown"), "run --generate=markdown > src/manual/options.md");
+}
+
+#[test]
 fn another_kind_is_a_mistake() {
     let mut command = Command::new(PROGRAM);
     let output = command.arg("--generate=html").output().expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("--generate") && error.contains("man, bash, fish or zsh"), "{error}");
+    assert!(
+        error.contains("--generate") && error.contains("man, bash, fish, zsh or markdown"),
+        "{error}"
+    );
 }

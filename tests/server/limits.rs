@@ -70,6 +70,22 @@ fn a_frame_over_the_limit_is_refused_from_its_header_alone() {
 }
 
 #[test]
+fn a_frame_may_be_as_long_as_a_message_unless_its_own_limit_is_given() {
+    let option = "--websocket-protocol-option=maxMessagePayloadSize";
+    let [by_option, unlimited] = [format!("{option}=1500000"), format!("{option}=0")];
+    for options in [&["--limit-message-bytes=1500000"][..], &[&by_option], &[&unlimited]] {
+        let server = Server::start(options);
+        let mut client = server.connect();
+        client.send_text(&ping_of(1_500_000));
+        assert_eq!(client.recv()["type"], "ack");
+        assert_eq!(client.recv()["type"], "pong");
+        let log = server.log();
+        let is_warned = log.iter().any(|it| it.contains("maxMessagePayloadSize=0 is a limit of"));
+        assert_eq!(is_warned, options[0] == unlimited, "{log:#?}");
+    }
+}
+
+#[test]
 fn fragments_may_add_up_to_the_message_limit_and_not_beyond() {
     let server = Server::start(&["--limit-frame-bytes=500", "--limit-message-bytes=1000"]);
     for _ in 0..2 {

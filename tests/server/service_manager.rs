@@ -295,7 +295,7 @@ fn passed_sockets_are_picked_by_number_and_name_and_upstreams_spelling() {
         let expected: Vec<String> =
             picked.iter().map(|index| addresses[*index].to_string()).collect();
         assert_eq!(listened_on(&server), expected, "{port}");
-        let warnings = server.log().iter().filter(|line| line.contains("is not used")).count();
+        let warnings = server.log().iter().filter(|line| line.contains("is not selected")).count();
         assert_eq!(warnings, unused, "{port}");
         if port.contains("haproxy") {
             let mut raw = Raw::connect(addresses[0]);

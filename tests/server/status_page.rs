@@ -82,7 +82,7 @@ fn limits_are_shown_as_they_are_in_force_and_met() {
         "{}",
         row("--limit-bind-seconds")
     );
-    for limit in wormhole_mailbox::limits::table() {
+    for limit in wormhole_mailbox::limits::TABLE {
         row(limit.option);
     }
 }

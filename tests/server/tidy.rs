@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use wormhole_mailbox::limits::{self, DESCRIPTORS_RESERVED};
+use wormhole_mailbox::limits;
 
 const COLUMNS_MAX: usize = 100;
 
@@ -227,79 +226,12 @@ fn nothing_is_unsafe() {
     assert_none(complaints);
 }
 
-/// The README and the pages with options and limits.
-fn manual() -> String {
-    let pages = ["options", "limits", "subcommands"].map(|page| format!("src/manual/{page}.md"));
-    read("README.md") + &pages.map(|page| read(&page)).concat()
-}
-
-/// Rows of their tables.
-fn manual_rows() -> Vec<String> {
-    manual().lines().filter(|line| line.starts_with("| ")).map(str::to_owned).collect()
-}
-
-#[test]
-fn every_limit_is_in_the_manual_with_its_default_and_what_a_client_sees() {
-    let rows = manual_rows();
-    let mut complaints = Vec::new();
-    for limit in limits::table() {
-        let option = format!(" | `{}` | ", limit.option);
-        let default = match limit.default {
-            Some(default) => format!("{default} {}", limit.unit),
-            None => format!("the limit of open files less {DESCRIPTORS_RESERVED}"),
-        };
-        let is_told = rows.iter().filter_map(|row| row.split_once(&option)).any(|(_, rest)| {
-            let end = format!(" | {} |", limit.effect);
-            let told = rest.strip_suffix(&end).unwrap_or_default();
-            told == default || told.starts_with(&format!("{default} ("))
-        });
-        if !is_told {
-            complaints.push(format!("no row `{}` | {default} | {}", limit.option, limit.effect));
-        }
-    }
-    assert_none(complaints);
-}
-
-/// Long options that the help lists, the server's and each command's.
-fn options_of_help() -> BTreeSet<String> {
-    let help = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox")).args(arguments).output();
-        String::from_utf8(output.expect("the program runs").stdout).expect("UTF-8")
-    };
-    let commands = ["status", "usage", "connections"].map(|command| help(&[command, "--help"]));
-    let help = help(&["--help"]) + &commands.concat();
-    let lines =
-        help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|it| it.starts_with('-'));
-    let names =
-        lines.flat_map(|line| line.split(", ")).map(|it| it.split('=').next().unwrap_or(it));
-    names.filter(|name| name.starts_with("--")).map(str::to_owned).collect()
-}
-
-#[test]
-fn the_manual_and_the_help_know_the_same_options() {
-    let options = options_of_help();
-    assert!(options.contains("--port") && options.contains("--help"), "{options:?}");
-    let manual = manual();
-    let missing = options.iter().filter(|option| !manual.contains(&format!("`{option}`")));
-    let mut complaints: Vec<String> =
-        missing.map(|option| format!("{option} is not in the manual")).collect();
-    for row in manual_rows() {
-        let Some(name) = row.strip_prefix("| `").and_then(|row| row.split('`').next()) else {
-            continue;
-        };
-        if name.starts_with("--") && !options.contains(name) {
-            complaints.push(format!("the manual has {name}, the help has not"));
-        }
-    }
-    assert_none(complaints);
-}
-
 #[test]
 fn every_limit_is_tried_in_a_test() {
     let mut files = sources(&["tests"]);
     files.retain(|source| source.name != "tests/server/tidy.rs");
-    let untried = limits::table()
-        .into_iter()
+    let untried = limits::TABLE
+        .iter()
         .filter(|limit| !files.iter().any(|source| source.text.contains(limit.option)));
     assert_none(untried.map(|limit| format!("no test names {}", limit.option)).collect());
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use wormhole_mailbox::codec::http::Upgrade;
-use wormhole_mailbox::config::live::Live;
+use wormhole_mailbox::config::reloadable::Reloadable;
 use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::message::ConnId;
@@ -100,7 +100,7 @@ pub struct Simulation {
     pub swarm: Swarm,
     pub fault: Option<Fault>,
     config: Rc<Config>,
-    live: Live,
+    live: Reloadable,
     pub disk: Rc<RefCell<Disk>>,
     usage: Option<UsageFile>,
     /// When each tick since the start ended, and how many usage records there were then.
@@ -391,7 +391,7 @@ fn commit(engine: &mut Engine) -> (Committed, Vec<ConnId>) {
     }
 }
 
-fn config(swarm: &Swarm) -> (Config, Live) {
+fn config(swarm: &Swarm) -> (Config, Reloadable) {
     let Ok(Invocation::Serve(mut config, live)) = config::parse([], |_| Err(String::new())) else {
         unreachable!("no arguments are valid arguments");
     };

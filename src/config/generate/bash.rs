@@ -1,8 +1,9 @@
 //! Completions for bash 4 and newer; needs no other package.
 //!
-//! Bash takes `=` for a word of its own, so `--name=va` arrives as three words.
+//! In bash `=` is a word of its own, so `--name=va` arrives as three words.
 
-use super::{CommandSpec, OptionSpec, Values, options, subcommands, values};
+use super::subcommands::{self, Subcommand};
+use super::{Completions, OptionSpec, options};
 
 const HEAD: &str = "\
 # Completions of wormhole-mailbox for bash.
@@ -18,7 +19,7 @@ _wormhole_mailbox() {
     case $before in
 ";
 
-/// Names that end in `=` are to be followed by a value, not by a space.
+/// No space follows a name that ends in `=`.
 const TAIL: &str = "    esac
     mapfile -t COMPREPLY < <(compgen -W \"$names\" -- \"$word\")
     if [[ ${COMPREPLY[0]} == *= ]]; then compopt -o nospace; fi
@@ -28,15 +29,15 @@ complete -F _wormhole_mailbox wormhole-mailbox
 ";
 
 pub fn text() -> String {
-    let commands = subcommands::all();
-    let mut all: Vec<OptionSpec> = options::all().collect();
+    let mut all: Vec<&OptionSpec> = options::all().map(|row| &row.spec).collect();
     let served = names(&all);
     let mut by_command = String::new();
     let mut command_names = Vec::new();
-    for CommandSpec { name, options, .. } in commands {
-        by_command += &format!("        {name}) names='{}' ;;\n", names(&options));
-        command_names.push(name);
-        all.extend(options);
+    for Subcommand { name, rows, .. } in subcommands::TABLE {
+        let specs: Vec<&OptionSpec> = rows.iter().map(|row| &row.spec).collect();
+        by_command += &format!("        {name}) names='{}' ;;\n", names(&specs));
+        command_names.push(*name);
+        all.extend(specs);
     }
     let command_names = command_names.join(" ");
     let mut text = HEAD.to_owned() + &cases(&all);
@@ -49,18 +50,18 @@ pub fn text() -> String {
     text + TAIL
 }
 
-/// What follows an option that takes a value, each option once.
-fn cases(options: &[OptionSpec]) -> String {
+/// The values after each option that has one.
+fn cases(options: &[&OptionSpec]) -> String {
     let mut files = Vec::new();
     let mut free = Vec::new();
     let mut choices = Vec::new();
     for option in options {
         let patterns = option.short.into_iter().chain([option.name]);
-        match values(option) {
-            Values::None => {}
-            Values::Files => files.extend(patterns),
-            Values::Free => free.extend(patterns),
-            Values::Choices(words) => choices.push((option.name, words.join(" "))),
+        match option.completions() {
+            Completions::NoValue => {}
+            Completions::Files => files.extend(patterns),
+            Completions::Unknown => free.extend(patterns),
+            Completions::Choices(words) => choices.push((option.name, words.join(" "))),
         }
     }
     let mut cases = String::new();
@@ -84,10 +85,10 @@ fn patterns(mut names: Vec<&'static str>) -> String {
     names.join(" | ")
 }
 
-fn names(options: &[OptionSpec]) -> String {
-    let name = |option: &OptionSpec| match values(option) {
-        Values::None => option.name.to_owned(),
-        _ => format!("{}=", option.name),
+fn names(options: &[&OptionSpec]) -> String {
+    let name = |option: &&OptionSpec| match option.value() {
+        None => option.name.to_owned(),
+        Some(_) => format!("{}=", option.name),
     };
     options.iter().map(name).collect::<Vec<_>>().join(" ")
 }

@@ -1,8 +1,9 @@
 //! Completions for fish.
 
-use super::{CommandSpec, OptionSpec, Values, options, subcommands, summary, values};
+use super::subcommands::{self, Subcommand};
+use super::{Completions, OptionSpec, options, plain};
 
-/// The condition: which command, if any, the line names.
+/// With a function that tests which command the line names, if any.
 const HEAD: &str = "\
 # Completions of wormhole-mailbox for fish.
 
@@ -24,20 +25,15 @@ complete -c wormhole-mailbox -f
 
 pub fn text() -> String {
     let mut text = HEAD.to_owned();
-    let commands = subcommands::all();
-    for CommandSpec { name, about, .. } in &commands {
+    for Subcommand { name, about, .. } in subcommands::TABLE {
         text += &format!(
             "complete -c wormhole-mailbox -n __wormhole_mailbox_no_words -a {name} -d {}\n",
-            quoted(about.trim_end_matches('.'))
+            quoted(plain(about).trim_end_matches('.'))
         );
     }
-    for option in options::all() {
-        text += &line("", &option);
-    }
-    for CommandSpec { name, options, .. } in &commands {
-        for option in options {
-            text += &line(name, option);
-        }
+    text += &options::all().map(|row| line("", &row.spec)).collect::<String>();
+    for Subcommand { name, rows, .. } in subcommands::TABLE {
+        text += &rows.iter().map(|row| line(name, &row.spec)).collect::<String>();
     }
     text
 }
@@ -46,14 +42,14 @@ fn line(command: &str, option: &OptionSpec) -> String {
     let name = option.name.trim_start_matches('-');
     let short = option.short.map(|short| format!(" -s {}", short.trim_start_matches('-')));
     let short = short.unwrap_or_default();
-    let values = match values(option) {
-        Values::None => String::new(),
-        Values::Files => " -r -F".to_owned(),
-        Values::Free => " -x".to_owned(),
-        Values::Choices(words) => format!(" -x -a '{}'", words.join(" ")),
+    let values = match option.completions() {
+        Completions::NoValue => String::new(),
+        Completions::Files => " -r -F".to_owned(),
+        Completions::Unknown => " -x".to_owned(),
+        Completions::Choices(words) => format!(" -x -a '{}'", words.join(" ")),
     };
     let condition = format!("\"__wormhole_mailbox_command '{command}'\"");
-    let summary = quoted(&summary(&option.help));
+    let summary = quoted(&option.summary());
     format!("complete -c wormhole-mailbox -n {condition} -l {name}{short}{values} -d {summary}\n")
 }
 

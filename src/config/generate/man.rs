@@ -1,8 +1,10 @@
 //! The manual page, for `man -l` and `/usr/share/man/man8`.
 
-use super::{CommandSpec, OptionSpec, options, subcommands};
+use super::options::GROUPS;
+use super::subcommands::{self, Subcommand};
+use super::{OptionSpec, plain};
 
-/// Its date is when these words were last changed, so that two builds of one source are equal.
+/// The date is that of the last change of this text, so that builds are reproducible.
 const HEAD: &str = concat!(
     ".TH WORMHOLE\\-MAILBOX 8 2026-11-24 \"wormhole\\-mailbox ",
     env!("CARGO_PKG_VERSION"),
@@ -28,20 +30,32 @@ takes the flags and the files of the Python server, version 0.8.0.
 .PP
 With a
 .I command
-as the first argument, it tells of a server and its files and ends; that changes no file and
-disturbs no server.
+as the first argument, it prints a report on a server and its files and exits; that changes no file
+and disturbs no server.
 "#
 );
 
 const TAIL: &str = r#".SH SIGNALS
 .TP
 .B SIGTERM\fR, \fBSIGINT
-Stop within 5 seconds: accept nobody any more, send each connection a close, leave the databases
-without a write\-ahead log. A second signal ends the server at once, with nothing acknowledged lost.
+Stop within 5 seconds: accept no more connections, close all, leave the databases without a
+write\-ahead log. A second signal ends the server at once; nothing acknowledged is lost.
+.TP
+.B SIGHUP
+Read the files of
+.BR \-\-config ,
+.B \-\-welcome\-file
+and
+.B \-\-notices\-file
+again.
+.TP
+.B SIGUSR1
+Drain: accept new clients only to say that the server is about to restart, and stop when all
+others have finished.
 .SH EXIT STATUS
 .TP
 .B 0
-After a signal, or when what was asked for has been printed.
+Stopped by a signal, or a text or report was printed.
 .TP
 .B 1
 An address or a file cannot be opened, or a server does not answer.
@@ -69,7 +83,7 @@ wormhole\-mailbox \-\-port=4000 \-\-usage\-db=usage.sqlite
 .EE
 .RE
 .PP
-See how the last week went:
+Show the results of the last week:
 .PP
 .RS 4
 .EX
@@ -85,30 +99,27 @@ pub fn text() -> String {
     let mut text = HEAD.to_owned();
     text +=
         ".SH OPTIONS\n\\fB\\-\\-name=\\fIVALUE\\fR and \\fB\\-\\-name \\fIVALUE\\fR both work.\n";
-    for group in options::groups() {
+    for group in GROUPS {
         text += &format!(".SS {}\n", escaped(group.title));
-        text += &group.options.iter().map(entry).collect::<String>();
+        text += &group.rows.iter().map(|row| entry(&row.spec)).collect::<String>();
     }
     text += ".SH COMMANDS\n";
-    for CommandSpec { name, about, options } in subcommands::all() {
-        text += &format!(".SS {name}\n{}\n", escaped(about));
-        text += &options.iter().map(entry).collect::<String>();
+    for Subcommand { name, about, rows, .. } in subcommands::TABLE {
+        text += &format!(".SS {name}\n{}\n", escaped(&plain(about)));
+        text += &rows.iter().map(|row| entry(&row.spec)).collect::<String>();
     }
     text + TAIL
 }
 
-fn entry(option: &OptionSpec) -> String {
-    let short = option.short.map(|short| format!("{}\\fR, \\fB", escaped(short)));
-    let value = match option.value {
-        "" => String::new(),
-        value => format!("\\fR=\\fI{}", escaped(value)),
-    };
-    let (short, name) = (short.unwrap_or_default(), escaped(option.name));
-    format!(".TP\n\\fB{short}{name}{value}\\fR\n{}\n", escaped(&option.help.sentence()))
+fn entry(spec: &OptionSpec) -> String {
+    let short = spec.short.map(|short| format!("{}\\fR, \\fB", escaped(short)));
+    let value = spec.value().map(|value| format!("\\fR=\\fI{}", escaped(value)));
+    let (short, value) = (short.unwrap_or_default(), value.unwrap_or_default());
+    let (name, help) = (escaped(spec.name), escaped(&spec.help_with_default()));
+    format!(".TP\n\\fB{short}{name}{value}\\fR\n{help}\n")
 }
 
-/// Text that means itself: dashes and backslashes as typed, and no line that begins as a request
-/// would.
+/// Literal text: dashes and backslashes as typed, and no line that begins as a request would.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }

@@ -1,56 +1,89 @@
-//! What other programs read of the options: a manual page, and completions for shells.
+//! Texts made from the tables of options: `--help`, the manual page, the option reference of the
+//! manual, and completions for shells.
 //!
-//! Made from the same tables as `--help`, so that none can say what the parser does not know.
+//! A text can name no option that the parser does not know, and misses none.
 
 mod bash;
 mod fish;
+pub mod help;
 mod man;
+mod markdown;
 mod zsh;
 
-use super::options::{self, Arity, Help, OptionSpec};
-use super::subcommands::{self, CommandSpec};
+use super::spec::{Arity, Default, OptionSpec};
+use super::values::one_of;
+use super::{options, subcommands};
 
-/// A maker of a text.
-type Maker = fn() -> String;
+type Generator = fn() -> String;
 
-/// What can be made.
-const KINDS: [(&str, Maker); 4] =
-    [("man", man::text), ("bash", bash::text), ("fish", fish::text), ("zsh", zsh::text)];
+/// Values of `--generate`.
+const KINDS: [(&str, Generator); 5] = [
+    ("man", man::text),
+    ("bash", bash::text),
+    ("fish", fish::text),
+    ("zsh", zsh::text),
+    ("markdown", markdown::text),
+];
 
 /// Makes the text of a kind; the error completes "--generate: …".
 pub fn text(kind: &str) -> Result<String, String> {
-    let known = KINDS.iter().find(|(name, _)| *name == kind);
-    let (_, make) = known.ok_or_else(|| format!("'{kind}' must be man, bash, fish or zsh"))?;
-    Ok(make())
+    Ok(one_of(kind, &KINDS)?())
 }
 
-/// What a shell can offer for an option's value.
-enum Values {
-    /// The option has none.
-    None,
-    /// One of these.
-    Choices(Vec<&'static str>),
-    /// The name of a file.
-    Files,
-    /// Nothing that a shell could know.
-    Free,
-}
+impl OptionSpec {
+    /// The name of the value in the help; none for a flag.
+    fn value(&self) -> Option<&'static str> {
+        match self.arity {
+            Arity::Flag => None,
+            Arity::Once(value) | Arity::Many(value) => Some(value),
+        }
+    }
 
-fn values(option: &OptionSpec) -> Values {
-    match option.value {
-        _ if option.arity == Arity::Flag => Values::None,
-        "FILE" => Values::Files,
-        choices if choices.contains('|') => Values::Choices(choices.split('|').collect()),
-        _ => Values::Free,
+    /// The help and the default as plain text.
+    fn help_with_default(&self) -> String {
+        let help = plain(self.help);
+        match self.default {
+            Default::Unset => help,
+            Default::Text(default) => format!("{help} [default: {}]", default.replace('`', "")),
+            Default::Number(default, unit) => format!("{help} [default: {default} {unit}]"),
+        }
+    }
+
+    /// The first sentence of the help, for a list of completions.
+    fn summary(&self) -> String {
+        let first = self.help.split(". ").next().unwrap_or(self.help);
+        plain(first.trim_end_matches('.'))
+    }
+
+    /// Values that a shell can offer.
+    fn completions(&self) -> Completions {
+        match self.value() {
+            None => Completions::NoValue,
+            Some("FILE") => Completions::Files,
+            Some(value) if value.contains('|') => Completions::Choices(value.split('|').collect()),
+            Some(_) => Completions::Unknown,
+        }
     }
 }
 
-/// What an option does, short enough for a list: its first sentence, as plain text.
-fn summary(help: &Help) -> String {
-    let (Help::Text(text) | Help::Number(text, ..)) = help;
-    let first = text.split(". ").next().unwrap_or(text);
-    let first = first.split(" [default").next().unwrap_or(first);
-    first.trim_end_matches('.').replace('`', "")
+/// Markdown as plain text: code that looks like an ordinary word is put in quotes.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for (index, part) in text.split('`').enumerate() {
+        let is_code = index % 2 == 1;
+        let is_word = part.chars().all(|char| char.is_ascii_lowercase());
+        plain += &if is_code && is_word { format!("'{part}'") } else { part.to_owned() };
+    }
+    plain
+}
+
+/// Values of an option that a shell can offer.
+enum Completions {
+    /// The option is a flag.
+    NoValue,
+    Choices(Vec<&'static str>),
+    Files,
+    Unknown,
 }
 
 #[cfg(test)]
@@ -59,22 +92,21 @@ mod tests {
 
     #[test]
     fn a_summary_is_the_first_sentence() {
-        for (text, short) in [
-            (
-                "Where to listen; repeatable. PORT, unix:PATH. [default: 1]",
-                "Where to listen; repeatable",
-            ),
-            ("`claim` from one address.", "claim from one address"),
-            ("Delete mailboxes [default: never]", "Delete mailboxes"),
+        for (help, summary) in [
+            ("Where to listen; repeatable. PORT, unix:PATH.", "Where to listen; repeatable"),
+            ("`claim` from `ADDRESS`.", "'claim' from ADDRESS"),
         ] {
-            assert_eq!(summary(&Help::Text(text)), short);
+            let arity = Arity::Once("X");
+            let spec =
+                OptionSpec { name: "--x", short: None, arity, default: Default::Unset, help };
+            assert_eq!(spec.summary(), summary);
         }
     }
 
     #[test]
     fn options_with_choices_are_known_by_their_value() {
-        let found = options::all().find(|option| option.name == "--synchronous");
-        let found = found.map(|option| values(&option));
-        assert!(matches!(found, Some(Values::Choices(it)) if it == ["full", "normal", "off"]));
+        let found = options::all().find(|row| row.spec.name == "--synchronous");
+        let found = found.map(|row| row.spec.completions());
+        assert!(matches!(found, Some(Completions::Choices(it)) if it == ["full", "normal", "off"]));
     }
 }

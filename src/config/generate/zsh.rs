@@ -1,6 +1,7 @@
 //! Completions for zsh.
 
-use super::{Arity, CommandSpec, OptionSpec, Values, options, subcommands, summary, values};
+use super::subcommands::{self, Subcommand};
+use super::{Arity, Completions, OptionSpec, options, plain};
 
 const HEAD: &str = "\
 #compdef wormhole-mailbox
@@ -25,36 +26,38 @@ fi
 pub fn text() -> String {
     let mut text = HEAD.to_owned();
     let mut described = String::new();
-    for CommandSpec { name, about, options } in subcommands::all() {
+    for Subcommand { name, about, rows, .. } in subcommands::TABLE {
         text += &format!("            {name})\n                local -a arguments=(\n");
-        text +=
-            &options.iter().map(|option| line("                    ", option)).collect::<String>();
+        let lines = rows.iter().map(|row| line("                    ", &row.spec));
+        text += &lines.collect::<String>();
         text += "                )\n                shift words\n                (( CURRENT-- ))\n";
         text += "                _arguments -s $arguments\n                return\n                ;;\n";
-        described += &format!(" {name}\\:\"{}\"", about.trim_end_matches('.').replace(':', "\\:"));
+        described +=
+            &format!(" {name}\\:\"{}\"", plain(about).trim_end_matches('.').replace(':', "\\:"));
     }
     text += "        esac\n    fi\n    local -a arguments=(\n";
-    text += &options::all().map(|option| line("        ", &option)).collect::<String>();
+    text += &options::all().map(|row| line("        ", &row.spec)).collect::<String>();
     text += &format!("        '1:command:(({}))'\n", described.trim_start());
     text + TAIL
 }
 
-/// One argument of `_arguments`: which option, how often, what it is, what comes after it.
+/// One argument of `_arguments`: option, repetition, summary, values.
 fn line(indent: &str, option: &OptionSpec) -> String {
-    let OptionSpec { name, short, arity, value, help } = option;
-    let takes = match values(option) {
-        Values::None => String::new(),
-        Values::Files => format!(":{value}:_files"),
-        Values::Free => format!(":{value}: "),
-        Values::Choices(words) => format!(":value:({})", words.join(" ")),
+    let (name, value) = (option.name, option.value().unwrap_or_default());
+    let takes = match option.completions() {
+        Completions::NoValue => String::new(),
+        Completions::Files => format!(":{value}:_files"),
+        Completions::Unknown => format!(":{value}: "),
+        Completions::Choices(words) => format!(":value:({})", words.join(" ")),
     };
-    let summary = summary(help).replace('\'', "'\\''");
+    let summary = option.summary().replace('\'', "'\\''");
     let summary = summary.replace('[', "\\[").replace(']', "\\]").replace(':', "\\:");
-    let (glue, short_glue) = if *arity == Arity::Flag { ("", "") } else { ("=", "+") };
-    let often = if *arity == Arity::Many { "*" } else { "" };
-    match short {
-        None => format!("{indent}'{often}{name}{glue}[{summary}]{takes}'\n"),
-        Some(short) if *arity == Arity::Many => {
+    let (glue, short_glue) = if option.arity == Arity::Flag { ("", "") } else { ("=", "+") };
+    let is_repeatable = matches!(option.arity, Arity::Many(_));
+    let repeated = if is_repeatable { "*" } else { "" };
+    match option.short {
+        None => format!("{indent}'{repeated}{name}{glue}[{summary}]{takes}'\n"),
+        Some(short) if is_repeatable => {
             format!("{indent}'*'{{{short}{short_glue},{name}{glue}}}'[{summary}]{takes}'\n")
         }
         Some(short) => format!(

@@ -1,7 +1,7 @@
-//! What can change while the server runs: read at the start, and again at each SIGHUP.
+//! Settings that can change while the server runs: read at the start, and again at each SIGHUP.
 //!
-//! Plain data, which the engine holds and replaces as a whole, so that half of a change is never in
-//! force. Must never read a file: `config` makes it, `reload` brings it.
+//! Plain data, which the engine replaces as a whole, so that half of a change is never in force.
+//! Must never read a file: `config` makes it, `reload` requests it.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -13,38 +13,36 @@ use crate::message::peer::Network;
 use crate::store::Listing;
 use crate::sys::clock::Seconds;
 
-/// All that can change.
+/// All settings that SIGHUP can change.
 #[derive(Clone, Debug)]
-pub struct Live {
-    /// Whose word about the peer's address is taken.
+pub struct Reloadable {
+    /// Peers whose forwarding headers are trusted.
     pub trusted_proxies: Vec<Network>,
-    /// Networks that the limits on one address do not hold for.
+    /// Networks to which the limits on one address do not apply.
     pub exempt: Vec<Network>,
-    /// What clients are told.
+    /// Keys of the welcome that the operator sets.
     pub welcome: Welcome,
-    /// What `list` answers.
     pub list: Listing,
-    /// Who is sent away, and with which words.
+    /// Networks whose clients get an error text and are disconnected.
     pub notices: Notices,
-    /// How a drain goes.
     pub drain: Drain,
 }
 
-/// How the server lets those who are at work finish before it stops.
+/// A stop that lets bound clients finish first.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    /// What the others are told.
+    /// The error that new clients get meanwhile.
     pub message: Rc<str>,
-    /// How long it may take.
+    /// The longest time that it takes.
     pub seconds: Seconds,
 }
 
-/// Texts for clients from certain networks.
+/// Networks and the texts for clients from there.
 #[derive(Clone, Debug, Default)]
 pub struct Notices(Vec<(Network, Box<str>)>);
 
 impl Notices {
-    /// From networks and texts in any order.
+    /// Takes networks and texts in any order.
     pub fn new(mut notices: Vec<(Network, Box<str>)>) -> Notices {
         notices.sort_by_key(|(network, _)| Reverse(network.prefix_bits()));
         Notices(notices)
@@ -57,8 +55,8 @@ impl Notices {
     }
 }
 
-/// What is in force, in numbers: the texts are for clients, not for the log.
-impl fmt::Display for Live {
+/// A summary for the log, in numbers: the texts are for clients.
+impl fmt::Display for Reloadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -81,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_network_has_the_word() {
+    fn the_smallest_network_takes_precedence() {
         let notices = ["0.0.0.0/0", "192.0.2.128/25", "192.0.2.0/24", "2001:db8::/32"];
         let notices = notices.map(|text| (text.parse().expect("a network"), text.into()));
         let notices = Notices::new(notices.into());

@@ -1,0 +1,202 @@
+//! What the options set: the `Config` of a run, and the state while options are applied to it.
+//!
+//! Plain data. Nothing here reads a file or binds an address.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use log::LevelFilter;
+
+use super::arguments::RawOption;
+use super::policy::Policy;
+use super::reloadable::{Drain, Notices, Reloadable};
+use super::websocket_options::Origins;
+use super::{endpoint, values};
+use crate::codec::json::Welcome;
+use crate::limits::{self, Limits, Pings};
+use crate::message::peer::{self, Network};
+use crate::net::passed_sockets::Pick;
+use crate::net::socket::{Endpoint, Role};
+use crate::storage::db::Synchronous;
+use crate::store::Listing;
+use crate::sys::clock::Seconds;
+
+/// All settings that only a restart changes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to bind. The admin listeners come first, so that they are served first.
+    pub endpoints: Vec<(Endpoint, Role)>,
+    /// Sockets of a service manager to listen on.
+    pub passed: Vec<(Pick, Role)>,
+    pub limits: Limits,
+    pub pings: Pings,
+    /// Values of `Origin` that may connect.
+    pub origins: Origins,
+    /// Whether small answers are sent at once.
+    pub tcp_nodelay: bool,
+    pub channel_db: PathBuf,
+    pub usage_db: Option<PathBuf>,
+    pub addrid_db: Option<PathBuf>,
+    /// Lifetime of a generation of address ids.
+    pub generation_duration: Seconds,
+    /// Whether the connection table is kept.
+    pub track_connections: bool,
+    pub synchronous: Synchronous,
+    pub permission: Policy,
+    /// Whether `claim` may say that it must not create its nameplate.
+    pub claim_without_allocate: bool,
+    /// Time after its end in which a nameplate is not allocated again.
+    pub nameplate_cooldown: Seconds,
+    /// Lifetime of an idle mailbox.
+    pub expire_after: Seconds,
+    /// Time between expiry checks.
+    pub expire_check: Seconds,
+    /// Usage times are rounded down to a multiple of this. Zero only silences the log of
+    /// connections, as upstream.
+    pub blur_usage: Option<Seconds>,
+    pub log_level: LevelFilter,
+    /// Logged once logging works.
+    pub warnings: Vec<String>,
+    /// The options that this was made from.
+    pub source: Source,
+}
+
+impl Config {
+    /// Whether there is an admin listener.
+    pub fn is_watched(&self) -> bool {
+        self.endpoints.iter().any(|(_, role)| *role == Role::Admin)
+    }
+
+    /// Without an endpoint for clients: listens on the passed sockets, or else on the default port.
+    pub fn listen_by_default(&mut self, sockets_are_passed: bool) {
+        let serves_clients =
+            !self.passed.is_empty() || self.endpoints.iter().any(|(_, role)| *role != Role::Admin);
+        if serves_clients {
+            return;
+        }
+        if sockets_are_passed {
+            self.passed.push((Pick::All, Role::Client));
+        } else {
+            self.endpoints.push((endpoint::default(), Role::Client));
+        }
+    }
+}
+
+/// The command line and all options given on it and in files, to read them again at SIGHUP.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Without the program's name.
+    pub arguments: Vec<OsString>,
+    pub options: Vec<RawOption<Settings>>,
+}
+
+impl Source {
+    /// Whether any file was read that may have changed since.
+    pub fn has_files(&self) -> bool {
+        self.options.iter().any(|option| option.row.action.names_reloaded_file())
+    }
+
+    /// The values given to an option; a flag has empty ones.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let given = self.options.iter().filter(|option| option.row.spec.name == name);
+        given.map(|option| option.value.as_str()).collect()
+    }
+}
+
+/// The defaults, to which options are applied in the order of their table.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub config: Config,
+    pub reloadable: Reloadable,
+    pub admin_public: bool,
+    pub list: Option<Listing>,
+}
+
+impl Settings {
+    /// The defaults. A list that an option replaces as a whole is still empty.
+    pub fn new(source: Source) -> Settings {
+        let config = Config {
+            endpoints: Vec::new(),
+            passed: Vec::new(),
+            limits: Limits::default(),
+            pings: Pings::default(),
+            origins: Origins::default(),
+            tcp_nodelay: true,
+            channel_db: values::CHANNEL_DB.into(),
+            usage_db: None,
+            addrid_db: None,
+            generation_duration: limits::GENERATION_SECONDS,
+            track_connections: false,
+            synchronous: Synchronous::default(),
+            permission: Policy::default(),
+            claim_without_allocate: false,
+            nameplate_cooldown: 0.0,
+            expire_after: limits::EXPIRE_AFTER_SECONDS,
+            expire_check: limits::EXPIRE_CHECK_SECONDS,
+            blur_usage: None,
+            log_level: LevelFilter::Info,
+            warnings: Vec::new(),
+            source,
+        };
+        let reloadable = Reloadable {
+            trusted_proxies: Vec::new(),
+            exempt: Vec::new(),
+            welcome: Welcome::default(),
+            list: Listing::default(),
+            notices: Notices::default(),
+            drain: Drain { message: values::DRAIN_MESSAGE.into(), seconds: limits::DRAIN_SECONDS },
+        };
+        Settings { config, reloadable, admin_public: false, list: None }
+    }
+
+    /// What is in force once all options are applied.
+    pub fn finish(mut self) -> (Config, Reloadable) {
+        let or_loopback = |networks: Vec<Network>| {
+            if networks.is_empty() { peer::LOOPBACK.to_vec() } else { networks }
+        };
+        self.reloadable.trusted_proxies = or_loopback(self.reloadable.trusted_proxies);
+        self.reloadable.exempt = or_loopback(self.reloadable.exempt);
+        self.reloadable.list = self.list.unwrap_or_default();
+        self.config.endpoints.sort_by_key(|(_, role)| *role != Role::Admin);
+        self.config.limits.fit();
+        (self.config, self.reloadable)
+    }
+
+    pub fn listen_for_clients(&mut self, text: &str) -> Result<(), String> {
+        match endpoint::for_clients(text)? {
+            (endpoint::Source::Bind(endpoint), role) => {
+                self.config.endpoints.push((endpoint, role))
+            }
+            (endpoint::Source::Passed(pick), role) => self.config.passed.push((pick, role)),
+        }
+        Ok(())
+    }
+
+    pub fn listen_for_admin(&mut self, text: &str) -> Result<(), String> {
+        self.config.endpoints.push(endpoint::for_admin(text, self.admin_public)?);
+        Ok(())
+    }
+
+    /// `--disallow-list`, which must not contradict `--list`.
+    pub fn disallow_list(&mut self) -> Result<(), String> {
+        match self.list.replace(Listing::Empty) {
+            None | Some(Listing::Empty) => Ok(()),
+            Some(Listing::Real | Listing::Decoy) => {
+                Err("is --list=empty, and --list says otherwise; give one of them".to_owned())
+            }
+        }
+    }
+
+    pub fn set_drain_message(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.reloadable.drain.message = Rc::from(text);
+        }
+    }
+
+    pub fn ignore_log_fd(&mut self, text: &str) -> Result<(), String> {
+        values::descriptor(text)?;
+        self.config.warnings.push("--log-fd has no effect".to_owned());
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Parsers of option values: text → value. Each error completes "--option: …" and says what is
+//! right.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use log::LevelFilter;
+
+use super::policy::Mode;
+use crate::limits::{self, Limit};
+use crate::message::peer::Network;
+use crate::storage::db::Synchronous;
+use crate::store::Listing;
+use crate::sys::clock::Seconds;
+
+/// The state database by default, as upstream's.
+pub const CHANNEL_DB: &str = "relay.sqlite";
+
+/// The error that new clients get during a drain, by default.
+pub const DRAIN_MESSAGE: &str =
+    "The server is about to restart, please try again in a few minutes.";
+
+pub fn network(text: &str) -> Result<Network, String> {
+    Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
+}
+
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("needs a file name".to_owned()) } else { Ok(text.into()) }
+}
+
+/// A text that counts as not given when it is empty.
+pub fn unless_empty(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+pub fn positive_seconds(text: &str) -> Result<Seconds, String> {
+    text.parse().ok().filter(|seconds: &Seconds| limits::is_duration(*seconds)).ok_or_else(|| {
+        format!("'{text}' must be a number of seconds, at least {}", limits::OPTION_SECONDS_MIN)
+    })
+}
+
+/// As [`positive_seconds`], or zero for never.
+pub fn seconds_or_never(text: &str) -> Result<Seconds, String> {
+    match text.parse() {
+        Ok(0.0) => Ok(0.0),
+        _ => positive_seconds(text).map_err(|problem| format!("{problem}, or 0 for never")),
+    }
+}
+
+pub fn whole_seconds(text: &str) -> Result<Seconds, String> {
+    text.parse::<u32>()
+        .map(Seconds::from)
+        .map_err(|_| format!("'{text}' must be a whole number of seconds"))
+}
+
+pub fn bits(text: &str) -> Result<u32, String> {
+    let allowed = limits::HASHCASH_BITS_MIN..=limits::HASHCASH_BITS_MAX;
+    text.parse().ok().filter(|bits| allowed.contains(bits)).ok_or_else(|| {
+        format!("'{text}' must be a whole number from {} to {}", allowed.start(), allowed.end())
+    })
+}
+
+pub fn events(text: &str) -> Result<f64, String> {
+    let events = text.parse::<u32>().ok().filter(|events| *events > 0);
+    events
+        .map(f64::from)
+        .ok_or_else(|| format!("'{text}' must be a whole number of events above 0"))
+}
+
+/// A limit is above 0: one of 0 would shut out all clients.
+pub fn limit(text: &str, limit: &Limit) -> Result<f64, String> {
+    let Limit { whole, unit, .. } = limit;
+    let number: Option<f64> =
+        if *whole { text.parse::<u32>().ok().map(f64::from) } else { text.parse().ok() };
+    let allowed = limits::OPTION_SECONDS_MIN..=limits::OPTION_NUMBER_MAX;
+    number.filter(|number| allowed.contains(number)).ok_or_else(|| {
+        let kind = if *whole { "a whole number" } else { "a number" };
+        format!("'{text}' must be {kind} ({unit}) above 0, at most {}", allowed.end())
+    })
+}
+
+pub fn descriptor(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("'{text}' must be a file descriptor number"))
+}
+
+pub fn synchronous(text: &str) -> Result<Synchronous, String> {
+    let all = [Synchronous::Full, Synchronous::Normal, Synchronous::Off];
+    one_of(text, &all.map(|it| (it.name(), it)))
+}
+
+pub fn listing(text: &str) -> Result<Listing, String> {
+    one_of(text, &Listing::ALL.map(|it| (it.name(), it)))
+}
+
+pub fn permission_mode(text: &str) -> Result<Mode, String> {
+    one_of(text, &Mode::ALL.map(|it| (it.name(), it)))
+}
+
+pub fn log_level(text: &str) -> Result<LevelFilter, String> {
+    LevelFilter::from_str(text).map_err(|_| format!("'{text}' must be error, warn, info or debug"))
+}
+
+/// The value with that name.
+pub fn one_of<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
+    all.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        let (last, others) = names.split_last().unwrap_or((&"", &[]));
+        format!("'{text}' must be {} or {last}", others.join(", "))
+    })
+}
