@@ -135,8 +135,8 @@ limits! {
     // Connections and their time.
     connections_max: usize = usize::MAX, "--limit-connections", "connections",
         "Connections at once; by default the limit of open files less 64.", "HTTP 503", Met("connections");
-    head_bytes_max: usize = 8 * KIB, "--limit-head-bytes", "bytes",
-        "A request head; browsers send 1 to 2 KiB, proxies add a little.", "HTTP 431";
+    head_bytes_max: usize = 16 * KIB, "--limit-head-bytes", "bytes",
+        "A request head; browsers send 1 to 2 KiB, and all cookies of a domain.", "HTTP 431";
     handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",
         "From connect to a complete request head.", "HTTP 408", Met("handshake_seconds");
     bind_seconds: f64 = 60.0, "--limit-bind-seconds", "seconds",

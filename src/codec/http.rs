@@ -50,9 +50,10 @@ pub enum Status {
     BadRequest,
     Forbidden,
     NotFound,
+    /// Not the path of the WebSocket.
+    WrongPath,
     MethodNotAllowed,
     RequestTimeout,
-    UpgradeRequired,
     /// With the seconds after which to try again.
     TooManyRequests(u64),
     HeadTooLarge,
@@ -67,9 +68,10 @@ impl Status {
             Status::BadRequest => "400 Bad Request",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
+            // Clients show their users nothing but this phrase.
+            Status::WrongPath => "404 Not Found: the WebSocket is at /v1",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
-            Status::UpgradeRequired => "426 Upgrade Required",
             Status::TooManyRequests(_) => "429 Too Many Requests",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::Unavailable => "503 Service Unavailable",
@@ -81,7 +83,6 @@ impl Status {
     fn headers(self) -> String {
         match self {
             Status::MethodNotAllowed => "Allow: GET, HEAD\r\n".to_owned(),
-            Status::UpgradeRequired => "Upgrade: websocket\r\n".to_owned(),
             Status::BadRequest => "Sec-WebSocket-Version: 13\r\n".to_owned(),
             Status::Unavailable => format!("Retry-After: {UNAVAILABLE_RETRY_SECONDS}\r\n"),
             Status::TooManyRequests(seconds) => format!("Retry-After: {seconds}\r\n"),
@@ -123,17 +124,17 @@ struct Request<'a> {
 /// Parses a client's request head of at most `bytes_max` bytes. `origin_allowed` decides on the
 /// `Origin` of an upgrade.
 pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bool) -> Head {
-    with_request(bytes, bytes_max, &[1], |request| {
+    with_request(bytes, bytes_max, |request| {
         let is_websocket = match request.path {
             "/" => false,
             "/v1" => true,
             path if path.starts_with("/v1/") => true,
-            _ => return request.answer(Status::NotFound, "not found: the WebSocket is at /v1"),
+            _ => return request.answer(Status::WrongPath, "not found: the WebSocket is at /v1"),
         };
         match (request.method, is_websocket) {
             ("GET" | "HEAD", false) => request.answer(Status::Ok, "Wormhole Relay"),
-            ("HEAD", true) => request.answer(Status::UpgradeRequired, UPGRADE_REQUIRED),
-            ("GET", true) => request.upgrade(origin_allowed),
+            ("GET", true) if request.has("upgrade") => request.upgrade(origin_allowed),
+            ("GET" | "HEAD", true) => request.answer(Status::Ok, ENDPOINT),
             _ => answer(Status::MethodNotAllowed, USE_GET),
         }
     })
@@ -141,7 +142,7 @@ pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bo
 
 /// As [`parse`], on the admin listener.
 pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
-    with_request(bytes, bytes_max, &[0, 1], |request| match request.method {
+    with_request(bytes, bytes_max, |request| match request.method {
         "GET" | "HEAD" => {
             Head::Question(Question { path: request.path.into(), is_head: request.is_head() })
         }
@@ -149,68 +150,59 @@ pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
     })
 }
 
-/// Calls `handle` once the head is complete. `versions` are the minor versions of HTTP/1.
-fn with_request(
-    bytes: &[u8],
-    bytes_max: usize,
-    versions: &[u8],
-    handle: impl FnOnce(&Request<'_>) -> Head,
-) -> Head {
+/// Calls `handle` once the head is complete. HTTP/1.0 is treated as 1.1, upgrades too: load
+/// balancers check with it, and some proxies speak nothing else to the server behind.
+fn with_request(bytes: &[u8], bytes_max: usize, handle: impl FnOnce(&Request<'_>) -> Head) -> Head {
     // The parser would skip empty lines before the request line.
     if bytes.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
         return answer(Status::BadRequest, NO_REQUEST);
     }
     let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let parsed = request.parse(bytes);
-    let has_request_line = request.version.is_some();
-    match (parsed, &request) {
-        (Ok(httparse::Status::Partial), _) if bytes.len() <= bytes_max => Head::Incomplete,
-        (
-            Ok(httparse::Status::Complete(head_bytes)),
-            &httparse::Request {
-                method: Some(method),
-                path: Some(target),
-                version: Some(version),
-                ..
-            },
-        ) if head_bytes <= bytes_max => {
-            if !versions.contains(&version) {
-                return answer(Status::VersionNotSupported, USE_HTTP_1_1);
-            }
-            // The parser takes a bare line feed for a line end. A proxy in front may not, and both
-            // must agree on what the lines are.
-            if has_bare_line_feed(&bytes[..head_bytes]) {
-                return answer(Status::BadRequest, MALFORMED);
-            }
-            let headers = &*request.headers;
-            handle(&Request { method, path: path(target), headers, head_bytes })
-        }
-        (Ok(_), _) => {
+    let head_bytes = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(head_bytes)) if head_bytes <= bytes_max => head_bytes,
+        Ok(httparse::Status::Partial) if bytes.len() <= bytes_max => return Head::Incomplete,
+        Ok(_) => {
             let body = format!("request head must be at most {bytes_max} bytes");
-            answer(Status::HeadTooLarge, &body)
+            return answer(Status::HeadTooLarge, &body);
         }
-        (Err(httparse::Error::TooManyHeaders), _) => {
-            let body = format!("request head must have at most {HEAD_LINES_MAX} header lines");
-            answer(Status::HeadTooLarge, &body)
+        Err(error) => return parse_error(error, &request, bytes),
+    };
+    // The parser takes a bare line feed for a line end. A proxy in front may not, and both must
+    // agree on what the lines are.
+    match (request.method, request.path) {
+        (Some(method), Some(target)) if !has_bare_line_feed(&bytes[..head_bytes]) => {
+            handle(&Request { method, path: path(target), headers: request.headers, head_bytes })
         }
-        (
-            Err(httparse::Error::Version),
-            httparse::Request { method: Some(method), path: Some(target), .. },
-        ) if version_text(bytes, method, target).starts_with(b"HTTP/") => {
-            answer(Status::VersionNotSupported, USE_HTTP_1_1)
-        }
-        (Err(_), _) => {
-            answer(Status::BadRequest, if has_request_line { MALFORMED } else { NO_REQUEST })
-        }
+        _ => answer(Status::BadRequest, MALFORMED),
     }
 }
 
+fn parse_error(error: httparse::Error, request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Head {
+    if error == httparse::Error::TooManyHeaders {
+        let body = format!("request head must have at most {HEAD_LINES_MAX} header lines");
+        return answer(Status::HeadTooLarge, &body);
+    }
+    match (request.method, request.path, request.version) {
+        (_, _, Some(_)) => answer(Status::BadRequest, MALFORMED),
+        (Some(method), Some(target), None)
+            if version_text(bytes, method, target).starts_with(b"HTTP/") =>
+        {
+            answer(Status::VersionNotSupported, USE_HTTP_1)
+        }
+        _ => answer(Status::BadRequest, NO_REQUEST),
+    }
+}
+
+/// The header line that all answers have.
+const SERVER: &str = concat!("Server: wormhole-mailbox/", env!("CARGO_PKG_VERSION"), "\r\n");
+
 const NO_REQUEST: &str = "not an HTTP request";
 const MALFORMED: &str = "malformed request head";
-const USE_HTTP_1_1: &str = "this server speaks HTTP/1.1";
+const USE_HTTP_1: &str = "this server speaks HTTP/1.1 and HTTP/1.0";
 const USE_GET: &str = "method not allowed: use GET";
-const UPGRADE_REQUIRED: &str = "upgrade required: this is a WebSocket endpoint";
+/// The answer at the WebSocket's path to a request that is no upgrade; monitors ask so.
+const ENDPOINT: &str = "Wormhole Relay: this is a WebSocket Endpoint";
 
 /// The request line after the target.
 fn version_text<'a>(bytes: &'a [u8], method: &str, target: &str) -> &'a [u8] {
@@ -234,9 +226,6 @@ impl Request<'_> {
     }
 
     fn upgrade(&self, origin_allowed: impl Fn(&str) -> bool) -> Head {
-        if self.values("upgrade").next().is_none() {
-            return answer(Status::UpgradeRequired, UPGRADE_REQUIRED);
-        }
         let key = match self.handshake_key() {
             Ok(key) => key,
             Err(reason) => return answer(Status::BadRequest, reason),
@@ -246,8 +235,8 @@ impl Request<'_> {
             return answer(Status::Forbidden, "this origin is not allowed");
         }
         let response = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\n{SERVER}Connection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
             derive_accept_key(key)
         );
         let (head_bytes, forwarded) = (self.head_bytes, self.forwarded());
@@ -288,6 +277,10 @@ impl Request<'_> {
         }
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
+    }
+
     /// The values of the header lines of that name, which must be in lower case.
     fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let lines = self.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
@@ -324,7 +317,7 @@ pub fn text_answer(status: Status, body: &str) -> Vec<u8> {
 /// as they are, each with its line end.
 pub fn page_answer(status: Status, content_type: &str, headers: &str, body: &str) -> Vec<u8> {
     format!(
-        "HTTP/1.1 {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{}{headers}\
+        "HTTP/1.1 {}\r\n{SERVER}Content-Type: {content_type}\r\nContent-Length: {}\r\n{}{headers}\
          Connection: close\r\n\r\n{body}",
         status.line(),
         body.len(),

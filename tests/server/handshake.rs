@@ -34,7 +34,11 @@ fn get_of_the_root_says_what_this_is() {
     let mut lines: Vec<&str> = head.lines().collect();
     assert_eq!(lines.remove(0), "HTTP/1.1 200 OK");
     lines.sort();
-    assert_eq!(lines, ["Connection: close", "Content-Length: 15", "Content-Type: text/plain"]);
+    let server = concat!("Server: wormhole-mailbox/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        lines,
+        ["Connection: close", "Content-Length: 15", "Content-Type: text/plain", server]
+    );
 }
 
 #[test]
@@ -53,13 +57,16 @@ fn the_root_may_have_a_query() {
 }
 
 #[test]
-fn the_endpoint_without_an_upgrade_is_426() {
+fn the_endpoint_without_an_upgrade_says_what_it_is() {
     let server = Server::start(&[]);
     for target in ["/v1", "/v1/", "/v1?x=y"] {
-        let answer = answer_to(server.address, format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
-        assert_refused(&answer, "426");
-        assert!(answer.contains("\r\nUpgrade: websocket\r\n"), "{answer}");
-        let head = answer_to(server.address, format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer = answer_to(server.address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_refused(&answer, "200");
+        assert!(
+            answer.ends_with("\r\n\r\nWormhole Relay: this is a WebSocket Endpoint\n"),
+            "{answer}"
+        );
+        let head = answer_to(server.address, &format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with(&head) && head.ends_with("\r\n\r\n"), "{head}");
     }
 }
@@ -69,8 +76,12 @@ fn an_unknown_path_is_404() {
     let server = Server::start(&[]);
     for target in ["/v2", "/v12", "/favicon.ico", "/V1", "//v1"] {
         let plain = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_refused(&answer_to(server.address, &plain), "404");
-        assert_refused(&answer_to(server.address, upgrade(target, "")), "404");
+        for request in [plain, upgrade(target, "")] {
+            let answer = answer_to(server.address, &request);
+            assert_refused(&answer, "404");
+            // Clients show nothing but the phrase.
+            assert!(answer.lines().next().is_some_and(|line| line.contains("/v1")), "{answer}");
+        }
     }
 }
 
@@ -92,13 +103,80 @@ fn another_method_is_405() {
 #[test]
 fn another_http_version_is_505() {
     let server = Server::start(&[]);
-    for request in ["GET / HTTP/1.0\r\n\r\n", "GET /v1 HTTP/2.0\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"]
+    for request in ["GET / HTTP/1.2\r\n\r\n", "GET /v1 HTTP/2.0\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"]
     {
         assert_refused(&answer_to(server.address, request), "505");
     }
     // What a client of HTTP/2 with prior knowledge begins with.
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     assert_refused(&answer_to(server.address, preface), "505");
+}
+
+#[test]
+fn http_1_0_works_like_1_1() {
+    let server = Server::start(&[]);
+    // A load balancer's check, and a proxy that speaks 1.0 to the server behind it.
+    let answer = answer_to(server.address, "GET / HTTP/1.0\r\n\r\n");
+    assert_refused(&answer, "200");
+    assert!(answer.ends_with("\r\n\r\nWormhole Relay\n"), "{answer}");
+    assert_refused(&answer_to(server.address, "GET /v1 HTTP/1.0\r\n\r\n"), "200");
+    assert_refused(&answer_to(server.address, "GET /v2 HTTP/1.0\r\n\r\n"), "404");
+    let mut raw = Raw::connect(server.address);
+    raw.send(upgrade("/v1", "").replace("HTTP/1.1", "HTTP/1.0").as_bytes());
+    assert!(raw.head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(raw.json()["type"], "welcome");
+}
+
+#[test]
+fn header_lists_may_be_spread_over_lines_and_padded_with_any_blanks() {
+    let server = Server::start(&[]);
+    for (line, replacement) in [
+        ("Connection: Upgrade\r\n", "Connection: keep-alive\r\nConnection: Upgrade\r\n"),
+        ("Connection: Upgrade\r\n", "Connection: Upgrade\r\nX: y\r\nConnection: close\r\n"),
+        ("Connection: Upgrade\r\n", "Connection:\tkeep-alive\t ,\t upgrade  \r\n"),
+        ("Connection: Upgrade\r\n", "Connection: ,,Upgrade,\r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade: h2c\r\nUpgrade: websocket\r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade:websocket \t\r\n"),
+        ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version:  \t13\t\r\n"),
+    ] {
+        let mut raw = Raw::connect(server.address);
+        raw.send(upgrade_with(line, replacement).as_bytes());
+        assert!(raw.head().starts_with("HTTP/1.1 101 "), "{replacement:?}");
+    }
+}
+
+#[test]
+fn a_key_is_what_decodes_to_16_bytes() {
+    let server = Server::start(&[]);
+    // The second is an example of RFC 6455 itself; its last digit has bits that encode nothing.
+    for key in ["AQIDBAUGBwgJCgsMDQ4PEA==", "AQIDBAUGBwgJCgsMDQ4PEC==", "++++++++++++++++++++//=="]
+    {
+        let mut raw = Raw::connect(server.address);
+        raw.send(upgrade_with(KEY, key).as_bytes());
+        let head = raw.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{key}: {head}");
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        assert!(head.contains(&format!(": {accept}\r\n")), "{key}: {head}");
+    }
+    let two = format!("{KEY}\r\nSec-WebSocket-Key: {KEY}");
+    for key in ["AQIDBAUGBwgJCgsMDQ4PEA", "AQIDBAUGBwgJCgsMDQ4P", "AQIDBAUGBwgJCgsMDQ4-_A==", &two]
+    {
+        assert_refused(&answer_to(server.address, &upgrade_with(KEY, key)), "400");
+    }
+}
+
+#[test]
+fn a_bare_line_feed_ends_no_line() {
+    let server = Server::start(&[]);
+    for request in [
+        "GET / HTTP/1.1\nHost: x\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nHost: x\nX-Real-IP: 192.0.2.1\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nHost: x\r\n\n".to_owned(),
+        "GET / HTTP/1.1\n\n".to_owned(),
+        upgrade("/v1", "X: y\nX-Real-IP: 192.0.2.1\r\n"),
+    ] {
+        assert_refused(&answer_to(server.address, &request), "400");
+    }
 }
 
 #[test]
@@ -145,7 +223,7 @@ fn a_head_may_come_byte_by_byte() {
     for (request, status) in [
         (upgrade("/v1", ""), "101"),
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "200"),
-        ("GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "426"),
+        ("GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "200"),
     ] {
         let mut raw = Raw::connect(server.address);
         for byte in request.as_bytes() {
@@ -159,13 +237,17 @@ fn a_head_may_come_byte_by_byte() {
 #[test]
 fn a_head_that_is_too_large_is_431() {
     let server = Server::start(&[]);
-    let fits = upgrade("/v1", &format!("X-Padding: {}\r\n", "x".repeat(7_500)));
+    let fits = upgrade("/v1", &format!("X-Padding: {}\r\n", "x".repeat(16_000)));
     let mut raw = Raw::connect(server.address);
     raw.send(fits.as_bytes());
     assert!(raw.head().starts_with("HTTP/1.1 101 "));
-    let whole = upgrade("/v1", &format!("X-Padding: {}\r\n", "x".repeat(8_192)));
+    let whole = upgrade("/v1", &format!("X-Padding: {}\r\n", "x".repeat(16_384)));
     assert_refused(&answer_to(server.address, &whole), "431");
-    let endless = format!("GET /v1 HTTP/1.1\r\n{}", "X-Padding: x\r\n".repeat(1_000));
+    let many = upgrade("/v1", &"X-Padding: x\r\n".repeat(245));
+    let mut raw = Raw::connect(server.address);
+    raw.send(many.as_bytes());
+    assert!(raw.head().starts_with("HTTP/1.1 101 "), "250 lines");
+    let endless = format!("GET /v1 HTTP/1.1\r\n{}", "X-Padding: x\r\n".repeat(2_000));
     assert_refused(&answer_to(server.address, &endless), "431");
     let endless_line = format!("GET /{}", "x".repeat(20_000));
     assert_refused(&answer_to(server.address, &endless_line), "431");
@@ -212,7 +294,7 @@ fn the_handshake_proves_the_key_and_negotiates_nothing() {
         .filter_map(|line| Some(line.split_once(':')?.0.to_ascii_lowercase()))
         .collect();
     names.sort();
-    assert_eq!(names, ["connection", "sec-websocket-accept", "upgrade"]);
+    assert_eq!(names, ["connection", "sec-websocket-accept", "server", "upgrade"]);
     assert_eq!(raw.json()["type"], "welcome");
 }
 

@@ -434,10 +434,10 @@ fn bad_heads_are_answered_in_http() {
         ("GET /v1 HTTP/1.1 more\r\n\r\n", 400),
         ("GET /v1 HTTP/1.1\r\nno colon\r\n\r\n", 400),
         ("GET /v1 HTTP/1.1\r\nBad Name: x\r\n\r\n", 400),
-        ("GET /v1 HTTP/1.0\r\n\r\n", 505),
+        ("GET /v1 HTTP/1.2\r\n\r\n", 505),
         ("GET /v2 HTTP/1.1\r\n\r\n", 404),
         ("BREW /v1 HTTP/1.1\r\n\r\n", 405),
-        ("GET /v1 HTTP/1.1\r\n\r\n", 426),
+        ("GET /v1 HTTP/1.1\r\n\r\n", 200),
         ("GET /v1 HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\n\r\n", 200),
     ] {
