@@ -184,8 +184,11 @@ impl WebSocket {
                 None
             }
             Ok(Message::Close(_)) => {
-                // Writes the answer; the error that reports the end of the connection is expected.
-                _ = context.flush(&mut memory);
+                match bad_gateway_reply(frame) {
+                    Some(reply) if !self.closing => _ = reply.format(memory.output),
+                    // Writes the answer; the error that reports the end is expected.
+                    _ => _ = context.flush(&mut memory),
+                }
                 self.closing = true;
                 Some(Inbound::Closed)
             }
@@ -242,6 +245,21 @@ fn check_header(header: &FrameHeader, payload_bytes: u64) -> Result<(), FrameErr
         return Err(FrameError::Framing);
     }
     Ok(())
+}
+
+/// The reply to a close frame of code 1014 (bad gateway), a code younger than RFC 6455 that
+/// tungstenite would answer as a violation.
+fn bad_gateway_reply(frame: &[u8]) -> Option<Frame> {
+    const BAD_GATEWAY: u16 = 1014;
+    let mut cursor = Cursor::new(frame);
+    let (header, _) = FrameHeader::parse(&mut cursor).ok()??;
+    let masked = frame.get(cursor.position() as usize..)?;
+    let mask = header.mask?;
+    let payload: Vec<u8> = masked.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b).collect();
+    let (code, reason) = payload.split_first_chunk()?;
+    let code = Some(u16::from_be_bytes(*code)).filter(|code| *code == BAD_GATEWAY)?;
+    let reason = Utf8Bytes::try_from(reason.to_vec()).ok()?;
+    Some(Frame::close(Some(CloseFrame { code: code.into(), reason })))
 }
 
 /// Longest payload of a control frame (RFC 6455, section 5.5).

@@ -257,6 +257,28 @@ fn what_was_sent_before_the_end_of_input_is_all_answered() {
 }
 
 #[test]
+fn a_close_code_comes_back_as_it_was_if_it_may_be_sent() {
+    let server = Server::start(&[]);
+    let close = |code: u16| [&code.to_be_bytes()[..], "why: ✓".as_bytes()].concat();
+    let valid = (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]);
+    for code in valid {
+        let mut raw = Raw::open(server.address);
+        raw.send(&frame(CLOSE, &close(code)));
+        assert_eq!(raw.frame(), (CLOSE, close(code)));
+        raw.wait_for_end();
+    }
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
+        let mut raw = Raw::open(server.address);
+        raw.send(&frame(CLOSE, &close(code)));
+        assert_eq!(raw.close_code(), 1002, "{code}");
+    }
+    // Without a code there is none to repeat.
+    let mut raw = Raw::open(server.address);
+    raw.send(&frame(CLOSE, b""));
+    assert_eq!(raw.frame(), (CLOSE, Vec::new()));
+}
+
+#[test]
 fn who_does_not_finish_its_close_is_dropped() {
     let server = Server::start(&[
         "--websocket-protocol-option=closeHandshakeTimeout=0.2",
