@@ -55,33 +55,31 @@ fn text(bytes: &[u8]) -> ProxyHeader {
             Malformed("PROXY header: a line must have at most 107 bytes")
         };
     };
-    let line = bounded[TEXT_BEGIN.len()..end].strip_suffix(b"\r");
-    let Some(line) = line.and_then(|line| std::str::from_utf8(line).ok()) else {
-        return Malformed("PROXY header: the line must be ASCII and end with CR LF");
+    let Some(line) = bounded[TEXT_BEGIN.len()..end].strip_suffix(b"\r") else {
+        return Malformed("PROXY header: the line must end with CR LF");
     };
     match text_source(line) {
         Some(source) => Parsed { source, header_bytes: end + 1 },
         None => Malformed(
-            "PROXY header: the line must be UNKNOWN, or TCP4 or TCP6 with two addresses and two ports",
+            "PROXY header: the line must be UNKNOWN, or TCP4 or TCP6 with the addresses and ports",
         ),
     }
 }
 
-/// The part of the line after "PROXY ".
-fn text_source(line: &str) -> Option<Option<SocketAddr>> {
-    let mut words = line.split(' ');
-    let read: fn(&str) -> Option<IpAddr> = match words.next()? {
-        "UNKNOWN" => return Some(None), // whatever comes after it
+/// The part of the line after "PROXY ". Only the source is read: nginx, for one, sends the address
+/// of an IPv4 server after TCP6.
+fn text_source(line: &[u8]) -> Option<Option<SocketAddr>> {
+    let mut words = line.split(|byte| *byte == b' ').map(|word| std::str::from_utf8(word).ok());
+    let parse_ip: fn(&str) -> Option<IpAddr> = match words.next()?? {
+        "UNKNOWN" => return Some(None),
         "TCP4" => |word| word.parse().ok().map(IpAddr::V4),
         "TCP6" => |word| word.parse().ok().map(IpAddr::V6),
         _ => return None,
     };
-    let (source, _destination) = (read(words.next()?)?, read(words.next()?)?);
-    let (source_port, _destination_port) = (port(words.next()?)?, port(words.next()?)?);
-    match words.next() {
-        None => Some(Some((source, source_port).into())),
-        Some(_) => None,
-    }
+    let source = parse_ip(words.next()??)?;
+    let _destination = words.next()?;
+    let source_port = port(words.next()??)?;
+    Some(Some((source, source_port).into()))
 }
 
 fn port(word: &str) -> Option<u16> {
@@ -108,10 +106,9 @@ fn binary(bytes: &[u8]) -> ProxyHeader {
     };
     // Checked before the rest has come: a wrong header is refused at once.
     let family = match (is_local, family_transport) {
-        (true, _) | (false, 0x00) => Family::Unknown,
+        (true, _) | (false, 0x00 | 0x31) => Family::Other,
         (false, 0x11) => Family::Inet,
         (false, 0x21) => Family::Inet6,
-        (false, 0x31) => Family::Unix,
         (false, 0x12 | 0x22 | 0x32) => {
             return Malformed("PROXY header: datagrams are not served here");
         }
@@ -129,27 +126,26 @@ fn binary(bytes: &[u8]) -> ProxyHeader {
 /// The kind of the addresses in a binary header.
 #[derive(Clone, Copy)]
 enum Family {
-    Unknown,
+    /// None, or paths of unix sockets.
+    Other,
     Inet,
     Inet6,
-    Unix,
 }
 
 impl Family {
     /// Length of both addresses, with their ports.
     fn address_bytes(self) -> usize {
         match self {
-            Family::Unknown => 0,
+            Family::Other => 0,
             Family::Inet => 2 * (size_of::<Ipv4Addr>() + size_of::<u16>()),
             Family::Inet6 => 2 * (size_of::<Ipv6Addr>() + size_of::<u16>()),
-            Family::Unix => 2 * UNIX_PATH_BYTES,
         }
     }
 
     /// The first of the two addresses: source, destination, source port, destination port.
     fn source(self, addresses: &[u8]) -> Option<SocketAddr> {
         match self {
-            Family::Unknown | Family::Unix => None,
+            Family::Other => None,
             Family::Inet => {
                 let (ip, rest) = addresses.split_first_chunk::<{ size_of::<Ipv4Addr>() }>()?;
                 let port = rest.get(ip.len()..)?.first_chunk()?;
@@ -163,9 +159,6 @@ impl Family {
         }
     }
 }
-
-/// Length of one path in a binary header.
-const UNIX_PATH_BYTES: usize = 108;
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +202,11 @@ mod tests {
             ("TCP4 255.255.255.255 255.255.255.255 65535 65535", Some("255.255.255.255:65535")),
             ("TCP6 2001:db8::1 ::1 1 2", Some("[2001:db8::1]:1")),
             ("TCP6 ::ffff:192.0.2.1 ::1 1 2", Some("[::ffff:192.0.2.1]:1")),
+            ("TCP6 2001:db8::9 192.0.2.1 51512 443", Some("[2001:db8::9]:51512")),
+            ("TCP4 192.0.2.1 nonsense 1 65536", Some("192.0.2.1:1")),
+            ("TCP4 192.0.2.1  1 2", Some("192.0.2.1:1")),
+            ("TCP4 192.0.2.1 127.0.0.1 1", Some("192.0.2.1:1")),
+            ("TCP4 192.0.2.1 127.0.0.1 1 2 3", Some("192.0.2.1:1")),
             ("UNKNOWN", None),
             ("UNKNOWN ffff::1 ffff::2 65535 65535", None),
         ] {
@@ -227,6 +225,7 @@ mod tests {
             (v2(0x21, 0x11, &extended), Some("192.0.2.1:4660")),
             (v2(0x21, 0x21, &inet6), Some("[::1]:80")),
             (v2(0x21, 0x31, &[b'x'; 216]), None),
+            (v2(0x21, 0x31, b"short"), None),
             (v2(0x21, 0x00, b""), None),
             (v2(0x21, 0x00, b"extensions"), None),
             (v2(0x20, 0x00, b""), None),
@@ -235,6 +234,7 @@ mod tests {
         ] {
             assert_eq!(source(&header).as_deref(), expected, "{}", header.escape_ascii());
         }
+        assert_eq!(source(b"PROXY UNKNOWN \xff\r\n"), None);
         let longest = vec![0; PROXY_HEADER_BYTES_MAX - BINARY_FIXED_BYTES];
         assert_eq!(source(&v2(0x20, 0x00, &longest)), None);
     }
@@ -252,12 +252,10 @@ mod tests {
             "PROXY UDP4 192.0.2.1 127.0.0.1 1 2\r\n",
             "PROXY TCP4 2001:db8::1 ::1 1 2\r\n",
             "PROXY TCP6 192.0.2.1 127.0.0.1 1 2\r\n",
-            "PROXY TCP4 192.0.2.1 127.0.0.1 1\r\n",
-            "PROXY TCP4 192.0.2.1 127.0.0.1 1 2 3\r\n",
-            "PROXY TCP4 192.0.2.1 127.0.0.1 1 2 \r\n",
+            "PROXY TCP4 192.0.2.1 127.0.0.1\r\n",
             "PROXY TCP4 192.0.2.1  127.0.0.1 1 2\r\n",
             "PROXY TCP4 192.0.2.1 127.0.0.1 +1 2\r\n",
-            "PROXY TCP4 192.0.2.1 127.0.0.1 1 65536\r\n",
+            "PROXY TCP4 192.0.2.1 127.0.0.1 65536 2\r\n",
             "PROXY TCP4 192.0.2.256 127.0.0.1 1 2\r\n",
             "\r\n\r\n\0\r\nQUIT\r",
         ]
@@ -265,7 +263,7 @@ mod tests {
         .into();
         cases.extend([
             too_long,
-            b"PROXY UNKNOWN \xff\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.\xff 127.0.0.1 1 2\r\n".to_vec(),
             v2(0x11, 0x11, &INET),
             v2(0x31, 0x11, &INET),
             v2(0x22, 0x11, &INET),
@@ -274,7 +272,6 @@ mod tests {
             v2(0x21, 0x41, &INET),
             v2(0x21, 0x11, &INET[1..]),
             v2(0x21, 0x21, &INET),
-            v2(0x21, 0x31, &INET),
             v2(0x20, 0x00, &vec![0; PROXY_HEADER_BYTES_MAX]),
         ]);
         for case in cases {

@@ -72,6 +72,10 @@ fn the_address_in_the_header_is_the_peers() {
             json!({"ipv6": "2001:db8::7", "port": 80}),
         ),
         (
+            b"PROXY TCP6 2001:db8::9 192.0.2.1 51512 443\r\n".to_vec(),
+            json!({"ipv6": "2001:db8::9", "port": 51512}),
+        ),
+        (
             b"PROXY TCP6 ::ffff:192.0.2.9 ::1 80 81\r\n".to_vec(),
             json!({"ipv4": "192.0.2.9", "port": 80}),
         ),
