@@ -5,6 +5,8 @@
 //! handshake are applied here, because the handshake of tungstenite cannot answer plain requests,
 //! nor read a list of header values that comes in several lines.
 
+use std::str::FromStr;
+
 use httparse::Header;
 use tungstenite::handshake::derive_accept_key;
 
@@ -263,17 +265,25 @@ impl Request<'_> {
     }
 
     fn forwarded(&self) -> Forwarded {
-        let text = |name| {
-            let value = self.values(name).next()?;
-            Some(std::str::from_utf8(value).unwrap_or_default())
-        };
-        let (ip_text, port_text) = (text("x-real-ip"), text("x-real-port"));
-        let ip = ip_text.and_then(|text| text.parse().ok());
-        let port = port_text.and_then(|text| text.parse().ok());
+        let (ip, port) = (self.single("x-real-ip"), self.single("x-real-port"));
         Forwarded {
-            ip,
-            port,
-            malformed: ip.is_some() != ip_text.is_some() || port.is_some() != port_text.is_some(),
+            is_ip_unreadable: ip.is_err(),
+            is_port_unreadable: port.is_err(),
+            ip: ip.unwrap_or_default(),
+            port: port.unwrap_or_default(),
+        }
+    }
+
+    /// The value of a header; an error if there are several or it cannot be parsed.
+    fn single<T: FromStr>(&self, name: &str) -> Result<Option<T>, ()> {
+        let mut values = self.values(name);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => {
+                let text = std::str::from_utf8(value).map_err(drop)?;
+                text.parse().map(Some).map_err(drop)
+            }
+            _ => Err(()),
         }
     }
 

@@ -6,6 +6,7 @@ use log::debug;
 
 use super::Engine;
 use super::limit_log::Limit;
+use super::quotas::PeerAddress;
 use crate::codec::http::{Rejection, Upgrade};
 use crate::codec::json;
 use crate::message::close::{CloseReason, Farewell, Verdict};
@@ -28,8 +29,11 @@ impl Handler for Engine {
     ) -> Result<Verdict, Rejection> {
         let peer = socket_peer.behind(&upgrade.forwarded, &self.live.trusted_proxies);
         if socket_peer.is_trusted(&self.live.trusted_proxies) {
-            self.count(conn, peer)?;
-            if upgrade.forwarded.malformed {
+            let forwarded = &upgrade.forwarded;
+            let address =
+                if forwarded.is_ip_unreadable { PeerAddress::Unreadable } else { peer.ip.into() };
+            self.count(conn, address)?;
+            if forwarded.is_ip_unreadable || forwarded.is_port_unreadable {
                 self.note_limit(Limit::ForwardedMalformed);
             }
         }

@@ -26,7 +26,7 @@ use crate::engine::client_programs::Clients;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
 use crate::engine::permission::{AttackChange, Permissions};
-use crate::engine::quotas::{QuotaExceeded, Quotas, whole_seconds};
+use crate::engine::quotas::{PeerAddress, QuotaExceeded, Quotas, whole_seconds};
 use crate::limits;
 use crate::message::close::{CloseReason, Farewell, Verdict};
 use crate::message::peer::Peer;
@@ -212,7 +212,7 @@ impl Engine {
         if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(()); // whom it speaks for will be asked then
         }
-        self.count(conn, peer)
+        self.count(conn, peer.ip.into())
     }
 
     /// Whether a connection may begin with a PROXY header, by its socket's address.
@@ -224,8 +224,8 @@ impl Engine {
         Err(Rejection::new(Status::Forbidden, "only trusted proxies may connect here"))
     }
 
-    fn count(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
-        self.quotas.connect(conn, peer.ip, self.clock.instant).map_err(|exceeded| {
+    fn count(&mut self, conn: ConnId, address: PeerAddress) -> Result<(), Rejection> {
+        self.quotas.connect(conn, address, self.clock.instant).map_err(|exceeded| {
             self.note_limit(Limit::AddressConnections);
             rejection(exceeded)
         })

@@ -16,6 +16,23 @@ use crate::store::{Change, RowId};
 /// Prefix of an IPv6 address that one user or office usually has.
 const IPV6_PREFIX_BITS: u32 = 64;
 
+/// The address of a peer, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    Ip(IpAddr),
+    /// A unix socket without a proxy that reports an address.
+    Unknown,
+    /// A trusted proxy reports an address that cannot be read. Were the peer counted as the proxy,
+    /// it could choose to be exempt.
+    Unreadable,
+}
+
+impl From<Option<IpAddr>> for PeerAddress {
+    fn from(ip: Option<IpAddr>) -> PeerAddress {
+        ip.map_or(PeerAddress::Unknown, PeerAddress::Ip)
+    }
+}
+
 /// The unit to which limits apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Holder {
@@ -23,6 +40,8 @@ enum Holder {
     Address(IpAddr),
     /// All addresses for which the table had no room.
     Overflow,
+    /// All peers with an unreadable address.
+    Unreadable,
 }
 
 /// A token bucket, full at the start.
@@ -141,7 +160,7 @@ impl Quotas {
     pub fn connect(
         &mut self,
         conn: ConnId,
-        address: Option<IpAddr>,
+        address: PeerAddress,
         now: Instant,
     ) -> Result<(), QuotaExceeded> {
         // It was counted before if its proxy has become trusted since.
@@ -252,9 +271,13 @@ impl Quotas {
         self.usage.shrink_to_fit();
     }
 
-    /// The holder of an address; `None` if it is exempt or unknown (a unix socket).
-    fn holder(&self, address: Option<IpAddr>) -> Option<Holder> {
-        let address = address?;
+    /// The holder of an address; `None` if it is exempt or unknown.
+    fn holder(&self, address: PeerAddress) -> Option<Holder> {
+        let address = match address {
+            PeerAddress::Ip(address) => address,
+            PeerAddress::Unknown => return None,
+            PeerAddress::Unreadable => return Some(Holder::Unreadable),
+        };
         if self.exempt.iter().any(|network| network.contains(address)) {
             return None;
         }
@@ -283,8 +306,8 @@ mod tests {
         Quotas::new(limits, vec!["127.0.0.0/8".parse().expect("a network")])
     }
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().expect("an address"))
+    fn address(text: &str) -> PeerAddress {
+        PeerAddress::Ip(text.parse().expect("an address"))
     }
 
     #[test]
@@ -295,6 +318,22 @@ mod tests {
         assert_ne!(holder("2001:db8:1:2::3"), holder("2001:db8:1:3::3"));
         assert_eq!(holder("127.1.2.3"), None);
         assert_ne!(holder("192.0.2.1"), holder("192.0.2.2"));
+    }
+
+    #[test]
+    fn unreadable_addresses_are_one_that_is_never_exempt() {
+        let mut quotas = quotas(Limits { address_connections_max: 1, ..Limits::default() });
+        quotas.set_exempt(vec!["0.0.0.0/0".parse().expect("a network")]);
+        let now = Instant::now();
+        for _ in 0..2 {
+            assert_eq!(quotas.connect(ConnId(1), PeerAddress::Unreadable, now), Ok(()));
+            let second = quotas.connect(ConnId(2), PeerAddress::Unreadable, now);
+            assert_eq!(second, Err(QuotaExceeded::Connections));
+            for (conn, address) in [(3, address("192.0.2.1")), (4, PeerAddress::Unknown)] {
+                assert_eq!(quotas.connect(ConnId(conn), address, now), Ok(()));
+            }
+            (1..=4).for_each(|conn| quotas.disconnect(ConnId(conn)));
+        }
     }
 
     #[test]

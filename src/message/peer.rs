@@ -53,8 +53,10 @@ pub struct Forwarded {
     pub ip: Option<IpAddr>,
     /// `X-Real-Port`.
     pub port: Option<u16>,
-    /// `X-Real-IP` or `X-Real-Port` is present but unreadable.
-    pub malformed: bool,
+    /// `X-Real-IP` is there, but it is no address, or there are several.
+    pub is_ip_unreadable: bool,
+    /// The same of `X-Real-Port`.
+    pub is_port_unreadable: bool,
 }
 
 /// An address with a prefix length.

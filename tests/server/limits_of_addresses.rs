@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::client::Refused;
+use crate::common::raw::{Raw, upgrade};
 use crate::common::{Client, Server, eventually};
 use serde_json::json;
 use wormhole_mailbox::engine::quotas::Quotas;
@@ -36,6 +37,30 @@ fn connections_at_once_from_one_address_are_limited_and_their_places_come_back()
         server.wait_for_connections(0);
     }
     server.wait_for_log("connections of one address");
+}
+
+#[test]
+fn peers_with_unreadable_addresses_count_as_one_that_is_not_exempt() {
+    // The proxy itself is exempt, as loopback is by default.
+    let mut server = Server::start(&["--limit-address-connections=2", "--admin=0"]);
+    let unreadable = ["nonsense", "", "192.0.2.1\r\nX-Real-IP: 192.0.2.2", "127.0.0.1, 192.0.2.1"];
+    for _ in 0..2 {
+        let open = |value: &str| {
+            let mut raw = Raw::connect(server.address);
+            raw.send(upgrade("/v1", &format!("X-Real-IP: {value}\r\n")).as_bytes());
+            (raw.head(), raw)
+        };
+        let kept = [open(unreadable[0]), open(unreadable[1])];
+        assert!(kept.iter().all(|(head, _)| head.starts_with("HTTP/1.1 101 ")));
+        for value in unreadable {
+            let (head, _) = open(value);
+            assert!(head.starts_with("HTTP/1.1 429 "), "{value:?}: {head}");
+        }
+        assert!(open("192.0.2.1").0.starts_with("HTTP/1.1 101 "));
+        drop(kept);
+        server.wait_for_connections(0);
+    }
+    server.wait_for_log("X-Real-IP or X-Real-Port headers that cannot be read");
 }
 
 #[test]

@@ -130,6 +130,8 @@ fn a_header_that_is_no_address_is_ignored_with_a_warning() {
         "X-Real-IP: \r\n",
         "X-Real-IP: 192.0.2.256\r\n",
         "X-Real-IP: 192.0.2.7, 192.0.2.8\r\n",
+        "X-Real-IP: 192.0.2.7\r\nX-Real-IP: 192.0.2.7\r\n",
+        "X-Real-IP: 192.0.2.7\r\nx-real-ip: \u{ff}\r\n",
     ] {
         let mut server = Server::start(&[]);
         assert_socket_address(&server, headers);
@@ -139,7 +141,7 @@ fn a_header_that_is_no_address_is_ignored_with_a_warning() {
 
 #[test]
 fn a_port_that_is_none_is_left_out_with_a_warning() {
-    for port in ["http", "0x10", "65536", "-1", ""] {
+    for port in ["http", "0x10", "65536", "-1", "", "4711\r\nX-Real-Port: 4711"] {
         let mut server = Server::start(&[]);
         let headers = format!("X-Real-IP: 192.0.2.7\r\nX-Real-Port: {port}\r\n");
         assert_eq!(address_with(&server, &headers), json!({"ipv4": "192.0.2.7"}), "{port}");
