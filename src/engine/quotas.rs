@@ -160,12 +160,12 @@ impl Quotas {
     pub fn connect(
         &mut self,
         conn: ConnId,
-        address: PeerAddress,
+        address: impl Into<PeerAddress>,
         now: Instant,
     ) -> Result<(), QuotaExceeded> {
         // It was counted before if its proxy has become trusted since.
         self.disconnect(conn);
-        let Some(holder) = self.holder(address) else { return Ok(()) };
+        let Some(holder) = self.holder(address.into()) else { return Ok(()) };
         let limits = &self.limits;
         let usage = self.usage.entry(holder).or_insert_with(|| Usage::new(limits, now));
         if usage.connections >= limits.address_connections_max {

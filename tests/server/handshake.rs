@@ -60,7 +60,8 @@ fn the_root_may_have_a_query() {
 fn the_endpoint_without_an_upgrade_says_what_it_is() {
     let server = Server::start(&[]);
     for target in ["/v1", "/v1/", "/v1?x=y"] {
-        let answer = answer_to(server.address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer =
+            answer_to(server.address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_refused(&answer, "200");
         assert!(
             answer.ends_with("\r\n\r\nWormhole Relay: this is a WebSocket Endpoint\n"),
