@@ -49,7 +49,7 @@ pub fn read<S>(
         let mut table = table.clone();
         let row = table
             .find(|row| row.spec.name == name || row.spec.short == Some(name))
-            .ok_or_else(|| UsageError(format!("{word}: unknown option, see --help")))?;
+            .ok_or_else(|| UsageError(format!("{word}: {}", unknown(name))))?;
         let value = match attached {
             None if row.spec.arity != Arity::Flag => words.next().transpose()?,
             attached => attached.map(str::to_owned),
@@ -79,7 +79,7 @@ pub fn read_file<S>(
         let row = table
             .clone()
             .find(|row| row.spec.name == name)
-            .ok_or_else(|| UsageError(format!("{place}{name}: unknown option, see --help")))?;
+            .ok_or_else(|| UsageError(format!("{place}{name}: {}", unknown(&name))))?;
         if !row.action.may_be_in_file() {
             let problem = "may be given on the command line only";
             return Err(UsageError(format!("{place}{name}: {problem}")));
@@ -87,6 +87,26 @@ pub fn read_file<S>(
         push(&mut options, row, value, place)?;
     }
     Ok(options)
+}
+
+/// Options of `twist` and `twistd`, with which the Python server is started, and the replacement.
+const LEFT_OVER: [(&str, &str); 7] = [
+    ("--log-file", LOG_TO_STDERR),
+    ("--logfile", LOG_TO_STDERR),
+    ("--log-format", "an option of twist: leave it out, the log has one format"),
+    ("--pidfile", "an option of twistd: leave it out, the server stays in the foreground"),
+    ("--nodaemon", "an option of twistd: leave it out, the server stays in the foreground"),
+    ("-n", "an option of twistd: leave it out, the server stays in the foreground"),
+    ("--reactor", "an option of twist: leave it out"),
+];
+
+const LOG_TO_STDERR: &str =
+    "an option of twist: leave it out, the log goes to stderr, as in '2>>mailbox.log'";
+
+/// The problem with an option that no table has.
+fn unknown(name: &str) -> &'static str {
+    let left_over = LEFT_OVER.iter().find(|(option, _)| *option == name);
+    left_over.map_or("unknown option, see --help", |(_, problem)| problem)
 }
 
 /// Checks how often an option is given, and whether it has a value.

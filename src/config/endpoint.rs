@@ -100,6 +100,9 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
         return Err("TLS is not spoken here: listen on tcp: or unix: and put a TLS proxy in front"
             .to_owned());
     }
+    if let Some(problem) = mistyped(text) {
+        return Err(problem);
+    }
     let parts = Parts::split(text)?;
     match parts.kind.as_str() {
         "tcp" => tcp(parts, defaults.tcp),
@@ -112,10 +115,45 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
     }
 }
 
+/// The problem with what is almost PORT or ADDRESS:PORT, and the right form.
+fn mistyped(text: &str) -> Option<String> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let is_bare_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    let is_address = |text: &str| {
+        let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        bracketed.is_some_and(is_bare_ipv6) || text.parse::<Ipv4Addr>().is_ok()
+    };
+    if is_number(text) {
+        return Some(bad_port(text));
+    }
+    if is_address(text) {
+        return Some(format!("'{text}' needs a port, as in {text}:{DEFAULT_PORT}"));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    if is_bare_ipv6(text) || is_bare_ipv6(host) {
+        return Some(format!(
+            "'{text}': an IPv6 address stands in brackets, followed by a port, as in [::1]:4000"
+        ));
+    }
+    if is_address(host) {
+        return Some(bad_port(port));
+    }
+    let is_name = !["tcp", "tcp6", "unix", "systemd"].contains(&host) && !host.contains(':');
+    (is_name && is_number(port)).then(|| {
+        format!(
+            "'{text}' is not an endpoint: names are not looked up, give an IP address, as in \
+             127.0.0.1:4000"
+        )
+    })
+}
+
+fn bad_port(port: &str) -> String {
+    format!("port '{port}' must be a number from 0 to 65535")
+}
+
 fn tcp(mut parts: Parts, defaults: IpAddr) -> Result<Endpoint, String> {
     let port = parts.take("port").ok_or("tcp: needs a port, as in tcp:4000")?;
-    let port: u16 =
-        port.parse().map_err(|_| format!("port '{port}' must be a number from 0 to 65535"))?;
+    let port: u16 = port.parse().map_err(|_| bad_port(&port))?;
     let address = match parts.take("interface") {
         None => defaults,
         Some(text) if text.is_empty() => defaults,
@@ -344,6 +382,17 @@ mod tests {
             ("unix:/x:mode=999", "octal"),
             ("unix:", "needs a path"),
             ("example.org:4000", "not an endpoint"),
+            ("example.org:4000", "names are not looked up"),
+            ("localhost:4000", "as in 127.0.0.1:4000"),
+            ("localhost:99999", "names are not looked up"),
+            ("99999", "from 0 to 65535"),
+            ("127.0.0.1:99999", "port '99999' must be a number from 0 to 65535"),
+            ("[::1]:http", "port 'http' must be"),
+            ("127.0.0.1", "needs a port, as in 127.0.0.1:4000"),
+            ("[::1]", "needs a port, as in [::1]:4000"),
+            ("::1", "in brackets"),
+            ("::1:4000", "as in [::1]:4000"),
+            ("2001:db8::1:40000", "in brackets"),
             ("", "not an endpoint"),
             ("haproxy:", "not an endpoint"),
             ("haproxy:haproxy:4000", "not an endpoint"),

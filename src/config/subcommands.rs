@@ -146,12 +146,19 @@ pub static TABLE: &[Subcommand] = &[
 
 /// The subcommand of that name.
 pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
-    TABLE.iter().find(|subcommand| subcommand.name == name).ok_or_else(|| {
-        let names: Vec<&str> = TABLE.iter().map(|subcommand| subcommand.name).collect();
-        let names = names.join(", ");
-        UsageError(format!("{name}: unknown command, there are {names}; see --help"))
-    })
+    if let Some(subcommand) = TABLE.iter().find(|subcommand| subcommand.name == name) {
+        return Ok(subcommand);
+    }
+    if name == TWIST_PLUGIN {
+        return Err(UsageError(format!("{name}: leave out this word of twist, options follow")));
+    }
+    let names: Vec<&str> = TABLE.iter().map(|subcommand| subcommand.name).collect();
+    let names = names.join(", ");
+    Err(UsageError(format!("{name}: unknown command, there are {names}; see --help")))
 }
+
+/// What `twist` calls the Python server.
+const TWIST_PLUGIN: &str = "wormhole-mailbox";
 
 fn status(query: Query) -> Result<Report, String> {
     let Query { admin, channel_db, usage_db, json, .. } = query;

@@ -96,8 +96,11 @@ pub fn permission_mode(text: &str) -> Result<Mode, String> {
     one_of(text, &Mode::ALL.map(|it| (it.name(), it)))
 }
 
+/// Lower-case names and upper-case ones, as the log has them.
 pub fn log_level(text: &str) -> Result<LevelFilter, String> {
-    LevelFilter::from_str(text).map_err(|_| format!("'{text}' must be error, warn, info or debug"))
+    use LevelFilter::{Debug, Error, Info, Warn};
+    let levels = [("error", Error), ("warn", Warn), ("info", Info), ("debug", Debug)];
+    one_of(&text.to_ascii_lowercase(), &levels)
 }
 
 /// The value with that name.

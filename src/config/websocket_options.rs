@@ -97,6 +97,28 @@ protocol_options! {
         "Whether small answers are sent at once";
 }
 
+/// Further options of upstream's library, and the replacement.
+const WITHOUT_EFFECT: [(&str, &str); 16] = [
+    ("trustXForwardedFor", "give --trusted-proxy=NETWORK instead"),
+    ("allowNullOrigin", "list \"null\" in allowedOrigins instead"),
+    ("acceptMaskedServerFrames", LEAVE_OUT),
+    ("applyMask", LEAVE_OUT),
+    ("autoFragmentSize", LEAVE_OUT),
+    ("autoPingSize", LEAVE_OUT),
+    ("autoPingRestartOnAnyTraffic", LEAVE_OUT),
+    ("echoCloseCodeReason", LEAVE_OUT),
+    ("failByDrop", LEAVE_OUT),
+    ("flashSocketPolicy", LEAVE_OUT),
+    ("maskServerFrames", LEAVE_OUT),
+    ("requireMaskedClientFrames", LEAVE_OUT),
+    ("serveFlashSocketPolicy", LEAVE_OUT),
+    ("utf8validateIncoming", LEAVE_OUT),
+    ("versions", LEAVE_OUT),
+    ("webStatus", LEAVE_OUT),
+];
+
+const LEAVE_OUT: &str = "has no meaning here, leave it out";
+
 /// Sets one option; the error completes "--websocket-protocol-option: …".
 pub fn set(config: &mut Config, text: &str) -> Result<(), String> {
     let (name, json) =
@@ -104,6 +126,9 @@ pub fn set(config: &mut Config, text: &str) -> Result<(), String> {
     let value: Value =
         serde_json::from_str(json).map_err(|_| format!("{name}: '{json}' must be a JSON value"))?;
     let Some(option) = TABLE.iter().find(|option| option.name == name) else {
+        if let Some((_, problem)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
+            return Err(format!("{name}: {problem}"));
+        }
         let names: Vec<&str> = TABLE.iter().map(|option| option.name).collect();
         let names = names.join(", ");
         return Err(format!("{name}: not an option of this server; known are {names}"));

@@ -150,10 +150,13 @@ impl fmt::Display for Refusal {
             Refusal::MailboxFull { bytes_max, messages_max } => {
                 write!(f, "mailbox is full: at most {messages_max} messages and {bytes_max} bytes")
             }
-            Refusal::TooFast { command, retry_seconds } => write!(
-                f,
-                "too many '{command}' from your address, try again in {retry_seconds} seconds"
-            ),
+            Refusal::TooFast { command, retry_seconds } => {
+                let unit = if *retry_seconds == 1 { "second" } else { "seconds" };
+                write!(
+                    f,
+                    "too many '{command}' from your address, try again in {retry_seconds} {unit}"
+                )
+            }
             Refusal::Requires { command, field } => write!(f, "{command} requires '{field}'"),
             Refusal::Missing { field } => write!(f, "missing '{field}'"),
             Refusal::Invalid { command, field, rule } => {
@@ -220,6 +223,19 @@ impl fmt::Display for StampError {
             StampError::Unproven { claimed, found } => {
                 write!(f, "'stamp' claims {claimed} bits, and its SHA-1 has {found}")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_second_is_singular() {
+        for (retry_seconds, end) in [(1, "in 1 second"), (2, "in 2 seconds")] {
+            let refusal = Refusal::TooFast { command: Throttled::Claim, retry_seconds };
+            assert!(refusal.to_string().ends_with(end), "{refusal}");
         }
     }
 }

@@ -164,6 +164,38 @@ fn unknown_options_and_stray_words_are_mistakes() {
 }
 
 #[test]
+fn what_is_left_of_twist_is_answered_with_what_to_do() {
+    for (argument, named) in [
+        ("--log-file=mailbox.log", "stderr"),
+        ("--logfile=mailbox.log", "stderr"),
+        ("--log-format=text", "leave it out"),
+        ("--pidfile=", "leave it out"),
+        ("--nodaemon", "leave it out"),
+        ("-n", "leave it out"),
+        ("--reactor=epoll", "leave it out"),
+    ] {
+        let name = argument.split('=').next().expect("a name");
+        assert_mistake(&[FREE_PORT, argument], &[name, named]);
+    }
+    assert_mistake(&["wormhole-mailbox", FREE_PORT], &["wormhole-mailbox", "leave out"]);
+    for (value, named) in [
+        ("trustXForwardedFor=1", "--trusted-proxy"),
+        ("allowNullOrigin=true", "allowedOrigins"),
+        ("webStatus=false", "leave it out"),
+        ("autoPingSize=4", "leave it out"),
+    ] {
+        let name = value.split('=').next().expect("a name");
+        let option = "--websocket-protocol-option";
+        assert_mistake(&[&format!("{option}={value}")], &[option, name, named]);
+    }
+}
+
+#[test]
+fn log_levels_may_be_written_as_the_log_has_them() {
+    Server::start(&["--log-level=INFO"]).bind("app", "side");
+}
+
+#[test]
 fn every_option_but_the_repeatable_ones_may_be_given_once() {
     for (name, value) in OPTIONS {
         if ["--port", "--trusted-proxy", "--websocket-protocol-option", "--admin"].contains(name) {
@@ -211,6 +243,8 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
         ("--drain-seconds", "soon"),
         ("--log-fd", "stderr"),
         ("--log-level", "loud"),
+        ("--log-level", "trace"),
+        ("--log-level", "off"),
         ("--list", "some"),
         ("--permission", "ask"),
         ("--hashcash-bits", "0"),
