@@ -205,7 +205,7 @@ pub struct Pings {
 }
 
 impl Default for Pings {
-    /// Contract section 1.
+    /// See manual: protocol 1.3.
     fn default() -> Self {
         Pings { interval_seconds: 60.0, timeout_seconds: 600.0 }
     }
@@ -291,13 +291,13 @@ pub const EVENTS_PER_TICK_MAX: usize = 1024;
 /// Mailboxes that one tick of an expiry check looks at.
 pub const PRUNES_PER_TICK_MAX: usize = 128;
 
-/// Longest nameplate, in digits (contract section 2).
+/// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
 
 /// How much of a message that is not a JSON object is shown back to its sender, in characters.
 pub const ORIG_CHARS_MAX: usize = 1_000;
 
-/// Sides that a nameplate or a mailbox serves (contract section 3, Crowding).
+/// Sides that a nameplate or a mailbox serves (manual: rules 4).
 pub const SIDES_MAX: usize = 2;
 
 /// Sides kept on record: the two served, and one more that shows the record was crowded.
@@ -353,13 +353,13 @@ pub const PASSED_SOCKETS_MAX: usize = 256;
 /// the poll, signal and log descriptors, a spare, and the odd temporary one.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 
-/// Seconds a mailbox lives without subscriber or activity (contract section 3, Expiry).
+/// Seconds a mailbox lives without subscriber or activity (manual: rules 5).
 pub const EXPIRE_AFTER_SECONDS: f64 = 660.0;
 
-/// Seconds between two expiry checks (contract section 3, Expiry).
+/// Seconds between two expiry checks (manual: rules 5).
 pub const EXPIRE_CHECK_SECONDS: f64 = 300.0;
 
-/// Seconds that one generation of address ids lasts (contract section 5).
+/// Seconds that one generation of address ids lasts (manual: files 4).
 pub const GENERATION_SECONDS: f64 = 86_400.0;
 
 /// Addresses numbered in one generation; one more starts a new generation early. At about 64
@@ -370,7 +370,7 @@ pub const ADDRESS_IDS_MAX: usize = 65_536;
 /// counts as failed. The loop stands still meanwhile.
 pub const DATABASE_BUSY_MILLISECONDS: u64 = 100;
 
-/// Seconds between attempts to leave degraded mode (contract section 4).
+/// Seconds between attempts to leave degraded mode (manual: durability 3).
 pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
 
 /// Seconds without a commit after which the database gives back the pages that it keeps in memory:
@@ -382,7 +382,7 @@ pub const STORAGE_QUIET_SECONDS: f64 = 0.25;
 pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
 pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
 
-/// Seconds that usage, address and connection records may lag (contract section 5), less a share
+/// Seconds that usage, address and connection records may lag (manual: durability 4), less a share
 /// for the write itself.
 pub const RECORDS_FLUSH_SECONDS: f64 = 0.5;
 
@@ -402,8 +402,8 @@ pub const CHECKPOINT_IDLE_PAGES: u32 = 250;
 /// Milliseconds without any event after which the loop counts as idle enough for a checkpoint.
 pub const CHECKPOINT_IDLE_MILLISECONDS: u64 = 20;
 
-/// Seconds that connections get to take in their close after SIGTERM; the contract allows five
-/// until exit, and the databases need some of it.
+/// Seconds that connections get to take in their close after SIGTERM; five may pass until the exit
+/// (manual: command_line 5), and the databases need some of it.
 pub const SHUTDOWN_SECONDS: f64 = 3.0;
 
 /// Seconds that a drain may take: a large file is on its way by then, and who still waits for the

@@ -1,11 +1,11 @@
 //! The floor: mio, tungstenite and SQLite doing a mailbox server's I/O with no server in between.
 //!
-//! The I/O is the contract's: a message is a row in a table with an index, and moves its mailbox's
-//! time; it is acknowledged to its sender and passed on to both connections of its pair; a ping is
-//! acknowledged and answered. All of a tick is stored in one durable transaction before any of it
-//! leaves, and each connection gets one write a tick. There is no JSON, no state but the pairs, no
-//! limit and no care for misbehaving peers. It is written to be as fast as its parts are: what it
-//! cannot do, no server on them can.
+//! The I/O is that of the server: a message is a row in a table with an index, and moves its
+//! mailbox's time; it is acknowledged to its sender and passed on to both connections of its pair;
+//! a ping is acknowledged and answered. All of a tick is stored in one durable transaction before
+//! any of it leaves, and each connection gets one write a tick. There is no JSON, no state but the
+//! pairs, no limit and no care for misbehaving peers. It is written to be as fast as its parts are:
+//! what it cannot do, no server on them can.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ const WELCOME: &str = r#"{"type":"welcome"}"#;
 const PONG: &str = r#"{"type":"pong"}"#;
 const ACK: &str = r#"{"type":"ack","id":null,"server_tx":1700000000.1234567}"#;
 
-/// What the server's files have, as far as messages touch it (contract section 5).
+/// What the server's files have, as far as messages touch it (manual: files 2).
 const SCHEMA: &str = "
 CREATE TABLE mailboxes (app_id VARCHAR, id VARCHAR PRIMARY KEY, updated INTEGER,
   for_nameplate BOOLEAN);

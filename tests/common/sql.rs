@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{Directory, FREE_PORT, PATIENCE, PROGRAM, Running, retry};
 
-/// The channel database of version 1, after the contract's list of tables. A file like this is
-/// what the Python server leaves.
+/// The channel database of version 1, after the list of tables (manual: files 2). A file like this
+/// is what the Python server leaves.
 pub const CHANNEL_V1: &str = "
 CREATE TABLE version (version INTEGER);
 CREATE TABLE mailboxes (

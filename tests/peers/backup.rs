@@ -1,4 +1,4 @@
-//! Backups of a running server's file, as the README tells to make them: with SQLite's own tool,
+//! Backups of a running server's file, as the manual shows them: with SQLite's own tool,
 //! and with Litestream. What was acknowledged before the backup is in it, and the server serves on.
 
 use std::fs;
@@ -118,7 +118,7 @@ fn litestream_replicates_the_file_while_it_is_written() {
     let litestream = program("litestream");
     let server = Server::start(&["--limit-mailbox-messages=1000000"]);
     let directory = Arc::clone(&server.directory);
-    let config = document::block("README.md", "yaml", "replica:");
+    let config = document::block("src/manual/durability.md", "yaml", "replica:");
     let config = with(&config, "/var/lib/wormhole-mailbox/usage.sqlite", "relay.sqlite");
     let config = with(&config, "/backup/usage", "replica");
     fs::write(directory.file("litestream.yml"), config).expect("write");

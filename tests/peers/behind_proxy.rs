@@ -1,4 +1,4 @@
-//! Behind nginx and Caddy, configured as the README says with ports and files replaced, and behind
+//! Behind nginx and Caddy, configured as the manual says with ports and files replaced, and behind
 //! HAProxy: WebSocket passes, the server knows its clients' addresses, and real clients meet.
 
 use std::fs;
@@ -17,7 +17,7 @@ use crate::programs::program;
 use serde_json::json;
 
 /// Where the configurations are shown.
-const README: &str = "README.md";
+const PAGE: &str = "src/manual/proxies.md";
 
 /// A running proxy, with a plain and a TLS port of this machine.
 struct Proxy {
@@ -82,10 +82,10 @@ fn certificate(directory: &Directory) -> (PathBuf, PathBuf) {
     (certificate, key)
 }
 
-/// The server as the README has it behind a proxy; port 0 instead of 4000.
+/// The server as the manual has it behind a proxy; port 0 instead of 4000.
 fn server() -> Server {
     assert!(
-        document::text(README).contains("wormhole-mailbox --port=tcp:4000:interface=127.0.0.1\n")
+        document::text(PAGE).contains("wormhole-mailbox --port=tcp:4000:interface=127.0.0.1\n")
     );
     Server::start(&[FREE_PORT])
 }
@@ -93,7 +93,7 @@ fn server() -> Server {
 fn nginx(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        let block = document::block(README, "nginx", "proxy_pass http://127.0.0.1:4000");
+        let block = document::block(PAGE, "nginx", "proxy_pass http://127.0.0.1:4000");
         let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
         let block =
             with(&block, "/etc/ssl/mailbox.example.org.pem", &certificate.to_string_lossy());
@@ -120,7 +120,7 @@ fn nginx(server: &Server, directory: &Directory) -> Proxy {
 fn caddy(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        let block = document::block(README, "caddy", "reverse_proxy 127.0.0.1:4000");
+        let block = document::block(PAGE, "caddy", "reverse_proxy 127.0.0.1:4000");
         let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
         let name = "mailbox.example.org {";
         let own = format!("tls {} {}", certificate.display(), key.display());
@@ -177,7 +177,7 @@ fn assert_real_clients_meet(proxy: &Proxy, directory: &Directory) {
 
 #[test]
 #[ignore = "needs nginx, openssl and the Python and Go clients"]
-fn nginx_as_in_the_readme_passes_everything() {
+fn nginx_as_in_the_manual_passes_everything() {
     let (server, directory) = (server(), Arc::new(Directory::new()));
     let proxy = nginx(&server, &directory);
     assert_proxied(&proxy);
@@ -186,7 +186,7 @@ fn nginx_as_in_the_readme_passes_everything() {
 
 #[test]
 #[ignore = "needs caddy, openssl and the Python and Go clients"]
-fn caddy_as_in_the_readme_passes_everything() {
+fn caddy_as_in_the_manual_passes_everything() {
     let (server, directory) = (server(), Arc::new(Directory::new()));
     let proxy = caddy(&server, &directory);
     assert_proxied(&proxy);

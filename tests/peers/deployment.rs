@@ -1,4 +1,4 @@
-//! The ways to run it that the README shows, tried as they are written there, as far as a machine
+//! The ways to run it that the manual shows, tried as they are written there, as far as a machine
 //! without systemd, Docker and OpenWrt can: the unit by systemd's own tools and by the system
 //! calls that the server really makes, the container as an empty root directory, the init script
 //! with stand-ins for what OpenWrt gives it.
@@ -17,10 +17,10 @@ use crate::common::{Directory, PROGRAM, Server, eventually, retry};
 use crate::programs::program;
 
 /// Where the recipes are shown.
-const README: &str = "README.md";
+const PAGE: &str = "src/manual/deployment.md";
 
 fn unit() -> String {
-    document::block(README, "ini", "ExecStart=")
+    document::block(PAGE, "ini", "ExecStart=")
 }
 
 /// What the program is started with by a line that begins so: its arguments, on a free port.
@@ -41,7 +41,7 @@ fn unit_arguments() -> Vec<String> {
 
 #[test]
 #[ignore = "needs systemd-analyze"]
-fn the_unit_is_valid_and_as_safe_as_the_readme_says() {
+fn the_unit_is_valid_and_as_safe_as_the_manual_says() {
     let analyze = program("systemd-analyze");
     let directory = Directory::new();
     let path = directory.file("wormhole-mailbox.service");
@@ -56,14 +56,14 @@ fn the_unit_is_valid_and_as_safe_as_the_readme_says() {
         .output()
         .expect("it runs");
     let judgement = String::from_utf8_lossy(&output.stdout).into_owned();
-    // "→ Overall exposure level for x.service: 0.9 SAFE 😀", and the README has the number.
+    // "→ Overall exposure level for x.service: 0.9 SAFE 😀", and the manual has the number.
     let exposure = |text: &str| -> Option<f64> {
         let line = text.lines().find(|line| line.contains("Overall exposure level"))?;
         line.split_once(": ")?.1.split(' ').next()?.parse().ok()
     };
     let found = exposure(&judgement).unwrap_or_else(|| panic!("no verdict: {judgement}"));
-    let told = exposure(&document::text(README)).expect("the README has a verdict");
-    assert!(found <= told, "{found}, the README says {told}: {judgement}");
+    let told = exposure(&document::text(PAGE)).expect("the manual has a verdict");
+    assert!(found <= told, "{found}, the manual says {told}: {judgement}");
 }
 
 /// The system calls of a set, with those of the sets in it.
@@ -147,7 +147,7 @@ chown() { echo "chown $*" >>params; }
 #[test]
 fn the_init_script_for_openwrt_starts_a_server() {
     let directory = Arc::new(Directory::new());
-    let script = document::block(README, "sh", "start_service()");
+    let script = document::block(PAGE, "sh", "start_service()");
     assert!(script.starts_with("#!/bin/sh /etc/rc.common\n"));
     let state = directory.file("state").to_string_lossy().into_owned();
     let script = with(&script, "/var/run/wormhole-mailbox", &state);
@@ -169,12 +169,12 @@ fn the_init_script_for_openwrt_starts_a_server() {
     let server = Server::spawn(command, Arc::clone(&directory));
     exchange(&server, "happy");
     assert!(Path::new(&state).join("relay.sqlite").exists());
-    // The descriptors suffice for the connections, and the README knows the memory.
+    // The descriptors suffice for the connections, and the manual has the memory.
     let limits = server.log().into_iter().find(|line| line.contains("limits: ")).expect("a line");
     assert!(limits.contains("500 connections"), "{limits}");
     let memory = limits.split("at most ").nth(1).and_then(|it| it.split(" of memory").next());
     let memory = format!("come to {} of memory at most", memory.expect("a size"));
-    assert!(document::text(README).contains(&memory), "{memory}");
+    assert!(document::text(PAGE).contains(&memory), "{memory}");
     let (status, _) = server.stop();
     assert!(status.success());
 }
@@ -188,10 +188,8 @@ fn static_program() -> PathBuf {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let built = root.join("target/static");
-    // As in the README, without the time that --release takes.
-    assert!(
-        document::text(README).contains("RUSTFLAGS='-C target-feature=+crt-static' cargo build")
-    );
+    // As in the manual, without the time that --release takes.
+    assert!(document::text(PAGE).contains("RUSTFLAGS='-C target-feature=+crt-static' cargo build"));
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--target", &target, "--target-dir"])
         .arg(&built)
@@ -206,7 +204,7 @@ fn static_program() -> PathBuf {
 #[test]
 #[ignore = "needs root or user namespaces, and builds a static program"]
 fn the_static_program_runs_with_nothing_else_as_the_container_starts_it() {
-    let dockerfile = document::block(README, "dockerfile", "FROM scratch");
+    let dockerfile = document::block(PAGE, "dockerfile", "FROM scratch");
     let list = |name: &str| -> Vec<String> {
         let line = dockerfile.lines().find_map(|line| line.strip_prefix(name));
         serde_json::from_str(line.unwrap_or_else(|| panic!("no {name}"))).expect("a list")

@@ -54,7 +54,7 @@ fn integrity(path: &Path) {
 }
 
 #[test]
-fn new_files_have_exactly_the_tables_columns_and_indexes_of_the_contract() {
+fn new_files_have_exactly_the_tables_columns_and_indexes_of_the_manual() {
     let server = Server::start(&["--usage-db=usage.sqlite"]);
     let (status, directory) = server.stop();
     assert!(status.success());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::document;
 use crate::tidy::{assert_none, read, sources};
 
 const README: &str = "README.md";
@@ -103,6 +104,18 @@ fn every_section_that_is_cited_is_there() {
         }
     }
     assert_none(complaints);
+}
+
+#[test]
+fn the_recipes_of_the_readme_are_those_that_the_manual_has_and_tests_try() {
+    let caddy = |file: &str| document::block(file, "caddy", "reverse_proxy");
+    assert_eq!(caddy(README), caddy(&page("proxies")));
+    // The unit is the other one without its hardening.
+    let unit = document::block(&page("deployment"), "ini", "ExecStart=");
+    let known: BTreeSet<&str> = unit.lines().collect();
+    let short = document::block(README, "ini", "ExecStart=");
+    let unknown = short.lines().filter(|line| !known.contains(line));
+    assert_none(unknown.map(str::to_owned).collect());
 }
 
 #[test]

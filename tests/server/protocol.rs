@@ -1,6 +1,6 @@
 //! The conversation of one connection: what is answered, in which order, and every refusal of the
-//! contract's error table, word by word. What a command does to nameplates and mailboxes is in
-//! `nameplates.rs` and `mailboxes.rs`; how JSON is read is in `json.rs`.
+//! error table, word by word (manual: protocol 3.2). What a command does to nameplates and
+//! mailboxes is in `nameplates.rs` and `mailboxes.rs`; how JSON is read is in `json.rs`.
 
 use crate::common::{Server, now};
 use rusqlite::Connection;

@@ -9,7 +9,7 @@ use crate::common::{Client, Server, Signal};
 use rustix::net::sockopt;
 use serde_json::json;
 
-/// What the contract allows from the signal to the exit.
+/// What is allowed from the signal to the exit (manual: command_line 5).
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Waits for the end after a signal at `since`; checks status, time and files.

@@ -1,6 +1,6 @@
-//! Rules of contract section 3 that are easiest seen on the store alone, with given time and
-//! entropy: allocation, mailbox ids, crowding, summaries, blurring, expiry, limits. How they work
-//! together, over time and failure, is `simulation`'s.
+//! Rules that are easiest seen on the store alone (manual: rules 1), with given time and entropy:
+//! allocation, mailbox ids, crowding, summaries, blurring, expiry, limits. How they work together,
+//! over time and failure, is `simulation`'s.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -30,7 +30,7 @@ pub fn replies(
 }
 
 /// The database holds what the model says is durable, and nothing was written that it would not
-/// have taken. And the model itself has met nothing that the contract does not allow.
+/// have taken. And the model itself has met nothing that the manual does not allow.
 pub fn rows(disk: &Disk, model: &mut Model) -> Result<(), String> {
     if let Some(violation) = disk.violations.first() {
         return Err(format!("database: {violation}"));

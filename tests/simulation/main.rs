@@ -1,6 +1,6 @@
 //! The server under simulation: real engine, store, rules, limits and storage; simulated clients,
 //! clock and disk. Each run is a function of its seed, and is compared tick by tick with a naive
-//! model written from the contract.
+//! model written from the manual.
 //!
 //! - `cargo test --test simulation`: some hundred seeds.
 //! - `SIMULATION_SEEDS=100000 cargo test --test simulation`: that many.

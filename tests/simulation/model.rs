@@ -1,8 +1,8 @@
-//! The server as the contract describes it, without any cleverness: vectors, linear scans.
+//! The server as the manual describes it, without any cleverness: vectors, linear scans.
 //!
 //! `Model` is told what happens and says what must come of it. This file holds the rules of
-//! nameplates, mailboxes and sides (contract section 3); `sessions` those of a connection
-//! (section 2), `moments` those of time and of failure.
+//! nameplates, mailboxes and sides (manual: rules 1); `sessions` those of a connection
+//! (manual: protocol 3.2), `moments` those of time and of failure.
 
 use std::collections::VecDeque;
 
@@ -56,7 +56,7 @@ pub struct Model {
     /// sent, deleted or not.
     pub replayed: Vec<Name>,
     pub pinned_bytes: usize,
-    /// What the server did that the contract does not allow.
+    /// What the server did that the manual does not allow.
     pub complaints: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The model's time: expiry (contract section 3), storage failure and recovery (section 4), and
-//! what a tick leaves behind.
+//! The model's time: expiry (manual: rules 5), storage failure and recovery (manual: durability 3),
+//! and what a tick leaves behind.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The model's connections: what each may do and has done (contract section 2).
+//! The model's connections: what each may do and has done (manual: protocol 3.2).
 
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::store::UsageRecord;

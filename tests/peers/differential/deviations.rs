@@ -1,5 +1,5 @@
-//! Where the contract decides otherwise than 0.8.0 does: such commands are not sent. What would
-//! happen is read from the reference server's own database, which holds all of its state.
+//! Where this server deliberately differs from 0.8.0: such commands are not sent. What would happen
+//! is read from the reference server's own database, which holds all of its state.
 
 use rusqlite::{Connection, params};
 

@@ -5,7 +5,8 @@
 //! reads up to the pong, so that both servers see one order. A step is played on the one server,
 //! then on the other, so a time that a server stores tells in which step it did so.
 //!
-//! What the contract decides otherwise than 0.8.0 is kept out of the commands by `deviations`.
+//! What this server deliberately does otherwise than 0.8.0 is kept out of the commands by
+//! `deviations`.
 //!
 //! `DIFFERENTIAL_SEEDS=FIRST..END` plays others than the usual seeds.
 

@@ -244,8 +244,8 @@ impl Script {
         format!("app-{}-{index}", self.seed)
     }
 
-    /// Whether the contract wants another answer to this than 0.8.0's, or whether that cannot be
-    /// known, because of what goes before it in its batch.
+    /// Whether another answer to this than 0.8.0's is right, or whether that cannot be known,
+    /// because of what goes before it in its batch.
     fn deviates(&self, pair: &Pair, session: &Session, batch: &[Value], command: &Value) -> bool {
         if !session.bound {
             return false;
