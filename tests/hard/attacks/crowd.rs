@@ -12,10 +12,6 @@ use super::Field;
 use crate::common::PATIENCE;
 use crate::common::raw::{TEXT, frame, upgrade};
 
-/// First bytes of frames that are no whole message.
-pub const TEXT_BEGINS: u8 = 0x01;
-pub const CONTINUES: u8 = 0x00;
-
 /// Bytes kept of the end of what came: enough for a close frame or the last answer.
 const TAIL_BYTES: usize = 160;
 

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::crowd::{CONTINUES, Crowd, TEXT_BEGINS, add, bound, head, ping, subscriber, text};
+use super::crowd::{Crowd, add, bound, head, ping, subscriber, text};
 use super::honest::Honest;
 use super::memory::{MIB, socket_bytes, socket_bytes_when_quiet};
 use super::{Attack, Field, holds};
-use crate::common::raw::{PING, TEXT, frame};
+use crate::common::raw::{CONTINUES, PING, TEXT, TEXT_BEGINS, frame};
 use std::io::Write;
 
 /// Connections that one address may have, by default.

@@ -9,7 +9,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 /// How long an honest client waits for anything before it counts as failed.
-const HONEST_PATIENCE: Duration = Duration::from_secs(20);
+pub const HONEST_PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Honest {
     pub socket: WebSocket<TcpStream>,

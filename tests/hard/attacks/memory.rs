@@ -10,22 +10,12 @@ const PAGE_BYTES: usize = 4096;
 
 pub const MIB: usize = 1024 * 1024;
 
-/// A field of `/proc/PID/status` that is given in KiB, in bytes.
-fn status_bytes(pid: u32, name: &str) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let line = status.lines().find(|line| line.starts_with(name)).expect("the field");
-    let kib = line.split_whitespace().nth(1).and_then(|word| word.parse::<usize>().ok());
-    kib.expect("a number") * 1024
-}
-
-/// Memory of a process that is in RAM now.
-pub fn resident_bytes(pid: u32) -> usize {
-    status_bytes(pid, "VmRSS:")
-}
-
 /// The most that a process ever had in RAM.
 pub fn peak_resident_bytes(pid: u32) -> usize {
-    status_bytes(pid, "VmHWM:")
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
+    let kib = line.split_whitespace().nth(1).and_then(|word| word.parse::<usize>().ok());
+    kib.expect("a number") * 1024
 }
 
 /// Memory of all TCP sockets of this machine, both ends of a loopback connection included.

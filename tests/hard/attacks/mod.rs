@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::common::abuse::memory_bound;
-use crate::common::{Directory, Server};
+use crate::common::{Directory, FREE_PORT, Server};
+use crate::overload::memory_bound;
 use memory::{MIB, peak_resident_bytes, socket_bytes};
 use observers::{Observed, Observers};
 
@@ -184,7 +184,7 @@ fn attack(attack: &dyn Attack, seconds: f64) -> Row {
     attack.prepare(directory.path());
     let default = env!("CARGO_BIN_EXE_wormhole-mailbox").to_owned();
     let mut command = Command::new(std::env::var("ATTACK_SERVER").unwrap_or(default));
-    command.args(["--port=tcp:0:interface=127.0.0.1", "--admin=tcp:0:interface=127.0.0.1"]);
+    command.args([FREE_PORT, "--admin=tcp:0:interface=127.0.0.1"]);
     command.args(attack.options());
     let server = Server::spawn(command, directory);
     let sockets_before = socket_bytes();

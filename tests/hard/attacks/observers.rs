@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
 use super::crowd::text;
-use super::honest::{Honest, transfer};
-use crate::common::{PATIENCE, Server};
+use super::honest::{HONEST_PATIENCE, Honest, transfer};
+use crate::common::Server;
 
 /// Names the server's and the admin listener's address to the process of observers.
 const ADDRESSES: &str = "ATTACK_OBSERVE";
@@ -210,7 +210,7 @@ fn repeat(
 fn ask_healthz(admin: SocketAddr) -> Result<(), String> {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(admin)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(HONEST_PATIENCE))?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -267,7 +267,7 @@ fn pair(server: SocketAddr, stop: &AtomicBool) -> Series {
             let outstanding = sent.lock().expect("sent").len() - received;
             if stop.load(Ordering::Relaxed) {
                 let stopped: &mut Instant = stopped.get_or_insert_with(Instant::now);
-                if outstanding == 0 || stopped.elapsed() > PATIENCE {
+                if outstanding == 0 || stopped.elapsed() > HONEST_PATIENCE {
                     break;
                 }
             }

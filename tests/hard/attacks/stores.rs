@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::crowd::{Crowd, TEXT_BEGINS, add, bound, ping, subscriber, text};
+use super::crowd::{Crowd, add, bound, ping, subscriber, text};
 use super::floods::PER_ADDRESS;
 use super::memory::{
-    MIB, counted_bytes, peak_resident_bytes, resident_bytes, socket_bytes, socket_bytes_when_quiet,
+    MIB, counted_bytes, peak_resident_bytes, socket_bytes, socket_bytes_when_quiet,
 };
 use super::{Attack, Field, holds};
-use crate::common::abuse::wait_until;
-use crate::common::raw::frame;
-use crate::common::sql;
+use crate::common::process::resident_bytes;
+use crate::common::raw::{PING, TEXT_BEGINS, frame};
+use crate::common::{eventually, now, sql};
 
 /// Bytes of a body that is no extreme of any kind.
 const BODY_BYTES: usize = 64;
@@ -23,8 +23,7 @@ const BODY_BYTES: usize = 64;
 fn fill_file(directory: &Path, mailboxes: usize, messages: usize, body_bytes: usize) {
     let path = directory.join("relay.sqlite");
     sql::create(&path, &[sql::CHANNEL_V1]);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.expect("a clock").as_secs_f64();
+    let now = now();
     let fill = format!(
         "PRAGMA synchronous = OFF;
          BEGIN;
@@ -95,7 +94,7 @@ impl Attack for ExpireAtOnce {
     fn run(&self, field: &Field<'_>) -> Result<(), String> {
         let of_others = 8;
         let mailboxes = || field.server.status()["store"]["mailboxes"].as_u64().unwrap_or(0);
-        wait_until("they expired", || mailboxes() < of_others);
+        eventually("they expired", || mailboxes() < of_others);
         field.linger();
         Ok(())
     }
@@ -203,7 +202,7 @@ const BUFFERED_BYTES_MAX: usize = 64 * MIB;
 
 /// A ping of the WebSocket protocol, answered between fragments, too.
 fn ping_frame() -> Vec<u8> {
-    frame(crate::common::raw::PING, b"between")
+    frame(PING, b"between")
 }
 
 fn compare(grown: usize, counted: usize, what: &str) -> Result<(), String> {
@@ -279,9 +278,9 @@ impl Attack for FullStore {
             lock.execute_batch("BEGIN IMMEDIATE").expect("lock");
             let opening = subscriber(&field.address(0), "stored", "two", "one-more");
             let crowd = Crowd::gather(field, [opening]);
-            wait_until("the storage failed", is_degraded);
+            eventually("the storage failed", is_degraded);
             lock.execute_batch("COMMIT").expect("unlock");
-            wait_until("the storage works again", || !is_degraded());
+            eventually("the storage works again", || !is_degraded());
             drop(crowd);
         }
         let peak = peak_resident_bytes(pid);
