@@ -1,5 +1,8 @@
 //! Attacks by bytes and frames: floods, fan-out, messages that are never finished.
 
+use std::io::Write;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::crowd::{Crowd, add, bound, head, ping, subscriber, text};
@@ -7,7 +10,6 @@ use super::honest::Honest;
 use super::memory::{MIB, socket_bytes, socket_bytes_when_quiet};
 use super::{Attack, Field, holds};
 use crate::common::raw::{CONTINUES, PING, TEXT, TEXT_BEGINS, frame};
-use std::io::Write;
 
 /// Connections that one address may have, by default.
 pub const PER_ADDRESS: usize = 250;
@@ -65,7 +67,7 @@ impl Attack for FanOut {
         };
         for _ in 0..100 {
             crowd.drain();
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         let (reached, most) = (reached(&crowd), 2 * SUBSCRIBED_PER_SIDE);
         if reached > most {
@@ -210,7 +212,7 @@ fn send_in_halves(field: &Field<'_>, number: usize) -> Result<(), String> {
     let (one, two) = message.split_at(message.len() / 2);
     for half in [one, two] {
         honest.socket.get_mut().write_all(half).map_err(|error| error.to_string())?;
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     honest.wait_for("message")?;
     honest.ask(&json!({"type": "close"}), "closed").map(|_| ())
@@ -236,21 +238,40 @@ impl Attack for SlowSenders {
             let from = field.address(index / PER_ADDRESS);
             [bound(&from, "slow", "side"), whole[..60_000].to_vec()].concat()
         });
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let mut crowd = Crowd::gather(field, openings);
-        while !field.is_over() {
-            crowd.deliver(|_| vec![b' ']);
-            std::thread::sleep(
-                std::time::Duration::from_secs(1)
-                    .min(field.until.saturating_duration_since(std::time::Instant::now())),
-            );
-        }
+        let left = || field.until.saturating_duration_since(Instant::now());
+        let slow_line = std::thread::scope(|scope| {
+            let is_long = left() > SLOW_LINE_SECONDS;
+            let slow_line = is_long.then(|| scope.spawn(|| send_slowly(field)));
+            while !field.is_over() {
+                crowd.deliver(|_| vec![b' ']);
+                std::thread::sleep(left().min(Duration::from_secs(1)));
+            }
+            slow_line.map_or(Ok(()), |it| it.join().expect("the slow line"))
+        });
+        slow_line.map_err(|error| format!("an honest slow line: {error}"))?;
         let alive = crowd.alive();
         if begun.elapsed().as_secs() > SLOW_SECONDS && alive > 0 {
             return Err(format!("{alive} messages still unfinished after {SLOW_SECONDS} s"));
         }
         Ok(())
     }
+}
+
+/// An honest line of 10 KB/s, and how long it takes for a message of 200 KB.
+const SLOW_LINE_BYTES_PER_SECOND: usize = 10_000;
+const SLOW_LINE_SECONDS: Duration = Duration::from_secs(20);
+
+fn send_slowly(field: &Field<'_>) -> Result<(), String> {
+    let mut honest = Honest::bind(field.server.address, "198.19.5.1", "honest", "side")?;
+    honest.send(&json!({"type": "open", "mailbox": "slow-line"}))?;
+    let message = add("p", SLOW_LINE_BYTES_PER_SECOND * SLOW_LINE_SECONDS.as_secs() as usize);
+    for part in message.chunks(SLOW_LINE_BYTES_PER_SECOND) {
+        honest.socket.get_mut().write_all(part).map_err(|error| error.to_string())?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    honest.wait_for("message").map(|_| ())
 }
 
 #[test]

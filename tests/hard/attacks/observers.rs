@@ -31,7 +31,7 @@ pub struct Series {
     /// Seconds of those that succeeded.
     seconds: Vec<f64>,
     pub failed: usize,
-    /// Texts of the first failures.
+    /// Texts of the first failures that differ.
     pub failures: Vec<String>,
 }
 
@@ -41,7 +41,8 @@ impl Series {
             Ok(()) => self.seconds.push(begun.elapsed().as_secs_f64()),
             Err(failure) => {
                 self.failed += 1;
-                if self.failures.len() < FAILURES_KEPT {
+                let is_new = !self.failures.contains(&failure);
+                if is_new && self.failures.len() < FAILURES_KEPT {
                     self.failures.push(failure);
                 }
             }

@@ -23,20 +23,23 @@ const BODY_BYTES: usize = 64;
 fn fill_file(directory: &Path, mailboxes: usize, messages: usize, body_bytes: usize) {
     let path = directory.join("relay.sqlite");
     sql::create(&path, &[sql::CHANNEL_V1]);
-    let now = now();
+    let begun = now();
     let fill = format!(
         "PRAGMA synchronous = OFF;
          BEGIN;
          WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {mailboxes})
-           INSERT INTO mailboxes SELECT 'stored', 'stored-' || i, {now}, 0 FROM n;
-         INSERT INTO mailbox_sides SELECT id, 1, 'one', {now}, NULL FROM mailboxes;
+           INSERT INTO mailboxes SELECT 'stored', 'stored-' || i, {begun}, 0 FROM n;
+         INSERT INTO mailbox_sides SELECT id, 1, 'one', {begun}, NULL FROM mailboxes;
          WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {messages})
-           INSERT INTO messages SELECT 'stored', id, 'one', 'p', '{body}', {now}, NULL
+           INSERT INTO messages SELECT 'stored', id, 'one', 'p', '{body}', {begun}, NULL
            FROM mailboxes, n;
          COMMIT;",
         body = "b".repeat(body_bytes),
     );
-    sql::open(&path).execute_batch(&fill).expect("SQL");
+    let file = sql::open(&path);
+    file.execute_batch(&fill).expect("SQL");
+    // Filling takes its time, and what is old expires at the start.
+    file.execute("UPDATE mailboxes SET updated = ?1", [now()]).expect("SQL");
 }
 
 /// Closes many full mailboxes at the same moment.

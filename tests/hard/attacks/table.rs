@@ -77,7 +77,7 @@ fn with_defaults() -> Vec<Box<dyn Attack>> {
 fn one_by_one() -> Vec<Box<dyn Attack>> {
     vec![
         Box::new(FanOut { subscribers: 8000, kilobytes: 410 }),
-        Box::new(Prefixes { prefixes: 24, each: 250, most: 4000, options: Vec::new() }),
+        Box::new(Prefixes { bits: 48, networks: 24, each: 250, most: 4000, options: Vec::new() }),
         Box::new(ExpireAtOnce { mailboxes: 50, messages: 10_000, seconds: 10 }),
         Box::new(TinyFields { kind: Small::Messages, count: 400_000 }),
         Box::new(TinyFields { kind: Small::AppIds, count: 20_000 }),
