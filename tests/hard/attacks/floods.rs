@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::crowd::{Crowd, add, bound, head, ping, subscriber, text};
 use super::honest::Honest;
-use super::memory::{MIB, socket_bytes, socket_bytes_when_quiet};
+use super::memory::{MIB, socket_bytes_when_quiet};
 use super::{Attack, Field, holds};
 use crate::common::raw::{CONTINUES, PING, TEXT, TEXT_BEGINS, frame};
 
@@ -108,7 +108,6 @@ impl Attack for LargeUnread {
 
     fn run(&self, field: &Field<'_>) -> Result<(), String> {
         let mut crowd = subscribers(field, self.readers, self.mailboxes);
-        let before = socket_bytes();
         let senders = (0..self.mailboxes).map(|mailbox| {
             let from = field.address(60_000 + mailbox / PER_ADDRESS);
             let mailbox = field.name(&format!("box-{mailbox}"));
@@ -118,7 +117,7 @@ impl Attack for LargeUnread {
         senders.settle();
         senders.deliver(|_| [add("p", 900_000), ping()].concat());
         senders.settle();
-        let sockets = socket_bytes_when_quiet().saturating_sub(before);
+        let sockets = socket_bytes_when_quiet(field.server);
         crowd.hold();
         field.linger();
         let most = SOCKET_BYTES_MAX * self.readers;

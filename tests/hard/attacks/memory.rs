@@ -1,12 +1,9 @@
-//! Memory of the server and of the kernel's sockets, as Linux reports it.
+//! Memory of the server and of its sockets, as Linux reports it.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::common::{PATIENCE, Server};
-
-/// Bytes of the system's pages, the unit of `/proc/net/sockstat`.
-const PAGE_BYTES: usize = 4096;
 
 pub const MIB: usize = 1024 * 1024;
 
@@ -18,12 +15,20 @@ pub fn peak_resident_bytes(pid: u32) -> usize {
     kib.expect("a number") * 1024
 }
 
-/// Memory of all TCP sockets of this machine, both ends of a loopback connection included.
-pub fn socket_bytes() -> usize {
-    let text = fs::read_to_string("/proc/net/sockstat").expect("sockstat");
-    let line = text.lines().find(|line| line.starts_with("TCP:")).expect("TCP");
-    let pages = line.split_whitespace().skip_while(|word| *word != "mem").nth(1);
-    pages.and_then(|word| word.parse::<usize>().ok()).expect("a number") * PAGE_BYTES
+/// Bytes that wait in the kernel on connections of that server: sent and not yet received, or
+/// received and not yet read, at both ends.
+pub fn socket_bytes(server: &Server) -> usize {
+    let port = format!(":{:04X}", server.address.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
+    let waiting = table.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (local, remote) = (columns.next()?, columns.next()?);
+        let (sending, receiving) = columns.nth(1)?.split_once(':')?;
+        let bytes = |text| usize::from_str_radix(text, 16).ok();
+        let is_its = local.ends_with(&port) || remote.ends_with(&port);
+        is_its.then_some(bytes(sending)? + bytes(receiving)?)
+    });
+    waiting.sum()
 }
 
 /// What the server counts towards the limit of all that is stored.
@@ -31,13 +36,13 @@ pub fn counted_bytes(server: &Server) -> usize {
     server.status()["store"]["bytes"].as_u64().expect("a number") as usize
 }
 
-/// The same, once it grows no more.
-pub fn socket_bytes_when_quiet() -> usize {
+/// [`socket_bytes`], once it grows no more.
+pub fn socket_bytes_when_quiet(server: &Server) -> usize {
     let until = Instant::now() + PATIENCE;
     let (mut most, mut unchanged) = (0, 0);
     while unchanged < 10 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
-        let now = socket_bytes();
+        let now = socket_bytes(server);
         unchanged = if now > most { 0 } else { unchanged + 1 };
         most = most.max(now);
     }

@@ -116,7 +116,7 @@ struct Row {
     /// The most memory of the process, and the bound that it logged.
     peak_bytes: usize,
     bound_bytes: usize,
-    /// The most memory of sockets, less what they had before.
+    /// The most that waited in sockets.
     socket_bytes: usize,
     held: Result<(), String>,
 }
@@ -187,7 +187,6 @@ fn attack(attack: &dyn Attack, seconds: f64) -> Row {
     command.args([FREE_PORT, "--admin=tcp:0:interface=127.0.0.1"]);
     command.args(attack.options());
     let server = Server::spawn(command, directory);
-    let sockets_before = socket_bytes();
     let observers = attack.is_observed().then(|| Observers::start(&server));
     let cost = Cost::default();
     let field = Field {
@@ -197,7 +196,7 @@ fn attack(attack: &dyn Attack, seconds: f64) -> Row {
         is_shared: false,
         network: 0,
     };
-    let (held, sockets) = with_most_socket_bytes(|| attack.run(&field));
+    let (held, socket_bytes) = with_most_socket_bytes(&server, || attack.run(&field));
     Row {
         attack: attack.name(),
         bytes: cost.bytes.load(Ordering::Relaxed),
@@ -205,20 +204,22 @@ fn attack(attack: &dyn Attack, seconds: f64) -> Row {
         observed: observers.map(Observers::finish),
         peak_bytes: peak_resident_bytes(server.pid()),
         bound_bytes: memory_bound(&server),
-        socket_bytes: sockets.saturating_sub(sockets_before),
+        socket_bytes,
         held,
     }
 }
 
-/// Runs something while looking at the sockets' memory; returns the most there was.
-fn with_most_socket_bytes<T>(run: impl FnOnce() -> T) -> (T, usize) {
+/// Runs something; returns the most that waited in the server's sockets meanwhile, too.
+fn with_most_socket_bytes<T>(server: &Server, run: impl FnOnce() -> T) -> (T, usize) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             let mut most = 0;
             while !stop.load(Ordering::Relaxed) {
-                most = most.max(socket_bytes());
-                std::thread::sleep(Duration::from_millis(20));
+                let begun = Instant::now();
+                most = most.max(socket_bytes(server));
+                // The table of thousands of sockets takes a while.
+                std::thread::sleep(10 * begun.elapsed().max(Duration::from_millis(2)));
             }
             most
         });

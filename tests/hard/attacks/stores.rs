@@ -8,9 +8,7 @@ use serde_json::json;
 
 use super::crowd::{Crowd, add, bound, ping, subscriber, text};
 use super::floods::PER_ADDRESS;
-use super::memory::{
-    MIB, counted_bytes, peak_resident_bytes, socket_bytes, socket_bytes_when_quiet,
-};
+use super::memory::{MIB, counted_bytes, peak_resident_bytes, socket_bytes_when_quiet};
 use super::{Attack, Field, holds};
 use crate::common::process::resident_bytes;
 use crate::common::raw::{PING, TEXT_BEGINS, frame};
@@ -365,10 +363,9 @@ impl Attack for UnreadReplay {
         writer.settle();
         writer.deliver(|_| [add("p", 250_000).repeat(self.megabytes * 4), ping()].concat());
         writer.settle();
-        let before = socket_bytes();
         let openings = (0..self.connections).map(|index| opening(index % 2));
         let mut crowd = Crowd::gather(field, openings);
-        let grown = socket_bytes_when_quiet().saturating_sub(before);
+        let grown = socket_bytes_when_quiet(field.server);
         crowd.hold();
         field.linger();
         let (megabytes, most) = (grown / MIB, self.connections);
