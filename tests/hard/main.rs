@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attacks; // what others notice of an attack, and what it costs
 mod durability; // kills in the middle of traffic, a locked database
 mod overload; // descriptors, floods, every abuse at once
 mod power_loss; // what a power failure may leave of the files

@@ -170,7 +170,7 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 /// The upper bound of its memory that the server logged, in bytes.
-fn memory_bound(server: &Server) -> usize {
+pub fn memory_bound(server: &Server) -> usize {
     let log = server.log();
     let line = log.iter().find(|line| line.contains("MiB of memory")).expect("a bound");
     let words: Vec<&str> = line.split_whitespace().collect();
