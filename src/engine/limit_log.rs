@@ -1,13 +1,13 @@
 //! The limits that clients meet: counted since the start for the metrics, and logged together, at
-//! most one line every [`LOG_REPEAT_SECONDS`], since a peer can meet a limit at any rate.
+//! most one line every [`LOG_REPEAT`], since a peer can meet a limit at any rate.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 
 use crate::engine::metrics::Tally;
-use crate::limits::LOG_REPEAT_SECONDS;
+use crate::limits::LOG_REPEAT;
 use crate::message::close::CloseReason;
 use crate::message::{Refusal, Throttled};
 
@@ -144,7 +144,7 @@ impl LimitLog {
         if self.counts.is_empty() || self.quiet_until.is_some_and(|until| until > now) {
             return;
         }
-        self.quiet_until = Some(now + Duration::from_secs_f64(LOG_REPEAT_SECONDS));
+        self.quiet_until = Some(now + LOG_REPEAT);
         let counts = std::mem::take(&mut self.counts);
         let list: Vec<String> =
             counts.iter().map(|(limit, count)| format!("{} ({count})", limit.names().1)).collect();

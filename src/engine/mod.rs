@@ -156,7 +156,7 @@ impl Engine {
         }
         self.storage.release_memory_if_due(now);
         if now >= self.next_sweep {
-            self.next_sweep = self.clock.after(limits::ADDRESSES_SWEEP_SECONDS);
+            self.next_sweep = now + limits::ADDRESSES_SWEEP;
             self.quotas.sweep(now);
         }
         if now >= self.next_expiry {
@@ -288,7 +288,7 @@ impl Engine {
         }
         // Whatever the tick left to record, reaping included.
         if self.next_flush.is_none() && !self.records.is_empty() {
-            self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));
+            self.next_flush = Some(self.clock.instant + limits::RECORDS_FLUSH);
         }
         self.storage.checkpoint_if_due(idle);
     }

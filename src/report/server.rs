@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::limits::{REPORT_ANSWER_BYTES_MAX, REPORT_ANSWER_SECONDS};
+use crate::limits::{REPORT_ANSWER, REPORT_ANSWER_BYTES_MAX};
 use crate::net::socket::Endpoint;
 use crate::sys::clock::Clock;
 
@@ -28,14 +28,14 @@ fn in_words(error: &io::Error) -> String {
     match error.kind() {
         // What the two say depends on the system, and neither names what was waited for.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            format!("no answer within {REPORT_ANSWER_SECONDS} seconds")
+            format!("no answer within {} seconds", REPORT_ANSWER.as_secs())
         }
         _ => error.to_string(),
     }
 }
 
 fn exchange(endpoint: &Endpoint) -> io::Result<Vec<u8>> {
-    let until = Clock::read().after(REPORT_ANSWER_SECONDS);
+    let until = Clock::read().instant + REPORT_ANSWER;
     match endpoint {
         Endpoint::Tcp(address) => {
             let stream = TcpStream::connect_timeout(&reachable(*address), left(until)?)?;

@@ -215,12 +215,12 @@ impl Server {
             self.drain_by,
         ];
         let now = Instant::now();
-        let mut limit = Duration::from_secs_f64(limits::SLEEP_SECONDS_MAX);
+        let mut limit = limits::SLEEP_MAX;
         for deadline in deadlines.into_iter().flatten() {
             limit = limit.min(deadline.saturating_duration_since(now));
         }
         if self.engine.wants_idle_time() {
-            limit = limit.min(Duration::from_millis(limits::CHECKPOINT_IDLE_MILLISECONDS));
+            limit = limit.min(limits::CHECKPOINT_IDLE);
         }
         limit
     }
@@ -436,7 +436,7 @@ impl Server {
         if let Some(notifier) = &mut self.notifier {
             notifier.stopping();
         }
-        self.stop_by = Some(self.clock.instant + Duration::from_secs_f64(limits::SHUTDOWN_SECONDS));
+        self.stop_by = Some(self.clock.instant + limits::SHUTDOWN);
         self.listeners = Listeners::default();
         let all: Vec<ConnId> = self.connections.keys().copied().collect();
         for conn in all {

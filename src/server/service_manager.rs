@@ -17,8 +17,7 @@ use log::warn;
 
 use crate::engine::health::Health;
 use crate::limits::{
-    NOTIFY_READY_SECONDS, NOTIFY_RETRY_SECONDS, NOTIFY_STATUS_SECONDS, OPTION_SECONDS_MAX,
-    OPTION_SECONDS_MIN,
+    NOTIFY_READY, NOTIFY_RETRY, NOTIFY_STATUS, OPTION_SECONDS_MAX, OPTION_SECONDS_MIN,
 };
 use crate::sys::clock::{self, Clock, Seconds};
 
@@ -72,7 +71,7 @@ impl Notifier {
         };
         let socket = UnixDatagram::unbound()?;
         // For the first message alone; later ones do not wait at all.
-        socket.set_write_timeout(Some(Duration::from_secs_f64(NOTIFY_READY_SECONDS)))?;
+        socket.set_write_timeout(Some(NOTIFY_READY))?;
         Ok(Notifier {
             socket,
             manager,
@@ -95,7 +94,7 @@ impl Notifier {
         if self.looks_away {
             return;
         }
-        self.quiet_until = Some(now.after(NOTIFY_STATUS_SECONDS));
+        self.quiet_until = Some(now.instant + NOTIFY_STATUS);
         let health = health();
         if self.told == Some(health) {
             return;
@@ -137,7 +136,7 @@ impl Notifier {
         let Some(interval) = due.map(|watchdog| watchdog.interval) else { return };
         let is_sent = self.send("WATCHDOG=1");
         if let Some(watchdog) = &mut self.watchdog {
-            let retry = Duration::from_secs_f64(NOTIFY_RETRY_SECONDS).min(interval);
+            let retry = NOTIFY_RETRY.min(interval);
             watchdog.due = now.instant + if is_sent { interval } else { retry };
         }
     }
@@ -197,11 +196,11 @@ mod tests {
         assert_eq!(recv(), READY);
         // News waits, unless it is bad, and then for its time only.
         notifier.note(now, false, || Health { connections: 9, ..health });
-        assert_eq!(notifier.next_deadline(), Some(now.after(NOTIFY_STATUS_SECONDS)));
+        assert_eq!(notifier.next_deadline(), Some(now.instant + NOTIFY_STATUS));
         notifier.note(now, true, || Health { is_degraded: true, ..health });
         assert!(recv().starts_with("STATUS=storage unavailable since "));
         notifier.note(now, true, || Health { is_degraded: true, ..health });
-        let later = Clock { instant: now.after(NOTIFY_STATUS_SECONDS), ..now };
+        let later = Clock { instant: now.instant + NOTIFY_STATUS, ..now };
         notifier.note(later, true, || Health { is_degraded: true, ..health });
         assert_eq!(notifier.next_deadline(), None);
         notifier.stopping();

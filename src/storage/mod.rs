@@ -9,13 +9,11 @@ pub mod db;
 pub mod held;
 pub mod records;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, error, info};
 
-use crate::limits::{
-    CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_QUIET_SECONDS, STORAGE_RETRY_SECONDS,
-};
+use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_QUIET, STORAGE_RETRY};
 use crate::storage::db::Database;
 use crate::store::{Change, Snapshot};
 
@@ -63,7 +61,7 @@ impl Storage {
             return Ok(Committed(()));
         }
         let outcome = self.db.commit(changes);
-        self.release_at = Some(now + Duration::from_secs_f64(STORAGE_QUIET_SECONDS));
+        self.release_at = Some(now + STORAGE_QUIET);
         changes.clear();
         match outcome {
             Ok(()) => Ok(Committed(())),
@@ -73,7 +71,7 @@ impl Storage {
                         "storage failed, serving in degraded mode until it works again: {error}"
                     );
                 }
-                self.retry_at = Some(now + Duration::from_secs_f64(STORAGE_RETRY_SECONDS));
+                self.retry_at = Some(now + STORAGE_RETRY);
                 Err(CommitFailed)
             }
         }
@@ -85,7 +83,7 @@ impl Storage {
         if self.retry_at.is_none_or(|retry_at| retry_at > now) {
             return None;
         }
-        self.retry_at = Some(now + Duration::from_secs_f64(STORAGE_RETRY_SECONDS));
+        self.retry_at = Some(now + STORAGE_RETRY);
         self.db.try_write().ok()?;
         let snapshot = self.load()?;
         self.retry_at = None;

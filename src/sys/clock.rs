@@ -29,7 +29,7 @@ impl Clock {
     /// When the wall clock will show `wall`, if nobody sets it; sooner if that is far off, in
     /// case somebody does.
     pub fn after_wall(&self, wall: Seconds) -> Instant {
-        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_SECONDS_MAX))
+        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_MAX.as_secs_f64()))
     }
 
     /// So many seconds from now.

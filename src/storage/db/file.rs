@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::schema::{Kind, Version};
-use crate::limits::DATABASE_BUSY_MILLISECONDS;
+use crate::limits::DATABASE_BUSY;
 
 /// The path that means "keep nothing".
 pub const MEMORY: &str = ":memory:";
@@ -177,7 +177,7 @@ fn open_path(path: &Path, kind: &Kind, create: usize, at_least: usize) -> Result
 fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, Problem> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_millis(DATABASE_BUSY_MILLISECONDS))?;
+    connection.busy_timeout(DATABASE_BUSY)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
 }

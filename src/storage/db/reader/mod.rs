@@ -17,14 +17,13 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use super::file::{self, OpenError, Problem};
 use super::schema::Kind;
-use crate::limits::{REPORT_BUSY_MILLISECONDS, REPORT_RETRIES, REPORT_RETRY_MILLISECONDS};
+use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 
 /// A file as it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +97,7 @@ impl ReadOnly {
             if !opened.as_ref().is_err_and(may_pass) {
                 break;
             }
-            thread::sleep(Duration::from_millis(REPORT_RETRY_MILLISECONDS));
+            thread::sleep(REPORT_RETRY);
             opened = open(path, kind);
         }
         let (connection, state) = opened.map_err(|error| OpenError::new(path, kind, error))?;
@@ -136,7 +135,7 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), Problem> {
         | OpenFlags::SQLITE_OPEN_URI;
     let connection =
         Connection::open_with_flags(uri(&fs::canonicalize(path)?, manner.parameters()), flags)?;
-    connection.busy_timeout(Duration::from_millis(REPORT_BUSY_MILLISECONDS))?;
+    connection.busy_timeout(REPORT_BUSY)?;
     // The last one to close a file must not tidy up after a server that was killed.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "temp_store", "memory")?; // no file for sorting either
