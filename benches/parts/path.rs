@@ -9,6 +9,7 @@ use wormhole_mailbox::codec::websocket::{self as wire, Inbound, SharedContext, W
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::{ConnId, Response};
 use wormhole_mailbox::store::{Change, Effects, Moment, Settings, Snapshot, Store};
+use wormhole_mailbox::sys::clock::Timestamp;
 use wormhole_mailbox::sys::entropy::Entropy;
 
 use crate::Part;
@@ -20,7 +21,7 @@ const BODY_BYTES: usize = 200;
 const NAME_BYTES_MAX: usize = 256;
 
 const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x6e];
-const NOW: f64 = 1_700_000_000.125;
+const NOW: Timestamp = Timestamp(1_700_000_000.125);
 const SENDER: ConnId = ConnId(1);
 const RECEIVER: ConnId = ConnId(2);
 

@@ -13,8 +13,8 @@ pub fn render(status: &Status<'_>) -> String {
     let engine = status.present.engine;
     let object = json!({
         "version": status.version,
-        "started": status.started,
-        "now": status.now,
+        "started": status.started.0,
+        "now": status.now.0,
         "uptime_seconds": status.uptime,
         "health": status.health.err().unwrap_or("ok"),
         "connections": connections(status),

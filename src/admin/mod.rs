@@ -23,7 +23,7 @@ use crate::engine::client_programs::{Clients, Program};
 use crate::engine::metrics::Timings;
 use crate::net::outbox::Delivered;
 use crate::storage::db::Past;
-use crate::sys::clock::{Clock, Seconds};
+use crate::sys::clock::{Clock, Timestamp};
 use history::{History, Step};
 use status::Status;
 
@@ -50,7 +50,7 @@ pub struct Admin {
 impl Admin {
     /// Begins to watch.
     pub fn new(started: Clock) -> Admin {
-        let history = History::new(started.wall);
+        let history = History::new(started.wall.0);
         Admin { started, timings: Timings::default(), history }
     }
 
@@ -58,7 +58,7 @@ impl Admin {
     pub fn remember(&mut self, past: Past) -> Clients {
         for (at, outcome, count) in past.mailboxes {
             if let Some(outcome) = outcome {
-                self.history.remember(at, outcome, count);
+                self.history.remember(at.0, outcome, count);
             }
         }
         let mut clients = Clients::default();
@@ -79,16 +79,16 @@ impl Admin {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
         self.history.note_connections(connections);
         let totals = || Step::totals(engine.metrics(), &self.timings);
-        self.history.advance(self.wall(began.instant), totals, connections);
+        self.history.advance(self.wall(began.instant).0, totals, connections);
     }
 
     /// When a tick is wanted, so that a step of the history ends in time.
     pub fn next_step(&self) -> Instant {
-        self.started.after((self.history.next_step() - self.started.wall).max(0.0))
+        self.started.after((self.history.next_step() - self.started.wall.0).max(0.0))
     }
 
     /// The time, as it would be if nobody had set the clock since the start.
-    fn wall(&self, now: Instant) -> Seconds {
+    fn wall(&self, now: Instant) -> Timestamp {
         self.started.wall + now.saturating_duration_since(self.started.instant).as_secs_f64()
     }
 

@@ -137,7 +137,7 @@ fn process(text: &mut Text, status: &Status<'_>) {
     text.family("process_cpu_seconds_total", "counter", "CPU time, user and system.")
         .value(process.cpu_seconds);
     text.family("process_start_time_seconds", "gauge", "When it started, since the epoch.")
-        .value(status.started);
+        .value(status.started.0);
 }
 
 /// The beginning of all names that are this program's alone.

@@ -9,15 +9,15 @@ use crate::engine::metrics::{Histogram, Timings};
 use crate::limits::DURATION_BOUNDS;
 use crate::message::outcome::OutcomeCounts;
 use crate::storage::db::MEMORY;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::process::{self, Process};
 
 /// The server now and lately.
 #[derive(Debug)]
 pub struct Status<'a> {
     pub version: &'static str,
-    pub started: Seconds,
-    pub now: Seconds,
+    pub started: Timestamp,
+    pub now: Timestamp,
     pub uptime: Seconds,
     pub health: Result<(), &'static str>,
     /// What the server and the engine know.

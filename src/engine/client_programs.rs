@@ -7,7 +7,7 @@ use std::array;
 use std::cmp::Reverse;
 
 use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// A client program; a name that it did not give is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ const SECONDS_PER_HOUR: f64 = 3_600.0;
 
 impl Clients {
     /// So many binds of a program at `at`.
-    pub fn count(&mut self, program: Program, at: Seconds, binds: u64) {
-        let hour = (at / SECONDS_PER_HOUR) as u64;
+    pub fn count(&mut self, program: Program, at: Timestamp, binds: u64) {
+        let hour = (at.0 / SECONDS_PER_HOUR) as u64;
         self.advance(hour);
         if hour + CLIENT_HOURS as u64 <= self.hour {
             return; // too long ago
@@ -60,8 +60,8 @@ impl Clients {
     }
 
     /// Programs with their binds of the last day before `now`, most first; and all others' binds.
-    pub fn last_day(&self, now: Seconds) -> (Vec<(&Program, u64)>, u64) {
-        let passed = ((now / SECONDS_PER_HOUR) as u64).saturating_sub(self.hour);
+    pub fn last_day(&self, now: Timestamp) -> (Vec<(&Program, u64)>, u64) {
+        let passed = ((now.0 / SECONDS_PER_HOUR) as u64).saturating_sub(self.hour);
         let left = (CLIENT_HOURS as u64).saturating_sub(passed);
         let sum = |hours: &Hours| -> u64 {
             (0..left.min(self.hour))
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     /// Some midnight.
-    const DAY: Seconds = 20_000.0 * 86_400.0;
+    const DAY: Timestamp = Timestamp(20_000.0 * 86_400.0);
 
     fn program(name: &str) -> Program {
         Program::new(Some(name), None)

@@ -36,7 +36,7 @@ use crate::storage::held::{Held, Output, Released};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
 use crate::store::{Counts, Effects, Moment, Store};
-use crate::sys::clock::{Clock, Seconds};
+use crate::sys::clock::{Clock, Timestamp};
 use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
 
@@ -76,7 +76,7 @@ pub struct Engine {
     next_sweep: Instant,
     /// When records that wait are written; none while nothing waits.
     next_flush: Option<Instant>,
-    rebooted: Seconds,
+    rebooted: Timestamp,
 }
 
 impl Engine {

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::limits::{MAILBOX_BYTES, MESSAGE_OVERHEAD_BYTES};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 use crate::sys::mmap::Text;
 
 /// A message stored in a mailbox: shared by the mailbox, the listeners' outboxes and the batch on
@@ -22,7 +22,7 @@ pub struct Message {
     /// As the client sent it; hex by convention, not checked.
     pub body: Text,
     /// When it was received.
-    pub server_rx: Seconds,
+    pub server_rx: Timestamp,
     /// The add's `id` as the database keeps it.
     pub id: Option<Box<str>>,
 }

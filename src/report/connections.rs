@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::table::{Align, Table};
 use super::{Findings, file_json, file_line, text};
 use crate::storage::db::{AddridReader, ChannelReader, ConnectionRow, FileState};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// All that was found.
 #[derive(Debug)]
@@ -17,11 +17,11 @@ pub struct Connections {
     rows: Vec<ConnectionRow>,
     /// Where to look addresses up, if they are to be shown.
     addresses: Option<AddridReader>,
-    now: Seconds,
+    now: Timestamp,
 }
 
 /// Reads the files. Without the table there is nothing to tell.
-pub fn find(path: &Path, addrid_db: Option<&Path>, now: Seconds) -> Result<Connections, String> {
+pub fn find(path: &Path, addrid_db: Option<&Path>, now: Timestamp) -> Result<Connections, String> {
     let reader = ChannelReader::open(path).map_err(|error| error.to_string())?;
     let rows = reader.connections().map_err(|error| error.to_string())?.ok_or_else(|| {
         format!(
@@ -121,8 +121,8 @@ impl Findings for Connections {
         let rows = self.rows.iter().map(|row| {
             let mut entry = json!({
                 "id": row.id,
-                "connected": row.connected,
-                "active": row.active,
+                "connected": row.connected.0,
+                "active": row.active.0,
                 "address_id": row.address_id.map(name),
                 "side": row.side,
                 "implementation": row.implementation,
@@ -137,7 +137,7 @@ impl Findings for Connections {
         });
         json!({
             "file": file_json(&self.path, self.state),
-            "now": self.now,
+            "now": self.now.0,
             "connections": rows.collect::<Vec<_>>(),
         })
     }

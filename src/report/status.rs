@@ -9,12 +9,12 @@ use super::{Findings, file_json, file_line, server, text};
 use crate::limits::REPORT_STALE_SECONDS;
 use crate::net::socket::Endpoint;
 use crate::storage::db::{ChannelReader, Current, FileState, StoredCounts, UsageReader};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// All that was found.
 #[derive(Debug)]
 pub struct Status {
-    now: Seconds,
+    now: Timestamp,
     /// Where the server was asked, and its answer.
     server: Option<(String, Value)>,
     channel: Option<(PathBuf, FileState, StoredCounts)>,
@@ -26,7 +26,7 @@ pub fn find(
     admin: Option<&Endpoint>,
     channel_db: Option<&Path>,
     usage_db: Option<&Path>,
-    now: Seconds,
+    now: Timestamp,
 ) -> Result<Status, String> {
     let ask = |endpoint: &Endpoint| Ok::<_, String>((endpoint.to_string(), server::ask(endpoint)?));
     Ok(Status {
@@ -229,7 +229,8 @@ impl Findings for Status {
 
     fn json(&self) -> Value {
         let channel = self.channel.as_ref().map(|(path, state, counts)| {
-            let (oldest, newest) = counts.activity.unzip();
+            let (oldest, newest) =
+                counts.activity.map(|(oldest, newest)| (oldest.0, newest.0)).unzip();
             json!({
                 "file": file_json(path, *state),
                 "nameplates": counts.nameplates,
@@ -242,8 +243,8 @@ impl Findings for Status {
         let usage = self.usage.as_ref().map(|(path, state, current)| {
             let current = current.map(|current| {
                 json!({
-                    "rebooted": current.rebooted,
-                    "updated": current.updated,
+                    "rebooted": current.rebooted.0,
+                    "updated": current.updated.0,
                     "stale": self.is_stale(&current),
                     "blur_seconds": current.blur_time,
                     "connections_websocket": current.connections_websocket,
@@ -252,7 +253,7 @@ impl Findings for Status {
             json!({"file": file_json(path, *state), "current": current})
         });
         json!({
-            "now": self.now,
+            "now": self.now.0,
             "server": self.server.as_ref().map(|(_, told)| told),
             "channel": channel,
             "usage": usage,

@@ -4,7 +4,7 @@
 //! codes that move the cursor, or marks that turn the order of the letters around.
 
 use crate::limits::REPORT_TEXT_CHARS_MAX;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// Whether a character does something instead of showing something.
 pub fn is_hostile(char: char) -> bool {
@@ -70,7 +70,7 @@ pub fn duration(seconds: Seconds) -> String {
 }
 
 /// How long ago something was.
-pub fn ago(time: Seconds, now: Seconds) -> String {
+pub fn ago(time: Timestamp, now: Timestamp) -> String {
     format!("{} ago", duration(now - time))
 }
 
@@ -111,10 +111,10 @@ pub struct Day {
 
 impl Day {
     /// The day of a time, in UTC.
-    pub fn of(time: Seconds) -> Day {
+    pub fn of(time: Timestamp) -> Day {
         // Counted in years that begin in March, so that the leap day comes last; 719,468 days lie
         // between the first of March of year 0 and the epoch.
-        let days = (time / SECONDS_PER_DAY as f64).floor() as i64 + 719_468;
+        let days = (time.0 / SECONDS_PER_DAY as f64).floor() as i64 + 719_468;
         let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let leap_days = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / 146_096;
         let year_of_era = (day_of_era - leap_days) / 365;
@@ -128,9 +128,9 @@ impl Day {
 }
 
 /// A time, in UTC.
-pub fn time(time: Seconds) -> String {
+pub fn time(time: Timestamp) -> String {
     let Day { year, month, day } = Day::of(time);
-    let seconds = time.rem_euclid(SECONDS_PER_DAY as f64) as u64;
+    let seconds = time.0.rem_euclid(SECONDS_PER_DAY as f64) as u64;
     let (hour, minute) = (seconds / SECONDS_PER_HOUR, seconds % SECONDS_PER_HOUR / 60);
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}", seconds % 60)
 }
@@ -149,7 +149,7 @@ mod tests {
             (4_107_542_400.0, "2100-03-01 00:00:00"),
             (-1.0, "1969-12-31 23:59:59"),
         ] {
-            assert_eq!(time(seconds), text);
+            assert_eq!(time(Timestamp(seconds)), text);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::config::Period;
 use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::outcome::{Outcome, OutcomeCounts};
 use crate::storage::db::{ClientCount, EndingRow, FileState, UsageReader, What};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// The row of results that this server does not know.
 const OTHER: &str = "other";
@@ -97,8 +97,8 @@ pub struct Usage {
     path: PathBuf,
     state: FileState,
     period: Period,
-    since: Option<Seconds>,
-    now: Seconds,
+    since: Option<Timestamp>,
+    now: Timestamp,
     /// Blurring in force when the file was last written.
     blur: Option<Seconds>,
     all: Endings,
@@ -112,7 +112,7 @@ pub struct Usage {
 }
 
 /// Reads the file.
-pub fn find(path: &Path, period: Period, now: Seconds) -> Result<Usage, String> {
+pub fn find(path: &Path, period: Period, now: Timestamp) -> Result<Usage, String> {
     let reader = UsageReader::open(path).map_err(|error| error.to_string())?;
     let since = period.days().map(|days| now - f64::from(days) * SECONDS_PER_DAY);
     let mut usage = Usage {
@@ -135,7 +135,7 @@ pub fn find(path: &Path, period: Period, now: Seconds) -> Result<Usage, String> 
 
 impl Usage {
     fn read(&mut self, reader: &UsageReader) -> Result<(), crate::storage::db::OpenError> {
-        let since = self.since.unwrap_or(Seconds::NEG_INFINITY);
+        let since = self.since.unwrap_or(Timestamp(f64::NEG_INFINITY));
         let blur = reader.current()?.and_then(|current| current.blur_time);
         self.blur = blur.filter(|blur| *blur > 0.0);
         reader.endings(since, |ending| self.add(&ending))?;
@@ -339,8 +339,8 @@ impl Findings for Usage {
         });
         json!({
             "file": file_json(&self.path, self.state),
-            "since": self.since,
-            "until": self.now,
+            "since": self.since.map(|since| since.0),
+            "until": self.now.0,
             "blur_seconds": self.blur,
             "mailboxes": self.all.mailboxes.json(),
             "nameplates": self.all.nameplates.json(),

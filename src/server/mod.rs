@@ -30,7 +30,7 @@ use crate::server::service_manager::Notifier;
 use crate::server::signals::Signals;
 use crate::server::timers::Timers;
 use crate::storage::Committed;
-use crate::sys::clock::{Clock, Seconds};
+use crate::sys::clock::{Clock, Timestamp};
 
 /// The signal stream's token; listeners come after it, then connections by their numbers.
 const SIGNALS: Token = Token(0);
@@ -270,7 +270,7 @@ impl Server {
     }
 
     /// Gives a connection's socket what it takes of the released output.
-    fn send(&mut self, conn: ConnId, server_tx: Seconds) {
+    fn send(&mut self, conn: ConnId, server_tx: Timestamp) {
         let Server { connections, ledger, config, output, .. } = self;
         if let Some(slot) = connections.get_mut(&conn) {
             let outcome = slot.connection.send(server_tx, output, &config.limits);

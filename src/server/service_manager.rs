@@ -19,7 +19,7 @@ use crate::engine::health::Health;
 use crate::limits::{
     NOTIFY_READY, NOTIFY_RETRY, NOTIFY_STATUS, OPTION_SECONDS_MAX, OPTION_SECONDS_MIN,
 };
-use crate::sys::clock::{self, Clock, Seconds};
+use crate::sys::clock::{self, Clock, Timestamp};
 
 /// The way to the service manager.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Notifier {
     /// A tick has passed without a look, so there may be news.
     looks_away: bool,
     /// Since when nothing can be stored, if so.
-    degraded_since: Option<Seconds>,
+    degraded_since: Option<Timestamp>,
     /// A message could not be sent, and that has been logged; once is enough.
     has_complained: bool,
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::limits::ADDRESS_IDS_MAX;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// What an address is called in logs and in the connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +27,14 @@ impl fmt::Display for AddressId {
 #[derive(Debug)]
 pub struct Addresses {
     generation: u64,
-    started: Seconds,
+    started: Timestamp,
     duration: Seconds,
     counters: HashMap<IpAddr, u64>,
 }
 
 impl Addresses {
     /// Begins the generation after `last`.
-    pub fn new(last: Option<u64>, now: Seconds, duration: Seconds) -> Addresses {
+    pub fn new(last: Option<u64>, now: Timestamp, duration: Seconds) -> Addresses {
         Addresses {
             generation: last.unwrap_or(0) + 1,
             started: now,
@@ -44,17 +44,17 @@ impl Addresses {
     }
 
     /// Number and beginning of the present generation.
-    pub fn generation(&self) -> (u64, Seconds) {
+    pub fn generation(&self) -> (u64, Timestamp) {
         (self.generation, self.started)
     }
 
     /// When the present generation has had its time.
-    pub fn ends(&self) -> Seconds {
+    pub fn ends(&self) -> Timestamp {
         self.started + self.duration
     }
 
     /// Begins a new generation if the present one has had its time, or is full.
-    pub fn renew_if_due(&mut self, now: Seconds) -> bool {
+    pub fn renew_if_due(&mut self, now: Timestamp) -> bool {
         if now < self.ends() && self.counters.len() < ADDRESS_IDS_MAX {
             return false;
         }

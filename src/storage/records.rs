@@ -13,7 +13,7 @@ use crate::message::ConnId;
 use crate::storage::address_ids::{AddressId, Addresses};
 use crate::storage::db::{AddridDb, ConnectionChange, ConnectionTable, Current, Database, UsageDb};
 use crate::store::UsageRecord;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// All optional files and what waits for them.
 #[derive(Debug)]
@@ -83,19 +83,19 @@ impl Records {
     }
 
     /// When [`Records::renew_generation_if_due`] wants to be called, if addresses are numbered.
-    pub fn generation_ends(&self) -> Option<Seconds> {
+    pub fn generation_ends(&self) -> Option<Timestamp> {
         self.addresses.as_ref().map(|book| book.addresses.ends())
     }
 
     /// Forgets the numbered addresses when they have had their time, whether anyone comes or not.
-    pub fn renew_generation_if_due(&mut self, now: Seconds) {
+    pub fn renew_generation_if_due(&mut self, now: Timestamp) {
         if let Some(book) = &mut self.addresses {
             book.renew_if_due(now);
         }
     }
 
     /// The id of a peer's address, if addresses are numbered.
-    pub fn address_id(&mut self, address: Option<IpAddr>, now: Seconds) -> Option<AddressId> {
+    pub fn address_id(&mut self, address: Option<IpAddr>, now: Timestamp) -> Option<AddressId> {
         let book = self.addresses.as_mut()?;
         book.renew_if_due(now);
         let address = address?;
@@ -173,7 +173,7 @@ impl Usage {
 }
 
 impl AddressBook {
-    fn renew_if_due(&mut self, now: Seconds) {
+    fn renew_if_due(&mut self, now: Timestamp) {
         if self.addresses.renew_if_due(now) {
             self.pending.clear();
             self.erase = true;

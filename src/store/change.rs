@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::message::log::Message;
 use crate::message::outcome::Outcome;
 use crate::message::{ConnId, Response};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// Rowid of a table in the channel database.
 pub type RowId = i64;
@@ -21,13 +21,13 @@ pub enum Change {
         row: RowId,
         app: Rc<str>,
         mailbox: Rc<str>,
-        updated: Seconds,
+        updated: Timestamp,
         for_nameplate: bool,
     },
     TouchMailbox {
         row: RowId,
         mailbox: Rc<str>,
-        updated: Seconds,
+        updated: Timestamp,
     },
     /// The mailbox with its messages and sides; its nameplates go by changes of their own.
     DeleteMailbox {
@@ -42,7 +42,7 @@ pub enum Change {
         mailbox: Rc<str>,
         opened: bool,
         side: Rc<str>,
-        added: Seconds,
+        added: Timestamp,
     },
     CloseMailboxSide {
         row: RowId,
@@ -71,7 +71,7 @@ pub enum Change {
         nameplate: RowId,
         claimed: bool,
         side: Rc<str>,
-        added: Seconds,
+        added: Timestamp,
     },
     ReleaseNameplateSide {
         row: RowId,
@@ -85,7 +85,7 @@ pub enum Change {
 pub enum UsageRecord {
     Nameplate {
         app: Rc<str>,
-        started: Seconds,
+        started: Timestamp,
         waiting_time: Option<Seconds>,
         total_time: Seconds,
         result: Outcome,
@@ -93,7 +93,7 @@ pub enum UsageRecord {
     Mailbox {
         app: Rc<str>,
         for_nameplate: bool,
-        started: Seconds,
+        started: Timestamp,
         waiting_time: Option<Seconds>,
         total_time: Seconds,
         result: Outcome,
@@ -101,7 +101,7 @@ pub enum UsageRecord {
     ClientVersion {
         app: Rc<str>,
         side: Rc<str>,
-        connect_time: Seconds,
+        connect_time: Timestamp,
         implementation: Option<Box<str>>,
         version: Option<Box<str>>,
     },
@@ -139,7 +139,7 @@ pub struct MailboxRow {
     pub row: RowId,
     pub app: String,
     pub mailbox: String,
-    pub updated: Seconds,
+    pub updated: Timestamp,
     pub for_nameplate: bool,
 }
 
@@ -150,7 +150,7 @@ pub struct MailboxSideRow {
     pub mailbox: String,
     pub opened: bool,
     pub side: String,
-    pub added: Seconds,
+    pub added: Timestamp,
     pub mood: Option<String>,
 }
 
@@ -161,7 +161,7 @@ pub struct MessageRow {
     pub side: String,
     pub phase: String,
     pub body: String,
-    pub server_rx: Seconds,
+    pub server_rx: Timestamp,
     pub id: Option<String>,
 }
 
@@ -181,5 +181,5 @@ pub struct NameplateSideRow {
     pub nameplate: RowId,
     pub claimed: bool,
     pub side: String,
-    pub added: Seconds,
+    pub added: Timestamp,
 }

@@ -6,27 +6,27 @@ use std::rc::Rc;
 use super::Store;
 use super::change::Effects;
 use crate::limits::PRUNES_PER_TICK_MAX;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// A check in progress.
 #[derive(Debug)]
 pub(super) struct Expiry {
     /// When it began; what had expired by then ends as of then.
-    now: Seconds,
+    now: Timestamp,
     /// Mailboxes still to be looked at.
     worklist: Vec<Rc<str>>,
 }
 
 impl Store {
     /// Begins an expiry check as of `now`, in place of one still in progress.
-    pub fn begin_expiry(&mut self, now: Seconds) {
+    pub fn begin_expiry(&mut self, now: Timestamp) {
         let worklist = self.tables.expiry_worklist(now - self.tables.settings.expire_after);
         self.expiry = Some(Expiry { now, worklist });
     }
 
     /// Does the next slice of the check in progress; tells whether more is left. `now` is the time
     /// of this slice, which is what subscribers count as active at.
-    pub fn continue_expiry(&mut self, now: Seconds, effects: &mut Effects) -> bool {
+    pub fn continue_expiry(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
         let Some(expiry) = &mut self.expiry else { return false };
         let began = expiry.now;
         for _ in 0..PRUNES_PER_TICK_MAX {

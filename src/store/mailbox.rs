@@ -6,7 +6,7 @@ use super::change::RowId;
 use super::sides::Sides;
 use crate::message::ConnId;
 use crate::message::log::{Ledger, Message, MessageLog, Replay};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// A mailbox (contract section 3).
 #[derive(Debug)]
@@ -18,9 +18,9 @@ pub struct Mailbox {
     /// Whether a nameplate's first claim created it.
     pub for_nameplate: bool,
     /// Last activity, as in the database.
-    pub updated: Seconds,
+    pub updated: Timestamp,
     /// Its place in the expiry index, which may be older than `updated`.
-    pub indexed: Seconds,
+    pub indexed: Timestamp,
     /// Who opened it.
     pub sides: Sides,
     /// Connections subscribed to it.
@@ -36,7 +36,7 @@ impl Mailbox {
         row: RowId,
         app: Rc<str>,
         for_nameplate: bool,
-        updated: Seconds,
+        updated: Timestamp,
         ledger: &Ledger,
     ) -> Mailbox {
         Mailbox {

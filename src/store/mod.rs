@@ -26,7 +26,7 @@ pub use change::{
 
 use crate::limits::{EXPIRE_AFTER_SECONDS, Limits};
 use crate::message::{Command, ConnId, ConnMap, Refusal};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use expiry::Expiry;
 use session::Session;
@@ -35,7 +35,7 @@ use tables::Tables;
 /// When a command happens, and the randomness it may use.
 pub struct Moment<'a> {
     /// Wall-clock time, one value for all of a tick.
-    pub now: Seconds,
+    pub now: Timestamp,
     /// Source of mailbox ids and nameplate choices.
     pub entropy: &'a mut dyn Entropy,
 }

@@ -13,7 +13,7 @@ use crate::message::log::Message;
 use crate::message::{
     ClientVersion, Command, ConnId, Field, Flag, MessageId, Refusal, Response, Rule,
 };
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// Whether the connection has a mailbox open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Session {
         appid: &Field<'_>,
         side: &Field<'_>,
         client_version: &ClientVersion,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         if self.identity.is_some() {
@@ -223,7 +223,7 @@ impl Session {
         tables: &mut Tables,
         me: &Identity,
         nameplate: &Field<'_>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Response, Refusal> {
         if self.released {
@@ -247,7 +247,7 @@ impl Session {
         me: &Identity,
         conn: ConnId,
         mailbox: &Field<'_>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Option<Response>, Refusal> {
         if self.opened == Opened::Yes {
@@ -274,7 +274,7 @@ impl Session {
         phase: &Field<'_>,
         body: &Field<'_>,
         id: &MessageId<'_>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let (Opened::Yes, Some(mailbox)) = (self.opened, &self.mailbox) else {
@@ -312,7 +312,7 @@ impl Session {
         conn: ConnId,
         mailbox: &Field<'_>,
         mood: &Field<'_>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Orphans, Refusal> {
         if self.closed {

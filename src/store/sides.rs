@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::change::RowId;
 use crate::limits::{SIDES_MAX, SIDES_RECORDED_MAX};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// One side on record.
 #[derive(Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Side {
     /// Its name.
     pub side: Rc<str>,
     /// When it came.
-    pub added: Seconds,
+    pub added: Timestamp,
     /// Whether it claims the nameplate, or has the mailbox open.
     pub holds: bool,
     /// The mood it closed the mailbox with.

@@ -7,7 +7,7 @@ use super::change::UsageRecord;
 use super::sides::Sides;
 use crate::limits::SIDES_MAX;
 use crate::message::outcome::{Mood, Outcome};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// Why a nameplate or mailbox ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub enum Ending {
 }
 
 /// Rounds a time down to a multiple of `blur` seconds, if blurring is on.
-pub fn blurred(time: Seconds, blur: Option<Seconds>) -> Seconds {
+pub fn blurred(time: Timestamp, blur: Option<Seconds>) -> Timestamp {
     match blur {
-        Some(blur) if blur > 0.0 => blur * (time / blur).floor(),
+        Some(blur) if blur > 0.0 => Timestamp(blur * (time.0 / blur).floor()),
         _ => time,
     }
 }
@@ -30,7 +30,7 @@ pub fn blurred(time: Seconds, blur: Option<Seconds>) -> Seconds {
 pub fn nameplate(
     app: &Rc<str>,
     sides: &Sides,
-    now: Seconds,
+    now: Timestamp,
     ending: Ending,
     blur: Option<Seconds>,
 ) -> Option<UsageRecord> {
@@ -49,7 +49,7 @@ pub fn mailbox(
     app: &Rc<str>,
     for_nameplate: bool,
     sides: &Sides,
-    now: Seconds,
+    now: Timestamp,
     ending: Ending,
     blur: Option<Seconds>,
 ) -> Option<UsageRecord> {
@@ -82,17 +82,17 @@ fn default_outcome(sides: &Sides) -> Outcome {
 }
 
 struct Times {
-    started: Seconds,
+    started: Timestamp,
     waiting: Option<Seconds>,
     total: Seconds,
 }
 
 impl Times {
-    fn of(sides: &Sides, now: Seconds) -> Option<Times> {
-        let mut added: Vec<Seconds> = sides.iter().map(|side| side.added).collect();
-        added.sort_by(Seconds::total_cmp);
+    fn of(sides: &Sides, now: Timestamp) -> Option<Times> {
+        let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
+        added.sort();
         let started = *added.first()?;
-        let waiting = added.get(1).map(|second| second - started);
+        let waiting = added.get(1).map(|second| *second - started);
         Some(Times { started, waiting, total: now - started })
     }
 }

@@ -11,7 +11,7 @@ use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{
     Change, Counts, Effects, Moment, Settings, Snapshot, Store, UsageRecord,
 };
-use wormhole_mailbox::sys::clock::Seconds;
+use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use wormhole_mailbox::sys::entropy::Entropy;
 
 const NAME_BYTES_MAX: usize = 256;
@@ -67,7 +67,7 @@ impl Bench {
     fn ask(&mut self, conn: ConnId, text: &str) -> Result<(), Refusal> {
         let request = protocol::decode(text, NAME_BYTES_MAX).expect("decodes");
         self.effects = Effects::default();
-        let mut moment = Moment { now: self.now, entropy: &mut self.draws };
+        let mut moment = Moment { now: Timestamp(self.now), entropy: &mut self.draws };
         self.store.apply(conn, &request.command, &mut moment, &mut self.effects)
     }
 
@@ -108,8 +108,8 @@ impl Bench {
     /// A whole expiry check.
     fn expire(&mut self) {
         self.effects = Effects::default();
-        self.store.begin_expiry(self.now);
-        while self.store.continue_expiry(self.now, &mut self.effects) {}
+        self.store.begin_expiry(Timestamp(self.now));
+        while self.store.continue_expiry(Timestamp(self.now), &mut self.effects) {}
     }
 
     /// The result of the one thing that has just ended.
@@ -349,7 +349,7 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
     let (a, b) = (bench.bind("a"), bench.bind("b"));
     assert!(matches!(
         bench.effects.usage[..],
-        [UsageRecord::ClientVersion { connect_time, .. }] if connect_time == start
+        [UsageRecord::ClientVersion { connect_time, .. }] if connect_time == Timestamp(start)
     ));
     assert_eq!(bench.open(a, "m"), Ok(()));
     bench.now += 2.5;
@@ -362,7 +362,7 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
         [UsageRecord::Mailbox {
             app: "app".into(),
             for_nameplate: false,
-            started: start,
+            started: Timestamp(start),
             waiting_time: Some(2.5),
             total_time: 6.5,
             result: Outcome::Happy,

@@ -224,7 +224,7 @@ impl Reply {
             side: message.side.clone(),
             phase: (*message.phase).into(),
             body: (*message.body).into(),
-            server_rx: message.server_rx,
+            server_rx: message.server_rx.0,
             id,
         }
     }

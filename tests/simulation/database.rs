@@ -14,7 +14,7 @@ use wormhole_mailbox::storage::db::{ConnectionTable, Database, Failure};
 use wormhole_mailbox::store::{
     Change, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId, Snapshot,
 };
-use wormhole_mailbox::sys::clock::Seconds;
+use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 
 use crate::faults::Fault;
 use crate::rows::{Mailbox, Name, Nameplate, Rows, Side, Stored};
@@ -174,14 +174,14 @@ impl Tables {
                     row: *row,
                     app: app.clone(),
                     id: mailbox.clone(),
-                    updated: *updated,
+                    updated: updated.0,
                     for_nameplate: *for_nameplate,
                 });
             }
             Change::TouchMailbox { row, mailbox, updated } => {
                 let found =
                     self.mailboxes.iter_mut().find(|it| it.row == *row && it.id == *mailbox);
-                found.ok_or("no such mailbox")?.updated = *updated;
+                found.ok_or("no such mailbox")?.updated = updated.0;
             }
             Change::DeleteMailbox { row, app, mailbox, sides, messages } => {
                 let (sides_before, messages_before) =
@@ -205,7 +205,7 @@ impl Tables {
             }
             Change::AddMailboxSide { row, mailbox, opened, side, added } => {
                 ensure(self.mailboxes.iter().any(|it| it.id == *mailbox), "no such mailbox")?;
-                add_side(&mut self.mailbox_sides, *row, mailbox.clone(), side, *added, *opened)?;
+                add_side(&mut self.mailbox_sides, *row, mailbox.clone(), side, added.0, *opened)?;
             }
             Change::CloseMailboxSide { row, mailbox, side, mood } => {
                 let found = find_side(&mut self.mailbox_sides, *row, mailbox, side)?;
@@ -219,7 +219,7 @@ impl Tables {
                     side: message.side.clone(),
                     phase: (*message.phase).into(),
                     body: (*message.body).into(),
-                    server_rx: message.server_rx,
+                    server_rx: message.server_rx.0,
                     id: message.id.as_deref().map(Rc::from),
                 };
                 self.messages.push((mailbox.clone(), stored));
@@ -248,7 +248,7 @@ impl Tables {
             Change::AddNameplateSide { row, nameplate, claimed, side, added } => {
                 ensure(self.nameplates.iter().any(|it| it.row == *nameplate), "no such nameplate")?;
                 let claimed = *claimed || claims_crowded;
-                add_side(&mut self.nameplate_sides, *row, *nameplate, side, *added, claimed)?;
+                add_side(&mut self.nameplate_sides, *row, *nameplate, side, added.0, claimed)?;
             }
             Change::ReleaseNameplateSide { row, nameplate, side } => {
                 find_side(&mut self.nameplate_sides, *row, nameplate, side)?.holds = false;
@@ -263,7 +263,7 @@ impl Tables {
                 row: it.row,
                 app: it.app.to_string(),
                 mailbox: it.id.to_string(),
-                updated: it.updated,
+                updated: Timestamp(it.updated),
                 for_nameplate: it.for_nameplate,
             }),
             mailbox_sides: collect(&self.mailbox_sides, |it| MailboxSideRow {
@@ -271,7 +271,7 @@ impl Tables {
                 mailbox: it.key.to_string(),
                 opened: it.side.holds,
                 side: it.side.side.to_string(),
-                added: it.side.added,
+                added: Timestamp(it.side.added),
                 mood: it.side.mood.as_deref().map(str::to_owned),
             }),
             messages: collect(&self.messages, |(mailbox, message)| MessageRow {
@@ -279,7 +279,7 @@ impl Tables {
                 side: message.side.to_string(),
                 phase: message.phase.to_string(),
                 body: message.body.to_string(),
-                server_rx: message.server_rx,
+                server_rx: Timestamp(message.server_rx),
                 id: message.id.as_deref().map(str::to_owned),
             }),
             nameplates: collect(&self.nameplates, |it| NameplateRow {
@@ -293,7 +293,7 @@ impl Tables {
                 nameplate: it.key,
                 claimed: it.side.holds,
                 side: it.side.side.to_string(),
-                added: it.side.added,
+                added: Timestamp(it.side.added),
             }),
             nameplate_row_max: self.nameplate_row_max,
         }
@@ -355,7 +355,7 @@ impl Database for SimulatedDatabase {
         if disk.unreadable { Err("cannot read".into()) } else { Ok(disk.tables.snapshot()) }
     }
 
-    fn set_generation(&mut self, _generation: u64, _started: Seconds) -> Result<(), Failure> {
+    fn set_generation(&mut self, _generation: u64, _started: Timestamp) -> Result<(), Failure> {
         self.try_write()
     }
 

@@ -17,7 +17,7 @@ use wormhole_mailbox::storage::held::Output;
 use wormhole_mailbox::storage::records::Records;
 use wormhole_mailbox::storage::{Committed, Storage};
 use wormhole_mailbox::store::{self, Listing, Store};
-use wormhole_mailbox::sys::clock::{Clock, Seconds};
+use wormhole_mailbox::sys::clock::{Clock, Seconds, Timestamp};
 
 use crate::check;
 use crate::commands::{CLOSED_1013, PONGED, Reply, Sent, UPGRADED};
@@ -182,7 +182,7 @@ impl Simulation {
         let (config, live) = (Rc::clone(&self.config), self.live.clone());
         self.engine = Some(Engine::new(config, live, store, storage, records, entropy, clock));
         self.peerings.clear();
-        self.model.begin_tick(clock.instant, clock.wall);
+        self.model.begin_tick(clock.instant, clock.wall.0);
         self.model.restart(&self.disk.borrow());
     }
 
@@ -190,7 +190,7 @@ impl Simulation {
         let seconds = self.elapsed as f64 * SECONDS_PER_UNIT;
         Clock {
             instant: self.start + Duration::from_secs_f64(seconds),
-            wall: self.wall as Seconds * SECONDS_PER_UNIT,
+            wall: Timestamp(self.wall as Seconds * SECONDS_PER_UNIT),
         }
     }
 
@@ -200,7 +200,7 @@ impl Simulation {
         self.break_or_mend();
         let clock = self.clock();
         engine.begin_tick(clock);
-        self.model.begin_tick(clock.instant, clock.wall);
+        self.model.begin_tick(clock.instant, clock.wall.0);
         let commits_before = self.disk.borrow().commits_count;
         let failures_before = self.disk.borrow().failures_count;
         let stolen = match self.fault {
@@ -235,7 +235,7 @@ impl Simulation {
             self.release(&mut engine, proof, &mut replies);
         }
         if self.is_traced {
-            eprintln!("{} failed: {has_failed}, crash: {crash:?}, {events:?}", clock.wall);
+            eprintln!("{} failed: {has_failed}, crash: {crash:?}, {events:?}", clock.wall.0);
         }
         self.totals.commands += events.len();
         self.totals.replies += replies.len();

@@ -18,7 +18,7 @@ use super::file::{self, OpenError, Opened};
 use super::{Database, Failure, load, schema, sql};
 use crate::limits::{STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::store::{Change, RowId, Snapshot};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// Pages that one change dirties, about: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: usize = 3;
@@ -333,7 +333,7 @@ impl Database for ChannelDb {
         Ok(load::snapshot(&self.connection)?)
     }
 
-    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure> {
+    fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM addrid_generation", [])?;
         transaction.execute(

@@ -9,14 +9,14 @@ use rusqlite::Connection;
 
 use crate::limits::{RECORDS_BACKLOG_MAX, TRACKED_COMMANDS_MAX};
 use crate::message::ConnId;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// Something that happened to a connection.
 #[derive(Debug)]
 pub enum ConnectionChange {
-    Connected { address_id: Option<(u64, u64)>, at: Seconds },
+    Connected { address_id: Option<(u64, u64)>, at: Timestamp },
     Bound { side: Box<str>, implementation: Option<Box<str>>, version: Option<Box<str>> },
-    Command { name: &'static str, at: Seconds },
+    Command { name: &'static str, at: Timestamp },
     Lost,
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Params, Row};
 use crate::store::{
     MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, Snapshot,
 };
+use crate::sys::clock::Timestamp;
 
 /// Reads every table in rowid order.
 pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
@@ -21,7 +22,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
                     row: row.get(0)?,
                     app: text(row, 1)?,
                     mailbox: text(row, 2)?,
-                    updated: number(row, 3)?,
+                    updated: time(row, 3)?,
                     for_nameplate: number(row, 4)? != 0.0,
                 })
             },
@@ -36,7 +37,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
                     mailbox: text(row, 1)?,
                     opened: number(row, 2)? != 0.0,
                     side: text(row, 3)?,
-                    added: number(row, 4)?,
+                    added: time(row, 4)?,
                     mood: optional_text(row, 5)?,
                 })
             },
@@ -51,7 +52,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
                     side: text(row, 1)?,
                     phase: text(row, 2)?,
                     body: text(row, 3)?,
-                    server_rx: number(row, 4)?,
+                    server_rx: time(row, 4)?,
                     id: optional_text(row, 5)?,
                 })
             },
@@ -79,7 +80,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
                     nameplate: row.get(1)?,
                     claimed: number(row, 2)? != 0.0,
                     side: text(row, 3)?,
-                    added: number(row, 4)?,
+                    added: time(row, 4)?,
                 })
             },
         )?,
@@ -116,7 +117,12 @@ pub(super) fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Op
     })
 }
 
-/// A time or a flag, whatever type a file has it in; null is zero.
+/// A point in time, whatever type a file has it in.
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    number(row, column).map(Timestamp)
+}
+
+/// A number or a flag, whatever type a file has it in; null is zero.
 pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {
     Ok(match row.get_ref(column)? {
         ValueRef::Integer(value) => value as f64,

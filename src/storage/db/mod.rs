@@ -27,11 +27,20 @@ pub use usage::{Current, Past, UsageDb};
 use std::error::Error;
 use std::fmt::Debug;
 
+use rusqlite::ToSql;
+use rusqlite::types::ToSqlOutput;
+
 use crate::store::{Change, Snapshot};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// Why something could not be read or written.
 pub type Failure = Box<dyn Error>;
+
+impl ToSql for Timestamp {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.into())
+    }
+}
 
 /// The channel database as the rest of the server needs it. There is one real one; a simulation
 /// has its own, with failures at will.
@@ -51,7 +60,7 @@ pub trait Database: Debug {
     fn load(&self) -> Result<Snapshot, Failure>;
 
     /// Notes the present generation of address ids.
-    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure>;
+    fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure>;
 
     /// Pages that have come into the write-ahead log since the last checkpoint.
     fn wal_pages(&self) -> u32;

@@ -12,7 +12,7 @@ use super::schema;
 use crate::limits::USAGE_ROWS_READ_MAX;
 use crate::message::outcome::Outcome;
 use crate::store::UsageRecord;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// The version that is written.
 const VERSION: usize = 2;
@@ -21,9 +21,9 @@ const VERSION: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Current {
     /// When the server started.
-    pub rebooted: Seconds,
+    pub rebooted: Timestamp,
     /// Now.
-    pub updated: Seconds,
+    pub updated: Timestamp,
     /// Blurring in force, in seconds.
     pub blur_time: Option<Seconds>,
     /// Connections subscribed to a mailbox, as upstream counts them.
@@ -34,9 +34,9 @@ pub struct Current {
 #[derive(Debug, Default)]
 pub struct Past {
     /// Mailboxes that ended: when, with which known outcome, how many.
-    pub mailboxes: Vec<(Seconds, Option<Outcome>, u64)>,
+    pub mailboxes: Vec<(Timestamp, Option<Outcome>, u64)>,
     /// Clients that bound: when, implementation, version, how many.
-    pub clients: Vec<(Seconds, Option<String>, Option<String>, u64)>,
+    pub clients: Vec<(Timestamp, Option<String>, Option<String>, u64)>,
 }
 
 /// An open usage database.
@@ -97,7 +97,7 @@ impl UsageDb {
 
     /// Reads what happened since a time, summed up by steps of so many seconds; only the newest
     /// rows, if there are very many.
-    pub fn past(&self, since: Seconds, step: Seconds) -> rusqlite::Result<Past> {
+    pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<Past> {
         let mut mailboxes = self.connection.prepare(
             "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
              FROM mailboxes WHERE started + total_time >= ?1 \
@@ -110,7 +110,7 @@ impl UsageDb {
              GROUP BY step, implementation, version",
         )?;
         let bounds = (since, step, USAGE_ROWS_READ_MAX);
-        let at = |row: &Row<'_>| row.get(0).map(|number: i64| number as Seconds * step);
+        let at = |row: &Row<'_>| row.get(0).map(|number: i64| Timestamp(number as Seconds * step));
         let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
         let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);
         Ok(Past {

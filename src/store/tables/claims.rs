@@ -10,7 +10,7 @@ use crate::store::change::{Change, Effects};
 use crate::store::nameplate::{Nameplate, Nameplates};
 use crate::store::sides::{Side, Sides};
 use crate::store::usage::{self, Ending};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 use crate::sys::entropy::Entropy;
 
 /// Alphabet of base32, in lower case (mailbox ids, contract section 3).
@@ -21,7 +21,7 @@ const MAILBOX_ID_BITS: u32 = 64;
 
 impl Tables {
     /// A free nameplate, by the contract's order of preference.
-    pub fn pick_free(&self, app: &str, random: u64, now: Seconds) -> Option<Rc<str>> {
+    pub fn pick_free(&self, app: &str, random: u64, now: Timestamp) -> Option<Rc<str>> {
         let cools = self.cooling.of(app, now, self.settings.nameplate_cooldown);
         match self.apps.get(app) {
             Some(app) => app.nameplates.pick_free(random, cools),
@@ -35,7 +35,7 @@ impl Tables {
         app: &Rc<str>,
         name: &Rc<str>,
         side: &Rc<str>,
-        now: Seconds,
+        now: Timestamp,
         entropy: &mut dyn Entropy,
         effects: &mut Effects,
     ) -> Result<Rc<str>, Refusal> {
@@ -71,7 +71,7 @@ impl Tables {
         app: &Rc<str>,
         name: &Rc<str>,
         side: &Rc<str>,
-        now: Seconds,
+        now: Timestamp,
         entropy: &mut dyn Entropy,
         effects: &mut Effects,
     ) -> Result<Rc<str>, Refusal> {
@@ -105,7 +105,7 @@ impl Tables {
         name: &str,
         side: &Rc<str>,
         claimed: bool,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) {
         let Some(nameplate) = self.apps.get_mut(app).and_then(|app| app.nameplates.get_mut(name))
@@ -138,7 +138,7 @@ impl Tables {
         app: &Rc<str>,
         name: &str,
         side: &Rc<str>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) {
         let Some(nameplate) = self.apps.get_mut(app).and_then(|app| app.nameplates.get_mut(name))
@@ -164,7 +164,7 @@ impl Tables {
         &mut self,
         app: &Rc<str>,
         name: &str,
-        now: Seconds,
+        now: Timestamp,
         ending: Option<Ending>,
         effects: &mut Effects,
     ) {

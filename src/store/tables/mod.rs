@@ -18,7 +18,7 @@ use super::usage::{self, Ending};
 use super::{Listing, NAMEPLATE_CLASSES, Settings};
 use crate::message::log::{Ledger, Message};
 use crate::message::{ConnId, Refusal};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// What is known under one app id.
 #[derive(Debug, Default)]
@@ -42,26 +42,8 @@ fn take_row(next: &mut RowId) -> RowId {
     *next
 }
 
-/// A time with a total order, for the expiry index.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Due(Seconds);
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
 /// Mailboxes in the order of their last activity, as far as it is known there.
-type ByActivity = BTreeSet<(Due, Rc<str>)>;
+type ByActivity = BTreeSet<(Timestamp, Rc<str>)>;
 
 /// Counts of what cannot be asked of a table at once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,7 +127,7 @@ impl Tables {
         app: &Rc<str>,
         mailbox: &Rc<str>,
         side: &Rc<str>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         match self.mailboxes.get(mailbox) {
@@ -172,7 +154,7 @@ impl Tables {
         app: &Rc<str>,
         mailbox: &Rc<str>,
         for_nameplate: bool,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) {
         let row = take_row(&mut self.next_rows.mailbox);
@@ -194,7 +176,7 @@ impl Tables {
         &mut self,
         mailbox: &Rc<str>,
         side: &Rc<str>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
@@ -217,7 +199,7 @@ impl Tables {
         &mut self,
         mailbox: &Rc<str>,
         side: &Rc<str>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
@@ -323,7 +305,7 @@ impl Tables {
         mailbox: &Rc<str>,
         side: &Rc<str>,
         mood: Option<Rc<str>>,
-        now: Seconds,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Vec<ConnId> {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return Vec::new() };
@@ -350,12 +332,12 @@ impl Tables {
     fn delete_mailbox(
         &mut self,
         mailbox: &Rc<str>,
-        now: Seconds,
+        now: Timestamp,
         ending: Ending,
         effects: &mut Effects,
     ) -> Vec<ConnId> {
         let Some(gone) = self.mailboxes.remove(mailbox) else { return Vec::new() };
-        self.by_activity.remove(&(Due(gone.indexed), mailbox.clone()));
+        self.by_activity.remove(&(gone.indexed, mailbox.clone()));
         self.subscribed.remove(mailbox);
         self.totals.subscriptions -= gone.subscribers.len();
         effects.usage.extend(usage::mailbox(
@@ -378,8 +360,8 @@ impl Tables {
 
     /// The mailboxes that an expiry check must look at, each once: those with subscribers, and
     /// those that may have been idle since `old`.
-    pub fn expiry_worklist(&self, old: Seconds) -> Vec<Rc<str>> {
-        let early = self.by_activity.iter().take_while(|(due, _)| due.0 <= old).map(|(_, id)| id);
+    pub fn expiry_worklist(&self, old: Timestamp) -> Vec<Rc<str>> {
+        let early = self.by_activity.iter().take_while(|(due, _)| *due <= old).map(|(_, id)| id);
         let idle = early.filter(|id| !self.subscribed.contains(*id));
         idle.chain(&self.subscribed).cloned().collect()
     }
@@ -389,8 +371,8 @@ impl Tables {
     pub fn expire(
         &mut self,
         mailbox: &Rc<str>,
-        now: Seconds,
-        began: Seconds,
+        now: Timestamp,
+        began: Timestamp,
         effects: &mut Effects,
     ) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
@@ -411,7 +393,7 @@ impl Tables {
 
     /// Puts a mailbox in its place; for creation and loading.
     pub fn insert_mailbox(&mut self, id: Rc<str>, mailbox: Mailbox) {
-        self.by_activity.insert((Due(mailbox.indexed), id.clone()));
+        self.by_activity.insert((mailbox.indexed, id.clone()));
         self.mailboxes.insert(id, mailbox);
     }
 
@@ -447,7 +429,7 @@ fn touch(
     mailbox: &mut Mailbox,
     id: &Rc<str>,
     by_activity: &mut ByActivity,
-    now: Seconds,
+    now: Timestamp,
     effects: &mut Effects,
 ) {
     if mailbox.updated != now {
@@ -465,8 +447,8 @@ fn touch(
 
 /// Puts a mailbox where its last activity belongs.
 fn move_to(mailbox: &mut Mailbox, id: &Rc<str>, by_activity: &mut ByActivity) {
-    let place = (Due(mailbox.indexed), id.clone());
+    let place = (mailbox.indexed, id.clone());
     by_activity.remove(&place);
     mailbox.indexed = mailbox.updated;
-    by_activity.insert((Due(mailbox.indexed), place.1));
+    by_activity.insert((mailbox.indexed, place.1));
 }

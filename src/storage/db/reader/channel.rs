@@ -8,9 +8,9 @@ use rusqlite::Connection;
 use super::{FileState, ReadOnly, count};
 use crate::limits::REPORT_COMMANDS_MAX;
 use crate::storage::db::file::OpenError;
-use crate::storage::db::load::{number, optional_text, rows, text};
+use crate::storage::db::load::{optional_text, rows, text, time};
 use crate::storage::db::schema::CHANNEL;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// The version that has the connection table.
 const TRACKING_VERSION: usize = 2;
@@ -22,7 +22,7 @@ pub struct StoredCounts {
     pub mailboxes: u64,
     pub messages: u64,
     /// When the mailbox that was idle longest was last used, and the one used last.
-    pub activity: Option<(Seconds, Seconds)>,
+    pub activity: Option<(Timestamp, Timestamp)>,
 }
 
 /// A row of the connection table, with its commands.
@@ -31,11 +31,11 @@ pub struct ConnectionRow {
     pub id: i64,
     /// Generation and counter of its address id.
     pub address_id: Option<(i64, i64)>,
-    pub connected: Seconds,
+    pub connected: Timestamp,
     pub side: Option<String>,
     pub implementation: Option<String>,
     pub version: Option<String>,
-    pub active: Seconds,
+    pub active: Timestamp,
     /// How many commands are noted.
     pub commands: usize,
     /// The last of them, oldest first.
@@ -66,7 +66,7 @@ impl ChannelReader {
                 [],
                 |row| {
                     let mailboxes = count(row, 2)?;
-                    let activity = (number(row, 3)?, number(row, 4)?);
+                    let activity = (time(row, 3)?, time(row, 4)?);
                     Ok(StoredCounts {
                         nameplates: count(row, 0)?,
                         messages: count(row, 1)?,
@@ -98,11 +98,11 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
             Ok(ConnectionRow {
                 id: row.get(0)?,
                 address_id: generation.zip(row.get(2)?),
-                connected: number(row, 3)?,
+                connected: time(row, 3)?,
                 side: optional_text(row, 4)?,
                 implementation: optional_text(row, 5)?,
                 version: optional_text(row, 6)?,
-                active: number(row, 7)?,
+                active: time(row, 7)?,
                 commands: 0,
                 last_commands: VecDeque::new(),
             })

@@ -9,9 +9,9 @@ use super::{FileState, ReadOnly, count};
 use crate::message::outcome::Outcome;
 use crate::storage::db::Current;
 use crate::storage::db::file::OpenError;
-use crate::storage::db::load::{number, optional_text, rows};
+use crate::storage::db::load::{number, optional_text, rows, time};
 use crate::storage::db::schema::USAGE;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// The version that has client versions.
 const CLIENTS_VERSION: usize = 2;
@@ -29,7 +29,7 @@ pub struct EndingRow {
     pub what: What,
     /// Whether it is a mailbox that a nameplate led to.
     pub for_nameplate: bool,
-    pub started: Seconds,
+    pub started: Timestamp,
     /// Until the second side came, if one did.
     pub waiting_time: Option<Seconds>,
     pub total_time: Option<Seconds>,
@@ -69,8 +69,8 @@ impl UsageReader {
                     [],
                     |row| {
                         Ok(Current {
-                            rebooted: number(row, 0)?,
-                            updated: number(row, 1)?,
+                            rebooted: time(row, 0)?,
+                            updated: time(row, 1)?,
                             blur_time: optional_number(row, 2)?,
                             connections_websocket: number(row, 3)? as usize,
                         })
@@ -83,7 +83,7 @@ impl UsageReader {
     /// Hands over everything that began at `since` or later.
     pub fn endings(
         &self,
-        since: Seconds,
+        since: Timestamp,
         mut each: impl FnMut(EndingRow),
     ) -> Result<(), OpenError> {
         let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
@@ -98,7 +98,7 @@ impl UsageReader {
 
     /// Clients that came at `since` or later, by how often, the most frequent first; none if the
     /// file does not know.
-    pub fn clients(&self, since: Seconds) -> Result<Option<Vec<ClientCount>>, OpenError> {
+    pub fn clients(&self, since: Timestamp) -> Result<Option<Vec<ClientCount>>, OpenError> {
         if self.0.state.version < CLIENTS_VERSION {
             return Ok(None);
         }
@@ -125,7 +125,7 @@ fn each_ending(
     connection: &Connection,
     what: What,
     sql: &str,
-    since: Seconds,
+    since: Timestamp,
     each: &mut impl FnMut(EndingRow),
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(sql)?;
@@ -138,7 +138,7 @@ fn each_ending(
         each(EndingRow {
             what,
             for_nameplate: number(row, 4)? != 0.0,
-            started: number(row, 0)?,
+            started: time(row, 0)?,
             waiting_time: optional_number(row, 1)?,
             total_time: optional_number(row, 2)?,
             outcome,
