@@ -149,7 +149,7 @@ fn open_channel_db(
     let mut db = ChannelDb::open(path, options)?;
     info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
     let prepared = db.prepare_for_service(config.track_connections);
-    let (snapshot, orphans) = prepared.map_err(|error| OpenError::channel(path, error))?;
+    let orphans = prepared.map_err(|error| OpenError::channel(path, error))?;
     if orphans > 0 {
         warn!("deleted {orphans} messages of mailboxes that do not exist");
     }
@@ -159,11 +159,11 @@ fn open_channel_db(
         list: reloadable.list,
         claim_without_allocate: config.claim_without_allocate,
         nameplate_cooldown: config.nameplate_cooldown,
-        mailbox_bytes_max: config.limits.mailbox_bytes_max,
-        mailbox_messages_max: config.limits.mailbox_messages_max,
-        stored_bytes_max: config.limits.stored_bytes_max,
+        limits: config.limits.clone(),
     };
-    let store = Store::new(snapshot, settings);
+    let mut store = Store::new(settings);
+    let loaded = store.load(|each| db.load(each));
+    loaded.map_err(|error| OpenError::channel(path, error))?;
     let counts = store.counts();
     info!(
         "loaded {} nameplates, {} mailboxes, {} messages",

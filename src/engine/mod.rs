@@ -35,7 +35,7 @@ use crate::storage::db::{ConnectionChange, Current};
 use crate::storage::held::{Held, Output, Released};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Counts, Effects, Moment, Store};
+use crate::store::{Act, Counts, Effects, Store};
 use crate::sys::clock::{Clock, Timestamp};
 use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
@@ -151,9 +151,7 @@ impl Engine {
     pub fn run_timers(&mut self) {
         let now = self.clock.instant;
         self.records.renew_generation_if_due(self.clock.wall);
-        if let Some(snapshot) = self.storage.recover_if_due(now) {
-            self.store.reload(snapshot);
-        }
+        self.storage.recover_if_due(now, &mut self.store);
         self.storage.release_memory_if_due(now);
         if now >= self.next_sweep {
             self.next_sweep = now + limits::ADDRESSES_SWEEP;
@@ -172,7 +170,11 @@ impl Engine {
             }
         }
         let changes_before = self.effects.changes.len();
-        self.expiring = self.store.continue_expiry(self.clock.wall, &mut self.effects);
+        self.expiring = self.store.continue_expiry(&mut Act {
+            now: self.clock.wall,
+            entropy: &mut *self.entropy,
+            effects: &mut self.effects,
+        });
         self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.turn_permissions();
         self.limit_log.report_if_due(now);
@@ -266,10 +268,7 @@ impl Engine {
         for conn in &participants {
             self.store.disconnect(*conn);
         }
-        match self.storage.load() {
-            Some(snapshot) => self.store.reload(snapshot),
-            None => self.store.unload(),
-        }
+        self.storage.load(&mut self.store);
         participants
     }
 
@@ -386,8 +385,8 @@ impl Engine {
         self.records.track(conn, || ConnectionChange::Command { name, at });
         let outcome = self.check(conn, command).and_then(|()| {
             let changes_before = self.effects.changes.len();
-            let mut moment = Moment { now: at, entropy: &mut *self.entropy };
-            let outcome = self.store.apply(conn, command, &mut moment, &mut self.effects);
+            let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
+            let outcome = self.store.apply(conn, command, &mut Act { now: at, entropy, effects });
             self.quotas.note(conn, &self.effects.changes[changes_before..]);
             outcome
         });

@@ -1,26 +1,25 @@
-//! Nameplates that have ended a moment ago, and are not handed out again yet. For `allocate` only:
-//! who names one may claim it.
+//! Nameplates that ended recently, which `allocate` does not hand out yet (`claim` may name them).
 //!
-//! Not in the database, so a restart and a failed commit forget them. Must never grow beyond its
-//! bound, however many nameplates end, and under however many app ids.
+//! Not in the database, so a restart and a failed commit forget them. Bounded, however many
+//! nameplates end, under however many app ids.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::nameplate::numeric_name;
+use super::app::numeric_name;
 use crate::limits::COOLING_MAX;
 use crate::sys::clock::{Seconds, Timestamp};
 
-/// The numbers that cool down, by app.
 #[derive(Debug, Default)]
 pub(super) struct Cooling {
+    /// Numbers by app, each with when it began to cool.
     since: HashMap<Rc<str>, HashMap<u64, Timestamp>>,
-    /// In the order they began, each with when: one that has begun anew is there twice.
+    /// The same in the order of beginning. A number that began anew is in it twice.
     order: VecDeque<(Rc<str>, u64, Timestamp)>,
 }
 
 impl Cooling {
-    /// A nameplate has ended, to cool for `cooldown` seconds; zero is not at all.
+    /// Begins to cool a nameplate that ended; not at all if `cooldown` is zero.
     pub fn begin(&mut self, app: &Rc<str>, name: &str, now: Timestamp, cooldown: Seconds) {
         let Some(number) = numeric_name(name).filter(|_| cooldown > 0.0) else { return };
         while let Some((_, _, since)) = self.order.front()
@@ -43,7 +42,7 @@ impl Cooling {
         }
     }
 
-    /// Whether a number of the app is cooling.
+    /// Returns a test for whether a number of the app is cooling.
     pub fn of<'a>(
         &'a self,
         app: &str,
@@ -58,7 +57,7 @@ impl Cooling {
     }
 }
 
-/// A clock that was set back must not cool anything for longer than it should.
+/// False after the clock was set back: nothing must cool for longer than it should.
 fn is_cooling(since: Timestamp, now: Timestamp, cooldown: Seconds) -> bool {
     (0.0..cooldown).contains(&(now - since))
 }

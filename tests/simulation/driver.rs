@@ -9,6 +9,7 @@ use wormhole_mailbox::codec::http::Upgrade;
 use wormhole_mailbox::config::reloadable::Reloadable;
 use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::engine::Engine;
+use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::close::Verdict;
 use wormhole_mailbox::message::peer::Forwarded;
@@ -170,12 +171,16 @@ impl Simulation {
             list: if settings.allow_list { Listing::Real } else { Listing::Empty },
             claim_without_allocate: settings.claim_without_allocate,
             nameplate_cooldown: settings.nameplate_cooldown,
-            mailbox_bytes_max: settings.mailbox_bytes_max,
-            mailbox_messages_max: settings.mailbox_messages_max,
-            stored_bytes_max: settings.stored_bytes_max,
+            limits: Limits {
+                mailbox_bytes_max: settings.mailbox_bytes_max,
+                mailbox_messages_max: settings.mailbox_messages_max,
+                stored_bytes_max: settings.stored_bytes_max,
+                ..Limits::default()
+            },
         };
         let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
-        let store = Store::new(storage.load().unwrap_or_default(), settings);
+        let mut store = Store::new(settings);
+        assert!(storage.load(&mut store), "a disk is readable at a start");
         let records = Records::new(self.usage.as_ref().map(UsageFile::open), None, false);
         let entropy = Box::new(Random::new(self.random.next()));
         let clock = self.clock();

@@ -1,17 +1,18 @@
 //! The SQLite files (contract section 5): opening, upgrading, loading, writing.
 //!
-//! `file` opens any of them, `schema` knows their tables, `sql` has the statements; `channel`,
-//! `usage` and `addrid` each speak for one; `reader` looks at them from outside. Knows `store`'s
-//! changes and records; must never know connections or JSON.
+//! `file` opens any of them, `schema` has their tables; `channel` (with `load` and `connections`),
+//! `usage` and `addrid` each read and write one; `reader` reads them from outside; `columns` copes
+//! with what other servers store. Knows the store's changes and records; must never know sockets
+//! or JSON.
 
 mod addrid;
 mod channel;
+mod columns;
 mod connections;
 mod file;
 mod load;
 mod reader;
 mod schema;
-mod sql;
 mod usage;
 
 pub use addrid::AddridDb;
@@ -30,17 +31,23 @@ use std::fmt::Debug;
 use rusqlite::ToSql;
 use rusqlite::types::ToSqlOutput;
 
-use crate::store::{Change, Snapshot};
+use crate::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
 use crate::sys::clock::Timestamp;
 
 /// Why something could not be read or written.
 pub type Failure = Box<dyn Error>;
 
-impl ToSql for Timestamp {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.0.into())
-    }
+macro_rules! to_sql {
+    ($($type:ty)*) => {$(
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.into())
+            }
+        }
+    )*};
 }
+
+to_sql! { Timestamp NameplateId NameplateSideId MailboxSideId }
 
 /// The channel database as the rest of the server needs it. There is one real one; a simulation
 /// has its own, with failures at will.
@@ -56,8 +63,9 @@ pub trait Database: Debug {
     /// and leaves no trace in any table.
     fn try_write(&mut self) -> Result<(), Failure>;
 
-    /// Reads everything.
-    fn load(&self) -> Result<Snapshot, Failure>;
+    /// Reads everything and passes on each row: a table's rows before those that refer to it,
+    /// each table in the order of its ids. Returns the highest nameplate id ever given out.
+    fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure>;
 
     /// Notes the present generation of address ids.
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure>;

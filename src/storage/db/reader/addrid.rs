@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ReadOnly;
+use crate::storage::db::columns::{collect, text};
 use crate::storage::db::file::OpenError;
-use crate::storage::db::load::{rows, text};
 use crate::storage::db::schema::ADDRID;
 
 /// An address-id database, read.
@@ -17,7 +17,9 @@ impl AddridReader {
     pub fn open(path: &Path) -> Result<AddridReader, OpenError> {
         let sql = "SELECT generation, counter, address FROM address_ids";
         let found = ReadOnly::open(path, &ADDRID)?.read(|connection| {
-            rows(connection, sql, [], |row| Ok(((row.get(0)?, row.get(1)?), text(row, 2)?)))
+            collect(connection, sql, [], |row| {
+                Ok(((row.get(0)?, row.get(1)?), text(row, 2)?.into_owned()))
+            })
         })?;
         Ok(AddridReader(found.into_iter().collect()))
     }

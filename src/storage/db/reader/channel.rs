@@ -5,10 +5,10 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{FileState, ReadOnly, count};
+use super::{FileState, ReadOnly};
 use crate::limits::REPORT_COMMANDS_MAX;
+use crate::storage::db::columns::{collect, count, for_each, optional_string, text, time};
 use crate::storage::db::file::OpenError;
-use crate::storage::db::load::{optional_text, rows, text, time};
 use crate::storage::db::schema::CHANNEL;
 use crate::sys::clock::Timestamp;
 
@@ -88,7 +88,7 @@ impl ChannelReader {
 }
 
 fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRow>> {
-    let mut found = rows(
+    let mut found = collect(
         connection,
         "SELECT id, addrid_generation, addrid_counter, connected, side, implementation, \
              version, active FROM connections ORDER BY id",
@@ -99,9 +99,9 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
                 id: row.get(0)?,
                 address_id: generation.zip(row.get(2)?),
                 connected: time(row, 3)?,
-                side: optional_text(row, 4)?,
-                implementation: optional_text(row, 5)?,
-                version: optional_text(row, 6)?,
+                side: optional_string(row, 4)?,
+                implementation: optional_string(row, 5)?,
+                version: optional_string(row, 6)?,
                 active: time(row, 7)?,
                 commands: 0,
                 last_commands: VecDeque::new(),
@@ -110,19 +110,18 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
     )?;
     let by_id: BTreeMap<i64, usize> =
         found.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
-    let mut statement =
-        connection.prepare("SELECT id, name FROM connection_messages ORDER BY rowid")?;
-    let mut messages = statement.query([])?;
-    while let Some(message) = messages.next()? {
+    let sql = "SELECT id, name FROM connection_messages ORDER BY rowid";
+    for_each(connection, sql, [], |message| {
         let id: i64 = message.get(0)?;
         let Some(row) = by_id.get(&id).and_then(|index| found.get_mut(*index)) else {
-            continue;
+            return Ok(());
         };
         row.commands += 1;
-        row.last_commands.push_back(text(message, 1)?);
+        row.last_commands.push_back(text(message, 1)?.into_owned());
         if row.last_commands.len() > REPORT_COMMANDS_MAX {
             row.last_commands.pop_front();
         }
-    }
+        Ok(())
+    })?;
     Ok(found)
 }

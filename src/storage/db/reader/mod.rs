@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::file::{self, OpenError, Problem};
 use super::schema::Kind;
@@ -142,11 +142,6 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), Problem> {
     connection.execute_batch("BEGIN")?;
     let version = file::version(&connection, kind)?;
     Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
-}
-
-/// The value of a `COUNT`.
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.unsigned_abs())
 }
 
 /// The path as SQLite takes it together with parameters.

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::{FileState, ReadOnly, count};
+use super::{FileState, ReadOnly};
 use crate::message::outcome::Outcome;
 use crate::storage::db::Current;
+use crate::storage::db::columns::{
+    collect, count, flag, for_each, number, optional_number, optional_string, time,
+};
 use crate::storage::db::file::OpenError;
-use crate::storage::db::load::{number, optional_text, rows, time};
 use crate::storage::db::schema::USAGE;
 use crate::sys::clock::{Seconds, Timestamp};
 
@@ -103,15 +105,15 @@ impl UsageReader {
             return Ok(None);
         }
         let found = self.0.read(|connection| {
-            rows(
+            collect(
                 connection,
                 "SELECT implementation, version, COUNT(*) FROM client_versions \
              WHERE connect_time >= ?1 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
                 [since],
                 |row| {
                     Ok(ClientCount {
-                        implementation: optional_text(row, 0)?,
-                        version: optional_text(row, 1)?,
+                        implementation: optional_string(row, 0)?,
+                        version: optional_string(row, 1)?,
                         binds: count(row, 2)?,
                     })
                 },
@@ -128,28 +130,19 @@ fn each_ending(
     since: Timestamp,
     each: &mut impl FnMut(EndingRow),
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([since])?;
-    while let Some(row) = rows.next()? {
+    for_each(connection, sql, [since], |row| {
         let outcome = match row.get_ref(3)? {
             ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
             _ => None,
         };
         each(EndingRow {
             what,
-            for_nameplate: number(row, 4)? != 0.0,
+            for_nameplate: flag(row, 4)?,
             started: time(row, 0)?,
             waiting_time: optional_number(row, 1)?,
             total_time: optional_number(row, 2)?,
             outcome,
         });
-    }
-    Ok(())
-}
-
-fn optional_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<f64>> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Null => None,
-        _ => Some(number(row, column)?),
+        Ok(())
     })
 }
