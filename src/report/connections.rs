@@ -46,10 +46,10 @@ impl Connections {
     fn peer(&self, row: &ConnectionRow) -> String {
         let Some(id) = row.address_id else { return "-".to_owned() };
         match &self.addresses {
-            None => name(id),
+            None => id.to_string(),
             Some(addresses) => match addresses.address(id) {
                 Some(address) => text::harmless(address),
-                None => format!("{} (erased)", name(id)),
+                None => format!("{id} (erased)"),
             },
         }
     }
@@ -69,11 +69,6 @@ impl Connections {
             }
         }
     }
-}
-
-/// As in the log.
-fn name((generation, counter): (i64, i64)) -> String {
-    format!("addr-{generation}-{counter}")
 }
 
 fn commands(row: &ConnectionRow) -> String {
@@ -123,7 +118,7 @@ impl Findings for Connections {
                 "id": row.id,
                 "connected": row.connected.0,
                 "active": row.active.0,
-                "address_id": row.address_id.map(name),
+                "address_id": row.address_id.map(|id| id.to_string()),
                 "side": row.side,
                 "implementation": row.implementation,
                 "version": row.version,

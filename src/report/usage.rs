@@ -11,7 +11,7 @@ use super::{Findings, file_json, file_line};
 use crate::config::Period;
 use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::outcome::{Outcome, OutcomeCounts};
-use crate::storage::db::{ClientCount, EndingRow, FileState, UsageReader, What};
+use crate::storage::db::{ClientCount, EndingRow, FileState, UsageKind, UsageReader};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// The row of results that this server does not know.
@@ -151,12 +151,12 @@ impl Usage {
             part.day = 0;
         }
         for endings in [&mut self.all, self.parts.entry(part).or_default()] {
-            match ending.what {
-                What::Mailbox => endings.mailboxes.add(ending.outcome),
-                What::Nameplate => endings.nameplates.add(ending.outcome),
+            match ending.kind {
+                UsageKind::Mailbox => endings.mailboxes.add(ending.outcome),
+                UsageKind::Nameplate => endings.nameplates.add(ending.outcome),
             }
         }
-        if ending.what == What::Mailbox {
+        if ending.kind == UsageKind::Mailbox {
             let is_happy = ending.outcome == Some(Outcome::Happy);
             self.transfers += u64::from(is_happy && ending.for_nameplate);
             self.waiting.0.extend(ending.waiting_time);

@@ -1,7 +1,5 @@
-//! Numbers for peer addresses (`--addrid-db`, contract section 5): counted from 1 within a
-//! generation, forgotten with it.
-//!
-//! Pure: says which rows to write, writes none.
+//! Ids that stand for peer addresses (`--addrid-db`; manual: files 4): counted from 1 within a
+//! generation, and forgotten with it. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,8 +8,8 @@ use std::net::IpAddr;
 use crate::limits::ADDRESS_IDS_MAX;
 use crate::sys::clock::{Seconds, Timestamp};
 
-/// What an address is called in logs and in the connection table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Stands for an address in logs and in the connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AddressId {
     pub generation: u64,
     pub counter: u64,
@@ -23,7 +21,7 @@ impl fmt::Display for AddressId {
     }
 }
 
-/// The present generation.
+/// The current generation.
 #[derive(Debug)]
 pub struct Addresses {
     generation: u64,
@@ -43,17 +41,16 @@ impl Addresses {
         }
     }
 
-    /// Number and beginning of the present generation.
+    /// Number and beginning of the current generation.
     pub fn generation(&self) -> (u64, Timestamp) {
         (self.generation, self.started)
     }
 
-    /// When the present generation has had its time.
     pub fn ends(&self) -> Timestamp {
         self.started + self.duration
     }
 
-    /// Begins a new generation if the present one has had its time, or is full.
+    /// Begins a new generation if the current one is over or full; returns whether it did.
     pub fn renew_if_due(&mut self, now: Timestamp) -> bool {
         if now < self.ends() && self.counters.len() < ADDRESS_IDS_MAX {
             return false;

@@ -100,7 +100,7 @@ impl ChannelDb {
             failed_bytes: 0,
             history,
         };
-        db.configure().map_err(|error| file::refuse(path, &schema::CHANNEL, error))?;
+        db.configure().map_err(|error| OpenError::new(path, &schema::CHANNEL, error))?;
         Ok(db)
     }
 

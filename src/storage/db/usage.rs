@@ -55,7 +55,7 @@ impl UsageDb {
         let history = opened.history();
         let Opened { connection, guard, version, .. } = opened;
         file::write_without_waiting(&connection)
-            .map_err(|error| file::refuse(path, &schema::USAGE, error))?;
+            .map_err(|error| OpenError::new(path, &schema::USAGE, error))?;
         Ok(UsageDb { connection, _guard: guard, version, history })
     }
 

@@ -1,4 +1,4 @@
-//! What a channel database says of the store and of those connected.
+//! Reads a channel database: how much is stored, and the connection table.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -7,21 +7,22 @@ use rusqlite::Connection;
 
 use super::{FileState, ReadOnly};
 use crate::limits::REPORT_COMMANDS_MAX;
+use crate::storage::address_ids::AddressId;
 use crate::storage::db::columns::{collect, count, for_each, optional_string, text, time};
 use crate::storage::db::file::OpenError;
 use crate::storage::db::schema::CHANNEL;
 use crate::sys::clock::Timestamp;
 
-/// The version that has the connection table.
+/// The first version with the connection table.
 const TRACKING_VERSION: usize = 2;
 
-/// What is stored.
+/// How much is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StoredCounts {
     pub nameplates: u64,
     pub mailboxes: u64,
     pub messages: u64,
-    /// When the mailbox that was idle longest was last used, and the one used last.
+    /// Oldest and newest last activity of a mailbox.
     pub activity: Option<(Timestamp, Timestamp)>,
 }
 
@@ -29,35 +30,30 @@ pub struct StoredCounts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectionRow {
     pub id: i64,
-    /// Generation and counter of its address id.
-    pub address_id: Option<(i64, i64)>,
+    pub address_id: Option<AddressId>,
     pub connected: Timestamp,
     pub side: Option<String>,
     pub implementation: Option<String>,
     pub version: Option<String>,
     pub active: Timestamp,
-    /// How many commands are noted.
+    /// How many commands are recorded.
     pub commands: usize,
-    /// The last of them, oldest first.
+    /// The last few of them, oldest first.
     pub last_commands: VecDeque<String>,
 }
 
-/// A channel database, open to be read.
 #[derive(Debug)]
 pub struct ChannelReader(ReadOnly);
 
 impl ChannelReader {
-    /// Opens the file.
     pub fn open(path: &Path) -> Result<ChannelReader, OpenError> {
         ReadOnly::open(path, &CHANNEL).map(ChannelReader)
     }
 
-    /// The file as it was found.
     pub fn state(&self) -> FileState {
         self.0.state
     }
 
-    /// How much is stored.
     pub fn counts(&self) -> Result<StoredCounts, OpenError> {
         self.0.read(|connection| {
             connection.query_row(
@@ -95,9 +91,13 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
         [],
         |row| {
             let generation: Option<i64> = row.get(1)?;
+            let counter: Option<i64> = row.get(2)?;
             Ok(ConnectionRow {
                 id: row.get(0)?,
-                address_id: generation.zip(row.get(2)?),
+                address_id: generation.zip(counter).map(|(generation, counter)| AddressId {
+                    generation: generation.unsigned_abs(),
+                    counter: counter.unsigned_abs(),
+                }),
                 connected: time(row, 3)?,
                 side: optional_string(row, 4)?,
                 implementation: optional_string(row, 5)?,

@@ -1,4 +1,4 @@
-//! What a usage database says of exchanges and clients.
+//! Reads a usage database: exchanges that ended, and clients.
 
 use std::path::Path;
 
@@ -15,21 +15,20 @@ use crate::storage::db::file::OpenError;
 use crate::storage::db::schema::USAGE;
 use crate::sys::clock::{Seconds, Timestamp};
 
-/// The version that has client versions.
+/// The first version with the table of client versions.
 const CLIENTS_VERSION: usize = 2;
 
-/// What ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum UsageKind {
     Nameplate,
     Mailbox,
 }
 
-/// How something ended.
+/// A nameplate or mailbox that ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EndingRow {
-    pub what: What,
-    /// Whether it is a mailbox that a nameplate led to.
+    pub kind: UsageKind,
+    /// Whether it is a mailbox that a nameplate created.
     pub for_nameplate: bool,
     pub started: Timestamp,
     /// Until the second side came, if one did.
@@ -39,7 +38,7 @@ pub struct EndingRow {
     pub outcome: Option<Outcome>,
 }
 
-/// How often a client came.
+/// Binds of one client program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCount {
     pub implementation: Option<String>,
@@ -47,22 +46,19 @@ pub struct ClientCount {
     pub binds: u64,
 }
 
-/// A usage database, open to be read.
 #[derive(Debug)]
 pub struct UsageReader(ReadOnly);
 
 impl UsageReader {
-    /// Opens the file.
     pub fn open(path: &Path) -> Result<UsageReader, OpenError> {
         ReadOnly::open(path, &USAGE).map(UsageReader)
     }
 
-    /// The file as it was found.
     pub fn state(&self) -> FileState {
         self.0.state
     }
 
-    /// The row that a server leaves at its start and at each expiry check.
+    /// The row that a server rewrites at its start and at each expiry check.
     pub fn current(&self) -> Result<Option<Current>, OpenError> {
         self.0.read(|connection| {
             connection
@@ -82,7 +78,7 @@ impl UsageReader {
         })
     }
 
-    /// Hands over everything that began at `since` or later.
+    /// Passes on everything that began at `since` or later.
     pub fn endings(
         &self,
         since: Timestamp,
@@ -93,13 +89,13 @@ impl UsageReader {
         let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
                           FROM nameplates WHERE started >= ?1";
         self.0.read(|connection| {
-            each_ending(connection, What::Mailbox, mailboxes, since, &mut each)?;
-            each_ending(connection, What::Nameplate, nameplates, since, &mut each)
+            each_ending(connection, UsageKind::Mailbox, mailboxes, since, &mut each)?;
+            each_ending(connection, UsageKind::Nameplate, nameplates, since, &mut each)
         })
     }
 
-    /// Clients that came at `since` or later, by how often, the most frequent first; none if the
-    /// file does not know.
+    /// Client programs that bound at `since` or later, the most frequent first; none if the file
+    /// has no such table.
     pub fn clients(&self, since: Timestamp) -> Result<Option<Vec<ClientCount>>, OpenError> {
         if self.0.state.version < CLIENTS_VERSION {
             return Ok(None);
@@ -125,7 +121,7 @@ impl UsageReader {
 
 fn each_ending(
     connection: &Connection,
-    what: What,
+    kind: UsageKind,
     sql: &str,
     since: Timestamp,
     each: &mut impl FnMut(EndingRow),
@@ -136,7 +132,7 @@ fn each_ending(
             _ => None,
         };
         each(EndingRow {
-            what,
+            kind,
             for_nameplate: flag(row, 4)?,
             started: time(row, 0)?,
             waiting_time: optional_number(row, 1)?,
