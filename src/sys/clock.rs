@@ -105,8 +105,8 @@ pub fn utc(wall: Timestamp) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Year, month and day of the day that is `days` after 1970-01-01. Counts in years that begin with March, so
-/// that the leap day comes last, from a year that begins a cycle of 400.
+/// Year, month and day, `days` after 1970-01-01. Counts in years that begin with March, so that
+/// the leap day comes last, from a year that begins a cycle of 400.
 fn date(days: i64) -> (i64, i64, i64) {
     const CYCLE_DAYS: i64 = 400 * 365 + 97;
     const FROM_MARCH_OF_YEAR_0: i64 = 719_468;

@@ -223,7 +223,7 @@ impl Reply {
         Reply::Message {
             side: message.side.clone(),
             phase: (*message.phase).into(),
-            body: (*message.body).into(),
+            body: message.body.text().into(),
             server_rx: message.server_rx.0,
             id,
         }

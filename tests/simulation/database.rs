@@ -232,7 +232,7 @@ impl Tables {
                 let stored = Stored {
                     side: message.side.clone(),
                     phase: (*message.phase).into(),
-                    body: (*message.body).into(),
+                    body: message.body.text().into(),
                     server_rx: message.server_rx.0,
                     id: message.id.as_deref().map(Rc::from),
                 };

@@ -168,7 +168,7 @@ fn stored(out: &mut Vec<u8>, message: &Message, live_id: Option<&str>) {
     raw(out, ",\"phase\":");
     string(out, &message.phase);
     raw(out, ",\"body\":");
-    string(out, &message.body);
+    string(out, &message.body.text());
     raw(out, ",\"server_rx\":");
     float(out, message.server_rx);
     raw(out, ",\"id\":");

@@ -243,7 +243,7 @@ impl ChannelDb {
                 self.run(
                     "INSERT INTO messages (app_id, mailbox_id, side, phase, body, server_rx, msg_id) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    (app, mailbox, side, phase, &**body, server_rx, id),
+                    (app, mailbox, side, phase, body, server_rx, id),
                 )
             }
             Row::Nameplate { id, app, name, mailbox } => self.run(

@@ -29,10 +29,11 @@ use std::error::Error;
 use std::fmt::Debug;
 
 use rusqlite::ToSql;
-use rusqlite::types::ToSqlOutput;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
 use crate::sys::clock::Timestamp;
+use crate::sys::mmap::MmapStr;
 
 /// Why something could not be read or written.
 pub type Failure = Box<dyn Error>;
@@ -45,6 +46,12 @@ macro_rules! to_sql {
             }
         }
     )*};
+}
+
+impl ToSql for MmapStr {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.as_bytes())))
+    }
 }
 
 to_sql! { Timestamp NameplateId NameplateSideId MailboxSideId }
