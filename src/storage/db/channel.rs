@@ -21,30 +21,30 @@ use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row};
 use crate::sys::clock::Timestamp;
 
-/// Pages that one change dirties, about: its row, and its place in up to two indexes.
+/// Pages that one change dirties, roughly: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: usize = 3;
 
 /// Statements kept prepared: all that are used, which are about 25.
 const STATEMENTS_MAX: usize = 64;
 
-/// What SQLite may keep of the file, in KiB. The store has all rows in memory; this is for the
-/// pages that batches change again and again.
+/// SQLite's page cache in KiB. The store has all rows in memory; this is for the pages that
+/// batches change again and again.
 const PAGE_CACHE_KIB: i64 = 256;
 
-/// How hard a commit tries to survive power loss (`--synchronous`).
+/// What a commit survives (`--synchronous`; manual: durability 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// Every commit is on the disk before its answers leave.
+    /// Every commit is on the disk before its replies leave.
     #[default]
     Full,
-    /// The last commits may be lost on power loss, but the file stays sound.
+    /// Power loss may lose the last commits, but the file stays sound.
     Normal,
-    /// The operating system decides; power loss may spoil the file.
+    /// The operating system decides when to write; power loss may corrupt the file.
     Off,
 }
 
 impl Synchronous {
-    /// SQLite's and the command line's name for it.
+    /// Its name on the command line and in SQLite.
     pub fn name(self) -> &'static str {
         match self {
             Synchronous::Full => "full",
@@ -54,31 +54,28 @@ impl Synchronous {
     }
 }
 
-/// How to open a channel database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChannelOptions {
-    /// The durability asked for.
     pub synchronous: Synchronous,
-    /// Whether a feature needs the tables of version 2.
+    /// For a feature that needs the tables of version 2.
     pub needs_version_2: bool,
 }
 
-/// An open channel database.
 #[derive(Debug)]
 pub struct ChannelDb {
     connection: Connection,
     _guard: Option<File>,
     version: usize,
     synchronous: Synchronous,
-    /// Pages in the write-ahead log, as SQLite tells after each commit.
+    /// Pages in the write-ahead log, as SQLite reports them after each commit.
     logged_pages: Arc<AtomicU32>,
-    /// How many of them the last checkpoint left behind.
+    /// How many of them the last checkpoint has copied into the file.
     checkpointed_pages: u32,
-    /// Bytes of a page of this file: another server may have made it.
+    /// Page size of this file, which another server may have made.
     page_bytes: usize,
-    /// Bytes that the last commit that failed would have written, about.
+    /// Bytes that the last failed commit would have written, roughly.
     failed_bytes: usize,
-    /// What opening did, in words for the log.
+    /// What opening did to the file, for the log.
     history: String,
 }
 
@@ -106,8 +103,8 @@ impl ChannelDb {
 
     fn configure(&mut self) -> rusqlite::Result<()> {
         let logged_pages = Arc::clone(&self.logged_pages);
-        // It takes the place of SQLite's own checkpoints: ours happen when the loop is idle, not
-        // inside a commit that a client waits for.
+        // Replaces SQLite's own checkpoints: ours run when the loop is idle, not inside a commit
+        // that a client waits for.
         self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
             logged_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
@@ -120,18 +117,16 @@ impl ChannelDb {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", self.synchronous.name())?;
         connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
-        // Checked when the file was opened, kept by the store from then on. Left on, deleting a
-        // mailbox would search the whole tables of sides and nameplates for references, because
-        // the schema has no index for it; the cost of a close would grow with all mailboxes.
+        // Checked when the file was opened, and kept by the store from then on. If they were on,
+        // deleting a mailbox would search all sides and nameplates for references, because the
+        // schema has no index for that.
         connection.pragma_update(None, "foreign_keys", false)
     }
 
-    /// The file's version.
     pub fn version(&self) -> usize {
         self.version
     }
 
-    /// What opening did to the file, in words.
     pub fn history(&self) -> &str {
         &self.history
     }
@@ -149,7 +144,7 @@ impl ChannelDb {
             self.connection
                 .query_row(&format!("SELECT COUNT(*) {ORPHANS}"), [], |row| row.get(0))?;
         if count == 0 {
-            return Ok(0); // and not a byte is written
+            return Ok(0); // without writing anything
         }
         self.connection.execute(&format!("DELETE {ORPHANS}"), [])
     }
@@ -159,14 +154,13 @@ impl ChannelDb {
         load::load(&self.connection, each)
     }
 
-    /// The last generation of address ids noted, if any.
+    /// The last generation of address ids, if any is stored.
     pub fn generation(&self) -> rusqlite::Result<Option<u64>> {
         self.connection.query_row("SELECT MAX(generation) FROM addrid_generation", [], |row| {
             Ok(row.get::<_, Option<i64>>(0)?.and_then(|generation| u64::try_from(generation).ok()))
         })
     }
 
-    /// Does some work in one transaction.
     fn transaction(
         &mut self,
         work: impl FnOnce(&mut ChannelDb) -> rusqlite::Result<()>,
@@ -174,7 +168,7 @@ impl ChannelDb {
         self.run("BEGIN IMMEDIATE", [])?;
         let done = work(self).and_then(|()| self.run("COMMIT", []).map(drop));
         if done.is_err() {
-            // Some failures have rolled back already; then this fails, and that is fine.
+            // Fails if the failure has rolled back already, which is fine.
             _ = self.connection.execute_batch("ROLLBACK");
         }
         done
@@ -313,10 +307,10 @@ impl Database for ChannelDb {
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
-        // Gives the log's room back, if that is what is missing; it may fail like all else.
+        // Frees the log's space, in case that is what is missing. It may fail, too.
         _ = self.checkpoint();
-        // As much as failed, and some more: on a full disk a single page may still find room. The
-        // row is gone in the same transaction, but its pages are written.
+        // More than what failed: on a full disk a single page may still fit. The row is deleted in
+        // the same transaction, but its pages are written.
         let probe_bytes = self.failed_bytes.saturating_mul(2);
         let probe_bytes = probe_bytes.clamp(STORAGE_PROBE_BYTES_MIN, STORAGE_PROBE_BYTES_MAX);
         let written = self.connection.execute_batch(&format!(
@@ -345,7 +339,7 @@ impl Database for ChannelDb {
 
     fn wal_pages(&self) -> u32 {
         let logged = self.logged_pages.load(Ordering::Relaxed);
-        // Fewer than before: the log has begun anew.
+        // Fewer than before: the log was restarted.
         logged.checked_sub(self.checkpointed_pages).unwrap_or(logged)
     }
 
@@ -355,7 +349,7 @@ impl Database for ChannelDb {
     }
 
     fn release_memory(&mut self) {
-        // It cannot fail in a way that matters: what is not released is still there for use.
+        // A failure does not matter: memory that is not freed is used again.
         _ = self.connection.execute_batch("PRAGMA shrink_memory");
     }
 
@@ -367,7 +361,7 @@ impl Database for ChannelDb {
     }
 }
 
-/// Bytes that a change writes in a file with pages of that size, about.
+/// Bytes that a change writes in a file with pages of that size, roughly.
 fn written_bytes(change: &Change, page_bytes: usize) -> usize {
     let bytes = match change {
         Change::Insert(Row::Message { message, .. }) => message.bytes(),

@@ -1,6 +1,5 @@
-//! The usage database: what ended and how, client versions, and the `current` row.
-//!
-//! Nothing the service does depends on it. Writes do not wait for the disk.
+//! The usage database (manual: files 3): nameplates and mailboxes that ended, client versions, and
+//! the `current` row. Writes do not wait for the disk.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,20 +16,17 @@ use crate::sys::clock::{Seconds, Timestamp};
 /// The version that is written.
 const VERSION: usize = 2;
 
-/// The one row of `current`.
+/// The row of `current`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Current {
-    /// When the server started.
     pub rebooted: Timestamp,
-    /// Now.
     pub updated: Timestamp,
-    /// Blurring in force, in seconds.
     pub blur_time: Option<Seconds>,
     /// Connections subscribed to a mailbox, as upstream counts them.
     pub connections_websocket: usize,
 }
 
-/// What ended and who bound in the time before a start, in steps.
+/// Mailboxes that ended and clients that bound before a start, in steps of time.
 #[derive(Debug, Default)]
 pub struct Past {
     /// Mailboxes that ended: when, with which known outcome, how many.
@@ -39,7 +35,6 @@ pub struct Past {
     pub clients: Vec<(Timestamp, Option<String>, Option<String>, u64)>,
 }
 
-/// An open usage database.
 #[derive(Debug)]
 pub struct UsageDb {
     connection: Connection,
@@ -49,7 +44,6 @@ pub struct UsageDb {
 }
 
 impl UsageDb {
-    /// Opens, creates or upgrades the file.
     pub fn open(path: &Path) -> Result<UsageDb, OpenError> {
         let opened = file::open(path, &schema::USAGE, VERSION, VERSION)?;
         let history = opened.history();
@@ -59,12 +53,10 @@ impl UsageDb {
         Ok(UsageDb { connection, _guard: guard, version, history })
     }
 
-    /// The file's version.
     pub fn version(&self) -> usize {
         self.version
     }
 
-    /// What opening did to the file, in words.
     pub fn history(&self) -> &str {
         &self.history
     }
@@ -95,7 +87,7 @@ impl UsageDb {
         transaction.commit()
     }
 
-    /// Reads what happened since a time, summed up by steps of so many seconds; only the newest
+    /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
     /// rows, if there are very many.
     pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<Past> {
         let mut mailboxes = self.connection.prepare(
