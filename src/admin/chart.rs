@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::words::number;
+use crate::format::{duration, number};
 
 /// Height of the drawing in its own units; each step is one unit wide.
 const HEIGHT: f64 = 100.0;
@@ -97,7 +97,8 @@ pub fn durations(
     for (step, value) in values.iter().enumerate() {
         value.iter().for_each(|value| hit(&mut shapes, step, &words(step, *value)));
     }
-    let labels: Vec<String> = (bottom..=top).rev().map(decade_label).collect();
+    let labels: Vec<String> =
+        (bottom..=top).rev().map(|decade| duration(10f64.powi(decade))).collect();
     plot(frame, values.len(), &labels, &shapes)
 }
 
@@ -117,14 +118,6 @@ const DECADE_IDLE: i32 = -4;
 
 fn power(seconds: f64) -> f64 {
     seconds.max(10f64.powi(DECADE_MIN)).log10()
-}
-
-fn decade_label(decade: i32) -> String {
-    match decade {
-        0.. => format!("{} s", 10u32.pow(decade.unsigned_abs())),
-        -3..0 => format!("{} ms", 10u32.pow((decade + 3).unsigned_abs())),
-        _ => format!("{} µs", 10u32.pow((decade + 6).unsigned_abs())),
-    }
 }
 
 /// The next number of the kind 2, 4, 10, 20, 40, 100 … that is not smaller: its half is a whole.
@@ -224,7 +217,7 @@ mod tests {
         assert_eq!(decades(f64::INFINITY, 0.0), (-4, -2));
         assert_eq!(decades(1e-9, 1e9), (-5, 1));
         assert_eq!(
-            [1, 0, -1, -3, -4, -5].map(decade_label),
+            [1, 0, -1, -3, -4, -5].map(|decade| duration(10f64.powi(decade))),
             ["10 s", "1 s", "100 ms", "1 ms", "100 µs", "10 µs"]
         );
     }

@@ -12,7 +12,6 @@ mod page;
 mod prometheus;
 mod status;
 mod tables;
-mod words;
 
 use std::time::Instant;
 

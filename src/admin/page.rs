@@ -1,14 +1,14 @@
 //! The status page: one HTML document that needs nothing else, readable without scripts, on a phone
 //! and in the dark.
 //!
-//! `tables` has what is told in rows, `chart` draws, `words` puts numbers into words.
+//! `tables` has what is told in rows, `chart` draws.
 
 use super::chart::{self, Bar, Frame};
 use super::history::Step;
 use super::status::{self, Status};
 use super::tables;
-use super::words::{bytes, duration, number, short_time, unknown};
 use crate::engine::metrics::Histogram;
+use crate::format::{UNKNOWN, bytes, duration, number};
 use crate::store::NAMEPLATE_CLASSES;
 
 /// The whole document; `refresh` makes it ask for itself again after so many seconds.
@@ -113,7 +113,7 @@ fn now(status: &Status<'_>) -> String {
         tile(
             "memory",
             "Memory",
-            &process.resident_bytes.map_or_else(unknown, bytes),
+            &process.resident_bytes.map_or_else(|| UNKNOWN.to_owned(), bytes),
             &format!("{} of CPU time", duration(process.cpu_seconds)),
             None,
         ),
@@ -264,7 +264,7 @@ fn latency_chart(
     let values: Vec<_> = span.steps.iter().map(|it| status::quantiles(durations(it))).collect();
     let all = status::quantiles(&status::merged(span.steps, durations));
     let told = |(half, most): (f64, f64)| {
-        format!("half within {}, 99 % within {}", short_time(half), short_time(most))
+        format!("half within {}, 99 % within {}", duration(half), duration(most))
     };
     let caption = format!("{name}, {}", span.caption.to_lowercase());
     chart::durations(

@@ -3,9 +3,9 @@
 //! A part of `page`, which has the rest of the document.
 
 use super::status::{self, Status};
-use super::words::{bytes, escaped, number, unknown};
 use crate::engine::Engine;
 use crate::engine::limit_log::Limit;
+use crate::format::{UNKNOWN, bytes, escaped, number};
 use crate::limits::{self, CLIENTS_SHOWN_MAX};
 use crate::message::COMMAND_NAMES;
 use crate::message::close::{CloseReason, FrameError};
@@ -78,7 +78,8 @@ pub fn storage(status: &Status<'_>) -> String {
         .files
         .iter()
         .map(|file| {
-            let size = |size: Option<u64>| Cell::Number(size.map_or_else(unknown, bytes));
+            let size =
+                |size: Option<u64>| Cell::Number(size.map_or_else(|| UNKNOWN.to_owned(), bytes));
             Row(vec![
                 Cell::Head(file.name.to_owned()),
                 Cell::Text(escaped(&file.path.to_string_lossy())),
@@ -107,12 +108,16 @@ pub fn limits(status: &Status<'_>) -> String {
         .iter()
         .map(|limit| {
             let value = (limit.get)(&present.config.limits);
-            let value = value.map_or_else(unknown, |value| in_force(value, limit.unit));
+            let value =
+                value.map_or_else(|| UNKNOWN.to_owned(), |value| in_force(value, limit.unit));
             Row(vec![
                 Cell::Head(in_short(limit.about)),
                 Cell::Optional(format!("<code>{}</code>", limit.option)),
                 Cell::Number(value),
-                Cell::Number(times_met(limit.option, present.engine).map_or_else(unknown, shaded)),
+                Cell::Number(
+                    times_met(limit.option, present.engine)
+                        .map_or_else(|| UNKNOWN.to_owned(), shaded),
+                ),
             ])
         })
         .collect();
