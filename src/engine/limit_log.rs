@@ -68,24 +68,6 @@ impl Limit {
         self.names().0
     }
 
-    /// The limit that an option sets, if it is counted; some options share one.
-    pub fn of_option(option: &str) -> Option<Limit> {
-        Some(match option.strip_prefix("--limit-")? {
-            "mailbox-bytes" | "mailbox-messages" => Limit::MailboxMessages,
-            "stored-bytes" => Limit::StoredBytes,
-            "outbox-bytes" => Limit::OutboxBytes,
-            "buffered-bytes" => Limit::BufferedBytes,
-            "connections" => Limit::Connections,
-            "handshake-seconds" => Limit::HandshakeSeconds,
-            "bind-seconds" => Limit::BindSeconds,
-            "address-nameplates" => Limit::AddressNameplates,
-            option if option.starts_with("address-connect") => Limit::AddressConnections,
-            option if option.starts_with("address-allocate") => Limit::AddressAllocates,
-            option if option.starts_with("address-claim") => Limit::AddressClaims,
-            _ => return None,
-        })
-    }
-
     /// The limit behind a refused command, if there is one.
     pub fn of_refusal(refusal: &Refusal) -> Option<Limit> {
         Some(match refusal {

@@ -22,7 +22,7 @@ use crate::codec::http::{Rejection, Status};
 use crate::codec::json::{self, DecodeError, Request, Welcome};
 use crate::config::Config;
 use crate::config::reloadable::Reloadable;
-use crate::engine::client_programs::Clients;
+use crate::engine::client_programs::ClientPrograms;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
 use crate::engine::permission::{AttackChange, Permissions};
@@ -60,8 +60,8 @@ pub struct Engine {
     permissions: Permissions,
     limit_log: LimitLog,
     metrics: Metrics,
-    /// Who binds, if anybody wants to know.
-    clients: Option<Box<Clients>>,
+    /// Counted only with `--admin`.
+    client_programs: Option<Box<ClientPrograms>>,
     entropy: Box<dyn Entropy>,
     clock: Clock,
     /// This tick's changes, not yet committed.
@@ -101,7 +101,7 @@ impl Engine {
             records,
             limit_log: LimitLog::default(),
             metrics: Metrics::default(),
-            clients: None,
+            client_programs: None,
             entropy,
             clock,
             effects: Effects::default(),

@@ -17,7 +17,7 @@ use log::info;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::admin::{Admin, Present};
+use crate::admin::{Admin, ServerView};
 use crate::config::{Config, reload};
 use crate::engine::Engine;
 use crate::limits;
@@ -211,7 +211,7 @@ impl Server {
             self.listeners.retry_at(),
             self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.stop_by,
-            self.admin.as_ref().map(|admin| admin.next_step()),
+            self.admin.as_ref().map(|admin| admin.next_bucket()),
             self.drain_by,
         ];
         let now = Instant::now();
@@ -328,14 +328,14 @@ impl Server {
                 continue;
             };
             let Some(question) = slot.connection.question() else { continue };
-            let present = Present {
+            let view = ServerView {
                 config: &self.config,
                 engine: &self.engine,
                 clock: self.clock,
                 connections,
                 delivered: self.output.delivered(),
             };
-            let answer = admin.answer(question, present);
+            let answer = admin.answer(question, view);
             slot.connection.answer(answer, self.clock.instant, &mut self.engine);
             slot.settle(conn, &self.config, &mut self.ledger);
         }

@@ -23,7 +23,7 @@ pub use reader::{
     AddridReader, ChannelReader, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts,
     UsageKind, UsageReader,
 };
-pub use usage::{Current, Past, UsageDb};
+pub use usage::{Current, UsageDb, UsageHistory};
 
 use std::error::Error;
 use std::fmt::Debug;

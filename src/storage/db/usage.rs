@@ -28,7 +28,7 @@ pub struct Current {
 
 /// Mailboxes that ended and clients that bound before a start, in steps of time.
 #[derive(Debug, Default)]
-pub struct Past {
+pub struct UsageHistory {
     /// Mailboxes that ended: when, with which known outcome, how many.
     pub mailboxes: Vec<(Timestamp, Option<Outcome>, u64)>,
     /// Clients that bound: when, implementation, version, how many.
@@ -89,7 +89,7 @@ impl UsageDb {
 
     /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
     /// rows, if there are very many.
-    pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<Past> {
+    pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<UsageHistory> {
         let mut mailboxes = self.connection.prepare(
             "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
              FROM mailboxes WHERE started + total_time >= ?1 \
@@ -105,7 +105,7 @@ impl UsageDb {
         let at = |row: &Row<'_>| row.get(0).map(|number: i64| Timestamp(number as Seconds * step));
         let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
         let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);
-        Ok(Past {
+        Ok(UsageHistory {
             mailboxes: mailboxes
                 .query_map(bounds, |row| Ok((at(row)?, outcome(row)?, count(row, 2)?)))?
                 .collect::<Result<_, _>>()?,
