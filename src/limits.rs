@@ -446,25 +446,25 @@ pub const BATCH_CHANGES_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
     1_024.0, 4_096.0, 16_384.0,
 ];
 
-/// The last hour as the status page shows it: steps, and seconds of each.
-pub const HOUR_STEPS: usize = 60;
-pub const HOUR_STEP_SECONDS: f64 = 60.0;
+/// The last hour on the status page: buckets, and the length of each.
+pub const HOUR_BUCKETS: usize = 60;
+pub const HOUR_BUCKET_SECONDS: f64 = 60.0;
 
-/// The last day as the status page shows it: steps, and seconds of each.
-pub const DAY_STEPS: usize = 96;
-pub const DAY_STEP_SECONDS: f64 = 900.0;
+/// The last day on the status page: buckets, and the length of each.
+pub const DAY_BUCKETS: usize = 96;
+pub const DAY_BUCKET_SECONDS: f64 = 900.0;
 
 /// Rows of the usage database that are read at a start for the last day's history, newest first.
-/// So many take less than half a second; a server that is busier begins with a part of the day.
+/// Reading them takes less than half a second; a busier server begins with a part of the day.
 pub const USAGE_ROWS_READ_MAX: i64 = 100_000;
 
-/// Client programs that are counted apart, by implementation and version; more count together.
+/// Client programs counted separately, by implementation and version; others count together.
 pub const CLIENTS_KEPT_MAX: usize = 64;
 
 /// Client programs that the status page shows; the rest is shown as one.
 pub const CLIENTS_SHOWN_MAX: usize = 20;
 
-/// How much is kept of the name that a client program gives itself, in characters.
+/// Characters kept of a client program's implementation and version.
 pub const CLIENT_NAME_CHARS_MAX: usize = 40;
 
 /// Hours for which client programs are counted.
@@ -524,8 +524,8 @@ const _: () = {
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
     assert!(REFUSALS_AT_ONCE_MAX + ADMIN_CONNECTIONS_MAX < DESCRIPTORS_RESERVED);
-    assert!(HOUR_STEPS as f64 * HOUR_STEP_SECONDS == 3_600.0);
-    assert!(DAY_STEPS as f64 * DAY_STEP_SECONDS == 86_400.0);
+    assert!(HOUR_BUCKETS as f64 * HOUR_BUCKET_SECONDS == 3_600.0);
+    assert!(DAY_BUCKETS as f64 * DAY_BUCKET_SECONDS == 86_400.0);
     assert!(CLIENTS_SHOWN_MAX < CLIENTS_KEPT_MAX);
     assert!(SIDES_RECORDED_MAX > SIDES_MAX);
     assert!(HASHCASH_BITS_MIN <= HASHCASH_BITS && HASHCASH_BITS <= HASHCASH_BITS_MAX);

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::policy::{Mode, Policy};
 use crate::config::reloadable::Reloadable;
 use crate::engine::Engine;
-use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_STEP_SECONDS};
+use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_BUCKET_SECONDS};
 use crate::net::listeners::Listeners;
 use crate::net::passed_sockets::{PassedSockets, Pick};
 use crate::net::socket::{Endpoint, Role};
@@ -176,7 +176,7 @@ fn open_channel_db(
 fn read_past(usage: &UsageDb) -> UsageHistory {
     const SECONDS_PER_HOUR: f64 = 3_600.0;
     let since = Clock::read().wall - CLIENT_HOURS as f64 * SECONDS_PER_HOUR;
-    usage.past(since, HOUR_STEP_SECONDS).unwrap_or_else(|error| {
+    usage.past(since, HOUR_BUCKET_SECONDS).unwrap_or_else(|error| {
         warn!("the last day is missing on the status page: {error}");
         UsageHistory::default()
     })

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 
 use crate::engine::metrics::{Histogram, Metrics, Timings};
-use crate::limits::{DAY_STEP_SECONDS, DAY_STEPS, HOUR_STEP_SECONDS, HOUR_STEPS};
+use crate::limits::{DAY_BUCKET_SECONDS, DAY_BUCKETS, HOUR_BUCKET_SECONDS, HOUR_BUCKETS};
 use crate::message::outcome::{Outcome, OutcomeCounts};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// What happened in one stretch of time; or, as totals, since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,15 +49,15 @@ pub struct History {
 }
 
 impl History {
-    pub fn new(now: Seconds) -> History {
+    pub fn new(now: Timestamp) -> History {
         History {
-            hour: Series::new(HOUR_STEPS, HOUR_STEP_SECONDS, now),
-            day: Series::new(DAY_STEPS, DAY_STEP_SECONDS, now),
+            hour: Series::new(HOUR_BUCKETS, HOUR_BUCKET_SECONDS, now),
+            day: Series::new(DAY_BUCKETS, DAY_BUCKET_SECONDS, now),
         }
     }
 
     /// Adds mailboxes that ended before the start.
-    pub fn restore(&mut self, at: Seconds, outcome: Outcome, count: u64) {
+    pub fn restore(&mut self, at: Timestamp, outcome: Outcome, count: u64) {
         self.hour.restore(at, outcome, count);
         self.day.restore(at, outcome, count);
     }
@@ -69,12 +69,12 @@ impl History {
     }
 
     /// When [`History::advance`] has something to do.
-    pub fn next_bucket(&self) -> Seconds {
+    pub fn next_bucket(&self) -> Timestamp {
         self.hour.next_bucket().min(self.day.next_bucket())
     }
 
     /// Ends the buckets that are over, at the counters in `totals`.
-    pub fn advance(&mut self, now: Seconds, totals: impl Fn() -> Bucket, connections: usize) {
+    pub fn advance(&mut self, now: Timestamp, totals: impl Fn() -> Bucket, connections: usize) {
         for series in [&mut self.hour, &mut self.day] {
             if now >= series.next_bucket() {
                 series.advance(now, &totals(), connections);
@@ -99,22 +99,22 @@ pub struct Series {
 }
 
 impl Series {
-    fn new(buckets: usize, seconds: Seconds, now: Seconds) -> Series {
+    fn new(buckets: usize, seconds: Seconds, now: Timestamp) -> Series {
         Series {
             seconds,
-            number: (now / seconds) as i64,
+            number: (now.0 / seconds) as i64,
             running: Bucket::default(),
             began: Bucket::default(),
             over: VecDeque::from(vec![Bucket::default(); buckets - 1]),
         }
     }
 
-    fn next_bucket(&self) -> Seconds {
-        (self.number + 1) as Seconds * self.seconds
+    fn next_bucket(&self) -> Timestamp {
+        Timestamp((self.number + 1) as Seconds * self.seconds)
     }
 
-    fn restore(&mut self, at: Seconds, outcome: Outcome, count: u64) {
-        let age = self.number - (at / self.seconds) as i64;
+    fn restore(&mut self, at: Timestamp, outcome: Outcome, count: u64) {
+        let age = self.number - (at.0 / self.seconds) as i64;
         let place =
             (self.over.len() as i64).checked_sub(age).and_then(|it| usize::try_from(it).ok());
         match place {
@@ -124,8 +124,8 @@ impl Series {
         }
     }
 
-    fn advance(&mut self, now: Seconds, totals: &Bucket, connections: usize) {
-        let number = (now / self.seconds) as i64;
+    fn advance(&mut self, now: Timestamp, totals: &Bucket, connections: usize) {
+        let number = (now.0 / self.seconds) as i64;
         let passed = (number - self.number).min(self.over.len() as i64 + 1);
         for _ in 0..passed {
             self.running.add(totals, &self.began);
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     /// The beginning of a quarter of an hour.
-    const NOON: Seconds = 20_000.5 * 86_400.0;
+    const NOON: Timestamp = Timestamp(20_000.5 * 86_400.0);
 
     fn totals(happy: u64) -> Bucket {
         let mut totals = Bucket::default();
@@ -170,12 +170,12 @@ mod tests {
         history.note_connections(1);
         history.advance(NOON + 181.0, || totals(7), 1);
         let hour = happy(&history.hour, &totals(8));
-        assert_eq!(hour.len(), HOUR_STEPS);
-        assert_eq!(hour[HOUR_STEPS - 4..], [3, 4, 0, 1]);
-        assert_eq!(happy(&history.day, &totals(8))[DAY_STEPS - 2..], [0, 8]);
+        assert_eq!(hour.len(), HOUR_BUCKETS);
+        assert_eq!(hour[HOUR_BUCKETS - 4..], [3, 4, 0, 1]);
+        assert_eq!(happy(&history.day, &totals(8))[DAY_BUCKETS - 2..], [0, 8]);
         let buckets = history.hour.buckets(&totals(8));
         let connections: Vec<_> = buckets.iter().map(|bucket| bucket.connections).collect();
-        assert_eq!(connections[HOUR_STEPS - 5..], [None, Some(5), Some(2), Some(1), Some(1)]);
+        assert_eq!(connections[HOUR_BUCKETS - 5..], [None, Some(5), Some(2), Some(1), Some(1)]);
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         }
         let (hour, day) = (happy(&history.hour, &totals(0)), happy(&history.day, &totals(0)));
         assert_eq!(hour.iter().sum::<u64>(), 1 + 2 + 4);
-        assert_eq!(hour[HOUR_STEPS - 2..], [2, 1]);
+        assert_eq!(hour[HOUR_BUCKETS - 2..], [2, 1]);
         assert_eq!(day.iter().sum::<u64>(), 1 + 2 + 4 + 8);
     }
 
@@ -196,6 +196,6 @@ mod tests {
         history.advance(NOON + 60.0, || totals(3), 0);
         history.advance(NOON + 1e9, || totals(4), 0);
         assert_eq!(happy(&history.hour, &totals(4)).iter().sum::<u64>(), 0);
-        assert_eq!(happy(&history.day, &totals(5))[DAY_STEPS - 1], 1);
+        assert_eq!(happy(&history.day, &totals(5))[DAY_BUCKETS - 1], 1);
     }
 }

@@ -47,7 +47,7 @@ pub struct Admin {
 
 impl Admin {
     pub fn new(started: Clock) -> Admin {
-        let history = History::new(started.wall.0);
+        let history = History::new(started.wall);
         Admin { started, timings: Timings::default(), history }
     }
 
@@ -55,7 +55,7 @@ impl Admin {
     pub fn restore(&mut self, past: UsageHistory) -> ClientPrograms {
         for (at, outcome, count) in past.mailboxes {
             if let Some(outcome) = outcome {
-                self.history.restore(at.0, outcome, count);
+                self.history.restore(at, outcome, count);
             }
         }
         let mut programs = ClientPrograms::default();
@@ -75,12 +75,12 @@ impl Admin {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
         self.history.note_connections(connections);
         let totals = || Bucket::totals(engine.metrics(), &self.timings);
-        self.history.advance(self.wall(began.instant).0, totals, connections);
+        self.history.advance(self.wall(began.instant), totals, connections);
     }
 
     /// When a bucket of the history ends, which takes a tick.
     pub fn next_bucket(&self) -> Instant {
-        self.started.after((self.history.next_bucket() - self.started.wall.0).max(0.0))
+        self.started.after((self.history.next_bucket() - self.started.wall).max(0.0))
     }
 
     /// The wall clock's time as if the clock had not been set since the start.

@@ -191,7 +191,7 @@ impl Server {
         let connections = self.clients();
         if let Some(notifier) = &mut self.notifier {
             let engine = &self.engine;
-            notifier.note(self.clock, engine.is_degraded(), || engine.health(connections));
+            notifier.update(self.clock, engine.is_degraded(), || engine.health(connections));
         }
     }
 
