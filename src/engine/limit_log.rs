@@ -33,39 +33,34 @@ pub enum Limit {
     ForwardedMalformed,
 }
 
-impl Limit {
-    /// Its label in the metrics, and what the log calls it.
-    fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Limit::Connections => ("connections", "connections"),
-            Limit::AddressConnections => ("address_connections", "connections of one address"),
-            Limit::AddressAllocates => ("address_allocates", "allocations of one address"),
-            Limit::AddressClaims => ("address_claims", "claims of one address"),
-            Limit::AddressNameplates => ("address_nameplates", "nameplates of one address"),
-            Limit::MailboxMessages => ("mailbox_messages", "messages of one mailbox"),
-            Limit::StoredBytes => ("stored_bytes", "stored bytes"),
-            Limit::OutboxBytes => ("outbox_bytes", "output of one slow reader"),
-            Limit::BufferedBytes => ("buffered_bytes", "buffered bytes of all connections"),
-            Limit::BindSeconds => ("bind_seconds", "time to bind"),
-            Limit::HandshakeSeconds => ("handshake_seconds", "time for a request head"),
-            Limit::PermissionMissing => ("permission_missing", "binds without proof of work"),
-            Limit::PermissionDenied => ("permission_denied", "proofs of work denied"),
-            Limit::Notice => ("notice", "clients sent away with a notice"),
-            Limit::ProxyHeaderMalformed => {
-                ("proxy_header_malformed", "PROXY headers that cannot be read")
-            }
-            Limit::ProxyUntrusted => {
-                ("proxy_untrusted", "connections to a proxy's listener from elsewhere")
-            }
-            Limit::ForwardedMalformed => (
-                "forwarded_malformed",
-                "X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
-            ),
-        }
-    }
+/// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
+const LIMITS: [(Limit, &str, &str); 17] = [
+    (Limit::Connections, "connections", "connections"),
+    (Limit::AddressConnections, "address_connections", "connections of one address"),
+    (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
+    (Limit::AddressClaims, "address_claims", "claims of one address"),
+    (Limit::AddressNameplates, "address_nameplates", "nameplates of one address"),
+    (Limit::MailboxMessages, "mailbox_messages", "messages of one mailbox"),
+    (Limit::StoredBytes, "stored_bytes", "stored bytes"),
+    (Limit::OutboxBytes, "outbox_bytes", "output of one slow reader"),
+    (Limit::BufferedBytes, "buffered_bytes", "buffered bytes of all connections"),
+    (Limit::BindSeconds, "bind_seconds", "time to bind"),
+    (Limit::HandshakeSeconds, "handshake_seconds", "time for a request head"),
+    (Limit::PermissionMissing, "permission_missing", "binds without proof of work"),
+    (Limit::PermissionDenied, "permission_denied", "proofs of work denied"),
+    (Limit::Notice, "notice", "clients sent away with a notice"),
+    (Limit::ProxyHeaderMalformed, "proxy_header_malformed", "PROXY headers that cannot be read"),
+    (Limit::ProxyUntrusted, "proxy_untrusted", "connections to a proxy's listener from elsewhere"),
+    (
+        Limit::ForwardedMalformed,
+        "forwarded_malformed",
+        "X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
+    ),
+];
 
+impl Limit {
     pub fn label(self) -> &'static str {
-        self.names().0
+        LIMITS[self as usize].1
     }
 
     /// The limit behind a refused command, if there is one.
@@ -128,8 +123,33 @@ impl LimitLog {
         }
         self.quiet_until = Some(now + LOG_REPEAT);
         let counts = std::mem::take(&mut self.counts);
-        let list: Vec<String> =
-            counts.iter().map(|(limit, count)| format!("{} ({count})", limit.names().1)).collect();
+        let list: Vec<String> = counts
+            .iter()
+            .map(|(limit, count)| format!("{} ({count})", LIMITS[*limit as usize].2))
+            .collect();
         warn!("limits met: {}", list.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{self, Counter};
+
+    #[test]
+    fn each_limit_has_its_row_and_a_label_that_stays() {
+        for (index, (limit, label, _)) in LIMITS.into_iter().enumerate() {
+            assert_eq!(limit as usize, index);
+            assert!(label.chars().all(|char| char.is_ascii_lowercase() || char == '_'), "{label}");
+        }
+    }
+
+    #[test]
+    fn options_name_counters_that_exist() {
+        for option in limits::TABLE {
+            if let Some(Counter::Limit(counter)) = option.counter {
+                assert!(LIMITS.iter().any(|(_, label, _)| *label == counter), "{counter}");
+            }
+        }
     }
 }
