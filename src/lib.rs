@@ -30,15 +30,16 @@
 //! | `main` | the program: arguments in, exit status out | config report startup sys | log |
 //! | `startup` | opens files and addresses, builds the server | admin config engine limits net server storage store sys | log rustix |
 //! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net storage sys | log mio signal_hook |
-//! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine limits message net storage store sys | serde_json |
+//! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine format limits message net storage store sys | serde_json |
 //! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message net storage store sys | log sha1 |
-//! | `report/` | the subcommands that look at a server or its files from outside | config limits message net storage sys | serde_json |
+//! | `report/` | the subcommands that look at a server or its files from outside | config format limits message net storage sys | serde_json |
 //! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec limits message net storage store sys | log pico_args serde_json |
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd log mio rustix |
 //! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | log rusqlite |
 //! | `store/` | the state and its rules: no I/O, no clock, no randomness | limits message sys |  |
 //! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON | limits message sys | httparse serde_core serde_json tungstenite |
 //! | `message/` | plain data that the rooms exchange | limits sys |  |
+//! | `format` | numbers, times and foreign texts as people read them | limits sys |  |
 //! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix simple_logger |
 //! | `limits` | every number that bounds something, with unit and reason | | |
 //! | `manual/` | the pages of the manual and the specification, for rustdoc | | |
@@ -77,6 +78,7 @@ pub mod admin;
 pub mod codec;
 pub mod config;
 pub mod engine;
+pub mod format;
 pub mod limits;
 pub mod manual;
 pub mod message;

@@ -4,6 +4,8 @@
 //! time or a size. What an operator may change is in [`Limits`], one row each; the rest are
 //! constants.
 
+use std::time::Duration;
+
 /// A row of the table of limits: an option of the command line.
 #[derive(Debug)]
 pub struct Limit {
@@ -265,8 +267,8 @@ pub const ADDRESSES_MAX: usize = 65_536;
 /// What one such address costs, about.
 const ADDRESS_BYTES: usize = 256;
 
-/// Seconds between two sweeps of addresses that have nothing to remember.
-pub const ADDRESSES_SWEEP_SECONDS: f64 = 60.0;
+/// Between two sweeps of the addresses that have nothing to remember.
+pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);
 
 /// Released answers are encoded and handed to the socket in portions of about this size, so that
 /// a long replay never exists twice in memory.
@@ -366,25 +368,25 @@ pub const GENERATION_SECONDS: f64 = 86_400.0;
 /// bytes each this bounds the table to 4 MiB.
 pub const ADDRESS_IDS_MAX: usize = 65_536;
 
-/// Milliseconds that a commit waits for a database locked by another process before the storage
+/// How long a commit waits for a database locked by another process before the storage
 /// counts as failed. The loop stands still meanwhile.
-pub const DATABASE_BUSY_MILLISECONDS: u64 = 100;
+pub const DATABASE_BUSY: Duration = Duration::from_millis(100);
 
-/// Seconds between attempts to leave degraded mode (manual: durability 3).
-pub const STORAGE_RETRY_SECONDS: f64 = 1.0;
+/// Between two attempts to leave degraded mode (manual: durability 3).
+pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
-/// Seconds without a commit after which the database gives back the pages that it keeps in memory:
+/// Time without a commit after which the database gives back the pages that it keeps in memory:
 /// after a burst they would lie all over the heap.
-pub const STORAGE_QUIET_SECONDS: f64 = 0.25;
+pub const STORAGE_QUIET: Duration = Duration::from_millis(250);
 
 /// Bytes that such an attempt writes: twice what failed, within these bounds. The file may keep
 /// them as free pages.
 pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
 pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
 
-/// Seconds that usage, address and connection records may lag (manual: durability 4), less a share
+/// How far usage, address and connection records may lag (manual: durability 4): a second, less a share
 /// for the write itself.
-pub const RECORDS_FLUSH_SECONDS: f64 = 0.5;
+pub const RECORDS_FLUSH: Duration = Duration::from_millis(500);
 
 /// Commands of one connection that the connection table keeps.
 pub const TRACKED_COMMANDS_MAX: u32 = 1_000;
@@ -399,12 +401,12 @@ pub const CHECKPOINT_PAGES: u32 = 1_000;
 /// WAL pages worth a checkpoint when the loop has nothing else to do.
 pub const CHECKPOINT_IDLE_PAGES: u32 = 250;
 
-/// Milliseconds without any event after which the loop counts as idle enough for a checkpoint.
-pub const CHECKPOINT_IDLE_MILLISECONDS: u64 = 20;
+/// Time without any event after which the loop counts as idle enough for a checkpoint.
+pub const CHECKPOINT_IDLE: Duration = Duration::from_millis(20);
 
-/// Seconds that connections get to take in their close after SIGTERM; five may pass until the exit
-/// (manual: command_line 5), and the databases need some of it.
-pub const SHUTDOWN_SECONDS: f64 = 3.0;
+/// How long connections get to take in their close after SIGTERM: five seconds are allowed
+/// until exit, and the databases need some of it.
+pub const SHUTDOWN: Duration = Duration::from_secs(3);
 
 /// Seconds that a drain may take: a large file is on its way by then, and who still waits for the
 /// other side has waited long.
@@ -444,55 +446,55 @@ pub const BATCH_CHANGES_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
     1_024.0, 4_096.0, 16_384.0,
 ];
 
-/// The last hour as the status page shows it: steps, and seconds of each.
-pub const HOUR_STEPS: usize = 60;
-pub const HOUR_STEP_SECONDS: f64 = 60.0;
+/// The last hour on the status page: buckets, and the length of each.
+pub const HOUR_BUCKETS: usize = 60;
+pub const HOUR_BUCKET_SECONDS: f64 = 60.0;
 
-/// The last day as the status page shows it: steps, and seconds of each.
-pub const DAY_STEPS: usize = 96;
-pub const DAY_STEP_SECONDS: f64 = 900.0;
+/// The last day on the status page: buckets, and the length of each.
+pub const DAY_BUCKETS: usize = 96;
+pub const DAY_BUCKET_SECONDS: f64 = 900.0;
 
 /// Rows of the usage database that are read at a start for the last day's history, newest first.
-/// So many take less than half a second; a server that is busier begins with a part of the day.
+/// Reading them takes less than half a second; a busier server begins with a part of the day.
 pub const USAGE_ROWS_READ_MAX: i64 = 100_000;
 
-/// Client programs that are counted apart, by implementation and version; more count together.
+/// Client programs counted separately, by implementation and version; others count together.
 pub const CLIENTS_KEPT_MAX: usize = 64;
 
 /// Client programs that the status page shows; the rest is shown as one.
 pub const CLIENTS_SHOWN_MAX: usize = 20;
 
-/// How much is kept of the name that a client program gives itself, in characters.
+/// Characters kept of a client program's implementation and version.
 pub const CLIENT_NAME_CHARS_MAX: usize = 40;
 
 /// Hours for which client programs are counted.
 pub const CLIENT_HOURS: usize = 24;
 
-/// Longest sleep of the loop without any deadline, in seconds. A safety net only.
-pub const SLEEP_SECONDS_MAX: f64 = 60.0;
+/// Longest sleep of the loop without any deadline. A safety net only.
+pub const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// Seconds between two notes to the service manager on how things are, unless it is urgent.
-pub const NOTIFY_STATUS_SECONDS: f64 = 2.0;
+/// Between two status lines to the service manager, unless the news is urgent.
+pub const NOTIFY_STATUS: Duration = Duration::from_secs(2);
 
-/// Seconds until the service manager is told again that we live, if it could not be told.
-pub const NOTIFY_RETRY_SECONDS: f64 = 1.0;
+/// Until a keep-alive that the service manager did not take is sent again.
+pub const NOTIFY_RETRY: Duration = Duration::from_secs(1);
 
-/// Seconds that "ready" may wait for a service manager that has much to read.
-pub const NOTIFY_READY_SECONDS: f64 = 2.0;
+/// How long "ready" may wait for a service manager that has much to read.
+pub const NOTIFY_READY: Duration = Duration::from_secs(2);
 
-/// Seconds until a listener that met an error is tried again.
-pub const ACCEPT_RETRY_SECONDS: f64 = 1.0;
+/// Until a listener that met an error is tried again.
+pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
-/// Seconds between two log lines of the same kind where peers can cause any number of them.
-pub const LOG_REPEAT_SECONDS: f64 = 10.0;
+/// Between two log lines of the same kind where peers can cause any number of them.
+pub const LOG_REPEAT: Duration = Duration::from_secs(10);
 
-/// Milliseconds that a report waits for a database locked by another process.
-pub const REPORT_BUSY_MILLISECONDS: u64 = 2_000;
+/// How long a report waits for a database locked by another process.
+pub const REPORT_BUSY: Duration = Duration::from_secs(2);
 
 /// How often a report tries again to open a file that a server may just be opening or closing, and
-/// milliseconds in between.
+/// the time in between.
 pub const REPORT_RETRIES: usize = 10;
-pub const REPORT_RETRY_MILLISECONDS: u64 = 20;
+pub const REPORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Seconds after which the `current` row of the usage database is stale, as the munin plugins have
 /// it: the server rewrites it every five minutes.
@@ -507,8 +509,8 @@ pub const REPORT_COMMANDS_MAX: usize = 5;
 /// Characters of a text that a client chose that a table shows.
 pub const REPORT_TEXT_CHARS_MAX: usize = 40;
 
-/// Seconds that a running server has to answer a report's question.
-pub const REPORT_ANSWER_SECONDS: f64 = 5.0;
+/// How long a running server has to answer a report's question.
+pub const REPORT_ANSWER: Duration = Duration::from_secs(5);
 
 /// Bytes that such an answer may have; a real one has a few thousand.
 pub const REPORT_ANSWER_BYTES_MAX: usize = MIB;
@@ -522,15 +524,15 @@ const _: () = {
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
     assert!(REFUSALS_AT_ONCE_MAX + ADMIN_CONNECTIONS_MAX < DESCRIPTORS_RESERVED);
-    assert!(HOUR_STEPS as f64 * HOUR_STEP_SECONDS == 3_600.0);
-    assert!(DAY_STEPS as f64 * DAY_STEP_SECONDS == 86_400.0);
+    assert!(HOUR_BUCKETS as f64 * HOUR_BUCKET_SECONDS == 3_600.0);
+    assert!(DAY_BUCKETS as f64 * DAY_BUCKET_SECONDS == 86_400.0);
     assert!(CLIENTS_SHOWN_MAX < CLIENTS_KEPT_MAX);
     assert!(SIDES_RECORDED_MAX > SIDES_MAX);
     assert!(HASHCASH_BITS_MIN <= HASHCASH_BITS && HASHCASH_BITS <= HASHCASH_BITS_MAX);
     assert!(ATTACK_END_SHARE < 1.0);
     assert!(STORAGE_PROBE_BYTES_MIN < STORAGE_PROBE_BYTES_MAX);
-    assert!(RECORDS_FLUSH_SECONDS < 1.0);
-    assert!(SHUTDOWN_SECONDS < 5.0);
+    assert!(RECORDS_FLUSH.as_millis() < 1_000);
+    assert!(SHUTDOWN.as_secs() < 5);
     assert!(WELCOME_FILE_BYTES_MAX <= SETTINGS_FILE_BYTES_MAX);
     assert!(NOTICE_BYTES_MAX <= SETTINGS_FILE_BYTES_MAX);
 };

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::policy::{Mode, Policy};
 use crate::config::reloadable::Reloadable;
 use crate::engine::Engine;
-use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_STEP_SECONDS};
+use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_BUCKET_SECONDS};
 use crate::net::listeners::Listeners;
 use crate::net::passed_sockets::{PassedSockets, Pick};
 use crate::net::socket::{Endpoint, Role};
@@ -21,7 +21,7 @@ use crate::server::service_manager::Notifier;
 use crate::server::signals::Signals;
 use crate::storage::Storage;
 use crate::storage::address_ids::Addresses;
-use crate::storage::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, Past, UsageDb};
+use crate::storage::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb, UsageHistory};
 use crate::storage::records::Records;
 use crate::store::{Listing, Settings, Store};
 use crate::sys::clock::Clock;
@@ -56,7 +56,7 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
         Engine::new(Rc::clone(&config), reloadable, store, storage, records, entropy, clock);
     let admin = config.is_watched().then(|| {
         let mut admin = Admin::new(clock);
-        engine.watch_clients(admin.remember(past));
+        engine.watch_clients(admin.restore(past));
         admin
     });
     let notifier = Notifier::from_environment(clock);
@@ -108,12 +108,12 @@ struct Files {
     storage: Storage,
     records: Records,
     /// The last day of the usage database; empty without an admin listener.
-    past: Past,
+    past: UsageHistory,
 }
 
 fn open_files(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenError> {
     let (db, store) = open_channel_db(config, reloadable)?;
-    let mut past = Past::default();
+    let mut past = UsageHistory::default();
     let mut usage = None;
     if let Some(path) = &config.usage_db {
         let db = UsageDb::open(path)?;
@@ -149,7 +149,7 @@ fn open_channel_db(
     let mut db = ChannelDb::open(path, options)?;
     info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
     let prepared = db.prepare_for_service(config.track_connections);
-    let (snapshot, orphans) = prepared.map_err(|error| OpenError::channel(path, error))?;
+    let orphans = prepared.map_err(|error| OpenError::channel(path, error))?;
     if orphans > 0 {
         warn!("deleted {orphans} messages of mailboxes that do not exist");
     }
@@ -159,11 +159,11 @@ fn open_channel_db(
         list: reloadable.list,
         claim_without_allocate: config.claim_without_allocate,
         nameplate_cooldown: config.nameplate_cooldown,
-        mailbox_bytes_max: config.limits.mailbox_bytes_max,
-        mailbox_messages_max: config.limits.mailbox_messages_max,
-        stored_bytes_max: config.limits.stored_bytes_max,
+        limits: config.limits.clone(),
     };
-    let store = Store::new(snapshot, settings);
+    let mut store = Store::new(settings);
+    let loaded = store.load(|each| db.load(each));
+    loaded.map_err(|error| OpenError::channel(path, error))?;
     let counts = store.counts();
     info!(
         "loaded {} nameplates, {} mailboxes, {} messages",
@@ -173,12 +173,12 @@ fn open_channel_db(
 }
 
 /// Reads the last day of the usage database, for the status page.
-fn read_past(usage: &UsageDb) -> Past {
+fn read_past(usage: &UsageDb) -> UsageHistory {
     const SECONDS_PER_HOUR: f64 = 3_600.0;
     let since = Clock::read().wall - CLIENT_HOURS as f64 * SECONDS_PER_HOUR;
-    usage.past(since, HOUR_STEP_SECONDS).unwrap_or_else(|error| {
+    usage.past(since, HOUR_BUCKET_SECONDS).unwrap_or_else(|error| {
         warn!("the last day is missing on the status page: {error}");
-        Past::default()
+        UsageHistory::default()
     })
 }
 

@@ -8,7 +8,8 @@ use wormhole_mailbox::codec::json as protocol;
 use wormhole_mailbox::codec::websocket::{self as wire, Inbound, SharedContext, WebSocket};
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::{ConnId, Response};
-use wormhole_mailbox::store::{Change, Effects, Moment, Settings, Snapshot, Store};
+use wormhole_mailbox::store::{Act, Change, Effects, Settings, Store};
+use wormhole_mailbox::sys::clock::Timestamp;
 use wormhole_mailbox::sys::entropy::Entropy;
 
 use crate::Part;
@@ -20,7 +21,7 @@ const BODY_BYTES: usize = 200;
 const NAME_BYTES_MAX: usize = 256;
 
 const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x6e];
-const NOW: f64 = 1_700_000_000.125;
+const NOW: Timestamp = Timestamp(1_700_000_000.125);
 const SENDER: ConnId = ConnId(1);
 const RECEIVER: ConnId = ConnId(2);
 
@@ -81,11 +82,8 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Scene {
-        let mut scene = Scene {
-            store: Store::new(Snapshot::default(), Settings::default()),
-            effects: Effects::default(),
-            added: 0,
-        };
+        let mut scene =
+            Scene { store: Store::new(Settings::default()), effects: Effects::default(), added: 0 };
         scene.open();
         scene
     }
@@ -103,8 +101,8 @@ impl Scene {
 
     pub fn apply(&mut self, conn: ConnId, text: &str) {
         let request = protocol::decode(text, NAME_BYTES_MAX).expect("a command");
-        let mut moment = Moment { now: NOW, entropy: &mut Zeros };
-        let outcome = self.store.apply(conn, &request.command, &mut moment, &mut self.effects);
+        let mut act = Act { now: NOW, entropy: &mut Zeros, effects: &mut self.effects };
+        let outcome = self.store.apply(conn, &request.command, &mut act);
         assert_eq!(outcome, Ok(()));
     }
 

@@ -1,52 +1,51 @@
-//! Small charts as SVG within HTML: bars piled up by result, and curves over time.
+//! Small charts as SVG within HTML: stacked bars, and curves over time.
 //!
-//! The SVG has only shapes and is stretched to whatever room there is; words and numbers stand
-//! around it as text, so that they keep their size on every screen. Knows numbers and captions,
-//! not what they are about; all of it is the program's own, so nothing needs escaping.
+//! The SVG has only shapes and is stretched to the space there is; texts stand around it as HTML,
+//! so that they keep their size on every screen. All texts are this program's own: nothing is
+//! escaped here.
 
 use std::fmt::Write;
 
-use super::words::number;
+use crate::format::{duration, number};
 
-/// Height of the drawing in its own units; each step is one unit wide.
+/// Height of the drawing in its own units; each bucket is one unit wide.
 const HEIGHT: f64 = 100.0;
 
-/// How much of a step its bar takes, and the gap on either side.
+/// The width of a bar, and the gap on either side.
 const BAR: f64 = 0.8;
 const BAR_GAP: f64 = 0.1;
 
-/// What surrounds a chart.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// A name for the document's references, unique on the page.
+    /// Unique on the page.
     pub id: &'a str,
     pub caption: &'a str,
-    /// What one step is, behind the caption.
-    pub step: &'a str,
-    /// What the chart shows, in words.
+    /// The length of a bucket, shown after the caption.
+    pub bucket: &'a str,
+    /// The content for screen readers.
     pub description: &'a str,
-    /// Under its left end and its middle; at its right end it is now.
+    /// The times at the left end and in the middle; the right end is now.
     pub when: [&'a str; 2],
 }
 
-/// A bar: what it is made of, from the ground up, as class and height; and its words.
 #[derive(Clone, Debug)]
 pub struct Bar {
+    /// CSS class and height, from the bottom up.
     pub parts: Vec<(&'static str, u64)>,
-    pub words: String,
+    /// Shown when the pointer is over the bar.
+    pub hint: String,
 }
 
-/// Bars side by side.
 pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
     let total = |bar: &Bar| -> u64 { bar.parts.iter().map(|(_, count)| count).sum() };
     let top = round_up(bars.iter().map(total).max().unwrap_or(0));
     let mut shapes = String::new();
-    for (step, bar) in bars.iter().enumerate().filter(|(_, bar)| total(bar) > 0) {
+    for (bucket, bar) in bars.iter().enumerate().filter(|(_, bar)| total(bar) > 0) {
         let mut ground = HEIGHT;
         for (class, count) in bar.parts.iter().filter(|(_, count)| *count > 0) {
             let height = HEIGHT * *count as f64 / top as f64;
             ground -= height;
-            let x = step as f64 + BAR_GAP;
+            let x = bucket as f64 + BAR_GAP;
             put(
                 &mut shapes,
                 format_args!(
@@ -54,34 +53,34 @@ pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
                 ),
             );
         }
-        hit(&mut shapes, step, &bar.words);
+        hit(&mut shapes, bucket, &bar.hint);
     }
     plot(frame, bars.len(), &[number(top), number(top / 2), number(0)], &shapes)
 }
 
-/// A curve of whole numbers, with the room under it filled.
+/// A curve of whole numbers, with the area under it filled.
 pub fn curve(
     frame: Frame<'_>,
     values: &[Option<u64>],
-    words: impl Fn(usize, u64) -> String,
+    hint: impl Fn(usize, u64) -> String,
 ) -> String {
     let top = round_up(values.iter().flatten().copied().max().unwrap_or(0));
     let y = |value: u64| HEIGHT - HEIGHT * value as f64 / top as f64;
     let heights: Vec<Option<f64>> = values.iter().map(|value| value.map(y)).collect();
     let ground = vec![Some(HEIGHT); values.len()];
     let mut shapes = band(&heights, &ground) + &line(&heights);
-    for (step, value) in values.iter().enumerate() {
-        value.iter().for_each(|value| hit(&mut shapes, step, &words(step, *value)));
+    for (bucket, value) in values.iter().enumerate() {
+        value.iter().for_each(|value| hit(&mut shapes, bucket, &hint(bucket, *value)));
     }
     plot(frame, values.len(), &[number(top), number(top / 2), number(0)], &shapes)
 }
 
-/// Two durations for each step, in seconds: a line for the lower, and a band up to the higher. The
-/// scale is one of powers of ten.
+/// Two durations for each bucket, in seconds: a line for the lower one, and a band up to the higher
+/// one. The scale is logarithmic.
 pub fn durations(
     frame: Frame<'_>,
     values: &[Option<(f64, f64)>],
-    words: impl Fn(usize, (f64, f64)) -> String,
+    hint: impl Fn(usize, (f64, f64)) -> String,
 ) -> String {
     let known = || values.iter().flatten();
     let least = known().map(|(low, _)| *low).fold(f64::INFINITY, f64::min);
@@ -94,14 +93,15 @@ pub fn durations(
     let lower: Vec<Option<f64>> = values.iter().map(|it| it.map(|(low, _)| y(low))).collect();
     let upper: Vec<Option<f64>> = values.iter().map(|it| it.map(|(_, high)| y(high))).collect();
     let mut shapes = band(&upper, &lower) + &line(&lower);
-    for (step, value) in values.iter().enumerate() {
-        value.iter().for_each(|value| hit(&mut shapes, step, &words(step, *value)));
+    for (bucket, value) in values.iter().enumerate() {
+        value.iter().for_each(|value| hit(&mut shapes, bucket, &hint(bucket, *value)));
     }
-    let labels: Vec<String> = (bottom..=top).rev().map(decade_label).collect();
+    let labels: Vec<String> =
+        (bottom..=top).rev().map(|decade| duration(10f64.powi(decade))).collect();
     plot(frame, values.len(), &labels, &shapes)
 }
 
-/// The least and the greatest power of ten of a scale that holds these durations.
+/// The least and the greatest power of ten of a scale for these durations.
 fn decades(least: f64, most: f64) -> (i32, i32) {
     if most <= 0.0 {
         return (DECADE_IDLE, DECADE_IDLE + 2);
@@ -110,7 +110,7 @@ fn decades(least: f64, most: f64) -> (i32, i32) {
     (bottom, (power(most).ceil() as i32).clamp(bottom + 1, DECADE_MAX))
 }
 
-/// Scales lie between 10 µs and 10 s; one without anything to show begins at 100 µs.
+/// Scales lie between 10 µs and 10 s; one without values begins at 100 µs.
 const DECADE_MIN: i32 = -5;
 const DECADE_MAX: i32 = 1;
 const DECADE_IDLE: i32 = -4;
@@ -119,20 +119,12 @@ fn power(seconds: f64) -> f64 {
     seconds.max(10f64.powi(DECADE_MIN)).log10()
 }
 
-fn decade_label(decade: i32) -> String {
-    match decade {
-        0.. => format!("{} s", 10u32.pow(decade.unsigned_abs())),
-        -3..0 => format!("{} ms", 10u32.pow((decade + 3).unsigned_abs())),
-        _ => format!("{} µs", 10u32.pow((decade + 6).unsigned_abs())),
-    }
-}
-
-/// The next number of the kind 2, 4, 10, 20, 40, 100 … that is not smaller: its half is a whole.
+/// The next of 2, 4, 10, 20, 40, 100 … that is not smaller; its half is a whole number.
 fn round_up(most: u64) -> u64 {
     let mut unit = 1;
     loop {
-        if let Some(step) = [2, 4, 10].into_iter().find(|step| step * unit >= most) {
-            return step * unit;
+        if let Some(bucket) = [2, 4, 10].into_iter().find(|bucket| bucket * unit >= most) {
+            return bucket * unit;
         }
         match u64::checked_mul(unit, 10).filter(|unit| *unit <= u64::MAX / 10) {
             Some(next) => unit = next,
@@ -141,56 +133,56 @@ fn round_up(most: u64) -> u64 {
     }
 }
 
-/// A line over the steps that have a value; each is level for the width of its step.
+/// A line over the buckets that have a value, level for the width of each.
 fn line(heights: &[Option<f64>]) -> String {
     let mut path = String::new();
     let mut is_open = false;
-    for (step, height) in heights.iter().enumerate() {
+    for (bucket, height) in heights.iter().enumerate() {
         if let Some(y) = height {
             let pen = if is_open { "L" } else { "M" };
-            put(&mut path, format_args!("{pen}{step} {y:.2}H{}", step + 1));
+            put(&mut path, format_args!("{pen}{bucket} {y:.2}H{}", bucket + 1));
         }
         is_open = height.is_some();
     }
     format!("<path class=\"line\" d=\"{path}\"/>")
 }
 
-/// The room between two such lines, which have their values at the same steps.
+/// The area between two such lines, which have their values in the same buckets.
 fn band(upper: &[Option<f64>], lower: &[Option<f64>]) -> String {
     let mut path = String::new();
-    for (step, ends) in upper.iter().zip(lower).enumerate() {
+    for (bucket, ends) in upper.iter().zip(lower).enumerate() {
         if let (Some(above), Some(below)) = ends {
-            put(&mut path, format_args!("M{step} {below:.2}V{above:.2}h1V{below:.2}z"));
+            put(&mut path, format_args!("M{bucket} {below:.2}V{above:.2}h1V{below:.2}z"));
         }
     }
     format!("<path class=\"area\" d=\"{path}\"/>")
 }
 
-/// Says something about a step to who points at it.
-fn hit(shapes: &mut String, step: usize, words: &str) {
+/// Shows a text when the pointer is over a bucket.
+fn hit(shapes: &mut String, bucket: usize, hint: &str) {
     put(
         shapes,
         format_args!(
-            "<rect class=\"hit\" x=\"{step}\" y=\"0\" width=\"1\" height=\"{HEIGHT}\"><title>{words}</title></rect>"
+            "<rect class=\"hit\" x=\"{bucket}\" y=\"0\" width=\"1\" height=\"{HEIGHT}\"><title>{hint}</title></rect>"
         ),
     );
 }
 
-/// The drawing, with its scale on the left (from the top) and the time under it.
-fn plot(frame: Frame<'_>, steps: usize, scale: &[String], shapes: &str) -> String {
-    let Frame { id, caption, step, description, when: [left, middle] } = frame;
+/// The drawing, with its scale on the left, from the top, and the time under it.
+fn plot(frame: Frame<'_>, buckets: usize, scale: &[String], shapes: &str) -> String {
+    let Frame { id, caption, bucket, description, when: [left, middle] } = frame;
     let last = scale.len() - 1;
     let labels: String = scale.iter().map(|label| format!("<span>{label}</span>")).collect();
     let mut grid = String::new();
     for index in 0..=last {
         let class = if index == last { "base" } else { "grid" };
         let y = HEIGHT * index as f64 / last as f64;
-        put(&mut grid, format_args!("<path class=\"{class}\" d=\"M0 {y:.2}H{steps}\"/>"));
+        put(&mut grid, format_args!("<path class=\"{class}\" d=\"M0 {y:.2}H{buckets}\"/>"));
     }
     format!(
-        "<figure><figcaption>{caption} <span>{step}</span></figcaption>\
+        "<figure><figcaption>{caption} <span>{bucket}</span></figcaption>\
          <div class=\"plot\"><div class=\"scale\" aria-hidden=\"true\">{labels}</div>\
-         <svg viewBox=\"0 0 {steps} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
+         <svg viewBox=\"0 0 {buckets} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
          aria-labelledby=\"{id}-title {id}-text\"><title id=\"{id}-title\">{caption}</title>\
          <desc id=\"{id}-text\">{description}</desc>{grid}{shapes}</svg></div>\
          <div class=\"when\" aria-hidden=\"true\"><span>{left}</span><span>{middle}</span>\
@@ -224,7 +216,7 @@ mod tests {
         assert_eq!(decades(f64::INFINITY, 0.0), (-4, -2));
         assert_eq!(decades(1e-9, 1e9), (-5, 1));
         assert_eq!(
-            [1, 0, -1, -3, -4, -5].map(decade_label),
+            [1, 0, -1, -3, -4, -5].map(|decade| duration(10f64.powi(decade))),
             ["10 s", "1 s", "100 ms", "1 ms", "100 µs", "10 µs"]
         );
     }

@@ -1,105 +1,110 @@
-//! All that is told, gathered once for an answer, whatever its form.
+//! What an answer of the admin listener shows, collected once, whatever the format.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::history::Step;
-use super::{Admin, Present};
+pub use super::history::Bucket;
+use super::{Admin, ServerView};
+use crate::engine::client_programs::Program;
 use crate::engine::metrics::{Histogram, Timings};
-use crate::limits::DURATION_BOUNDS;
+use crate::limits::{CLIENTS_SHOWN_MAX, DURATION_BOUNDS};
 use crate::message::outcome::OutcomeCounts;
 use crate::storage::db::MEMORY;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::process::{self, Process};
 
-/// The server now and lately.
 #[derive(Debug)]
 pub struct Status<'a> {
     pub version: &'static str,
-    pub started: Seconds,
-    pub now: Seconds,
+    pub started: Timestamp,
+    pub now: Timestamp,
     pub uptime: Seconds,
     pub health: Result<(), &'static str>,
-    /// What the server and the engine know.
-    pub present: Present<'a>,
+    pub view: ServerView<'a>,
     pub timings: &'a Timings,
     pub process: Process,
     pub files: Vec<DatabaseFile>,
-    /// Steps of the last hour, and of the last day, oldest first.
-    pub hour: Vec<Step>,
-    pub day: Vec<Step>,
+    /// The last hour and the last day, oldest first.
+    pub hour: Vec<Bucket>,
+    pub day: Vec<Bucket>,
 }
 
-/// A database in use.
 #[derive(Debug)]
 pub struct DatabaseFile {
     pub name: &'static str,
     pub path: PathBuf,
-    /// None in memory, or when it cannot be looked at.
+    /// Unknown in memory, or if the file cannot be read.
     pub bytes: Option<u64>,
-    /// Its write-ahead log.
     pub wal_bytes: Option<u64>,
 }
 
 impl<'a> Status<'a> {
-    /// Asks everybody.
-    pub fn gather(admin: &'a Admin, present: Present<'a>) -> Status<'a> {
-        let totals = Step::totals(present.engine.metrics(), &admin.timings);
-        let now = admin.wall(present.clock.instant);
+    pub fn collect(admin: &'a Admin, view: ServerView<'a>) -> Status<'a> {
+        let totals = Bucket::totals(view.engine.metrics(), &admin.timings);
+        let now = admin.wall(view.clock.instant);
         Status {
             version: env!("CARGO_PKG_VERSION"),
             started: admin.started.wall,
             now,
             uptime: now - admin.started.wall,
-            health: present.engine.can_serve(),
-            present,
+            health: view.engine.can_serve(),
+            view,
             timings: &admin.timings,
             process: Process::read(),
-            files: files(present),
-            hour: admin.history.hour.steps(&totals),
-            day: admin.history.day.steps(&totals),
+            files: files(view),
+            hour: admin.history.hour.buckets(&totals),
+            day: admin.history.day.buckets(&totals),
         }
+    }
+
+    /// The client programs that bound most in the last day, and the binds of all others.
+    pub fn client_programs(&self) -> (Vec<(&'a Program, u64)>, u64) {
+        let Some(programs) = self.view.engine.client_programs() else { return (Vec::new(), 0) };
+        let (mut shown, mut others) = programs.last_day(self.now);
+        let rest = shown.split_off(shown.len().min(CLIENTS_SHOWN_MAX));
+        others += rest.iter().map(|(_, binds)| binds).sum::<u64>();
+        (shown, others)
     }
 }
 
-fn files(present: Present<'_>) -> Vec<DatabaseFile> {
-    let config = present.config;
+fn files(view: ServerView<'_>) -> Vec<DatabaseFile> {
+    let config = view.config;
     let named = [
         ("channel", Some(&config.channel_db)),
         ("usage", config.usage_db.as_ref()),
         ("addrid", config.addrid_db.as_ref()),
     ];
-    named.into_iter().filter_map(|(name, path)| Some(DatabaseFile::look(name, path?))).collect()
+    named.into_iter().filter_map(|(name, path)| Some(DatabaseFile::measure(name, path?))).collect()
 }
 
 impl DatabaseFile {
-    fn look(name: &'static str, path: &Path) -> DatabaseFile {
+    fn measure(name: &'static str, path: &Path) -> DatabaseFile {
         let is_file = path != Path::new(MEMORY);
         let bytes = if is_file { process::file_bytes(path) } else { None };
         let mut log = OsString::from(path);
         log.push("-wal");
-        // No log is an empty one.
+        // Without a log there is nothing in it.
         let wal_bytes = bytes.map(|_| process::file_bytes(Path::new(&log)).unwrap_or(0));
         DatabaseFile { name, path: path.to_owned(), bytes, wal_bytes }
     }
 }
 
-/// Mailboxes that ended in these steps.
-pub fn results(steps: &[Step]) -> OutcomeCounts {
+/// Mailboxes that ended in these buckets.
+pub fn outcomes(buckets: &[Bucket]) -> OutcomeCounts {
     let mut sums = OutcomeCounts::default();
-    steps.iter().for_each(|step| sums.merge(&step.outcomes));
+    buckets.iter().for_each(|bucket| sums.merge(&bucket.outcomes));
     sums
 }
 
-/// Half of all values, and all but a hundredth of them, take at most this long.
+/// The median and the 99th percentile of durations.
 pub fn quantiles(histogram: &Histogram) -> Option<(Seconds, Seconds)> {
     let quantile = |share| histogram.quantile(share, &DURATION_BOUNDS);
     Some((quantile(0.5)?, quantile(0.99)?))
 }
 
-/// The durations of all these steps together.
-pub fn merged(steps: &[Step], durations: impl Fn(&Step) -> &Histogram) -> Histogram {
+/// The durations of all these buckets together.
+pub fn merged(buckets: &[Bucket], durations: impl Fn(&Bucket) -> &Histogram) -> Histogram {
     let mut all = Histogram::default();
-    steps.iter().for_each(|step| all.merge(durations(step)));
+    buckets.iter().for_each(|bucket| all.merge(durations(bucket)));
     all
 }

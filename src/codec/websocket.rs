@@ -17,7 +17,7 @@ use tungstenite::{Bytes, Message};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
 use crate::message::close::{Farewell, FrameError};
-use crate::sys::mmap::Buffer;
+use crate::sys::mmap::MmapBuffer;
 
 /// Bounds of tungstenite's read buffer. It zeroes the buffer before each read and copies the
 /// payload beside the frame, so that twice the frame is best.
@@ -68,7 +68,7 @@ pub struct WebSocket {
     /// Present while a message is incomplete, or a close is under way.
     context: Option<Box<WebSocketContext>>,
     /// The beginning of an incomplete frame.
-    partial: Buffer,
+    partial: MmapBuffer,
     /// The last fragment of a message is still to come.
     mid_message: bool,
     /// Bytes of the message's fragments so far, held by tungstenite.

@@ -1,15 +1,14 @@
-//! Which client programs bind, by the names they give themselves: counted by the hour, for a day.
+//! Binds per client program over the last day, by the hour.
 //!
-//! Names are whatever peers send. So the table is bounded, names are cut, and those it has no room
-//! for count together. Pure bookkeeping: the time comes in.
+//! The names are what peers send in `client_version`, so they are cut, the table is bounded, and
+//! programs beyond it are counted together. Pure: the time is an argument.
 
 use std::array;
 use std::cmp::Reverse;
 
 use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
-/// A client program; a name that it did not give is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     pub implementation: Option<Box<str>>,
@@ -17,32 +16,30 @@ pub struct Program {
 }
 
 impl Program {
-    /// Keeps what is kept of its names.
+    /// Cuts the names to [`CLIENT_NAME_CHARS_MAX`].
     pub fn new(implementation: Option<&str>, version: Option<&str>) -> Program {
         let kept = |name: &str| name.chars().take(CLIENT_NAME_CHARS_MAX).collect::<String>().into();
         Program { implementation: implementation.map(kept), version: version.map(kept) }
     }
 }
 
-/// Binds of each hour, at its number modulo the hours kept.
+/// Binds of each hour, at the hour's number since the epoch modulo [`CLIENT_HOURS`].
 type Hours = [u64; CLIENT_HOURS];
 
-/// Binds of the last day, by program.
 #[derive(Debug, Default)]
-pub struct Clients {
+pub struct ClientPrograms {
     programs: Vec<(Program, Hours)>,
-    /// Those that found no room.
+    /// Binds of programs beyond [`CLIENTS_KEPT_MAX`].
     others: Hours,
-    /// The newest hour that is counted, from the epoch.
+    /// The newest hour counted, since the epoch.
     hour: u64,
 }
 
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
-impl Clients {
-    /// So many binds of a program at `at`.
-    pub fn count(&mut self, program: Program, at: Seconds, binds: u64) {
-        let hour = (at / SECONDS_PER_HOUR) as u64;
+impl ClientPrograms {
+    pub fn count(&mut self, program: Program, at: Timestamp, binds: u64) {
+        let hour = (at.0 / SECONDS_PER_HOUR) as u64;
         self.advance(hour);
         if hour + CLIENT_HOURS as u64 <= self.hour {
             return; // too long ago
@@ -59,9 +56,10 @@ impl Clients {
         }
     }
 
-    /// Programs with their binds of the last day before `now`, most first; and all others' binds.
-    pub fn last_day(&self, now: Seconds) -> (Vec<(&Program, u64)>, u64) {
-        let passed = ((now / SECONDS_PER_HOUR) as u64).saturating_sub(self.hour);
+    /// Programs with their binds in the last day before `now`, most first, and the binds of all
+    /// others.
+    pub fn last_day(&self, now: Timestamp) -> (Vec<(&Program, u64)>, u64) {
+        let passed = ((now.0 / SECONDS_PER_HOUR) as u64).saturating_sub(self.hour);
         let left = (CLIENT_HOURS as u64).saturating_sub(passed);
         let sum = |hours: &Hours| -> u64 {
             (0..left.min(self.hour))
@@ -74,7 +72,8 @@ impl Clients {
         (programs, sum(&self.others))
     }
 
-    /// Forgets the hours that are over for a day by then, and programs that have no other.
+    /// Makes `hour` the newest: clears the hours that are a day old, and drops programs without any
+    /// other.
     fn advance(&mut self, hour: u64) {
         let passed = hour.saturating_sub(self.hour).min(CLIENT_HOURS as u64);
         if passed == 0 {
@@ -95,7 +94,7 @@ mod tests {
     use super::*;
 
     /// Some midnight.
-    const DAY: Seconds = 20_000.0 * 86_400.0;
+    const DAY: Timestamp = Timestamp(20_000.0 * 86_400.0);
 
     fn program(name: &str) -> Program {
         Program::new(Some(name), None)
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn binds_count_for_a_day() {
-        let mut clients = Clients::default();
+        let mut clients = ClientPrograms::default();
         clients.count(program("a"), DAY, 2);
         clients.count(program("b"), DAY + 23.0 * SECONDS_PER_HOUR, 3);
         let (programs, others) = clients.last_day(DAY + 23.5 * SECONDS_PER_HOUR);
@@ -118,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_so_are_the_names() {
-        let mut clients = Clients::default();
+        let mut clients = ClientPrograms::default();
         for number in 0..3 * CLIENTS_KEPT_MAX {
             clients.count(program(&format!("{number:0>1000}")), DAY, 1);
             clients.count(program(&number.to_string()), DAY, 1);

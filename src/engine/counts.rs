@@ -3,15 +3,15 @@
 //! A part of the engine, which its parent describes.
 
 use super::Engine;
-use crate::engine::client_programs::{Clients, Program};
+use crate::engine::client_programs::{ClientPrograms, Program};
 use crate::engine::metrics::{Metrics, Tally};
 use crate::message::{Command, Field};
 use crate::store::{Store, UsageRecord};
 
 impl Engine {
-    /// From now on somebody wants to know who binds; `clients` are those of before.
-    pub fn watch_clients(&mut self, clients: Clients) {
-        self.clients = Some(Box::new(clients));
+    /// Enables counting of binds per client program, starting from the counts before the start.
+    pub fn watch_clients(&mut self, programs: ClientPrograms) {
+        self.client_programs = Some(Box::new(programs));
     }
 
     /// Whether clients can be served as they should be; if not, why, in a few words. What else
@@ -51,9 +51,9 @@ impl Engine {
         self.limit_log.totals()
     }
 
-    /// Who binds, if it is counted.
-    pub fn clients(&self) -> Option<&Clients> {
-        self.clients.as_deref()
+    /// Binds per client program; counted only with `--admin`.
+    pub fn client_programs(&self) -> Option<&ClientPrograms> {
+        self.client_programs.as_deref()
     }
 
     /// Changes that wait for the commit.
@@ -82,9 +82,9 @@ impl Engine {
                     self.metrics.mailbox_outcomes.add(*result, 1)
                 }
                 UsageRecord::ClientVersion { implementation, version, .. } => {
-                    if let Some(clients) = &mut self.clients {
+                    if let Some(programs) = &mut self.client_programs {
                         let program = Program::new(implementation.as_deref(), version.as_deref());
-                        clients.count(program, self.clock.wall, 1);
+                        programs.count(program, self.clock.wall, 1);
                     }
                 }
             }

@@ -44,10 +44,7 @@ impl Handler for Engine {
             Some(id) => debug!("{conn}: connected from {id}"),
             None => debug!("{conn}: connected from {peer}"),
         }
-        self.records.track(conn, || ConnectionChange::Connected {
-            address_id: address_id.map(|id| (id.generation, id.counter)),
-            at,
-        });
+        self.records.track(conn, || ConnectionChange::Connected { address_id, at });
         self.participants.push(conn);
         self.store.connect(conn);
         self.hold(conn, Output::Bytes(upgrade.response.clone()));

@@ -1,17 +1,13 @@
-//! The server's health as the service manager's status line shows it.
+//! The server's health as the status line of the service manager shows it.
 
 use std::fmt;
 
-/// How things are, in short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Connections at once.
     pub connections: usize,
-    /// Nameplates alive.
     pub nameplates: usize,
-    /// Mailboxes alive.
     pub mailboxes: usize,
-    /// Nothing can be stored at present.
+    /// Whether the storage is unavailable.
     pub is_degraded: bool,
 }
 

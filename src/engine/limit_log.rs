@@ -1,13 +1,13 @@
 //! The limits that clients meet: counted since the start for the metrics, and logged together, at
-//! most one line every [`LOG_REPEAT_SECONDS`], since a peer can meet a limit at any rate.
+//! most one line every [`LOG_REPEAT`], since a peer can meet a limit at any rate.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 
 use crate::engine::metrics::Tally;
-use crate::limits::LOG_REPEAT_SECONDS;
+use crate::limits::LOG_REPEAT;
 use crate::message::close::CloseReason;
 use crate::message::{Refusal, Throttled};
 
@@ -33,57 +33,34 @@ pub enum Limit {
     ForwardedMalformed,
 }
 
+/// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
+const LIMITS: [(Limit, &str, &str); 17] = [
+    (Limit::Connections, "connections", "connections"),
+    (Limit::AddressConnections, "address_connections", "connections of one address"),
+    (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
+    (Limit::AddressClaims, "address_claims", "claims of one address"),
+    (Limit::AddressNameplates, "address_nameplates", "nameplates of one address"),
+    (Limit::MailboxMessages, "mailbox_messages", "messages of one mailbox"),
+    (Limit::StoredBytes, "stored_bytes", "stored bytes"),
+    (Limit::OutboxBytes, "outbox_bytes", "output of one slow reader"),
+    (Limit::BufferedBytes, "buffered_bytes", "buffered bytes of all connections"),
+    (Limit::BindSeconds, "bind_seconds", "time to bind"),
+    (Limit::HandshakeSeconds, "handshake_seconds", "time for a request head"),
+    (Limit::PermissionMissing, "permission_missing", "binds without proof of work"),
+    (Limit::PermissionDenied, "permission_denied", "proofs of work denied"),
+    (Limit::Notice, "notice", "clients sent away with a notice"),
+    (Limit::ProxyHeaderMalformed, "proxy_header_malformed", "PROXY headers that cannot be read"),
+    (Limit::ProxyUntrusted, "proxy_untrusted", "connections to a proxy's listener from elsewhere"),
+    (
+        Limit::ForwardedMalformed,
+        "forwarded_malformed",
+        "X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
+    ),
+];
+
 impl Limit {
-    /// Its label in the metrics, and what the log calls it.
-    fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Limit::Connections => ("connections", "connections"),
-            Limit::AddressConnections => ("address_connections", "connections of one address"),
-            Limit::AddressAllocates => ("address_allocates", "allocations of one address"),
-            Limit::AddressClaims => ("address_claims", "claims of one address"),
-            Limit::AddressNameplates => ("address_nameplates", "nameplates of one address"),
-            Limit::MailboxMessages => ("mailbox_messages", "messages of one mailbox"),
-            Limit::StoredBytes => ("stored_bytes", "stored bytes"),
-            Limit::OutboxBytes => ("outbox_bytes", "output of one slow reader"),
-            Limit::BufferedBytes => ("buffered_bytes", "buffered bytes of all connections"),
-            Limit::BindSeconds => ("bind_seconds", "time to bind"),
-            Limit::HandshakeSeconds => ("handshake_seconds", "time for a request head"),
-            Limit::PermissionMissing => ("permission_missing", "binds without proof of work"),
-            Limit::PermissionDenied => ("permission_denied", "proofs of work denied"),
-            Limit::Notice => ("notice", "clients sent away with a notice"),
-            Limit::ProxyHeaderMalformed => {
-                ("proxy_header_malformed", "PROXY headers that cannot be read")
-            }
-            Limit::ProxyUntrusted => {
-                ("proxy_untrusted", "connections to a proxy's listener from elsewhere")
-            }
-            Limit::ForwardedMalformed => (
-                "forwarded_malformed",
-                "X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
-            ),
-        }
-    }
-
     pub fn label(self) -> &'static str {
-        self.names().0
-    }
-
-    /// The limit that an option sets, if it is counted; some options share one.
-    pub fn of_option(option: &str) -> Option<Limit> {
-        Some(match option.strip_prefix("--limit-")? {
-            "mailbox-bytes" | "mailbox-messages" => Limit::MailboxMessages,
-            "stored-bytes" => Limit::StoredBytes,
-            "outbox-bytes" => Limit::OutboxBytes,
-            "buffered-bytes" => Limit::BufferedBytes,
-            "connections" => Limit::Connections,
-            "handshake-seconds" => Limit::HandshakeSeconds,
-            "bind-seconds" => Limit::BindSeconds,
-            "address-nameplates" => Limit::AddressNameplates,
-            option if option.starts_with("address-connect") => Limit::AddressConnections,
-            option if option.starts_with("address-allocate") => Limit::AddressAllocates,
-            option if option.starts_with("address-claim") => Limit::AddressClaims,
-            _ => return None,
-        })
+        LIMITS[self as usize].1
     }
 
     /// The limit behind a refused command, if there is one.
@@ -144,10 +121,36 @@ impl LimitLog {
         if self.counts.is_empty() || self.quiet_until.is_some_and(|until| until > now) {
             return;
         }
-        self.quiet_until = Some(now + Duration::from_secs_f64(LOG_REPEAT_SECONDS));
+        self.quiet_until = Some(now + LOG_REPEAT);
         let counts = std::mem::take(&mut self.counts);
-        let list: Vec<String> =
-            counts.iter().map(|(limit, count)| format!("{} ({count})", limit.names().1)).collect();
+        let list: Vec<String> = counts
+            .iter()
+            .map(|(limit, count)| format!("{} ({count})", LIMITS[*limit as usize].2))
+            .collect();
         warn!("limits met: {}", list.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{self, Counter};
+
+    #[test]
+    fn each_limit_has_its_row_and_its_label_in_the_manual() {
+        let manual = include_str!("../manual/monitoring.md");
+        for (index, (limit, label, _)) in LIMITS.into_iter().enumerate() {
+            assert_eq!(limit as usize, index);
+            assert!(manual.contains(&format!("`{label}`")), "{label}");
+        }
+    }
+
+    #[test]
+    fn options_name_counters_that_exist() {
+        for option in limits::TABLE {
+            if let Some(Counter::Limit(counter)) = option.counter {
+                assert!(LIMITS.iter().any(|(_, label, _)| *label == counter), "{counter}");
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! Counters and histograms: what has happened since the start, as plain numbers.
+//! Counters and histograms since the start.
 //!
-//! They are counted whether or not somebody watches, at the places where things happen, so one
-//! more costs an addition. Pure bookkeeping: no I/O, no clock, no log. Must never hold what peers
-//! could make grow, nor anything by which a peer could be known.
+//! Counted with and without `--admin`, where events happen; a counter costs an addition. Pure: no
+//! I/O, no clock, no log. They hold nothing that peers could make grow, and nothing that identifies
+//! a peer.
 
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
 use crate::message::COMMAND_NAMES;
@@ -11,10 +11,9 @@ use crate::message::outcome::{Mood, OutcomeCounts};
 /// The label in [`Metrics::moods`] of a `close` without a mood.
 const MOOD_NONE: &str = "none";
 
-/// All counters.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Connections of clients accepted.
+    /// Connections of clients.
     pub accepted: u64,
     /// Connections of clients that ended, by reason.
     pub ended: Tally,
@@ -22,7 +21,7 @@ pub struct Metrics {
     pub received_bytes: u64,
     /// Commands, at their [`crate::message::Command::index`].
     pub commands: [u64; COMMAND_NAMES.len()],
-    /// Errors answered, by kind.
+    /// `error` answers, by [`crate::message::Refusal::label`].
     pub errors: Tally,
     /// Messages stored by `add`.
     pub messages_stored: u64,
@@ -32,7 +31,6 @@ pub struct Metrics {
     pub mailbox_outcomes: OutcomeCounts,
     /// `close`s, by mood.
     pub moods: Tally,
-    /// Commits that failed.
     pub commits_failed: u64,
 }
 
@@ -43,39 +41,32 @@ impl Metrics {
     }
 }
 
-/// Counts by name. The names are the program's own, and few: finding one is a short walk.
+/// Counts by name. The names are few and fixed, so a linear search is fast.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Vec<(&'static str, u64)>);
 
 impl Tally {
-    /// One more of that name.
     pub fn add(&mut self, name: &'static str) {
-        self.add_many(name, 1);
-    }
-
-    /// So many more of that name.
-    pub fn add_many(&mut self, name: &'static str, count: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, counted)) => *counted += count,
-            None => self.0.push((name, count)),
+            Some((_, count)) => *count += 1,
+            None => self.0.push((name, 1)),
         }
     }
 
-    /// How many of that name there were.
     pub fn get(&self, name: &str) -> u64 {
         self.0.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
     }
 
-    /// All names that occurred, in the order in which they first did, with their counts.
+    /// The names that occurred, in the order of their first occurrence, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().copied()
     }
 }
 
-/// How many values fell into which range, and their sum.
+/// The number of values in each range, and the sum of all values.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Histogram {
-    /// Those up to each bound and above the one before; the last has no bound.
+    /// Values up to each bound and above the one before; the last has no bound.
     counts: [u64; HISTOGRAM_BUCKETS + 1],
     sum: f64,
 }
@@ -88,17 +79,15 @@ impl Histogram {
         self.sum += value;
     }
 
-    /// How many values there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Their sum.
     pub fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// For each bound, how many values do not exceed it.
+    /// For each bound, the number of values that do not exceed it.
     pub fn cumulative(&self) -> impl Iterator<Item = u64> {
         self.counts[..HISTOGRAM_BUCKETS].iter().scan(0, |sum, count| {
             *sum += count;
@@ -106,8 +95,8 @@ impl Histogram {
         })
     }
 
-    /// The value that this share of all values does not exceed, as far as the buckets tell: within
-    /// one, values are taken to be spread evenly. None while there are no values.
+    /// The value that this share of all values does not exceed, assuming that values are spread
+    /// evenly within a bucket. None without values.
     pub fn quantile(&self, share: f64, bounds: &Bounds) -> Option<f64> {
         let rank = share * self.count() as f64;
         let mut below = 0.0;
@@ -115,7 +104,7 @@ impl Histogram {
             let count = *count as f64;
             if below + count >= rank {
                 let lower = if index == 0 { 0.0 } else { bounds[index - 1] };
-                // Nothing is known above the last bound but that it is passed.
+                // Values above the last bound count as the bound.
                 let upper = bounds.get(index).copied().unwrap_or(lower);
                 return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
             }
@@ -124,7 +113,7 @@ impl Histogram {
         None
     }
 
-    /// What has been added since `earlier`.
+    /// The values added since `earlier`, a copy of the same histogram.
     pub fn since(&self, earlier: &Histogram) -> Histogram {
         let mut difference = *self;
         for (count, earlier) in difference.counts.iter_mut().zip(earlier.counts) {
@@ -134,7 +123,6 @@ impl Histogram {
         difference
     }
 
-    /// Adds another one's values.
     pub fn merge(&mut self, other: &Histogram) {
         for (count, other) in self.counts.iter_mut().zip(other.counts) {
             *count += other;
@@ -146,24 +134,22 @@ impl Histogram {
 /// Upper ends of a histogram's ranges, ascending.
 pub type Bounds = [f64; HISTOGRAM_BUCKETS];
 
-/// What takes clock reads to know: kept only while somebody may watch.
+/// Durations. Recorded only with `--admin`, since they cost clock reads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
-    /// Seconds that ticks took, from waking up to going back to sleep.
+    /// Seconds from waking up to going back to sleep.
     pub tick: Histogram,
-    /// Seconds that commits took.
+    /// Seconds of a commit.
     pub commit: Histogram,
     /// Changes in a commit.
     pub batch: Histogram,
 }
 
 impl Timings {
-    /// A tick took so long.
     pub fn note_tick(&mut self, seconds: f64) {
         self.tick.observe(seconds, &DURATION_BOUNDS);
     }
 
-    /// A commit of so many changes took so long.
     pub fn note_commit(&mut self, seconds: f64, changes: usize) {
         self.commit.observe(seconds, &DURATION_BOUNDS);
         self.batch.observe(changes as f64, &BATCH_CHANGES_BOUNDS);
@@ -202,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_since_and_what_was_before_make_the_whole() {
+    fn the_values_since_and_those_before_make_the_whole() {
         let (mut before, mut after) = (Histogram::default(), Histogram::default());
         before.observe(0.1, &DURATION_BOUNDS);
         after.merge(&before);
@@ -213,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn moods_of_ones_own_count_as_one() {
+    fn moods_outside_the_protocol_count_as_one() {
         let mut metrics = Metrics::default();
         for mood in [Some("happy"), Some("sleepy"), Some("hungry"), None] {
             metrics.count_mood(mood);

@@ -22,7 +22,7 @@ use crate::codec::http::{Rejection, Status};
 use crate::codec::json::{self, DecodeError, Request, Welcome};
 use crate::config::Config;
 use crate::config::reloadable::Reloadable;
-use crate::engine::client_programs::Clients;
+use crate::engine::client_programs::ClientPrograms;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
 use crate::engine::permission::{AttackChange, Permissions};
@@ -35,8 +35,8 @@ use crate::storage::db::{ConnectionChange, Current};
 use crate::storage::held::{Held, Output, Released};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Counts, Effects, Moment, Store};
-use crate::sys::clock::{Clock, Seconds};
+use crate::store::{Act, Counts, Effects, Store};
+use crate::sys::clock::{Clock, Timestamp};
 use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
 
@@ -60,8 +60,8 @@ pub struct Engine {
     permissions: Permissions,
     limit_log: LimitLog,
     metrics: Metrics,
-    /// Who binds, if anybody wants to know.
-    clients: Option<Box<Clients>>,
+    /// Counted only with `--admin`.
+    client_programs: Option<Box<ClientPrograms>>,
     entropy: Box<dyn Entropy>,
     clock: Clock,
     /// This tick's changes, not yet committed.
@@ -76,7 +76,7 @@ pub struct Engine {
     next_sweep: Instant,
     /// When records that wait are written; none while nothing waits.
     next_flush: Option<Instant>,
-    rebooted: Seconds,
+    rebooted: Timestamp,
 }
 
 impl Engine {
@@ -101,7 +101,7 @@ impl Engine {
             records,
             limit_log: LimitLog::default(),
             metrics: Metrics::default(),
-            clients: None,
+            client_programs: None,
             entropy,
             clock,
             effects: Effects::default(),
@@ -151,12 +151,10 @@ impl Engine {
     pub fn run_timers(&mut self) {
         let now = self.clock.instant;
         self.records.renew_generation_if_due(self.clock.wall);
-        if let Some(snapshot) = self.storage.recover_if_due(now) {
-            self.store.reload(snapshot);
-        }
+        self.storage.recover_if_due(now, &mut self.store);
         self.storage.release_memory_if_due(now);
         if now >= self.next_sweep {
-            self.next_sweep = self.clock.after(limits::ADDRESSES_SWEEP_SECONDS);
+            self.next_sweep = now + limits::ADDRESSES_SWEEP;
             self.quotas.sweep(now);
         }
         if now >= self.next_expiry {
@@ -172,7 +170,11 @@ impl Engine {
             }
         }
         let changes_before = self.effects.changes.len();
-        self.expiring = self.store.continue_expiry(self.clock.wall, &mut self.effects);
+        self.expiring = self.store.continue_expiry(&mut Act {
+            now: self.clock.wall,
+            entropy: &mut *self.entropy,
+            effects: &mut self.effects,
+        });
         self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.turn_permissions();
         self.limit_log.report_if_due(now);
@@ -266,10 +268,7 @@ impl Engine {
         for conn in &participants {
             self.store.disconnect(*conn);
         }
-        match self.storage.load() {
-            Some(snapshot) => self.store.reload(snapshot),
-            None => self.store.unload(),
-        }
+        self.storage.load(&mut self.store);
         participants
     }
 
@@ -288,7 +287,7 @@ impl Engine {
         }
         // Whatever the tick left to record, reaping included.
         if self.next_flush.is_none() && !self.records.is_empty() {
-            self.next_flush = Some(self.clock.after(limits::RECORDS_FLUSH_SECONDS));
+            self.next_flush = Some(self.clock.instant + limits::RECORDS_FLUSH);
         }
         self.storage.checkpoint_if_due(idle);
     }
@@ -386,8 +385,8 @@ impl Engine {
         self.records.track(conn, || ConnectionChange::Command { name, at });
         let outcome = self.check(conn, command).and_then(|()| {
             let changes_before = self.effects.changes.len();
-            let mut moment = Moment { now: at, entropy: &mut *self.entropy };
-            let outcome = self.store.apply(conn, command, &mut moment, &mut self.effects);
+            let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
+            let outcome = self.store.apply(conn, command, &mut Act { now: at, entropy, effects });
             self.quotas.note(conn, &self.effects.changes[changes_before..]);
             outcome
         });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::limits::{ADDRESSES_MAX, Limits};
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
-use crate::store::{Change, RowId};
+use crate::store::{Change, NameplateId, Row};
 
 /// Prefix of an IPv6 address that one user or office usually has.
 const IPV6_PREFIX_BITS: u32 = 64;
@@ -131,10 +131,10 @@ pub struct Quotas {
     usage: HashMap<Holder, Usage>,
     connections: ConnMap<Holder>,
     /// The creator of each nameplate.
-    creators: HashMap<RowId, Holder>,
+    creators: HashMap<NameplateId, Holder>,
     /// Nameplates created and deleted by the batch of this tick, whose commit may fail.
-    created: Vec<RowId>,
-    ended: Vec<RowId>,
+    created: Vec<NameplateId>,
+    ended: Vec<NameplateId>,
 }
 
 impl Quotas {
@@ -227,13 +227,13 @@ impl Quotas {
     /// Counts the nameplates that a command of `conn` created or deleted.
     pub fn note(&mut self, conn: ConnId, changes: &[Change]) {
         for change in changes {
-            if let Change::CreateNameplate { row, .. } = change
+            if let Change::Insert(Row::Nameplate { id, .. }) = change
                 && let Some(holder) = self.connections.get(&conn)
                 && let Some(usage) = self.usage.get_mut(holder)
             {
                 usage.nameplates += 1;
-                self.creators.insert(*row, *holder);
-                self.created.push(*row);
+                self.creators.insert(*id, *holder);
+                self.created.push(*id);
             }
         }
         self.note_endings(changes);
@@ -242,7 +242,7 @@ impl Quotas {
     /// Counts deleted nameplates, whether a command or their expiry deleted them.
     pub fn note_endings(&mut self, changes: &[Change]) {
         self.ended.extend(changes.iter().filter_map(|change| match change {
-            Change::DeleteNameplate { row, .. } => Some(*row),
+            Change::DeleteNameplate { id, .. } => Some(*id),
             _ => None,
         }));
     }
@@ -251,13 +251,13 @@ impl Quotas {
     /// and their row ids will be used again.
     pub fn update_accounting(&mut self, is_committed: bool) {
         let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
-        for row in if is_committed { ended } else { created } {
-            self.forget_nameplate(row);
+        for id in if is_committed { ended } else { created } {
+            self.forget_nameplate(id);
         }
     }
 
-    fn forget_nameplate(&mut self, row: RowId) {
-        if let Some(creator) = self.creators.remove(&row)
+    fn forget_nameplate(&mut self, id: NameplateId) {
+        if let Some(creator) = self.creators.remove(&id)
             && let Some(usage) = self.usage.get_mut(&creator)
         {
             usage.nameplates = usage.nameplates.saturating_sub(1);

@@ -1,44 +1,39 @@
-//! A mailbox's messages in order of arrival, and the ledger of all that is stored.
+//! A mailbox's messages in order of arrival, and the ledger that counts everything stored.
 //!
-//! The log only grows, so that a replay in progress can share it; it is dropped as a whole, with
-//! the mailbox and the last such replay, and only then leaves the ledger. So the ledger is what
-//! memory really holds.
+//! The log only grows, so that a replay in progress can share it. It is dropped with the mailbox
+//! and the last such replay, and only then leaves the ledger: the ledger counts what is in memory.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::limits::{MAILBOX_BYTES, MESSAGE_OVERHEAD_BYTES};
-use crate::sys::clock::Seconds;
-use crate::sys::mmap::Text;
+use crate::sys::clock::Timestamp;
+use crate::sys::mmap::MmapStr;
 
-/// A message stored in a mailbox: shared by the mailbox, the listeners' outboxes and the batch on
-/// its way to the database.
+/// A message stored in a mailbox: shared by the mailbox, the outboxes of its subscribers and the
+/// batch that goes to the database.
 #[derive(Debug, PartialEq)]
 pub struct Message {
-    /// The side that added it.
     pub side: Rc<str>,
-    /// As the client sent it.
     pub phase: Box<str>,
-    /// As the client sent it; hex by convention, not checked.
-    pub body: Text,
-    /// When it was received.
-    pub server_rx: Seconds,
-    /// The add's `id` as the database keeps it.
+    /// Hex by convention, not checked.
+    pub body: MmapStr,
+    pub server_rx: Timestamp,
+    /// The `id` of the `add`: a string, or another JSON value as its text.
     pub id: Option<Box<str>>,
 }
 
 impl Message {
     /// Bytes that count towards limits.
     pub fn bytes(&self) -> usize {
-        let text = self.phase.len() + self.body.len() + self.id.as_ref().map_or(0, |id| id.len());
-        text + MESSAGE_OVERHEAD_BYTES
+        let id_bytes = self.id.as_ref().map_or(0, |id| id.len());
+        self.phase.len() + self.body.as_bytes().len() + id_bytes + MESSAGE_OVERHEAD_BYTES
     }
 }
 
-/// Stored messages still to be sent to one connection: a window on the mailbox's log.
+/// Stored messages to be sent to one connection: a range of the mailbox's log.
 #[derive(Clone, Debug)]
 pub struct Replay {
-    /// The mailbox's messages.
     pub log: Rc<MessageLog>,
     /// Index of the next message to send.
     pub next: usize,
@@ -59,7 +54,7 @@ impl Iterator for Replay {
     }
 }
 
-/// What is stored in all mailboxes.
+/// Counts what all mailboxes store.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Rc<Entries>);
 
@@ -70,12 +65,10 @@ struct Entries {
 }
 
 impl Ledger {
-    /// Bytes stored now.
     pub fn bytes(&self) -> usize {
         self.0.bytes.get()
     }
 
-    /// Messages stored now.
     pub fn messages(&self) -> usize {
         self.0.messages.get()
     }
@@ -95,13 +88,12 @@ impl Ledger {
 #[derive(Debug)]
 pub struct MessageLog {
     messages: RefCell<Vec<Rc<Message>>>,
-    /// Bytes of the messages.
     bytes: Cell<usize>,
     ledger: Ledger,
 }
 
 impl MessageLog {
-    /// An empty log, which counts as a mailbox in the ledger.
+    /// An empty log. It counts in the ledger as a mailbox.
     pub fn new(ledger: &Ledger) -> Rc<MessageLog> {
         ledger.add(MAILBOX_BYTES, 0);
         Rc::new(MessageLog {
@@ -111,24 +103,20 @@ impl MessageLog {
         })
     }
 
-    /// Appends a message.
     pub fn push(&self, message: Rc<Message>) {
         self.bytes.set(self.bytes.get() + message.bytes());
         self.ledger.add(message.bytes(), 1);
         self.messages.borrow_mut().push(message);
     }
 
-    /// The message at an index.
     pub fn get(&self, index: usize) -> Option<Rc<Message>> {
         self.messages.borrow().get(index).cloned()
     }
 
-    /// How many messages there are.
     pub fn count(&self) -> usize {
         self.messages.borrow().len()
     }
 
-    /// Bytes of the messages.
     pub fn bytes(&self) -> usize {
         self.bytes.get()
     }

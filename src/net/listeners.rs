@@ -4,14 +4,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
 use crate::codec::http::Rejection;
-use crate::limits::{ACCEPT_RETRY_SECONDS, LOG_REPEAT_SECONDS};
+use crate::limits::{ACCEPT_RETRY, LOG_REPEAT};
 use crate::message::peer::Peer;
 use crate::net::socket::{Endpoint, Listener, Role, Socket};
 
@@ -119,7 +119,7 @@ impl Listeners {
         let exhausted = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
         if exhausted.contains(&error.raw_os_error()) {
             if self.quiet_until.is_none_or(|until| until <= now) {
-                self.quiet_until = Some(now + Duration::from_secs_f64(LOG_REPEAT_SECONDS));
+                self.quiet_until = Some(now + LOG_REPEAT);
                 warn!("out of file descriptors, turning new connections away: {error}");
             }
             if self.turn_away(index) {
@@ -128,7 +128,7 @@ impl Listeners {
         } else {
             warn!("accepting a connection: {error}");
         }
-        self.retry_at = Some(now + Duration::from_secs_f64(ACCEPT_RETRY_SECONDS));
+        self.retry_at = Some(now + ACCEPT_RETRY);
         false
     }
 

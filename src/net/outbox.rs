@@ -11,7 +11,7 @@ use crate::codec::websocket;
 use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
 use crate::message::Response;
 use crate::storage::held::{Output, Released};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// How far sending got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Outbox {
         &mut self,
         outputs: impl Iterator<Item = Released>,
         socket: &mut impl Write,
-        server_tx: Seconds,
+        server_tx: Timestamp,
         scratch: &mut Scratch,
     ) -> io::Result<Sent> {
         scratch.server_tx.set(server_tx);
@@ -138,7 +138,7 @@ impl Outbox {
     pub fn send(
         &mut self,
         socket: &mut impl Write,
-        server_tx: Seconds,
+        server_tx: Timestamp,
         scratch: &mut Scratch,
     ) -> io::Result<Sent> {
         scratch.server_tx.set(server_tx);

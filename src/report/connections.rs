@@ -1,27 +1,31 @@
-//! Who is connected, by the connection table of a server that keeps one.
+//! `connections`: the rows of the connection table, which a server with `--track-connections` keeps
+//! in the channel database.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::table::{Align, Table};
-use super::{Findings, file_json, file_line, text};
+use super::{Report, file_json, file_line};
+use crate::format::{self, UNKNOWN};
 use crate::storage::db::{AddridReader, ChannelReader, ConnectionRow, FileState};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{self, Timestamp};
 
-/// All that was found.
 #[derive(Debug)]
 pub struct Connections {
     path: PathBuf,
     state: FileState,
     rows: Vec<ConnectionRow>,
-    /// Where to look addresses up, if they are to be shown.
+    /// Addresses by their ids, with `--addresses`.
     addresses: Option<AddridReader>,
-    now: Seconds,
+    now: Timestamp,
 }
 
-/// Reads the files. Without the table there is nothing to tell.
-pub fn find(path: &Path, addrid_db: Option<&Path>, now: Seconds) -> Result<Connections, String> {
+pub fn collect(
+    path: &Path,
+    addrid_db: Option<&Path>,
+    now: Timestamp,
+) -> Result<Connections, String> {
     let reader = ChannelReader::open(path).map_err(|error| error.to_string())?;
     let rows = reader.connections().map_err(|error| error.to_string())?.ok_or_else(|| {
         format!(
@@ -42,14 +46,14 @@ pub fn find(path: &Path, addrid_db: Option<&Path>, now: Seconds) -> Result<Conne
 }
 
 impl Connections {
-    /// The peer, as far as it may be shown.
+    /// The peer's address id, or its address with `--addresses`.
     fn peer(&self, row: &ConnectionRow) -> String {
-        let Some(id) = row.address_id else { return "-".to_owned() };
+        let Some(id) = row.address_id else { return UNKNOWN.to_owned() };
         match &self.addresses {
-            None => name(id),
+            None => id.to_string(),
             Some(addresses) => match addresses.address(id) {
-                Some(address) => text::harmless(address),
-                None => format!("{} (erased)", name(id)),
+                Some(address) => format::harmless(address),
+                None => format!("{id} (erased)"),
             },
         }
     }
@@ -58,26 +62,21 @@ impl Connections {
         match (self.state.log_bytes, self.rows.is_empty()) {
             (None, true) => "No server has the file open.\n",
             (None, false) => {
-                "No server has the file open: these are the connections of one that was killed.\n"
+                "No server has the file open: these connections are of a server that was killed.\n"
             }
             (Some(_), true) => {
-                "Nobody is connected, or the server runs without --track-connections.\n"
+                "No client is connected, or the server runs without --track-connections.\n"
             }
             (Some(_), false) => {
-                "As the server last wrote them. One that was started without --track-connections \
-                 leaves here what an earlier one wrote.\n"
+                "As the server last wrote them. A server without --track-connections leaves the \
+                 rows of an earlier one.\n"
             }
         }
     }
 }
 
-/// As in the log.
-fn name((generation, counter): (i64, i64)) -> String {
-    format!("addr-{generation}-{counter}")
-}
-
 fn commands(row: &ConnectionRow) -> String {
-    let shown = row.last_commands.iter().map(|name| text::harmless(name));
+    let shown = row.last_commands.iter().map(|name| format::harmless(name));
     let shown = shown.collect::<Vec<_>>().join(" ");
     match row.commands - row.last_commands.len() {
         0 => shown,
@@ -85,7 +84,7 @@ fn commands(row: &ConnectionRow) -> String {
     }
 }
 
-impl Findings for Connections {
+impl Report for Connections {
     fn text(&self) -> String {
         let mut text = file_line(&self.path, self.state) + "\n" + self.note();
         if self.rows.is_empty() {
@@ -93,7 +92,7 @@ impl Findings for Connections {
         }
         let mut table = Table::new(&[
             ("id", Align::Right),
-            ("connected (UTC)", Align::Left),
+            ("connected", Align::Left),
             ("active", Align::Right),
             ("address", Align::Left),
             ("side", Align::Left),
@@ -104,12 +103,12 @@ impl Findings for Connections {
         for row in &self.rows {
             table.row(vec![
                 row.id.to_string(),
-                text::time(row.connected),
-                text::ago(row.active, self.now),
+                clock::utc(row.connected),
+                format::ago(row.active, self.now),
                 self.peer(row),
-                text::harmless_or_dash(row.side.as_deref()),
-                text::harmless_or_dash(row.implementation.as_deref()),
-                text::harmless_or_dash(row.version.as_deref()),
+                format::harmless_or_unknown(row.side.as_deref()),
+                format::harmless_or_unknown(row.implementation.as_deref()),
+                format::harmless_or_unknown(row.version.as_deref()),
                 commands(row),
             ]);
         }
@@ -121,9 +120,9 @@ impl Findings for Connections {
         let rows = self.rows.iter().map(|row| {
             let mut entry = json!({
                 "id": row.id,
-                "connected": row.connected,
-                "active": row.active,
-                "address_id": row.address_id.map(name),
+                "connected": row.connected.0,
+                "active": row.active.0,
+                "address_id": row.address_id.map(|id| id.to_string()),
                 "side": row.side,
                 "implementation": row.implementation,
                 "version": row.version,
@@ -137,7 +136,7 @@ impl Findings for Connections {
         });
         json!({
             "file": file_json(&self.path, self.state),
-            "now": self.now,
+            "now": self.now.0,
             "connections": rows.collect::<Vec<_>>(),
         })
     }

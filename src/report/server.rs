@@ -1,7 +1,5 @@
-//! Asks a running server, at its admin listener, how it is.
-//!
-//! One request, one answer, bounded in time and size. Whatever listens there may be something
-//! else: nothing is taken for granted about the answer.
+//! Fetches `/status.json` from a server's admin listener: one request, one answer, bounded in time
+//! and size. What listens there may be another program, so the answer is checked.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,32 +8,33 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::limits::{REPORT_ANSWER_BYTES_MAX, REPORT_ANSWER_SECONDS};
+use crate::format;
+use crate::limits::{REPORT_ANSWER, REPORT_ANSWER_BYTES_MAX};
 use crate::net::socket::Endpoint;
 use crate::sys::clock::Clock;
 
 const REQUEST: &[u8] =
     b"GET /status.json HTTP/1.1\r\nHost: wormhole-mailbox\r\nConnection: close\r\n\r\n";
 
-/// What the server says of itself: a JSON object.
-pub fn ask(endpoint: &Endpoint) -> Result<Value, String> {
+/// Returns the server's status, a JSON object.
+pub fn fetch(endpoint: &Endpoint) -> Result<Value, String> {
     let answer = exchange(endpoint)
-        .map_err(|error| format!("admin listener {endpoint}: {}", in_words(&error)))?;
+        .map_err(|error| format!("admin listener {endpoint}: {}", describe(&error)))?;
     read(&answer).map_err(|problem| format!("admin listener {endpoint}: {problem}"))
 }
 
-fn in_words(error: &io::Error) -> String {
+fn describe(error: &io::Error) -> String {
     match error.kind() {
-        // What the two say depends on the system, and neither names what was waited for.
+        // Which of the two a timeout is depends on the system.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            format!("no answer within {REPORT_ANSWER_SECONDS} seconds")
+            format!("no answer within {} seconds", REPORT_ANSWER.as_secs())
         }
         _ => error.to_string(),
     }
 }
 
 fn exchange(endpoint: &Endpoint) -> io::Result<Vec<u8>> {
-    let until = Clock::read().after(REPORT_ANSWER_SECONDS);
+    let until = Clock::read().instant + REPORT_ANSWER;
     match endpoint {
         Endpoint::Tcp(address) => {
             let stream = TcpStream::connect_timeout(&reachable(*address), left(until)?)?;
@@ -53,7 +52,7 @@ fn exchange(endpoint: &Endpoint) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Who listens on every address can be reached on this machine's own.
+/// The loopback address for a listener on all addresses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -63,7 +62,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Sends the request and reads up to the end, however slowly it comes, until the time is up.
+/// Sends the request and reads the answer to its end, or until the time is up.
 fn converse<S: Read + Write>(
     mut stream: S,
     until: Instant,
@@ -82,7 +81,7 @@ fn converse<S: Read + Write>(
             Err(error) => return Err(error),
         }
         if answer.len() > REPORT_ANSWER_BYTES_MAX {
-            return Err(io::Error::other("the answer has no end"));
+            return Err(io::Error::other("the answer is too long"));
         }
     }
 }
@@ -94,7 +93,7 @@ fn left(until: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// The object in an HTTP answer.
+/// The JSON object in an HTTP answer.
 fn read(answer: &[u8]) -> Result<Value, String> {
     const HEAD_END: &[u8] = b"\r\n\r\n";
     let not_http = || "what listens there does not speak HTTP".to_owned();
@@ -103,14 +102,14 @@ fn read(answer: &[u8]) -> Result<Value, String> {
     let status = head.lines().next().and_then(|line| line.strip_prefix("HTTP/1."));
     let status = status.and_then(|rest| rest.split(' ').nth(1)).ok_or_else(not_http)?;
     if status != "200" {
-        let status = super::text::harmless(status);
+        let status = format::harmless(status);
         return Err(format!(
             "answers with status {status} to /status.json, is it another listener?"
         ));
     }
     match serde_json::from_slice(&answer[end + HEAD_END.len()..]) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        _ => Err("its /status.json is no JSON object, or was cut off".to_owned()),
+        _ => Err("/status.json is no JSON object, or was cut off".to_owned()),
     }
 }
 

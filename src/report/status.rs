@@ -1,52 +1,49 @@
-//! How a server is: by its own word, if it is asked, and by what its files say.
+//! `status`: how a server is, from its admin listener, and what its files contain.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::table::list;
-use super::{Findings, file_json, file_line, server, text};
+use super::{Report, file_json, file_line, server};
+use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_STALE_SECONDS;
 use crate::net::socket::Endpoint;
-use crate::storage::db::{ChannelReader, Current, FileState, StoredCounts, UsageReader};
-use crate::sys::clock::Seconds;
+use crate::storage::db::{ChannelReader, Current, FileState, OpenError, StoredCounts, UsageReader};
+use crate::sys::clock::{self, Timestamp};
 
-/// All that was found.
 #[derive(Debug)]
 pub struct Status {
-    now: Seconds,
-    /// Where the server was asked, and its answer.
+    now: Timestamp,
+    /// The admin listener and the server's own status.
     server: Option<(String, Value)>,
     channel: Option<(PathBuf, FileState, StoredCounts)>,
     usage: Option<(PathBuf, FileState, Option<Current>)>,
 }
 
-/// Asks the server, if it can be asked, and reads the files that are named.
-pub fn find(
+/// Asks the server if `admin` is given, and reads the files that are named.
+pub fn collect(
     admin: Option<&Endpoint>,
     channel_db: Option<&Path>,
     usage_db: Option<&Path>,
-    now: Seconds,
+    now: Timestamp,
 ) -> Result<Status, String> {
-    let ask = |endpoint: &Endpoint| Ok::<_, String>((endpoint.to_string(), server::ask(endpoint)?));
+    let fetch =
+        |endpoint: &Endpoint| Ok::<_, String>((endpoint.to_string(), server::fetch(endpoint)?));
     Ok(Status {
         now,
-        server: admin.map(ask).transpose()?,
+        server: admin.map(fetch).transpose()?,
         channel: channel_db.map(channel).transpose().map_err(|error| error.to_string())?,
         usage: usage_db.map(usage).transpose().map_err(|error| error.to_string())?,
     })
 }
 
-fn channel(
-    path: &Path,
-) -> Result<(PathBuf, FileState, StoredCounts), crate::storage::db::OpenError> {
+fn channel(path: &Path) -> Result<(PathBuf, FileState, StoredCounts), OpenError> {
     let reader = ChannelReader::open(path)?;
     Ok((path.to_owned(), reader.state(), reader.counts()?))
 }
 
-fn usage(
-    path: &Path,
-) -> Result<(PathBuf, FileState, Option<Current>), crate::storage::db::OpenError> {
+fn usage(path: &Path) -> Result<(PathBuf, FileState, Option<Current>), OpenError> {
     let reader = UsageReader::open(path)?;
     Ok((path.to_owned(), reader.state(), reader.current()?))
 }
@@ -64,10 +61,10 @@ impl Status {
         let mut entries = vec![("stored", stored)];
         if let Some((oldest, newest)) = counts.activity {
             let activity = format!(
-                "from {} to {} UTC ({})",
-                text::time(oldest),
-                text::time(newest),
-                text::ago(newest, self.now)
+                "from {} to {} ({})",
+                clock::utc(oldest),
+                clock::utc(newest),
+                format::ago(newest, self.now)
             );
             entries.push(("last use", activity));
         }
@@ -84,137 +81,107 @@ impl Status {
             ""
         };
         list(vec![
-            ("server start", format!("{} UTC", text::time(current.rebooted))),
-            ("last sign", format!("{}{stale}", text::ago(current.updated, self.now))),
+            ("server start", clock::utc(current.rebooted)),
+            ("last update", format!("{}{stale}", format::ago(current.updated, self.now))),
             ("connections", format!("{} with a mailbox open", current.connections_websocket)),
-            ("blurring", current.blur_time.map_or_else(|| "off".to_owned(), text::duration)),
+            ("blurring", current.blur_time.map_or_else(|| "off".to_owned(), format::duration)),
         ])
     }
 }
 
-/// What a server's answer says, line by line. What it does not say is a dash.
-fn server_text(told: &Value) -> String {
-    let connections = &told["connections"];
-    let store = &told["store"];
-    let traffic = &told["traffic"];
-    let process = &told["process"];
-    let mut entries = vec![
-        ("health", word(&told["health"])),
-        ("up", format!("{}, version {}", seconds(&told["uptime_seconds"]), word(&told["version"]))),
-        (
-            "connections",
-            format!(
-                "{} of {} ({} bound, {} with a mailbox open), {} since the start",
-                number(&connections["now"]),
-                number(&connections["max"]),
-                number(&connections["bound"]),
-                number(&connections["subscribed"]),
-                number(&connections["accepted"])
-            ),
-        ),
-        ("ended", counts(&connections["ended"])),
-        (
-            "stored",
-            format!(
-                "{} nameplates, {} mailboxes, {} messages, {} of {}",
-                number(&store["nameplates"]),
-                number(&store["mailboxes"]),
-                number(&store["messages"]),
-                size(&store["bytes"]),
-                size(&store["bytes_max"])
-            ),
-        ),
-        (
-            "traffic",
-            format!(
-                "{} received, {} sent, {} messages stored, {} delivered",
-                size(&traffic["received_bytes"]),
-                size(&traffic["sent_bytes"]),
-                number(&traffic["messages_stored"]),
-                number(&traffic["messages_delivered"])
-            ),
-        ),
-        ("commands", counts(&traffic["commands"])),
-        ("errors", counts(&traffic["errors"])),
-        ("limits hit", counts(&told["limits_hit"])),
-        (
-            "process",
-            format!(
-                "{} of memory, {} of CPU time, {} of {} descriptors",
-                size(&process["resident_memory_bytes"]),
-                seconds(&process["cpu_seconds"]),
-                number(&process["open_fds"]),
-                number(&process["max_fds"])
-            ),
-        ),
-    ];
-    for (name, key) in [("one turn", "tick"), ("one commit", "commit")] {
-        let latency = &told["latency_last_hour"][key];
-        let (median, slow) = (seconds(&latency["p50_seconds"]), seconds(&latency["p99_seconds"]));
-        entries.push((name, format!("half within {median}, 99 % within {slow} (last hour)")));
-    }
-    for (name, key) in [("last hour", "results_last_hour"), ("last day", "results_last_day")] {
-        entries.push((name, counts(&told[key])));
-    }
-    entries.push(("clients", clients(&told["clients_last_day"])));
-    for file in told["storage"]["files"].as_array().into_iter().flatten() {
-        let (bytes, log) = (size(&file["bytes"]), size(&file["wal_bytes"]));
-        let line = format!("{}: {bytes}, {log} of write-ahead log", word(&file["path"]));
-        entries.push(("file", line));
+/// The lines on a running server; names in braces are JSON pointers into its `/status.json`.
+const SERVER_LINES: [(&str, &str); 15] = [
+    ("health", "{{/health}}"),
+    ("up", "{{/uptime_seconds}}, version {{/version}}"),
+    (
+        "connections",
+        "{{/connections/now}} of {{/connections/max}} ({{/connections/bound}} bound, \
+         {{/connections/subscribed}} with a mailbox open), {{/connections/accepted}} since the start",
+    ),
+    ("ended", "{{/connections/ended}}"),
+    (
+        "stored",
+        "{{/store/nameplates}} nameplates, {{/store/mailboxes}} mailboxes, {{/store/messages}} \
+         messages, {{/store/bytes}} of {{/store/bytes_max}}",
+    ),
+    (
+        "traffic",
+        "{{/traffic/received_bytes}} received, {{/traffic/sent_bytes}} sent, \
+         {{/traffic/messages_stored}} messages stored, {{/traffic/messages_delivered}} delivered",
+    ),
+    ("commands", "{{/traffic/commands}}"),
+    ("errors", "{{/traffic/errors}}"),
+    ("limits hit", "{{/limits_hit}}"),
+    (
+        "process",
+        "{{/process/resident_memory_bytes}} of memory, {{/process/cpu_seconds}} of CPU time, \
+         {{/process/open_fds}} of {{/process/max_fds}} descriptors",
+    ),
+    (
+        "one tick",
+        "half within {{/latency_last_hour/tick/p50_seconds}}, \
+         99 % within {{/latency_last_hour/tick/p99_seconds}} (last hour)",
+    ),
+    (
+        "one commit",
+        "half within {{/latency_last_hour/commit/p50_seconds}}, \
+         99 % within {{/latency_last_hour/commit/p99_seconds}} (last hour)",
+    ),
+    ("last hour", "{{/results_last_hour}}"),
+    ("last day", "{{/results_last_day}}"),
+    ("clients", "{{/clients_last_day}}"),
+];
+
+fn server_text(status: &Value) -> String {
+    let mut entries: Vec<(&str, String)> = SERVER_LINES
+        .iter()
+        .map(|(name, template)| (*name, format::fill(template, |pointer| show(status, pointer))))
+        .collect();
+    for file in status["storage"]["files"].as_array().into_iter().flatten() {
+        const FILE: &str = "{{/path}}: {{/bytes}}, {{/wal_bytes}} of write-ahead log";
+        entries.push(("file", format::fill(FILE, |pointer| show(file, pointer))));
     }
     list(entries)
 }
 
-const UNTOLD: &str = "-";
-
-fn word(value: &Value) -> String {
-    text::harmless_or_dash(value.as_str())
+/// The value at a JSON pointer, in the unit that its key names.
+fn show(status: &Value, pointer: &str) -> String {
+    let key = pointer.rsplit('/').next().unwrap_or_default();
+    match status.pointer(pointer) {
+        Some(Value::String(text)) => format::harmless(text),
+        Some(Value::Number(seconds)) if key.ends_with("seconds") => {
+            seconds.as_f64().map_or_else(|| UNKNOWN.to_owned(), format::duration)
+        }
+        Some(Value::Number(size)) if key.contains("bytes") => {
+            size.as_u64().map_or_else(|| UNKNOWN.to_owned(), format::bytes)
+        }
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Object(counts)) => {
+            let counts = counts.iter().map(|(name, count)| (name, count.as_u64().unwrap_or(0)));
+            let occurred = counts.filter(|(_, count)| *count > 0);
+            joined(occurred.map(|(name, count)| format!("{count} {}", format::harmless(name))))
+        }
+        Some(Value::Array(clients)) => joined(clients.iter().map(client)),
+        _ => UNKNOWN.to_owned(),
+    }
 }
 
-fn number(value: &Value) -> String {
-    value.as_u64().map_or_else(|| UNTOLD.to_owned(), |number| number.to_string())
+fn client(client: &Value) -> String {
+    const CLIENT: &str = "{{/binds}} {{/implementation}} {{/version}}";
+    let template = if client["others"] == true { "{{/binds}} others" } else { CLIENT };
+    format::fill(template, |pointer| show(client, pointer))
 }
 
-fn size(value: &Value) -> String {
-    value.as_u64().map_or_else(|| UNTOLD.to_owned(), text::bytes)
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
-fn seconds(value: &Value) -> String {
-    value.as_f64().map_or_else(|| UNTOLD.to_owned(), text::duration)
-}
-
-/// Names with how often each occurred; those that did not are left out.
-fn counts(value: &Value) -> String {
-    let entries = value.as_object().into_iter().flatten();
-    let entries = entries.filter(|(_, count)| count.as_u64() != Some(0));
-    let shown: Vec<String> = entries
-        .map(|(name, count)| format!("{} {}", number(count), text::harmless(name)))
-        .collect();
-    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
-}
-
-fn clients(value: &Value) -> String {
-    let shown: Vec<String> = value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|client| {
-            let name = if client["others"] == true {
-                "others".to_owned()
-            } else {
-                format!("{} {}", word(&client["implementation"]), word(&client["version"]))
-            };
-            format!("{} {name}", number(&client["binds"]))
-        })
-        .collect();
-    if shown.is_empty() { "none in the last day".to_owned() } else { shown.join(", ") }
-}
-
-impl Findings for Status {
+impl Report for Status {
     fn text(&self) -> String {
         let mut parts = Vec::new();
-        if let Some((name, told)) = &self.server {
-            parts.push(format!("Server at {name}\n{}", server_text(told)));
+        if let Some((name, status)) = &self.server {
+            parts.push(format!("Server at {name}\n{}", server_text(status)));
         }
         if let Some((path, state, counts)) = &self.channel {
             let line = file_line(path, *state);
@@ -229,7 +196,8 @@ impl Findings for Status {
 
     fn json(&self) -> Value {
         let channel = self.channel.as_ref().map(|(path, state, counts)| {
-            let (oldest, newest) = counts.activity.unzip();
+            let (oldest, newest) =
+                counts.activity.map(|(oldest, newest)| (oldest.0, newest.0)).unzip();
             json!({
                 "file": file_json(path, *state),
                 "nameplates": counts.nameplates,
@@ -242,8 +210,8 @@ impl Findings for Status {
         let usage = self.usage.as_ref().map(|(path, state, current)| {
             let current = current.map(|current| {
                 json!({
-                    "rebooted": current.rebooted,
-                    "updated": current.updated,
+                    "rebooted": current.rebooted.0,
+                    "updated": current.updated.0,
                     "stale": self.is_stale(&current),
                     "blur_seconds": current.blur_time,
                     "connections_websocket": current.connections_websocket,
@@ -252,8 +220,8 @@ impl Findings for Status {
             json!({"file": file_json(path, *state), "current": current})
         });
         json!({
-            "now": self.now,
-            "server": self.server.as_ref().map(|(_, told)| told),
+            "now": self.now.0,
+            "server": self.server.as_ref().map(|(_, status)| status),
             "channel": channel,
             "usage": usage,
         })

@@ -1,13 +1,11 @@
 //! Columns that line up in a terminal.
 
-/// How a column is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
     Right,
 }
 
-/// A table, row by row.
 #[derive(Debug)]
 pub struct Table {
     aligns: Vec<Align>,
@@ -17,7 +15,7 @@ pub struct Table {
 const GAP: &str = "  ";
 
 impl Table {
-    /// A table with these columns. A title may be empty.
+    /// Titles may be empty.
     pub fn new(columns: &[(&str, Align)]) -> Table {
         let aligns = columns.iter().map(|(_, align)| *align).collect();
         let titles = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
@@ -29,7 +27,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The lines. A first line without any title is left out.
+    /// The lines, without that of the titles if all are empty.
     pub fn text(&self) -> String {
         let width = |column: usize| {
             self.rows.iter().map(|row| row.get(column).map_or(0, |it| it.chars().count())).max()
@@ -53,7 +51,7 @@ impl Table {
     }
 }
 
-/// Two columns without titles: names and what there is to say.
+/// Two columns without titles, indented: names and texts.
 pub fn list(entries: Vec<(&str, String)>) -> String {
     let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
     for (name, text) in entries {

@@ -1,4 +1,5 @@
-//! How exchanges went: results with their shares, times, clients, day by day.
+//! `usage`: results with their shares, times, clients, and results day by day, from the usage
+//! database.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,13 +7,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::table::{Align, Table};
-use super::text::{self, Day};
-use super::{Findings, file_json, file_line};
+use super::{Report, file_json, file_line};
 use crate::config::Period;
+use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::outcome::{Outcome, OutcomeCounts};
-use crate::storage::db::{ClientCount, EndingRow, FileState, UsageReader, What};
-use crate::sys::clock::Seconds;
+use crate::storage::db::{ClientCount, EndingRow, FileState, UsageKind, UsageReader};
+use crate::sys::clock::{self, Seconds, Timestamp};
 
 /// The row of results that this server does not know.
 const OTHER: &str = "other";
@@ -49,7 +50,7 @@ impl Results {
             .entries()
             .filter(|(name, count)| *name != OTHER || *count > 0)
             .map(|(name, count)| {
-                let share = text::share(count, total);
+                let share = format::share(count, total);
                 (name.to_owned(), json!({"count": count, "share": share}))
             })
             .collect();
@@ -57,7 +58,7 @@ impl Results {
     }
 }
 
-/// Lengths of time, of which the middle and the slow ones matter.
+/// Lengths of time in seconds, of which the median and the slowest tenth are shown.
 #[derive(Debug, Default)]
 struct Times(Vec<Seconds>);
 
@@ -66,14 +67,15 @@ impl Times {
         self.0.sort_unstable_by(Seconds::total_cmp);
     }
 
-    /// The time that such a part of all does not exceed; they must be sorted.
+    /// The time that this part of all times does not exceed; they must be sorted.
     fn quantile(&self, part: f64) -> Option<Seconds> {
         let rank = (part * self.0.len() as f64).ceil() as usize;
         self.0.get(rank.saturating_sub(1)).copied()
     }
 
     fn cells(&self) -> [String; 2] {
-        QUANTILES.map(|part| self.quantile(part).map_or_else(|| "-".to_owned(), text::duration))
+        QUANTILES
+            .map(|part| self.quantile(part).map_or_else(|| UNKNOWN.to_owned(), format::duration))
     }
 
     fn json(&self) -> Value {
@@ -84,35 +86,33 @@ impl Times {
 
 const QUANTILES: [f64; 2] = [0.5, 0.9];
 
-/// What ended in some stretch of time.
+/// Results of what ended in one period.
 #[derive(Clone, Copy, Debug, Default)]
 struct Endings {
     mailboxes: Results,
     nameplates: Results,
 }
 
-/// All that was found.
 #[derive(Debug)]
 pub struct Usage {
     path: PathBuf,
     state: FileState,
     period: Period,
-    since: Option<Seconds>,
-    now: Seconds,
+    since: Option<Timestamp>,
+    now: Timestamp,
     /// Blurring in force when the file was last written.
     blur: Option<Seconds>,
     all: Endings,
-    /// Mailboxes of a nameplate that ended happy.
+    /// Mailboxes of nameplates that ended happy.
     transfers: u64,
     waiting: Times,
     total: Times,
-    /// By day; by month, with a day of 0, if there is no end to the days.
-    parts: BTreeMap<Day, Endings>,
+    /// By day, `2024-12-31`, or by month, `2024-12`, if the period is not bounded.
+    parts: BTreeMap<String, Endings>,
     clients: Option<Vec<ClientCount>>,
 }
 
-/// Reads the file.
-pub fn find(path: &Path, period: Period, now: Seconds) -> Result<Usage, String> {
+pub fn collect(path: &Path, period: Period, now: Timestamp) -> Result<Usage, String> {
     let reader = UsageReader::open(path).map_err(|error| error.to_string())?;
     let since = period.days().map(|days| now - f64::from(days) * SECONDS_PER_DAY);
     let mut usage = Usage {
@@ -135,7 +135,7 @@ pub fn find(path: &Path, period: Period, now: Seconds) -> Result<Usage, String> 
 
 impl Usage {
     fn read(&mut self, reader: &UsageReader) -> Result<(), crate::storage::db::OpenError> {
-        let since = self.since.unwrap_or(Seconds::NEG_INFINITY);
+        let since = self.since.unwrap_or(Timestamp(f64::NEG_INFINITY));
         let blur = reader.current()?.and_then(|current| current.blur_time);
         self.blur = blur.filter(|blur| *blur > 0.0);
         reader.endings(since, |ending| self.add(&ending))?;
@@ -146,17 +146,15 @@ impl Usage {
     }
 
     fn add(&mut self, ending: &EndingRow) {
-        let mut part = Day::of(ending.started);
-        if self.period == Period::All {
-            part.day = 0;
-        }
+        let mut part = clock::utc(ending.started);
+        part.truncate(if self.period == Period::All { "2024-12" } else { "2024-12-31" }.len());
         for endings in [&mut self.all, self.parts.entry(part).or_default()] {
-            match ending.what {
-                What::Mailbox => endings.mailboxes.add(ending.outcome),
-                What::Nameplate => endings.nameplates.add(ending.outcome),
+            match ending.kind {
+                UsageKind::Mailbox => endings.mailboxes.add(ending.outcome),
+                UsageKind::Nameplate => endings.nameplates.add(ending.outcome),
             }
         }
-        if ending.what == What::Mailbox {
+        if ending.kind == UsageKind::Mailbox {
             let is_happy = ending.outcome == Some(Outcome::Happy);
             self.transfers += u64::from(is_happy && ending.for_nameplate);
             self.waiting.0.extend(ending.waiting_time);
@@ -166,18 +164,18 @@ impl Usage {
 
     fn heading(&self) -> String {
         let period = match (self.period.days(), self.since) {
-            (Some(1), Some(since)) => format!("The last 24 hours, since {}", text::time(since)),
+            (Some(1), Some(since)) => format!("The last 24 hours, since {}", clock::utc(since)),
             (Some(days), Some(since)) => {
-                format!("The last {days} days, since {}", text::time(since))
+                format!("The last {days} days, since {}", clock::utc(since))
             }
             _ => "All that is recorded".to_owned(),
         };
-        let mut heading = format!("{}\n{period} UTC.\n", file_line(&self.path, self.state));
+        let mut heading = format!("{}\n{period}.\n", file_line(&self.path, self.state));
         if let Some(blur) = self.blur {
             heading += &format!(
-                "Times are rounded down to {} (--blur-usage): where the period and its parts begin \
-                 is no more exact than that.\n",
-                text::duration(blur)
+                "Times are rounded down to {} (--blur-usage), and so are the limits of the period \
+                 and its parts.\n",
+                format::duration(blur)
             );
         }
         heading
@@ -201,9 +199,9 @@ impl Usage {
             table.row(vec![
                 name.to_owned(),
                 mailboxes.to_string(),
-                text::percent(mailboxes, of_mailboxes),
+                format::percent(mailboxes, of_mailboxes),
                 nameplates.to_string(),
-                text::percent(nameplates, of_nameplates),
+                format::percent(nameplates, of_nameplates),
             ]);
         }
         table.row(vec![
@@ -239,7 +237,7 @@ impl Usage {
         let mut table = Table::new(&columns);
         for (part, endings) in &self.parts {
             let mut cells = vec![
-                self.part(*part),
+                part.clone(),
                 endings.mailboxes.total().to_string(),
                 endings.nameplates.total().to_string(),
             ];
@@ -249,19 +247,11 @@ impl Usage {
         table.text()
     }
 
-    fn part(&self, Day { year, month, day }: Day) -> String {
-        if self.period == Period::All {
-            format!("{year}-{month:02}")
-        } else {
-            format!("{year}-{month:02}-{day:02}")
-        }
-    }
-
     fn binds(&self) -> u64 {
         self.clients.iter().flatten().map(|client| client.binds).sum()
     }
 
-    /// Those that are listed, and how often the others came.
+    /// The clients that are listed, and the binds of all others.
     fn listed<'a>(&self, clients: &'a [ClientCount]) -> (&'a [ClientCount], u64) {
         let (listed, others) = clients.split_at(clients.len().min(REPORT_CLIENTS_MAX));
         (listed, others.iter().map(|client| client.binds).sum())
@@ -269,7 +259,7 @@ impl Usage {
 
     fn clients(&self) -> String {
         let Some(clients) = &self.clients else {
-            return "A file of version 1 does not know the clients.\n".to_owned();
+            return "A file of version 1 has no clients.\n".to_owned();
         };
         if clients.is_empty() {
             return "No client has come.\n".to_owned();
@@ -279,12 +269,12 @@ impl Usage {
         let mut table = Table::new(&[columns, numbers].concat());
         let (listed, others) = self.listed(clients);
         let mut row = |name: String, version: String, binds: u64| {
-            table.row(vec![name, version, binds.to_string(), text::percent(binds, self.binds())]);
+            table.row(vec![name, version, binds.to_string(), format::percent(binds, self.binds())]);
         };
         for ClientCount { implementation, version, binds } in listed {
             let name =
-                implementation.as_deref().map_or_else(|| "(not told)".to_owned(), text::harmless);
-            row(name, text::harmless_or_dash(version.as_deref()), *binds);
+                implementation.as_deref().map_or_else(|| "(unnamed)".to_owned(), format::harmless);
+            row(name, format::harmless_or_unknown(version.as_deref()), *binds);
         }
         if others > 0 {
             row(format!("({} others)", clients.len() - listed.len()), "-".to_owned(), others);
@@ -293,12 +283,11 @@ impl Usage {
     }
 }
 
-/// What the parts of a period are called.
 fn part_name(period: Period) -> &'static str {
     if period == Period::All { "month" } else { "day" }
 }
 
-impl Findings for Usage {
+impl Report for Usage {
     fn text(&self) -> String {
         let mut text = self.heading() + "\n";
         if self.all.mailboxes.total() + self.all.nameplates.total() == 0 {
@@ -320,7 +309,7 @@ impl Findings for Usage {
     fn json(&self) -> Value {
         let parts = self.parts.iter().map(|(part, endings)| {
             json!({
-                part_name(self.period): self.part(*part),
+                part_name(self.period): part,
                 "mailboxes": endings.mailboxes.json(),
                 "nameplates": endings.nameplates.json(),
             })
@@ -332,15 +321,15 @@ impl Findings for Usage {
                     "implementation": client.implementation,
                     "version": client.version,
                     "binds": client.binds,
-                    "share": text::share(client.binds, self.binds()),
+                    "share": format::share(client.binds, self.binds()),
                 })
             });
             json!({"binds": self.binds(), "listed": listed.collect::<Vec<_>>(), "others": others})
         });
         json!({
             "file": file_json(&self.path, self.state),
-            "since": self.since,
-            "until": self.now,
+            "since": self.since.map(|since| since.0),
+            "until": self.now.0,
             "blur_seconds": self.blur,
             "mailboxes": self.all.mailboxes.json(),
             "nameplates": self.all.nameplates.json(),
@@ -368,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_nobody_knows_is_counted_apart() {
+    fn an_unknown_result_is_counted_apart() {
         let mut results = Results::default();
         for outcome in ["happy", "happy", "sleepy"].map(Outcome::from_name) {
             results.add(outcome);

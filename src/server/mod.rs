@@ -17,7 +17,7 @@ use log::info;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::admin::{Admin, Present};
+use crate::admin::{Admin, ServerView};
 use crate::config::{Config, reload};
 use crate::engine::Engine;
 use crate::limits;
@@ -30,7 +30,7 @@ use crate::server::service_manager::Notifier;
 use crate::server::signals::Signals;
 use crate::server::timers::Timers;
 use crate::storage::Committed;
-use crate::sys::clock::{Clock, Seconds};
+use crate::sys::clock::{Clock, Timestamp};
 
 /// The signal stream's token; listeners come after it, then connections by their numbers.
 const SIGNALS: Token = Token(0);
@@ -191,7 +191,7 @@ impl Server {
         let connections = self.clients();
         if let Some(notifier) = &mut self.notifier {
             let engine = &self.engine;
-            notifier.note(self.clock, engine.is_degraded(), || engine.health(connections));
+            notifier.update(self.clock, engine.is_degraded(), || engine.health(connections));
         }
     }
 
@@ -211,16 +211,16 @@ impl Server {
             self.listeners.retry_at(),
             self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.stop_by,
-            self.admin.as_ref().map(|admin| admin.next_step()),
+            self.admin.as_ref().map(|admin| admin.next_bucket()),
             self.drain_by,
         ];
         let now = Instant::now();
-        let mut limit = Duration::from_secs_f64(limits::SLEEP_SECONDS_MAX);
+        let mut limit = limits::SLEEP_MAX;
         for deadline in deadlines.into_iter().flatten() {
             limit = limit.min(deadline.saturating_duration_since(now));
         }
         if self.engine.wants_idle_time() {
-            limit = limit.min(Duration::from_millis(limits::CHECKPOINT_IDLE_MILLISECONDS));
+            limit = limit.min(limits::CHECKPOINT_IDLE);
         }
         limit
     }
@@ -270,7 +270,7 @@ impl Server {
     }
 
     /// Gives a connection's socket what it takes of the released output.
-    fn send(&mut self, conn: ConnId, server_tx: Seconds) {
+    fn send(&mut self, conn: ConnId, server_tx: Timestamp) {
         let Server { connections, ledger, config, output, .. } = self;
         if let Some(slot) = connections.get_mut(&conn) {
             let outcome = slot.connection.send(server_tx, output, &config.limits);
@@ -328,14 +328,14 @@ impl Server {
                 continue;
             };
             let Some(question) = slot.connection.question() else { continue };
-            let present = Present {
+            let view = ServerView {
                 config: &self.config,
                 engine: &self.engine,
                 clock: self.clock,
                 connections,
                 delivered: self.output.delivered(),
             };
-            let answer = admin.answer(question, present);
+            let answer = admin.answer(question, view);
             slot.connection.answer(answer, self.clock.instant, &mut self.engine);
             slot.settle(conn, &self.config, &mut self.ledger);
         }
@@ -436,7 +436,7 @@ impl Server {
         if let Some(notifier) = &mut self.notifier {
             notifier.stopping();
         }
-        self.stop_by = Some(self.clock.instant + Duration::from_secs_f64(limits::SHUTDOWN_SECONDS));
+        self.stop_by = Some(self.clock.instant + limits::SHUTDOWN);
         self.listeners = Listeners::default();
         let all: Vec<ConnId> = self.connections.keys().copied().collect();
         for conn in all {

@@ -1,9 +1,8 @@
-//! What the service manager is told (systemd's notification protocol): ready, reloading, stopping,
-//! how things are, and that the loop still turns.
+//! Notifies the service manager by systemd's protocol (`sd_notify`): ready, reloading, stopping, a
+//! status line, and a watchdog.
 //!
-//! Called by the loop itself, so that one that is stuck falls silent and is restarted. Without a
-//! service manager there is no `Notifier`. A message that cannot be sent is dropped: telling must
-//! never hold the service up.
+//! Called by the loop itself: if the loop hangs, the watchdog messages stop and the manager
+//! restarts the service. A message that cannot be sent is dropped, as it must not delay the loop.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,39 +16,37 @@ use log::warn;
 
 use crate::engine::health::Health;
 use crate::limits::{
-    NOTIFY_READY_SECONDS, NOTIFY_RETRY_SECONDS, NOTIFY_STATUS_SECONDS, OPTION_SECONDS_MAX,
-    OPTION_SECONDS_MIN,
+    NOTIFY_READY, NOTIFY_RETRY, NOTIFY_STATUS, OPTION_SECONDS_MAX, OPTION_SECONDS_MIN,
 };
-use crate::sys::clock::{self, Clock, Seconds};
+use crate::sys::clock::{self, Clock, Timestamp};
 
-/// The way to the service manager.
+/// The service manager's socket, and what it has been sent.
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
     manager: SocketAddr,
     watchdog: Option<Watchdog>,
-    /// What the manager knows; nothing until it knows that we are ready.
-    told: Option<Health>,
-    /// How things are is not looked at before then.
+    /// The status sent last; none until `READY=1` has been sent.
+    last_sent: Option<Health>,
+    /// The status is not computed before then, unless the storage fails or recovers.
     quiet_until: Option<Instant>,
-    /// A tick has passed without a look, so there may be news.
-    looks_away: bool,
-    /// Since when nothing can be stored, if so.
-    degraded_since: Option<Seconds>,
-    /// A message could not be sent, and that has been logged; once is enough.
-    has_complained: bool,
+    /// The status may have changed since it was last computed.
+    status_pending: bool,
+    degraded_since: Option<Timestamp>,
+    /// The first message that cannot be sent is logged, later ones are not.
+    error_logged: bool,
 }
 
-/// What a manager that restarts a silent service wants to hear.
+/// The messages without which the manager restarts the service.
 #[derive(Debug)]
 struct Watchdog {
-    /// Half of its patience, so that one message may be late.
+    /// Half of the manager's timeout, so that one message may be late.
     interval: Duration,
     due: Instant,
 }
 
 impl Notifier {
-    /// Reads the environment; there is none without `NOTIFY_SOCKET`. To be called once.
+    /// Reads `NOTIFY_SOCKET`, without which there is no notifier, and the watchdog's variables.
     pub fn from_environment(now: Clock) -> Option<Notifier> {
         let address = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())?;
         let variable = |name| env::var(name).unwrap_or_default();
@@ -58,7 +55,10 @@ impl Notifier {
         match Notifier::new(&address, interval, now) {
             Ok(notifier) => Some(notifier),
             Err(error) => {
-                warn!("NOTIFY_SOCKET {}: {error}, nobody is told", address.to_string_lossy());
+                warn!(
+                    "NOTIFY_SOCKET {}: {error}; the service manager is not notified",
+                    address.to_string_lossy()
+                );
                 None
             }
         }
@@ -71,63 +71,63 @@ impl Notifier {
             _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a unix socket")),
         };
         let socket = UnixDatagram::unbound()?;
-        // For the first message alone; later ones do not wait at all.
-        socket.set_write_timeout(Some(Duration::from_secs_f64(NOTIFY_READY_SECONDS)))?;
+        // For the first message; later ones do not wait.
+        socket.set_write_timeout(Some(NOTIFY_READY))?;
         Ok(Notifier {
             socket,
             manager,
             watchdog: interval.map(|interval| Watchdog { interval, due: now.instant + interval }),
-            told: None,
-            looks_away: false,
+            last_sent: None,
+            status_pending: false,
             quiet_until: None,
             degraded_since: None,
-            has_complained: false,
+            error_logged: false,
         })
     }
 
-    /// To be called every tick; tells what is due. The first time, and the first time after
-    /// [`Notifier::reloading`], that we are ready. Asks for the whole health only now and then.
-    pub fn note(&mut self, now: Clock, is_degraded: bool, health: impl FnOnce() -> Health) {
+    /// Sends what is due; called every tick. The first status, and the first one after
+    /// [`Notifier::reloading`], comes with `READY=1`. Computes `health` at most once every
+    /// [`NOTIFY_STATUS`], unless the storage fails or recovers.
+    pub fn update(&mut self, now: Clock, is_degraded: bool, health: impl FnOnce() -> Health) {
         self.keep_alive(now);
         let is_quiet = self.quiet_until.is_some_and(|until| until > now.instant);
-        let is_urgent = self.told.is_some_and(|told| told.is_degraded != is_degraded);
-        self.looks_away = is_quiet && !is_urgent;
-        if self.looks_away {
+        let is_urgent = self.last_sent.is_some_and(|sent| sent.is_degraded != is_degraded);
+        self.status_pending = is_quiet && !is_urgent;
+        if self.status_pending {
             return;
         }
-        self.quiet_until = Some(now.after(NOTIFY_STATUS_SECONDS));
+        self.quiet_until = Some(now.instant + NOTIFY_STATUS);
         let health = health();
-        if self.told == Some(health) {
+        if self.last_sent == Some(health) {
             return;
         }
         self.degraded_since = is_degraded.then(|| self.degraded_since.unwrap_or(now.wall));
-        let ready = if self.told.is_none() { "READY=1\n" } else { "" };
-        let trouble = self
+        let ready = if self.last_sent.is_none() { "READY=1\n" } else { "" };
+        let failure = self
             .degraded_since
             .map(|since| format!("storage unavailable since {}; ", clock::utc(since)))
             .unwrap_or_default();
-        if self.send(&format!("{ready}STATUS={trouble}{health}")) {
-            self.told = Some(health);
+        if self.send(&format!("{ready}STATUS={failure}{health}")) {
+            self.last_sent = Some(health);
         } else {
-            self.looks_away = true; // so that it is tried again
+            self.status_pending = true; // tried again
         }
     }
 
-    /// When [`Notifier::note`] wants to be called next, if nothing happens before.
+    /// When [`Notifier::update`] next has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let news = self.quiet_until.filter(|_| self.looks_away);
+        let status = self.quiet_until.filter(|_| self.status_pending);
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.due);
-        [news, watchdog].into_iter().flatten().min()
+        [status, watchdog].into_iter().flatten().min()
     }
 
-    /// The configuration is read anew, until the next note.
+    /// The next [`Notifier::update`] ends the reload.
     pub fn reloading(&mut self) {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_microseconds()));
-        self.told = None;
+        self.last_sent = None;
         self.quiet_until = None;
     }
 
-    /// The end has begun.
     pub fn stopping(&mut self) {
         self.send("STOPPING=1");
     }
@@ -137,33 +137,33 @@ impl Notifier {
         let Some(interval) = due.map(|watchdog| watchdog.interval) else { return };
         let is_sent = self.send("WATCHDOG=1");
         if let Some(watchdog) = &mut self.watchdog {
-            let retry = Duration::from_secs_f64(NOTIFY_RETRY_SECONDS).min(interval);
+            let retry = NOTIFY_RETRY.min(interval);
             watchdog.due = now.instant + if is_sent { interval } else { retry };
         }
     }
 
-    /// Tells whether it was sent.
+    /// Returns whether the message was sent.
     fn send(&mut self, message: &str) -> bool {
         let outcome = self.socket.send_to_addr(message.as_bytes(), &self.manager);
         if let Err(error) = &outcome
-            && !self.has_complained
+            && !self.error_logged
         {
-            self.has_complained = true;
-            warn!("the service manager cannot be told everything: {error}");
+            self.error_logged = true;
+            warn!("a message to the service manager cannot be sent: {error}");
         }
-        // If that fails, the next one may wait as long as the first did, which is bearable.
+        // If this fails, the next message may wait as long as the first did, which does no harm.
         _ = self.socket.set_nonblocking(true);
         outcome.is_ok()
     }
 }
 
-/// How often the manager wants to hear from the process `ours`, if it does.
+/// Half of `WATCHDOG_USEC`, if `WATCHDOG_PID` is empty or the process `ours`.
 fn watchdog_interval(usec: &str, pid: &str, ours: u32) -> Option<Duration> {
     let is_ours = pid.is_empty() || pid.parse() == Ok(ours);
-    let patience = usec.parse().ok().filter(|usec| *usec > 0 && is_ours).map(Duration::from_micros);
+    let timeout = usec.parse().ok().filter(|usec| *usec > 0 && is_ours).map(Duration::from_micros);
     let (shortest, longest) = (OPTION_SECONDS_MIN, OPTION_SECONDS_MAX);
-    patience.map(|patience| {
-        (patience / 2).clamp(Duration::from_secs_f64(shortest), Duration::from_secs_f64(longest))
+    timeout.map(|timeout| {
+        (timeout / 2).clamp(Duration::from_secs_f64(shortest), Duration::from_secs_f64(longest))
     })
 }
 
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_note_and_the_first_after_reloading_say_that_it_is_ready() {
+    fn the_first_update_and_the_first_after_reloading_say_that_it_is_ready() {
         let name = format!("@wormhole-mailbox-unit-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name[1..]).expect("an address");
         let manager = UnixDatagram::bind_addr(&address).expect("a socket");
@@ -185,7 +185,7 @@ mod tests {
         let health = Health { connections: 1, nameplates: 2, mailboxes: 3, is_degraded: false };
         let mut notifier = Notifier::new(OsStr::new(&name), None, now).expect("a notifier");
         const READY: &str = "READY=1\nSTATUS=connections: 1, nameplates: 2, mailboxes: 3";
-        notifier.note(now, false, || health);
+        notifier.update(now, false, || health);
         assert_eq!(recv(), READY);
         let before = clock::monotonic_microseconds();
         notifier.reloading();
@@ -193,23 +193,23 @@ mod tests {
         let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&message);
         let time = time.parse().expect("a number");
         assert!((before..=clock::monotonic_microseconds()).contains(&time), "{time}");
-        notifier.note(now, false, || health);
+        notifier.update(now, false, || health);
         assert_eq!(recv(), READY);
-        // News waits, unless it is bad, and then for its time only.
-        notifier.note(now, false, || Health { connections: 9, ..health });
-        assert_eq!(notifier.next_deadline(), Some(now.after(NOTIFY_STATUS_SECONDS)));
-        notifier.note(now, true, || Health { is_degraded: true, ..health });
+        // A status waits for its time, unless the storage has failed.
+        notifier.update(now, false, || Health { connections: 9, ..health });
+        assert_eq!(notifier.next_deadline(), Some(now.instant + NOTIFY_STATUS));
+        notifier.update(now, true, || Health { is_degraded: true, ..health });
         assert!(recv().starts_with("STATUS=storage unavailable since "));
-        notifier.note(now, true, || Health { is_degraded: true, ..health });
-        let later = Clock { instant: now.after(NOTIFY_STATUS_SECONDS), ..now };
-        notifier.note(later, true, || Health { is_degraded: true, ..health });
+        notifier.update(now, true, || Health { is_degraded: true, ..health });
+        let later = Clock { instant: now.instant + NOTIFY_STATUS, ..now };
+        notifier.update(later, true, || Health { is_degraded: true, ..health });
         assert_eq!(notifier.next_deadline(), None);
         notifier.stopping();
         assert_eq!(recv(), "STOPPING=1");
     }
 
     #[test]
-    fn the_watchdog_hears_from_the_process_that_is_named_at_half_its_patience() {
+    fn the_watchdog_interval_is_half_the_timeout_of_the_process_that_is_named() {
         let interval = |usec, pid| watchdog_interval(usec, pid, 17);
         assert_eq!(interval("30000000", "17"), Some(Duration::from_secs(15)));
         assert_eq!(interval("30000000", ""), Some(Duration::from_secs(15)));

@@ -1,17 +1,15 @@
-//! Numbers for peer addresses (`--addrid-db`, contract section 5): counted from 1 within a
-//! generation, forgotten with it.
-//!
-//! Pure: says which rows to write, writes none.
+//! Ids that stand for peer addresses (`--addrid-db`; manual: files 4): counted from 1 within a
+//! generation, and forgotten with it. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::limits::ADDRESS_IDS_MAX;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
-/// What an address is called in logs and in the connection table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Stands for an address in logs and in the connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AddressId {
     pub generation: u64,
     pub counter: u64,
@@ -23,18 +21,18 @@ impl fmt::Display for AddressId {
     }
 }
 
-/// The present generation.
+/// The current generation.
 #[derive(Debug)]
 pub struct Addresses {
     generation: u64,
-    started: Seconds,
+    started: Timestamp,
     duration: Seconds,
     counters: HashMap<IpAddr, u64>,
 }
 
 impl Addresses {
     /// Begins the generation after `last`.
-    pub fn new(last: Option<u64>, now: Seconds, duration: Seconds) -> Addresses {
+    pub fn new(last: Option<u64>, now: Timestamp, duration: Seconds) -> Addresses {
         Addresses {
             generation: last.unwrap_or(0) + 1,
             started: now,
@@ -43,18 +41,17 @@ impl Addresses {
         }
     }
 
-    /// Number and beginning of the present generation.
-    pub fn generation(&self) -> (u64, Seconds) {
+    /// Number and beginning of the current generation.
+    pub fn generation(&self) -> (u64, Timestamp) {
         (self.generation, self.started)
     }
 
-    /// When the present generation has had its time.
-    pub fn ends(&self) -> Seconds {
+    pub fn ends(&self) -> Timestamp {
         self.started + self.duration
     }
 
-    /// Begins a new generation if the present one has had its time, or is full.
-    pub fn renew_if_due(&mut self, now: Seconds) -> bool {
+    /// Begins a new generation if the current one is over or full; returns whether it did.
+    pub fn renew_if_due(&mut self, now: Timestamp) -> bool {
         if now < self.ends() && self.counters.len() < ADDRESS_IDS_MAX {
             return false;
         }

@@ -9,15 +9,13 @@ pub mod db;
 pub mod held;
 pub mod records;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, error, info};
 
-use crate::limits::{
-    CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_QUIET_SECONDS, STORAGE_RETRY_SECONDS,
-};
+use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_QUIET, STORAGE_RETRY};
 use crate::storage::db::Database;
-use crate::store::{Change, Snapshot};
+use crate::store::{Change, Store};
 
 /// The database, and whether it works.
 #[derive(Debug)]
@@ -63,7 +61,7 @@ impl Storage {
             return Ok(Committed(()));
         }
         let outcome = self.db.commit(changes);
-        self.release_at = Some(now + Duration::from_secs_f64(STORAGE_QUIET_SECONDS));
+        self.release_at = Some(now + STORAGE_QUIET);
         changes.clear();
         match outcome {
             Ok(()) => Ok(Committed(())),
@@ -73,29 +71,29 @@ impl Storage {
                         "storage failed, serving in degraded mode until it works again: {error}"
                     );
                 }
-                self.retry_at = Some(now + Duration::from_secs_f64(STORAGE_RETRY_SECONDS));
+                self.retry_at = Some(now + STORAGE_RETRY);
                 Err(CommitFailed)
             }
         }
     }
 
-    /// While degraded and when due, tries whether the database can be written again; if so, gives
-    /// what it holds.
-    pub fn recover_if_due(&mut self, now: Instant) -> Option<Snapshot> {
+    /// While degraded and when due, tries whether the database can be written again; if so, loads
+    /// the store anew.
+    pub fn recover_if_due(&mut self, now: Instant, store: &mut Store) {
         if self.retry_at.is_none_or(|retry_at| retry_at > now) {
-            return None;
+            return;
         }
-        self.retry_at = Some(now + Duration::from_secs_f64(STORAGE_RETRY_SECONDS));
-        self.db.try_write().ok()?;
-        let snapshot = self.load()?;
-        self.retry_at = None;
-        info!("storage works again");
-        Some(snapshot)
+        self.retry_at = Some(now + STORAGE_RETRY);
+        if self.db.try_write().is_ok() && self.load(store) {
+            self.retry_at = None;
+            info!("storage works again");
+        }
     }
 
-    /// What the database holds, if it can be read.
-    pub fn load(&self) -> Option<Snapshot> {
-        self.db.load().ok()
+    /// Loads the store from the database; returns whether it can be read. If not, the store holds
+    /// nothing.
+    pub fn load(&self, store: &mut Store) -> bool {
+        store.load(|each| self.db.load(each)).is_ok()
     }
 
     /// Pages that have come into the write-ahead log since the last checkpoint.

@@ -1,8 +1,9 @@
 //! Records that may lag by a second and must never hurt the service: usage, addresses, the
-//! connection table (contract section 5).
+//! connection table (manual: durability 4).
 //!
-//! They gather in memory and are written once a second. What cannot be written waits in a bounded
-//! backlog; beyond it, it is dropped. One log line when that begins, one when it ends.
+//! They gather in memory and are written once a second. If that fails they wait in a bounded
+//! backlog, beyond which the oldest are dropped. One log line when it begins to fail, one when it
+//! works again.
 
 use std::net::IpAddr;
 
@@ -11,11 +12,13 @@ use log::{error, info, warn};
 use crate::limits::RECORDS_BACKLOG_MAX;
 use crate::message::ConnId;
 use crate::storage::address_ids::{AddressId, Addresses};
-use crate::storage::db::{AddridDb, ConnectionChange, ConnectionTable, Current, Database, UsageDb};
+use crate::storage::db::{
+    AddridDb, ConnectionChange, ConnectionTable, Current, Database, Failure, UsageDb,
+};
 use crate::store::UsageRecord;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
-/// All optional files and what waits for them.
+/// The optional files and what waits to be written to them.
 #[derive(Debug)]
 pub struct Records {
     usage: Option<Usage>,
@@ -26,24 +29,21 @@ pub struct Records {
 #[derive(Debug)]
 struct Usage {
     db: UsageDb,
-    pending: Vec<UsageRecord>,
+    backlog: Backlog<UsageRecord>,
     current: Option<Current>,
-    failing: Failing,
 }
 
 #[derive(Debug)]
 struct AddressBook {
     db: AddridDb,
     addresses: Addresses,
-    /// Counter and address of each row to write.
-    pending: Vec<(u64, IpAddr)>,
-    /// The file still holds an earlier generation.
+    /// Counter and address of each new id.
+    backlog: Backlog<(u64, IpAddr)>,
+    /// Whether the file still holds an earlier generation.
     erase: bool,
-    failing: Failing,
 }
 
 impl Records {
-    /// Without any file there is nothing to do.
     pub fn new(
         usage: Option<UsageDb>,
         addresses: Option<(AddridDb, Addresses)>,
@@ -52,25 +52,23 @@ impl Records {
         Records {
             usage: usage.map(|db| Usage {
                 db,
-                pending: Vec::new(),
+                backlog: Backlog::new("usage database"),
                 current: None,
-                failing: Failing::new("usage database"),
             }),
             addresses: addresses.map(|(db, addresses)| AddressBook {
                 db,
                 addresses,
-                pending: Vec::new(),
+                backlog: Backlog::new("address-id database"),
                 erase: true,
-                failing: Failing::new("address-id database"),
             }),
             connections: track_connections.then(ConnectionTable::default),
         }
     }
 
-    /// Takes usage records; without a usage database they end here.
+    /// Takes usage records; drops them without a usage database.
     pub fn push_usage(&mut self, records: &mut Vec<UsageRecord>) {
         match &mut self.usage {
-            Some(usage) => usage.pending.append(records),
+            Some(usage) => usage.backlog.rows.append(records),
             None => records.clear(),
         }
     }
@@ -82,49 +80,45 @@ impl Records {
         }
     }
 
-    /// When [`Records::renew_generation_if_due`] wants to be called, if addresses are numbered.
-    pub fn generation_ends(&self) -> Option<Seconds> {
+    /// When [`Records::renew_generation_if_due`] must be called, if addresses get ids.
+    pub fn generation_ends(&self) -> Option<Timestamp> {
         self.addresses.as_ref().map(|book| book.addresses.ends())
     }
 
-    /// Forgets the numbered addresses when they have had their time, whether anyone comes or not.
-    pub fn renew_generation_if_due(&mut self, now: Seconds) {
+    /// Begins a new generation of ids, and forgets the old, when it is time.
+    pub fn renew_generation_if_due(&mut self, now: Timestamp) {
         if let Some(book) = &mut self.addresses {
             book.renew_if_due(now);
         }
     }
 
-    /// The id of a peer's address, if addresses are numbered.
-    pub fn address_id(&mut self, address: Option<IpAddr>, now: Seconds) -> Option<AddressId> {
+    /// The id of a peer's address, if addresses get ids.
+    pub fn address_id(&mut self, address: Option<IpAddr>, now: Timestamp) -> Option<AddressId> {
         let book = self.addresses.as_mut()?;
         book.renew_if_due(now);
         let address = address?;
         let (id, is_new) = book.addresses.id(address);
         if is_new {
-            book.pending.push((id.counter, address));
+            book.backlog.rows.push((id.counter, address));
         }
         Some(id)
     }
 
-    /// Takes note of what a connection does, if connections are tracked.
+    /// Adds a change of the connection table, if connections are tracked.
     pub fn track(&mut self, conn: ConnId, change: impl FnOnce() -> ConnectionChange) {
         if let Some(connections) = &mut self.connections {
             connections.push(conn, change());
         }
     }
 
-    fn connections(&self) -> Option<&ConnectionTable> {
-        self.connections.as_ref().filter(|connections| !connections.is_empty())
-    }
-
     /// Whether a flush would write anything.
     pub fn is_empty(&self) -> bool {
-        self.usage.as_ref().is_none_or(|usage| usage.pending.is_empty() && usage.current.is_none())
-            && self.addresses.as_ref().is_none_or(|book| book.pending.is_empty() && !book.erase)
-            && self.connections().is_none()
+        self.usage.as_ref().is_none_or(Usage::is_empty)
+            && self.addresses.as_ref().is_none_or(AddressBook::is_empty)
+            && self.connections.as_ref().is_none_or(ConnectionTable::is_empty)
     }
 
-    /// Writes what waits.
+    /// Writes everything that waits.
     pub fn flush(&mut self, channel: &mut dyn Database) {
         if let Some(usage) = &mut self.usage {
             usage.flush();
@@ -132,7 +126,7 @@ impl Records {
         if let Some(book) = &mut self.addresses {
             book.flush(channel);
         }
-        // If it fails they wait; that the storage fails is said elsewhere.
+        // If it fails they wait; the storage logs its own failures.
         if let Some(connections) = &mut self.connections
             && !connections.is_empty()
             && channel.write_connections(connections).is_ok()
@@ -141,7 +135,7 @@ impl Records {
         }
     }
 
-    /// Writes what waits and leaves the files clean.
+    /// Writes everything that waits, and closes the files.
     pub fn close(mut self, channel: &mut dyn Database) {
         self.flush(channel);
         let closed =
@@ -153,79 +147,83 @@ impl Records {
 }
 
 impl Usage {
+    fn is_empty(&self) -> bool {
+        self.backlog.rows.is_empty() && self.current.is_none()
+    }
+
     fn flush(&mut self) {
-        if self.pending.is_empty() && self.current.is_none() {
-            return;
-        }
-        match self.db.write(&self.pending, self.current) {
-            Ok(()) => {
-                self.failing.ended();
-                self.pending.clear();
+        if !self.is_empty() {
+            let written = self.db.write(&self.backlog.rows, self.current);
+            if self.backlog.settle(written.map_err(Failure::from)) {
                 self.current = None;
-            }
-            Err(error) => {
-                self.failing.began(&error);
-                let excess = self.pending.len().saturating_sub(RECORDS_BACKLOG_MAX);
-                self.pending.drain(..excess);
             }
         }
     }
 }
 
 impl AddressBook {
-    fn renew_if_due(&mut self, now: Seconds) {
+    fn is_empty(&self) -> bool {
+        self.backlog.rows.is_empty() && !self.erase
+    }
+
+    fn renew_if_due(&mut self, now: Timestamp) {
         if self.addresses.renew_if_due(now) {
-            self.pending.clear();
+            self.backlog.rows.clear();
             self.erase = true;
         }
     }
 
     fn flush(&mut self, channel: &mut dyn Database) {
-        if self.pending.is_empty() && !self.erase {
-            return;
-        }
-        let (generation, started) = self.addresses.generation();
-        let noted = if self.erase { channel.set_generation(generation, started) } else { Ok(()) };
-        let written =
-            noted.and_then(|()| Ok(self.db.write(generation, self.erase, &self.pending)?));
-        match written {
-            Ok(()) => {
-                self.failing.ended();
-                self.pending.clear();
+        if !self.is_empty() {
+            let written = self.write(channel);
+            if self.backlog.settle(written) {
                 self.erase = false;
-            }
-            Err(error) => {
-                self.failing.began(&*error);
-                let excess = self.pending.len().saturating_sub(RECORDS_BACKLOG_MAX);
-                self.pending.drain(..excess);
             }
         }
     }
+
+    fn write(&mut self, channel: &mut dyn Database) -> Result<(), Failure> {
+        let (generation, started) = self.addresses.generation();
+        if self.erase {
+            channel.set_generation(generation, started)?;
+        }
+        Ok(self.db.write(generation, self.erase, &self.backlog.rows)?)
+    }
 }
 
-/// Says when a file begins to fail and when it stops, once each.
+/// Rows that wait to be written to a file.
 #[derive(Debug)]
-struct Failing {
-    name: &'static str,
+struct Backlog<T> {
+    file: &'static str,
+    rows: Vec<T>,
     is_failing: bool,
 }
 
-impl Failing {
-    fn new(name: &'static str) -> Failing {
-        Failing { name, is_failing: false }
+impl<T> Backlog<T> {
+    fn new(file: &'static str) -> Backlog<T> {
+        Backlog { file, rows: Vec::new(), is_failing: false }
     }
 
-    fn began(&mut self, error: &dyn std::fmt::Display) {
-        if !self.is_failing {
-            self.is_failing = true;
-            error!("{} fails, rows beyond {RECORDS_BACKLOG_MAX} are dropped: {error}", self.name);
+    /// Drops the rows if they were written, else the oldest beyond the limit; returns whether they
+    /// were. Logs when the file begins to fail and when it works again, once each.
+    fn settle(&mut self, written: Result<(), Failure>) -> bool {
+        let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
+        match written {
+            Ok(()) => {
+                self.rows.clear();
+                if was_failing {
+                    info!("{} works again", self.file);
+                }
+            }
+            Err(error) => {
+                let excess = self.rows.len().saturating_sub(RECORDS_BACKLOG_MAX);
+                self.rows.drain(..excess);
+                if !was_failing {
+                    let file = self.file;
+                    error!("{file} fails, rows beyond {RECORDS_BACKLOG_MAX} are dropped: {error}");
+                }
+            }
         }
-    }
-
-    fn ended(&mut self) {
-        if self.is_failing {
-            self.is_failing = false;
-            info!("{} works again", self.name);
-        }
+        !self.is_failing
     }
 }

@@ -1,91 +1,119 @@
-//! What leaves the store towards the files: row changes for the channel database, records for the
-//! usage database, and the whole as a `Snapshot` when it comes back at a start.
+//! What the store hands out for the files: row changes for the channel database and records for
+//! the usage database. Plain data.
 //!
-//! Plain data. Row numbers are the database's rowids: the store hands them out itself, so that an
-//! update finds its row without an index the schema does not have.
+//! The ids of side rows are SQLite rowids: the tables of sides have no index, so the store hands
+//! out their rowids itself and an update needs no search.
 
 use std::rc::Rc;
 
 use crate::message::log::Message;
 use crate::message::outcome::Outcome;
 use crate::message::{ConnId, Response};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
-/// Rowid of a table in the channel database.
-pub type RowId = i64;
+macro_rules! row_ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub i64);
 
-/// One row change of the channel database (contract section 5), in the order it happened.
+        impl $name {
+            /// Moves on to the next id and returns it.
+            pub(super) fn advance(&mut self) -> $name {
+                self.0 += 1;
+                *self
+            }
+        }
+    )*};
+}
+
+row_ids! {
+    /// Primary key of `nameplates`, never given out twice (AUTOINCREMENT).
+    NameplateId;
+    /// Rowid in `nameplate_sides`.
+    NameplateSideId;
+    /// Rowid in `mailbox_sides`.
+    MailboxSideId;
+}
+
+/// A row of the channel database, as a change inserts it and as a load returns it.
 #[derive(Clone, Debug)]
-pub enum Change {
-    CreateMailbox {
-        row: RowId,
+pub enum Row {
+    Mailbox {
         app: Rc<str>,
         mailbox: Rc<str>,
-        updated: Seconds,
+        updated: Timestamp,
         for_nameplate: bool,
     },
-    TouchMailbox {
-        row: RowId,
-        mailbox: Rc<str>,
-        updated: Seconds,
-    },
-    /// The mailbox with its messages and sides; its nameplates go by changes of their own.
-    DeleteMailbox {
-        row: RowId,
-        app: Rc<str>,
-        mailbox: Rc<str>,
-        sides: Vec<RowId>,
-        messages: bool,
-    },
-    AddMailboxSide {
-        row: RowId,
+    MailboxSide {
+        id: MailboxSideId,
         mailbox: Rc<str>,
         opened: bool,
         side: Rc<str>,
-        added: Seconds,
-    },
-    CloseMailboxSide {
-        row: RowId,
-        mailbox: Rc<str>,
-        side: Rc<str>,
+        added: Timestamp,
+        /// None in a new row.
         mood: Option<Rc<str>>,
     },
-    AddMessage {
+    Message {
         app: Rc<str>,
         mailbox: Rc<str>,
         message: Rc<Message>,
     },
-    CreateNameplate {
-        row: RowId,
+    Nameplate {
+        id: NameplateId,
         app: Rc<str>,
         name: Rc<str>,
         mailbox: Rc<str>,
     },
-    /// The nameplate with its sides.
-    DeleteNameplate {
-        row: RowId,
-        sides: Vec<RowId>,
-    },
-    AddNameplateSide {
-        row: RowId,
-        nameplate: RowId,
+    NameplateSide {
+        id: NameplateSideId,
+        nameplate: NameplateId,
         claimed: bool,
         side: Rc<str>,
-        added: Seconds,
+        added: Timestamp,
+    },
+}
+
+/// One change of the channel database.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Insert(Row),
+    TouchMailbox {
+        mailbox: Rc<str>,
+        updated: Timestamp,
+    },
+    /// Deletes the mailbox with its messages and sides; each of its nameplates has a change of
+    /// its own.
+    DeleteMailbox {
+        app: Rc<str>,
+        mailbox: Rc<str>,
+        sides: Vec<MailboxSideId>,
+        has_messages: bool,
+    },
+    CloseMailboxSide {
+        id: MailboxSideId,
+        mailbox: Rc<str>,
+        side: Rc<str>,
+        mood: Option<Rc<str>>,
+    },
+    /// Deletes the nameplate with its sides.
+    DeleteNameplate {
+        id: NameplateId,
+        sides: Vec<NameplateSideId>,
     },
     ReleaseNameplateSide {
-        row: RowId,
-        nameplate: RowId,
+        id: NameplateSideId,
+        nameplate: NameplateId,
         side: Rc<str>,
     },
 }
 
-/// One row of the usage database (contract section 5).
+/// One row of the usage database.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UsageRecord {
     Nameplate {
         app: Rc<str>,
-        started: Seconds,
+        started: Timestamp,
         waiting_time: Option<Seconds>,
         total_time: Seconds,
         result: Outcome,
@@ -93,7 +121,7 @@ pub enum UsageRecord {
     Mailbox {
         app: Rc<str>,
         for_nameplate: bool,
-        started: Seconds,
+        started: Timestamp,
         waiting_time: Option<Seconds>,
         total_time: Seconds,
         result: Outcome,
@@ -101,14 +129,14 @@ pub enum UsageRecord {
     ClientVersion {
         app: Rc<str>,
         side: Rc<str>,
-        connect_time: Seconds,
+        connect_time: Timestamp,
         implementation: Option<Box<str>>,
         version: Option<Box<str>>,
     },
 }
 
-/// All that a tick's commands caused. The caller owns it, commits `changes`, and only then sends
-/// `replies`.
+/// Everything that a tick's commands caused. The caller owns it, commits `changes`, and sends
+/// `replies` only then.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// For the channel database, in order.
@@ -117,69 +145,6 @@ pub struct Effects {
     pub replies: Vec<(ConnId, Response)>,
     /// For the usage database.
     pub usage: Vec<UsageRecord>,
-    /// Connections whose open mailbox was deleted by another's command.
+    /// Connections whose open mailbox was deleted by the command of another connection.
     pub orphans: Vec<ConnId>,
-}
-
-/// The channel database's rows as they were read at a start, each table in rowid order.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    pub mailboxes: Vec<MailboxRow>,
-    pub mailbox_sides: Vec<MailboxSideRow>,
-    pub messages: Vec<MessageRow>,
-    pub nameplates: Vec<NameplateRow>,
-    pub nameplate_sides: Vec<NameplateSideRow>,
-    /// The highest nameplate id ever given out; AUTOINCREMENT promises not to repeat one.
-    pub nameplate_row_max: RowId,
-}
-
-/// A row of `mailboxes`.
-#[derive(Debug)]
-pub struct MailboxRow {
-    pub row: RowId,
-    pub app: String,
-    pub mailbox: String,
-    pub updated: Seconds,
-    pub for_nameplate: bool,
-}
-
-/// A row of `mailbox_sides`.
-#[derive(Debug)]
-pub struct MailboxSideRow {
-    pub row: RowId,
-    pub mailbox: String,
-    pub opened: bool,
-    pub side: String,
-    pub added: Seconds,
-    pub mood: Option<String>,
-}
-
-/// A row of `messages`.
-#[derive(Debug)]
-pub struct MessageRow {
-    pub mailbox: String,
-    pub side: String,
-    pub phase: String,
-    pub body: String,
-    pub server_rx: Seconds,
-    pub id: Option<String>,
-}
-
-/// A row of `nameplates`.
-#[derive(Debug)]
-pub struct NameplateRow {
-    pub row: RowId,
-    pub app: String,
-    pub name: String,
-    pub mailbox: String,
-}
-
-/// A row of `nameplate_sides`.
-#[derive(Debug)]
-pub struct NameplateSideRow {
-    pub row: RowId,
-    pub nameplate: RowId,
-    pub claimed: bool,
-    pub side: String,
-    pub added: Seconds,
 }

@@ -1,27 +1,26 @@
-//! Nameplates that have ended a moment ago, and are not handed out again yet. For `allocate` only:
-//! who names one may claim it.
+//! Nameplates that ended recently, which `allocate` does not hand out yet (`claim` may name them).
 //!
-//! Not in the database, so a restart and a failed commit forget them. Must never grow beyond its
-//! bound, however many nameplates end, and under however many app ids.
+//! Not in the database, so a restart and a failed commit forget them. Bounded, however many
+//! nameplates end, under however many app ids.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::nameplate::numeric_name;
+use super::app::numeric_name;
 use crate::limits::COOLING_MAX;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
-/// The numbers that cool down, by app.
 #[derive(Debug, Default)]
 pub(super) struct Cooling {
-    since: HashMap<Rc<str>, HashMap<u64, Seconds>>,
-    /// In the order they began, each with when: one that has begun anew is there twice.
-    order: VecDeque<(Rc<str>, u64, Seconds)>,
+    /// Numbers by app, each with when it began to cool.
+    since: HashMap<Rc<str>, HashMap<u64, Timestamp>>,
+    /// The same in the order of beginning. A number that began anew is in it twice.
+    order: VecDeque<(Rc<str>, u64, Timestamp)>,
 }
 
 impl Cooling {
-    /// A nameplate has ended, to cool for `cooldown` seconds; zero is not at all.
-    pub fn begin(&mut self, app: &Rc<str>, name: &str, now: Seconds, cooldown: Seconds) {
+    /// Begins to cool a nameplate that ended; not at all if `cooldown` is zero.
+    pub fn begin(&mut self, app: &Rc<str>, name: &str, now: Timestamp, cooldown: Seconds) {
         let Some(number) = numeric_name(name).filter(|_| cooldown > 0.0) else { return };
         while let Some((_, _, since)) = self.order.front()
             && (self.order.len() >= COOLING_MAX || !is_cooling(*since, now, cooldown))
@@ -43,11 +42,11 @@ impl Cooling {
         }
     }
 
-    /// Whether a number of the app is cooling.
+    /// Returns a test for whether a number of the app is cooling.
     pub fn of<'a>(
         &'a self,
         app: &str,
-        now: Seconds,
+        now: Timestamp,
         cooldown: Seconds,
     ) -> impl Fn(u64) -> bool + use<'a> {
         let numbers = self.since.get(app);
@@ -58,8 +57,8 @@ impl Cooling {
     }
 }
 
-/// A clock that was set back must not cool anything for longer than it should.
-fn is_cooling(since: Seconds, now: Seconds, cooldown: Seconds) -> bool {
+/// False after the clock was set back: nothing must cool for longer than it should.
+fn is_cooling(since: Timestamp, now: Timestamp, cooldown: Seconds) -> bool {
     (0.0..cooldown).contains(&(now - since))
 }
 
@@ -72,30 +71,30 @@ mod tests {
     #[test]
     fn a_number_cools_in_its_app_for_its_time_and_from_its_last_end() {
         let (mut cooling, app) = (Cooling::default(), Rc::from("app"));
-        cooling.begin(&app, "4", 1_000.0, COOLDOWN);
-        assert!(cooling.of("app", 1_000.0, COOLDOWN)(4));
-        assert!(!cooling.of("app", 1_000.0, COOLDOWN)(5));
-        assert!(!cooling.of("other", 1_000.0, COOLDOWN)(4));
-        cooling.begin(&app, "4", 1_050.0, COOLDOWN);
-        assert!(cooling.of("app", 1_109.0, COOLDOWN)(4));
-        assert!(!cooling.of("app", 1_110.0, COOLDOWN)(4));
+        cooling.begin(&app, "4", Timestamp(1_000.0), COOLDOWN);
+        assert!(cooling.of("app", Timestamp(1_000.0), COOLDOWN)(4));
+        assert!(!cooling.of("app", Timestamp(1_000.0), COOLDOWN)(5));
+        assert!(!cooling.of("other", Timestamp(1_000.0), COOLDOWN)(4));
+        cooling.begin(&app, "4", Timestamp(1_050.0), COOLDOWN);
+        assert!(cooling.of("app", Timestamp(1_109.0), COOLDOWN)(4));
+        assert!(!cooling.of("app", Timestamp(1_110.0), COOLDOWN)(4));
     }
 
     #[test]
     fn what_is_never_handed_out_does_not_cool() {
         let (mut cooling, app) = (Cooling::default(), Rc::from("app"));
         for name in ["007", "0", "1000000", "99999999999999999999999999"] {
-            cooling.begin(&app, name, 1_000.0, COOLDOWN);
+            cooling.begin(&app, name, Timestamp(1_000.0), COOLDOWN);
         }
-        cooling.begin(&app, "7", 1_000.0, 0.0);
+        cooling.begin(&app, "7", Timestamp(1_000.0), 0.0);
         assert!(cooling.order.is_empty());
     }
 
     #[test]
     fn a_clock_set_back_ends_it() {
         let (mut cooling, app) = (Cooling::default(), Rc::from("app"));
-        cooling.begin(&app, "4", 1_000.0, COOLDOWN);
-        assert!(!cooling.of("app", 900.0, COOLDOWN)(4));
+        cooling.begin(&app, "4", Timestamp(1_000.0), COOLDOWN);
+        assert!(!cooling.of("app", Timestamp(900.0), COOLDOWN)(4));
     }
 
     #[test]
@@ -103,11 +102,11 @@ mod tests {
         let mut cooling = Cooling::default();
         for number in 0..=COOLING_MAX {
             let app: Rc<str> = format!("app {number}").into();
-            cooling.begin(&app, "4", 1_000.0, COOLDOWN);
+            cooling.begin(&app, "4", Timestamp(1_000.0), COOLDOWN);
         }
         assert_eq!((cooling.order.len(), cooling.since.len()), (COOLING_MAX, COOLING_MAX));
-        assert!(!cooling.of("app 0", 1_000.0, COOLDOWN)(4), "the oldest went");
-        cooling.begin(&Rc::from("app"), "4", 2_000.0, COOLDOWN);
+        assert!(!cooling.of("app 0", Timestamp(1_000.0), COOLDOWN)(4), "the oldest went");
+        cooling.begin(&Rc::from("app"), "4", Timestamp(2_000.0), COOLDOWN);
         assert_eq!((cooling.order.len(), cooling.since.len()), (1, 1));
     }
 }

@@ -1,37 +1,35 @@
-//! The periodic expiry check (contract section 3), cut into slices so that no tick is held up by
-//! the number of mailboxes.
+//! The periodic expiry check, cut into slices so that no tick is held up by the number of
+//! mailboxes.
 
 use std::rc::Rc;
 
-use super::Store;
-use super::change::Effects;
+use super::{Act, Store};
 use crate::limits::PRUNES_PER_TICK_MAX;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// A check in progress.
 #[derive(Debug)]
 pub(super) struct Expiry {
-    /// When it began; what had expired by then ends as of then.
-    now: Seconds,
+    /// Mailboxes that had expired by then end as of then.
+    began: Timestamp,
     /// Mailboxes still to be looked at.
     worklist: Vec<Rc<str>>,
 }
 
 impl Store {
     /// Begins an expiry check as of `now`, in place of one still in progress.
-    pub fn begin_expiry(&mut self, now: Seconds) {
+    pub fn begin_expiry(&mut self, now: Timestamp) {
         let worklist = self.tables.expiry_worklist(now - self.tables.settings.expire_after);
-        self.expiry = Some(Expiry { now, worklist });
+        self.expiry = Some(Expiry { began: now, worklist });
     }
 
-    /// Does the next slice of the check in progress; tells whether more is left. `now` is the time
-    /// of this slice, which is what subscribers count as active at.
-    pub fn continue_expiry(&mut self, now: Seconds, effects: &mut Effects) -> bool {
+    /// Does the next slice of the check in progress; returns whether more is left. Subscribers
+    /// count as activity at the time of the slice.
+    pub fn continue_expiry(&mut self, act: &mut Act<'_>) -> bool {
         let Some(expiry) = &mut self.expiry else { return false };
-        let began = expiry.now;
         for _ in 0..PRUNES_PER_TICK_MAX {
             match expiry.worklist.pop() {
-                Some(mailbox) => self.tables.expire(&mailbox, now, began, effects),
+                Some(mailbox) => self.tables.expire(&mailbox, expiry.began, act),
                 None => {
                     self.expiry = None;
                     return false;

@@ -1,54 +1,61 @@
-//! The in-process state and the rules of the mailbox protocol.
+//! The state in memory and the rules of the mailbox protocol.
 //!
 //! A function of its inputs: it does no I/O, reads no clock and draws no randomness. Commands,
 //! time and entropy come in as arguments; replies, row changes and usage records go out in
-//! `Effects`. It must never know JSON, SQL or sockets, and never log.
+//! [`Effects`]. It must never know JSON, SQL or sockets, and never log.
 //!
-//! `session` decides what a connection may do, `tables` does it; `sides` holds the crowding rule,
-//! `nameplate` and `mailbox` the two kinds of things, `cooling` the numbers not to hand out yet,
-//! `usage` the summaries, `load` the way back from the files, `expiry` the periodic check.
+//! A command's rules are in one place: `bind` in `session`, those about nameplates in
+//! `nameplates`, those about mailboxes in `mailboxes`. Beneath them: `tables` holds what there is,
+//! `app` the nameplates of one app id, `sides` the crowding rule, `cooling` the numbers not to
+//! hand out yet, `usage` the summaries, `load` the way back from the files, `expiry` the periodic
+//! check.
 
+mod app;
 mod change;
 mod cooling;
 mod expiry;
 mod load;
-mod mailbox;
-mod nameplate;
+mod mailboxes;
+mod nameplates;
 mod session;
 mod sides;
 mod tables;
 mod usage;
 
-pub use change::{
-    Change, Effects, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId,
-    Snapshot, UsageRecord,
-};
+pub use change::{Change, Effects, MailboxSideId, NameplateId, NameplateSideId, Row, UsageRecord};
 
 use crate::limits::{EXPIRE_AFTER_SECONDS, Limits};
-use crate::message::{Command, ConnId, ConnMap, Refusal};
-use crate::sys::clock::Seconds;
+use crate::message::{Command, ConnId, ConnMap, Refusal, Response};
+use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use expiry::Expiry;
+use load::Loader;
 use session::Session;
 use tables::Tables;
 
-/// When a command happens, and the randomness it may use.
-pub struct Moment<'a> {
-    /// Wall-clock time, one value for all of a tick.
-    pub now: Seconds,
-    /// Source of mailbox ids and nameplate choices.
+/// What every command gets, and what it causes.
+pub struct Act<'a> {
+    /// One value for all of a tick.
+    pub now: Timestamp,
+    /// For mailbox ids and the choice of nameplates.
     pub entropy: &'a mut dyn Entropy,
+    pub effects: &'a mut Effects,
+}
+
+impl Act<'_> {
+    fn insert(&mut self, row: Row) {
+        self.effects.changes.push(Change::Insert(row));
+    }
 }
 
 /// What `list` answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Listing {
-    /// The nameplates there are.
+    /// The app's nameplates.
     #[default]
     Real,
-    /// Nothing.
     Empty,
-    /// The same long list for everyone.
+    /// Every number from 1 to 999.
     Decoy,
 }
 
@@ -66,38 +73,31 @@ impl Listing {
 }
 
 /// What an operator may set about the rules.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Seconds that a mailbox lives without subscriber or activity.
+    /// How long a mailbox lives without subscriber or activity.
     pub expire_after: Seconds,
-    /// Usage times are rounded down to a multiple of this many seconds.
+    /// Usage times are rounded down to a multiple of this.
     pub blur: Option<Seconds>,
     /// What `list` answers.
     pub list: Listing,
     /// Whether `claim` may say that it must not create its nameplate.
     pub claim_without_allocate: bool,
-    /// Seconds that a nameplate is not allocated again after its end.
+    /// How long a nameplate is not allocated again after its end.
     pub nameplate_cooldown: Seconds,
-    /// Bytes of messages in one mailbox.
-    pub mailbox_bytes_max: usize,
-    /// Messages in one mailbox.
-    pub mailbox_messages_max: usize,
-    /// Bytes of all mailboxes.
-    pub stored_bytes_max: usize,
+    /// Of these, those of mailboxes and of the whole store.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let limits = Limits::default();
         Settings {
             expire_after: EXPIRE_AFTER_SECONDS,
             blur: None,
             list: Listing::Real,
             claim_without_allocate: false,
             nameplate_cooldown: 0.0,
-            mailbox_bytes_max: limits.mailbox_bytes_max,
-            mailbox_messages_max: limits.mailbox_messages_max,
-            stored_bytes_max: limits.stored_bytes_max,
+            limits: Limits::default(),
         }
     }
 }
@@ -108,52 +108,58 @@ pub struct Store {
     tables: Tables,
     sessions: ConnMap<Box<Session>>,
     expiry: Option<Expiry>,
-    /// Whether the tables are what the database holds, or nothing for want of it.
+    /// Whether the tables match the database: false after a failed load.
     is_loaded: bool,
 }
 
 impl Store {
-    /// The state that a database holds, with no connection yet.
-    pub fn new(snapshot: Snapshot, settings: Settings) -> Store {
-        let mut tables = load::tables(snapshot);
-        tables.settings = settings;
-        Store { tables, sessions: ConnMap::default(), expiry: None, is_loaded: true }
+    /// The state of an empty database, with no connection.
+    pub fn new(settings: Settings) -> Store {
+        let (tables, sessions) = (Tables::new(settings), ConnMap::default());
+        Store { tables, sessions, expiry: None, is_loaded: true }
     }
 
-    /// Replaces all state by what the database holds, after a commit failed. Sessions stay, so
-    /// the caller must first [`Store::disconnect`] those that took part in the failed batch.
-    pub fn reload(&mut self, snapshot: Snapshot) {
-        self.replace(load::tables(snapshot));
-        self.is_loaded = true;
+    /// Replaces nameplates and mailboxes by the rows that `load` passes on: a table's rows before
+    /// those that refer to it, each table in the order of its ids. `load` returns the highest
+    /// nameplate id ever given out. The old state is dropped before the first row comes, so that
+    /// memory holds one of them only.
+    ///
+    /// Sessions stay, so after a failed commit the caller must first [`Store::disconnect`] those
+    /// that took part in it. After a failed load there is no state: until a later load succeeds,
+    /// the caller must let no command pass that reads or changes it.
+    pub fn load<E>(
+        &mut self,
+        load: impl FnOnce(&mut dyn FnMut(Row)) -> Result<NameplateId, E>,
+    ) -> Result<(), E> {
+        self.clear();
+        let mut loader = Loader::new(&mut self.tables);
+        let loaded = load(&mut |row| loader.add(row));
+        self.is_loaded = loaded.is_ok();
+        match &loaded {
+            Ok(last) => self.tables.last_nameplate = self.tables.last_nameplate.max(*last),
+            Err(_) => self.clear(),
+        }
         for (conn, session) in &mut self.sessions {
-            session.rejoin(&mut self.tables, *conn);
-        }
-    }
-
-    /// As [`Store::reload`], when the database cannot even be read: there is no state until it
-    /// can. Sessions keep what they had open, to rejoin it then; until then the caller must let
-    /// no command pass that changes or tells of it.
-    pub fn unload(&mut self) {
-        self.replace(Tables::default());
-        self.is_loaded = false;
-        for session in self.sessions.values_mut() {
             session.reenter(&mut self.tables);
+            if self.is_loaded {
+                session.resubscribe(&mut self.tables, *conn);
+            }
         }
+        loaded.map(drop)
     }
 
-    fn replace(&mut self, tables: Tables) {
-        let settings = self.tables.settings;
-        self.tables = tables;
-        self.tables.settings = settings;
+    fn clear(&mut self) {
+        let settings = self.tables.settings.clone();
+        self.tables = Tables::new(settings);
         self.expiry = None;
     }
 
-    /// What `list` answers from now on.
+    /// Sets what `list` answers from now on.
     pub fn set_list(&mut self, list: Listing) {
         self.tables.settings.list = list;
     }
 
-    /// Whether there is anything to tell of.
+    /// Whether the tables match the database: false after a failed load.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded
     }
@@ -170,21 +176,52 @@ impl Store {
         }
     }
 
-    /// Carries out one command. On a refusal nothing has changed but what section 2 says.
+    /// Carries out one command. A refused command changes nothing, except that a refused side may
+    /// be recorded.
     pub fn apply(
         &mut self,
         conn: ConnId,
         command: &Command<'_>,
-        moment: &mut Moment<'_>,
-        effects: &mut Effects,
+        act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return Err(Refusal::MustBindFirst);
         };
-        for orphan in session.apply(&mut self.tables, conn, command, moment, effects)? {
-            if let Some(session) = self.sessions.get_mut(&orphan) {
+        let tables = &mut self.tables;
+        let orphans_before = act.effects.orphans.len();
+        let response = match command {
+            Command::Ping { value } => {
+                Some(Response::Pong(value.ok_or(Refusal::PingRequiresPing)?.into()))
+            }
+            // Already checked by the engine; nothing to do here.
+            Command::SubmitPermissions { .. } => None,
+            Command::Bind { appid, side, client_version } => {
+                session.bind(tables, appid, side, client_version, act)?;
+                None
+            }
+            Command::List => Some(tables.list(session)?),
+            Command::Allocate => Some(tables.allocate(session, act)?),
+            Command::Claim { nameplate, allocate } => {
+                Some(tables.claim(session, nameplate, *allocate, act)?)
+            }
+            Command::Release { nameplate } => Some(tables.release(session, nameplate, act)?),
+            Command::Open { mailbox } => tables.open(session, conn, mailbox, act)?,
+            Command::Add { phase, body, id } => {
+                tables.add(session, phase, body, id, act)?;
+                None
+            }
+            Command::Close { mailbox, mood } => {
+                Some(tables.close(session, conn, mailbox, mood, act)?)
+            }
+            Command::Unknown => {
+                session.identity()?;
+                return Err(Refusal::UnknownType);
+            }
+        };
+        act.effects.replies.extend(response.map(|response| (conn, response)));
+        for orphan in &act.effects.orphans[orphans_before..] {
+            if let Some(session) = self.sessions.get_mut(orphan) {
                 session.orphan();
-                effects.orphans.push(orphan);
             }
         }
         Ok(())
@@ -195,43 +232,43 @@ impl Store {
         self.sessions.get(&conn).is_some_and(|session| session.app().is_some())
     }
 
-    /// Whether a nameplate of that name lives in the connection's app.
+    /// Whether a nameplate of that name exists in the connection's app.
     pub fn has_nameplate(&self, conn: ConnId, name: &str) -> bool {
         let app = self.sessions.get(&conn).and_then(|session| session.app());
-        app.is_some_and(|app| self.tables.has_nameplate(app, name))
+        app.is_some_and(|app| self.tables.nameplate(app, name).is_some())
     }
 
-    /// How many connections are subscribed to a mailbox.
+    /// Subscriptions of connections to mailboxes.
     pub fn subscriptions_count(&self) -> usize {
-        self.tables.subscriptions_count()
+        self.tables.subscriptions_count
     }
 
-    /// Bytes stored in all mailboxes.
+    /// Bytes stored in all mailboxes, as the limits count them.
     pub fn stored_bytes(&self) -> usize {
         self.tables.ledger.bytes()
     }
 
-    /// How many connections have bound.
+    /// Connections that have bound.
     pub fn bound_count(&self) -> usize {
-        self.tables.bound_count()
+        self.tables.bound_count
     }
 
-    /// How many apps somebody is bound to or has a nameplate in.
+    /// Apps with a bound connection or a nameplate.
     pub fn apps_count(&self) -> usize {
-        self.tables.apps_count()
+        self.tables.apps.len()
     }
 
-    /// How many nameplates there are of one digit, two, three, and more.
+    /// Nameplates of one digit, two, three, and more.
     pub fn nameplates_by_digits(&self) -> [usize; NAMEPLATE_CLASSES] {
-        self.tables.nameplates_by_digits()
+        self.tables.nameplates_by_digits
     }
 
-    /// How many nameplates and mailboxes there are. A message counts as long as memory holds it:
-    /// while it is still being sent, its mailbox may have ended.
+    /// A message counts as long as memory holds it: it may still be on its way to a connection
+    /// after its mailbox has ended.
     pub fn counts(&self) -> Counts {
         Counts {
-            nameplates: self.nameplates_by_digits().iter().sum(),
-            mailboxes: self.tables.mailboxes_count(),
+            nameplates: self.tables.nameplates_by_digits.iter().sum(),
+            mailboxes: self.tables.mailboxes.len(),
             messages: self.tables.ledger.messages(),
         }
     }
@@ -240,7 +277,7 @@ impl Store {
 /// Classes of nameplates that are counted apart, by their digits: 1, 2, 3, and more.
 pub const NAMEPLATE_CLASSES: usize = 4;
 
-/// Numbers for the log, for those who watch, and for tests.
+/// How much is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     pub nameplates: usize,

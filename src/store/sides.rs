@@ -1,39 +1,42 @@
-//! The sides of one nameplate or one mailbox, and the crowding rule that both share (contract
-//! section 3): the first two sides are served, a third is put on record and turned away.
+//! The sides of one nameplate or one mailbox, and the crowding rule of both: the first two sides
+//! are served, a third is recorded and refused.
 
 use std::rc::Rc;
 
-use super::change::RowId;
 use crate::limits::{SIDES_MAX, SIDES_RECORDED_MAX};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// One side on record.
 #[derive(Debug, PartialEq)]
-pub struct Side {
+pub struct Side<Id> {
     /// Its row in `nameplate_sides` or `mailbox_sides`.
-    pub row: RowId,
-    /// Its name.
+    pub id: Id,
     pub side: Rc<str>,
-    /// When it came.
-    pub added: Seconds,
+    pub added: Timestamp,
     /// Whether it claims the nameplate, or has the mailbox open.
     pub holds: bool,
     /// The mood it closed the mailbox with.
     pub mood: Option<Rc<str>>,
 }
 
-/// Sides in the order they came.
-#[derive(Debug, Default, PartialEq)]
-pub struct Sides(Vec<Side>);
+/// Sides in the order in which they were added.
+#[derive(Debug, PartialEq)]
+pub struct Sides<Id>(Vec<Side<Id>>);
 
-impl Sides {
+impl<Id> Default for Sides<Id> {
+    fn default() -> Self {
+        Sides(Vec::new())
+    }
+}
+
+impl<Id: Copy> Sides<Id> {
     /// The side of that name, served or not.
-    pub fn get(&self, side: &str) -> Option<&Side> {
+    pub fn get(&self, side: &str) -> Option<&Side<Id>> {
         self.0.iter().find(|known| *known.side == *side)
     }
 
     /// The side of that name, served or not.
-    pub fn get_mut(&mut self, side: &str) -> Option<&mut Side> {
+    pub fn get_mut(&mut self, side: &str) -> Option<&mut Side<Id>> {
         self.0.iter_mut().find(|known| *known.side == *side)
     }
 
@@ -43,10 +46,10 @@ impl Sides {
         served.len() < SIDES_MAX || served.iter().any(|known| *known.side == *side)
     }
 
-    /// Whether a side that is turned away must still be put on record. One such row says all
-    /// there is to say, and a stream of strangers must not grow the record.
-    pub fn wants_record_of(&self, stranger: &str) -> bool {
-        self.0.len() < SIDES_RECORDED_MAX && self.get(stranger).is_none()
+    /// Whether a refused side must still be recorded. One such row suffices to show that it was
+    /// crowded, and repeated attempts must not grow the record.
+    pub fn must_record(&self, refused: &str) -> bool {
+        self.0.len() < SIDES_RECORDED_MAX && self.get(refused).is_none()
     }
 
     /// Whether a served side still claims the nameplate, or has the mailbox open.
@@ -54,18 +57,16 @@ impl Sides {
         self.0.iter().take(SIDES_MAX).any(|side| side.holds)
     }
 
-    /// Appends a side.
-    pub fn push(&mut self, side: Side) {
+    pub fn push(&mut self, side: Side<Id>) {
         self.0.push(side);
     }
 
-    /// All sides on record, in the order they came.
-    pub fn iter(&self) -> impl Iterator<Item = &Side> {
+    /// All sides on record, in the order in which they were added.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Side<Id>> {
         self.0.iter()
     }
 
-    /// The rows of all sides.
-    pub fn rows(&self) -> Vec<RowId> {
-        self.0.iter().map(|side| side.row).collect()
+    pub fn ids(&self) -> Vec<Id> {
+        self.0.iter().map(|side| side.id).collect()
     }
 }

@@ -1,14 +1,65 @@
-//! The time, and how it is written. Read at the beginning of a tick and when its messages leave, by
-//! the server alone; all others are told.
+//! The time, and how it is written. The server reads it at the beginning of a tick and when the
+//! tick's messages leave; the rooms below get it as an argument.
 
+use std::cmp::Ordering;
+use std::ops::{Add, Sub};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits;
 
-/// Seconds since the epoch, as the wire and the files have it.
+/// A length of time in seconds, as the files and the options have it. May be negative: the
+/// difference of two points in time between which the clock was set back.
 pub type Seconds = f64;
+
+/// A point in time: seconds since 1970, as the wire and the files have it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timestamp(pub f64);
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Timestamp) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Timestamp) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Timestamp) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl Add<Seconds> for Timestamp {
+    type Output = Timestamp;
+
+    fn add(self, seconds: Seconds) -> Timestamp {
+        Timestamp(self.0 + seconds)
+    }
+}
+
+impl Sub<Seconds> for Timestamp {
+    type Output = Timestamp;
+
+    fn sub(self, seconds: Seconds) -> Timestamp {
+        Timestamp(self.0 - seconds)
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = Seconds;
+
+    fn sub(self, earlier: Timestamp) -> Seconds {
+        self.0 - earlier.0
+    }
+}
 
 /// The time, read once a tick.
 #[derive(Clone, Copy, Debug)]
@@ -16,45 +67,46 @@ pub struct Clock {
     /// For deadlines.
     pub instant: Instant,
     /// For the wire and the files.
-    pub wall: Seconds,
+    pub wall: Timestamp,
 }
 
 impl Clock {
     /// Reads both clocks.
     pub fn read() -> Clock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        Clock { instant: Instant::now(), wall: wall.map_or(0.0, |since| since.as_secs_f64()) }
+        let wall = wall.unwrap_or_default().as_secs_f64();
+        Clock { instant: Instant::now(), wall: Timestamp(wall) }
     }
 
-    /// When the wall clock will show `wall`, if nobody sets it; sooner if that is far off, in
-    /// case somebody does.
-    pub fn after_wall(&self, wall: Seconds) -> Instant {
-        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_SECONDS_MAX))
+    /// When the wall clock will show `wall` unless it is set; sooner if that is far off, in case
+    /// it is.
+    pub fn after_wall(&self, wall: Timestamp) -> Instant {
+        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_MAX.as_secs_f64()))
     }
 
-    /// So many seconds from now.
-    pub fn after(&self, seconds: f64) -> Instant {
+    /// That many seconds from now.
+    pub fn after(&self, seconds: Seconds) -> Instant {
         self.instant + Duration::from_secs_f64(seconds)
     }
 }
 
-/// The time of the kernel's monotonic clock, as service managers compare it.
+/// The kernel's monotonic clock, as service managers compare it.
 pub fn monotonic_microseconds() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }
 
 /// Date and time of day, for people.
-pub fn utc(wall: Seconds) -> String {
-    let seconds = wall as i64;
+pub fn utc(wall: Timestamp) -> String {
+    let seconds = wall.0 as i64;
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Year, month and day, so many days after 1970-01-01. Counts in years that begin with March, so
-/// that the leap day comes last, from a year that begins a cycle of 400.
+/// Year, month and day, `days` after 1970-01-01. Counts in years that begin with March, so that
+/// the leap day comes last, from a year that begins a cycle of 400.
 fn date(days: i64) -> (i64, i64, i64) {
     const CYCLE_DAYS: i64 = 400 * 365 + 97;
     const FROM_MARCH_OF_YEAR_0: i64 = 719_468;
@@ -84,7 +136,7 @@ mod tests {
             (1_735_689_600.0, "2025-01-01 00:00:00 UTC"),
             (4_107_542_400.0, "2100-03-01 00:00:00 UTC"),
         ] {
-            assert_eq!(utc(wall), expected);
+            assert_eq!(utc(Timestamp(wall)), expected);
         }
     }
 }

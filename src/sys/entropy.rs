@@ -1,19 +1,16 @@
-//! The system's secure randomness, drawn in portions.
+//! The system's secure randomness, drawn in blocks.
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// Randomness from outside. Mailbox ids depend on it: outside tests it must be the system's
-/// secure source.
+/// A source of randomness. Mailbox ids depend on it: outside tests it must be secure.
 pub trait Entropy: std::fmt::Debug {
-    /// Sixty-four random bits.
     fn next_u64(&mut self) -> u64;
 }
 
-/// Bytes drawn from the system at a time.
+/// Bytes drawn from the system at a time: the kernel returns that many in whole or not at all.
 const POOL_BYTES: usize = 256;
 
-/// Randomness for mailbox ids and nameplates.
 #[derive(Debug)]
 pub struct SystemEntropy {
     pool: [u8; POOL_BYTES],
@@ -21,10 +18,9 @@ pub struct SystemEntropy {
 }
 
 impl SystemEntropy {
-    /// Fails if the system has no randomness to give; once it has, it never fails again.
+    /// Fails if the system has no randomness; after a first success it does not fail.
     pub fn new() -> Result<SystemEntropy, Errno> {
         let mut pool = [0; POOL_BYTES];
-        // So many bytes the kernel gives in whole or not at all.
         getrandom(&mut pool, GetRandomFlags::empty())?;
         Ok(SystemEntropy { pool, used: 0 })
     }
@@ -42,7 +38,7 @@ impl Entropy for SystemEntropy {
         let end = self.used + size_of::<u64>();
         let mut bytes = [0; size_of::<u64>()];
         bytes.copy_from_slice(&self.pool[self.used..end]);
-        self.pool[self.used..end].fill(0); // used once, remembered nowhere
+        self.pool[self.used..end].fill(0); // never used again
         self.used = end;
         u64::from_le_bytes(bytes)
     }

@@ -1,34 +1,33 @@
-//! Large buffers in pages of their own, which go back to the system the moment they are dropped.
+//! Large buffers in anonymous memory mappings, which return to the system as soon as they are
+//! dropped.
 //!
-//! The C library's heap can only shrink at its end: after a burst of large messages one small thing
-//! that happens to lie there holds on to all their room. So what is large does not live on the
-//! heap. Plain memory; must never know what it holds.
+//! The C library's heap can only shrink at its end: after a burst of large messages, one small
+//! allocation there would keep all of their memory. So large buffers are not on the heap.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::ops::Deref;
 
 use memmap2::MmapMut;
 
 use crate::limits::{OWN_PAGES_BYTES_MIN, PAGE_BYTES};
 
-/// Pages that are filled from the beginning.
+/// A mapping that is filled from the beginning.
 #[derive(Debug)]
-struct Pages {
+struct Mapping {
     map: MmapMut,
     used: usize,
 }
 
-impl Pages {
-    /// Room for so many bytes; none if they are too few for pages of their own, or the system has
-    /// no more to give.
-    fn with_capacity(bytes: usize) -> Option<Pages> {
+impl Mapping {
+    /// None if the bytes are too few for a mapping, or the system has no memory left.
+    fn with_capacity(bytes: usize) -> Option<Mapping> {
         if bytes < OWN_PAGES_BYTES_MIN {
             return None;
         }
-        Some(Pages { map: MmapMut::map_anon(bytes).ok()?, used: 0 })
+        Some(Mapping { map: MmapMut::map_anon(bytes).ok()?, used: 0 })
     }
 
-    /// Appends bytes, for which there is room.
+    /// Appends bytes. The mapping must have room for them.
     fn push(&mut self, bytes: &[u8]) {
         let end = self.used + bytes.len();
         self.map[self.used..end].copy_from_slice(bytes);
@@ -40,30 +39,30 @@ impl Pages {
     }
 }
 
-/// Bytes that come in piece by piece.
+/// Bytes that arrive in pieces.
 #[derive(Debug, Default)]
-pub struct Buffer {
+pub struct MmapBuffer {
     heap: Vec<u8>,
-    /// Behind a pointer: most connections never need it.
-    pages: Option<Box<Pages>>,
+    /// Boxed, because most connections never need it.
+    mapping: Option<Box<Mapping>>,
 }
 
-impl Buffer {
-    /// Appends a piece. There will be `expected` bytes in all, as far as is known; once that is
-    /// large, it holds.
+impl MmapBuffer {
+    /// Appends a piece. `expected` is the length of the whole, as far as it is known; once it is
+    /// large enough for a mapping, it must be exact.
     pub fn push(&mut self, piece: &[u8], expected: usize) {
-        if self.pages.is_none()
-            && let Some(mut pages) = Pages::with_capacity(expected)
+        if self.mapping.is_none()
+            && let Some(mut mapping) = Mapping::with_capacity(expected)
         {
-            pages.push(&self.heap);
-            *self = Buffer { heap: Vec::new(), pages: Some(Box::new(pages)) };
+            mapping.push(&self.heap);
+            *self = MmapBuffer { heap: Vec::new(), mapping: Some(Box::new(mapping)) };
         }
-        match &mut self.pages {
-            Some(pages) => pages.push(piece),
+        match &mut self.mapping {
+            Some(mapping) => mapping.push(piece),
             None => {
                 let needed = self.heap.len() + piece.len();
                 if self.heap.capacity() < needed {
-                    // A peer may announce much and send little: at most twice what is there.
+                    // A peer may announce much and send little: reserve at most twice what has arrived.
                     let wanted = expected.min(needed.saturating_mul(2)).max(needed);
                     self.heap.reserve_exact(wanted - self.heap.len());
                 }
@@ -72,69 +71,76 @@ impl Buffer {
         }
     }
 
-    /// What has come.
+    /// The bytes that have arrived.
     pub fn bytes(&self) -> &[u8] {
-        match &self.pages {
-            Some(pages) => pages.bytes(),
+        match &self.mapping {
+            Some(mapping) => mapping.bytes(),
             None => &self.heap,
         }
     }
 
-    /// Whether nothing has come.
     pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
-    /// Memory that it takes. Pages that nothing was written to take none.
+    /// Memory in use. Pages that were never written to use none.
     pub fn held_bytes(&self) -> usize {
-        match &self.pages {
-            Some(pages) => pages.used.next_multiple_of(PAGE_BYTES),
+        match &self.mapping {
+            Some(mapping) => mapping.used.next_multiple_of(PAGE_BYTES),
             None => self.heap.capacity(),
         }
     }
 }
 
-/// A text that does not change any more.
-pub struct Text(Kept);
+/// An immutable text.
+pub struct MmapStr(Repr);
 
-enum Kept {
+enum Repr {
     Heap(Box<str>),
-    Pages(Pages),
+    /// The bytes of a `str`.
+    Mapping(Mapping),
 }
 
-impl From<&str> for Text {
-    fn from(text: &str) -> Text {
-        Text(match Pages::with_capacity(text.len()) {
-            Some(mut pages) => {
-                pages.push(text.as_bytes());
-                Kept::Pages(pages)
+impl From<&str> for MmapStr {
+    fn from(text: &str) -> MmapStr {
+        MmapStr(match Mapping::with_capacity(text.len()) {
+            Some(mut mapping) => {
+                mapping.push(text.as_bytes());
+                Repr::Mapping(mapping)
             }
-            None => Kept::Heap(text.into()),
+            None => Repr::Heap(text.into()),
         })
     }
 }
 
-impl Deref for Text {
-    type Target = str;
-
-    fn deref(&self) -> &str {
+impl MmapStr {
+    /// The bytes of the text, which are valid UTF-8.
+    pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
-            Kept::Heap(text) => text,
-            // It was a text when it came; looking again costs little beside sending it.
-            Kept::Pages(pages) => std::str::from_utf8(pages.bytes()).unwrap_or_default(),
+            Repr::Heap(text) => text.as_bytes(),
+            Repr::Mapping(mapping) => mapping.bytes(),
+        }
+    }
+
+    /// The text, borrowed. For a large one this checks its UTF-8 again, which costs little beside
+    /// sending it; callers that need its length or bytes use [`MmapStr::as_bytes`].
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Repr::Heap(text) => Cow::Borrowed(text),
+            Repr::Mapping(mapping) => String::from_utf8_lossy(mapping.bytes()),
         }
     }
 }
 
-impl PartialEq for Text {
-    fn eq(&self, other: &Text) -> bool {
-        **self == **other
+impl PartialEq for MmapStr {
+    fn eq(&self, other: &MmapStr) -> bool {
+        self.as_bytes() == other.as_bytes()
     }
 }
 
-impl fmt::Debug for Text {
+impl fmt::Debug for MmapStr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
+        fmt::Debug::fmt(&self.text(), f)
     }
 }
 
@@ -146,9 +152,9 @@ mod tests {
     fn small_and_large_buffers_hold_what_came_in_pieces() {
         for bytes in [0, 1, OWN_PAGES_BYTES_MIN - 1, OWN_PAGES_BYTES_MIN, 5 * OWN_PAGES_BYTES_MIN] {
             let whole: Vec<u8> = (0..bytes).map(|index| index as u8).collect();
-            let mut buffer = Buffer::default();
+            let mut buffer = MmapBuffer::default();
             for (index, piece) in whole.chunks(1000).enumerate() {
-                // Of the first piece it is not known yet how many there will be.
+                // With the first piece, the length of the whole is not known yet.
                 buffer.push(piece, if index == 0 { piece.len() } else { bytes });
             }
             assert_eq!(buffer.bytes(), whole);
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn announced_bytes_that_do_not_come_take_no_memory() {
-        let mut buffer = Buffer::default();
+        let mut buffer = MmapBuffer::default();
         buffer.push(b"x", 100 * OWN_PAGES_BYTES_MIN);
         assert_eq!(buffer.held_bytes(), PAGE_BYTES);
     }
@@ -166,7 +172,7 @@ mod tests {
     #[test]
     fn small_and_large_texts_are_what_they_were() {
         for text in ["", "4-purple-sausages", &"é".repeat(OWN_PAGES_BYTES_MIN)] {
-            assert_eq!(&*Text::from(text), text);
+            assert_eq!(MmapStr::from(text).text(), text);
         }
     }
 }

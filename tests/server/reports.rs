@@ -449,7 +449,7 @@ fn told() -> Value {
         "latency_last_hour": {"tick": {"p50_seconds": 0.0001, "p99_seconds": 0.002}, "commit": null},
         "clients_last_day": [{"implementation": HOSTILE, "version": null, "binds": 3},
             {"implementation": null, "version": null, "others": true, "binds": 9}],
-        "limits_hit": {"connections of one address": 1},
+        "limits_hit": {"address_connections": 1},
     })
 }
 
@@ -471,13 +471,13 @@ fn assert_told(directory: &Directory, arguments: &[&str]) {
         "2 min 5 s",
         "3 of 100 (2 bound, 1 with a mailbox open), 10 since the start",
         "6 peer_closed",
-        "5 nameplates, 6 mailboxes, 7 messages, 2.0 KiB of 128 MiB",
+        "5 nameplates, 6 mailboxes, 7 messages, 2 KiB of 128 MiB",
         "2 bind",
         "8.6 MiB of memory, 50 ms of CPU time, 14 of - descriptors",
         "half within 100 µs, 99 % within 2 ms",
         "1 happy",
         "9 others",
-        "1 connections of one address",
+        "1 address_connections",
         "relay.sqlite: 56 KiB, - of write-ahead log",
     ] {
         assert!(text.contains(part), "{part}: {text}");

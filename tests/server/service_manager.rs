@@ -199,9 +199,10 @@ fn a_manager_that_cannot_be_told_does_no_harm() {
         let mut command = Command::new(PROGRAM);
         command.arg(FREE_PORT).env("NOTIFY_SOCKET", address).env("WATCHDOG_USEC", "2000");
         let mut server = Server::spawn(command, Arc::new(Directory::new()));
-        server.wait_for_log("told");
+        server.wait_for_log("the service manager");
         server.bind("app", "side").claim("4");
-        let complaints = server.log().iter().filter(|line| line.contains("told")).count();
+        let complaints =
+            server.log().iter().filter(|line| line.contains("the service manager")).count();
         assert_eq!(complaints, 1, "{:#?}", server.log());
     }
     // Nor one that never reads: the kernel's queue is soon full.
@@ -209,7 +210,7 @@ fn a_manager_that_cannot_be_told_does_no_harm() {
     let mut command = deaf.command(&[FREE_PORT]);
     command.env("WATCHDOG_USEC", "2000");
     let mut server = Server::spawn(command, Arc::new(Directory::new()));
-    server.wait_for_log("cannot be told everything");
+    server.wait_for_log("the service manager cannot be sent");
     server.bind("app", "side").claim("4");
     server.signal(Signal::TERM);
     assert!(server.wait().success());

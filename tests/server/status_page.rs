@@ -11,7 +11,7 @@ const OPTIONS: [&str; 2] = ["--admin=0", "--usage-db=usage.sqlite"];
 fn it_shows_what_is_and_what_was() {
     let server = Server::start(&OPTIONS);
     let page = server.ask_admin("/").body;
-    assert!(page.contains("Nobody has bound"), "{page}");
+    assert!(page.contains("No client has bound"), "{page}");
     assert_shows(&page, &[("connections-now", "0"), ("hour-all", "0"), ("state", "serving")]);
     drop(server);
     let (server, _client) = busy_server();

@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use wormhole_mailbox::codec::json as protocol;
+use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
-use wormhole_mailbox::store::{
-    Change, Counts, Effects, Moment, Settings, Snapshot, Store, UsageRecord,
-};
-use wormhole_mailbox::sys::clock::Seconds;
+use wormhole_mailbox::store::{Act, Change, Counts, Effects, Row, Settings, Store, UsageRecord};
+use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use wormhole_mailbox::sys::entropy::Entropy;
 
 const NAME_BYTES_MAX: usize = 256;
@@ -33,6 +32,10 @@ impl Entropy for Draws {
     }
 }
 
+fn act<'a>(now: Seconds, entropy: &'a mut Draws, effects: &'a mut Effects) -> Act<'a> {
+    Act { now: Timestamp(now), entropy, effects }
+}
+
 /// A store, and what it takes to use it.
 struct Bench {
     store: Store,
@@ -45,12 +48,16 @@ struct Bench {
 impl Bench {
     fn new(settings: Settings) -> Bench {
         Bench {
-            store: Store::new(Snapshot::default(), settings),
+            store: Store::new(settings),
             now: EPOCH,
             draws: Draws { next: 0, step: 0x9e37_79b9_7f4a_7c15 },
             effects: Effects::default(),
             conns: 0,
         }
+    }
+
+    fn limited(limits: Limits) -> Bench {
+        Bench::new(Settings { limits, ..Settings::default() })
     }
 
     /// A new connection, bound for a side of one app.
@@ -67,8 +74,11 @@ impl Bench {
     fn ask(&mut self, conn: ConnId, text: &str) -> Result<(), Refusal> {
         let request = protocol::decode(text, NAME_BYTES_MAX).expect("decodes");
         self.effects = Effects::default();
-        let mut moment = Moment { now: self.now, entropy: &mut self.draws };
-        self.store.apply(conn, &request.command, &mut moment, &mut self.effects)
+        self.store.apply(
+            conn,
+            &request.command,
+            &mut act(self.now, &mut self.draws, &mut self.effects),
+        )
     }
 
     fn allocate(&mut self, conn: ConnId) -> Result<Rc<str>, Refusal> {
@@ -108,8 +118,9 @@ impl Bench {
     /// A whole expiry check.
     fn expire(&mut self) {
         self.effects = Effects::default();
-        self.store.begin_expiry(self.now);
-        while self.store.continue_expiry(self.now, &mut self.effects) {}
+        self.store.begin_expiry(Timestamp(self.now));
+        let mut act = act(self.now, &mut self.draws, &mut self.effects);
+        while self.store.continue_expiry(&mut act) {}
     }
 
     /// The result of the one thing that has just ended.
@@ -270,8 +281,8 @@ fn a_third_side_is_recorded_once_and_holds_nothing() {
     // One row in each table, released and closed; no touch.
     match &bench.effects.changes[..] {
         [
-            Change::AddNameplateSide { claimed: false, side: claimer, .. },
-            Change::AddMailboxSide { opened: false, side: opener, .. },
+            Change::Insert(Row::NameplateSide { claimed: false, side: claimer, .. }),
+            Change::Insert(Row::MailboxSide { opened: false, side: opener, .. }),
         ] => assert_eq!((&**claimer, &**opener), ("c", "c")),
         other => panic!("{other:?}"),
     }
@@ -349,7 +360,7 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
     let (a, b) = (bench.bind("a"), bench.bind("b"));
     assert!(matches!(
         bench.effects.usage[..],
-        [UsageRecord::ClientVersion { connect_time, .. }] if connect_time == start
+        [UsageRecord::ClientVersion { connect_time, .. }] if connect_time == Timestamp(start)
     ));
     assert_eq!(bench.open(a, "m"), Ok(()));
     bench.now += 2.5;
@@ -362,7 +373,7 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
         [UsageRecord::Mailbox {
             app: "app".into(),
             for_nameplate: false,
-            started: start,
+            started: Timestamp(start),
             waiting_time: Some(2.5),
             total_time: 6.5,
             result: Outcome::Happy,
@@ -425,11 +436,10 @@ fn expiry_counts_from_the_last_activity_when_the_clock_was_set_back() {
 
 #[test]
 fn a_full_mailbox_refuses_and_keeps_what_it_has() {
-    let settings = Settings { mailbox_messages_max: 2, ..Settings::default() };
-    let few = Bench::new(settings);
+    let few = Bench::limited(Limits { mailbox_messages_max: 2, ..Limits::default() });
     // A message counts 128 bytes besides its text: here the phase and the body.
-    let settings = Settings { mailbox_bytes_max: 2 * (128 + 1 + 10), ..Settings::default() };
-    let small = Bench::new(settings);
+    let mailbox_bytes_max = 2 * (128 + 1 + 10);
+    let small = Bench::limited(Limits { mailbox_bytes_max, ..Limits::default() });
     for mut bench in [few, small] {
         let conn = bench.bind("a");
         assert_eq!(bench.open(conn, "m"), Ok(()));
@@ -448,7 +458,7 @@ fn a_full_mailbox_refuses_and_keeps_what_it_has() {
 #[test]
 fn a_full_server_refuses_what_would_store_more_and_lets_clients_leave() {
     // A mailbox counts 1 KiB besides its messages.
-    let mut bench = Bench::new(Settings { stored_bytes_max: 2 * 1024, ..Settings::default() });
+    let mut bench = Bench::limited(Limits { stored_bytes_max: 2 * 1024, ..Limits::default() });
     let (a, b) = (bench.bind("a"), bench.bind("b"));
     assert_eq!(bench.open(a, "m"), Ok(()));
     assert!(bench.claim(b, "1").is_ok());

@@ -223,8 +223,8 @@ impl Reply {
         Reply::Message {
             side: message.side.clone(),
             phase: (*message.phase).into(),
-            body: (*message.body).into(),
-            server_rx: message.server_rx,
+            body: message.body.text().into(),
+            server_rx: message.server_rx.0,
             id,
         }
     }

@@ -10,18 +10,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::storage::db::{ConnectionTable, Database, Failure};
-use wormhole_mailbox::store::{
-    Change, MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, RowId, Snapshot,
-};
-use wormhole_mailbox::sys::clock::Seconds;
+use wormhole_mailbox::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
+use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 
 use crate::faults::Fault;
 use crate::rows::{Mailbox, Name, Nameplate, Rows, Side, Stored};
 
 #[derive(Clone, Debug)]
 struct MailboxRecord {
-    row: RowId,
     app: Name,
     id: Name,
     updated: Seconds,
@@ -30,15 +28,15 @@ struct MailboxRecord {
 
 /// A row of either table of sides.
 #[derive(Clone, Debug)]
-struct SideRecord<Key> {
-    row: RowId,
+struct SideRecord<Id, Key> {
+    id: Id,
     key: Key,
     side: Side,
 }
 
 #[derive(Clone, Debug)]
 struct NameplateRecord {
-    row: RowId,
+    id: NameplateId,
     app: Name,
     name: Name,
     mailbox: Name,
@@ -48,11 +46,11 @@ struct NameplateRecord {
 #[derive(Clone, Debug, Default)]
 struct Tables {
     mailboxes: Vec<MailboxRecord>,
-    mailbox_sides: Vec<SideRecord<Name>>,
+    mailbox_sides: Vec<SideRecord<MailboxSideId, Name>>,
     messages: Vec<(Name, Stored)>,
     nameplates: Vec<NameplateRecord>,
-    nameplate_sides: Vec<SideRecord<RowId>>,
-    nameplate_row_max: RowId,
+    nameplate_sides: Vec<SideRecord<NameplateSideId, NameplateId>>,
+    last_nameplate: NameplateId,
 }
 
 /// A nameplate that a commit created.
@@ -118,7 +116,7 @@ impl Disk {
             rows.mailboxes[places[mailbox]].messages.push(message.clone());
         }
         for record in &tables.nameplates {
-            let sides = tables.nameplate_sides.iter().filter(|side| side.key == record.row);
+            let sides = tables.nameplate_sides.iter().filter(|side| side.key == record.id);
             rows.nameplates.push(Nameplate {
                 app: record.app.clone(),
                 name: record.name.clone(),
@@ -142,11 +140,11 @@ impl Disk {
             changes.iter().any(|change| matches!(change, Change::DeleteMailbox { .. }));
         for change in changes {
             match (self.fault, change) {
-                (Some(Fault::LosesMessage), Change::AddMessage { .. }) => {}
+                (Some(Fault::LosesMessage), Change::Insert(Row::Message { .. })) => {}
                 (Some(Fault::CloseForgetsNameplate), Change::DeleteNameplate { .. })
                     if deletes_mailbox => {}
                 _ => {
-                    if let Change::CreateNameplate { app, name, mailbox, .. } = change {
+                    if let Change::Insert(Row::Nameplate { app, name, mailbox, .. }) = change {
                         self.creations.push(Creation {
                             app: app.clone(),
                             name: name.clone(),
@@ -167,169 +165,181 @@ impl Disk {
 impl Tables {
     fn apply(&mut self, change: &Change, claims_crowded: bool) -> Result<(), &'static str> {
         match change {
-            Change::CreateMailbox { row, app, mailbox, updated, for_nameplate } => {
-                let is_new = |known: &MailboxRecord| known.row < *row && known.id != *mailbox;
-                ensure(self.mailboxes.iter().all(is_new), "mailbox is there already")?;
-                self.mailboxes.push(MailboxRecord {
-                    row: *row,
-                    app: app.clone(),
-                    id: mailbox.clone(),
-                    updated: *updated,
-                    for_nameplate: *for_nameplate,
-                });
+            Change::Insert(row) => self.insert(row, claims_crowded)?,
+            Change::TouchMailbox { mailbox, updated } => {
+                let found = self.mailboxes.iter_mut().find(|it| it.id == *mailbox);
+                found.ok_or("no such mailbox")?.updated = updated.0;
             }
-            Change::TouchMailbox { row, mailbox, updated } => {
-                let found =
-                    self.mailboxes.iter_mut().find(|it| it.row == *row && it.id == *mailbox);
-                found.ok_or("no such mailbox")?.updated = *updated;
-            }
-            Change::DeleteMailbox { row, app, mailbox, sides, messages } => {
+            Change::DeleteMailbox { app, mailbox, sides, has_messages } => {
                 let (sides_before, messages_before) =
                     (self.mailbox_sides.len(), self.messages.len());
-                self.messages.retain(|(of, _)| !*messages || of != mailbox);
+                self.messages.retain(|(of, _)| !*has_messages || of != mailbox);
                 ensure(
-                    *messages == (self.messages.len() < messages_before),
+                    *has_messages == (self.messages.len() < messages_before),
                     "messages are not as told",
                 )?;
-                self.mailbox_sides.retain(|it| !(sides.contains(&it.row) && it.key == *mailbox));
+                self.mailbox_sides.retain(|it| !(sides.contains(&it.id) && it.key == *mailbox));
                 let deleted = sides_before - self.mailbox_sides.len();
                 ensure(deleted == sides.len(), "sides are not where they were put")?;
                 let referred = self.mailbox_sides.iter().any(|it| it.key == *mailbox)
                     || self.messages.iter().any(|(of, _)| of == mailbox)
                     || self.nameplates.iter().any(|it| it.mailbox == *mailbox);
                 ensure(!referred, "mailbox is referred to")?;
-                let is_it =
-                    |it: &MailboxRecord| it.row == *row && it.id == *mailbox && it.app == *app;
+                let is_it = |it: &MailboxRecord| it.id == *mailbox && it.app == *app;
                 ensure(self.mailboxes.iter().any(is_it), "no such mailbox")?;
                 self.mailboxes.retain(|it| !is_it(it));
             }
-            Change::AddMailboxSide { row, mailbox, opened, side, added } => {
-                ensure(self.mailboxes.iter().any(|it| it.id == *mailbox), "no such mailbox")?;
-                add_side(&mut self.mailbox_sides, *row, mailbox.clone(), side, *added, *opened)?;
-            }
-            Change::CloseMailboxSide { row, mailbox, side, mood } => {
-                let found = find_side(&mut self.mailbox_sides, *row, mailbox, side)?;
+            Change::CloseMailboxSide { id, mailbox, side, mood } => {
+                let found = find_side(&mut self.mailbox_sides, *id, mailbox, side)?;
                 found.holds = false;
                 found.mood.clone_from(mood);
             }
-            Change::AddMessage { app, mailbox, message } => {
-                let is_it = |it: &MailboxRecord| it.id == *mailbox && it.app == *app;
-                ensure(self.mailboxes.iter().any(is_it), "no such mailbox")?;
-                let stored = Stored {
-                    side: message.side.clone(),
-                    phase: (*message.phase).into(),
-                    body: (*message.body).into(),
-                    server_rx: message.server_rx,
-                    id: message.id.as_deref().map(Rc::from),
-                };
-                self.messages.push((mailbox.clone(), stored));
-            }
-            Change::CreateNameplate { row, app, name, mailbox } => {
-                ensure(*row > self.nameplate_row_max, "nameplate's id was given out before")?;
-                let is_other = |it: &NameplateRecord| it.app != *app || it.name != *name;
-                ensure(self.nameplates.iter().all(is_other), "nameplate is there already")?;
-                ensure(self.mailboxes.iter().any(|it| it.id == *mailbox), "no such mailbox")?;
-                self.nameplate_row_max = *row;
-                self.nameplates.push(NameplateRecord {
-                    row: *row,
-                    app: app.clone(),
-                    name: name.clone(),
-                    mailbox: mailbox.clone(),
-                });
-            }
-            Change::DeleteNameplate { row, sides } => {
+            Change::DeleteNameplate { id, sides } => {
                 let before = self.nameplate_sides.len();
-                self.nameplate_sides.retain(|it| it.key != *row);
+                self.nameplate_sides.retain(|it| it.key != *id);
                 let deleted = before - self.nameplate_sides.len();
                 ensure(deleted == sides.len(), "sides are not where they were put")?;
-                ensure(self.nameplates.iter().any(|it| it.row == *row), "no such nameplate")?;
-                self.nameplates.retain(|it| it.row != *row);
+                ensure(self.nameplates.iter().any(|it| it.id == *id), "no such nameplate")?;
+                self.nameplates.retain(|it| it.id != *id);
             }
-            Change::AddNameplateSide { row, nameplate, claimed, side, added } => {
-                ensure(self.nameplates.iter().any(|it| it.row == *nameplate), "no such nameplate")?;
-                let claimed = *claimed || claims_crowded;
-                add_side(&mut self.nameplate_sides, *row, *nameplate, side, *added, claimed)?;
-            }
-            Change::ReleaseNameplateSide { row, nameplate, side } => {
-                find_side(&mut self.nameplate_sides, *row, nameplate, side)?.holds = false;
+            Change::ReleaseNameplateSide { id, nameplate, side } => {
+                find_side(&mut self.nameplate_sides, *id, nameplate, side)?.holds = false;
             }
         }
         Ok(())
     }
 
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            mailboxes: collect(&self.mailboxes, |it| MailboxRow {
-                row: it.row,
-                app: it.app.to_string(),
-                mailbox: it.id.to_string(),
-                updated: it.updated,
+    fn insert(&mut self, row: &Row, claims_crowded: bool) -> Result<(), &'static str> {
+        match row {
+            Row::Mailbox { app, mailbox, updated, for_nameplate } => {
+                let is_new = |known: &MailboxRecord| known.id != *mailbox;
+                ensure(self.mailboxes.iter().all(is_new), "mailbox is there already")?;
+                self.mailboxes.push(MailboxRecord {
+                    app: app.clone(),
+                    id: mailbox.clone(),
+                    updated: updated.0,
+                    for_nameplate: *for_nameplate,
+                });
+            }
+            Row::MailboxSide { id, mailbox, opened, side, added, mood } => {
+                ensure(self.mailboxes.iter().any(|it| it.id == *mailbox), "no such mailbox")?;
+                ensure(mood.is_none(), "a new side has a mood")?;
+                add_side(&mut self.mailbox_sides, *id, mailbox.clone(), side, added.0, *opened)?;
+            }
+            Row::Message { app, mailbox, message } => {
+                let is_it = |it: &MailboxRecord| it.id == *mailbox && it.app == *app;
+                ensure(self.mailboxes.iter().any(is_it), "no such mailbox")?;
+                let stored = Stored {
+                    side: message.side.clone(),
+                    phase: (*message.phase).into(),
+                    body: message.body.text().into(),
+                    server_rx: message.server_rx.0,
+                    id: message.id.as_deref().map(Rc::from),
+                };
+                self.messages.push((mailbox.clone(), stored));
+            }
+            Row::Nameplate { id, app, name, mailbox } => {
+                ensure(*id > self.last_nameplate, "nameplate's id was given out before")?;
+                let is_other = |it: &NameplateRecord| it.app != *app || it.name != *name;
+                ensure(self.nameplates.iter().all(is_other), "nameplate is there already")?;
+                ensure(self.mailboxes.iter().any(|it| it.id == *mailbox), "no such mailbox")?;
+                self.last_nameplate = *id;
+                self.nameplates.push(NameplateRecord {
+                    id: *id,
+                    app: app.clone(),
+                    name: name.clone(),
+                    mailbox: mailbox.clone(),
+                });
+            }
+            Row::NameplateSide { id, nameplate, claimed, side, added } => {
+                ensure(self.nameplates.iter().any(|it| it.id == *nameplate), "no such nameplate")?;
+                let claimed = *claimed || claims_crowded;
+                add_side(&mut self.nameplate_sides, *id, *nameplate, side, added.0, claimed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&self, each: &mut dyn FnMut(Row)) -> NameplateId {
+        let app_of = |id: &Name| {
+            let mailbox = self.mailboxes.iter().find(|mailbox| mailbox.id == *id);
+            mailbox.map_or("".into(), |mailbox| mailbox.app.clone())
+        };
+        self.mailboxes.iter().for_each(|it| {
+            each(Row::Mailbox {
+                app: it.app.clone(),
+                mailbox: it.id.clone(),
+                updated: Timestamp(it.updated),
                 for_nameplate: it.for_nameplate,
-            }),
-            mailbox_sides: collect(&self.mailbox_sides, |it| MailboxSideRow {
-                row: it.row,
-                mailbox: it.key.to_string(),
+            });
+        });
+        self.mailbox_sides.iter().for_each(|it| {
+            each(Row::MailboxSide {
+                id: it.id,
+                mailbox: it.key.clone(),
                 opened: it.side.holds,
-                side: it.side.side.to_string(),
-                added: it.side.added,
-                mood: it.side.mood.as_deref().map(str::to_owned),
-            }),
-            messages: collect(&self.messages, |(mailbox, message)| MessageRow {
-                mailbox: mailbox.to_string(),
-                side: message.side.to_string(),
-                phase: message.phase.to_string(),
-                body: message.body.to_string(),
-                server_rx: message.server_rx,
-                id: message.id.as_deref().map(str::to_owned),
-            }),
-            nameplates: collect(&self.nameplates, |it| NameplateRow {
-                row: it.row,
-                app: it.app.to_string(),
-                name: it.name.to_string(),
-                mailbox: it.mailbox.to_string(),
-            }),
-            nameplate_sides: collect(&self.nameplate_sides, |it| NameplateSideRow {
-                row: it.row,
+                side: it.side.side.clone(),
+                added: Timestamp(it.side.added),
+                mood: it.side.mood.clone(),
+            });
+        });
+        self.messages.iter().for_each(|(mailbox, it)| {
+            let message = Message {
+                side: it.side.clone(),
+                phase: (*it.phase).into(),
+                body: (*it.body).into(),
+                server_rx: Timestamp(it.server_rx),
+                id: it.id.as_deref().map(Box::from),
+            };
+            let (app, mailbox) = (app_of(mailbox), mailbox.clone());
+            each(Row::Message { app, mailbox, message: Rc::new(message) });
+        });
+        self.nameplates.iter().for_each(|it| {
+            each(Row::Nameplate {
+                id: it.id,
+                app: it.app.clone(),
+                name: it.name.clone(),
+                mailbox: it.mailbox.clone(),
+            });
+        });
+        self.nameplate_sides.iter().for_each(|it| {
+            each(Row::NameplateSide {
+                id: it.id,
                 nameplate: it.key,
                 claimed: it.side.holds,
-                side: it.side.side.to_string(),
-                added: it.side.added,
-            }),
-            nameplate_row_max: self.nameplate_row_max,
-        }
+                side: it.side.side.clone(),
+                added: Timestamp(it.side.added),
+            });
+        });
+        self.last_nameplate
     }
-}
-
-fn collect<T, U>(records: &[T], row: impl Fn(&T) -> U) -> Vec<U> {
-    records.iter().map(row).collect()
 }
 
 fn ensure(holds: bool, problem: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(problem) }
 }
 
-fn add_side<Key>(
-    table: &mut Vec<SideRecord<Key>>,
-    row: RowId,
+fn add_side<Id: Ord, Key>(
+    table: &mut Vec<SideRecord<Id, Key>>,
+    id: Id,
     key: Key,
     side: &Name,
     added: Seconds,
     holds: bool,
 ) -> Result<(), &'static str> {
-    ensure(table.iter().all(|known| known.row < row), "row is taken")?;
+    ensure(table.iter().all(|known| known.id < id), "row is taken")?;
     let side = Side { side: side.clone(), added, holds, mood: None };
-    table.push(SideRecord { row, key, side });
+    table.push(SideRecord { id, key, side });
     Ok(())
 }
 
-fn find_side<'a, Key: PartialEq>(
-    table: &'a mut [SideRecord<Key>],
-    row: RowId,
+fn find_side<'a, Id: PartialEq, Key: PartialEq>(
+    table: &'a mut [SideRecord<Id, Key>],
+    id: Id,
     key: &Key,
     side: &Name,
 ) -> Result<&'a mut Side, &'static str> {
-    let found =
-        table.iter_mut().find(|it| it.row == row && it.key == *key && it.side.side == *side);
+    let found = table.iter_mut().find(|it| it.id == id && it.key == *key && it.side.side == *side);
     found.map(|it| &mut it.side).ok_or("no such side")
 }
 
@@ -350,12 +360,12 @@ impl Database for SimulatedDatabase {
         if self.0.borrow().broken { Err("disk is full".into()) } else { Ok(()) }
     }
 
-    fn load(&self) -> Result<Snapshot, Failure> {
+    fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {
         let disk = self.0.borrow();
-        if disk.unreadable { Err("cannot read".into()) } else { Ok(disk.tables.snapshot()) }
+        if disk.unreadable { Err("cannot read".into()) } else { Ok(disk.tables.load(each)) }
     }
 
-    fn set_generation(&mut self, _generation: u64, _started: Seconds) -> Result<(), Failure> {
+    fn set_generation(&mut self, _generation: u64, _started: Timestamp) -> Result<(), Failure> {
         self.try_write()
     }
 

@@ -9,6 +9,7 @@ use wormhole_mailbox::codec::http::Upgrade;
 use wormhole_mailbox::config::reloadable::Reloadable;
 use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::engine::Engine;
+use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::close::Verdict;
 use wormhole_mailbox::message::peer::Forwarded;
@@ -17,7 +18,7 @@ use wormhole_mailbox::storage::held::Output;
 use wormhole_mailbox::storage::records::Records;
 use wormhole_mailbox::storage::{Committed, Storage};
 use wormhole_mailbox::store::{self, Listing, Store};
-use wormhole_mailbox::sys::clock::{Clock, Seconds};
+use wormhole_mailbox::sys::clock::{Clock, Seconds, Timestamp};
 
 use crate::check;
 use crate::commands::{CLOSED_1013, PONGED, Reply, Sent, UPGRADED};
@@ -170,19 +171,23 @@ impl Simulation {
             list: if settings.allow_list { Listing::Real } else { Listing::Empty },
             claim_without_allocate: settings.claim_without_allocate,
             nameplate_cooldown: settings.nameplate_cooldown,
-            mailbox_bytes_max: settings.mailbox_bytes_max,
-            mailbox_messages_max: settings.mailbox_messages_max,
-            stored_bytes_max: settings.stored_bytes_max,
+            limits: Limits {
+                mailbox_bytes_max: settings.mailbox_bytes_max,
+                mailbox_messages_max: settings.mailbox_messages_max,
+                stored_bytes_max: settings.stored_bytes_max,
+                ..Limits::default()
+            },
         };
         let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
-        let store = Store::new(storage.load().unwrap_or_default(), settings);
+        let mut store = Store::new(settings);
+        assert!(storage.load(&mut store), "a disk is readable at a start");
         let records = Records::new(self.usage.as_ref().map(UsageFile::open), None, false);
         let entropy = Box::new(Random::new(self.random.next()));
         let clock = self.clock();
         let (config, live) = (Rc::clone(&self.config), self.live.clone());
         self.engine = Some(Engine::new(config, live, store, storage, records, entropy, clock));
         self.peerings.clear();
-        self.model.begin_tick(clock.instant, clock.wall);
+        self.model.begin_tick(clock.instant, clock.wall.0);
         self.model.restart(&self.disk.borrow());
     }
 
@@ -190,7 +195,7 @@ impl Simulation {
         let seconds = self.elapsed as f64 * SECONDS_PER_UNIT;
         Clock {
             instant: self.start + Duration::from_secs_f64(seconds),
-            wall: self.wall as Seconds * SECONDS_PER_UNIT,
+            wall: Timestamp(self.wall as Seconds * SECONDS_PER_UNIT),
         }
     }
 
@@ -200,7 +205,7 @@ impl Simulation {
         self.break_or_mend();
         let clock = self.clock();
         engine.begin_tick(clock);
-        self.model.begin_tick(clock.instant, clock.wall);
+        self.model.begin_tick(clock.instant, clock.wall.0);
         let commits_before = self.disk.borrow().commits_count;
         let failures_before = self.disk.borrow().failures_count;
         let stolen = match self.fault {
@@ -235,7 +240,7 @@ impl Simulation {
             self.release(&mut engine, proof, &mut replies);
         }
         if self.is_traced {
-            eprintln!("{} failed: {has_failed}, crash: {crash:?}, {events:?}", clock.wall);
+            eprintln!("{} failed: {has_failed}, crash: {crash:?}, {events:?}", clock.wall.0);
         }
         self.totals.commands += events.len();
         self.totals.replies += replies.len();

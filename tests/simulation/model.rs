@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::store::UsageRecord;
-use wormhole_mailbox::sys::clock::Seconds;
+use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 
 use crate::commands::Reply;
 use crate::database::Creation;
@@ -329,7 +329,7 @@ impl Model {
         let Some((started, waiting_time)) = self.arrivals(sides) else { return };
         self.usage.push(UsageRecord::Nameplate {
             app: app.clone(),
-            started: self.blurred(started),
+            started: Timestamp(self.blurred(started)),
             waiting_time,
             total_time: now - started,
             result: match sides.len() {
@@ -347,7 +347,7 @@ impl Model {
         self.usage.push(UsageRecord::Mailbox {
             app: gone.app.clone(),
             for_nameplate: gone.for_nameplate,
-            started: self.blurred(started),
+            started: Timestamp(self.blurred(started)),
             waiting_time,
             total_time: now - started,
             result: match gone.sides.len() {

@@ -60,7 +60,9 @@ impl Model {
         if self.times.retry_at.is_some_and(|retry_at| retry_at <= now) {
             let works = !disk.broken && !disk.unreadable;
             self.times.retry_at = (!works).then_some(now + RETRY);
-            (self.is_degraded, self.is_blind) = (!works, self.is_blind && !works);
+            // What it had read before is dropped before the file is read again.
+            self.is_blind = !works && (self.is_blind || !disk.broken);
+            self.is_degraded = !works;
         }
         if now >= self.times.next_check {
             self.times.next_check = now + Duration::from_secs_f64(self.settings.expire_check);

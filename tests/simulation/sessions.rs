@@ -2,6 +2,7 @@
 
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::store::UsageRecord;
+use wormhole_mailbox::sys::clock::Timestamp;
 
 use crate::commands::{Arg, Ask, Reply, Sent, UPGRADED};
 use crate::model::{Model, Refused};
@@ -218,7 +219,7 @@ impl Model {
         self.usage.push(UsageRecord::ClientVersion {
             app,
             side,
-            connect_time: self.blurred(self.now()),
+            connect_time: Timestamp(self.blurred(self.now())),
             implementation: None,
             version: None,
         });

@@ -96,21 +96,21 @@ impl Drop for UsageFile {
 fn describe(record: &UsageRecord) -> String {
     match record {
         UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => {
-            line("nameplate", app, false, *started, *waiting_time, *total_time, result.name())
+            line("nameplate", app, false, started.0, *waiting_time, *total_time, result.name())
         }
         UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => {
             line(
                 "mailbox",
                 app,
                 *for_nameplate,
-                *started,
+                started.0,
                 *waiting_time,
                 *total_time,
                 result.name(),
             )
         }
         UsageRecord::ClientVersion { app, side, connect_time, .. } => {
-            line("client", app, false, *connect_time, None, 0.0, side)
+            line("client", app, false, connect_time.0, None, 0.0, side)
         }
     }
 }

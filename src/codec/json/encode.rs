@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::message::log::Message;
 use crate::message::{Demand, Orig, Response};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// The operator's part of the `welcome` (manual: protocol 2.4).
 #[derive(Clone, Debug, Default)]
@@ -86,26 +86,26 @@ fn permission_required(out: &mut Vec<u8>, demand: &Demand) {
 /// The end of a message, with its time of release; encoded once for all messages of one time.
 #[derive(Debug, Default)]
 pub struct ServerTx {
-    seconds: Seconds,
+    time: Timestamp,
     text: Vec<u8>,
 }
 
 impl ServerTx {
-    pub fn set(&mut self, seconds: Seconds) {
-        if self.seconds != seconds || self.text.is_empty() {
-            self.seconds = seconds;
+    pub fn set(&mut self, time: Timestamp) {
+        if self.time != time || self.text.is_empty() {
+            self.time = time;
             self.text.clear();
             raw(&mut self.text, ",\"server_tx\":");
-            float(&mut self.text, seconds);
+            float(&mut self.text, time);
             self.text.push(b'}');
         }
     }
 }
 
-impl From<Seconds> for ServerTx {
-    fn from(seconds: Seconds) -> ServerTx {
+impl From<Timestamp> for ServerTx {
+    fn from(time: Timestamp) -> ServerTx {
         let mut server_tx = ServerTx::default();
-        server_tx.set(seconds);
+        server_tx.set(time);
         server_tx
     }
 }
@@ -168,7 +168,7 @@ fn stored(out: &mut Vec<u8>, message: &Message, live_id: Option<&str>) {
     raw(out, ",\"phase\":");
     string(out, &message.phase);
     raw(out, ",\"body\":");
-    string(out, &message.body);
+    string(out, &message.body.text());
     raw(out, ",\"server_rx\":");
     float(out, message.server_rx);
     raw(out, ",\"id\":");
@@ -189,7 +189,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
     debug_assert!(written.is_ok());
 }
 
-fn float(out: &mut Vec<u8>, seconds: Seconds) {
-    let written = serde_json::to_writer(out, &seconds);
+fn float(out: &mut Vec<u8>, time: Timestamp) {
+    let written = serde_json::to_writer(out, &time.0);
     debug_assert!(written.is_ok());
 }

@@ -160,6 +160,7 @@ mod tests {
     use super::*;
     use crate::message::outcome::Outcome;
     use crate::message::{Flag, Throttled};
+    use crate::sys::clock::Timestamp;
 
     #[derive(Debug)]
     struct Counter(u64);
@@ -179,7 +180,7 @@ mod tests {
         let record = UsageRecord::Mailbox {
             app: "app".into(),
             for_nameplate: true,
-            started: 0.0,
+            started: Timestamp::default(),
             waiting_time: None,
             total_time: 0.0,
             result,

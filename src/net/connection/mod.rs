@@ -18,7 +18,7 @@ use crate::message::peer::Peer;
 use crate::net::outbox::{Delivered, Outbox, Scratch, Sent};
 use crate::net::socket::{Role, Socket};
 use crate::storage::held::{Output, Released};
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
 /// What the connection asks of the rest of the server.
 pub trait Handler {
@@ -360,7 +360,7 @@ impl Connection {
     pub fn release(
         &mut self,
         outputs: impl Iterator<Item = Released>,
-        server_tx: Seconds,
+        server_tx: Timestamp,
         scratch: &mut Scratch,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
@@ -373,7 +373,7 @@ impl Connection {
     /// the connection is over: the peer has let too much pile up.
     pub fn send(
         &mut self,
-        server_tx: Seconds,
+        server_tx: Timestamp,
         scratch: &mut Scratch,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {

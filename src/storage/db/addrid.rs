@@ -1,6 +1,5 @@
-//! The address-id database: which address a number stands for, for one generation.
-//!
-//! The only place where peer addresses are written down. Writes do not wait for the disk.
+//! The address-id database: the address of each id, for one generation (manual: files 4). The only
+//! file with peer addresses. Writes do not wait for the disk.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -13,7 +12,6 @@ use super::schema;
 
 const VERSION: usize = 1;
 
-/// An open address-id database.
 #[derive(Debug)]
 pub struct AddridDb {
     connection: Connection,
@@ -21,15 +19,12 @@ pub struct AddridDb {
 }
 
 impl AddridDb {
-    /// Opens or creates the file.
     pub fn open(path: &Path) -> Result<AddridDb, OpenError> {
         let Opened { connection, guard, .. } = file::open(path, &schema::ADDRID, VERSION, VERSION)?;
         file::write_without_waiting(&connection)
-            .map_err(|error| file::refuse(path, &schema::ADDRID, error))?;
-        // An erased address shall not survive in a free page.
-        connection
-            .pragma_update(None, "secure_delete", true)
-            .map_err(|error| file::refuse(path, &schema::ADDRID, error))?;
+            // An erased address must not survive in a free page.
+            .and_then(|()| connection.pragma_update(None, "secure_delete", true))
+            .map_err(|error| OpenError::new(path, &schema::ADDRID, error))?;
         Ok(AddridDb { connection, _guard: guard })
     }
 
@@ -48,7 +43,8 @@ impl AddridDb {
             let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
             transaction
                 .prepare_cached(
-                    "INSERT INTO address_ids (generation, counter, type, address) VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT INTO address_ids (generation, counter, type, address) \
+                     VALUES (?1, ?2, ?3, ?4)",
                 )?
                 .execute((generation as i64, *counter as i64, family, address.to_string()))?;
         }

@@ -1,9 +1,9 @@
 //! The channel database: the store's state on disk.
 //!
 //! `load` reads all of it, once, at a start; `commit` writes a batch of changes in one
-//! transaction. Rows are found by rowid, because the tables of sides have no index; each statement
-//! names the row's key as well, and falls back to the key alone when a tool has renumbered the
-//! rows behind our back (VACUUM does).
+//! transaction. The tables of sides have no index, so their rows are found by rowid; each
+//! statement names the row's key as well, and falls back to the key alone when a tool has
+//! renumbered the rows (VACUUM does).
 
 use std::fs::File;
 use std::path::Path;
@@ -11,39 +11,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, Params};
+use rusqlite::{Connection, Params, ToSql};
 
 use super::connections::ConnectionTable;
 use super::file::{self, OpenError, Opened};
-use super::{Database, Failure, load, schema, sql};
+use super::{Database, Failure, load, schema};
 use crate::limits::{STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
-use crate::store::{Change, RowId, Snapshot};
-use crate::sys::clock::Seconds;
+use crate::message::log::Message;
+use crate::store::{Change, NameplateId, Row};
+use crate::sys::clock::Timestamp;
 
-/// Pages that one change dirties, about: its row, and its place in up to two indexes.
+/// Pages that one change dirties, roughly: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: usize = 3;
 
-/// Statements kept prepared: those of `sql`, and the few of the connection table.
+/// Statements kept prepared: all that are used, which are about 25.
 const STATEMENTS_MAX: usize = 64;
 
-/// What SQLite may keep of the file, in KiB. The store has all rows in memory; this is for the
-/// pages that batches change again and again.
+/// SQLite's page cache in KiB. The store has all rows in memory; this is for the pages that
+/// batches change again and again.
 const PAGE_CACHE_KIB: i64 = 256;
 
-/// How hard a commit tries to survive power loss (`--synchronous`).
+/// What a commit survives (`--synchronous`; manual: durability 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// Every commit is on the disk before its answers leave.
+    /// Every commit is on the disk before its replies leave.
     #[default]
     Full,
-    /// The last commits may be lost on power loss, but the file stays sound.
+    /// Power loss may lose the last commits, but the file stays sound.
     Normal,
-    /// The operating system decides; power loss may spoil the file.
+    /// The operating system decides when to write; power loss may corrupt the file.
     Off,
 }
 
 impl Synchronous {
-    /// SQLite's and the command line's name for it.
+    /// Its name on the command line and in SQLite.
     pub fn name(self) -> &'static str {
         match self {
             Synchronous::Full => "full",
@@ -53,31 +54,28 @@ impl Synchronous {
     }
 }
 
-/// How to open a channel database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChannelOptions {
-    /// The durability asked for.
     pub synchronous: Synchronous,
-    /// Whether a feature needs the tables of version 2.
+    /// For a feature that needs the tables of version 2.
     pub needs_version_2: bool,
 }
 
-/// An open channel database.
 #[derive(Debug)]
 pub struct ChannelDb {
     connection: Connection,
     _guard: Option<File>,
     version: usize,
     synchronous: Synchronous,
-    /// Pages in the write-ahead log, as SQLite tells after each commit.
+    /// Pages in the write-ahead log, as SQLite reports them after each commit.
     logged_pages: Arc<AtomicU32>,
-    /// How many of them the last checkpoint left behind.
+    /// How many of them the last checkpoint has copied into the file.
     checkpointed_pages: u32,
-    /// Bytes of a page of this file: another server may have made it.
+    /// Page size of this file, which another server may have made.
     page_bytes: usize,
-    /// Bytes that the last commit that failed would have written, about.
+    /// Bytes that the last failed commit would have written, roughly.
     failed_bytes: usize,
-    /// What opening did, in words for the log.
+    /// What opening did to the file, for the log.
     history: String,
 }
 
@@ -99,14 +97,14 @@ impl ChannelDb {
             failed_bytes: 0,
             history,
         };
-        db.configure().map_err(|error| file::refuse(path, &schema::CHANNEL, error))?;
+        db.configure().map_err(|error| OpenError::new(path, &schema::CHANNEL, error))?;
         Ok(db)
     }
 
     fn configure(&mut self) -> rusqlite::Result<()> {
         let logged_pages = Arc::clone(&self.logged_pages);
-        // It takes the place of SQLite's own checkpoints: ours happen when the loop is idle, not
-        // inside a commit that a client waits for.
+        // Replaces SQLite's own checkpoints: ours run when the loop is idle, not inside a commit
+        // that a client waits for.
         self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
             logged_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
@@ -119,65 +117,58 @@ impl ChannelDb {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", self.synchronous.name())?;
         connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
-        // Checked when the file was opened, kept by the store from then on. Left on, deleting a
-        // mailbox would search the whole tables of sides and nameplates for references, because
-        // the schema has no index for it; the cost of a close would grow with all mailboxes.
-        connection.pragma_update(None, "foreign_keys", false)?;
-        sql::ALL.iter().try_for_each(|sql| connection.prepare_cached(sql).map(drop))
+        // Checked when the file was opened, and kept by the store from then on. If they were on,
+        // deleting a mailbox would search all sides and nameplates for references, because the
+        // schema has no index for that.
+        connection.pragma_update(None, "foreign_keys", false)
     }
 
-    /// The file's version.
     pub fn version(&self) -> usize {
         self.version
     }
 
-    /// What opening did to the file, in words.
     pub fn history(&self) -> &str {
         &self.history
     }
 
-    /// Cleans up what an earlier run left, and reads everything. Gives the number of messages
-    /// deleted because their mailbox does not exist; upstream can leave such behind.
-    pub fn prepare_for_service(
-        &mut self,
-        track_connections: bool,
-    ) -> rusqlite::Result<(Snapshot, usize)> {
+    /// Cleans up what an earlier run left. Returns the number of messages deleted because their
+    /// mailbox does not exist; upstream can leave such behind.
+    pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<usize> {
         if track_connections {
             self.connection.execute_batch(
                 "BEGIN; DELETE FROM connection_messages; DELETE FROM connections; COMMIT",
             )?;
         }
-        let orphans = self.delete_orphans()?;
-        Ok((load::snapshot(&self.connection)?, orphans))
-    }
-
-    fn delete_orphans(&mut self) -> rusqlite::Result<usize> {
         const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
         let count: i64 =
             self.connection
                 .query_row(&format!("SELECT COUNT(*) {ORPHANS}"), [], |row| row.get(0))?;
         if count == 0 {
-            return Ok(0); // and not a byte is written
+            return Ok(0); // without writing anything
         }
         self.connection.execute(&format!("DELETE {ORPHANS}"), [])
     }
 
-    /// The last generation of address ids noted, if any.
+    /// Reads everything; see [`Database::load`].
+    pub fn load(&self, each: &mut dyn FnMut(Row)) -> rusqlite::Result<NameplateId> {
+        load::load(&self.connection, each)
+    }
+
+    /// The last generation of address ids, if any is stored.
     pub fn generation(&self) -> rusqlite::Result<Option<u64>> {
         self.connection.query_row("SELECT MAX(generation) FROM addrid_generation", [], |row| {
             Ok(row.get::<_, Option<i64>>(0)?.and_then(|generation| u64::try_from(generation).ok()))
         })
     }
 
-    /// Does some work in one transaction.
     fn transaction(
         &mut self,
         work: impl FnOnce(&mut ChannelDb) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
-        self.run(sql::BEGIN, [])?;
-        let done = work(self).and_then(|()| self.run(sql::COMMIT, []).map(drop));
+        self.run("BEGIN IMMEDIATE", [])?;
+        let done = work(self).and_then(|()| self.run("COMMIT", []).map(drop));
         if done.is_err() {
-            // Some failures have rolled back already; then this fails, and that is fine.
+            // Fails if the failure has rolled back already, which is fine.
             _ = self.connection.execute_batch("ROLLBACK");
         }
         done
@@ -185,106 +176,109 @@ impl ChannelDb {
 
     fn write(&self, change: &Change) -> rusqlite::Result<()> {
         match change {
-            Change::CreateMailbox { row, app, mailbox, updated, for_nameplate } => {
-                self.run(sql::ADD_MAILBOX, (row, app, mailbox, updated, for_nameplate))
+            Change::Insert(row) => self.insert(row),
+            Change::TouchMailbox { mailbox, updated } => {
+                self.run("UPDATE mailboxes SET updated = ?2 WHERE id = ?1", (mailbox, updated))
             }
-            Change::TouchMailbox { row, mailbox, updated } => self.run_on_row(
-                sql::TOUCH_MAILBOX,
-                (updated, row, mailbox),
-                sql::TOUCH_MAILBOX_BY_KEY,
-                (updated, mailbox),
-            ),
-            Change::DeleteMailbox { row, app, mailbox, sides, messages } => {
-                if *messages {
-                    self.run(sql::DELETE_MESSAGES, (app, mailbox))?;
+            Change::DeleteMailbox { app, mailbox, sides, has_messages } => {
+                if *has_messages {
+                    let sql = "DELETE FROM messages WHERE app_id = ?1 AND mailbox_id = ?2";
+                    self.run(sql, (app, mailbox))?;
                 }
                 self.delete_sides(
                     sides,
-                    sql::DELETE_MAILBOX_SIDE,
-                    sql::DELETE_MAILBOX_SIDES_BY_KEY,
+                    "DELETE FROM mailbox_sides WHERE rowid = ?1 AND mailbox_id = ?2",
+                    "DELETE FROM mailbox_sides WHERE mailbox_id = ?1",
                     mailbox,
                 )?;
-                self.run_on_row(
-                    sql::DELETE_MAILBOX,
-                    (row, mailbox),
-                    sql::DELETE_MAILBOX_BY_KEY,
-                    (mailbox,),
-                )
+                self.run("DELETE FROM mailboxes WHERE id = ?1", [mailbox])
             }
-            Change::AddMailboxSide { row, mailbox, opened, side, added } => {
-                self.run(sql::ADD_MAILBOX_SIDE, (row, mailbox, opened, side, added))
-            }
-            Change::CloseMailboxSide { row, mailbox, side, mood } => self.run_on_row(
-                sql::CLOSE_MAILBOX_SIDE,
-                (mood, row, mailbox, side),
-                sql::CLOSE_MAILBOX_SIDE_BY_KEY,
+            Change::CloseMailboxSide { id, mailbox, side, mood } => self.update_side(
+                "UPDATE mailbox_sides SET opened = 0, mood = ?1 \
+                 WHERE rowid = ?2 AND mailbox_id = ?3 AND side = ?4",
+                (mood, id, mailbox, side),
+                "UPDATE mailbox_sides SET opened = 0, mood = ?1 WHERE mailbox_id = ?2 AND side = ?3",
                 (mood, mailbox, side),
             ),
-            Change::AddMessage { app, mailbox, message } => self.run(
-                sql::ADD_MESSAGE,
-                (
-                    app,
-                    mailbox,
-                    &message.side,
-                    &message.phase,
-                    &*message.body,
-                    message.server_rx,
-                    &message.id,
-                ),
-            ),
-            Change::CreateNameplate { row, app, name, mailbox } => {
-                self.run(sql::ADD_NAMEPLATE, (row, app, name, mailbox))
-            }
-            Change::DeleteNameplate { row, sides } => {
+            Change::DeleteNameplate { id, sides } => {
                 self.delete_sides(
                     sides,
-                    sql::DELETE_NAMEPLATE_SIDE,
-                    sql::DELETE_NAMEPLATE_SIDES_BY_KEY,
-                    row,
+                    "DELETE FROM nameplate_sides WHERE rowid = ?1 AND nameplates_id = ?2",
+                    "DELETE FROM nameplate_sides WHERE nameplates_id = ?1",
+                    id,
                 )?;
-                self.run(sql::DELETE_NAMEPLATE, [row])
+                self.run("DELETE FROM nameplates WHERE id = ?1", [id])
             }
-            Change::AddNameplateSide { row, nameplate, claimed, side, added } => {
-                self.run(sql::ADD_NAMEPLATE_SIDE, (row, nameplate, claimed, side, added))
-            }
-            Change::ReleaseNameplateSide { row, nameplate, side } => self.run_on_row(
-                sql::RELEASE_NAMEPLATE_SIDE,
-                (row, nameplate, side),
-                sql::RELEASE_NAMEPLATE_SIDE_BY_KEY,
+            Change::ReleaseNameplateSide { id, nameplate, side } => self.update_side(
+                "UPDATE nameplate_sides SET claimed = 0 \
+                 WHERE rowid = ?1 AND nameplates_id = ?2 AND side = ?3",
+                (id, nameplate, side),
+                "UPDATE nameplate_sides SET claimed = 0 WHERE nameplates_id = ?1 AND side = ?2",
                 (nameplate, side),
             ),
         }
         .map(drop)
     }
 
-    /// Deletes the sides of something, row by row, or all by their key if a row is not where it
-    /// was put.
+    fn insert(&self, row: &Row) -> rusqlite::Result<usize> {
+        match row {
+            Row::Mailbox { app, mailbox, updated, for_nameplate } => self.run(
+                "INSERT INTO mailboxes (app_id, id, updated, for_nameplate) \
+                 VALUES (?1, ?2, ?3, ?4)",
+                (app, mailbox, updated, for_nameplate),
+            ),
+            Row::MailboxSide { id, mailbox, opened, side, added, mood } => self.run(
+                "INSERT INTO mailbox_sides (rowid, mailbox_id, opened, side, added, mood) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (id, mailbox, opened, side, added, mood),
+            ),
+            Row::Message { app, mailbox, message } => {
+                let Message { side, phase, body, server_rx, id } = &**message;
+                self.run(
+                    "INSERT INTO messages (app_id, mailbox_id, side, phase, body, server_rx, msg_id) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    (app, mailbox, side, phase, body, server_rx, id),
+                )
+            }
+            Row::Nameplate { id, app, name, mailbox } => self.run(
+                "INSERT INTO nameplates (id, app_id, name, mailbox_id) VALUES (?1, ?2, ?3, ?4)",
+                (id, app, name, mailbox),
+            ),
+            Row::NameplateSide { id, nameplate, claimed, side, added } => self.run(
+                "INSERT INTO nameplate_sides (rowid, nameplates_id, claimed, side, added) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                (id, nameplate, claimed, side, added),
+            ),
+        }
+    }
+
+    /// Deletes sides by their rowids, or all by their key if a row is not where it was put.
     fn delete_sides(
         &self,
-        rows: &[RowId],
-        by_row: &str,
+        ids: &[impl ToSql],
+        by_id: &str,
         by_key: &str,
-        key: impl rusqlite::ToSql + Copy,
+        key: impl ToSql + Copy,
     ) -> rusqlite::Result<()> {
         let mut deleted = 0;
-        for row in rows {
-            deleted += self.run(by_row, (row, key))?;
+        for id in ids {
+            deleted += self.run(by_id, (id, key))?;
         }
-        if deleted < rows.len() {
+        if deleted < ids.len() {
             self.run(by_key, (key,))?;
         }
         Ok(())
     }
 
-    /// Changes one row by its rowid and key, or by its key alone if it is not where it was put.
-    fn run_on_row(
+    /// Changes a side by its rowid and key, or by its key alone if it is not where it was put.
+    fn update_side(
         &self,
-        by_row: &str,
-        row_params: impl Params,
+        by_id: &str,
+        id_params: impl Params,
         by_key: &str,
         key_params: impl Params,
     ) -> rusqlite::Result<usize> {
-        match self.run(by_row, row_params)? {
+        match self.run(by_id, id_params)? {
             0 => self.run(by_key, key_params),
             changed => Ok(changed),
         }
@@ -313,10 +307,10 @@ impl Database for ChannelDb {
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
-        // Gives the log's room back, if that is what is missing; it may fail like all else.
+        // Frees the log's space, in case that is what is missing. It may fail, too.
         _ = self.checkpoint();
-        // As much as failed, and some more: on a full disk a single page may still find room. The
-        // row is gone in the same transaction, but its pages are written.
+        // More than what failed: on a full disk a single page may still fit. The row is deleted in
+        // the same transaction, but its pages are written.
         let probe_bytes = self.failed_bytes.saturating_mul(2);
         let probe_bytes = probe_bytes.clamp(STORAGE_PROBE_BYTES_MIN, STORAGE_PROBE_BYTES_MAX);
         let written = self.connection.execute_batch(&format!(
@@ -329,11 +323,11 @@ impl Database for ChannelDb {
         Ok(written?)
     }
 
-    fn load(&self) -> Result<Snapshot, Failure> {
-        Ok(load::snapshot(&self.connection)?)
+    fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {
+        Ok(load::load(&self.connection, each)?)
     }
 
-    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure> {
+    fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM addrid_generation", [])?;
         transaction.execute(
@@ -345,7 +339,7 @@ impl Database for ChannelDb {
 
     fn wal_pages(&self) -> u32 {
         let logged = self.logged_pages.load(Ordering::Relaxed);
-        // Fewer than before: the log has begun anew.
+        // Fewer than before: the log was restarted.
         logged.checked_sub(self.checkpointed_pages).unwrap_or(logged)
     }
 
@@ -355,7 +349,7 @@ impl Database for ChannelDb {
     }
 
     fn release_memory(&mut self) {
-        // It cannot fail in a way that matters: what is not released is still there for use.
+        // A failure does not matter: memory that is not freed is used again.
         _ = self.connection.execute_batch("PRAGMA shrink_memory");
     }
 
@@ -367,8 +361,11 @@ impl Database for ChannelDb {
     }
 }
 
-/// Bytes that a change writes in a file with pages of that size, about.
+/// Bytes that a change writes in a file with pages of that size, roughly.
 fn written_bytes(change: &Change, page_bytes: usize) -> usize {
-    let bytes = if let Change::AddMessage { message, .. } = change { message.bytes() } else { 0 };
+    let bytes = match change {
+        Change::Insert(Row::Message { message, .. }) => message.bytes(),
+        _ => 0,
+    };
     bytes.saturating_add(PAGES_PER_CHANGE * page_bytes)
 }

@@ -1,7 +1,7 @@
-//! The connection table of version 2 (`--track-connections`): who is connected now.
+//! The connection table of version 2 (`--track-connections`): a row for each live connection.
 //!
-//! Changes gather in memory for up to a second, so that what came and went in between is never
-//! written, and leaving costs one pass over the table a second however many leave.
+//! Changes gather in memory for up to a second, so that a connection that came and went in between
+//! is never written, and deleting costs one pass over the table however many connections left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,41 +9,41 @@ use rusqlite::Connection;
 
 use crate::limits::{RECORDS_BACKLOG_MAX, TRACKED_COMMANDS_MAX};
 use crate::message::ConnId;
-use crate::sys::clock::Seconds;
+use crate::storage::address_ids::AddressId;
+use crate::sys::clock::Timestamp;
 
-/// Something that happened to a connection.
 #[derive(Debug)]
 pub enum ConnectionChange {
-    Connected { address_id: Option<(u64, u64)>, at: Seconds },
+    Connected { address_id: Option<AddressId>, at: Timestamp },
     Bound { side: Box<str>, implementation: Option<Box<str>>, version: Option<Box<str>> },
-    Command { name: &'static str, at: Seconds },
+    Command { name: &'static str, at: Timestamp },
     Lost,
 }
 
-/// Changes that the file does not have yet.
+/// Changes that are not in the file yet.
 #[derive(Debug, Default)]
 pub struct ConnectionTable {
     pending: BTreeMap<ConnId, Vec<ConnectionChange>>,
-    /// Connections that the file has and that are gone.
+    /// Connections that are in the file and are gone.
     lost: BTreeSet<ConnId>,
-    /// Connections that are there, and how many commands have been noted for each.
+    /// Live connections, and how many commands of each were recorded.
     live: BTreeMap<ConnId, u32>,
     pending_count: usize,
 }
 
 impl ConnectionTable {
-    /// Takes note of a change. Of commands only so many, for one connection and in all.
+    /// Adds a change. Commands are recorded up to a limit for each connection and for all.
     pub fn push(&mut self, conn: ConnId, change: ConnectionChange) {
         match change {
             ConnectionChange::Connected { .. } => _ = self.live.insert(conn, 0),
             ConnectionChange::Lost => return self.remove(conn),
             ConnectionChange::Bound { .. } => {}
             ConnectionChange::Command { .. } => {
-                let Some(noted) = self.live.get_mut(&conn) else { return };
-                if *noted >= TRACKED_COMMANDS_MAX || self.pending_count >= RECORDS_BACKLOG_MAX {
+                let Some(recorded) = self.live.get_mut(&conn) else { return };
+                if *recorded >= TRACKED_COMMANDS_MAX || self.pending_count >= RECORDS_BACKLOG_MAX {
                     return;
                 }
-                *noted += 1;
+                *recorded += 1;
             }
         }
         self.pending_count += 1;
@@ -61,24 +61,25 @@ impl ConnectionTable {
         }
     }
 
-    /// Whether the file has everything.
+    /// Whether the file is up to date.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.lost.is_empty()
     }
 
-    /// Forgets what has been written.
+    /// Removes everything, after it was written.
     pub fn clear(&mut self) {
         self.pending.clear();
         self.lost.clear();
         self.pending_count = 0;
     }
 
-    /// Writes everything, within a transaction of the caller's.
+    /// Writes everything, within the caller's transaction.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         if !self.lost.is_empty() {
             let ids = self.lost.iter().map(|conn| conn.0.to_string()).collect::<Vec<_>>().join(",");
             connection.execute_batch(&format!(
-                "DELETE FROM connection_messages WHERE id IN ({ids}); DELETE FROM connections WHERE id IN ({ids})"
+                "DELETE FROM connection_messages WHERE id IN ({ids}); \
+                 DELETE FROM connections WHERE id IN ({ids})"
             ))?;
         }
         for (conn, change) in
@@ -93,18 +94,20 @@ impl ConnectionTable {
 fn write(connection: &Connection, id: i64, change: &ConnectionChange) -> rusqlite::Result<()> {
     match change {
         ConnectionChange::Connected { address_id, at } => {
-            let (generation, counter) = address_id.unzip();
+            let generation = address_id.map(|id| id.generation as i64);
+            let counter = address_id.map(|id| id.counter as i64);
             connection
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO connections (id, addrid_generation, addrid_counter, connected, active) \
-                     VALUES (?1, ?2, ?3, ?4, ?4)",
+                    "INSERT OR REPLACE INTO connections \
+                     (id, addrid_generation, addrid_counter, connected, active) VALUES (?1, ?2, ?3, ?4, ?4)",
                 )?
-                .execute((id, generation.map(|it| it as i64), counter.map(|it| it as i64), at))?;
+                .execute((id, generation, counter, at))?;
         }
         ConnectionChange::Bound { side, implementation, version } => {
             connection
                 .prepare_cached(
-                    "UPDATE connections SET side = ?2, implementation = ?3, version = ?4 WHERE id = ?1",
+                    "UPDATE connections SET side = ?2, implementation = ?3, version = ?4 \
+                     WHERE id = ?1",
                 )?
                 .execute((id, side, implementation, version))?;
         }

@@ -1,126 +1,123 @@
 //! Reads the channel database, all of it, at a start or after a failed commit.
-//!
-//! Lenient about types: SQLite keeps what it is given, and other servers have written here too.
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Params, Row};
+use std::collections::HashSet;
+use std::rc::Rc;
 
-use crate::store::{
-    MailboxRow, MailboxSideRow, MessageRow, NameplateRow, NameplateSideRow, Snapshot,
-};
+use rusqlite::{Connection, Row};
 
-/// Reads every table in rowid order.
-pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
-    Ok(Snapshot {
-        mailboxes: rows(
-            connection,
-            "SELECT rowid, app_id, id, updated, for_nameplate FROM mailboxes ORDER BY rowid",
-            [],
-            |row| {
-                Ok(MailboxRow {
-                    row: row.get(0)?,
-                    app: text(row, 1)?,
-                    mailbox: text(row, 2)?,
-                    updated: number(row, 3)?,
-                    for_nameplate: number(row, 4)? != 0.0,
-                })
-            },
-        )?,
-        mailbox_sides: rows(
-            connection,
-            "SELECT rowid, mailbox_id, opened, side, added, mood FROM mailbox_sides ORDER BY rowid",
-            [],
-            |row| {
-                Ok(MailboxSideRow {
-                    row: row.get(0)?,
-                    mailbox: text(row, 1)?,
-                    opened: number(row, 2)? != 0.0,
-                    side: text(row, 3)?,
-                    added: number(row, 4)?,
-                    mood: optional_text(row, 5)?,
-                })
-            },
-        )?,
-        messages: rows(
-            connection,
-            "SELECT mailbox_id, side, phase, body, server_rx, msg_id FROM messages ORDER BY rowid",
-            [],
-            |row| {
-                Ok(MessageRow {
-                    mailbox: text(row, 0)?,
-                    side: text(row, 1)?,
-                    phase: text(row, 2)?,
-                    body: text(row, 3)?,
-                    server_rx: number(row, 4)?,
-                    id: optional_text(row, 5)?,
-                })
-            },
-        )?,
-        nameplates: rows(
-            connection,
-            "SELECT id, app_id, name, mailbox_id FROM nameplates ORDER BY id",
-            [],
-            |row| {
-                Ok(NameplateRow {
-                    row: row.get(0)?,
-                    app: text(row, 1)?,
-                    name: text(row, 2)?,
-                    mailbox: text(row, 3)?,
-                })
-            },
-        )?,
-        nameplate_sides: rows(
-            connection,
-            "SELECT rowid, nameplates_id, claimed, side, added FROM nameplate_sides ORDER BY rowid",
-            [],
-            |row| {
-                Ok(NameplateSideRow {
-                    row: row.get(0)?,
-                    nameplate: row.get(1)?,
-                    claimed: number(row, 2)? != 0.0,
-                    side: text(row, 3)?,
-                    added: number(row, 4)?,
-                })
-            },
-        )?,
-        nameplate_row_max: connection.query_row(
-            "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'nameplates'",
-            [],
-            |row| row.get(0),
-        )?,
-    })
-}
+use super::columns::{flag, for_each, optional_text, text, time};
+use crate::message::log::Message;
+use crate::store::{self, MailboxSideId, NameplateId, NameplateSideId};
 
-pub(super) fn rows<T>(
+/// Passes on every row, as [`store::Store::load`] wants them; returns the highest nameplate id
+/// ever given out.
+pub(super) fn load(
     connection: &Connection,
-    sql: &str,
-    params: impl Params,
-    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
-    connection.prepare(sql)?.query_map(params, |row| read(row))?.collect()
+    each: &mut dyn FnMut(store::Row),
+) -> rusqlite::Result<NameplateId> {
+    let mut names = Names::default();
+    for_each(
+        connection,
+        "SELECT app_id, id, updated, for_nameplate FROM mailboxes ORDER BY rowid",
+        [],
+        |row| {
+            each(store::Row::Mailbox {
+                app: names.get(row, 0)?,
+                mailbox: names.get(row, 1)?,
+                updated: time(row, 2)?,
+                for_nameplate: flag(row, 3)?,
+            });
+            Ok(())
+        },
+    )?;
+    for_each(
+        connection,
+        "SELECT rowid, mailbox_id, opened, side, added, mood FROM mailbox_sides ORDER BY rowid",
+        [],
+        |row| {
+            each(store::Row::MailboxSide {
+                id: MailboxSideId(row.get(0)?),
+                mailbox: names.get(row, 1)?,
+                opened: flag(row, 2)?,
+                side: names.get(row, 3)?,
+                added: time(row, 4)?,
+                mood: optional_text(row, 5)?.map(|mood| names.shared(&mood)),
+            });
+            Ok(())
+        },
+    )?;
+    for_each(
+        connection,
+        "SELECT app_id, mailbox_id, side, phase, body, server_rx, msg_id FROM messages \
+         ORDER BY rowid",
+        [],
+        |row| {
+            let message = Message {
+                side: names.get(row, 2)?,
+                phase: text(row, 3)?.into(),
+                body: (&*text(row, 4)?).into(),
+                server_rx: time(row, 5)?,
+                id: optional_text(row, 6)?.map(Box::from),
+            };
+            each(store::Row::Message {
+                app: names.get(row, 0)?,
+                mailbox: names.get(row, 1)?,
+                message: Rc::new(message),
+            });
+            Ok(())
+        },
+    )?;
+    for_each(
+        connection,
+        "SELECT id, app_id, name, mailbox_id FROM nameplates ORDER BY id",
+        [],
+        |row| {
+            each(store::Row::Nameplate {
+                id: NameplateId(row.get(0)?),
+                app: names.get(row, 1)?,
+                name: names.get(row, 2)?,
+                mailbox: names.get(row, 3)?,
+            });
+            Ok(())
+        },
+    )?;
+    for_each(
+        connection,
+        "SELECT rowid, nameplates_id, claimed, side, added FROM nameplate_sides ORDER BY rowid",
+        [],
+        |row| {
+            each(store::Row::NameplateSide {
+                id: NameplateSideId(row.get(0)?),
+                nameplate: NameplateId(row.get(1)?),
+                claimed: flag(row, 2)?,
+                side: names.get(row, 3)?,
+                added: time(row, 4)?,
+            });
+            Ok(())
+        },
+    )?;
+    connection.query_row(
+        "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'nameplates'",
+        [],
+        |row| row.get(0).map(NameplateId),
+    )
 }
 
-/// A text, whatever type a file has it in.
-pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
-    Ok(optional_text(row, column)?.unwrap_or_default())
-}
+/// One shared string for each name that occurs in several rows.
+#[derive(Default)]
+struct Names(HashSet<Rc<str>>);
 
-pub(super) fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Null => None,
-        ValueRef::Integer(value) => Some(value.to_string()),
-        ValueRef::Real(value) => Some(value.to_string()),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-            Some(String::from_utf8_lossy(bytes).into_owned())
+impl Names {
+    fn get(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Rc<str>> {
+        Ok(self.shared(&text(row, column)?))
+    }
+
+    fn shared(&mut self, name: &str) -> Rc<str> {
+        if let Some(known) = self.0.get(name) {
+            return known.clone();
         }
-    })
-}
-
-/// A time or a flag, whatever type a file has it in; null is zero.
-pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Integer(value) => value as f64,
-        ValueRef::Real(value) => value,
-        _ => 0.0,
-    })
+        let shared: Rc<str> = name.into();
+        self.0.insert(shared.clone());
+        shared
+    }
 }

@@ -1,17 +1,18 @@
-//! The SQLite files (contract section 5): opening, upgrading, loading, writing.
+//! The SQLite files (manual: files): opening, upgrading, loading, writing.
 //!
-//! `file` opens any of them, `schema` knows their tables, `sql` has the statements; `channel`,
-//! `usage` and `addrid` each speak for one; `reader` looks at them from outside. Knows `store`'s
-//! changes and records; must never know connections or JSON.
+//! `file` opens any of them, `schema` has their tables; `channel` (with `load` and `connections`),
+//! `usage` and `addrid` each read and write one; `reader` reads them from outside; `columns` copes
+//! with what other servers store. Knows the store's changes and records; must never know sockets
+//! or JSON.
 
 mod addrid;
 mod channel;
+mod columns;
 mod connections;
 mod file;
 mod load;
 mod reader;
 mod schema;
-mod sql;
 mod usage;
 
 pub use addrid::AddridDb;
@@ -20,48 +21,71 @@ pub use connections::{ConnectionChange, ConnectionTable};
 pub use file::{MEMORY, OpenError};
 pub use reader::{
     AddridReader, ChannelReader, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts,
-    UsageReader, What,
+    UsageKind, UsageReader,
 };
-pub use usage::{Current, Past, UsageDb};
+pub use usage::{Current, UsageDb, UsageHistory};
 
 use std::error::Error;
 use std::fmt::Debug;
 
-use crate::store::{Change, Snapshot};
-use crate::sys::clock::Seconds;
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use crate::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
+use crate::sys::clock::Timestamp;
+use crate::sys::mmap::MmapStr;
 
 /// Why something could not be read or written.
 pub type Failure = Box<dyn Error>;
 
-/// The channel database as the rest of the server needs it. There is one real one; a simulation
-/// has its own, with failures at will.
+macro_rules! to_sql {
+    ($($type:ty)*) => {$(
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.into())
+            }
+        }
+    )*};
+}
+
+impl ToSql for MmapStr {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.as_bytes())))
+    }
+}
+
+to_sql! { Timestamp NameplateId NameplateSideId MailboxSideId }
+
+/// The channel database as the rest of the server needs it. The simulation has an implementation
+/// of its own, with faults.
 pub trait Database: Debug {
-    /// Writes all changes in one transaction; all of them are in the file, or none.
+    /// Writes all changes in one transaction.
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure>;
 
     /// Writes rows of the connection table, which need not be durable, without waiting for the
     /// disk.
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure>;
 
-    /// Finds out whether the file can be written, by a commit that writes more than failed last
-    /// and leaves no trace in any table.
+    /// Tests whether the file can be written, by a commit that writes more than the last one that
+    /// failed and leaves no row.
     fn try_write(&mut self) -> Result<(), Failure>;
 
-    /// Reads everything.
-    fn load(&self) -> Result<Snapshot, Failure>;
+    /// Reads everything and passes on each row: a table's rows before those that refer to it,
+    /// each table in the order of its ids. Returns the highest nameplate id ever given out.
+    fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure>;
 
-    /// Notes the present generation of address ids.
-    fn set_generation(&mut self, generation: u64, started: Seconds) -> Result<(), Failure>;
+    /// Stores the current generation of address ids.
+    fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure>;
 
-    /// Pages that have come into the write-ahead log since the last checkpoint.
+    /// Pages added to the write-ahead log since the last checkpoint.
     fn wal_pages(&self) -> u32;
 
     /// Copies the write-ahead log into the file, as far as readers allow.
     fn checkpoint(&mut self) -> Result<(), Failure>;
 
-    /// Gives back memory that is kept to make the next commit faster.
+    /// Frees memory that is kept to make the next commit faster.
     fn release_memory(&mut self);
 
-    /// Leaves the file clean, without a write-ahead log.
+    /// Copies the write-ahead log into the file and removes it.
     fn close(self: Box<Self>) -> Result<(), Failure>;
 }

@@ -1,10 +1,10 @@
-//! The tables of the three files, version by version, as the Python server has them (contract
-//! section 5). Types matter: they are SQLite's column affinities.
+//! The tables of the three files by version, as the Python server has them (manual: files). Types
+//! matter: they are SQLite's column affinities.
 
-/// A kind of file: its versions and how to get from one to the next.
+/// A kind of file, and its versions.
 #[derive(Debug)]
 pub struct Kind {
-    /// What the operator calls it.
+    /// For messages to the operator.
     pub name: &'static str,
     /// Oldest first; `versions[0]` is version 1.
     pub versions: &'static [Version],
@@ -13,10 +13,10 @@ pub struct Kind {
 /// One version of a kind of file.
 #[derive(Debug)]
 pub struct Version {
-    /// Makes it from the version before; for version 1, from nothing.
+    /// Makes it from the version before; version 1 from an empty file.
     pub upgrade: &'static str,
-    /// A query over each table that this version adds. That they can be prepared shows that a
-    /// file is what its version number says.
+    /// A query over each table that this version adds. If they can be prepared, a file is of the
+    /// version that it claims.
     pub probes: &'static [&'static str],
 }
 

@@ -1,6 +1,5 @@
-//! The usage database: what ended and how, client versions, and the `current` row.
-//!
-//! Nothing the service does depends on it. Writes do not wait for the disk.
+//! The usage database (manual: files 3): nameplates and mailboxes that ended, client versions, and
+//! the `current` row. Writes do not wait for the disk.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,34 +11,30 @@ use super::schema;
 use crate::limits::USAGE_ROWS_READ_MAX;
 use crate::message::outcome::Outcome;
 use crate::store::UsageRecord;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// The version that is written.
 const VERSION: usize = 2;
 
-/// The one row of `current`.
+/// The row of `current`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Current {
-    /// When the server started.
-    pub rebooted: Seconds,
-    /// Now.
-    pub updated: Seconds,
-    /// Blurring in force, in seconds.
+    pub rebooted: Timestamp,
+    pub updated: Timestamp,
     pub blur_time: Option<Seconds>,
     /// Connections subscribed to a mailbox, as upstream counts them.
     pub connections_websocket: usize,
 }
 
-/// What ended and who bound in the time before a start, in steps.
+/// Mailboxes that ended and clients that bound before a start, in steps of time.
 #[derive(Debug, Default)]
-pub struct Past {
+pub struct UsageHistory {
     /// Mailboxes that ended: when, with which known outcome, how many.
-    pub mailboxes: Vec<(Seconds, Option<Outcome>, u64)>,
+    pub mailboxes: Vec<(Timestamp, Option<Outcome>, u64)>,
     /// Clients that bound: when, implementation, version, how many.
-    pub clients: Vec<(Seconds, Option<String>, Option<String>, u64)>,
+    pub clients: Vec<(Timestamp, Option<String>, Option<String>, u64)>,
 }
 
-/// An open usage database.
 #[derive(Debug)]
 pub struct UsageDb {
     connection: Connection,
@@ -49,22 +44,19 @@ pub struct UsageDb {
 }
 
 impl UsageDb {
-    /// Opens, creates or upgrades the file.
     pub fn open(path: &Path) -> Result<UsageDb, OpenError> {
         let opened = file::open(path, &schema::USAGE, VERSION, VERSION)?;
         let history = opened.history();
         let Opened { connection, guard, version, .. } = opened;
         file::write_without_waiting(&connection)
-            .map_err(|error| file::refuse(path, &schema::USAGE, error))?;
+            .map_err(|error| OpenError::new(path, &schema::USAGE, error))?;
         Ok(UsageDb { connection, _guard: guard, version, history })
     }
 
-    /// The file's version.
     pub fn version(&self) -> usize {
         self.version
     }
 
-    /// What opening did to the file, in words.
     pub fn history(&self) -> &str {
         &self.history
     }
@@ -95,9 +87,9 @@ impl UsageDb {
         transaction.commit()
     }
 
-    /// Reads what happened since a time, summed up by steps of so many seconds; only the newest
+    /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
     /// rows, if there are very many.
-    pub fn past(&self, since: Seconds, step: Seconds) -> rusqlite::Result<Past> {
+    pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<UsageHistory> {
         let mut mailboxes = self.connection.prepare(
             "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
              FROM mailboxes WHERE started + total_time >= ?1 \
@@ -110,10 +102,10 @@ impl UsageDb {
              GROUP BY step, implementation, version",
         )?;
         let bounds = (since, step, USAGE_ROWS_READ_MAX);
-        let at = |row: &Row<'_>| row.get(0).map(|number: i64| number as Seconds * step);
+        let at = |row: &Row<'_>| row.get(0).map(|number: i64| Timestamp(number as Seconds * step));
         let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
         let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);
-        Ok(Past {
+        Ok(UsageHistory {
             mailboxes: mailboxes
                 .query_map(bounds, |row| Ok((at(row)?, outcome(row)?, count(row, 2)?)))?
                 .collect::<Result<_, _>>()?,

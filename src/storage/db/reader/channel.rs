@@ -1,63 +1,59 @@
-//! What a channel database says of the store and of those connected.
+//! Reads a channel database: how much is stored, and the connection table.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{FileState, ReadOnly, count};
+use super::{FileState, ReadOnly};
 use crate::limits::REPORT_COMMANDS_MAX;
+use crate::storage::address_ids::AddressId;
+use crate::storage::db::columns::{collect, count, for_each, optional_string, text, time};
 use crate::storage::db::file::OpenError;
-use crate::storage::db::load::{number, optional_text, rows, text};
 use crate::storage::db::schema::CHANNEL;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::Timestamp;
 
-/// The version that has the connection table.
+/// The first version with the connection table.
 const TRACKING_VERSION: usize = 2;
 
-/// What is stored.
+/// How much is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StoredCounts {
     pub nameplates: u64,
     pub mailboxes: u64,
     pub messages: u64,
-    /// When the mailbox that was idle longest was last used, and the one used last.
-    pub activity: Option<(Seconds, Seconds)>,
+    /// Oldest and newest last activity of a mailbox.
+    pub activity: Option<(Timestamp, Timestamp)>,
 }
 
 /// A row of the connection table, with its commands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectionRow {
     pub id: i64,
-    /// Generation and counter of its address id.
-    pub address_id: Option<(i64, i64)>,
-    pub connected: Seconds,
+    pub address_id: Option<AddressId>,
+    pub connected: Timestamp,
     pub side: Option<String>,
     pub implementation: Option<String>,
     pub version: Option<String>,
-    pub active: Seconds,
-    /// How many commands are noted.
+    pub active: Timestamp,
+    /// How many commands are recorded.
     pub commands: usize,
-    /// The last of them, oldest first.
+    /// The last few of them, oldest first.
     pub last_commands: VecDeque<String>,
 }
 
-/// A channel database, open to be read.
 #[derive(Debug)]
 pub struct ChannelReader(ReadOnly);
 
 impl ChannelReader {
-    /// Opens the file.
     pub fn open(path: &Path) -> Result<ChannelReader, OpenError> {
         ReadOnly::open(path, &CHANNEL).map(ChannelReader)
     }
 
-    /// The file as it was found.
     pub fn state(&self) -> FileState {
         self.0.state
     }
 
-    /// How much is stored.
     pub fn counts(&self) -> Result<StoredCounts, OpenError> {
         self.0.read(|connection| {
             connection.query_row(
@@ -66,7 +62,7 @@ impl ChannelReader {
                 [],
                 |row| {
                     let mailboxes = count(row, 2)?;
-                    let activity = (number(row, 3)?, number(row, 4)?);
+                    let activity = (time(row, 3)?, time(row, 4)?);
                     Ok(StoredCounts {
                         nameplates: count(row, 0)?,
                         messages: count(row, 1)?,
@@ -88,21 +84,25 @@ impl ChannelReader {
 }
 
 fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRow>> {
-    let mut found = rows(
+    let mut found = collect(
         connection,
         "SELECT id, addrid_generation, addrid_counter, connected, side, implementation, \
              version, active FROM connections ORDER BY id",
         [],
         |row| {
             let generation: Option<i64> = row.get(1)?;
+            let counter: Option<i64> = row.get(2)?;
             Ok(ConnectionRow {
                 id: row.get(0)?,
-                address_id: generation.zip(row.get(2)?),
-                connected: number(row, 3)?,
-                side: optional_text(row, 4)?,
-                implementation: optional_text(row, 5)?,
-                version: optional_text(row, 6)?,
-                active: number(row, 7)?,
+                address_id: generation.zip(counter).map(|(generation, counter)| AddressId {
+                    generation: generation.unsigned_abs(),
+                    counter: counter.unsigned_abs(),
+                }),
+                connected: time(row, 3)?,
+                side: optional_string(row, 4)?,
+                implementation: optional_string(row, 5)?,
+                version: optional_string(row, 6)?,
+                active: time(row, 7)?,
                 commands: 0,
                 last_commands: VecDeque::new(),
             })
@@ -110,19 +110,18 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
     )?;
     let by_id: BTreeMap<i64, usize> =
         found.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
-    let mut statement =
-        connection.prepare("SELECT id, name FROM connection_messages ORDER BY rowid")?;
-    let mut messages = statement.query([])?;
-    while let Some(message) = messages.next()? {
+    let sql = "SELECT id, name FROM connection_messages ORDER BY rowid";
+    for_each(connection, sql, [], |message| {
         let id: i64 = message.get(0)?;
         let Some(row) = by_id.get(&id).and_then(|index| found.get_mut(*index)) else {
-            continue;
+            return Ok(());
         };
         row.commands += 1;
-        row.last_commands.push_back(text(message, 1)?);
+        row.last_commands.push_back(text(message, 1)?.into_owned());
         if row.last_commands.len() > REPORT_COMMANDS_MAX {
             row.last_commands.pop_front();
         }
-    }
+        Ok(())
+    })?;
     Ok(found)
 }

@@ -1,8 +1,8 @@
 //! Reads the files of a server from outside, whether it runs or not.
 //!
-//! Must never create, change, upgrade or checkpoint a file, nor keep the server from writing: a
-//! look costs the server nothing but a read mark in the index of its log. What is read of one file
-//! is one moment of it.
+//! Must never create, change, upgrade or checkpoint a file, nor keep the server from writing: it
+//! takes only a read mark in the index of the write-ahead log. All reads of a file see one
+//! snapshot.
 
 mod addrid;
 mod channel;
@@ -10,79 +10,74 @@ mod usage;
 
 pub use addrid::AddridReader;
 pub use channel::{ChannelReader, ConnectionRow, StoredCounts};
-pub use usage::{ClientCount, EndingRow, UsageReader, What};
+pub use usage::{ClientCount, EndingRow, UsageKind, UsageReader};
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::file::{self, OpenError, Problem};
+use super::file::{self, OpenError, OpenErrorKind};
 use super::schema::Kind;
-use crate::limits::{REPORT_BUSY_MILLISECONDS, REPORT_RETRIES, REPORT_RETRY_MILLISECONDS};
+use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 
 /// A file as it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileState {
-    /// Its version.
     pub version: usize,
-    /// Its size.
     pub bytes: u64,
-    /// The size of the write-ahead log beside it; none if there is no log, and so nobody has the
-    /// file open.
+    /// The size of its write-ahead log; none if there is no log, so that no process has the file
+    /// open.
     pub log_bytes: Option<u64>,
 }
 
-/// How to open a file so that nothing happens to it.
+/// How to open a file without changing anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    /// It has a log: somebody has it open, or was killed. The index of the log, shared with the
-    /// server, is read and never built: a reader without a server makes its own in memory.
-    BesideLog,
-    /// It would have a log if anyone had it open. Read as it is, because opening it in the
+enum ReadMode {
+    /// It has a write-ahead log: a server has it open, or was killed. The index of the log, shared
+    /// with the server, is read and never built: a reader without a server makes its own in memory.
+    Wal,
+    /// A file in WAL mode that no process has open. Read as immutable, because opening it in the
     /// ordinary way would create a log.
-    AtRest,
-    /// It has no log of this kind (the Python server's has not): SQLite's shared lock is all.
-    Plain,
+    WalIdle,
+    /// A file with a rollback journal, as the Python server's: SQLite's shared lock suffices.
+    Rollback,
 }
 
-impl Manner {
-    fn of(path: &Path, log_bytes: Option<u64>) -> Result<Manner, Problem> {
-        let has_index = file::beside(path, "-shm").try_exists()?;
+impl ReadMode {
+    fn of(path: &Path, log_bytes: Option<u64>) -> Result<ReadMode, OpenErrorKind> {
+        let has_index = file::with_suffix(path, "-shm").try_exists()?;
         match log_bytes {
-            Some(_) if has_index => return Ok(Manner::BesideLog),
-            // An empty log without index is nobody's, and says nothing. It is left when a reader
-            // comes in the very instant in which a server takes its log away.
+            Some(_) if has_index => return Ok(ReadMode::Wal),
+            // An empty log without index: a server just removed the log while a reader opened it.
             None | Some(0) => {}
-            Some(_) => return Err(Problem::NoIndex),
+            Some(_) => return Err(OpenErrorKind::NoIndex),
         }
         let mut head = Vec::new();
         File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         let is_logged = head.get(READ_VERSION_AT) == Some(&READ_VERSION_OF_WAL);
-        Ok(if is_logged { Manner::AtRest } else { Manner::Plain })
+        Ok(if is_logged { ReadMode::WalIdle } else { ReadMode::Rollback })
     }
 
     fn parameters(self) -> &'static str {
         match self {
-            Manner::BesideLog => "mode=ro&readonly_shm=1",
-            Manner::AtRest => "mode=ro&immutable=1",
-            Manner::Plain => "mode=ro",
+            ReadMode::Wal => "mode=ro&readonly_shm=1",
+            ReadMode::WalIdle => "mode=ro&immutable=1",
+            ReadMode::Rollback => "mode=ro",
         }
     }
 }
 
-/// Where an SQLite file says which version of the format a reader must know, and what says that
-/// it is one with a write-ahead log.
+/// Offset of the format version that a reader must know, and its value in WAL mode.
 const READ_VERSION_AT: usize = 19;
 const READ_VERSION_OF_WAL: u8 = 2;
 const HEAD_BYTES: usize = READ_VERSION_AT + 1;
 
-/// A file, open to read one moment of it.
+/// An open file with a read transaction.
 #[derive(Debug)]
 struct ReadOnly {
     connection: Connection,
@@ -95,62 +90,57 @@ impl ReadOnly {
     fn open(path: &Path, kind: &'static Kind) -> Result<ReadOnly, OpenError> {
         let mut opened = open(path, kind);
         for _ in 0..REPORT_RETRIES {
-            if !opened.as_ref().is_err_and(may_pass) {
+            if !opened.as_ref().is_err_and(is_transient) {
                 break;
             }
-            thread::sleep(Duration::from_millis(REPORT_RETRY_MILLISECONDS));
+            thread::sleep(REPORT_RETRY);
             opened = open(path, kind);
         }
         let (connection, state) = opened.map_err(|error| OpenError::new(path, kind, error))?;
         Ok(ReadOnly { connection, path: path.to_owned(), kind, state })
     }
 
-    /// Reads something; a failure names the file.
+    /// Adds the file to a failure.
     fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, OpenError> {
-        read(&self.connection).map_err(|error| file::refuse(&self.path, self.kind, error))
+        read(&self.connection).map_err(|error| OpenError::new(&self.path, self.kind, error))
     }
 }
 
-/// Whether this is what one finds for a moment while a server starts or stops: a log that has no
-/// index yet, or one that is gone before it is opened.
-fn may_pass(problem: &Problem) -> bool {
-    match problem {
-        Problem::NoIndex => true,
-        Problem::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::CannotOpen),
+/// Whether it may come from a server that is starting or stopping: a log without its index yet, or
+/// one that is gone before it is opened.
+fn is_transient(error: &OpenErrorKind) -> bool {
+    match error {
+        OpenErrorKind::NoIndex => true,
+        OpenErrorKind::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::CannotOpen),
         _ => false,
     }
 }
 
-fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), Problem> {
+fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKind> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err(Problem::NotOurs("not a regular file".to_owned()));
+        return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
     }
-    let log_bytes = fs::metadata(file::beside(path, "-wal")).ok().map(|log| log.len());
-    let manner = Manner::of(path, log_bytes)?;
+    let log_bytes = fs::metadata(file::with_suffix(path, "-wal")).ok().map(|log| log.len());
+    let mode = ReadMode::of(path, log_bytes)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
     let connection =
-        Connection::open_with_flags(uri(&fs::canonicalize(path)?, manner.parameters()), flags)?;
-    connection.busy_timeout(Duration::from_millis(REPORT_BUSY_MILLISECONDS))?;
-    // The last one to close a file must not tidy up after a server that was killed.
+        Connection::open_with_flags(uri(&fs::canonicalize(path)?, mode.parameters()), flags)?;
+    connection.busy_timeout(REPORT_BUSY)?;
+    // Closing must not copy the log of a killed server into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "temp_store", "memory")?; // no file for sorting either
+    connection.pragma_update(None, "temp_store", "memory")?; // no temporary file for sorting
     connection.execute_batch("BEGIN")?;
     let version = file::version(&connection, kind)?;
     Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
 }
 
-/// The value of a `COUNT`.
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.unsigned_abs())
-}
-
-/// The path as SQLite takes it together with parameters.
+/// The path as an SQLite URI with parameters.
 fn uri(path: &Path, parameters: &str) -> String {
     let mut uri = "file:".to_owned();
     for &byte in path.as_os_str().as_bytes() {

@@ -1,35 +1,36 @@
-//! What a usage database says of exchanges and clients.
+//! Reads a usage database: exchanges that ended, and clients.
 
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::{FileState, ReadOnly, count};
+use super::{FileState, ReadOnly};
 use crate::message::outcome::Outcome;
 use crate::storage::db::Current;
+use crate::storage::db::columns::{
+    collect, count, flag, for_each, number, optional_number, optional_string, time,
+};
 use crate::storage::db::file::OpenError;
-use crate::storage::db::load::{number, optional_text, rows};
 use crate::storage::db::schema::USAGE;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
-/// The version that has client versions.
+/// The first version with the table of client versions.
 const CLIENTS_VERSION: usize = 2;
 
-/// What ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum UsageKind {
     Nameplate,
     Mailbox,
 }
 
-/// How something ended.
+/// A nameplate or mailbox that ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EndingRow {
-    pub what: What,
-    /// Whether it is a mailbox that a nameplate led to.
+    pub kind: UsageKind,
+    /// Whether it is a mailbox that a nameplate created.
     pub for_nameplate: bool,
-    pub started: Seconds,
+    pub started: Timestamp,
     /// Until the second side came, if one did.
     pub waiting_time: Option<Seconds>,
     pub total_time: Option<Seconds>,
@@ -37,7 +38,7 @@ pub struct EndingRow {
     pub outcome: Option<Outcome>,
 }
 
-/// How often a client came.
+/// Binds of one client program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCount {
     pub implementation: Option<String>,
@@ -45,22 +46,19 @@ pub struct ClientCount {
     pub binds: u64,
 }
 
-/// A usage database, open to be read.
 #[derive(Debug)]
 pub struct UsageReader(ReadOnly);
 
 impl UsageReader {
-    /// Opens the file.
     pub fn open(path: &Path) -> Result<UsageReader, OpenError> {
         ReadOnly::open(path, &USAGE).map(UsageReader)
     }
 
-    /// The file as it was found.
     pub fn state(&self) -> FileState {
         self.0.state
     }
 
-    /// The row that a server leaves at its start and at each expiry check.
+    /// The row that a server rewrites at its start and at each expiry check.
     pub fn current(&self) -> Result<Option<Current>, OpenError> {
         self.0.read(|connection| {
             connection
@@ -69,8 +67,8 @@ impl UsageReader {
                     [],
                     |row| {
                         Ok(Current {
-                            rebooted: number(row, 0)?,
-                            updated: number(row, 1)?,
+                            rebooted: time(row, 0)?,
+                            updated: time(row, 1)?,
                             blur_time: optional_number(row, 2)?,
                             connections_websocket: number(row, 3)? as usize,
                         })
@@ -80,10 +78,10 @@ impl UsageReader {
         })
     }
 
-    /// Hands over everything that began at `since` or later.
+    /// Passes on everything that began at `since` or later.
     pub fn endings(
         &self,
-        since: Seconds,
+        since: Timestamp,
         mut each: impl FnMut(EndingRow),
     ) -> Result<(), OpenError> {
         let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
@@ -91,27 +89,27 @@ impl UsageReader {
         let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
                           FROM nameplates WHERE started >= ?1";
         self.0.read(|connection| {
-            each_ending(connection, What::Mailbox, mailboxes, since, &mut each)?;
-            each_ending(connection, What::Nameplate, nameplates, since, &mut each)
+            each_ending(connection, UsageKind::Mailbox, mailboxes, since, &mut each)?;
+            each_ending(connection, UsageKind::Nameplate, nameplates, since, &mut each)
         })
     }
 
-    /// Clients that came at `since` or later, by how often, the most frequent first; none if the
-    /// file does not know.
-    pub fn clients(&self, since: Seconds) -> Result<Option<Vec<ClientCount>>, OpenError> {
+    /// Client programs that bound at `since` or later, the most frequent first; none if the file
+    /// has no such table.
+    pub fn clients(&self, since: Timestamp) -> Result<Option<Vec<ClientCount>>, OpenError> {
         if self.0.state.version < CLIENTS_VERSION {
             return Ok(None);
         }
         let found = self.0.read(|connection| {
-            rows(
+            collect(
                 connection,
                 "SELECT implementation, version, COUNT(*) FROM client_versions \
              WHERE connect_time >= ?1 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
                 [since],
                 |row| {
                     Ok(ClientCount {
-                        implementation: optional_text(row, 0)?,
-                        version: optional_text(row, 1)?,
+                        implementation: optional_string(row, 0)?,
+                        version: optional_string(row, 1)?,
                         binds: count(row, 2)?,
                     })
                 },
@@ -123,33 +121,24 @@ impl UsageReader {
 
 fn each_ending(
     connection: &Connection,
-    what: What,
+    kind: UsageKind,
     sql: &str,
-    since: Seconds,
+    since: Timestamp,
     each: &mut impl FnMut(EndingRow),
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([since])?;
-    while let Some(row) = rows.next()? {
+    for_each(connection, sql, [since], |row| {
         let outcome = match row.get_ref(3)? {
             ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
             _ => None,
         };
         each(EndingRow {
-            what,
-            for_nameplate: number(row, 4)? != 0.0,
-            started: number(row, 0)?,
+            kind,
+            for_nameplate: flag(row, 4)?,
+            started: time(row, 0)?,
             waiting_time: optional_number(row, 1)?,
             total_time: optional_number(row, 2)?,
             outcome,
         });
-    }
-    Ok(())
-}
-
-fn optional_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<f64>> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Null => None,
-        _ => Some(number(row, column)?),
+        Ok(())
     })
 }

@@ -1,50 +1,39 @@
-//! Nameplates of one app: the short numbers that people type, and which of them is free.
+//! One app id: its nameplates by name, and which number `allocate` hands out next.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use super::change::RowId;
-use super::sides::Sides;
+use super::nameplates::Nameplate;
 
-/// Numbers given out while any is free, fewest digits first (contract section 3).
+/// Numbers handed out while any is free, fewest digits first.
 const SHORT_RANGES: [RangeInclusive<usize>; 3] = [1..=9, 10..=99, 100..=999];
 
-/// Numbers given out when all short ones are taken.
+/// Numbers handed out when all short ones are taken.
 const LONG_RANGE: RangeInclusive<u64> = 1_000..=999_999;
 
-/// Steps from a random start to the next free long number, before it counts as none free. So many
-/// taken ones in a row mean that nearly all are taken.
+/// Steps from a random start to the next free long number, before none counts as free: that many
+/// taken in a row mean that nearly all are.
 const LONG_STEPS_MAX: u64 = 10_000;
 
 /// Length of the table of short numbers, zero included.
 const SHORT_NUMBERS: usize = 1_000;
 
-/// A nameplate: a pointer to a mailbox, held by those who claim it.
-#[derive(Debug, PartialEq)]
-pub struct Nameplate {
-    /// Its `id` in the database.
-    pub row: RowId,
-    /// The mailbox it points to, which exists as long as the nameplate does.
-    pub mailbox: Rc<str>,
-    /// Who claimed it.
-    pub sides: Sides,
-}
-
-/// The nameplates of one app, by name.
 #[derive(Debug, Default)]
-pub struct Nameplates {
-    /// In the order that `list` answers: sorted as strings.
+pub(super) struct App {
+    /// Sessions bound to it. An app is forgotten when it has neither these nor nameplates.
+    pub sessions: usize,
+    /// In the order of `list`: sorted as strings.
     by_name: BTreeMap<Rc<str>, Nameplate>,
-    /// The names, as last listed; none after a change. A list asked for again and again costs
-    /// nothing again.
+    /// The names, as last listed; none after a change. Listing again without a change is free.
     listed: Option<Rc<[Rc<str>]>>,
     /// Which short numbers are taken, so that allocating costs the same however many there are.
-    /// Empty until the first nameplate: most app ids that clients name have none.
+    /// Empty until the first nameplate: most app ids never have one.
     taken: Vec<bool>,
 }
 
-impl Nameplates {
+impl App {
     pub fn get(&self, name: &str) -> Option<&Nameplate> {
         self.by_name.get(name)
     }
@@ -53,7 +42,7 @@ impl Nameplates {
         self.by_name.get_mut(name)
     }
 
-    /// Puts a nameplate in its place; gives the one of that name that was there.
+    /// Inserts a nameplate; returns the one of that name that it replaces.
     pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) -> Option<Nameplate> {
         self.listed = None;
         if let Some(number) = short_number(&name) {
@@ -71,12 +60,8 @@ impl Nameplates {
         self.by_name.remove(name)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
-    }
-
-    fn is_taken(&self, number: usize) -> bool {
-        self.taken.get(number).is_some_and(|taken| *taken)
+    pub fn is_unused(&self) -> bool {
+        self.sessions == 0 && self.by_name.is_empty()
     }
 
     /// All names, sorted as strings.
@@ -84,13 +69,14 @@ impl Nameplates {
         self.listed.get_or_insert_with(|| self.by_name.keys().cloned().collect()).clone()
     }
 
-    /// A free number that does not cool, chosen by `random` among those of the fewest digits;
-    /// `None` when there is none.
+    /// A number that is neither taken nor cooling, chosen by `random` among those of the fewest
+    /// digits.
     pub fn pick_free(&self, random: u64, cools: impl Fn(u64) -> bool) -> Option<Rc<str>> {
+        let is_taken = |number: usize| self.taken.get(number).is_some_and(|taken| *taken);
         for range in SHORT_RANGES {
-            let is_free = |number: &usize| !self.is_taken(*number) && !cools(*number as u64);
+            let is_free = |number: &usize| !is_taken(*number) && !cools(*number as u64);
             let free = || range.clone().filter(is_free);
-            if let Some(count) = std::num::NonZeroU64::new(free().count() as u64) {
+            if let Some(count) = NonZeroU64::new(free().count() as u64) {
                 return free()
                     .nth((random % count) as usize)
                     .map(|number| number.to_string().into());
@@ -113,7 +99,7 @@ fn short_number(name: &str) -> Option<usize> {
     (number < SHORT_NUMBERS).then_some(number)
 }
 
-/// The number that may be handed out under this name ("7", not "007").
+/// The number that `allocate` may hand out under this name ("7", not "007").
 pub(super) fn numeric_name(name: &str) -> Option<u64> {
     if name.starts_with('0') || !name.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -121,8 +107,8 @@ pub(super) fn numeric_name(name: &str) -> Option<u64> {
     name.parse().ok().filter(|number| number <= LONG_RANGE.end())
 }
 
-/// What `list` answers with when nobody is to see who waits: every short number, sorted as
-/// strings, so that a client that insists on finding its nameplate there finds it.
+/// The fixed reply to `list` in decoy mode: every number from 1 to 999, sorted as strings, so that
+/// a client that insists on finding its nameplate there finds it.
 pub(super) fn decoys() -> Rc<[Rc<str>]> {
     let mut names: Vec<Rc<str>> =
         SHORT_RANGES.into_iter().flatten().map(|number| number.to_string().into()).collect();

@@ -1,0 +1,372 @@
+//! Mailboxes, in which two sides exchange messages: `open`, `add` and `close`, and their expiry.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::Act;
+use super::change::{Change, MailboxSideId, Row};
+use super::session::{Identity, MailboxState, Session, required};
+use super::sides::{Side, Sides};
+use super::tables::Tables;
+use super::usage::{self, Ending};
+use crate::message::log::{Ledger, Message, MessageLog, Replay};
+use crate::message::{ConnId, Field, MessageId, Refusal, Response};
+use crate::sys::clock::Timestamp;
+
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    /// Ids are unique over all apps.
+    pub app: Rc<str>,
+    /// Whether a nameplate's first claim created it.
+    pub for_nameplate: bool,
+    /// Last activity, as in the database.
+    pub updated: Timestamp,
+    /// Its place in the expiry index, which may be older than `updated`.
+    pub indexed: Timestamp,
+    pub sides: Sides<MailboxSideId>,
+    pub subscribers: Vec<ConnId>,
+    /// Names of the nameplates that point to it; one at most, unless a file says otherwise.
+    pub nameplates: Vec<Rc<str>>,
+    pub log: Rc<MessageLog>,
+}
+
+impl Mailbox {
+    pub fn new(app: Rc<str>, for_nameplate: bool, updated: Timestamp, ledger: &Ledger) -> Mailbox {
+        Mailbox {
+            app,
+            for_nameplate,
+            updated,
+            indexed: updated,
+            sides: Sides::default(),
+            subscribers: Vec::new(),
+            nameplates: Vec::new(),
+            log: MessageLog::new(ledger),
+        }
+    }
+}
+
+impl Tables {
+    /// Returns the stored messages, if there are any.
+    pub fn open(
+        &mut self,
+        session: &mut Session,
+        conn: ConnId,
+        mailbox: &Field<'_>,
+        act: &mut Act<'_>,
+    ) -> Result<Option<Response>, Refusal> {
+        let me = session.identity()?;
+        if matches!(session.mailbox, MailboxState::Open(_)) {
+            return Err(Refusal::OnlyOneOpen);
+        }
+        let id: Rc<str> = required("open", "mailbox", mailbox)?.into();
+        if !self.mailboxes.contains_key(&id) {
+            self.check_room()?;
+        }
+        match self.open_for(&me, &id, act) {
+            Ok(()) => session.mailbox = MailboxState::Open(id.clone()),
+            Err(refusal) => {
+                if refusal == Refusal::Crowded {
+                    session.mailbox.refuse(id);
+                }
+                return Err(refusal);
+            }
+        }
+        let log = self.subscribe(&id, conn).map(|mailbox| &mailbox.log);
+        let stored = log.filter(|log| log.count() > 0);
+        Ok(stored
+            .map(|log| Response::Replay(Replay { log: log.clone(), next: 0, end: log.count() })))
+    }
+
+    /// Opens a mailbox for a side, creating it if needed.
+    fn open_for(
+        &mut self,
+        me: &Identity,
+        mailbox: &Rc<str>,
+        act: &mut Act<'_>,
+    ) -> Result<(), Refusal> {
+        match self.mailboxes.get(mailbox) {
+            Some(known) if known.app != me.app => return Err(Refusal::MailboxNotAvailable),
+            Some(known) if !known.sides.admits(&me.side) => {
+                self.record_crowded_side(mailbox, me, act);
+                return Err(Refusal::Crowded);
+            }
+            Some(_) => {}
+            None => self.create_mailbox(&me.app, mailbox, false, act),
+        }
+        self.open_side(mailbox, me, act);
+        Ok(())
+    }
+
+    pub fn create_mailbox(
+        &mut self,
+        app: &Rc<str>,
+        mailbox: &Rc<str>,
+        for_nameplate: bool,
+        act: &mut Act<'_>,
+    ) {
+        let (app, updated) = (app.clone(), act.now);
+        let created = Mailbox::new(app.clone(), for_nameplate, updated, &self.ledger);
+        self.insert_mailbox(mailbox.clone(), created);
+        act.insert(Row::Mailbox { app, mailbox: mailbox.clone(), updated, for_nameplate });
+    }
+
+    /// Adds a side that the mailbox admits, if it is new, and counts as activity.
+    pub fn open_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
+        let is_new = |known: &Mailbox| known.sides.get(&me.side).is_none();
+        if self.mailboxes.get(mailbox).is_some_and(is_new) {
+            self.add_mailbox_side(mailbox, me, true, act);
+        }
+        if let Some(known) = self.mailboxes.get_mut(mailbox) {
+            known.touch(mailbox, &mut self.by_activity, act);
+        }
+    }
+
+    /// Records a refused side, if that is not done yet, as one that has already closed.
+    pub fn record_crowded_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
+        let known = self.mailboxes.get(mailbox);
+        if known.is_some_and(|known| known.sides.must_record(&me.side)) {
+            self.add_mailbox_side(mailbox, me, false, act);
+        }
+    }
+
+    fn add_mailbox_side(
+        &mut self,
+        mailbox: &Rc<str>,
+        me: &Identity,
+        opened: bool,
+        act: &mut Act<'_>,
+    ) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        let (id, side, added) = (self.last_mailbox_side.advance(), me.side.clone(), act.now);
+        known.sides.push(Side { id, side: side.clone(), added, holds: opened, mood: None });
+        let mailbox = mailbox.clone();
+        act.insert(Row::MailboxSide { id, mailbox, opened, side, added, mood: None });
+    }
+
+    pub fn add(
+        &mut self,
+        session: &Session,
+        phase: &Field<'_>,
+        body: &Field<'_>,
+        id: &MessageId<'_>,
+        act: &mut Act<'_>,
+    ) -> Result<(), Refusal> {
+        let me = session.identity()?;
+        let MailboxState::Open(mailbox) = &session.mailbox else {
+            return Err(Refusal::MustOpenFirst);
+        };
+        for (name, field) in [("phase", phase), ("body", body)] {
+            if *field == Field::Absent {
+                return Err(Refusal::Missing { field: name });
+            }
+        }
+        let (id, live_id) = match id {
+            MessageId::Null => (None, None),
+            MessageId::Text(text) => (Some(Box::from(&**text)), None),
+            MessageId::Json(json) => (Some(Box::from(*json)), Some(Rc::<str>::from(*json))),
+        };
+        let message = Rc::new(Message {
+            side: me.side,
+            phase: required("add", "phase", phase)?.into(),
+            body: required("add", "body", body)?.into(),
+            server_rx: act.now,
+            id,
+        });
+        self.check_room()?;
+        let limits = &self.settings.limits;
+        let Some(known) = self.mailboxes.get_mut(mailbox) else {
+            return Err(Refusal::MustOpenFirst);
+        };
+        if known.log.count() >= limits.mailbox_messages_max
+            || known.log.bytes() + message.bytes() > limits.mailbox_bytes_max
+        {
+            return Err(Refusal::MailboxFull {
+                bytes_max: limits.mailbox_bytes_max,
+                messages_max: limits.mailbox_messages_max,
+            });
+        }
+        known.log.push(message.clone());
+        act.effects.replies.extend(known.subscribers.iter().map(|subscriber| {
+            let (message, live_id) = (message.clone(), live_id.clone());
+            (*subscriber, Response::Message { message, live_id })
+        }));
+        act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
+        known.touch(mailbox, &mut self.by_activity, act);
+        Ok(())
+    }
+
+    pub fn close(
+        &mut self,
+        session: &mut Session,
+        conn: ConnId,
+        mailbox: &Field<'_>,
+        mood: &Field<'_>,
+        act: &mut Act<'_>,
+    ) -> Result<Response, Refusal> {
+        use MailboxState::{Deleted, Open, Refused, Unopened};
+        let me = session.identity()?;
+        if session.closed {
+            return Err(Refusal::OnlyOneClose);
+        }
+        let id: Rc<str> = match (mailbox, &session.mailbox) {
+            (Field::Absent, Unopened) => return Err(Refusal::CloseWithoutOpen),
+            (Field::Absent, Refused(known) | Open(known) | Deleted(known)) => known.clone(),
+            (Field::Text(name), Open(known) | Deleted(known)) if **name == **known => known.clone(),
+            (_, Open(_) | Deleted(_)) => return Err(Refusal::CloseOther),
+            (_, Unopened | Refused(_)) => required("close", "mailbox", mailbox)?.into(),
+        };
+        let mood = match mood {
+            Field::Absent => None,
+            mood => Some(required("close", "mood", mood)?.into()),
+        };
+        match &session.mailbox {
+            Open(_) => {
+                self.unsubscribe(&id, conn);
+                self.close_for(&me, &id, mood, act);
+            }
+            // Deleted, but a new one of that id that the side has opened since is closed, as
+            // upstream does: a client that got `closed` will not come back to close it.
+            Deleted(_) => {
+                if self.serves(&me, &id) {
+                    self.close_for(&me, &id, mood, act);
+                }
+            }
+            // Even when the server is full: a mailbox that this creates, it deletes again.
+            Unopened | Refused(_) => match self.open_for(&me, &id, act) {
+                Ok(()) => self.close_for(&me, &id, mood, act),
+                Err(Refusal::Crowded) => {} // a third side may leave too
+                Err(refusal) => return Err(refusal),
+            },
+        }
+        session.mailbox = Unopened;
+        session.closed = true;
+        Ok(Response::Closed)
+    }
+
+    /// Whether the side is on record with the app's mailbox as one of those served.
+    fn serves(&self, me: &Identity, mailbox: &str) -> bool {
+        self.mailboxes.get(mailbox).is_some_and(|known| {
+            let sides = &known.sides;
+            known.app == me.app && sides.get(&me.side).is_some() && sides.admits(&me.side)
+        })
+    }
+
+    /// Closes a mailbox for a side. It ends when no side has it open any more.
+    fn close_for(
+        &mut self,
+        me: &Identity,
+        mailbox: &Rc<str>,
+        mood: Option<Rc<str>>,
+        act: &mut Act<'_>,
+    ) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        let Some(closing) = known.sides.get_mut(&me.side) else { return };
+        closing.holds = false;
+        closing.mood.clone_from(&mood);
+        act.effects.changes.push(Change::CloseMailboxSide {
+            id: closing.id,
+            mailbox: mailbox.clone(),
+            side: me.side.clone(),
+            mood,
+        });
+        if !known.sides.held() {
+            // As upstream: a nameplate that ends with its mailbox gets no usage record.
+            self.delete_mailbox(mailbox, Ending::Left, None, act);
+        }
+    }
+
+    /// Deletes a mailbox with its nameplates; its subscribers become orphans.
+    fn delete_mailbox(
+        &mut self,
+        mailbox: &Rc<str>,
+        ending: Ending,
+        nameplate_ending: Option<Ending>,
+        act: &mut Act<'_>,
+    ) {
+        let Some(known) = self.mailboxes.get(mailbox) else { return };
+        let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
+        for name in nameplates {
+            self.delete_nameplate(&app, &name, nameplate_ending, act);
+        }
+        let Some(ended) = self.remove_mailbox(mailbox) else { return };
+        let effects = &mut *act.effects;
+        effects.usage.extend(usage::of_mailbox(&ended, act.now, ending, self.settings.blur));
+        effects.changes.push(Change::DeleteMailbox {
+            app,
+            mailbox: mailbox.clone(),
+            sides: ended.sides.ids(),
+            has_messages: ended.log.count() > 0,
+        });
+        effects.orphans.extend(ended.subscribers);
+    }
+
+    /// Subscribes a connection to a mailbox that it opened.
+    pub fn subscribe(&mut self, mailbox: &Rc<str>, conn: ConnId) -> Option<&Mailbox> {
+        let known = self.mailboxes.get_mut(mailbox)?;
+        known.subscribers.push(conn);
+        self.subscribed.insert(mailbox.clone());
+        self.subscriptions_count += 1;
+        Some(known)
+    }
+
+    /// Ends a connection's subscription, if it has one.
+    pub fn unsubscribe(&mut self, mailbox: &str, conn: ConnId) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        let before = known.subscribers.len();
+        known.subscribers.retain(|subscriber| *subscriber != conn);
+        self.subscriptions_count -= before - known.subscribers.len();
+        if known.subscribers.is_empty() {
+            self.subscribed.remove(mailbox);
+        }
+    }
+
+    /// The mailboxes that an expiry check must look at, each once: those with subscribers, and
+    /// those that may have been idle since `old`.
+    pub fn expiry_worklist(&self, old: Timestamp) -> Vec<Rc<str>> {
+        let early = self.by_activity.iter().take_while(|(due, _)| *due <= old).map(|(_, id)| id);
+        let idle = early.filter(|id| !self.subscribed.contains(*id));
+        idle.chain(&self.subscribed).cloned().collect()
+    }
+
+    /// Looks at one mailbox in an expiry check that began at `began`: with subscribers it is
+    /// touched, idle for too long it is deleted as of `began`.
+    pub fn expire(&mut self, mailbox: &Rc<str>, began: Timestamp, act: &mut Act<'_>) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        let is_subscribed = !known.subscribers.is_empty();
+        if is_subscribed {
+            known.touch(mailbox, &mut self.by_activity, act);
+        }
+        if is_subscribed || known.updated > began - self.settings.expire_after {
+            known.reindex(mailbox, &mut self.by_activity);
+            return;
+        }
+        let mut act = Act { now: began, entropy: &mut *act.entropy, effects: &mut *act.effects };
+        self.delete_mailbox(mailbox, Ending::Pruned, Some(Ending::Pruned), &mut act);
+    }
+}
+
+/// Mailboxes in the order of their last activity.
+pub(super) type ByActivity = BTreeSet<(Timestamp, Rc<str>)>;
+
+impl Mailbox {
+    /// Counts as activity. All of one tick happens at one time, so this writes once per tick.
+    fn touch(&mut self, id: &Rc<str>, by_activity: &mut ByActivity, act: &mut Act<'_>) {
+        if self.updated == act.now {
+            return;
+        }
+        self.updated = act.now;
+        if self.updated < self.indexed {
+            self.reindex(id, by_activity); // the clock has been set back
+        }
+        let (mailbox, updated) = (id.clone(), act.now);
+        act.effects.changes.push(Change::TouchMailbox { mailbox, updated });
+    }
+
+    /// Moves it in the expiry index to where its last activity belongs.
+    fn reindex(&mut self, id: &Rc<str>, by_activity: &mut ByActivity) {
+        let place = (self.indexed, id.clone());
+        by_activity.remove(&place);
+        self.indexed = self.updated;
+        by_activity.insert((self.indexed, place.1));
+    }
+}

@@ -1,0 +1,241 @@
+//! Nameplates, the short numbers that people type: `list`, `allocate`, `claim` and `release`.
+
+use std::rc::Rc;
+
+use super::app::{self, App};
+use super::change::{Change, NameplateId, NameplateSideId, Row};
+use super::session::{Identity, Session, required};
+use super::sides::{Side, Sides};
+use super::tables::Tables;
+use super::usage::{self, Ending};
+use super::{Act, Listing};
+use crate::message::{Field, Flag, Refusal, Response, Rule};
+
+/// Base32 digits in lower case, for mailbox ids.
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Bits of a mailbox id.
+const MAILBOX_ID_BITS: u32 = 64;
+
+/// A pointer to a mailbox, held by the sides that claim it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Nameplate {
+    pub id: NameplateId,
+    /// Exists as long as the nameplate does.
+    pub mailbox: Rc<str>,
+    pub sides: Sides<NameplateSideId>,
+}
+
+impl Tables {
+    pub fn list(&mut self, session: &Session) -> Result<Response, Refusal> {
+        let me = session.identity()?;
+        let names = match self.settings.list {
+            Listing::Real => self.apps.get_mut(&me.app).map(App::list),
+            Listing::Empty => None,
+            Listing::Decoy => Some(self.decoys.get_or_insert_with(app::decoys).clone()),
+        };
+        Ok(Response::Nameplates(names.unwrap_or_default()))
+    }
+
+    pub fn allocate(
+        &mut self,
+        session: &mut Session,
+        act: &mut Act<'_>,
+    ) -> Result<Response, Refusal> {
+        let me = session.identity()?;
+        if session.allocated {
+            return Err(Refusal::AlreadyAllocated);
+        }
+        let random = act.entropy.next_u64();
+        let cools = self.cooling.of(&me.app, act.now, self.settings.nameplate_cooldown);
+        let name = match self.apps.get(&me.app) {
+            Some(app) => app.pick_free(random, cools),
+            None => App::default().pick_free(random, cools),
+        };
+        let name = name.ok_or(Refusal::NoFreeNameplate)?;
+        self.claim_for(&me, &name, act)?;
+        session.allocated = true;
+        Ok(Response::Allocated(name))
+    }
+
+    pub fn claim(
+        &mut self,
+        session: &mut Session,
+        nameplate: &Field<'_>,
+        allocate: Flag,
+        act: &mut Act<'_>,
+    ) -> Result<Response, Refusal> {
+        const COMMAND: &str = "claim";
+        let me = session.identity()?;
+        if *nameplate == Field::Absent {
+            return Err(Refusal::Requires { command: COMMAND, field: "nameplate" });
+        }
+        if session.claimed.is_some() {
+            return Err(Refusal::OnlyOneClaim);
+        }
+        let name: Rc<str> = required(COMMAND, "nameplate", nameplate)?.into();
+        if self.settings.claim_without_allocate {
+            match allocate {
+                Flag::Invalid => {
+                    let (field, rule) = ("allocate", Rule::Boolean);
+                    return Err(Refusal::Invalid { command: COMMAND, field, rule });
+                }
+                Flag::Set(false) if self.nameplate(&me.app, &name).is_none() => {
+                    return Err(Refusal::Unallocated);
+                }
+                _ => {}
+            }
+        }
+        let outcome = self.claim_for(&me, &name, act);
+        if matches!(outcome, Ok(_) | Err(Refusal::Crowded | Refusal::Reclaimed)) {
+            // A crowded or reclaimed attempt uses up the one claim, and can be released.
+            session.claimed = Some(name);
+        }
+        outcome.map(Response::Claimed)
+    }
+
+    /// Claims a nameplate for a side and opens its mailbox for it; returns the mailbox's id.
+    fn claim_for(
+        &mut self,
+        me: &Identity,
+        name: &Rc<str>,
+        act: &mut Act<'_>,
+    ) -> Result<Rc<str>, Refusal> {
+        let Some(nameplate) = self.nameplate(&me.app, name) else {
+            return self.create_nameplate(me, name, act);
+        };
+        let mailbox = nameplate.mailbox.clone();
+        let claimed = nameplate.sides.get(&me.side).map(|side| side.holds);
+        let nameplate_admits = nameplate.sides.admits(&me.side);
+        let mailbox_admits =
+            self.mailboxes.get(&mailbox).is_some_and(|mailbox| mailbox.sides.admits(&me.side));
+        if !nameplate_admits {
+            self.add_nameplate_side(me, name, false, act);
+        }
+        if !mailbox_admits {
+            self.record_crowded_side(&mailbox, me, act);
+        }
+        if !nameplate_admits || !mailbox_admits {
+            return Err(Refusal::Crowded);
+        }
+        match claimed {
+            Some(false) => return Err(Refusal::Reclaimed),
+            Some(true) => {}
+            None => self.add_nameplate_side(me, name, true, act),
+        }
+        self.open_side(&mailbox, me, act);
+        Ok(mailbox)
+    }
+
+    fn create_nameplate(
+        &mut self,
+        me: &Identity,
+        name: &Rc<str>,
+        act: &mut Act<'_>,
+    ) -> Result<Rc<str>, Refusal> {
+        self.check_room()?;
+        let mailbox: Rc<str> = mailbox_id(act.entropy.next_u64()).into();
+        if self.mailboxes.contains_key(&mailbox) {
+            return Err(Refusal::MailboxNotAvailable); // once in 2^64
+        }
+        self.create_mailbox(&me.app, &mailbox, true, act);
+        let id = self.last_nameplate.advance();
+        act.insert(Row::Nameplate {
+            id,
+            app: me.app.clone(),
+            name: name.clone(),
+            mailbox: mailbox.clone(),
+        });
+        let nameplate = Nameplate { id, mailbox: mailbox.clone(), sides: Sides::default() };
+        self.insert_nameplate(me.app.clone(), name.clone(), nameplate);
+        self.add_nameplate_side(me, name, true, act);
+        self.open_side(&mailbox, me, act);
+        Ok(mailbox)
+    }
+
+    /// Records a side with a nameplate: one that claims it, or a refused one, if that is not on
+    /// record yet.
+    fn add_nameplate_side(&mut self, me: &Identity, name: &str, claimed: bool, act: &mut Act<'_>) {
+        let id = &mut self.last_nameplate_side;
+        let Some(nameplate) = self.apps.get_mut(&me.app).and_then(|app| app.get_mut(name)) else {
+            return;
+        };
+        if !claimed && !nameplate.sides.must_record(&me.side) {
+            return;
+        }
+        let (id, side, added) = (id.advance(), me.side.clone(), act.now);
+        nameplate.sides.push(Side { id, side: side.clone(), added, holds: claimed, mood: None });
+        act.insert(Row::NameplateSide { id, nameplate: nameplate.id, claimed, side, added });
+    }
+
+    pub fn release(
+        &mut self,
+        session: &mut Session,
+        nameplate: &Field<'_>,
+        act: &mut Act<'_>,
+    ) -> Result<Response, Refusal> {
+        let me = session.identity()?;
+        if session.released {
+            return Err(Refusal::OnlyOneRelease);
+        }
+        let name = match (nameplate, &session.claimed) {
+            (Field::Absent, None) => return Err(Refusal::ReleaseWithoutClaim),
+            (Field::Absent, Some(claimed)) => claimed,
+            (Field::Text(name), Some(claimed)) if **name == **claimed => claimed,
+            (_, Some(_)) => return Err(Refusal::ReleaseOther),
+            (_, None) => required("release", "nameplate", nameplate)?,
+        };
+        self.release_for(&me, name, act);
+        session.released = true;
+        Ok(Response::Released)
+    }
+
+    /// Releases a side's claim; the nameplate ends with its last claim.
+    fn release_for(&mut self, me: &Identity, name: &str, act: &mut Act<'_>) {
+        let Some(nameplate) = self.nameplate_mut(&me.app, name) else { return };
+        let Some(known) = nameplate.sides.get_mut(&me.side).filter(|known| known.holds) else {
+            return;
+        };
+        known.holds = false;
+        act.effects.changes.push(Change::ReleaseNameplateSide {
+            id: known.id,
+            nameplate: nameplate.id,
+            side: me.side.clone(),
+        });
+        if !nameplate.sides.held() {
+            self.delete_nameplate(&me.app, name, Some(Ending::Left), act);
+        }
+    }
+
+    /// Deletes a nameplate, with a usage record if `ending` says why it ended.
+    pub fn delete_nameplate(
+        &mut self,
+        app: &Rc<str>,
+        name: &str,
+        ending: Option<Ending>,
+        act: &mut Act<'_>,
+    ) {
+        let Some(ended) = self.remove_nameplate(app, name) else { return };
+        let (id, sides) = (ended.id, ended.sides.ids());
+        act.effects.changes.push(Change::DeleteNameplate { id, sides });
+        self.cooling.begin(app, name, act.now, self.settings.nameplate_cooldown);
+        let record = ending.and_then(|ending| {
+            usage::of_nameplate(app, &ended, act.now, ending, self.settings.blur)
+        });
+        act.effects.usage.extend(record);
+    }
+}
+
+/// A mailbox id: eight random bytes in base32.
+fn mailbox_id(random: u64) -> String {
+    const BITS_PER_DIGIT: u32 = 5;
+    let digits = MAILBOX_ID_BITS.div_ceil(BITS_PER_DIGIT);
+    // The last digit carries the bits that remain, padded with zeros on the right.
+    let padded = u128::from(random) << (digits * BITS_PER_DIGIT - MAILBOX_ID_BITS);
+    (0..digits)
+        .rev()
+        .map(|digit| {
+            char::from(BASE32[(padded >> (digit * BITS_PER_DIGIT)) as usize % BASE32.len()])
+        })
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! The nameplates and mailboxes of all apps, their indexes and their counts. The rules are in
+//! `nameplates` and `mailboxes`.
+//!
+//! Mirrors the channel database's tables. Of connections it knows only which are subscribed to
+//! which mailbox.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::app::App;
+use super::change::{MailboxSideId, NameplateId, NameplateSideId};
+use super::cooling::Cooling;
+use super::mailboxes::{ByActivity, Mailbox};
+use super::nameplates::Nameplate;
+use super::{NAMEPLATE_CLASSES, Settings};
+use crate::message::Refusal;
+use crate::message::log::Ledger;
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub settings: Settings,
+    pub apps: HashMap<Rc<str>, App>,
+    pub mailboxes: HashMap<Rc<str>, Mailbox>,
+    /// Every mailbox once, by a time that is not later than its `updated`. Activity does not move
+    /// it; an expiry check that finds it too early moves it to where it belongs by then.
+    pub by_activity: ByActivity,
+    /// Mailboxes with subscribers, which every expiry check touches. Ordered, because the order of
+    /// changes must not depend on a hasher's seed.
+    pub subscribed: BTreeSet<Rc<str>>,
+    /// Nameplates that ended recently.
+    pub cooling: Cooling,
+    /// The reply to `list` in decoy mode, once it was needed.
+    pub decoys: Option<Rc<[Rc<str>]>>,
+    /// Ids given out last.
+    pub last_nameplate: NameplateId,
+    pub last_nameplate_side: NameplateSideId,
+    pub last_mailbox_side: MailboxSideId,
+    /// Bytes and messages of everything stored.
+    pub ledger: Ledger,
+    /// Sessions bound to any app.
+    pub bound_count: usize,
+    /// Subscriptions to any mailbox.
+    pub subscriptions_count: usize,
+    /// Nameplates of all apps, by the number of their digits.
+    pub nameplates_by_digits: [usize; NAMEPLATE_CLASSES],
+}
+
+impl Tables {
+    pub fn new(settings: Settings) -> Tables {
+        Tables { settings, ..Tables::default() }
+    }
+
+    /// Counts a session that binds to an app; returns the shared form of its id.
+    pub fn enter_app(&mut self, app: &str) -> Rc<str> {
+        let known = match self.apps.get_key_value(app) {
+            Some((known, _)) => known.clone(),
+            None => Rc::from(app),
+        };
+        self.apps.entry(known.clone()).or_default().sessions += 1;
+        self.bound_count += 1;
+        known
+    }
+
+    /// Undoes [`Tables::enter_app`].
+    pub fn leave_app(&mut self, app: &str) {
+        if let Some(entry) = self.apps.get_mut(app) {
+            entry.sessions = entry.sessions.saturating_sub(1);
+            self.bound_count = self.bound_count.saturating_sub(1);
+        }
+        self.forget_app_if_unused(app);
+    }
+
+    /// Whether the store may still grow.
+    pub fn check_room(&self) -> Result<(), Refusal> {
+        let is_full = self.ledger.bytes() >= self.settings.limits.stored_bytes_max;
+        if is_full { Err(Refusal::ServerFull) } else { Ok(()) }
+    }
+
+    pub fn insert_mailbox(&mut self, id: Rc<str>, mailbox: Mailbox) {
+        self.by_activity.insert((mailbox.indexed, id.clone()));
+        self.mailboxes.insert(id, mailbox);
+    }
+
+    /// Removes a mailbox with its subscriptions.
+    pub fn remove_mailbox(&mut self, id: &Rc<str>) -> Option<Mailbox> {
+        let removed = self.mailboxes.remove(id)?;
+        self.by_activity.remove(&(removed.indexed, id.clone()));
+        self.subscribed.remove(id);
+        self.subscriptions_count -= removed.subscribers.len();
+        Some(removed)
+    }
+
+    pub fn nameplate(&self, app: &str, name: &str) -> Option<&Nameplate> {
+        self.apps.get(app)?.get(name)
+    }
+
+    pub fn nameplate_mut(&mut self, app: &str, name: &str) -> Option<&mut Nameplate> {
+        self.apps.get_mut(app)?.get_mut(name)
+    }
+
+    /// Inserts a nameplate, whose mailbox must exist.
+    pub fn insert_nameplate(&mut self, app: Rc<str>, name: Rc<str>, nameplate: Nameplate) {
+        if let Some(mailbox) = self.mailboxes.get_mut(&nameplate.mailbox) {
+            mailbox.nameplates.push(name.clone());
+        }
+        let class = digits_class(&name);
+        let replaced = self.apps.entry(app).or_default().insert(name, nameplate);
+        self.nameplates_by_digits[class] += usize::from(replaced.is_none());
+    }
+
+    pub fn remove_nameplate(&mut self, app: &str, name: &str) -> Option<Nameplate> {
+        let removed = self.apps.get_mut(app)?.remove(name)?;
+        self.nameplates_by_digits[digits_class(name)] -= 1;
+        if let Some(mailbox) = self.mailboxes.get_mut(&removed.mailbox) {
+            mailbox.nameplates.retain(|known| **known != *name);
+        }
+        self.forget_app_if_unused(app);
+        Some(removed)
+    }
+
+    fn forget_app_if_unused(&mut self, app: &str) {
+        if self.apps.get(app).is_some_and(App::is_unused) {
+            self.apps.remove(app);
+        }
+    }
+}
+
+fn digits_class(name: &str) -> usize {
+    name.len().clamp(1, NAMEPLATE_CLASSES) - 1
+}
