@@ -1,9 +1,9 @@
-//! What the service manager is told (systemd's notification protocol): ready, reloading, stopping,
-//! how things are, and that the loop still turns.
+//! Messages to the service manager (systemd's notification protocol): ready, reloading, stopping, a
+//! status line, and the watchdog's keep-alive.
 //!
 //! Called by the loop itself, so that one that is stuck falls silent and is restarted. Without a
-//! service manager there is no `Notifier`. A message that cannot be sent is dropped: telling must
-//! never hold the service up.
+//! service manager there is no `Notifier`. A message that cannot be sent is dropped: it must never
+//! hold the service up.
 
 use std::env;
 use std::ffi::OsStr;
@@ -21,28 +21,28 @@ use crate::limits::{
 };
 use crate::sys::clock::{self, Clock, Timestamp};
 
-/// The way to the service manager.
+/// The socket to the service manager, and what has been sent there.
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
     manager: SocketAddr,
     watchdog: Option<Watchdog>,
-    /// What the manager knows; nothing until it knows that we are ready.
-    told: Option<Health>,
-    /// How things are is not looked at before then.
+    /// The last status sent; none until READY has been sent.
+    last_sent: Option<Health>,
+    /// No status is sent before then, unless it is urgent.
     quiet_until: Option<Instant>,
-    /// A tick has passed without a look, so there may be news.
-    looks_away: bool,
-    /// Since when nothing can be stored, if so.
+    /// A tick has passed without a status, so there may be a change to send.
+    status_pending: bool,
+    /// When the storage failed, if it has.
     degraded_since: Option<Timestamp>,
-    /// A message could not be sent, and that has been logged; once is enough.
-    has_complained: bool,
+    /// A message could not be sent, and that has been logged once.
+    error_logged: bool,
 }
 
-/// What a manager that restarts a silent service wants to hear.
+/// The watchdog of a manager that restarts a silent service.
 #[derive(Debug)]
 struct Watchdog {
-    /// Half of its patience, so that one message may be late.
+    /// Half of the manager's timeout, so that one message may be late.
     interval: Duration,
     due: Instant,
 }
@@ -57,7 +57,7 @@ impl Notifier {
         match Notifier::new(&address, interval, now) {
             Ok(notifier) => Some(notifier),
             Err(error) => {
-                warn!("NOTIFY_SOCKET {}: {error}, nobody is told", address.to_string_lossy());
+                warn!("NOTIFY_SOCKET {}: {error}, no status is sent", address.to_string_lossy());
                 None
             }
         }
@@ -76,57 +76,56 @@ impl Notifier {
             socket,
             manager,
             watchdog: interval.map(|interval| Watchdog { interval, due: now.instant + interval }),
-            told: None,
-            looks_away: false,
+            last_sent: None,
+            status_pending: false,
             quiet_until: None,
             degraded_since: None,
-            has_complained: false,
+            error_logged: false,
         })
     }
 
-    /// To be called every tick; tells what is due. The first time, and the first time after
-    /// [`Notifier::reloading`], that we are ready. Asks for the whole health only now and then.
+    /// To be called every tick; sends what is due. READY is sent the first time, and the first time
+    /// after [`Notifier::reloading`]. `health` is called only when a status may be sent.
     pub fn note(&mut self, now: Clock, is_degraded: bool, health: impl FnOnce() -> Health) {
         self.keep_alive(now);
         let is_quiet = self.quiet_until.is_some_and(|until| until > now.instant);
-        let is_urgent = self.told.is_some_and(|told| told.is_degraded != is_degraded);
-        self.looks_away = is_quiet && !is_urgent;
-        if self.looks_away {
+        let is_urgent = self.last_sent.is_some_and(|sent| sent.is_degraded != is_degraded);
+        self.status_pending = is_quiet && !is_urgent;
+        if self.status_pending {
             return;
         }
         self.quiet_until = Some(now.instant + NOTIFY_STATUS);
         let health = health();
-        if self.told == Some(health) {
+        if self.last_sent == Some(health) {
             return;
         }
         self.degraded_since = is_degraded.then(|| self.degraded_since.unwrap_or(now.wall));
-        let ready = if self.told.is_none() { "READY=1\n" } else { "" };
+        let ready = if self.last_sent.is_none() { "READY=1\n" } else { "" };
         let trouble = self
             .degraded_since
             .map(|since| format!("storage unavailable since {}; ", clock::utc(since)))
             .unwrap_or_default();
         if self.send(&format!("{ready}STATUS={trouble}{health}")) {
-            self.told = Some(health);
+            self.last_sent = Some(health);
         } else {
-            self.looks_away = true; // so that it is tried again
+            self.status_pending = true; // so that it is tried again
         }
     }
 
-    /// When [`Notifier::note`] wants to be called next, if nothing happens before.
+    /// When [`Notifier::note`] must be called next, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let news = self.quiet_until.filter(|_| self.looks_away);
+        let news = self.quiet_until.filter(|_| self.status_pending);
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.due);
         [news, watchdog].into_iter().flatten().min()
     }
 
-    /// The configuration is read anew, until the next note.
+    /// Reports that the configuration is being read again, until the next note.
     pub fn reloading(&mut self) {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_microseconds()));
-        self.told = None;
+        self.last_sent = None;
         self.quiet_until = None;
     }
 
-    /// The end has begun.
     pub fn stopping(&mut self) {
         self.send("STOPPING=1");
     }
@@ -141,13 +140,13 @@ impl Notifier {
         }
     }
 
-    /// Tells whether it was sent.
+    /// Returns whether it was sent.
     fn send(&mut self, message: &str) -> bool {
         let outcome = self.socket.send_to_addr(message.as_bytes(), &self.manager);
         if let Err(error) = &outcome
-            && !self.has_complained
+            && !self.error_logged
         {
-            self.has_complained = true;
+            self.error_logged = true;
             warn!("the service manager cannot be told everything: {error}");
         }
         // If that fails, the next one may wait as long as the first did, which is bearable.
