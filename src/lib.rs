@@ -8,14 +8,15 @@
 //! 2. Read the **clock** once; all of the tick happens at that time.
 //! 3. **Send** released output of earlier ticks to sockets that became writable.
 //! 4. **Read** what is ready, each connection up to its share, and apply it:
-//!    bytes → [`codec::http`] or [`codec::websocket`] → [`codec::json`] → [`store`]. Row changes
-//!    gather in the batch, answers are [held](storage::held).
-//! 5. Run **timers**: handshakes, pings, closes, expiry. Their changes join the batch.
+//!    bytes → [`codec::http`] or [`codec::websocket`] → [event](message::event) →
+//!    [`codec::json`] → [`store`]. Row changes and [output](message::output) gather in the tick's
+//!    [effects](store::Effects); the connection gets a verdict.
+//! 5. Run **timers**: handshakes, pings, closes, expiry. Their effects join the tick's.
 //! 6. **Accept** new connections, within a budget.
-//! 7. **Commit** the batch in one transaction. If that fails, nothing held has left: memory goes
-//!    back to what the database holds, and those who took part are closed with 1013. Then what
-//!    operators asked is answered.
-//! 8. **Release** what was held: encode it, one write per connection.
+//! 7. **Commit** the changes in one transaction. If that fails, no output has left: memory goes
+//!    back to what the database holds, and the tick's participants are closed with 1013. Then
+//!    requests to the admin listener are answered.
+//! 8. **Release** the output: encode it, one write per connection.
 //! 9. **Reap** connections that are over.
 //! 10. **Tell** the service manager, if there is one, that the loop turns.
 //!
@@ -31,7 +32,7 @@
 //! | `startup` | opens files and addresses, builds the server | admin config engine limits net server storage store sys | log rustix |
 //! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net storage sys | log mio signal_hook |
 //! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine format limits message net storage store sys | serde_json |
-//! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message net storage store sys | log sha1 |
+//! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message storage store sys | log sha1 |
 //! | `report/` | the subcommands that look at a server or its files from outside | config format limits message net storage sys | serde_json |
 //! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec limits message net storage store sys | log pico_args serde_json |
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd log mio rustix |
@@ -62,9 +63,9 @@
 //! # Invariants
 //!
 //! - No message leaves before the changes it depends on are committed. A [`net::outbox`] takes
-//!   only [`storage::held::Released`], which only [`storage::held::Held::release`] makes, which
-//!   needs the [`storage::Committed`] that only a commit returns. tungstenite writes to memory, so
-//!   not even a pong or a close can slip by.
+//!   only [`storage::held::Released`], which only [`storage::held::release`] makes, which needs the
+//!   [`storage::Committed`] that only a commit returns. tungstenite writes to memory, so not even a
+//!   pong or a close can slip by.
 //! - [`store`] is a function of its inputs. Time, randomness and commands come in, changes and
 //!   replies go out; it can be run a million times faster than life, with a seed.
 //! - What the store holds is what the database holds, plus the batch. The database is read at a

@@ -7,6 +7,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use wormhole_mailbox::codec::json as protocol;
 use wormhole_mailbox::codec::websocket::{self as wire, Inbound, SharedContext, WebSocket};
 use wormhole_mailbox::limits::Limits;
+use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Response};
 use wormhole_mailbox::store::{Act, Change, Effects, Settings, Store};
 use wormhole_mailbox::sys::clock::Timestamp;
@@ -121,7 +122,7 @@ impl Scene {
 
     fn clear(&mut self) {
         self.effects.changes.clear();
-        self.effects.replies.clear();
+        self.effects.outputs.clear();
         self.effects.usage.clear();
     }
 }
@@ -181,8 +182,16 @@ fn replies() -> Vec<Response> {
     let mut scene = Scene::new();
     scene.clear();
     scene.apply(SENDER, &add_text());
-    let messages = scene.effects.replies.drain(..).map(|(_, response)| response);
-    std::iter::once(Response::Ack { id: Some("\"5a5a\"".into()) }).chain(messages).collect()
+    let mut replies = vec![Response::Ack { id: Some("\"5a5a\"".into()) }];
+    scene.effects.outputs.drain_by_connection(|_, outputs| replies.extend(outputs.map(response)));
+    replies
+}
+
+fn response(output: Output) -> Response {
+    match output {
+        Output::Response(response) => response,
+        other => unreachable!("the store sends no {other:?}"),
+    }
 }
 
 fn encode() -> Box<dyn FnMut(u64)> {
@@ -237,14 +246,16 @@ fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
             let Ok(Some(Inbound::Text(text))) = inbound else { unreachable!("a text came") };
             scene.add(&text);
             frames.clear();
-            let ack = (SENDER, Response::Ack { id: None });
-            for (_, response) in std::iter::once(ack).chain(scene.effects.replies.drain(..)) {
-                json.clear();
-                if !matches!(response, Response::Replay(_)) {
-                    protocol::encode(&response, &server_tx, &mut json);
+            scene.effects.outputs.reply(SENDER, Response::Ack { id: None });
+            scene.effects.outputs.drain_by_connection(|_, outputs| {
+                for response in outputs.map(response) {
+                    json.clear();
+                    if !matches!(response, Response::Replay(_)) {
+                        protocol::encode(&response, &server_tx, &mut json);
+                    }
+                    wire::text(&json, &mut frames);
                 }
-                wire::text(&json, &mut frames);
-            }
+            });
             black_box(&frames);
             scene.clear();
         }

@@ -16,7 +16,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
-use crate::message::close::{Farewell, FrameError};
+use crate::message::close::{CloseReason, FrameError};
 use crate::sys::mmap::MmapBuffer;
 
 /// Bounds of tungstenite's read buffer. It zeroes the buffer before each read and copies the
@@ -40,21 +40,12 @@ pub enum Inbound {
     Closed,
 }
 
-fn close_frame(farewell: Farewell) -> CloseFrame {
-    let (code, reason) = match farewell {
-        Farewell::Violation(FrameError::TooLong) => (CloseCode::Size, "message too long"),
-        Farewell::Violation(FrameError::NotUtf8) => (CloseCode::Invalid, "text must be UTF-8"),
-        Farewell::Violation(FrameError::Framing) => (CloseCode::Protocol, "malformed frame"),
-        Farewell::NotBound => (CloseCode::Policy, "no bind in time"),
-        // Go's client shows this to its user, if anything.
-        Farewell::NotPermitted => {
-            (CloseCode::Policy, "permission denied: this server demands a proof of work (hashcash)")
-        }
-        Farewell::Notice => (CloseCode::Policy, "see the error in the welcome"),
-        Farewell::GoingAway => (CloseCode::Away, "server is stopping"),
-        Farewell::TryAgainLater => (CloseCode::Again, "storage is unavailable"),
+fn close_frame(reason: CloseReason) -> Option<CloseFrame> {
+    let frame = |(code, text)| CloseFrame {
+        code: CloseCode::from(code),
+        reason: Utf8Bytes::from_static(text),
     };
-    CloseFrame { code, reason: Utf8Bytes::from_static(reason) }
+    reason.frame().map(frame)
 }
 
 /// A context without a message in progress, for the next short frame of any connection. Creating a
@@ -211,11 +202,11 @@ impl WebSocket {
     }
 
     /// Appends a close frame to `output`, unless either side has closed.
-    pub fn close(&mut self, farewell: Farewell, output: &mut Vec<u8>, limits: &Limits) {
+    pub fn close(&mut self, reason: CloseReason, output: &mut Vec<u8>, limits: &Limits) {
         let context = self.context.get_or_insert_with(|| new_context(0, limits));
         let mut memory = Memory { input: &[], output };
         // Fails only if a close has begun already.
-        _ = context.close(&mut memory, Some(close_frame(farewell)));
+        _ = context.close(&mut memory, close_frame(reason));
         self.closing = true;
     }
 

@@ -1,21 +1,18 @@
-//! What the engine counts, and what it tells those who watch it: numbers, never names.
-//!
-//! A part of the engine, which its parent describes.
+//! Counters and read-only accessors for the admin listener. Exposes counts only.
 
 use super::Engine;
 use crate::engine::client_programs::{ClientPrograms, Program};
 use crate::engine::metrics::{Metrics, Tally};
-use crate::message::{Command, Field};
+use crate::message::ConnId;
 use crate::store::{Store, UsageRecord};
 
 impl Engine {
-    /// Enables counting of binds per client program, starting from the counts before the start.
+    /// Enables counting of binds per client program, starting from the counts restored at startup.
     pub fn watch_clients(&mut self, programs: ClientPrograms) {
         self.client_programs = Some(Box::new(programs));
     }
 
-    /// Whether clients can be served as they should be; if not, why, in a few words. What else
-    /// makes a server one that nobody should be sent to belongs here.
+    /// Whether a load balancer should send clients here; if not, the reason in a few words.
     pub fn can_serve(&self) -> Result<(), &'static str> {
         if self.is_degraded() {
             Err("storage unavailable")
@@ -31,27 +28,26 @@ impl Engine {
         self.storage.wal_pages()
     }
 
-    /// The state, to be counted.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// What has happened since the start.
+    /// Counters since the start.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// The same, for what happens before it comes to the engine.
+    /// The same, for what happens before a connection reaches the engine.
     pub fn metrics_mut(&mut self) -> &mut Metrics {
         &mut self.metrics
     }
 
-    /// How often which limit was met since the start.
+    /// How often each limit was met since the start.
     pub fn limits_met(&self) -> &Tally {
         self.limit_log.totals()
     }
 
-    /// Binds per client program; counted only with `--admin`.
+    /// Binds by client program, if they are counted.
     pub fn client_programs(&self) -> Option<&ClientPrograms> {
         self.client_programs.as_deref()
     }
@@ -61,17 +57,16 @@ impl Engine {
         self.effects.changes.len()
     }
 
-    /// Counts a command that was carried out.
-    pub(super) fn count_done(&mut self, command: &Command<'_>) {
-        match command {
-            Command::Add { .. } => self.metrics.messages_stored += 1,
-            Command::Close { mood: Field::Text(mood), .. } => self.metrics.count_mood(Some(mood)),
-            Command::Close { .. } => self.metrics.count_mood(None),
-            _ => {}
-        }
+    /// Counts bytes that came from clients' sockets.
+    pub fn count_received(&mut self, bytes: u64) {
+        self.metrics.received_bytes += bytes;
     }
 
-    /// Counts what ended and who bound in a tick that is committed.
+    pub fn is_bound(&self, conn: ConnId) -> bool {
+        self.store.is_bound(conn)
+    }
+
+    /// Counts the ends and binds of a committed tick.
     pub(super) fn count_usage(&mut self) {
         for record in &self.effects.usage {
             match record {

@@ -112,15 +112,12 @@ impl LimitLog {
         &self.totals
     }
 
-    /// When [`LimitLog::report_if_due`] has a line to log.
-    pub fn report_at(&self) -> Option<Instant> {
-        self.quiet_until.filter(|_| !self.counts.is_empty())
+    /// When the next line is due, if there is something to report.
+    pub fn report_at(&self, now: Instant) -> Option<Instant> {
+        (!self.counts.is_empty()).then(|| self.quiet_until.map_or(now, |until| until.max(now)))
     }
 
-    pub fn report_if_due(&mut self, now: Instant) {
-        if self.counts.is_empty() || self.quiet_until.is_some_and(|until| until > now) {
-            return;
-        }
+    pub fn report(&mut self, now: Instant) {
         self.quiet_until = Some(now + LOG_REPEAT);
         let counts = std::mem::take(&mut self.counts);
         let list: Vec<String> = counts

@@ -1,6 +1,6 @@
-//! Why a connection ends, and what its peer learns of it.
+//! Why a connection ends, and the close frame that its peer gets.
 
-/// Why the peer's bytes cannot be read any further; each has its close code.
+/// Why the peer's bytes cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     TooLong,
@@ -8,45 +8,28 @@ pub enum FrameError {
     Framing,
 }
 
-/// Why we close a connection, as the peer is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// The peer broke the protocol.
-    Violation(FrameError),
-    /// The peer did not bind in time.
-    NotBound,
-    /// The peer has not given the proof of work that it was asked for, or a bad one.
-    NotPermitted,
-    /// The operator has told the peer something, and no more.
-    Notice,
-    /// The server stops.
-    GoingAway,
-    /// The server's storage failed; come back.
-    TryAgainLater,
-}
-
-/// Why a connection ended, for the log and for tests.
+/// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer closed, one way or another.
+    /// The peer closed, with or without a close frame.
     PeerClosed,
     /// The peer's socket failed.
     PeerReset,
     /// The request was answered by plain HTTP.
     HttpAnswered,
-    /// Its address has used up its share, or the server is full.
+    /// The peer's address has used up its limits, or the server is full.
     Refused,
-    /// It did not bind in time.
+    /// No `bind` in time.
     NotBound,
-    /// It has not given the proof of work that it was asked for, or a bad one.
+    /// A demanded proof of work is missing or wrong.
     NotPermitted,
-    /// The operator has a notice for its address.
+    /// The operator has a notice for the peer's network.
     Notice,
-    /// All connections together hold too much, and it held most.
+    /// All connections together buffered too much, and this one held the most.
     Shed,
     /// No complete request head in time.
     HandshakeTimeout,
-    /// It had to begin with a PROXY header, and did not.
+    /// A PROXY header was due, and what came is none.
     BadProxyHeader,
     /// The peer broke the WebSocket protocol or sent too much.
     Violation(FrameError),
@@ -56,12 +39,12 @@ pub enum CloseReason {
     PingTimeout,
     /// The server stops.
     GoingAway,
-    /// It took part in a tick whose commit failed.
+    /// The commit of a tick in which the connection took part failed.
     StorageFailed,
 }
 
 impl CloseReason {
-    /// Its name, for counters.
+    /// The stable name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             CloseReason::PeerClosed => "peer_closed",
@@ -83,15 +66,30 @@ impl CloseReason {
             CloseReason::StorageFailed => "storage_failed",
         }
     }
-}
 
-/// What becomes of a connection after one of its messages.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Stay,
-    /// It is closed, once what is held for it has gone out.
-    Close(Farewell, CloseReason),
-    /// The same, when what came together with the message has been handled as well.
-    CloseSoon(Farewell, CloseReason),
+    /// Code and text of the close frame; none where the connection ends without one.
+    pub fn frame(self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            CloseReason::Violation(FrameError::TooLong) => (1009, "message too long"),
+            CloseReason::Violation(FrameError::NotUtf8) => (1007, "text must be UTF-8"),
+            CloseReason::Violation(FrameError::Framing) => (1002, "malformed frame"),
+            CloseReason::NotBound => (1008, "no bind in time"),
+            // Go's client shows this to its user, if anything.
+            CloseReason::NotPermitted => {
+                (1008, "permission denied: this server demands a proof of work (hashcash)")
+            }
+            CloseReason::Notice => (1008, "see the error in the welcome"),
+            CloseReason::GoingAway => (1001, "server is stopping"),
+            CloseReason::StorageFailed => (1013, "storage is unavailable"),
+            CloseReason::PeerClosed
+            | CloseReason::PeerReset
+            | CloseReason::HttpAnswered
+            | CloseReason::Refused
+            | CloseReason::Shed
+            | CloseReason::HandshakeTimeout
+            | CloseReason::BadProxyHeader
+            | CloseReason::SlowReader
+            | CloseReason::PingTimeout => return None,
+        })
+    }
 }

@@ -6,8 +6,10 @@
 
 pub mod close;
 mod command;
+pub mod event;
 pub mod log;
 pub mod outcome;
+pub mod output;
 pub mod peer;
 mod refusal;
 mod response;

@@ -1,6 +1,6 @@
 //! All listening sockets: accepting within a budget, and what to do when descriptors run out.
 //!
-//! mio tells of waiting connections once; what the budget leaves over is remembered here.
+//! The poll reports waiting connections once; what the budget leaves over is remembered here.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,9 +19,10 @@ use crate::net::socket::{Endpoint, Listener, Role, Socket};
 #[derive(Debug, Default)]
 pub struct Listeners {
     list: Vec<(Listener, Role)>,
-    /// More connections may wait; by index into `list`.
+    /// Whether more connections may wait; by index into `list`.
     ready: Vec<bool>,
-    /// Given up for a moment when descriptors run out, to take and close a guest.
+    /// Spare descriptor, closed on EMFILE so that one pending connection can be accepted and
+    /// refused.
     spare: Option<File>,
     /// When to try again after an error.
     retry_at: Option<Instant>,
@@ -30,7 +31,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds all endpoints; gives the addresses really listened on. The error names the endpoint.
+    /// Binds all endpoints; returns the addresses really listened on. The error names the endpoint.
     pub fn bind(
         endpoints: &[(Endpoint, Role)],
     ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
@@ -47,13 +48,13 @@ impl Listeners {
         Ok((Listeners { list, ready, spare, retry_at: None, quiet_until: None }, bound))
     }
 
-    /// Adds one that listens already.
+    /// Adds a socket that listens already.
     pub fn add(&mut self, listener: Listener, role: Role) {
         self.list.push((listener, role));
         self.ready.push(false);
     }
 
-    /// Registers all with the poll, under tokens from `first` on; gives the token after the last.
+    /// Registers all with the poll, under tokens from `first` on; returns the token after the last.
     pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<usize> {
         for (index, (listener, _)) in self.list.iter_mut().enumerate() {
             registry.register(listener, Token(first + index), Interest::READABLE)?;
@@ -61,14 +62,14 @@ impl Listeners {
         Ok(first + self.list.len())
     }
 
-    /// The poll has told that connections wait at this one.
+    /// To be called when the poll has reported that connections wait at this one.
     pub fn set_ready(&mut self, index: usize) {
         if let Some(ready) = self.ready.get_mut(index) {
             *ready = true;
         }
     }
 
-    /// Whether connections may wait that the poll will not tell of again.
+    /// Whether connections may wait that the poll will not report again.
     pub fn has_leftovers(&self) -> bool {
         self.retry_at.is_none() && self.ready.contains(&true)
     }
@@ -78,42 +79,34 @@ impl Listeners {
         self.retry_at
     }
 
-    /// Accepts up to `budget` connections.
-    pub fn accept(
-        &mut self,
-        budget: usize,
-        now: Instant,
-        mut take: impl FnMut(Socket, Peer, Role),
-    ) {
+    /// Accepts the next connection; each try takes one of `tries_left`.
+    pub fn accept(&mut self, tries_left: &mut usize, now: Instant) -> Option<(Socket, Peer, Role)> {
         if self.retry_at.is_some_and(|retry_at| retry_at > now) {
-            return;
+            return None;
         }
         self.retry_at = None;
-        let mut left = budget;
-        for index in 0..self.list.len() {
-            while self.ready[index] && left > 0 {
-                left -= 1;
-                let (listener, role) = &self.list[index];
-                match listener.accept() {
-                    Ok((socket, peer)) => take(socket, peer, *role),
-                    Err(error) => {
-                        if !self.handle_error(index, &error, now) {
-                            break;
-                        }
-                    }
-                }
+        while *tries_left > 0 {
+            let index = self.ready.iter().position(|ready| *ready)?;
+            *tries_left -= 1;
+            let (listener, role) = &self.list[index];
+            match listener.accept() {
+                Ok((socket, peer)) => return Some((socket, peer, *role)),
+                Err(error) => self.handle_error(index, &error, now),
+            }
+            if self.retry_at.is_some() {
+                return None;
             }
         }
+        None
     }
 
-    /// Tells whether to go on accepting here.
-    fn handle_error(&mut self, index: usize, error: &io::Error, now: Instant) -> bool {
+    fn handle_error(&mut self, index: usize, error: &io::Error, now: Instant) {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
                 self.ready[index] = false;
-                return false;
+                return;
             }
-            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => return true,
+            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => return,
             _ => {}
         }
         let exhausted = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
@@ -123,18 +116,17 @@ impl Listeners {
                 warn!("out of file descriptors, turning new connections away: {error}");
             }
             if self.turn_away(index) {
-                return true;
+                return;
             }
         } else {
             warn!("accepting a connection: {error}");
         }
         self.retry_at = Some(now + ACCEPT_RETRY);
-        false
     }
 
-    /// Takes one waiting connection with the spare descriptor and closes it, so that the queue
-    /// does not jam. Without free descriptors `accept` fails even when nobody waits, so only this
-    /// tells whether somebody did.
+    /// Accepts one waiting connection with the spare descriptor and closes it, so that the queue
+    /// does not jam. Returns whether there was one: without free descriptors `accept` fails even
+    /// when none waits.
     fn turn_away(&mut self, index: usize) -> bool {
         if self.spare.take().is_none() {
             self.spare = open_spare();
@@ -154,14 +146,15 @@ impl Listeners {
     }
 }
 
-/// What is read of a request before it is refused unseen.
+/// What is read of a request that is refused without looking at it.
 const REFUSED_HEAD_BYTES: usize = 2048;
 
 fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// Says in HTTP why a connection cannot be served, as far as the socket takes it at once.
+/// Sends a rejection to a connection that there is no room to keep, as far as the socket takes it
+/// at once. It carries no state, so it need not wait for the commit.
 pub fn refuse(mut socket: Socket, rejection: Rejection) {
     // Reading what has come already keeps the close from turning into a reset.
     let mut head = [0; REFUSED_HEAD_BYTES];

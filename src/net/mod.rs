@@ -3,6 +3,7 @@
 //! Speaks to the engine in plain data only (`message`), and sends nothing that `storage` has not
 //! released. Must never know a rule of the protocol, a database or an option.
 
+pub mod admin_connection;
 pub mod connection;
 pub mod listeners;
 pub mod outbox;

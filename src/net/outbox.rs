@@ -1,7 +1,7 @@
 //! Released output of one connection that its socket has not taken yet.
 //!
-//! Answers are encoded here, at the moment they go to the socket, a portion at a time. Takes only
-//! `Released` output; never sees the store.
+//! Responses are encoded here, when they are written to the socket, a portion at a time. Takes only
+//! `Released` output; must never see the store.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -10,7 +10,8 @@ use crate::codec::json::{self, ServerTx};
 use crate::codec::websocket;
 use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
 use crate::message::Response;
-use crate::storage::held::{Output, Released};
+use crate::message::output::Output;
+use crate::storage::held::Released;
 use crate::sys::clock::Timestamp;
 
 /// How far sending got.
@@ -33,28 +34,21 @@ pub struct Delivered {
     pub messages: u64,
 }
 
-/// Buffers that sending needs for a moment; one set serves all connections, so it also counts
-/// what all of them sent.
+/// Buffers for encoding, shared by all connections, and counters of what all of them have sent.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub struct WriteBuffers {
     server_tx: ServerTx,
     json: Vec<u8>,
     frames: Vec<u8>,
     delivered: Delivered,
 }
 
-impl Scratch {
-    /// What has been sent since the start.
+impl WriteBuffers {
     pub fn delivered(&self) -> Delivered {
         self.delivered
     }
 
-    /// Takes back what does not count.
-    pub fn set_delivered(&mut self, delivered: Delivered) {
-        self.delivered = delivered;
-    }
-
-    /// Gives back what a large message has made of it.
+    /// Frees buffers that a large message has made large.
     pub fn trim(&mut self) {
         for buffer in [&mut self.json, &mut self.frames] {
             if buffer.capacity() > SCRATCH_BYTES_KEPT {
@@ -79,39 +73,38 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Drops what waits and all that will come: there is nobody to take it.
+    /// Drops what waits and all that will come: the peer reads no more.
     pub fn abandon(&mut self) {
         *self = Outbox { ended: true, ..Outbox::default() };
     }
 
-    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.encoded.is_empty() && self.pending.is_empty()
     }
 
-    /// Bytes that wait, replays not counted.
+    /// Bytes that wait. A replay counts nothing: it is in the mailbox already.
     pub fn bytes(&self) -> usize {
         self.encoded.len() - self.sent + self.pending_bytes
     }
 
-    /// Appends output, and gives the socket as much as it takes. What can leave at once is encoded
-    /// at once, and never queued.
-    pub fn release(
+    /// Appends output, and writes as much as the socket takes. What can leave at once is encoded at
+    /// once, and never queued.
+    pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
         socket: &mut impl Write,
         server_tx: Timestamp,
-        scratch: &mut Scratch,
+        buffers: &mut WriteBuffers,
     ) -> io::Result<Sent> {
-        scratch.server_tx.set(server_tx);
-        scratch.frames.clear();
+        buffers.server_tx.set(server_tx);
+        buffers.frames.clear();
         let mut queues = !self.is_empty();
         for output in outputs.map(Released::into_output) {
             if self.ended {
                 continue;
             }
-            queues |= scratch.frames.len() >= WRITE_BYTES_PER_PORTION;
-            let left = if queues { Some(output) } else { encode(output, scratch) };
+            queues |= buffers.frames.len() >= WRITE_BYTES_PER_PORTION;
+            let left = if queues { Some(output) } else { encode(output, buffers) };
             if let Some(output) = left {
                 queues = true;
                 self.ended = matches!(output, Output::End);
@@ -119,35 +112,36 @@ impl Outbox {
                 self.pending.push_back(output);
             }
         }
-        self.write_frames(socket, scratch)?;
-        if self.is_empty() { Ok(Sent::All) } else { self.send(socket, server_tx, scratch) }
+        self.write_frames(socket, buffers)?;
+        if self.is_empty() { Ok(Sent::All) } else { self.send_waiting(socket, buffers) }
     }
 
-    /// Writes `scratch.frames`, and keeps what the socket does not take.
-    fn write_frames(&mut self, socket: &mut impl Write, scratch: &mut Scratch) -> io::Result<()> {
-        if scratch.frames.is_empty() {
+    /// Writes `buffers.frames`, and keeps what the socket does not take.
+    fn write_frames(
+        &mut self,
+        socket: &mut impl Write,
+        buffers: &mut WriteBuffers,
+    ) -> io::Result<()> {
+        if buffers.frames.is_empty() {
             return Ok(());
         }
-        let written = write(socket, &scratch.frames)?.unwrap_or(0);
-        scratch.delivered.bytes += written as u64;
-        self.encoded.extend_from_slice(&scratch.frames[written..]);
+        let written = write(socket, &buffers.frames)?.unwrap_or(0);
+        buffers.delivered.bytes += written as u64;
+        self.encoded.extend_from_slice(&buffers.frames[written..]);
         Ok(())
     }
 
-    /// Gives the socket as much as it takes.
-    pub fn send(
+    fn send_waiting(
         &mut self,
         socket: &mut impl Write,
-        server_tx: Timestamp,
-        scratch: &mut Scratch,
+        buffers: &mut WriteBuffers,
     ) -> io::Result<Sent> {
-        scratch.server_tx.set(server_tx);
         for _ in 0..WRITE_PORTIONS_PER_TURN_MAX {
             while self.sent < self.encoded.len() {
                 match write(socket, &self.encoded[self.sent..])? {
                     Some(written) => {
                         self.sent += written;
-                        scratch.delivered.bytes += written as u64;
+                        buffers.delivered.bytes += written as u64;
                     }
                     None => return Ok(Sent::Blocked),
                 }
@@ -155,13 +149,13 @@ impl Outbox {
             self.encoded = Vec::new();
             self.sent = 0;
 
-            scratch.frames.clear();
-            let ended = self.encode_portion(scratch);
-            if scratch.frames.is_empty() {
+            buffers.frames.clear();
+            let ended = self.encode_portion(buffers);
+            if buffers.frames.is_empty() {
                 self.pending = VecDeque::new();
                 return Ok(if ended { Sent::Ended } else { Sent::All });
             }
-            self.write_frames(socket, scratch)?;
+            self.write_frames(socket, buffers)?;
             if ended && self.encoded.is_empty() {
                 return Ok(Sent::Ended);
             }
@@ -172,16 +166,16 @@ impl Outbox {
         Ok(Sent::More)
     }
 
-    /// Encodes pending output into `scratch.frames` up to a portion; tells whether it met the end.
-    fn encode_portion(&mut self, scratch: &mut Scratch) -> bool {
-        while scratch.frames.len() < WRITE_BYTES_PER_PORTION {
+    /// Encodes pending output into `buffers.frames` up to a portion; returns whether it met the end.
+    fn encode_portion(&mut self, buffers: &mut WriteBuffers) -> bool {
+        while buffers.frames.len() < WRITE_BYTES_PER_PORTION {
             let Some(output) = self.pending.pop_front() else { return false };
             self.pending_bytes -= output.queued_bytes();
-            match encode(output, scratch) {
+            match encode(output, buffers) {
                 None => {}
                 Some(Output::Response(Response::Replay(mut replay))) => {
                     if let Some(message) = replay.next() {
-                        frame(&Response::Message { message, live_id: None }, scratch);
+                        frame(&Response::Message { message, live_id: None }, buffers);
                         let rest = Output::Response(Response::Replay(replay));
                         self.pending_bytes += rest.queued_bytes();
                         self.pending.push_front(rest);
@@ -194,21 +188,21 @@ impl Outbox {
     }
 }
 
-/// Encodes what leaves in one piece; gives back what does not: a replay, or the end.
-fn encode(output: Output, scratch: &mut Scratch) -> Option<Output> {
+/// Encodes what leaves in one piece; returns what does not: a replay, or the end.
+fn encode(output: Output, buffers: &mut WriteBuffers) -> Option<Output> {
     match output {
-        Output::Response(response) if !response.is_replay() => frame(&response, scratch),
-        Output::Bytes(bytes) => scratch.frames.extend_from_slice(&bytes),
+        Output::Response(response) if !response.is_replay() => frame(&response, buffers),
+        Output::Bytes(bytes) => buffers.frames.extend_from_slice(&bytes),
         output => return Some(output),
     }
     None
 }
 
-fn frame(response: &Response, scratch: &mut Scratch) {
-    scratch.json.clear();
-    scratch.delivered.messages += u64::from(matches!(response, Response::Message { .. }));
-    json::encode(response, &scratch.server_tx, &mut scratch.json);
-    websocket::text(&scratch.json, &mut scratch.frames);
+fn frame(response: &Response, buffers: &mut WriteBuffers) {
+    buffers.json.clear();
+    buffers.delivered.messages += u64::from(matches!(response, Response::Message { .. }));
+    json::encode(response, &buffers.server_tx, &mut buffers.json);
+    websocket::text(&buffers.json, &mut buffers.frames);
 }
 
 /// Writes once; `None` when the socket is full.

@@ -1,8 +1,8 @@
-//! Listening sockets that a service manager has opened for us (systemd's `LISTEN_FDS`): they
-//! outlive a restart, so nobody is refused meanwhile.
+//! Listening sockets that a service manager has opened (systemd's `LISTEN_FDS`): they outlive a
+//! restart, so no connection is refused meanwhile.
 //!
-//! Takes them over as listeners, each once. Must never close one that stays in the manager's
-//! hands, nor remove a unix socket's file: both are the manager's.
+//! Takes them over as listeners, each once. Must never close one that is not selected, nor remove a
+//! unix socket's file: both are the manager's.
 
 use std::env;
 use std::fmt;
@@ -36,30 +36,29 @@ impl fmt::Display for Pick {
 /// The passed sockets, and which of them are taken.
 pub struct PassedSockets {
     manager: ListenFd,
-    /// As far as they have any; a name may stand for several.
+    /// Names by index; several sockets may have the same one.
     names: Vec<String>,
     taken: Vec<bool>,
 }
 
 impl PassedSockets {
-    /// Reads the environment, and takes out of it what is for us alone. To be called once.
+    /// Reads the environment, and removes the variables. To be called once.
     pub fn from_environment() -> Result<PassedSockets, String> {
         let variable = |name| env::var(name).unwrap_or_default();
         let count = count(&variable("LISTEN_PID"), &variable("LISTEN_FDS"), std::process::id())?;
         Ok(PassedSockets {
-            // By itself it would also believe what is meant for nobody in particular.
+            // By itself it would also accept LISTEN_FDS without LISTEN_PID.
             manager: if count == 0 { ListenFd::empty() } else { ListenFd::from_env() },
             names: variable("LISTEN_FDNAMES").split(':').map(str::to_owned).collect(),
             taken: vec![false; count],
         })
     }
 
-    /// Whether no socket has been passed.
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty()
     }
 
-    /// Takes those picked, with the addresses that they listen on.
+    /// Takes the selected sockets, with the addresses that they listen on.
     pub fn take(&mut self, pick: &Pick) -> Result<Vec<(Listener, Endpoint)>, String> {
         if self.is_empty() {
             return Err(
@@ -100,7 +99,7 @@ impl PassedSockets {
         adopted.map_err(|error| problem(&error))
     }
 
-    /// Those that nobody has picked; who connects there waits in vain.
+    /// Sockets that no option selects; connections to them would hang.
     pub fn left_over(&self) -> impl Iterator<Item = usize> {
         self.taken.iter().enumerate().filter(|(_, taken)| !**taken).map(|(index, _)| index)
     }

@@ -44,9 +44,9 @@ pub enum Role {
     /// Clients.
     #[default]
     Client,
-    /// Clients behind a proxy that tells of them in a PROXY header first.
+    /// Clients behind a proxy that names each in a PROXY header first.
     ProxiedClient,
-    /// Operators, and programs of theirs.
+    /// The admin listener.
     Admin,
 }
 
@@ -58,7 +58,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds and listens. Gives the address really listened on as well.
+    /// Binds and listens. The address is the one really listened on: port 0 has become a port.
     pub fn bind(endpoint: &Endpoint) -> io::Result<(Listener, Endpoint)> {
         match endpoint {
             Endpoint::Tcp(address) => {
@@ -81,7 +81,7 @@ impl Listener {
         Ok((Listener::Tcp(TcpListener::from_std(listener)), bound))
     }
 
-    /// As [`Listener::adopt_tcp`]. The socket's file is somebody else's and stays.
+    /// As [`Listener::adopt_tcp`]. The socket's file is not ours and stays.
     pub fn adopt_unix(listener: StdUnixListener) -> io::Result<(Listener, Endpoint)> {
         check_listening(&listener)?;
         listener.set_nonblocking(true)?;
@@ -151,13 +151,13 @@ fn listen_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     let fd =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, socket_flags(), None)?;
     rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
-    // Nobody can connect before listen, so nobody slips in under the default mode.
+    // No client can connect before listen, so none connects under the default mode.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     rustix::net::listen(&fd, LISTEN_BACKLOG)?;
     Ok(fd)
 }
 
-/// Removes a socket file that nobody listens on any more.
+/// Removes a socket file on which no process listens any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
@@ -190,7 +190,6 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing more will come.
     pub fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),

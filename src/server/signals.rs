@@ -32,7 +32,7 @@ pub struct Asked {
     pub stop: bool,
     /// To read the settings again.
     pub reload: bool,
-    /// To let those who are at work finish, and then stop.
+    /// To let bound connections finish, and then stop.
     pub drain: bool,
 }
 
@@ -66,7 +66,7 @@ impl Signals {
 
     /// What signals have asked for since the last call.
     pub fn take(&mut self) -> Asked {
-        // To the last byte: the poll tells of new ones only, and a full pipe takes none.
+        // To the last byte: the poll reports new ones only, and a full pipe takes none.
         let mut bytes = [0; 64];
         while self.stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
         Asked {

@@ -1,7 +1,7 @@
 //! Deadlines of connections, in order.
 //!
-//! A deadline that moves later is left where it is: when it comes up, its owner says when it wants
-//! to be asked again. So activity costs nothing here.
+//! A deadline that moves later is left where it is: when it is due, its connection sets the next. So
+//! activity costs nothing here.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::message::ConnId;
 pub struct Timers(BTreeSet<(Instant, ConnId)>);
 
 impl Timers {
-    /// Sets a connection's deadline, given where it stands in `armed`.
+    /// Sets a connection's deadline, unless it has an earlier one; `armed` is the one it has.
     pub fn arm(&mut self, conn: ConnId, armed: &mut Option<Instant>, deadline: Option<Instant>) {
         match (*armed, deadline) {
             (Some(standing), Some(deadline)) if standing <= deadline => {}
@@ -26,19 +26,17 @@ impl Timers {
         }
     }
 
-    /// Removes a connection's deadline.
     pub fn disarm(&mut self, conn: ConnId, armed: &mut Option<Instant>) {
         if let Some(standing) = armed.take() {
             self.0.remove(&(standing, conn));
         }
     }
 
-    /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
         self.0.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes out a connection whose deadline is not after `now`; its owner must arm it again.
+    /// Removes and returns a connection whose deadline is due; it must be armed again.
     pub fn pop_due(&mut self, now: Instant) -> Option<ConnId> {
         if self.next()? > now {
             return None;

@@ -1,104 +1,40 @@
-//! Output on its way out, in two types: what still waits for the tick's commit (`Held`), and what
-//! may leave (`Released`). An outbox takes only the second, and only a commit's proof turns the
-//! first into it. That is the server's promise in the type system (contract section 4).
+//! The server's promise in the type system: nothing that depends on a change leaves before the
+//! change is committed.
+//!
+//! An outbox takes only `Released` output. Only `release` makes it, which needs the proof that only
+//! a commit or a rollback returns.
 
-use crate::limits::BATCH_ENTRIES_KEPT;
-use crate::message::{ConnId, Response};
+use crate::message::ConnId;
+use crate::message::output::{Output, Outputs, OutputsOf};
 use crate::storage::Committed;
-
-/// Something for one connection.
-#[derive(Debug)]
-pub enum Output {
-    /// A message of the protocol, to be encoded when it leaves.
-    Response(Response),
-    /// Bytes as they are: HTTP answers, pings, pongs, closes.
-    Bytes(Vec<u8>),
-    /// Nothing comes after this: the connection's writing side is shut down.
-    End,
-}
-
-impl Output {
-    /// Bytes that count towards the outbox limit.
-    pub fn queued_bytes(&self) -> usize {
-        match self {
-            Output::Response(response) => response.queued_bytes(),
-            Output::Bytes(bytes) => bytes.len() + size_of::<Output>(),
-            Output::End => 0,
-        }
-    }
-}
 
 /// Output that may leave.
 #[derive(Debug)]
 pub struct Released(Output);
 
 impl Released {
-    /// What it is.
     pub fn into_output(self) -> Output {
         self.0
     }
 }
 
-/// Output of one tick, in the order of its causes.
-#[derive(Debug, Default)]
-pub struct Held {
-    outputs: Vec<Output>,
-    /// For whom each is, and its place in the list: what is sorted is this, and not the outputs.
-    places: Vec<(ConnId, usize)>,
-    bytes: usize,
-}
+/// The released outputs of one connection, in order.
+#[derive(Debug)]
+pub struct ReleasedOutputs<'a>(OutputsOf<'a>);
 
-impl Held {
-    /// Adds output that must wait for the commit.
-    pub fn push(&mut self, conn: ConnId, output: Output) {
-        self.bytes += output.queued_bytes();
-        self.places.push((conn, self.outputs.len()));
-        self.outputs.push(output);
-    }
+impl Iterator for ReleasedOutputs<'_> {
+    type Item = Released;
 
-    /// Adds replies of the store.
-    pub fn extend(&mut self, replies: impl Iterator<Item = (ConnId, Response)>) {
-        for (conn, response) in replies {
-            self.push(conn, Output::Response(response));
-        }
-    }
-
-    /// Bytes that wait, about.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
-
-    /// Lets everything go: grouped by connection, in order within each.
-    pub fn release(&mut self, _proof: Committed) -> impl Iterator<Item = (ConnId, Released)> {
-        self.bytes = 0;
-        self.places.sort_unstable();
-        let outputs = &mut self.outputs;
-        let released = self.places.drain(..);
-        released.map(|(conn, place)| (conn, Released(take(&mut outputs[place]))))
-    }
-
-    /// The tick is over. Gives back what a large one has made of the lists.
-    pub fn trim(&mut self) {
-        self.outputs.clear();
-        if self.outputs.capacity() > BATCH_ENTRIES_KEPT {
-            *self = Held::default();
-        }
-    }
-
-    /// After a failed commit: throws away every message, for it may tell of what is not in the
-    /// database. What carries no state stays: pings and pongs, closes, HTTP answers.
-    pub fn discard_messages(&mut self) {
-        let outputs = &self.outputs;
-        self.places.retain(|(_, place)| !matches!(outputs[*place], Output::Response(_)));
+    fn next(&mut self) -> Option<Released> {
+        self.0.next().map(Released)
     }
 }
 
-/// Takes an output out of the list, whose other places stay as they are.
-fn take(output: &mut Output) -> Output {
-    std::mem::replace(output, Output::End)
+/// Releases a tick's outputs, one connection after the other.
+pub fn release(
+    outputs: &mut Outputs,
+    _proof: Committed,
+    mut deliver: impl FnMut(ConnId, ReleasedOutputs<'_>),
+) {
+    outputs.drain_by_connection(|conn, own| deliver(conn, ReleasedOutputs(own)));
 }

@@ -1,91 +1,72 @@
-//! The channel database as the loop sees it: commit, or fail and recover (contract section 4).
+//! The channel database as the loop sees it: commit, or fail and recover.
 //!
-//! Healthy, every batch is committed before its proof is given. After a failure it is degraded:
-//! nothing is written until a try succeeds. Says so in the log once at each change of state.
-//! Knows nothing of connections.
+//! After a failed commit it is degraded: nothing is written until a try succeeds. Each change
+//! between healthy and degraded is logged once.
 
 pub mod address_ids;
 pub mod db;
 pub mod held;
 pub mod records;
 
-use std::time::Instant;
-
 use log::{debug, error, info};
 
-use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, STORAGE_QUIET, STORAGE_RETRY};
+use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES};
+use crate::message::ConnId;
 use crate::storage::db::Database;
-use crate::store::{Change, Store};
+use crate::store::{Effects, Store};
 
 /// The database, and whether it works.
 #[derive(Debug)]
 pub struct Storage {
     db: Box<dyn Database>,
-    /// When to try again, while degraded.
-    retry_at: Option<Instant>,
-    /// When to give memory back, unless there is another commit before.
-    release_at: Option<Instant>,
+    is_degraded: bool,
 }
 
-/// Proof that nothing uncommitted is left. Only a commit makes one, and one release uses it up.
+/// Proof that nothing uncommitted is left of a tick. Only [`Storage::commit`] makes one, and one
+/// release uses it up.
 #[must_use]
 #[derive(Debug)]
 pub struct Committed(());
 
-/// A commit failed; nothing of its batch is in the file, and nothing of its tick may leave.
+/// The tick was rolled back: none of its changes is in the file.
 #[derive(Debug)]
-pub struct CommitFailed;
+pub struct CommitFailed {
+    /// The tick's participants.
+    pub participants: Vec<ConnId>,
+}
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, retry_at: None, release_at: None }
+        Storage { db, is_degraded: false }
     }
 
     /// Whether the last write failed and none has succeeded since.
     pub fn is_degraded(&self) -> bool {
-        self.retry_at.is_some()
+        self.is_degraded
     }
 
-    /// When [`Storage::recover_if_due`] wants to be called, while degraded.
-    pub fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
-    }
-
-    /// Commits the batch and empties it. No changes, no transaction.
-    pub fn commit(
-        &mut self,
-        changes: &mut Vec<Change>,
-        now: Instant,
-    ) -> Result<Committed, CommitFailed> {
-        if changes.is_empty() {
-            return Ok(Committed(()));
-        }
-        let outcome = self.db.commit(changes);
-        self.release_at = Some(now + STORAGE_QUIET);
-        changes.clear();
-        match outcome {
-            Ok(()) => Ok(Committed(())),
-            Err(error) => {
-                if !self.is_degraded() {
-                    error!(
-                        "storage failed, serving in degraded mode until it works again: {error}"
-                    );
-                }
-                self.retry_at = Some(now + STORAGE_RETRY);
-                Err(CommitFailed)
+    /// Commits a tick's changes, or discards the tick; no changes, no transaction. Either way
+    /// nothing uncommitted is left.
+    pub fn commit(&mut self, effects: &mut Effects) -> (Committed, Result<(), CommitFailed>) {
+        let outcome = match effects.changes.is_empty() {
+            true => Ok(()),
+            false => self.db.commit(&effects.changes),
+        };
+        effects.changes.clear();
+        let outcome = outcome.map_err(|error| {
+            if !self.is_degraded {
+                error!("storage failed, serving in degraded mode until it works again: {error}");
             }
-        }
+            self.is_degraded = true;
+            CommitFailed { participants: effects.discard() }
+        });
+        (Committed(()), outcome)
     }
 
-    /// While degraded and when due, tries whether the database can be written again; if so, loads
-    /// the store anew.
-    pub fn recover_if_due(&mut self, now: Instant, store: &mut Store) {
-        if self.retry_at.is_none_or(|retry_at| retry_at > now) {
-            return;
-        }
-        self.retry_at = Some(now + STORAGE_RETRY);
+    /// Tries whether the database can be written again; if so, loads the store from it.
+    pub fn recover(&mut self, store: &mut Store) {
         if self.db.try_write().is_ok() && self.load(store) {
-            self.retry_at = None;
+            self.is_degraded = false;
             info!("storage works again");
         }
     }
@@ -106,8 +87,8 @@ impl Storage {
         !self.is_degraded() && self.db.wal_pages() >= CHECKPOINT_IDLE_PAGES
     }
 
-    /// Copies the write-ahead log into the file if it is worth it; when the loop is busy, only
-    /// if it must be.
+    /// Copies the write-ahead log into the file if it is long enough: when the loop is idle,
+    /// [`CHECKPOINT_IDLE_PAGES`], else [`CHECKPOINT_PAGES`].
     pub fn checkpoint_if_due(&mut self, idle: bool) {
         let enough = if idle { CHECKPOINT_IDLE_PAGES } else { CHECKPOINT_PAGES };
         if self.db.wal_pages() >= enough
@@ -119,17 +100,9 @@ impl Storage {
         }
     }
 
-    /// When [`Storage::release_memory_if_due`] wants to be called.
-    pub fn release_at(&self) -> Option<Instant> {
-        self.release_at
-    }
-
-    /// Gives back what the database keeps for the next commit, if there was none for a while.
-    pub fn release_memory_if_due(&mut self, now: Instant) {
-        if self.release_at.is_some_and(|due| due <= now) {
-            self.release_at = None;
-            self.db.release_memory();
-        }
+    /// Frees the memory that the database keeps for the next commit.
+    pub fn release_memory(&mut self) {
+        self.db.release_memory();
     }
 
     /// The database, for what is not part of a batch.

@@ -6,9 +6,11 @@
 
 use std::rc::Rc;
 
+use crate::limits::BATCH_ENTRIES_KEPT;
+use crate::message::ConnId;
 use crate::message::log::Message;
 use crate::message::outcome::Outcome;
-use crate::message::{ConnId, Response};
+use crate::message::output::Outputs;
 use crate::sys::clock::{Seconds, Timestamp};
 
 macro_rules! row_ids {
@@ -135,16 +137,45 @@ pub enum UsageRecord {
     },
 }
 
-/// Everything that a tick's commands caused. The caller owns it, commits `changes`, and sends
-/// `replies` only then.
+/// All that a tick has caused. The engine owns it, and releases `outputs` only after `changes` are
+/// committed.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// For the channel database, in order.
     pub changes: Vec<Change>,
     /// For clients, in order.
-    pub replies: Vec<(ConnId, Response)>,
+    pub outputs: Outputs,
     /// For the usage database.
     pub usage: Vec<UsageRecord>,
-    /// Connections whose open mailbox was deleted by the command of another connection.
-    pub orphans: Vec<ConnId>,
+    /// Connections whose sessions may have changed with the tick, and which are closed if it fails:
+    /// those that sent something, and those whose open mailbox was deleted by another connection.
+    pub participants: Vec<ConnId>,
+}
+
+impl Effects {
+    pub fn add_participant(&mut self, conn: ConnId) {
+        if self.participants.last() != Some(&conn) {
+            self.participants.push(conn);
+        }
+    }
+
+    /// Undoes the tick, as far as it has not left the store: what remains is output that carries no
+    /// state. The participants are returned.
+    pub fn discard(&mut self) -> Vec<ConnId> {
+        self.changes.clear();
+        self.usage.clear();
+        self.outputs.discard_responses();
+        std::mem::take(&mut self.participants)
+    }
+
+    /// Must be called when all has been committed and released. Gives back the memory of a large
+    /// tick.
+    pub fn end_tick(&mut self) {
+        assert!(self.changes.is_empty(), "changes outlived their tick");
+        assert!(self.outputs.is_empty(), "output outlived its tick");
+        self.participants.clear();
+        if self.changes.capacity() > BATCH_ENTRIES_KEPT {
+            self.changes = Vec::new();
+        }
+    }
 }

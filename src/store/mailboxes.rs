@@ -186,10 +186,10 @@ impl Tables {
             });
         }
         known.log.push(message.clone());
-        act.effects.replies.extend(known.subscribers.iter().map(|subscriber| {
+        for subscriber in &known.subscribers {
             let (message, live_id) = (message.clone(), live_id.clone());
-            (*subscriber, Response::Message { message, live_id })
-        }));
+            act.effects.outputs.reply(*subscriber, Response::Message { message, live_id });
+        }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
         known.touch(mailbox, &mut self.by_activity, act);
         Ok(())
@@ -297,7 +297,7 @@ impl Tables {
             sides: ended.sides.ids(),
             has_messages: ended.log.count() > 0,
         });
-        effects.orphans.extend(ended.subscribers);
+        effects.participants.extend(ended.subscribers);
     }
 
     /// Subscribes a connection to a mailbox that it opened.

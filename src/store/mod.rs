@@ -188,7 +188,7 @@ impl Store {
             return Err(Refusal::MustBindFirst);
         };
         let tables = &mut self.tables;
-        let orphans_before = act.effects.orphans.len();
+        let participants_before = act.effects.participants.len();
         let response = match command {
             Command::Ping { value } => {
                 Some(Response::Pong(value.ok_or(Refusal::PingRequiresPing)?.into()))
@@ -218,8 +218,10 @@ impl Store {
                 return Err(Refusal::UnknownType);
             }
         };
-        act.effects.replies.extend(response.map(|response| (conn, response)));
-        for orphan in &act.effects.orphans[orphans_before..] {
+        if let Some(response) = response {
+            act.effects.outputs.reply(conn, response);
+        }
+        for orphan in &act.effects.participants[participants_before..] {
             if let Some(session) = self.sessions.get_mut(orphan) {
                 session.orphan();
             }

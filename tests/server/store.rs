@@ -8,6 +8,7 @@ use std::rc::Rc;
 use wormhole_mailbox::codec::json as protocol;
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::outcome::Outcome;
+use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{Act, Change, Counts, Effects, Row, Settings, Store, UsageRecord};
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
@@ -81,18 +82,28 @@ impl Bench {
         )
     }
 
+    /// What the last command has made the server say.
+    fn replies(&self) -> Vec<(ConnId, &Response)> {
+        let outputs = self.effects.outputs.iter();
+        let replies = outputs.map(|(conn, output)| match output {
+            Output::Response(response) => (conn, response),
+            other => panic!("the store replies, and sends no {other:?}"),
+        });
+        replies.collect()
+    }
+
     fn allocate(&mut self, conn: ConnId) -> Result<Rc<str>, Refusal> {
         self.ask(conn, r#"{"type":"allocate"}"#)?;
-        match &self.effects.replies[..] {
-            [(to, Response::Allocated(name))] if *to == conn => Ok(name.clone()),
+        match &self.replies()[..] {
+            [(to, Response::Allocated(name))] if *to == conn => Ok(Rc::clone(name)),
             other => panic!("one nameplate is allocated, not {other:?}"),
         }
     }
 
     fn claim(&mut self, conn: ConnId, nameplate: &str) -> Result<Rc<str>, Refusal> {
         self.ask(conn, &format!(r#"{{"type":"claim","nameplate":"{nameplate}"}}"#))?;
-        match &self.effects.replies[..] {
-            [(to, Response::Claimed(mailbox))] if *to == conn => Ok(mailbox.clone()),
+        match &self.replies()[..] {
+            [(to, Response::Claimed(mailbox))] if *to == conn => Ok(Rc::clone(mailbox)),
             other => panic!("one nameplate is claimed, not {other:?}"),
         }
     }
@@ -449,7 +460,7 @@ fn a_full_mailbox_refuses_and_keeps_what_it_has() {
         for _ in 0..2 {
             let refused = bench.add(conn, "");
             assert!(matches!(refused, Err(Refusal::MailboxFull { .. })), "{refused:?}");
-            assert!(bench.effects.changes.is_empty() && bench.effects.replies.is_empty());
+            assert!(bench.effects.changes.is_empty() && bench.effects.outputs.is_empty());
         }
         assert_eq!(bench.store.counts().messages, 2);
     }
@@ -486,7 +497,7 @@ fn the_end_of_one_mailbox_touches_no_other() {
     assert_eq!(bench.store.counts(), Counts { nameplates: 1, mailboxes: 1, messages: 0 });
     assert_eq!(bench.ask(other, r#"{"type":"list"}"#), Ok(()));
     assert!(matches!(
-        &bench.effects.replies[..],
+        bench.replies()[..],
         [(_, Response::Nameplates(names))] if names.iter().map(|name| &**name).eq(["2"])
     ));
 }

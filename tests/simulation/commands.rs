@@ -4,8 +4,9 @@
 use std::rc::Rc;
 
 use wormhole_mailbox::message::log::Message;
+use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{Orig, Response};
-use wormhole_mailbox::storage::held::{Output, Released};
+use wormhole_mailbox::storage::held::Released;
 use wormhole_mailbox::sys::clock::Seconds;
 
 use crate::rows::Name;

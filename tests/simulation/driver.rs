@@ -5,16 +5,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use wormhole_mailbox::codec::http::Upgrade;
 use wormhole_mailbox::config::reloadable::Reloadable;
 use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::message::close::Verdict;
+use wormhole_mailbox::message::event::{self, Verdict};
+use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::peer::Forwarded;
-use wormhole_mailbox::net::connection::Handler;
-use wormhole_mailbox::storage::held::Output;
+use wormhole_mailbox::storage::held;
 use wormhole_mailbox::storage::records::Records;
 use wormhole_mailbox::storage::{Committed, Storage};
 use wormhole_mailbox::store::{self, Listing, Store};
@@ -209,7 +208,7 @@ impl Simulation {
         let commits_before = self.disk.borrow().commits_count;
         let failures_before = self.disk.borrow().failures_count;
         let stolen = match self.fault {
-            Some(Fault::ReleasesEarly) => engine.commit().ok(),
+            Some(Fault::ReleasesEarly) => Some(engine.commit().0),
             _ => None,
         };
         self.disk.borrow_mut().creations.clear();
@@ -309,23 +308,26 @@ impl Simulation {
     fn feed(&mut self, engine: &mut Engine, conn: ConnId, event: &Event) {
         match event {
             Event::Open { address } => {
-                let upgrade = Upgrade {
-                    response: UPGRADED.as_bytes().to_vec(),
-                    head_bytes: 0,
+                let upgrade = event::Event::Upgrade {
+                    peer: peer(*address),
                     forwarded: Forwarded::default(),
+                    response: UPGRADED.as_bytes().to_vec(),
                 };
-                let opened = engine.open(conn, peer(*address), &upgrade);
+                let opened = engine.handle(conn, upgrade);
                 assert!(opened.is_ok(), "connections are not limited here");
             }
             Event::Text(sent) => {
-                let verdict = if self.random.chance(100) {
-                    engine.binary(conn, sent.text.as_bytes())
+                let message = if self.random.chance(100) {
+                    event::Event::Binary(sent.text.as_bytes())
                 } else {
-                    engine.text(conn, &sent.text)
+                    event::Event::Text(&sent.text)
                 };
-                assert_eq!(verdict, Verdict::Stay, "nobody is sent away here");
+                let verdict = engine.handle(conn, message);
+                assert_eq!(verdict, Ok(Verdict::Stay), "nobody is sent away here");
             }
-            Event::Ping => engine.hold(conn, Output::Bytes(PONGED.as_bytes().to_vec())),
+            Event::Ping => {
+                engine.outputs_mut().push(conn, Output::Bytes(PONGED.as_bytes().to_vec()));
+            }
         }
     }
 
@@ -336,10 +338,10 @@ impl Simulation {
         replies: &mut Vec<(ConnId, Reply)>,
     ) {
         let mut parts = Vec::new();
-        for (conn, released) in engine.release(proof) {
-            Reply::all_of(released, &mut parts);
+        held::release(engine.outputs_mut(), proof, |conn, outputs| {
+            outputs.for_each(|released| Reply::all_of(released, &mut parts));
             replies.extend(parts.drain(..).map(|reply| (conn, reply)));
-        }
+        });
     }
 
     /// The process dies here; what the disk holds must be what the model says is durable.
@@ -378,22 +380,15 @@ impl Simulation {
     }
 }
 
-/// As the server's loop does it: on failure the others' farewells are held and leave.
+/// As the server's loop does it: after a failure the participants' close frames are held and leave.
 fn commit(engine: &mut Engine) -> (Committed, Vec<ConnId>) {
-    let mut affected = Vec::new();
-    loop {
-        match engine.commit() {
-            Ok(proof) => return (proof, affected),
-            Err(mut conns) => {
-                conns.sort();
-                conns.dedup(); // the server closes each once, however often it is named
-                for conn in &conns {
-                    engine.hold(*conn, Output::Bytes(CLOSED_1013.as_bytes().to_vec()));
-                }
-                affected.extend(conns);
-            }
-        }
+    let (proof, mut affected) = engine.commit();
+    affected.sort();
+    affected.dedup(); // the server closes each once, however often it is named
+    for conn in &affected {
+        engine.outputs_mut().push(*conn, Output::Bytes(CLOSED_1013.as_bytes().to_vec()));
     }
+    (proof, affected)
 }
 
 fn config(swarm: &Swarm) -> (Config, Reloadable) {

@@ -1,33 +1,79 @@
-//! What a connection does in its own time: handshakes that take too long, pings, closes that nobody
-//! answers.
+//! A connection's timeouts: handshake, bind, ping, close.
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, Handler, Phase};
+use super::{Connection, Context, Open, Phase, Settings};
 use crate::codec::http::{self, Status};
 use crate::codec::websocket;
-use crate::limits::{Limits, Pings};
-use crate::message::close::{CloseReason, Farewell};
-use crate::storage::held::Output;
+use crate::limits::Pings;
+use crate::message::close::CloseReason;
 
 impl Connection {
-    /// When [`Connection::handle_deadline`] wants to be called next.
-    pub fn deadline(&self, limits: &Limits, pings: &Pings) -> Option<Instant> {
+    /// When [`Connection::handle_deadline`] must be called next.
+    pub fn deadline(&self, settings: &Settings) -> Option<Instant> {
+        let Settings { limits, pings, .. } = settings;
         match &self.phase {
-            Phase::ProxyHeader(_) | Phase::Head(_) => {
+            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
                 Some(after(self.since, limits.handshake_seconds))
             }
-            Phase::Open(wire) if !wire.is_closing() => {
-                let bind = self.bind_deadline(limits);
-                let deadlines = [bind, self.ping_due(pings), self.pong_deadline(pings)];
+            Phase::Open(open) => {
+                let bind = open.bind_deadline(self.since, limits.bind_seconds);
+                let deadlines = [bind, open.ping_due(pings), open.pong_deadline(pings)];
                 deadlines.into_iter().flatten().min()
             }
-            _ => Some(after(self.since, limits.close_seconds)),
+            Phase::Closing { .. } | Phase::Lingering { .. } => {
+                Some(after(self.since, limits.close_seconds))
+            }
         }
     }
 
-    fn bind_deadline(&self, limits: &Limits) -> Option<Instant> {
-        (!self.bound).then(|| after(self.since, limits.bind_seconds))
+    /// Does what is due; returns the reason if the connection is over. `is_bound`: the engine knows
+    /// it as bound.
+    pub fn handle_deadline(
+        &mut self,
+        is_bound: bool,
+        context: &mut Context<'_>,
+    ) -> Option<CloseReason> {
+        let Settings { limits, pings, .. } = context.settings;
+        let is_past =
+            |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= context.now);
+        if !is_past(self.deadline(context.settings)) {
+            return None;
+        }
+        match &mut self.phase {
+            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
+                let answer =
+                    http::text_answer(Status::RequestTimeout, "request head took too long");
+                self.answer(answer, CloseReason::HandshakeTimeout, context);
+                None
+            }
+            Phase::Open(open) => {
+                if is_past(open.pong_deadline(pings)) {
+                    return Some(CloseReason::PingTimeout);
+                }
+                if is_past(open.bind_deadline(self.since, limits.bind_seconds)) {
+                    open.is_bound = is_bound;
+                    if !is_bound {
+                        self.close(CloseReason::NotBound, context);
+                        return None;
+                    }
+                }
+                if is_past(open.ping_due(pings)) {
+                    open.pinged = context.now;
+                    let mut ping = Vec::new();
+                    websocket::ping(&mut ping);
+                    context.send(ping);
+                }
+                None
+            }
+            Phase::Closing { reason, .. } | Phase::Lingering { reason } => Some(*reason),
+        }
+    }
+}
+
+impl Open {
+    fn bind_deadline(&self, opened: Instant, bind_seconds: f64) -> Option<Instant> {
+        (!self.is_bound).then(|| after(opened, bind_seconds))
     }
 
     fn ping_due(&self, pings: &Pings) -> Option<Instant> {
@@ -39,49 +85,6 @@ impl Connection {
         let allowed = pings.interval_seconds + pings.timeout_seconds;
         (pings.timeout_seconds > 0.0 && self.pinged > self.ponged)
             .then(|| after(self.ponged, allowed))
-    }
-
-    /// Does what is due at `now`; the reason comes back if the connection is over.
-    pub fn handle_deadline(
-        &mut self,
-        now: Instant,
-        limits: &Limits,
-        pings: &Pings,
-        handler: &mut impl Handler,
-    ) -> Option<CloseReason> {
-        let is_past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if !is_past(self.deadline(limits, pings)) {
-            return None;
-        }
-        match &self.phase {
-            Phase::ProxyHeader(_) | Phase::Head(_) => {
-                let answer =
-                    http::text_answer(Status::RequestTimeout, "request head took too long");
-                handler.hold(self.id, Output::Bytes(answer));
-                self.end(CloseReason::HandshakeTimeout, now, handler);
-                None
-            }
-            Phase::Open(wire) if !wire.is_closing() => {
-                if is_past(self.pong_deadline(pings)) {
-                    return Some(CloseReason::PingTimeout);
-                }
-                if is_past(self.bind_deadline(limits)) {
-                    self.bound = handler.is_bound(self.id);
-                    if !self.bound {
-                        self.close(Farewell::NotBound, CloseReason::NotBound, now, limits, handler);
-                        return None;
-                    }
-                }
-                if is_past(self.ping_due(pings)) {
-                    self.pinged = now;
-                    let mut ping = Vec::new();
-                    websocket::ping(&mut ping);
-                    handler.hold(self.id, Output::Bytes(ping));
-                }
-                None
-            }
-            _ => Some(self.reason.unwrap_or(CloseReason::PeerClosed)),
-        }
     }
 }
 

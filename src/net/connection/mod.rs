@@ -1,54 +1,58 @@
-//! One connection's life: head, open, closing; its socket, its outbox, its deadlines.
+//! One client's connection: head, open, closing; its socket, its outbox, its deadlines.
 //!
-//! Reads what is there and hands it on as events; sends only what has been released. Must never
-//! call the store or a database, and never free itself: the server reaps.
+//! Yields events and takes verdicts; sends only what has been released. Must never know the engine,
+//! and never free itself: the server reaps it.
 
 mod deadlines;
 mod opening;
+mod reading;
 
-use std::io::{self, Read};
+pub use reading::{Input, Progress};
+
+use std::fmt;
 use std::time::Instant;
 
-use crate::codec::http::{self, Question, Rejection, Status, Upgrade};
-use crate::codec::websocket::{Inbound, SharedContext, WebSocket};
-use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
+use crate::codec::http::{self, Rejection, Status};
+use crate::codec::websocket::WebSocket;
+use crate::limits::{Limits, Pings};
 use crate::message::ConnId;
-use crate::message::close::{CloseReason, Farewell, Verdict};
+use crate::message::close::CloseReason;
+use crate::message::event::Verdict;
+use crate::message::output::{Output, Outputs};
 use crate::message::peer::Peer;
-use crate::net::outbox::{Delivered, Outbox, Scratch, Sent};
-use crate::net::socket::{Role, Socket};
-use crate::storage::held::{Output, Released};
+use crate::net::outbox::{Outbox, Sent, WriteBuffers};
+use crate::net::socket::Socket;
+use crate::storage::held::Released;
 use crate::sys::clock::Timestamp;
 
-/// What the connection asks of the rest of the server.
-pub trait Handler {
-    /// A trusted proxy has told whom it speaks for: tells why that one cannot stay, if so.
-    fn behind_proxy(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection>;
-    /// A handshake is complete: holds the response and the `welcome`, or tells why not.
-    fn open(&mut self, conn: ConnId, peer: Peer, upgrade: &Upgrade) -> Result<Verdict, Rejection>;
-    /// Whether the connection has bound.
-    fn is_bound(&self, conn: ConnId) -> bool;
-    /// A text message came.
-    fn text(&mut self, conn: ConnId, text: &str) -> Verdict;
-    /// A binary message came.
-    fn binary(&mut self, conn: ConnId, payload: &[u8]) -> Verdict;
-    /// Output that must wait for the commit.
-    fn hold(&mut self, conn: ConnId, output: Output);
-    /// Whether the peer's `Origin` may connect.
-    fn origin_allowed(&self, origin: &str) -> bool;
-    /// So many bytes have come.
-    fn count_received(&mut self, bytes: usize);
+/// What all connections are held to.
+pub struct Settings {
+    pub limits: Limits,
+    pub pings: Pings,
+    /// Whether a browser page of that `Origin` may connect.
+    pub origin_allowed: Box<dyn Fn(&str) -> bool>,
 }
 
-/// How far reading got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// All that was there has been read; the kernel will tell of more.
-    Drained,
-    /// The share of this tick is used up; go on in the next, unasked.
-    More,
-    /// The connection is over.
-    Gone(CloseReason),
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// One connection's part in a tick.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub conn: ConnId,
+    pub now: Instant,
+    pub settings: &'a Settings,
+    /// The tick's output, which waits for the commit.
+    pub outputs: &'a mut Outputs,
+}
+
+impl Context<'_> {
+    fn send(&mut self, bytes: Vec<u8>) {
+        self.outputs.push(self.conn, Output::Bytes(bytes));
+    }
 }
 
 #[derive(Debug)]
@@ -57,92 +61,88 @@ enum Phase {
     ProxyHeader(Vec<u8>),
     /// Collecting the request head.
     Head(Vec<u8>),
-    /// An operator has asked something, and the server has not answered yet.
-    Asked(Question),
-    /// Talking. After either side's close, until both have closed.
-    Open(WebSocket),
-    /// Everything said; what still comes in is thrown away, until the peer closes too or its time
-    /// is up, so that it gets our last words instead of a reset.
-    Lingering,
+    /// The handshake has been reported as an event, and the verdict is still to come.
+    Upgrading,
+    Open(Open),
+    /// The close frame has been sent, the peer's is still to come.
+    Closing {
+        websocket: WebSocket,
+        reason: CloseReason,
+    },
+    /// All has been sent. What still comes in is thrown away until the peer closes too or its time
+    /// is up, so that it gets the last bytes instead of a reset.
+    Lingering {
+        reason: CloseReason,
+    },
 }
 
-/// What reading needs for a moment; one serves all connections.
+/// An open WebSocket.
 #[derive(Debug)]
-pub struct Intake {
-    buffer: Box<[u8]>,
-    spare: SharedContext,
+struct Open {
+    websocket: WebSocket,
+    /// When the last ping was sent, or the connection opened.
+    pinged: Instant,
+    /// When the last pong came, or the connection opened.
+    ponged: Instant,
+    /// Whether it has bound, as of the bind deadline.
+    is_bound: bool,
+    /// Why it is closed at the end of the present reading, if it is.
+    close_after_read: Option<CloseReason>,
 }
 
-impl Default for Intake {
-    fn default() -> Self {
-        Intake { buffer: vec![0; READ_BYTES_PER_TICK_MAX].into(), spare: SharedContext::default() }
+impl Open {
+    fn new(now: Instant) -> Open {
+        Open {
+            websocket: WebSocket::default(),
+            pinged: now,
+            ponged: now,
+            is_bound: false,
+            close_after_read: None,
+        }
     }
 }
 
-/// One connection.
+/// One client's connection.
 #[derive(Debug)]
 pub struct Connection {
-    id: ConnId,
     socket: Socket,
     peer: Peer,
-    role: Role,
     phase: Phase,
     outbox: Outbox,
-    /// Input read but not handled, when a tick's share was used up; from `handled` on.
+    /// Input that was read but not handled when a tick's share was used up, from `handled` on.
     unread: Vec<u8>,
     handled: usize,
-    /// When the present phase began, or closing did.
+    /// When the present phase began.
     since: Instant,
-    /// It has just begun.
     phase_changed: bool,
-    /// When the last ping went out.
-    pinged: Instant,
-    /// When the last pong came in, or the connection opened.
-    ponged: Instant,
-    /// It has bound; found out when it should have.
-    bound: bool,
-    /// How it is to be closed at the end of this reading.
-    leaving: Option<(Farewell, CloseReason)>,
-    /// Why it is being closed, once it is.
-    reason: Option<CloseReason>,
-    /// The poll has told that the peer has closed or failed, so a short read is not the last.
+    /// The poll has reported that the peer closed or failed, so a short read is not the last.
     peer_closed: bool,
 }
 
 impl Connection {
-    pub fn new(id: ConnId, socket: Socket, peer: Peer, role: Role, now: Instant) -> Connection {
-        let phase = match role {
-            Role::ProxiedClient => Phase::ProxyHeader(Vec::new()),
-            Role::Client | Role::Admin => Phase::Head(Vec::new()),
-        };
+    /// A connection that begins with a request head.
+    pub fn new(socket: Socket, peer: Peer, now: Instant) -> Connection {
         Connection {
-            id,
             socket,
             peer,
-            role,
-            phase,
+            phase: Phase::Head(Vec::new()),
             outbox: Outbox::default(),
             unread: Vec::new(),
             handled: 0,
             since: now,
             phase_changed: true,
-            pinged: now,
-            ponged: now,
-            bound: false,
-            leaving: None,
-            reason: None,
             peer_closed: false,
         }
+    }
+
+    /// A connection that begins with a PROXY header.
+    pub fn new_proxied(socket: Socket, peer: Peer, now: Instant) -> Connection {
+        Connection { phase: Phase::ProxyHeader(Vec::new()), ..Connection::new(socket, peer, now) }
     }
 
     /// The socket, to register and deregister it.
     pub fn socket_mut(&mut self) -> &mut Socket {
         &mut self.socket
-    }
-
-    /// What it is, by the listener that it came from.
-    pub fn role(&self) -> Role {
-        self.role
     }
 
     /// Whether it has come into another phase since the last call, so that its deadline may be
@@ -160,252 +160,103 @@ impl Connection {
     pub fn buffered_bytes(&self) -> usize {
         let input = match &self.phase {
             Phase::ProxyHeader(head) | Phase::Head(head) => head.capacity(),
-            Phase::Open(wire) => wire.buffered_bytes(),
-            Phase::Asked(_) | Phase::Lingering => 0,
+            Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } => {
+                websocket.buffered_bytes()
+            }
+            Phase::Upgrading | Phase::Lingering { .. } => 0,
         };
         input + self.unread.capacity() + self.outbox.bytes()
     }
 
-    /// The poll has told of something to read, or of the end.
-    pub fn note_readable(&mut self, peer_closed: bool) {
-        self.peer_closed |= peer_closed;
-    }
-
-    /// Reads and handles what is there, up to this tick's share.
-    pub fn read(
-        &mut self,
-        intake: &mut Intake,
-        now: Instant,
-        limits: &Limits,
-        handler: &mut impl Handler,
-    ) -> Progress {
-        let progress = self.read_share(intake, now, limits, handler);
-        if let Some((farewell, reason)) = self.leaving.take() {
-            self.close(farewell, reason, now, limits, handler);
+    /// Carries out the engine's decision on the last event.
+    pub fn apply(&mut self, decision: Result<Verdict, Rejection>, context: &mut Context<'_>) {
+        let verdict = match decision {
+            Ok(verdict) => verdict,
+            Err(rejection) => return self.reject(rejection, context),
+        };
+        if matches!(self.phase, Phase::Upgrading) {
+            self.enter(Phase::Open(Open::new(context.now)), context.now);
         }
-        progress
-    }
-
-    fn read_share(
-        &mut self,
-        intake: &mut Intake,
-        now: Instant,
-        limits: &Limits,
-        handler: &mut impl Handler,
-    ) -> Progress {
-        let Intake { buffer, spare } = intake;
-        let mut messages_left = limits.messages_per_tick_max;
-        if !self.unread.is_empty() {
-            let unread = std::mem::take(&mut self.unread);
-            let input = &unread[self.handled..];
-            let left = self.handle(input, spare, &mut messages_left, now, limits, handler);
-            if left > 0 {
-                self.handled = unread.len() - left;
-                self.unread = unread;
-                return Progress::More;
-            }
-        }
-        let mut bytes_left = READ_BYTES_PER_TICK_MAX;
-        while bytes_left > 0 {
-            let share = bytes_left.min(buffer.len());
-            match self.socket.read(&mut buffer[..share]) {
-                Ok(0) => return Progress::Gone(self.reason.unwrap_or(CloseReason::PeerClosed)),
-                Ok(count) => {
-                    bytes_left -= count;
-                    if self.role != Role::Admin {
-                        handler.count_received(count);
-                    }
-                    let input = &buffer[..count];
-                    let left = self.handle(input, spare, &mut messages_left, now, limits, handler);
-                    if left > 0 {
-                        self.unread = buffer[count - left..count].to_vec();
-                        self.handled = 0;
-                        return Progress::More;
-                    }
-                    if count < share && !self.peer_closed {
-                        return Progress::Drained; // a short read has emptied the socket
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Progress::Drained;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Progress::Gone(self.reason.unwrap_or(CloseReason::PeerReset)),
-            }
-        }
-        Progress::More
-    }
-
-    /// Handles input; gives the number of bytes left for the next tick.
-    fn handle(
-        &mut self,
-        mut input: &[u8],
-        spare: &mut SharedContext,
-        messages_left: &mut usize,
-        now: Instant,
-        limits: &Limits,
-        handler: &mut impl Handler,
-    ) -> usize {
-        while !input.is_empty() {
-            match &mut self.phase {
-                Phase::ProxyHeader(_) => input = self.handle_proxy_header(input, now, handler),
-                Phase::Head(_) => input = self.handle_head(input, now, limits, handler),
-                Phase::Open(wire) => {
-                    if *messages_left == 0 {
-                        return input.len();
-                    }
-                    let mut control = Vec::new();
-                    let inbound = wire.next(&mut input, &mut control, limits, spare);
-                    let muted = wire.is_closing();
-                    if !control.is_empty() {
-                        handler.hold(self.id, Output::Bytes(control));
-                    }
-                    match inbound {
-                        Ok(Some(inbound)) => {
-                            *messages_left -= 1;
-                            let verdict = self.handle_inbound(inbound, muted, now, handler);
-                            self.obey(verdict, now, limits, handler);
-                        }
-                        Ok(None) => {}
-                        Err(violation) => {
-                            self.close(
-                                Farewell::Violation(violation),
-                                CloseReason::Violation(violation),
-                                now,
-                                limits,
-                                handler,
-                            );
-                            self.end(CloseReason::Violation(violation), now, handler);
-                        }
-                    }
-                }
-                Phase::Asked(_) | Phase::Lingering => input = &[],
-            }
-        }
-        0
-    }
-
-    fn handle_inbound(
-        &mut self,
-        inbound: Inbound,
-        muted: bool,
-        now: Instant,
-        handler: &mut impl Handler,
-    ) -> Verdict {
-        match inbound {
-            Inbound::Closed => self.end(CloseReason::PeerClosed, now, handler),
-            Inbound::Pong => self.ponged = now,
-            // After our close nothing is carried out any more.
-            _ if muted => {}
-            Inbound::Text(text) => return handler.text(self.id, &text),
-            Inbound::Binary(payload) => return handler.binary(self.id, &payload),
-        }
-        Verdict::Stay
-    }
-
-    fn obey(
-        &mut self,
-        verdict: Verdict,
-        now: Instant,
-        limits: &Limits,
-        handler: &mut impl Handler,
-    ) {
-        match verdict {
-            Verdict::Stay => {}
-            Verdict::Close(farewell, reason) => self.close(farewell, reason, now, limits, handler),
-            Verdict::CloseSoon(farewell, reason) => self.leaving = Some((farewell, reason)),
-        }
-    }
-
-    /// Begins the closing handshake, or cuts short a request that is still in its head.
-    pub fn close(
-        &mut self,
-        farewell: Farewell,
-        reason: CloseReason,
-        now: Instant,
-        limits: &Limits,
-        handler: &mut impl Handler,
-    ) {
-        match &mut self.phase {
-            Phase::Open(wire) if !wire.is_closing() => {
-                let mut control = Vec::new();
-                wire.close(farewell, &mut control, limits);
-                handler.hold(self.id, Output::Bytes(control));
-                self.begin_phase(now);
-                self.reason.get_or_insert(reason);
-            }
-            Phase::ProxyHeader(_) | Phase::Head(_) => {
-                // Only a stopping server closes a connection before its handshake.
-                let answer = http::text_answer(Status::Unavailable, "server is stopping");
-                handler.hold(self.id, Output::Bytes(answer));
-                self.end(reason, now, handler);
+        match (verdict, &mut self.phase) {
+            (Verdict::Close(reason), _) => self.close(reason, context),
+            (Verdict::CloseAfterRead(reason), Phase::Open(open)) => {
+                open.close_after_read = Some(reason);
             }
             _ => {}
         }
     }
 
-    fn begin_phase(&mut self, now: Instant) {
+    /// Sends the reason's close frame; before the handshake is complete, an HTTP answer.
+    pub fn close(&mut self, reason: CloseReason, context: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Open(open) => {
+                let mut websocket = std::mem::take(&mut open.websocket);
+                let mut frame = Vec::new();
+                websocket.close(reason, &mut frame, &context.settings.limits);
+                context.send(frame);
+                self.enter(Phase::Closing { websocket, reason }, context.now);
+            }
+            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
+                // Only a stopping server closes a connection before its handshake.
+                let answer = http::text_answer(Status::Unavailable, "server is stopping");
+                self.answer(answer, reason, context);
+            }
+            Phase::Closing { .. } | Phase::Lingering { .. } => {}
+        }
+    }
+
+    /// Answers the request that is still to come with the reason why the connection may not stay.
+    pub fn reject(&mut self, rejection: Rejection, context: &mut Context<'_>) {
+        self.answer(rejection.answer(), CloseReason::Refused, context);
+    }
+
+    /// Sends an HTTP answer, after which nothing comes.
+    fn answer(&mut self, answer: Vec<u8>, reason: CloseReason, context: &mut Context<'_>) {
+        context.send(answer);
+        self.end(reason, context);
+    }
+
+    /// Shuts the writing side down once what is held has left. The first reason counts.
+    fn end(&mut self, reason: CloseReason, context: &mut Context<'_>) {
+        let reason = self.reason().unwrap_or(reason);
+        self.enter(Phase::Lingering { reason }, context.now);
+        context.outputs.push(context.conn, Output::End);
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
         (self.since, self.phase_changed) = (now, true);
     }
 
-    /// Nothing more will be said: what is held goes out, then the writing side is shut down.
-    fn end(&mut self, reason: CloseReason, now: Instant, handler: &mut impl Handler) {
-        self.reason.get_or_insert(reason);
-        self.phase = Phase::Lingering;
-        self.begin_phase(now);
-        handler.hold(self.id, Output::End);
+    /// Why it is being closed, once it is.
+    fn reason(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Closing { reason, .. } | Phase::Lingering { reason } => Some(reason),
+            _ => None,
+        }
     }
 
-    /// Takes released output, and gives the socket what it takes of it; as [`Connection::send`].
-    pub fn release(
+    /// Writes as much as the socket takes: of what waits, then of `outputs`, whose rest waits. The
+    /// error is the reason for which the connection is over: the peer reads too slowly.
+    pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
         server_tx: Timestamp,
-        scratch: &mut Scratch,
+        buffers: &mut WriteBuffers,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
-        let delivered = scratch.delivered();
-        let outcome = self.outbox.release(outputs, &mut self.socket, server_tx, scratch);
-        self.note_sending(outcome, delivered, scratch, limits)
-    }
-
-    /// Gives the socket what it takes of the output that waits; an error is the reason for which
-    /// the connection is over: the peer has let too much pile up.
-    pub fn send(
-        &mut self,
-        server_tx: Timestamp,
-        scratch: &mut Scratch,
-        limits: &Limits,
-    ) -> Result<Sent, CloseReason> {
-        let delivered = scratch.delivered();
-        let outcome = self.outbox.send(&mut self.socket, server_tx, scratch);
-        self.note_sending(outcome, delivered, scratch, limits)
-    }
-
-    fn note_sending(
-        &mut self,
-        outcome: io::Result<Sent>,
-        delivered: Delivered,
-        scratch: &mut Scratch,
-        limits: &Limits,
-    ) -> Result<Sent, CloseReason> {
-        let is_client = self.role != Role::Admin;
-        if !is_client {
-            scratch.set_delivered(delivered); // what operators read is not what clients got
-        }
-        match outcome {
-            // What operators ask for has a size of its own, whatever clients may have.
-            Ok(Sent::Blocked) if is_client && self.outbox.bytes() > limits.outbox_bytes_max => {
+        match self.outbox.send(outputs, &mut self.socket, server_tx, buffers) {
+            Ok(Sent::Blocked) if self.outbox.bytes() > limits.outbox_bytes_max => {
                 Err(CloseReason::SlowReader)
             }
             Ok(Sent::Ended) => {
-                // Fails only if the peer is gone, which reading will tell.
+                // Fails only if the peer is gone, which reading will show.
                 _ = self.socket.shutdown_write();
                 Ok(Sent::Ended)
             }
             Ok(sent) => Ok(sent),
             Err(_) => {
-                // Nobody listens any more, but commands that came before shall still be carried
+                // The peer reads no more, but commands that came before are still to be carried
                 // out. Reading will come to the end by itself.
                 self.outbox.abandon();
                 Ok(Sent::All)

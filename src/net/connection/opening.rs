@@ -1,123 +1,74 @@
-//! How a connection begins: a PROXY header where one is due, the request head, and what comes of
-//! it.
+//! How a connection begins: a PROXY header where one is due, and the request head.
 
-use std::time::Instant;
-
-use super::{Connection, Handler, Phase};
-use crate::codec::http::{self, Head, Question, Rejection, Status, Upgrade};
+use super::{Connection, Context, Input, Phase};
+use crate::codec::http::{self, Head, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
-use crate::codec::websocket::WebSocket;
-use crate::limits::{Limits, PROXY_HEADER_BYTES_MAX};
-use crate::message::close::{CloseReason, Verdict};
+use crate::limits::PROXY_HEADER_BYTES_MAX;
+use crate::message::close::CloseReason;
+use crate::message::event::Event;
 use crate::message::peer::Peer;
-use crate::net::socket::Role;
-use crate::storage::held::Output;
 
 impl Connection {
-    /// Takes in more of the PROXY header; gives the input that comes after it.
-    pub(super) fn handle_proxy_header<'a>(
+    /// Reads more of the PROXY header; returns the client's address if it is complete and has one.
+    pub(super) fn read_proxy_header(
         &mut self,
-        input: &'a [u8],
-        now: Instant,
-        handler: &mut impl Handler,
-    ) -> &'a [u8] {
-        let Phase::ProxyHeader(header) = &mut self.phase else { return input };
-        let wanted = PROXY_HEADER_BYTES_MAX.saturating_sub(header.len()).min(input.len());
+        input: &mut Input,
+        context: &mut Context<'_>,
+    ) -> Option<Peer> {
+        let Phase::ProxyHeader(header) = &mut self.phase else { return None };
         let known = header.len();
-        header.extend_from_slice(&input[..wanted]);
+        let wanted = PROXY_HEADER_BYTES_MAX.saturating_sub(known).min(input.rest().len());
+        header.extend_from_slice(&input.rest()[..wanted]);
         match proxy_header::parse(header) {
-            ProxyHeader::Incomplete => &input[wanted..],
+            ProxyHeader::Incomplete => {
+                input.skip(wanted);
+                None
+            }
             ProxyHeader::Malformed(why) => {
                 let answer = http::text_answer(Status::BadRequest, why);
-                handler.hold(self.id, Output::Bytes(answer));
-                self.end(CloseReason::BadProxyHeader, now, handler);
-                &[]
+                self.answer(answer, CloseReason::BadProxyHeader, context);
+                None
             }
             ProxyHeader::Parsed { source, header_bytes } => {
+                input.skip(header_bytes - known);
+                // The time of the handshake goes on.
                 self.phase = Phase::Head(Vec::new());
-                if let Some(source) = source {
-                    self.peer = Peer::of_socket(source);
-                    if let Err(rejection) = handler.behind_proxy(self.id, self.peer) {
-                        self.refuse(rejection, now, handler);
-                    }
-                }
-                &input[header_bytes - known..]
+                self.peer = Peer::of_socket(source?);
+                Some(self.peer)
             }
         }
     }
 
-    /// Takes in more of the request head; gives the input that comes after it.
-    pub(super) fn handle_head<'a>(
+    /// Reads more of the request head.
+    pub(super) fn read_head(
         &mut self,
-        input: &'a [u8],
-        now: Instant,
-        limits: &Limits,
-        handler: &mut impl Handler,
-    ) -> &'a [u8] {
-        let Phase::Head(head) = &mut self.phase else { return input };
-        // One byte more than allowed is enough to see that it is too much.
-        let wanted = (limits.head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
+        input: &mut Input,
+        context: &mut Context<'_>,
+    ) -> Option<Event<'static>> {
+        let Phase::Head(head) = &mut self.phase else { return None };
+        let bytes_max = context.settings.limits.head_bytes_max;
         let known = head.len();
-        head.extend_from_slice(&input[..wanted]);
-        let parsed = match self.role {
-            Role::Admin => http::parse_question(head, limits.head_bytes_max),
-            _ => http::parse(head, limits.head_bytes_max, |origin| handler.origin_allowed(origin)),
-        };
-        match parsed {
-            Head::Incomplete => &input[wanted..],
-            Head::Question(question) => {
-                (self.phase, self.since) = (Phase::Asked(question), now);
-                &[]
+        // One byte more than allowed is enough to see that it is too much.
+        let wanted = (bytes_max + 1).saturating_sub(known).min(input.rest().len());
+        head.extend_from_slice(&input.rest()[..wanted]);
+        match http::parse(head, bytes_max, &context.settings.origin_allowed) {
+            Head::Incomplete | Head::Question(_) => {
+                input.skip(wanted);
+                None
             }
             Head::Answer(answer) => {
-                self.answer(answer, now, handler);
-                &[]
+                self.answer(answer, CloseReason::HttpAnswered, context);
+                None
             }
             Head::Upgrade(upgrade) => {
-                let verdict = self.handle_upgrade(&upgrade, now, handler);
-                self.obey(verdict, now, limits, handler);
-                &input[upgrade.head_bytes - known..]
+                input.skip(upgrade.head_bytes - known);
+                self.phase = Phase::Upgrading;
+                Some(Event::Upgrade {
+                    peer: self.peer,
+                    forwarded: upgrade.forwarded,
+                    response: upgrade.response,
+                })
             }
         }
-    }
-
-    fn handle_upgrade(
-        &mut self,
-        upgrade: &Upgrade,
-        now: Instant,
-        handler: &mut impl Handler,
-    ) -> Verdict {
-        match handler.open(self.id, self.peer, upgrade) {
-            Ok(verdict) => {
-                self.phase = Phase::Open(WebSocket::default());
-                (self.pinged, self.ponged) = (now, now);
-                self.begin_phase(now);
-                verdict
-            }
-            Err(rejection) => {
-                self.refuse(rejection, now, handler);
-                Verdict::Stay
-            }
-        }
-    }
-
-    /// What an operator has asked and is not answered yet.
-    pub fn question(&self) -> Option<&Question> {
-        match &self.phase {
-            Phase::Asked(question) => Some(question),
-            _ => None,
-        }
-    }
-
-    /// Answers a request, and ends.
-    pub fn answer(&mut self, bytes: Vec<u8>, now: Instant, handler: &mut impl Handler) {
-        handler.hold(self.id, Output::Bytes(bytes));
-        self.end(CloseReason::HttpAnswered, now, handler);
-    }
-
-    /// Answers whatever the peer is about to ask with why it cannot stay.
-    pub fn refuse(&mut self, rejection: Rejection, now: Instant, handler: &mut impl Handler) {
-        handler.hold(self.id, Output::Bytes(rejection.answer()));
-        self.end(CloseReason::Refused, now, handler);
     }
 }

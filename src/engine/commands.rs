@@ -1,0 +1,145 @@
+//! A command's way: the checks before the store, the store, and what is counted after it.
+
+use std::rc::Rc;
+
+use super::Engine;
+use crate::codec::json::{DecodeError, Request};
+use crate::engine::limit_log::Limit;
+use crate::message::close::CloseReason;
+use crate::message::event::Verdict;
+use crate::message::{Command, ConnId, Field, Flag, Orig, Refusal, Response};
+use crate::storage::db::ConnectionChange;
+use crate::store::Act;
+
+impl Engine {
+    /// Carries out a message that was decoded as `request`; `text` is the message.
+    pub(super) fn carry_out(
+        &mut self,
+        conn: ConnId,
+        request: Result<Request<'_>, DecodeError>,
+        text: &str,
+    ) -> Verdict {
+        self.effects.add_participant(conn);
+        let mut request = match request {
+            Ok(request) => request,
+            Err(DecodeError { refusal, orig }) => {
+                self.metrics.errors.add(refusal.label());
+                let refusal = refusal.into();
+                self.effects.outputs.reply(conn, Response::Error { refusal, orig });
+                return Verdict::Stay;
+            }
+        };
+        self.permissions.normalise(&mut request.command);
+        if self.permissions.is_refused(conn) {
+            self.answer_while_closing(conn, &request);
+            return Verdict::Stay;
+        }
+        self.effects.outputs.reply(conn, Response::Ack { id: request.id.map(Box::from) });
+        let command = &request.command;
+        self.metrics.commands[command.index()] += 1;
+        let (name, at) = (command.name(), self.clock.wall);
+        self.records.track(conn, || ConnectionChange::Command { name, at });
+        let outcome = self.check(conn, command).and_then(|()| {
+            let changes_before = self.effects.changes.len();
+            let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
+            let outcome = self.store.apply(conn, command, &mut Act { now: at, entropy, effects });
+            self.quotas.note(conn, &self.effects.changes[changes_before..]);
+            outcome
+        });
+        match outcome {
+            Ok(()) => {
+                self.note_done(conn, command);
+                Verdict::Stay
+            }
+            Err(refusal) => self.refuse(conn, command, refusal, text),
+        }
+    }
+
+    /// Replies to a command that was not carried out.
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        command: &Command<'_>,
+        refusal: Refusal,
+        text: &str,
+    ) -> Verdict {
+        self.metrics.errors.add(refusal.label());
+        if let Some(limit) = Limit::of_refusal(&refusal) {
+            self.note_limit(limit);
+        }
+        self.permissions.note_refusal(command, &refusal, self.clock.instant);
+        let verdict = verdict_on(&refusal);
+        let orig = Orig::Command(text.into());
+        self.effects.outputs.reply(conn, Response::Error { refusal: refusal.into(), orig });
+        verdict
+    }
+
+    /// Answers a connection whose bind was refused and that is about to be closed. Python's client
+    /// shows the error only after a `released` to its `release` and a `closed` to its `close`, for
+    /// which it would reconnect again and again. Other commands are ignored, as after any close.
+    fn answer_while_closing(&mut self, conn: ConnId, request: &Request<'_>) {
+        let answer = match &request.command {
+            Command::Release { .. } => Response::Released,
+            Command::Close { .. } => Response::Closed,
+            _ => return,
+        };
+        self.effects.outputs.reply(conn, Response::Ack { id: request.id.map(Box::from) });
+        self.effects.outputs.reply(conn, answer);
+    }
+
+    /// Checks a command against everything but the protocol's own rules, which are the store's.
+    fn check(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
+        let shows_state = matches!(command, Command::List);
+        if self.storage.is_degraded()
+            && (command.changes_state() || shows_state && !self.store.is_loaded())
+        {
+            return Err(Refusal::StorageUnavailable);
+        }
+        let now = self.clock.instant;
+        match command {
+            Command::SubmitPermissions { proof, .. } => {
+                self.permissions.submit(conn, proof).map_err(Refusal::PermissionDenied)
+            }
+            Command::Bind { .. } if self.draining && !self.store.is_bound(conn) => {
+                Err(Refusal::Draining(Rc::clone(&self.live.drain.message)))
+            }
+            Command::Bind { .. } => self.permissions.check_bind(conn),
+            Command::Allocate => self.quotas.allocate(conn, now),
+            Command::Claim { nameplate: Field::Text(name), allocate } => {
+                let never_creates =
+                    self.config.claim_without_allocate && *allocate == Flag::Set(false);
+                let creates = !never_creates && !self.store.has_nameplate(conn, name);
+                self.quotas.claim(conn, creates, now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts and records a command that was carried out.
+    fn note_done(&mut self, conn: ConnId, command: &Command<'_>) {
+        match command {
+            Command::Add { .. } => self.metrics.messages_stored += 1,
+            Command::Close { mood: Field::Text(mood), .. } => self.metrics.count_mood(Some(mood)),
+            Command::Close { .. } => self.metrics.count_mood(None),
+            Command::Bind { side: Field::Text(side), client_version, .. } => {
+                self.permissions.forget(conn);
+                self.records.track(conn, || ConnectionChange::Bound {
+                    side: (&**side).into(),
+                    implementation: client_version.implementation.clone(),
+                    version: client_version.version.clone(),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a refusal also closes the connection: yes for a missing or bad proof of work, as those
+/// clients would retry forever.
+fn verdict_on(refusal: &Refusal) -> Verdict {
+    match refusal {
+        Refusal::PermissionDenied(_) => Verdict::Close(CloseReason::NotPermitted),
+        Refusal::PermissionRequired => Verdict::CloseAfterRead(CloseReason::NotPermitted),
+        _ => Verdict::Stay,
+    }
+}

@@ -1,0 +1,131 @@
+//! What a connection's events come to, and which connections may stay.
+
+use log::debug;
+
+use super::Engine;
+use crate::codec::http::{Rejection, Status};
+use crate::codec::json::{self, Welcome};
+use crate::engine::limit_log::Limit;
+use crate::engine::quotas::{PeerAddress, QuotaExceeded, whole_seconds};
+use crate::message::close::CloseReason;
+use crate::message::event::{Event, Verdict};
+use crate::message::output::Output;
+use crate::message::peer::{Forwarded, Peer};
+use crate::message::{ConnId, Demand, Response};
+use crate::storage::db::ConnectionChange;
+
+/// The `error` of a `welcome` while the storage does not work.
+const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
+
+/// `Retry-After` of an answer to an address with too many connections at once, in seconds.
+const TOO_MANY_RETRY_SECONDS: u64 = 60;
+
+impl Engine {
+    /// Decides on an event; its replies go to this tick's outputs. An error is the answer to a
+    /// connection that may not stay, and comes only before its handshake is complete.
+    pub fn handle(&mut self, conn: ConnId, event: Event<'_>) -> Result<Verdict, Rejection> {
+        match event {
+            Event::Text(text) => {
+                let request = json::decode(text, self.config.limits.name_bytes_max);
+                Ok(self.carry_out(conn, request, text))
+            }
+            Event::Binary(payload) => {
+                let request = json::decode_binary(payload, self.config.limits.name_bytes_max);
+                Ok(self.carry_out(conn, request, &String::from_utf8_lossy(payload)))
+            }
+            Event::ProxiedPeer(peer) => self.admit(conn, peer).map(|()| Verdict::Stay),
+            Event::Upgrade { peer, forwarded, response } => {
+                self.open(conn, peer, &forwarded, response)
+            }
+        }
+    }
+
+    /// Whether a new connection may stay, by its socket's address. Trusted proxies may; the
+    /// address that they report is asked about later.
+    pub fn admit(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
+        if peer.is_trusted(&self.live.trusted_proxies) {
+            return Ok(());
+        }
+        self.count_connection(conn, peer.ip.into())
+    }
+
+    /// Whether a connection may begin with a PROXY header, by its socket's address.
+    pub fn admit_proxy(&mut self, peer: Peer) -> Result<(), Rejection> {
+        if peer.is_trusted(&self.live.trusted_proxies) {
+            return Ok(());
+        }
+        self.note_limit(Limit::ProxyUntrusted);
+        Err(Rejection::new(Status::Forbidden, "only trusted proxies may connect here"))
+    }
+
+    fn count_connection(&mut self, conn: ConnId, address: PeerAddress) -> Result<(), Rejection> {
+        self.quotas.connect(conn, address, self.clock.instant).map_err(|exceeded| {
+            self.note_limit(Limit::AddressConnections);
+            rejection_of(exceeded)
+        })
+    }
+
+    fn open(
+        &mut self,
+        conn: ConnId,
+        socket_peer: Peer,
+        forwarded: &Forwarded,
+        response: Vec<u8>,
+    ) -> Result<Verdict, Rejection> {
+        let peer = socket_peer.behind(forwarded, &self.live.trusted_proxies);
+        if socket_peer.is_trusted(&self.live.trusted_proxies) {
+            let address =
+                if forwarded.is_ip_unreadable { PeerAddress::Unreadable } else { peer.ip.into() };
+            self.count_connection(conn, address)?;
+            if forwarded.is_ip_unreadable || forwarded.is_port_unreadable {
+                self.note_limit(Limit::ForwardedMalformed);
+            }
+        }
+        let at = self.clock.wall;
+        let address_id = self.records.address_id(peer.ip, at);
+        match address_id {
+            _ if !self.logs_connections() => {}
+            Some(id) => debug!("{conn}: connected from {id}"),
+            None => debug!("{conn}: connected from {peer}"),
+        }
+        self.records.track(conn, || ConnectionChange::Connected { address_id, at });
+        self.effects.participants.push(conn);
+        self.store.connect(conn);
+        self.effects.outputs.push(conn, Output::Bytes(response));
+        let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
+        let notice = self.live.notices.find(peer.ip);
+        let welcome = self.welcome(peer, demand.as_ref(), notice);
+        let verdict = match notice {
+            Some(_) => Verdict::Close(CloseReason::Notice),
+            None => Verdict::Stay,
+        };
+        self.effects.outputs.reply(conn, Response::Welcome(welcome));
+        Ok(verdict)
+    }
+
+    /// The `welcome` object for a peer. Its `error` is the notice, else the state of the server,
+    /// else the operator's text.
+    fn welcome(&self, peer: Peer, demand: Option<&Demand>, notice: Option<&str>) -> Box<str> {
+        let error = match notice {
+            Some(notice) => notice,
+            None if self.draining => &self.live.drain.message,
+            None if self.storage.is_degraded() => DEGRADED_WELCOME,
+            None => return json::welcome(&self.live.welcome, demand, peer.ip, peer.port),
+        };
+        let welcome = Welcome { error: Some(error.to_owned()), ..self.live.welcome.clone() };
+        json::welcome(&welcome, demand, peer.ip, peer.port)
+    }
+}
+
+fn rejection_of(exceeded: QuotaExceeded) -> Rejection {
+    match exceeded {
+        QuotaExceeded::Connections => Rejection::new(
+            Status::TooManyRequests(TOO_MANY_RETRY_SECONDS),
+            "too many connections from your address at once, close some",
+        ),
+        QuotaExceeded::ConnectRate { retry_after } => Rejection::new(
+            Status::TooManyRequests(whole_seconds(retry_after)),
+            "too many new connections from your address, slow down",
+        ),
+    }
+}

@@ -1,0 +1,94 @@
+//! The engine's deadlines: one table that is asked when the next one is, and told the time.
+
+use std::time::Instant;
+
+/// What can be due, in the order in which it is done when several are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// The generation of address ids ends.
+    Generation,
+    /// The storage failed, and is tried again.
+    StorageRetry,
+    /// No commit for a while: the database's memory is freed.
+    StorageQuiet,
+    /// Addresses that have used nothing lately are forgotten.
+    AddressSweep,
+    /// An expiry check begins.
+    ExpiryCheck,
+    /// An attack may be over.
+    AttackEnd,
+    /// Limits were met, and a log line about them is due.
+    LimitLog,
+    /// Records that wait are written.
+    Flush,
+}
+
+impl Timer {
+    const ALL: [Timer; 8] = [
+        Timer::Generation,
+        Timer::StorageRetry,
+        Timer::StorageQuiet,
+        Timer::AddressSweep,
+        Timer::ExpiryCheck,
+        Timer::AttackEnd,
+        Timer::LimitLog,
+        Timer::Flush,
+    ];
+}
+
+/// When each timer is due, if it is set.
+#[derive(Debug, Default)]
+pub struct TimerTable([Option<Instant>; Timer::ALL.len()]);
+
+impl TimerTable {
+    pub fn set(&mut self, timer: Timer, due: impl Into<Option<Instant>>) {
+        self.0[timer as usize] = due.into();
+    }
+
+    pub fn is_set(&self, timer: Timer) -> bool {
+        self.0[timer as usize].is_some()
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Stops and returns the first timer that is due.
+    pub fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        let is_due = |timer: &Timer| self.0[*timer as usize].is_some_and(|due| due <= now);
+        let timer = Timer::ALL.into_iter().find(is_due)?;
+        self.set(timer, None);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn timers_that_are_due_come_in_their_order_and_once() {
+        let (mut timers, now) = (TimerTable::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        timers.set(Timer::Flush, now);
+        timers.set(Timer::ExpiryCheck, now);
+        timers.set(Timer::Generation, later);
+        assert_eq!(timers.next(), Some(now));
+        assert_eq!(timers.pop_due(now), Some(Timer::ExpiryCheck));
+        assert_eq!(timers.pop_due(now), Some(Timer::Flush));
+        assert_eq!(timers.pop_due(now), None);
+        assert_eq!(timers.next(), Some(later));
+        assert_eq!(timers.pop_due(later), Some(Timer::Generation));
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn the_list_is_in_the_order_of_the_enum() {
+        for (index, timer) in Timer::ALL.into_iter().enumerate() {
+            assert_eq!(timer as usize, index);
+        }
+    }
+}

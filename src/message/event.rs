@@ -1,0 +1,36 @@
+//! What a connection reports to the engine, and what the engine decides about the connection.
+
+use crate::message::close::CloseReason;
+use crate::message::peer::{Forwarded, Peer};
+
+/// Something that came from a client and that the engine must decide on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A trusted proxy's PROXY header names the client's address.
+    ProxiedPeer(Peer),
+    /// A WebSocket handshake is complete.
+    Upgrade {
+        /// The peer of the socket, or the one in the PROXY header.
+        peer: Peer,
+        /// The peer in the request's headers, not yet trusted.
+        forwarded: Forwarded,
+        /// The HTTP response that accepts the handshake.
+        response: Vec<u8>,
+    },
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+}
+
+/// What becomes of a connection after an event.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Stay,
+    /// It is closed; replies of this tick leave before the close frame.
+    Close(CloseReason),
+    /// It is closed after the rest of what came with the event has been handled.
+    CloseAfterRead(CloseReason),
+}

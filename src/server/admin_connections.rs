@@ -1,0 +1,94 @@
+//! The connections to the admin listener: at most [`limits::ADMIN_CONNECTIONS_MAX`], so each step
+//! walks over all of them.
+
+use std::time::Instant;
+
+use mio::Registry;
+use mio::event::Event;
+
+use crate::codec::http::Question;
+use crate::limits::{self, Limits};
+use crate::message::ConnId;
+use crate::net::admin_connection::AdminConnection;
+
+/// All connections to the admin listener.
+#[derive(Debug, Default)]
+pub struct AdminConnections(Vec<(ConnId, AdminConnection)>);
+
+impl AdminConnections {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= limits::ADMIN_CONNECTIONS_MAX
+    }
+
+    pub fn insert(&mut self, conn: ConnId, connection: AdminConnection) {
+        self.0.push((conn, connection));
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut AdminConnection> {
+        self.0.iter_mut().map(|(_, connection)| connection)
+    }
+
+    /// Takes note of an event of the poll, and sends what the socket can take again.
+    pub fn note_event(&mut self, conn: ConnId, event: &Event) {
+        let Some((_, connection)) = self.0.iter_mut().find(|(known, _)| *known == conn) else {
+            return;
+        };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            connection.note_readable();
+        }
+        if event.is_writable() {
+            connection.write();
+        }
+    }
+
+    /// Reads the connections that are readable.
+    pub fn read(&mut self, now: Instant, limits: &Limits) {
+        for connection in self.iter_mut().filter(|connection| connection.is_readable()) {
+            connection.read(now, limits);
+        }
+    }
+
+    /// Answers the requests of this tick.
+    pub fn answer(&mut self, now: Instant, answer_to: impl Fn(&Question) -> Vec<u8>) {
+        for connection in self.iter_mut() {
+            if let Some(answer) = connection.question().map(&answer_to) {
+                connection.answer(answer, now);
+            }
+        }
+    }
+
+    /// Whether there is work that needs no event.
+    pub fn has_leftovers(&self) -> bool {
+        self.0.iter().any(|(_, connection)| connection.is_readable())
+    }
+
+    pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
+        self.0.iter().map(|(_, connection)| connection.deadline(limits)).min()
+    }
+
+    /// Handles the deadlines that are due.
+    pub fn run_timers(&mut self, now: Instant, limits: &Limits) {
+        for connection in self.iter_mut() {
+            connection.handle_deadline(now, limits);
+        }
+    }
+
+    /// Cuts short the requests that are not complete: the server stops.
+    pub fn stop(&mut self, now: Instant) {
+        for connection in self.iter_mut() {
+            connection.stop(now);
+        }
+    }
+
+    /// Drops the connections that are over.
+    pub fn reap(&mut self, registry: &Registry) {
+        for (_, mut connection) in self.0.extract_if(.., |(_, connection)| connection.is_over()) {
+            // Fails only if the kernel has forgotten the socket, which is as good.
+            _ = registry.deregister(connection.socket_mut());
+        }
+    }
+}
