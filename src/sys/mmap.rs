@@ -62,7 +62,7 @@ impl MmapBuffer {
             None => {
                 let needed = self.heap.len() + piece.len();
                 if self.heap.capacity() < needed {
-                    // A peer may announce much and send little: reserve at most twice what has arrived.
+                    // A peer may announce much and send little: at most twice what has arrived.
                     let wanted = expected.min(needed.saturating_mul(2)).max(needed);
                     self.heap.reserve_exact(wanted - self.heap.len());
                 }

@@ -1,4 +1,4 @@
-//! The SQLite files (manual: files): opening, upgrading, loading, writing.
+//! The SQLite files (manual: files 1): opening, upgrading, loading, writing.
 //!
 //! `file` opens any of them, `schema` has their tables; `channel` (with `load` and `connections`),
 //! `usage` and `addrid` each read and write one; `reader` reads them from outside; `columns` copes

@@ -1,5 +1,5 @@
-//! The tables of the three files by version, as the Python server has them (manual: files). Types
-//! matter: they are SQLite's column affinities.
+//! The tables of the three files by version, as the Python server has them (manual: files 1.4).
+//! Types matter: they are SQLite's column affinities.
 
 /// A kind of file, and its versions.
 #[derive(Debug)]
