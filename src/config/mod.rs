@@ -10,6 +10,7 @@ mod arguments;
 mod endpoint;
 mod generate;
 mod options;
+mod origins;
 pub mod policy;
 pub mod reload;
 pub mod reloadable;
@@ -27,13 +28,13 @@ use pico_args::Arguments;
 
 use arguments::RawOption;
 pub use arguments::UsageError;
+pub use origins::Origins;
 use reloadable::Reloadable;
 use settings::Settings;
 pub use settings::{Config, Source};
 use spec::{Action, Row};
 pub use subcommands::{Period, Report, Subject};
 use subcommands::{Query, Subcommand};
-pub use websocket_options::Origins;
 
 /// The purpose of a run.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use log::LevelFilter;
 
 use super::arguments::RawOption;
+use super::origins::Origins;
 use super::policy::Policy;
 use super::reloadable::{Drain, Notices, Reloadable};
-use super::websocket_options::Origins;
 use super::{endpoint, values};
 use crate::codec::json::Welcome;
 use crate::limits::{self, Limits, Pings};
