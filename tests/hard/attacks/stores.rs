@@ -412,7 +412,6 @@ fn first_fragments_count_as_what_they_take() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn neither_a_start_nor_a_storage_failure_holds_the_store_twice() {
     holds(&FullStore { mailboxes: 20, messages: 5_000 });
 }
