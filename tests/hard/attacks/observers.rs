@@ -1,6 +1,7 @@
 //! What honest clients and operators notice of an attack. The observers run in a process of their
 //! own, so that the attack's own threads do not hold them up.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -262,10 +263,10 @@ fn pair(server: SocketAddr, stop: &AtomicBool) -> Series {
                 }
             }
         });
-        let mut received = 0;
+        let mut delivered = HashSet::new();
         let mut stopped = None;
         loop {
-            let outstanding = sent.lock().expect("sent").len() - received;
+            let outstanding = sent.lock().expect("sent").len() - delivered.len();
             if stop.load(Ordering::Relaxed) {
                 let stopped: &mut Instant = stopped.get_or_insert_with(Instant::now);
                 if outstanding == 0 || stopped.elapsed() > HONEST_PATIENCE {
@@ -273,10 +274,11 @@ fn pair(server: SocketAddr, stop: &AtomicBool) -> Series {
                 }
             }
             let lost = match receiver.socket.read() {
-                Ok(Message::Text(text)) if is_of_the_sender(&text) => {
-                    let begun = sent.lock().expect("sent")[received];
-                    series.note(begun, Ok(()));
-                    received += 1;
+                Ok(Message::Text(text)) => {
+                    if let Some(number) = number_on_schedule(&text) {
+                        series.note(sent.lock().expect("sent")[number], Ok(()));
+                        delivered.insert(number);
+                    }
                     continue;
                 }
                 Ok(Message::Close(frame)) => format!("the pair was closed: {frame:?}"),
@@ -287,8 +289,11 @@ fn pair(server: SocketAddr, stop: &AtomicBool) -> Series {
             series.note(Instant::now(), Err(lost));
             break;
         }
-        let sent = sent.lock().expect("sent");
-        sent[received..].iter().for_each(|begun| series.note(*begun, Ok(())));
+        for number in 0..sent.lock().expect("sent").len() {
+            if !delivered.contains(&number) {
+                series.note(Instant::now(), Err("a message never came".to_owned()));
+            }
+        }
         stop_reading(&sender);
     });
     series
@@ -303,9 +308,9 @@ fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
 }
 
-/// The phases of the schedule are numbers.
-fn is_of_the_sender(text: &str) -> bool {
-    let message: Value = serde_json::from_str(text).unwrap_or_default();
-    let phase = message["phase"].as_str().unwrap_or_default();
-    message["type"] == "message" && phase.parse::<u64>().is_ok()
+/// The number of a message of the pair, which is its phase.
+fn number_on_schedule(text: &str) -> Option<usize> {
+    let message: Value = serde_json::from_str(text).ok()?;
+    let phase = message["phase"].as_str().filter(|_| message["type"] == "message")?;
+    phase.parse().ok()
 }

@@ -94,7 +94,8 @@ impl Attack for ExpireAtOnce {
 
     fn run(&self, field: &Field<'_>) -> Result<(), String> {
         let of_others = 8;
-        let mailboxes = || field.server.status()["store"]["mailboxes"].as_u64().unwrap_or(0);
+        let status = || field.server.status();
+        let mailboxes = || status()["store"]["mailboxes"].as_u64().expect("a number");
         eventually("they expired", || mailboxes() < of_others);
         field.linger();
         Ok(())
@@ -333,7 +334,7 @@ impl Attack for FillStore {
             return Ok(());
         }
         let status = field.server.status();
-        let bytes = |name: &str| status["store"][name].as_f64().unwrap_or(f64::NAN);
+        let bytes = |name: &str| status["store"][name].as_f64().expect("a number");
         let (stored, limit) = (bytes("bytes"), bytes("bytes_max"));
         // An eighth, and as much again for what is not the attacker's.
         if stored > limit / 4.0 {
@@ -411,7 +412,6 @@ fn first_fragments_count_as_what_they_take() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn neither_a_start_nor_a_storage_failure_holds_the_store_twice() {
     holds(&FullStore { mailboxes: 20, messages: 5_000 });
 }
