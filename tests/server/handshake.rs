@@ -60,14 +60,13 @@ fn the_root_may_have_a_query() {
 fn the_endpoint_without_an_upgrade_says_what_it_is() {
     let server = Server::start(&[]);
     for target in ["/v1", "/v1/", "/v1?x=y"] {
-        let answer =
-            answer_to(server.address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer = answer_to(server.address, format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_refused(&answer, "200");
         assert!(
             answer.ends_with("\r\n\r\nWormhole Relay: this is a WebSocket Endpoint\n"),
             "{answer}"
         );
-        let head = answer_to(server.address, &format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let head = answer_to(server.address, format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with(&head) && head.ends_with("\r\n\r\n"), "{head}");
     }
 }
@@ -162,7 +161,7 @@ fn a_key_is_what_decodes_to_16_bytes() {
     let two = format!("{KEY}\r\nSec-WebSocket-Key: {KEY}");
     for key in ["AQIDBAUGBwgJCgsMDQ4PEA", "AQIDBAUGBwgJCgsMDQ4P", "AQIDBAUGBwgJCgsMDQ4-_A==", &two]
     {
-        assert_refused(&answer_to(server.address, &upgrade_with(KEY, key)), "400");
+        assert_refused(&answer_to(server.address, upgrade_with(KEY, key)), "400");
     }
 }
 
