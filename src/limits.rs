@@ -296,6 +296,10 @@ pub const PRUNES_PER_TICK_MAX: usize = 128;
 /// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
 
+/// Levels of arrays and objects in a message; what clients send has 3. Parsers on the other side
+/// fail at 128 (serde_json) to 1,000 (Python).
+pub const JSON_DEPTH_MAX: usize = 128;
+
 /// How much of a message that is not a JSON object is shown back to its sender, in characters.
 pub const ORIG_CHARS_MAX: usize = 1_000;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::limits::{NAMEPLATE_DIGITS_MAX, STAMP_BYTES_MAX};
+use crate::limits::{JSON_DEPTH_MAX, NAMEPLATE_DIGITS_MAX, STAMP_BYTES_MAX};
 
 /// Why a command is refused. `Display` writes the exact texts of the protocol; clients match on
 /// some of them.
@@ -12,6 +12,7 @@ pub enum Refusal {
     NotJson,
     NotUtf8,
     NotAnObject,
+    TooDeep,
     MissingType,
     PingRequiresPing,
     AlreadyBound,
@@ -76,6 +77,7 @@ impl Refusal {
             Refusal::NotJson => ("not_json", "message must be valid JSON"),
             Refusal::NotUtf8 => ("not_utf8", "message must be valid UTF-8"),
             Refusal::NotAnObject => ("not_an_object", "message must be a JSON object"),
+            Refusal::TooDeep => ("too_deep", ""),
             Refusal::MissingType => ("missing_type", "missing 'type'"),
             Refusal::PingRequiresPing => ("ping_requires_ping", "ping requires 'ping'"),
             Refusal::AlreadyBound => ("already_bound", "already bound"),
@@ -145,6 +147,9 @@ impl fmt::Display for Throttled {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Refusal::TooDeep => {
+                write!(f, "message must not be nested deeper than {JSON_DEPTH_MAX} levels")
+            }
             Refusal::Draining(message) => f.write_str(message),
             Refusal::PermissionDenied(denial) => write!(f, "permission denied: {denial}"),
             Refusal::MailboxFull { bytes_max, messages_max } => {

@@ -371,6 +371,11 @@ fn bad_json_gets_an_error_and_the_connection_goes_on() {
     for (text, expected) in [
         (deep.clone(), "message must be a JSON object"),
         ("[".repeat(400_000), "message must be "),
+        (deep_objects.clone(), "message must not be nested deeper than 128 levels"),
+        (
+            format!(r#"{{"type":"ping","ping":{deep}}}"#),
+            "message must not be nested deeper than 128 levels",
+        ),
         ("{\"a\":".repeat(150_000), "message must be valid JSON"),
         ("\0".to_owned(), "message must be valid JSON"),
         ("{\"type\":\"ping\",\"ping\":1}\0".to_owned(), "message must be valid JSON"),
@@ -398,10 +403,11 @@ fn bad_json_gets_an_error_and_the_connection_goes_on() {
         let expected = format!(r#""error":"{expected}"#);
         assert!(error.contains(&expected), "{text:.100}: {error:.300}");
     }
-    // Its own command comes back to the sender, whatever depth it has.
-    client.send_text(&deep_objects);
+    // Its own command comes back to the sender.
+    let (deep, deep_objects) = ("[".repeat(127) + &"]".repeat(127), r#"{"a":{"b":[[{}]]}}"#);
+    client.send_text(deep_objects);
     let answer = client.socket.read().expect("an answer").into_text().expect("text");
-    assert!(answer.contains("\"missing 'type'\"") && answer.contains(&deep_objects));
+    assert!(answer.contains("\"missing 'type'\"") && answer.contains(deep_objects));
     // What is only odd works.
     client.send_text(&format!(r#"{{"type":"ping","ping":0,"x":[[[["2"]]]],"ping":{deep}}}"#));
     assert_eq!(client.recv()["type"], "ack");

@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::limits::{NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
+use crate::limits::{JSON_DEPTH_MAX, NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
 use crate::message::{
     ClientVersion, Command, CommandType, Field, Flag, MessageId, Orig, Proof, Refusal, Rule,
 };
@@ -33,6 +33,7 @@ pub struct DecodeError {
 pub fn decode(text: &str, name_bytes_max: usize) -> Result<Request<'_>, DecodeError> {
     let failed = |refusal| DecodeError { refusal, orig: Orig::Text(beginning(text)) };
     match serde_json::from_str::<Keys<'_>>(text) {
+        Ok(keys) if keys.depth_max > JSON_DEPTH_MAX => Err(failed(Refusal::TooDeep)),
         Ok(keys) => match keys.kind {
             Some(kind) => Ok(Request { id: keys.id, command: keys.command(kind, name_bytes_max) }),
             None => {
@@ -74,6 +75,8 @@ struct Keys<'a> {
     method: Option<&'a str>,
     stamp: Option<&'a str>,
     allocate: Option<&'a str>,
+    /// The nesting of the message, which itself is one level.
+    depth_max: usize,
 }
 
 impl<'a> Keys<'a> {
@@ -159,13 +162,36 @@ impl<'de> Visitor<'de> for KeysVisitor {
         while let Some(key) = map.next_key::<&'de RawValue>()? {
             // A key with a lone surrogate is no text: an unknown key.
             let key = string(key.get()).unwrap_or_default();
-            match keys.slot(&key) {
-                Some(slot) => *slot = Some(map.next_value::<&'de RawValue>()?.get()),
-                None => _ = map.next_value::<IgnoredAny>()?,
+            let value = map.next_value::<&'de RawValue>()?.get();
+            keys.depth_max = keys.depth_max.max(1 + depth(value));
+            if let Some(slot) = keys.slot(&key) {
+                *slot = Some(value);
             }
         }
         Ok(keys)
     }
+}
+
+/// The number of arrays and objects around the innermost value of a valid JSON text.
+fn depth(json: &str) -> usize {
+    if !json.starts_with(['[', '{']) {
+        return 0;
+    }
+    let (mut depth, mut depth_max, mut in_string) = (0_usize, 0, false);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' => _ = bytes.next(), // only strings have any
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                depth_max = depth_max.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    depth_max
 }
 
 /// The value of a JSON string, borrowed unless it has escapes; `None` if it is not a string or has
@@ -212,7 +238,9 @@ fn flag(json: Option<&str>) -> Flag {
 fn message_id(json: Option<&str>) -> MessageId<'_> {
     match json {
         None | Some("null") => MessageId::Null,
-        Some(json) => string(json).map_or(MessageId::Json(json), MessageId::Text),
+        // Another value is passed on as its text, so that one side cannot send the other what its
+        // parser fails on.
+        Some(json) => MessageId::Text(string(json).unwrap_or(Cow::Borrowed(json))),
     }
 }
 
@@ -308,9 +336,21 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
-        let text =
-            format!(r#"{{"type":"ping","ping":{}{}}}"#, "[".repeat(400_000), "]".repeat(400_000));
+    fn depth_is_bounded_and_costs_no_stack() {
+        // The message itself is one level.
+        for (levels, is_too_deep) in [(127, false), (128, true), (400_000, true)] {
+            for (open, close) in [("[", "]"), (r#"{"\"]\\":"#, "}")] {
+                let value = format!("{}{}{}", open.repeat(levels), "0", close.repeat(levels));
+                for key in ["ping", "id", "x"] {
+                    let text = format!(r#"{{"type":"ping","ping":1,"{key}":{value}}}"#);
+                    let refusal = decode(&text, NAME_BYTES_MAX).err().map(|it| it.refusal);
+                    assert_eq!(refusal, is_too_deep.then_some(Refusal::TooDeep), "{levels} {key}");
+                }
+            }
+        }
+        // Brackets in strings are no nesting, nor are those of values one after the other.
+        let brackets = "[{".repeat(1_000);
+        let text = format!(r#"{{"type":"ping","ping":["\"{brackets}",{}0]}}"#, "[],".repeat(1_000));
         assert!(matches!(command(&text), Command::Ping { value: Some(_) }));
     }
 
