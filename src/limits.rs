@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A row of the table of limits: an option of the command line.
 #[derive(Debug)]
-pub struct Limit {
+pub struct LimitRow {
     pub option: &'static str,
     /// Default, in `unit`; none if it depends on the machine.
     pub default: Option<f64>,
@@ -90,7 +90,7 @@ macro_rules! limits {
         }
 
         /// All limits that an operator may change.
-        pub const TABLE: &[Limit] = &[$(Limit {
+        pub const TABLE: &[LimitRow] = &[$(LimitRow {
             option: $option,
             default: unless_unlimited($default as $type as f64),
             whole: <$type as Value>::WHOLE,

@@ -9,7 +9,7 @@ use super::spec::Arity::{Flag, Many, Once};
 use super::spec::Default::{Number, Text, Unset};
 use super::spec::{Action, Group, OptionSpec, Row, rows};
 use super::{values, websocket_options, welcome_files};
-use crate::limits::{self, Limit};
+use crate::limits::{self, LimitRow};
 
 /// All options, in the order of the help.
 pub static GROUPS: &[Group<Settings>] = &[
@@ -205,7 +205,7 @@ const LIMIT_EXEMPT: Row<Settings> = Row {
     }),
 };
 
-const fn limit_row(limit: &'static Limit) -> Row<Settings> {
+const fn limit_row(limit: &'static LimitRow) -> Row<Settings> {
     let default = match limit.default {
         Some(number) => Number(number, limit.unit),
         None => Unset,

@@ -1,7 +1,7 @@
 //! The types of the tables of options: one row says all that parsing, help, manual and completions
 //! need to know. Contains no option itself.
 
-use crate::limits::Limit;
+use crate::limits::LimitRow;
 
 /// How often an option may be given, and the name of its value in the help. Alternatives are
 /// separated by `|`.
@@ -51,7 +51,7 @@ pub enum Action<S: 'static> {
     OptionsFile,
     /// Changes only with a restart.
     Set(Setter<S>),
-    Limit(&'static Limit),
+    Limit(&'static LimitRow),
     /// Changes at SIGHUP, if a file of options gives it.
     Reload(Setter<S>),
     /// Names a file that is read again at SIGHUP; the setter gets its content.

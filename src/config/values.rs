@@ -7,7 +7,7 @@ use std::str::FromStr;
 use log::LevelFilter;
 
 use super::policy::Mode;
-use crate::limits::{self, Limit};
+use crate::limits::{self, LimitRow};
 use crate::message::peer::Network;
 use crate::storage::db::Synchronous;
 use crate::store::Listing;
@@ -68,8 +68,8 @@ pub fn events(text: &str) -> Result<f64, String> {
 }
 
 /// A limit is above 0: one of 0 would shut out all clients.
-pub fn limit(text: &str, limit: &Limit) -> Result<f64, String> {
-    let Limit { whole, unit, .. } = limit;
+pub fn limit(text: &str, limit: &LimitRow) -> Result<f64, String> {
+    let LimitRow { whole, unit, .. } = limit;
     let number: Option<f64> =
         if *whole { text.parse::<u32>().ok().map(f64::from) } else { text.parse().ok() };
     let allowed = limits::OPTION_SECONDS_MIN..=limits::OPTION_NUMBER_MAX;
