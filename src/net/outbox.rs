@@ -166,7 +166,8 @@ impl Outbox {
         Ok(Sent::More)
     }
 
-    /// Encodes pending output into `buffers.frames` up to a portion; returns whether it met the end.
+    /// Encodes pending output into `buffers.frames`, up to a portion; returns whether it met the
+    /// end.
     fn encode_portion(&mut self, buffers: &mut WriteBuffers) -> bool {
         while buffers.frames.len() < WRITE_BYTES_PER_PORTION {
             let Some(output) = self.pending.pop_front() else { return false };

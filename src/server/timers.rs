@@ -1,7 +1,7 @@
 //! Deadlines of connections, in order.
 //!
-//! A deadline that moves later is left where it is: when it is due, its connection sets the next. So
-//! activity costs nothing here.
+//! A deadline that moves later is left where it is: when it is due, its connection sets the next.
+//! So activity costs nothing here.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
