@@ -7,10 +7,13 @@ use std::rc::Rc;
 
 use wormhole_mailbox::codec::json as protocol;
 use wormhole_mailbox::limits::Limits;
+use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
-use wormhole_mailbox::store::{Act, Change, Counts, Effects, Row, Settings, Store, UsageRecord};
+use wormhole_mailbox::store::{
+    Act, Change, Counts, Effects, NameplateId, Row, Settings, Store, UsageRecord,
+};
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use wormhole_mailbox::sys::entropy::Entropy;
 
@@ -500,4 +503,42 @@ fn the_end_of_one_mailbox_touches_no_other() {
         bench.replies()[..],
         [(_, Response::Nameplates(names))] if names.iter().map(|name| &**name).eq(["2"])
     ));
+}
+
+#[test]
+fn a_load_drops_the_old_state_before_the_first_row_comes() {
+    let mailbox = || Row::Mailbox {
+        app: "app".into(),
+        mailbox: "m".into(),
+        updated: Timestamp(EPOCH),
+        for_nameplate: false,
+    };
+    let message = || {
+        Rc::new(Message {
+            side: "a".into(),
+            phase: "p".into(),
+            body: "b".into(),
+            server_rx: Timestamp(EPOCH),
+            id: None,
+        })
+    };
+    let row = |message| Row::Message { app: "app".into(), mailbox: "m".into(), message };
+    let mut bench = Bench::new(Settings::default());
+    let old = message();
+    let first = bench.store.load(|each| {
+        each(mailbox());
+        each(row(old.clone()));
+        Ok::<_, ()>(NameplateId(7))
+    });
+    assert_eq!((first, Rc::strong_count(&old)), (Ok(()), 2));
+    let second = bench.store.load(|each| {
+        assert_eq!(Rc::strong_count(&old), 1);
+        each(mailbox());
+        each(row(message()));
+        Err("cannot read")
+    });
+    assert_eq!((second, bench.store.is_loaded()), (Err("cannot read"), false));
+    assert_eq!(bench.store.counts(), Counts { nameplates: 0, mailboxes: 0, messages: 0 });
+    assert_eq!(bench.store.load(|_| Ok::<_, ()>(NameplateId(0))), Ok(()));
+    assert!(bench.store.is_loaded());
 }
