@@ -1,4 +1,4 @@
-//! The engine's deadlines: one table that is asked when the next one is, and told the time.
+//! The engine's deadlines in one table.
 
 use std::time::Instant;
 
