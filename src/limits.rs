@@ -388,8 +388,8 @@ pub const STORAGE_QUIET: Duration = Duration::from_millis(250);
 pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
 pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
 
-/// How far usage, address and connection records may lag (manual: durability 4): a second, less a share
-/// for the write itself.
+/// How far usage, address and connection records may lag (manual: durability 4): a second, less a
+/// share for the write itself.
 pub const RECORDS_FLUSH: Duration = Duration::from_millis(500);
 
 /// Commands of one connection that the connection table keeps.

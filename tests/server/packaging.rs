@@ -18,8 +18,8 @@ fn the_package_holds_the_sources_and_what_tells_of_them() {
     let (sources, others): (Vec<&str>, Vec<&str>) =
         listed.lines().partition(|name| name.starts_with("src/"));
     assert!(sources.contains(&"src/main.rs") && sources.contains(&"src/lib.rs"));
-    let is_source =
-        |name: &&str| [".rs", ".css", ".html", ".md"].iter().any(|end| name.ends_with(end));
+    let kinds = [".rs", ".html", ".css", ".md"];
+    let is_source = |name: &&str| kinds.iter().any(|kind| name.ends_with(kind));
     assert!(sources.iter().all(is_source), "{sources:?}");
     // The first is what cargo adds by itself, in a clone.
     let expected = ["Cargo.lock", "Cargo.toml", "Cargo.toml.orig", "LICENSE", "README.md"];
