@@ -24,9 +24,9 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let (meta, switch) = match refresh {
         Some(seconds) => (
             format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"),
-            "<a href=\".\">stop refreshing</a>",
+            "<a href=\".\">stop reloading</a>",
         ),
-        None => (String::new(), "<a href=\"live\">keep it fresh</a>"),
+        None => (String::new(), "<a href=\"live\">reload every 10 seconds</a>"),
     };
     let percent = |part: usize, whole: usize| {
         format!("{:.1}", (100.0 * format::share(part as u64, whole as u64)).min(100.0))
