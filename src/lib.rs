@@ -41,7 +41,7 @@
 //! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON | limits message sys | httparse serde_core serde_json tungstenite |
 //! | `message/` | plain data that the rooms exchange | limits sys |  |
 //! | `format` | numbers, times and foreign texts as people read them | limits sys |  |
-//! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix simple_logger |
+//! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix signal_hook simple_logger |
 //! | `limits` | every number that bounds something, with unit and reason | | |
 //! | `manual/` | the pages of the manual and the specification, for rustdoc | | |
 //!

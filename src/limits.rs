@@ -489,6 +489,9 @@ pub const NOTIFY_READY: Duration = Duration::from_secs(2);
 /// Until a listener that met an error is tried again.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
+/// Bytes of one log line: what a pipe takes in one piece (PIPE_BUF).
+pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
+
 /// Between two log lines of the same kind where peers can cause any number of them.
 pub const LOG_REPEAT: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,7 @@ use wormhole_mailbox::config::reload;
 use wormhole_mailbox::config::{self, Invocation};
 use wormhole_mailbox::report;
 use wormhole_mailbox::startup;
-use wormhole_mailbox::sys::logging;
+use wormhole_mailbox::sys::{logging, process};
 
 /// Something cannot be opened, bound or asked.
 const STATUS_FAILED: u8 = 1;
@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(&error.0, STATUS_USAGE),
     };
+    // A handler that cannot be installed shows when the server installs its own.
+    _ = process::survive_file_size_limit();
     logging::start(config.log_level);
     match startup::start(config, reloadable)
         .and_then(|server| server.run().map_err(|error| error.to_string()))

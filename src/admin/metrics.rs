@@ -8,6 +8,7 @@ use crate::engine::metrics::{Bounds, Histogram, Tally};
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
 use crate::message::COMMAND_NAMES;
 use crate::message::outcome::OutcomeCounts;
+use crate::sys::logging;
 
 #[derive(Debug)]
 pub struct Metric<'a> {
@@ -117,6 +118,8 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
             Value::Histogram(&status.timings.tick, &DURATION_BOUNDS);
         "limit_hits_total", "limits_hit", "",
             "How often limits were met.", tally("limit", engine.limits_met());
+        "log_lines_lost_total", "", "",
+            "Log lines that could not be written.", Value::Count(logging::lines_lost());
         "process_resident_memory_bytes", "process/resident_memory_bytes", "",
             "Memory in RAM.", known(process.resident_bytes);
         "process_open_fds", "process/open_fds", "",

@@ -1,5 +1,5 @@
 //! Signals as readiness events: SIGTERM and SIGINT to stop, SIGHUP to read the settings again,
-//! SIGUSR1 to drain; SIGXFSZ as nothing at all.
+//! SIGUSR1 to drain.
 //!
 //! A handler sets the signal's flag, then writes a byte to a socket pair that the poll watches.
 //! A second SIGTERM or SIGINT ends the process at once, even when the loop is stuck.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
 /// Exit status of a second signal.
@@ -53,9 +53,6 @@ impl Signals {
             flag::register(signal, Arc::clone(asked))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
-        // A write beyond a file-size limit shall fail, as one on a full disk does, and not end the
-        // process.
-        flag::register(SIGXFSZ, Arc::default())?;
         Ok(Signals { stream: UnixStream::from_std(reader), stop, reload, drain })
     }
 

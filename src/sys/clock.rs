@@ -105,6 +105,16 @@ pub fn utc(wall: Timestamp) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
+/// Date and time of day to the millisecond, as RFC 3339 writes it.
+pub fn rfc3339(wall: Timestamp) -> String {
+    let milliseconds = (wall.0 * 1_000.0) as i64;
+    let (days, second) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
+    let (year, month, day) = date(days);
+    let (hour, minute) = (second / 3_600_000, second / 60_000 % 60);
+    let (second, millisecond) = (second / 1_000 % 60, second % 1_000);
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+}
+
 /// Year, month and day, `days` after 1970-01-01. Counts in years that begin with March, so that
 /// the leap day comes last, from a year that begins a cycle of 400.
 fn date(days: i64) -> (i64, i64, i64) {

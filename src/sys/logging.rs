@@ -1,30 +1,133 @@
-//! The log: simple_logger to stderr, behind a guard.
+//! The log (manual: command_line 7): simple_logger decides what is logged, this file writes it.
 //!
-//! simple_logger panics when stderr cannot be written, and waits when it is a pipe that nobody
-//! empties. Neither may stop the server: a line that cannot be written at once is dropped.
+//! Logging never blocks, panics or ends the process. A line that stderr does not take at once, or
+//! at all (a full disk, a file size limit, a pipe that is not read), is lost and counted; the next
+//! line that can be written is preceded by one that says how many were lost.
 
-use std::io;
-use std::panic::{self, AssertUnwindSafe};
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::panic;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
 
-struct Guarded(SimpleLogger);
+use crate::limits::LOG_LINE_BYTES_MAX;
+use crate::sys::clock::{self, Clock, Timestamp};
 
-impl Log for Guarded {
+/// Lines lost since the start.
+static LINES_LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Log lines that could not be written since the start.
+pub fn lines_lost() -> u64 {
+    LINES_LOST.load(Ordering::Relaxed)
+}
+
+/// How a line begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prefix {
+    /// Time and level.
+    TimeAndLevel,
+    /// `<N>`, the priority as syslog numbers it; the journal has a time of its own.
+    Priority,
+}
+
+impl Prefix {
+    /// systemd names the journal's socket in `JOURNAL_STREAM`, so that a program can see whether
+    /// its stderr is still connected to it.
+    fn of_stderr() -> Prefix {
+        let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+        match stderr.and_then(|file| file.metadata()) {
+            Ok(stderr) if format!("{}:{}", stderr.dev(), stderr.ino()) == journal => {
+                Prefix::Priority
+            }
+            _ => Prefix::TimeAndLevel,
+        }
+    }
+}
+
+struct Logger {
+    filter: SimpleLogger,
+    prefix: Prefix,
+    /// Lines lost that no line has reported yet.
+    unreported: AtomicU64,
+}
+
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
+        self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) && stderr_is_writable() {
-            // What is left to go wrong is a full disk under a redirected stderr.
-            _ = panic::catch_unwind(AssertUnwindSafe(|| self.0.log(record)));
+        if !self.enabled(record.metadata()) {
+            return;
         }
+        let lost = self.unreported.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.write(Level::Warn, format_args!("{lost} log lines could not be written"), lost);
+        }
+        self.write(record.level(), *record.args(), 1);
     }
 
     fn flush(&self) {}
+}
+
+impl Logger {
+    /// Writes one line, or counts `stands_for` lines as lost.
+    fn write(&self, level: Level, text: fmt::Arguments<'_>, stands_for: u64) {
+        let line = line(self.prefix, level, Clock::read().wall, text);
+        // The whole line in one write: a pipe that is writable takes it without blocking, and
+        // nothing of another process comes in between.
+        let written =
+            stderr_is_writable() && io::stderr().write(&line).is_ok_and(|n| n == line.len());
+        if !written {
+            self.unreported.fetch_add(stands_for, Ordering::Relaxed);
+            // A report that is lost was counted when its lines were.
+            LINES_LOST.fetch_add(u64::from(stands_for == 1), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Appends up to [`LOG_LINE_BYTES_MAX`] bytes on one line; what is beyond is left out.
+struct Line(String);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            // With room for the end of the line.
+            if self.0.len() + char.len_utf8() >= LOG_LINE_BYTES_MAX {
+                return Err(fmt::Error);
+            }
+            self.0.push(if char.is_control() { ' ' } else { char });
+        }
+        Ok(())
+    }
+}
+
+fn line(prefix: Prefix, level: Level, wall: Timestamp, text: fmt::Arguments<'_>) -> Vec<u8> {
+    let mut line = Line(String::new());
+    // An error only says that the line is full.
+    _ = match prefix {
+        Prefix::TimeAndLevel => write!(line, "{} {level} {text}", clock::rfc3339(wall)),
+        Prefix::Priority => write!(line, "<{}>{text}", priority(level)),
+    };
+    line.0.push('\n');
+    line.0.into_bytes()
+}
+
+/// The level as syslog(3) numbers it.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
 }
 
 fn stderr_is_writable() -> bool {
@@ -37,14 +140,48 @@ fn stderr_is_writable() -> bool {
 
 /// Starts logging to stderr. Only the first call has an effect.
 pub fn start(level: LevelFilter) {
-    // The libraries underneath have nothing to say below a warning that an operator could use.
+    // The libraries log nothing below a warning that an operator could use.
     let others = level.min(LevelFilter::Warn);
-    let logger = SimpleLogger::new()
+    let filter = SimpleLogger::new()
         .with_level(level)
         .with_module_level("tungstenite", others)
         .with_module_level("mio", others);
-    if log::set_boxed_logger(Box::new(Guarded(logger))).is_ok() {
+    let logger = Logger { filter, prefix: Prefix::of_stderr(), unreported: AtomicU64::new(0) };
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
         panic::set_hook(Box::new(|panic| log::error!("internal error, please report: {panic}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(prefix: Prefix, level: Level, text: &str) -> String {
+        let wall = Timestamp(1_735_689_600.25);
+        String::from_utf8(line(prefix, level, wall, format_args!("{text}"))).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_line_has_time_and_level_or_the_journals_priority() {
+        for (prefix, level, expected) in [
+            (Prefix::TimeAndLevel, Level::Info, "2025-01-01T00:00:00.250Z INFO up\n"),
+            (Prefix::TimeAndLevel, Level::Error, "2025-01-01T00:00:00.250Z ERROR up\n"),
+            (Prefix::Priority, Level::Warn, "<4>up\n"),
+            (Prefix::Priority, Level::Debug, "<7>up\n"),
+        ] {
+            assert_eq!(text(prefix, level, "up"), expected);
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_bounded_length() {
+        assert_eq!(text(Prefix::Priority, Level::Info, "a\nb\tc"), "<6>a b c\n");
+        for char in ["x", "€"] {
+            let line = text(Prefix::Priority, Level::Info, &char.repeat(5_000));
+            let room = LOG_LINE_BYTES_MAX - char.len() + 1;
+            assert!((room..=LOG_LINE_BYTES_MAX).contains(&line.len()), "{}", line.len());
+            assert_eq!(line.matches('\n').count(), 1);
+        }
     }
 }

@@ -4,10 +4,18 @@
 //! known is none: nobody's service depends on it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
+
+/// Makes a write beyond the file size limit (`RLIMIT_FSIZE`) fail, as one on a full disk does,
+/// instead of ending the process. To be called before the first line is logged.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(|_| ())
+}
 
 /// The process now.
 #[derive(Clone, Copy, Debug)]

@@ -43,6 +43,7 @@ mod command_line;
 mod config_file;
 mod drain; // SIGUSR1
 mod generate; // the manual page and the completions
+mod log; // its lines, and a log that cannot be written
 mod reload; // SIGHUP
 mod service_manager; // notification, passed sockets
 mod stopping; // SIGTERM, SIGINT

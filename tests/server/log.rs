@@ -1,0 +1,125 @@
+//! The log: the form of its lines, and that a log which cannot be written costs lines and nothing
+//! else.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{Directory, PATIENCE, Server};
+
+/// A server that listens on `x.sock`, with a stderr of the test's choice.
+struct Unheard {
+    child: Child,
+    directory: Directory,
+}
+
+impl Unheard {
+    fn start(stderr: impl Into<Stdio>, options: &[&str]) -> Unheard {
+        let directory = Directory::new();
+        let child = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+            .args(["--port=unix:x.sock", "--log-level=debug"])
+            .args(options)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("server starts");
+        Unheard { child, directory }
+    }
+
+    /// What it answers to a request on its socket, once it listens.
+    fn answer(&mut self, request: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut stream = loop {
+            match UnixStream::connect(self.directory.file("x.sock")) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+            assert_eq!(self.child.try_wait().expect("wait"), None, "it has ended");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        stream.write_all(request.as_bytes()).expect("write");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        answer
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn serves_unheard(stderr: impl Into<Stdio>) {
+    let mut server = Unheard::start(stderr, &["--channel-db=:memory:"]);
+    for _ in 0..3 {
+        assert!(server.answer("GET / HTTP/1.1\r\nHost: x\r\n\r\n").contains("Wormhole Relay"));
+    }
+    assert_eq!(server.child.try_wait().expect("wait"), None);
+}
+
+#[test]
+fn a_full_disk_under_the_log_ends_nothing() {
+    serves_unheard(OpenOptions::new().write(true).open("/dev/full").expect("/dev/full"));
+}
+
+#[test]
+fn a_log_that_is_closed_ends_nothing() {
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    drop(reader);
+    serves_unheard(writer);
+}
+
+#[test]
+fn a_log_that_is_not_read_holds_nothing_up() {
+    let (_reader, mut writer) = std::io::pipe().expect("pipe");
+    // Filled by a thread that the last byte blocks, for as long as the pipe is open.
+    let mut filler = writer.try_clone().expect("clone");
+    std::thread::spawn(move || while filler.write(&[b'x'; 4096]).is_ok() {});
+    writer.flush().expect("flush");
+    serves_unheard(writer);
+}
+
+#[test]
+fn a_log_that_must_not_be_written_at_all_ends_nothing() {
+    serves_unheard(File::open("/dev/null").expect("for reading only"));
+}
+
+#[test]
+fn a_line_has_the_time_to_the_millisecond_and_the_level() {
+    let server = Server::start(&[]);
+    let lines = server.log();
+    assert!(lines.len() > 3, "{lines:?}");
+    for line in lines {
+        let (time, rest) = line.split_once(' ').expect("a time");
+        let form: String =
+            time.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
+        assert_eq!(form, "0000-00-00T00:00:00.000Z", "{line}");
+        let level = rest.split(' ').next().expect("a level");
+        assert!(["ERROR", "WARN", "INFO", "DEBUG"].contains(&level), "{line}");
+    }
+}
+
+#[test]
+fn the_journal_gets_priorities_instead_of_time_and_level() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = Directory::new();
+    let path = directory.file("log");
+    let log = File::create(&path).expect("a file");
+    let stream = log.metadata().map(|it| format!("{}:{}", it.dev(), it.ino())).expect("metadata");
+    let status = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+        .args(["--port=unix:missing/x.sock", "--channel-db=:memory:"])
+        .current_dir(directory.path())
+        .env("JOURNAL_STREAM", stream)
+        .stderr(log)
+        .status();
+    assert_eq!(status.expect("it runs").code(), Some(1));
+    let text = std::fs::read_to_string(path).expect("the log");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("<6>wormhole-mailbox"), "{text}");
+    assert!(lines.last().is_some_and(|line| line.starts_with("<3>")), "{text}");
+}
