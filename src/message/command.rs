@@ -29,18 +29,6 @@ pub struct Proof<'a> {
     pub stamp: Field<'a>,
 }
 
-/// The `id` of an `add`; listeners receive it with the message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MessageId<'a> {
-    /// No `id`, or null.
-    Null,
-    /// A string: stored and sent as it is.
-    Text(Cow<'a, str>),
-    /// Any other JSON value, as its JSON text: sent unchanged to present subscribers, stored and
-    /// replayed as a string of that text (column `msg_id`).
-    Json(&'a str),
-}
-
 /// The `client_version` of a `bind`. `None` is recorded as null.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientVersion {
@@ -79,7 +67,8 @@ pub enum Command<'a> {
     Add {
         phase: Field<'a>,
         body: Field<'a>,
-        id: MessageId<'a>,
+        /// Delivered with the message, as text of whatever JSON it was.
+        id: Option<Cow<'a, str>>,
     },
     Close {
         mailbox: Field<'a>,

@@ -18,9 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
-pub use command::{
-    COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag, MessageId, Proof,
-};
+pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag, Proof};
 pub use refusal::{Refusal, Rule, StampError, Throttled};
 pub use response::{Demand, Orig, Response};
 

@@ -27,11 +27,7 @@ pub enum Response {
     Allocated(Rc<str>),
     Claimed(Rc<str>),
     Released,
-    /// A message just added. `live_id`: its `id` as JSON text, if that is not a string.
-    Message {
-        message: Rc<Message>,
-        live_id: Option<Rc<str>>,
-    },
+    Message(Rc<Message>),
     /// Stored messages, each sent as one `message`.
     Replay(Replay),
     Closed,
@@ -56,7 +52,7 @@ impl Response {
             Response::Welcome(text) | Response::Pong(text) => text.len(),
             Response::Ack { id } => id.as_ref().map_or(0, |id| id.len()),
             Response::Nameplates(names) => names.len() * NAMEPLATE_JSON_BYTES,
-            Response::Message { message, .. } => message.bytes(),
+            Response::Message(message) => message.bytes(),
             Response::Error { orig: Orig::Command(text) | Orig::Text(text), .. } => text.len(),
             _ => 0,
         };

@@ -176,7 +176,7 @@ impl Outbox {
                 None => {}
                 Some(Output::Response(Response::Replay(mut replay))) => {
                     if let Some(message) = replay.next() {
-                        frame(&Response::Message { message, live_id: None }, buffers);
+                        frame(&Response::Message(message), buffers);
                         let rest = Output::Response(Response::Replay(replay));
                         self.pending_bytes += rest.queued_bytes();
                         self.pending.push_front(rest);

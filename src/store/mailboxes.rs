@@ -10,7 +10,7 @@ use super::sides::{Side, Sides};
 use super::tables::Tables;
 use super::usage::{self, Ending};
 use crate::message::log::{Ledger, Message, MessageLog, Replay};
-use crate::message::{ConnId, Field, MessageId, Refusal, Response};
+use crate::message::{ConnId, Field, Refusal, Response};
 use crate::sys::clock::Timestamp;
 
 #[derive(Debug)]
@@ -148,7 +148,7 @@ impl Tables {
         session: &Session,
         phase: &Field<'_>,
         body: &Field<'_>,
-        id: &MessageId<'_>,
+        id: Option<&str>,
         act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
         let me = session.identity()?;
@@ -160,17 +160,12 @@ impl Tables {
                 return Err(Refusal::Missing { field: name });
             }
         }
-        let (id, live_id) = match id {
-            MessageId::Null => (None, None),
-            MessageId::Text(text) => (Some(Box::from(&**text)), None),
-            MessageId::Json(json) => (Some(Box::from(*json)), Some(Rc::<str>::from(*json))),
-        };
         let message = Rc::new(Message {
             side: me.side,
             phase: required("add", "phase", phase)?.into(),
             body: required("add", "body", body)?.into(),
             server_rx: act.now,
-            id,
+            id: id.map(Box::from),
         });
         self.check_room()?;
         let limits = &self.settings.limits;
@@ -187,8 +182,7 @@ impl Tables {
         }
         known.log.push(message.clone());
         for subscriber in &known.subscribers {
-            let (message, live_id) = (message.clone(), live_id.clone());
-            act.effects.outputs.reply(*subscriber, Response::Message { message, live_id });
+            act.effects.outputs.reply(*subscriber, Response::Message(message.clone()));
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
         known.touch(mailbox, &mut self.by_activity, act);

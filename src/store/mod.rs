@@ -207,7 +207,7 @@ impl Store {
             Command::Release { nameplate } => Some(tables.release(session, nameplate, act)?),
             Command::Open { mailbox } => tables.open(session, conn, mailbox, act)?,
             Command::Add { phase, body, id } => {
-                tables.add(session, phase, body, id, act)?;
+                tables.add(session, phase, body, id.as_deref(), act)?;
                 None
             }
             Command::Close { mailbox, mood } => {

@@ -1,8 +1,6 @@
 //! What clients send and what they are told, in the simulation's own terms: the text of a command
 //! is written here, the server's responses are taken apart here.
 
-use std::rc::Rc;
-
 use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{Orig, Response};
@@ -201,9 +199,9 @@ impl Reply {
                 Response::Allocated(name) => Reply::Allocated(name),
                 Response::Claimed(mailbox) => Reply::Claimed(mailbox),
                 Response::Released => Reply::Released,
-                Response::Message { message, live_id } => Reply::message(&message, live_id),
+                Response::Message(message) => Reply::message(&message),
                 Response::Replay(replay) => {
-                    out.extend(replay.map(|message| Reply::message(&message, None)));
+                    out.extend(replay.map(|message| Reply::message(&message)));
                     return;
                 }
                 Response::Closed => Reply::Closed,
@@ -215,11 +213,10 @@ impl Reply {
         });
     }
 
-    fn message(message: &Message, live_id: Option<Rc<str>>) -> Reply {
-        let id = match (live_id, &message.id) {
-            (Some(json), _) => json,
-            (None, Some(text)) => format!("\"{text}\"").into(),
-            (None, None) => "null".into(),
+    fn message(message: &Message) -> Reply {
+        let id = match &message.id {
+            Some(text) => format!("\"{text}\"").into(),
+            None => "null".into(),
         };
         Reply::Message {
             side: message.side.clone(),

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::limits::{JSON_DEPTH_MAX, NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
 use crate::message::{
-    ClientVersion, Command, CommandType, Field, Flag, MessageId, Orig, Proof, Refusal, Rule,
+    ClientVersion, Command, CommandType, Field, Flag, Orig, Proof, Refusal, Rule,
 };
 
 /// A command, with the `id` that its `ack` repeats.
@@ -235,13 +235,11 @@ fn flag(json: Option<&str>) -> Flag {
     }
 }
 
-fn message_id(json: Option<&str>) -> MessageId<'_> {
-    match json {
-        None | Some("null") => MessageId::Null,
-        // Another value is passed on as its text, so that one side cannot send the other what its
-        // parser fails on.
-        Some(json) => MessageId::Text(string(json).unwrap_or(Cow::Borrowed(json))),
-    }
+/// Another value than a string is passed on as its text, so that one side cannot send the other
+/// what its parser fails on.
+fn message_id(json: Option<&str>) -> Option<Cow<'_, str>> {
+    let json = json.filter(|json| *json != "null")?;
+    Some(string(json).unwrap_or(Cow::Borrowed(json)))
 }
 
 /// `[implementation, version, …]`; anything else counts as absent (manual: protocol 2.5).

@@ -132,7 +132,7 @@ pub fn encode(response: &Response, server_tx: &ServerTx, out: &mut Vec<u8>) {
             string(out, mailbox);
         }
         Response::Released => raw(out, "{\"type\":\"released\""),
-        Response::Message { message, live_id } => stored(out, message, live_id.as_deref()),
+        Response::Message(message) => stored(out, message),
         Response::Replay(_) => unreachable!("the outbox takes replays apart"),
         Response::Closed => raw(out, "{\"type\":\"closed\""),
         Response::Pong(value) => {
@@ -162,7 +162,7 @@ fn nameplates(out: &mut Vec<u8>, names: &[Rc<str>]) {
     out.push(b']');
 }
 
-fn stored(out: &mut Vec<u8>, message: &Message, live_id: Option<&str>) {
+fn stored(out: &mut Vec<u8>, message: &Message) {
     raw(out, "{\"type\":\"message\",\"side\":");
     string(out, &message.side);
     raw(out, ",\"phase\":");
@@ -172,10 +172,9 @@ fn stored(out: &mut Vec<u8>, message: &Message, live_id: Option<&str>) {
     raw(out, ",\"server_rx\":");
     float(out, message.server_rx);
     raw(out, ",\"id\":");
-    match (live_id, &message.id) {
-        (Some(json), _) => raw(out, json),
-        (None, Some(id)) => string(out, id),
-        (None, None) => raw(out, "null"),
+    match &message.id {
+        Some(id) => string(out, id),
+        None => raw(out, "null"),
     }
 }
 

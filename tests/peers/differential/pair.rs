@@ -206,6 +206,10 @@ impl Party {
             "message" => {
                 let time = answer["server_rx"].as_f64().expect("a time");
                 answer["server_rx"] = self.step(time).into();
+                // 0.8.0 delivers another JSON value live as it came, and replays it as text.
+                if answer["id"].is_number() {
+                    answer["id"] = answer["id"].to_string().into();
+                }
             }
             // The number that the script gave the command says which one is meant.
             "error" if commands.contains(&answer["orig"]) => {
