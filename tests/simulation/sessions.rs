@@ -252,8 +252,7 @@ impl Model {
             self.replayed.push(id);
         }
         for message in messages {
-            let id = message.id.as_ref().map(|id| format!("\"{id}\"").into());
-            self.tell(client.conn, told(message, id));
+            self.tell(client.conn, told(message));
         }
         Ok(())
     }
@@ -283,7 +282,7 @@ impl Model {
         self.add(&mailbox, stored.clone())?;
         for listener in self.clients.clone() {
             if listener.opened == Opened::Yes && listener.mailbox.as_ref() == Some(&mailbox) {
-                self.tell(listener.conn, told(stored.clone(), json.map(Name::from)));
+                self.tell(listener.conn, told(stored.clone()));
             }
         }
         Ok(())
@@ -339,9 +338,11 @@ impl Model {
     }
 }
 
-fn told(message: Stored, id: Option<Name>) -> Reply {
-    let Stored { side, phase, body, server_rx, .. } = message;
-    Reply::Message { side, phase, body, server_rx, id: id.unwrap_or("null".into()) }
+/// A message as it is sent, live and replayed alike: its `id` is a string or null.
+fn told(message: Stored) -> Reply {
+    let Stored { side, phase, body, server_rx, id } = message;
+    let id = id.map_or("null".into(), |id| format!("\"{id}\"").into());
+    Reply::Message { side, phase, body, server_rx, id }
 }
 
 fn is_name(text: &str) -> bool {
