@@ -124,7 +124,8 @@ impl Engine {
 
     /// Does what is due, and the next slice of an expiry check.
     pub fn run_timers(&mut self) {
-        self.arm_timers();
+        // What this tick has met is logged in it.
+        self.timers.set(Timer::LimitLog, self.limit_log.report_at(self.clock.instant));
         while let Some(timer) = self.timers.pop_due(self.clock.instant) {
             self.handle_timer(timer);
         }
