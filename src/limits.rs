@@ -152,7 +152,7 @@ limits! {
     accepts_per_tick_max: usize = 256, "--limit-tick-accepts", "connections",
         "Connections accepted before existing ones have their turn.", "later welcome";
 
-    // One peer address: an IPv4 address, or an IPv6 /64.
+    // One peer address: an IPv4 address, or an IPv6 /64. A /56 and a /48 have 4 and 16 times as much.
     address_connections_max: usize = 250, "--limit-address-connections", "connections",
         "Connections at once from one address.", "HTTP 429", Met("address_connections");
     address_connect_per_second: f64 = 10.0, "--limit-address-connect-rate", "per second",
@@ -192,7 +192,7 @@ impl Limits {
             .saturating_add(self.buffered_bytes_max)
             .saturating_add(TICK_BYTES_MAX)
             .saturating_add(TICK_OVERSHOOT_MESSAGES.saturating_mul(self.message_bytes_max))
-            .saturating_add(ADDRESSES_MAX * ADDRESS_BYTES)
+            .saturating_add(2 * ADDRESSES_MAX * ADDRESS_BYTES)
             .saturating_add(BASE_BYTES)
     }
 }
@@ -261,11 +261,18 @@ const TICK_OVERSHOOT_MESSAGES: usize = 8;
 /// The program itself, with SQLite's page cache.
 const BASE_BYTES: usize = 16 * MIB;
 
-/// Peer addresses that quotas keep apart; those beyond share one entry.
-pub const ADDRESSES_MAX: usize = 65_536;
+/// Entries for IPv4 addresses, and as many for IPv6 prefixes, in the limits by address.
+pub const ADDRESSES_MAX: usize = 32 * 1024;
 
-/// What one such address costs, about.
+/// Entries forgotten at once when there is no room: enough that the search for them hardly counts.
+pub const ADDRESSES_FORGOTTEN_AT_ONCE: usize = ADDRESSES_MAX / 16;
+
+/// Bytes of one such entry in a table that has just grown.
 const ADDRESS_BYTES: usize = 256;
+
+/// Lengths of the IPv6 prefixes that are limited, in bits, with the multiples of the limits. A
+/// customer usually has a /56 or a /48, of which each /64 may stand for a user of its own.
+pub const IPV6_PREFIXES: [(u32, usize); 3] = [(64, 1), (56, 4), (48, 16)];
 
 /// Between two sweeps of the addresses that have nothing to remember.
 pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);

@@ -1,20 +1,18 @@
-//! The limits of one peer address (an IPv4 address or an IPv6 /64): connections and nameplates at a
-//! time, and the rates of connecting, allocating and claiming (manual: limits 2).
+//! The limits of one peer address: connections and nameplates at a time, and the rates of connecting,
+//! allocating and claiming (manual: limits 2).
 //!
-//! Pure; the time is an argument. The table is bounded: when it is full, new addresses share one
-//! entry.
+//! An IPv6 peer counts for its /64, and with a multiple of the limits for its /56 and /48: one
+//! customer may have that many /64s. Pure; the time is an argument. The tables are bounded: when one
+//! is full, the entries nearest to idle are forgotten.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::limits::{ADDRESSES_MAX, Limits};
+use crate::limits::{ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits};
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
-
-/// Prefix of an IPv6 address that one user or office usually has.
-const IPV6_PREFIX_BITS: u32 = 64;
 
 /// The address of a peer, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,15 +31,73 @@ impl From<Option<IpAddr>> for PeerAddress {
     }
 }
 
-/// The unit to which limits apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Holder {
-    /// An IPv4 address, or an IPv6 address of which all but the prefix is 0.
-    Address(IpAddr),
-    /// All addresses for which the table had no room.
-    Overflow,
+/// The address that a connection counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    V4(Ipv4Addr),
+    V6(Ipv6Addr),
     /// All peers with an unreadable address.
     Unreadable,
+}
+
+/// The unit to which limits apply. An IPv6 peer has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    V4(Ipv4Addr),
+    /// All bits but the prefix are 0.
+    V6 {
+        prefix_bits: u32,
+        prefix: Ipv6Addr,
+    },
+    Unreadable,
+}
+
+impl Source {
+    /// The holders, each with the multiple of the limits that it has.
+    fn holders(self) -> impl Iterator<Item = (Holder, usize)> {
+        let single = match self {
+            Source::V4(ip) => Some((Holder::V4(ip), 1)),
+            Source::Unreadable => Some((Holder::Unreadable, 1)),
+            Source::V6(_) => None,
+        };
+        let prefixes = IPV6_PREFIXES.into_iter().filter_map(move |(prefix_bits, factor)| {
+            let Source::V6(ip) = self else { return None };
+            let mask = u128::MAX << (Ipv6Addr::BITS - prefix_bits);
+            let prefix = Ipv6Addr::from_bits(ip.to_bits() & mask);
+            Some((Holder::V6 { prefix_bits, prefix }, factor))
+        });
+        single.into_iter().chain(prefixes)
+    }
+}
+
+/// What is limited by a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Connect,
+    Allocate,
+    Claim,
+}
+
+impl Action {
+    const ALL: [Action; 3] = [Action::Connect, Action::Allocate, Action::Claim];
+}
+
+/// The rate of an action, in tokens.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    per_second: f64,
+    burst: f64,
+}
+
+impl Rate {
+    fn of(action: Action, limits: &Limits, factor: usize) -> Rate {
+        let (per_second, burst) = match action {
+            Action::Connect => (limits.address_connect_per_second, limits.address_connect_burst),
+            Action::Allocate => (limits.address_allocate_per_second, limits.address_allocate_burst),
+            Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
+        };
+        Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }
+    }
 }
 
 /// A token bucket, full at the start.
@@ -52,27 +108,16 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(burst: usize, now: Instant) -> Bucket {
-        Bucket { tokens: burst as f64, filled: now }
-    }
-
-    /// Takes one token; fails with the time until there is one.
-    fn take(&mut self, per_second: f64, burst: usize, now: Instant) -> Result<(), Duration> {
-        self.fill(per_second, burst, now);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            Ok(())
-        } else {
-            Err(Duration::from_secs_f64(
-                ((1.0 - self.tokens) / per_second).clamp(0.0, WAIT_SECONDS_MAX),
-            ))
-        }
-    }
-
-    fn fill(&mut self, per_second: f64, burst: usize, now: Instant) {
+    /// Adds the tokens since the last call. Returns the time until there are `tokens`.
+    fn fill(&mut self, rate: Rate, tokens: f64, now: Instant) -> Duration {
         let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * per_second).min(burst as f64);
+        self.tokens = (self.tokens + elapsed * rate.per_second).min(rate.burst);
         self.filled = now;
+        if self.tokens >= tokens {
+            return Duration::ZERO;
+        }
+        let seconds = ((tokens - self.tokens) / rate.per_second).clamp(0.0, WAIT_SECONDS_MAX);
+        Duration::from_secs_f64(seconds)
     }
 }
 
@@ -82,34 +127,71 @@ const WAIT_SECONDS_MAX: f64 = 3_600.0;
 /// What one holder uses.
 #[derive(Debug)]
 struct Usage {
+    /// The multiple of the limits that applies.
+    factor: usize,
     connections: usize,
     nameplates: usize,
-    connects: Bucket,
-    allocates: Bucket,
-    claims: Bucket,
+    buckets: [Bucket; Action::ALL.len()],
 }
 
 impl Usage {
-    fn new(limits: &Limits, now: Instant) -> Usage {
-        Usage {
-            connections: 0,
-            nameplates: 0,
-            connects: Bucket::new(limits.address_connect_burst, now),
-            allocates: Bucket::new(limits.address_allocate_burst, now),
-            claims: Bucket::new(limits.address_claim_burst, now),
-        }
+    fn new(limits: &Limits, factor: usize, now: Instant) -> Usage {
+        let bucket = |action| {
+            let Rate { burst, .. } = Rate::of(action, limits, factor);
+            Bucket { tokens: burst, filled: now }
+        };
+        Usage { factor, connections: 0, nameplates: 0, buckets: Action::ALL.map(bucket) }
     }
 
-    /// Whether it equals a new entry.
-    fn is_idle(&mut self, limits: &Limits, now: Instant) -> bool {
-        self.connects.fill(limits.address_connect_per_second, limits.address_connect_burst, now);
-        self.allocates.fill(limits.address_allocate_per_second, limits.address_allocate_burst, now);
-        self.claims.fill(limits.address_claim_per_second, limits.address_claim_burst, now);
-        self.connections == 0
-            && self.nameplates == 0
-            && self.connects.tokens >= limits.address_connect_burst as f64
-            && self.allocates.tokens >= limits.address_allocate_burst as f64
-            && self.claims.tokens >= limits.address_claim_burst as f64
+    /// How far the entry is from equalling a new one: what is alive, and the time until its buckets
+    /// are full.
+    fn distance_from_idle(&mut self, limits: &Limits, now: Instant) -> (usize, Duration) {
+        let until_full = Action::ALL.into_iter().map(|action| {
+            let rate = Rate::of(action, limits, self.factor);
+            self.buckets[action as usize].fill(rate, rate.burst, now)
+        });
+        let until_full = until_full.max().unwrap_or_default();
+        (self.connections + self.nameplates, until_full)
+    }
+}
+
+/// A bounded table of what holders use.
+#[derive(Debug, Default)]
+struct Table(HashMap<Holder, Usage>);
+
+/// IPv4 has a table of its own, so that a peer with many IPv6 prefixes takes no entry from it.
+#[derive(Debug, Default)]
+struct Tables {
+    v4: Table,
+    v6: Table,
+}
+
+impl Tables {
+    fn of(&mut self, source: Source) -> &mut Table {
+        match source {
+            Source::V4(_) | Source::Unreadable => &mut self.v4,
+            Source::V6(_) => &mut self.v6,
+        }
+    }
+}
+
+impl Table {
+    /// Forgets entries if there is no room for another source: many at once, since all are examined.
+    fn make_room(&mut self, limits: &Limits, now: Instant) {
+        if self.0.len() + IPV6_PREFIXES.len() <= ADDRESSES_MAX {
+            return;
+        }
+        let mut distances: Vec<_> = self
+            .0
+            .iter_mut()
+            .map(|(holder, usage)| (usage.distance_from_idle(limits, now), *holder))
+            .collect();
+        let last = ADDRESSES_FORGOTTEN_AT_ONCE.min(distances.len()).saturating_sub(1);
+        let (nearest, pivot, _) =
+            distances.select_nth_unstable_by_key(last, |(distance, _)| *distance);
+        for (_, holder) in nearest.iter().chain([&*pivot]) {
+            self.0.remove(holder);
+        }
     }
 }
 
@@ -128,10 +210,10 @@ pub struct Quotas {
     limits: Limits,
     /// Networks without limits.
     exempt: Vec<Network>,
-    usage: HashMap<Holder, Usage>,
-    connections: ConnMap<Holder>,
+    tables: Tables,
+    connections: ConnMap<Source>,
     /// The creator of each nameplate.
-    creators: HashMap<NameplateId, Holder>,
+    creators: HashMap<NameplateId, Source>,
     /// Nameplates created and deleted by the batch of this tick, whose commit may fail.
     created: Vec<NameplateId>,
     ended: Vec<NameplateId>,
@@ -142,7 +224,7 @@ impl Quotas {
         Quotas {
             limits,
             exempt,
-            usage: HashMap::new(),
+            tables: Tables::default(),
             connections: ConnMap::default(),
             creators: HashMap::new(),
             created: Vec::new(),
@@ -165,46 +247,34 @@ impl Quotas {
     ) -> Result<(), QuotaExceeded> {
         // It was counted before if its proxy has become trusted since.
         self.disconnect(conn);
-        let Some(holder) = self.holder(address.into()) else { return Ok(()) };
-        let limits = &self.limits;
-        let usage = self.usage.entry(holder).or_insert_with(|| Usage::new(limits, now));
-        if usage.connections >= limits.address_connections_max {
+        let Some(source) = self.source(address.into()) else { return Ok(()) };
+        if !self.all(source, now, |limits, usage| {
+            usage.connections < limits.address_connections_max.saturating_mul(usage.factor)
+        }) {
             return Err(QuotaExceeded::Connections);
         }
-        usage
-            .connects
-            .take(limits.address_connect_per_second, limits.address_connect_burst, now)
+        self.take(source, Action::Connect, now)
             .map_err(|retry_after| QuotaExceeded::ConnectRate { retry_after })?;
-        usage.connections += 1;
-        self.connections.insert(conn, holder);
+        self.update(source, |usage| usage.connections += 1);
+        self.connections.insert(conn, source);
         Ok(())
     }
 
     /// Removes a connection.
     pub fn disconnect(&mut self, conn: ConnId) {
-        if let Some(usage) =
-            self.connections.remove(&conn).and_then(|holder| self.usage.get_mut(&holder))
-        {
-            usage.connections = usage.connections.saturating_sub(1);
+        if let Some(source) = self.connections.remove(&conn) {
+            self.update(source, |usage| usage.connections = usage.connections.saturating_sub(1));
         }
     }
 
     /// Checks the limits of `allocate`.
     pub fn allocate(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
-        let limits = &self.limits;
-        let (rate, burst) = (limits.address_allocate_per_second, limits.address_allocate_burst);
-        self.command(conn, Throttled::Allocate, true, now, |usage| {
-            usage.allocates.take(rate, burst, now)
-        })
+        self.command(conn, Throttled::Allocate, true, now)
     }
 
     /// Checks the limits of `claim`. `creates`: the nameplate does not exist yet.
     pub fn claim(&mut self, conn: ConnId, creates: bool, now: Instant) -> Result<(), Refusal> {
-        let limits = &self.limits;
-        let (rate, burst) = (limits.address_claim_per_second, limits.address_claim_burst);
-        self.command(conn, Throttled::Claim, creates, now, |usage| {
-            usage.claims.take(rate, burst, now)
-        })
+        self.command(conn, Throttled::Claim, creates, now)
     }
 
     fn command(
@@ -213,26 +283,31 @@ impl Quotas {
         command: Throttled,
         creates: bool,
         now: Instant,
-        take: impl Fn(&mut Usage) -> Result<(), Duration>,
     ) -> Result<(), Refusal> {
-        let Some(holder) = self.connections.get(&conn) else { return Ok(()) };
-        let limits = &self.limits;
-        let usage = self.usage.entry(*holder).or_insert_with(|| Usage::new(limits, now));
-        if creates && usage.nameplates >= limits.address_nameplates_max {
+        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
+        if creates
+            && !self.all(source, now, |limits, usage| {
+                usage.nameplates < limits.address_nameplates_max.saturating_mul(usage.factor)
+            })
+        {
             return Err(Refusal::TooManyNameplates);
         }
-        take(usage).map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
+        let action = match command {
+            Throttled::Allocate => Action::Allocate,
+            Throttled::Claim => Action::Claim,
+        };
+        self.take(source, action, now)
+            .map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
     }
 
     /// Counts the nameplates that a command of `conn` created or deleted.
     pub fn note(&mut self, conn: ConnId, changes: &[Change]) {
         for change in changes {
             if let Change::Insert(Row::Nameplate { id, .. }) = change
-                && let Some(holder) = self.connections.get(&conn)
-                && let Some(usage) = self.usage.get_mut(holder)
+                && let Some(&source) = self.connections.get(&conn)
             {
-                usage.nameplates += 1;
-                self.creators.insert(*id, *holder);
+                self.update(source, |usage| usage.nameplates += 1);
+                self.creators.insert(*id, source);
                 self.created.push(*id);
             }
         }
@@ -252,44 +327,73 @@ impl Quotas {
     pub fn update_accounting(&mut self, is_committed: bool) {
         let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
         for id in if is_committed { ended } else { created } {
-            self.forget_nameplate(id);
-        }
-    }
-
-    fn forget_nameplate(&mut self, id: NameplateId) {
-        if let Some(creator) = self.creators.remove(&id)
-            && let Some(usage) = self.usage.get_mut(&creator)
-        {
-            usage.nameplates = usage.nameplates.saturating_sub(1);
+            if let Some(source) = self.creators.remove(&id) {
+                self.update(source, |usage| usage.nameplates = usage.nameplates.saturating_sub(1));
+            }
         }
     }
 
     /// Removes idle entries.
     pub fn sweep(&mut self, now: Instant) {
-        let limits = &self.limits;
-        self.usage.retain(|_, usage| !usage.is_idle(limits, now));
-        self.usage.shrink_to_fit();
+        let (Tables { v4, v6 }, limits) = (&mut self.tables, &self.limits);
+        for Table(entries) in [v4, v6] {
+            entries.retain(|_, usage| usage.distance_from_idle(limits, now) != <_>::default());
+            entries.shrink_to_fit();
+        }
     }
 
-    /// The holder of an address; `None` if it is exempt or unknown.
-    fn holder(&self, address: PeerAddress) -> Option<Holder> {
+    /// The source of an address; `None` if it is exempt or unknown.
+    fn source(&self, address: PeerAddress) -> Option<Source> {
         let address = match address {
             PeerAddress::Ip(address) => address,
             PeerAddress::Unknown => return None,
-            PeerAddress::Unreadable => return Some(Holder::Unreadable),
+            PeerAddress::Unreadable => return Some(Source::Unreadable),
         };
-        if self.exempt.iter().any(|network| network.contains(address)) {
-            return None;
-        }
-        let holder = Holder::Address(match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(long) => {
-                let mask = u128::MAX << (Ipv6Addr::BITS - IPV6_PREFIX_BITS);
-                IpAddr::V6(Ipv6Addr::from_bits(long.to_bits() & mask))
-            }
+        let is_exempt = self.exempt.iter().any(|network| network.contains(address));
+        (!is_exempt).then_some(match address {
+            IpAddr::V4(ip) => Source::V4(ip),
+            IpAddr::V6(ip) => Source::V6(ip),
+        })
+    }
+
+    /// Takes a token from all holders of the source, or from none; fails with the time until all
+    /// have one.
+    fn take(&mut self, source: Source, action: Action, now: Instant) -> Result<(), Duration> {
+        let mut wait = Duration::ZERO;
+        self.all(source, now, |limits, usage| {
+            let rate = Rate::of(action, limits, usage.factor);
+            wait = wait.max(usage.buckets[action as usize].fill(rate, 1.0, now));
+            true
         });
-        let has_room = self.usage.len() < ADDRESSES_MAX || self.usage.contains_key(&holder);
-        Some(if has_room { holder } else { Holder::Overflow })
+        if wait > Duration::ZERO {
+            return Err(wait);
+        }
+        self.update(source, |usage| usage.buckets[action as usize].tokens -= 1.0);
+        Ok(())
+    }
+
+    /// Whether it is true of all holders of the source, which get entries if they have none.
+    fn all(
+        &mut self,
+        source: Source,
+        now: Instant,
+        mut is_true: impl FnMut(&Limits, &mut Usage) -> bool,
+    ) -> bool {
+        let (table, limits) = (self.tables.of(source), &self.limits);
+        table.make_room(limits, now);
+        source.holders().all(|(holder, factor)| {
+            let new = || Usage::new(limits, factor, now);
+            is_true(limits, table.0.entry(holder).or_insert_with(new))
+        })
+    }
+
+    /// Changes the entries of the source.
+    fn update(&mut self, source: Source, change: impl Fn(&mut Usage)) {
+        for (holder, _) in source.holders() {
+            if let Some(usage) = self.tables.of(source).0.get_mut(&holder) {
+                change(usage);
+            }
+        }
     }
 }
 
@@ -313,11 +417,100 @@ mod tests {
     #[test]
     fn an_ipv6_64_counts_as_one_and_exempt_networks_not_at_all() {
         let quotas = quotas(Limits::default());
-        let holder = |text| quotas.holder(address(text));
+        let holder = |text| {
+            let source = quotas.source(address(text));
+            source.and_then(|source| source.holders().next())
+        };
         assert_eq!(holder("2001:db8:1:2::3"), holder("2001:db8:1:2:ffff::4"));
         assert_ne!(holder("2001:db8:1:2::3"), holder("2001:db8:1:3::3"));
         assert_eq!(holder("127.1.2.3"), None);
         assert_ne!(holder("192.0.2.1"), holder("192.0.2.2"));
+    }
+
+    /// The IPv6 address of a /64, by the numbers of its /48, of its /56 there and of the /64 there.
+    fn in_prefix(site: u32, customer: u32, network: u32) -> PeerAddress {
+        let bits = u128::from(site) << 80 | u128::from(customer) << 72 | u128::from(network) << 64;
+        PeerAddress::Ip(IpAddr::V6(Ipv6Addr::from_bits(0x2001 << 112 | bits)))
+    }
+
+    #[test]
+    fn wider_ipv6_prefixes_have_a_multiple_of_the_limits() {
+        let limits = Limits {
+            address_connections_max: 2,
+            address_connect_burst: usize::MAX,
+            ..Limits::default()
+        };
+        let mut quotas = quotas(limits);
+        let now = Instant::now();
+        for _ in 0..2 {
+            let mut accepted = Vec::new();
+            let mut count = |quotas: &mut Quotas, sites, customers, networks| {
+                let before = accepted.len();
+                for site in 0..sites {
+                    for customer in 0..customers {
+                        for network in 0..networks {
+                            for _ in 0..3 {
+                                let conn = ConnId(accepted.len() as u64);
+                                let address = in_prefix(site, customer, network);
+                                if quotas.connect(conn, address, now).is_ok() {
+                                    accepted.push(conn);
+                                }
+                            }
+                        }
+                    }
+                }
+                accepted.len() - before
+            };
+            assert_eq!(count(&mut quotas, 1, 1, 1), 2, "a /64");
+            assert_eq!(count(&mut quotas, 1, 1, 256), 6, "the rest of its /56");
+            assert_eq!(count(&mut quotas, 1, 256, 9), 24, "the rest of its /48");
+            assert_eq!(count(&mut quotas, 2, 256, 9), 32, "another /48");
+            accepted.into_iter().for_each(|conn| quotas.disconnect(conn));
+        }
+    }
+
+    #[test]
+    fn a_refusal_by_a_wider_prefix_costs_the_narrow_one_no_token() {
+        let limits = Limits {
+            address_connect_burst: 1,
+            address_connect_per_second: 1.0,
+            address_connections_max: 1_000,
+            ..Limits::default()
+        };
+        let (mut quotas, now) = (quotas(limits), Instant::now());
+        let mut connect = |network, now| {
+            quotas.connect(ConnId(u64::from(network)), in_prefix(0, 0, network), now)
+        };
+        for network in 0..4 {
+            assert_eq!(connect(network, now), Ok(()));
+        }
+        let retry_after = Duration::from_millis(250);
+        assert_eq!(connect(4, now), Err(QuotaExceeded::ConnectRate { retry_after }));
+        assert_eq!(connect(4, now + retry_after), Ok(()));
+        assert!(connect(4, now + 2 * retry_after).is_err(), "now its own token is taken");
+    }
+
+    #[test]
+    fn a_full_table_forgets_what_is_nearest_to_idle_and_ipv4_is_apart() {
+        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
+        let innocent = in_prefix(1, 0, 0);
+        assert_eq!(quotas.connect(ConnId(0), innocent, start), Ok(()));
+        assert_eq!(quotas.connect(ConnId(1), address("192.0.2.1"), start), Ok(()));
+        // Each comes and goes; together they would need three times the table.
+        let mut now = start;
+        for site in 2..ADDRESSES_MAX as u32 {
+            now += Duration::from_millis(1);
+            assert_eq!(quotas.connect(ConnId(2), in_prefix(site, 0, 0), now), Ok(()), "{site}");
+            quotas.disconnect(ConnId(2));
+            assert!(quotas.tables.v6.0.len() <= ADDRESSES_MAX);
+        }
+        assert_eq!(quotas.tables.v4.0.len(), 1);
+        let is_counted = |quotas: &mut Quotas| {
+            quotas.all(Source::V6(Ipv6Addr::from_bits(0x2001 << 112 | 1 << 80)), now, |_, usage| {
+                usage.connections == 1
+            })
+        };
+        assert!(is_counted(&mut quotas));
     }
 
     #[test]
@@ -354,7 +547,7 @@ mod tests {
         assert!(quotas.allocate(conn, start + Duration::from_secs(2)).is_err());
         quotas.disconnect(conn);
         quotas.sweep(start + Duration::from_secs(60));
-        assert!(quotas.usage.is_empty());
+        assert!(quotas.tables.v4.0.is_empty());
     }
 
     #[test]
@@ -365,7 +558,7 @@ mod tests {
             assert_eq!(quotas.connect(ConnId(1), address, now), Ok(()));
         }
         quotas.disconnect(ConnId(1));
-        assert!(quotas.usage.values().all(|usage| usage.connections == 0));
+        assert!(quotas.tables.v4.0.values().all(|usage| usage.connections == 0));
     }
 
     #[test]
