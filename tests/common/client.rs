@@ -128,6 +128,23 @@ impl Client {
         answers
     }
 
+    /// The nameplates that are listed.
+    pub fn list(&mut self) -> Vec<String> {
+        let answer = self.one(json!({"type": "list"}));
+        let list = answer["nameplates"].as_array().unwrap_or_else(|| panic!("{answer}")).iter();
+        list.map(|it| it["id"].as_str().expect("a text").to_owned()).collect()
+    }
+
+    /// Releases the nameplate of the connection.
+    pub fn release(&mut self) {
+        assert_eq!(self.one(json!({"type": "release"})), json!({"type": "released"}));
+    }
+
+    /// Closes the mailbox of the connection without a mood.
+    pub fn close(&mut self) {
+        assert_eq!(self.one(json!({"type": "close"})), json!({"type": "closed"}));
+    }
+
     /// The code of the close frame that ends the connection.
     pub fn close_code(&mut self) -> u16 {
         loop {

@@ -83,6 +83,13 @@ pub fn open(path: &Path) -> Connection {
     connection
 }
 
+/// Locks a file against writers, as another process may, until it is dropped.
+pub fn lock(path: &Path) -> Connection {
+    let connection = open(path);
+    connection.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    connection
+}
+
 /// Makes a file by these statements.
 pub fn create(path: &Path, statements: &[&str]) {
     let connection = open(path);

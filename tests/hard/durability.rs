@@ -221,13 +221,6 @@ fn clients_come_back_after_a_restart_and_get_their_messages_again() {
     }
 }
 
-/// Another process that has the channel database locked.
-fn lock(server: &Server) -> Connection {
-    let lock = sql::open(&server.file("relay.sqlite"));
-    lock.execute_batch("BEGIN IMMEDIATE").expect("lock");
-    lock
-}
-
 const BEGINS: &str = "storage failed";
 const ENDS: &str = "storage works again";
 
@@ -250,7 +243,7 @@ fn no_answer_leaves_before_its_commit_and_a_locked_database_degrades_the_service
     let mut listener = server.bind("app", "b");
     assert_eq!(listener.open(&mailbox), std::slice::from_ref(&stored));
 
-    let locked = lock(&server);
+    let locked = sql::lock(&server.file("relay.sqlite"));
     writer.send(json!({"type": "add", "phase": "during", "body": "b"}));
     assert_told_to_come_back(writer);
     server.wait_for_log(BEGINS);
@@ -286,11 +279,10 @@ fn no_answer_leaves_before_its_commit_and_a_locked_database_degrades_the_service
         assert_eq!(server.count_log(ENDS), 0);
     }
 
-    locked.execute_batch("COMMIT").expect("unlock");
+    drop(locked);
     let freed = Instant::now();
     server.wait_for_log(ENDS);
     assert!(freed.elapsed() < Duration::from_millis(2500), "{:?}", freed.elapsed());
-    drop(locked);
 
     // The refused commands have used nothing up, the listener still listens, and what was
     // acknowledged is there, without what was not.
@@ -326,10 +318,10 @@ fn every_command_that_changes_something_waits_for_its_commit() {
             let mailbox = client.claim(&(100 + number).to_string());
             client.open(&mailbox);
         }
-        let locked = lock(&server);
+        let locked = sql::lock(&server.file("relay.sqlite"));
         client.send(command);
         assert_told_to_come_back(client);
-        locked.execute_batch("COMMIT").expect("unlock");
+        drop(locked);
         eventually(&name, || server.count_log(ENDS) > number);
         assert_eq!(server.count_log(BEGINS), number + 1, "{name}");
     }
@@ -343,13 +335,13 @@ fn a_lock_that_is_shorter_than_its_patience_is_waited_for() {
     loop {
         let mut client = server.bind("app", "a");
         client.open("box");
-        let locked = lock(&server);
+        let locked = sql::lock(&server.file("relay.sqlite"));
         let since = Instant::now();
         client.send(json!({"type": "add", "phase": "p", "body": "b"}));
         // Nothing may come while the lock is held, be it an answer or a close.
         client.socket.get_ref().set_read_timeout(Some(BRIEFLY)).expect("timeout");
         assert!(client.socket.read().is_err(), "an answer left without its commit");
-        locked.execute_batch("COMMIT").expect("unlock");
+        drop(locked);
         let is_short = since.elapsed() < PATIENCE_OF_THE_SERVER;
         client.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("timeout");
         let answer = client.socket.read().expect("an answer");
@@ -369,11 +361,11 @@ fn what_expires_under_a_lock_expires_after_it_once() {
     let mut client = server.bind("app", "a");
     client.open("box");
     drop(client);
-    let locked = lock(&server);
+    let locked = sql::lock(&server.file("relay.sqlite"));
     server.wait_for_log(BEGINS);
     let usage = server.file("u.db");
     assert_eq!(sql::rows(&usage, "SELECT * FROM mailboxes"), json!([]), "not yet gone");
-    locked.execute_batch("COMMIT").expect("unlock");
+    drop(locked);
     server.wait_for_log(ENDS);
     sql::wait_for(&server.file("relay.sqlite"), "SELECT * FROM mailboxes", &json!([]));
     let (_, directory) = server.stop();

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::client::exchange;
-use crate::common::{Client, Directory, PATIENCE, Server, Signal, eventually, process};
-use rusqlite::Connection;
+use crate::common::{Client, Directory, PATIENCE, Server, Signal, eventually, process, sql};
 use rustix::process::Resource;
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -249,13 +248,12 @@ fn a_database_locked_by_another_process_is_waited_for_and_taken_up_again() {
     let mut story = Story::begin(&server);
     for round in 1..=2 {
         assert!(story.step(&server, 100));
-        let other = Connection::open(server.file("relay.sqlite")).expect("opens");
-        other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        let other = sql::lock(&server.file("relay.sqlite"));
         assert!(!story.step(&server, 100), "nobody can write now");
         eventually("it is noticed", || server.count_log(BEGINS) == round);
         assert_degraded(&server);
         story.step(&server, 100);
-        other.execute_batch("ROLLBACK").expect("unlocked");
+        drop(other);
         eventually("it is taken up again", || server.count_log(ENDS) == round);
         assert_eq!(server.count_log(BEGINS), round);
         eventually("traffic goes on", || story.step(&server, 100));
@@ -355,10 +353,9 @@ fn those_who_listen_and_are_idle_still_hear_what_comes_after_the_failure() {
     let mut listener = server.bind("app", "two");
     listener.open("box");
     let mut story = Story::begin(&server);
-    let other = Connection::open(server.file("relay.sqlite")).expect("opens");
-    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let other = sql::lock(&server.file("relay.sqlite"));
     assert!(!story.step(&server, 100));
-    other.execute_batch("ROLLBACK").expect("unlocked");
+    drop(other);
     server.wait_for_log(ENDS);
     eventually("traffic goes on", || story.step(&server, 100));
     assert_eq!(listener.recv()["phase"], *story.acknowledged[0]);
@@ -396,11 +393,10 @@ fn failed_claims_do_not_count_as_live_nameplates_of_their_address() {
     for round in 1..=3 {
         let mut client = server.connect_from(Some(ADDRESS)).expect("accepted");
         client.quiet(json!({"type": "bind", "appid": "app", "side": "s"}));
-        let other = Connection::open(server.file("relay.sqlite")).expect("opens");
-        other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        let other = sql::lock(&server.file("relay.sqlite"));
         client.send(json!({"type": "claim", "nameplate": "5"}));
         assert_eq!(client.close_code(), TRY_AGAIN_LATER);
-        other.execute_batch("ROLLBACK").expect("unlocked");
+        drop(other);
         eventually("it works again", || server.count_log(ENDS) == round);
     }
     let mut client = server.connect_from(Some(ADDRESS)).expect("accepted");
@@ -414,27 +410,20 @@ fn a_usage_database_that_is_locked_or_gone_never_hurts_the_service() {
     let mut server = Server::start(&["--usage-db=usage.sqlite"]);
     exchange(&server, "happy");
     let path = server.file("usage.sqlite");
-    let other = Connection::open(&path).expect("opens");
-    eventually("rows are written", || {
-        other
-            .query_row("SELECT COUNT(*) FROM mailboxes", [], |row| row.get::<_, i64>(0))
-            .is_ok_and(|rows| rows == 1)
-    });
-    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let count = "SELECT COUNT(*) FROM mailboxes";
+    eventually("rows are written", || sql::rows(&path, count)[0][0] == 1);
+    let other = sql::lock(&path);
     let mut exchanges = 1;
     while exchanges < 20 || server.count_log("usage database fails") == 0 {
         exchange(&server, "happy");
         exchanges += 1;
     }
-    other.execute_batch("ROLLBACK").expect("unlocked");
+    drop(other);
     server.wait_for_log("usage database works again");
     eventually("the backlog is written", || {
         exchange(&server, "happy");
-        other
-            .query_row("SELECT COUNT(*) FROM mailboxes", [], |row| row.get::<_, i64>(0))
-            .is_ok_and(|rows| rows >= exchanges)
+        sql::rows(&path, count)[0][0].as_u64() >= Some(exchanges)
     });
-    drop(other);
     for part in ["usage database fails", "usage database works again"] {
         assert_eq!(server.count_log(part), 1, "{:#?}", server.log());
     }

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use crate::clients::{Kind, Payload, Site};
 use crate::common::random::Random;
-use crate::common::{Directory, PATIENCE, Server, Signal, eventually, sql};
-use rusqlite::{Connection, OpenFlags};
+use crate::common::{Directory, Server, Signal, eventually, sql};
 use serde_json::json;
 
 /// Options that record usage, and forget abandoned mailboxes soon.
@@ -232,8 +231,5 @@ fn assert_left_clean(server: &Server, results: &[&str], mailboxes: usize) {
 }
 
 fn count(database: &Path, query: &str) -> usize {
-    let connection =
-        Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("database");
-    connection.busy_timeout(PATIENCE).expect("timeout");
-    connection.query_row(query, [], |row| row.get::<_, u32>(0)).expect("a count") as usize
+    sql::rows(database, query)[0][0].as_u64().expect("a count") as usize
 }

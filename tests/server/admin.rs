@@ -9,8 +9,7 @@ use std::os::unix::net::UnixStream;
 use crate::common::admin::Answer;
 use crate::common::client::{MESSAGES_EACH, exchange};
 use crate::common::raw::{Raw, answer_to, upgrade};
-use crate::common::{Server, Signal, eventually};
-use rusqlite::Connection;
+use crate::common::{Server, Signal, eventually, sql};
 use serde_json::{Value, json};
 
 const ADMIN: &str = "--admin=0";
@@ -159,8 +158,7 @@ fn operators_have_room_of_their_own_and_take_none_from_clients() {
 fn health_says_why_not_and_recovers() {
     let mut server = Server::start(&[ADMIN]);
     assert_eq!(server.ask_admin("/healthz").body, "ok\n");
-    let other = Connection::open(server.file("relay.sqlite")).expect("opens");
-    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let other = sql::lock(&server.file("relay.sqlite"));
     let mut client = server.bind("app", "side");
     client.send(json!({"type": "allocate"}));
     assert_eq!(client.close_code(), 1013);
@@ -171,7 +169,7 @@ fn health_says_why_not_and_recovers() {
     assert_eq!(status["storage"]["degraded"], true);
     assert!(server.ask_admin("/").body.contains("cannot be written"));
     assert!(server.ask_admin("/metrics").body.contains("wormhole_mailbox_storage_degraded 1\n"));
-    other.execute_batch("ROLLBACK").expect("unlocked");
+    drop(other);
     server.wait_for_log("storage works again");
     let status = server.wait_for_status(|status| status["health"] == "ok");
     assert_eq!(status["storage"]["degraded"], false);

@@ -1,25 +1,10 @@
 //! A third side at a nameplate or a mailbox: it is turned away and put on record, and the first
 //! two go on as if it had not come.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use crate::common::{Client, Server};
-use rusqlite::{Connection, OpenFlags};
+use crate::common::{Server, sql};
 use serde_json::{Value, json};
 
 const NOTHING: [Value; 0] = [];
-
-fn query<T: rusqlite::types::FromSql>(file: &Path, sql: &str) -> Vec<T> {
-    let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("database");
-    let mut rows = db.prepare(sql).expect("query");
-    let values = rows.query_map([], |row| row.get(0)).expect("rows");
-    values.map(|value| value.expect("a value")).collect()
-}
-
-fn nameplates(client: &mut Client) -> Value {
-    client.one(json!({"type": "list"}))["nameplates"].clone()
-}
 
 fn close(server: &Server, side: &str, mailbox: &str) {
     let command = json!({"type": "close", "mailbox": mailbox, "mood": "happy"});
@@ -67,7 +52,7 @@ fn a_crowded_claim_uses_up_the_one_claim_and_can_be_released() {
         third.error(json!({"type": "release", "nameplate": "5"})),
         "release and claim must use same nameplate"
     );
-    assert_eq!(third.one(json!({"type": "release"})), json!({"type": "released"}));
+    third.release();
     // It released nothing of the others', and is a stranger still, not one who comes back.
     assert_eq!(server.bind("app", "first").claim("4"), mailbox);
     let again = json!({"type": "claim", "nameplate": "4"});
@@ -131,7 +116,7 @@ fn a_stranger_may_release_and_close_and_takes_nothing_with_it() {
         close(&server, "fifth", &mailbox);
         release(&server, "fifth");
     }
-    assert_eq!(nameplates(&mut first), json!([{"id": "4"}]));
+    assert_eq!(first.list(), ["4"]);
     assert_eq!(server.bind("app", "second").open(&mailbox), [sent]);
 }
 
@@ -153,7 +138,7 @@ fn a_stranger_does_not_hold_the_nameplate() {
     release(&server, "first");
     release(&server, "second");
     let mut client = server.bind("app", "third");
-    assert_eq!(nameplates(&mut client), json!([]));
+    assert_eq!(client.list(), Vec::<String>::new());
     assert_ne!(client.claim("4"), mailbox);
 }
 
@@ -166,7 +151,7 @@ fn a_stranger_does_not_hold_the_mailbox() {
     close(&server, "first", &mailbox);
     close(&server, "second", &mailbox);
     let mut client = server.bind("app", "third");
-    assert_eq!(nameplates(&mut client), json!([]));
+    assert_eq!(client.list(), Vec::<String>::new());
     assert_eq!(client.open(&mailbox), NOTHING);
 }
 
@@ -175,21 +160,24 @@ fn a_stranger_is_on_record_as_gone_already_and_renews_nothing() {
     let server = Server::start(&[]);
     let mailbox = claimed_by_two(&server);
     let channel = server.file("relay.sqlite");
-    let updated = |file: &Path| query::<f64>(file, "SELECT updated FROM mailboxes");
-    let before = updated(&channel);
+    let updated = || sql::rows(&channel, "SELECT updated FROM mailboxes")[0][0].as_f64();
+    let before = updated();
     turn_strangers_away(&server, &mailbox);
     release(&server, "third");
     close(&server, "third", &mailbox);
-    assert_eq!(updated(&channel), before);
-    let claimed: Vec<bool> = query(&channel, "SELECT claimed FROM nameplate_sides ORDER BY added");
-    assert_eq!(claimed[..3], [true, true, false]);
-    let opened: Vec<bool> = query(&channel, "SELECT opened FROM mailbox_sides ORDER BY added");
-    assert_eq!(opened[..3], [true, true, false]);
-    // Nor does anyone who comes after leave anything that holds.
-    assert!(claimed[3..].iter().chain(&opened[3..]).all(|holds| !holds));
+    assert_eq!(updated(), before);
+    for held in
+        ["claimed FROM nameplate_sides ORDER BY added", "opened FROM mailbox_sides ORDER BY added"]
+    {
+        let rows = sql::rows(&channel, &format!("SELECT {held}"));
+        let rows = rows.as_array().expect("rows");
+        assert_eq!(rows[..3], [json!([1]), json!([1]), json!([0])], "{held}");
+        // Nor does anyone who comes after leave anything that holds.
+        assert!(rows[3..].iter().all(|row| *row == json!([0])), "{held}");
+    }
     // One of the two does renew.
     server.bind("app", "first").claim("4");
-    assert!(updated(&channel) > before);
+    assert!(updated() > before);
 }
 
 #[test]
@@ -216,10 +204,10 @@ fn usage_rows_say_crowded() {
     close(&server, "first", &mailbox);
     close(&server, "second", &mailbox);
     let (_, directory) = server.stop();
-    let usage = Arc::clone(&directory).file("usage.sqlite");
+    let usage = directory.file("usage.sqlite");
     for table in ["nameplates", "mailboxes"] {
-        let results: Vec<String> = query(&usage, &format!("SELECT result FROM {table}"));
-        assert_eq!(results, ["crowded"], "{table}");
+        let results = sql::rows(&usage, &format!("SELECT result FROM {table}"));
+        assert_eq!(results, json!([["crowded"]]), "{table}");
     }
 }
 
@@ -234,5 +222,5 @@ fn a_mailbox_that_two_sides_opened_by_its_id_is_crowded_for_a_claim() {
     // The third did not take the nameplate's second place either, nor does it hold it.
     release(&server, "first");
     release(&server, "second");
-    assert_eq!(nameplates(&mut third), json!([]));
+    assert_eq!(third.list(), Vec::<String>::new());
 }

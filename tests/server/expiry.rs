@@ -1,25 +1,18 @@
 //! The end of what nobody uses: which mailboxes an expiry check deletes, and what it records.
 //! Where the time is not the point, it is written into the database instead of waited for.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::{Client, Directory, Server, eventually};
-use rusqlite::{Connection, OpenFlags};
+use crate::common::{Client, Directory, Server, eventually, sql};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 /// Options under which a mailbox lives for a moment.
 const SHORT: &[&str] = &["--expire-after=0.8", "--expire-check=0.1", "--usage-db=usage.sqlite"];
 
-fn listed(client: &mut Client) -> Vec<String> {
-    let answer = client.one(json!({"type": "list"}));
-    let nameplates = answer["nameplates"].as_array().expect("a list");
-    nameplates.iter().map(|it| it["id"].as_str().expect("a text").to_owned()).collect()
-}
-
 /// Asks until the list is as expected.
 fn wait_for_list(client: &mut Client, expected: &[&str]) {
-    eventually("the list", || listed(client) == expected);
+    eventually("the list", || client.list() == expected);
 }
 
 /// A server with nameplates "1" and "2", each with a mailbox and a message; both idle for 500 s,
@@ -49,7 +42,7 @@ fn the_first_check_runs_at_the_start_and_knows_what_was_idle_before() {
     let (directory, [old, young]) = idle_for_500_seconds();
     let server = Server::start_in(directory, &["--expire-after=450"]);
     let mut client = server.bind("app", "s");
-    assert_eq!(listed(&mut client), ["2"]);
+    assert_eq!(client.list(), ["2"]);
     assert_eq!(client.open(&old), Vec::<Value>::new());
     assert_eq!(server.bind("app", "s").open(&young).len(), 1);
     assert_ne!(server.bind("app", "s").claim("1"), old);
@@ -59,13 +52,13 @@ fn the_first_check_runs_at_the_start_and_knows_what_was_idle_before() {
 fn by_default_660_seconds_pass_before_anything_expires() {
     let (directory, _) = idle_for_500_seconds();
     let server = Server::start_in(directory, &[]);
-    assert_eq!(listed(&mut server.bind("app", "s")), ["1", "2"]);
+    assert_eq!(server.bind("app", "s").list(), ["1", "2"]);
     let (_, directory) = server.stop();
     let db = Connection::open(directory.file("relay.sqlite")).expect("database");
     db.execute("UPDATE mailboxes SET updated = updated - 170", []).expect("update");
     drop(db);
     let server = Server::start_in(directory, &[]);
-    assert_eq!(listed(&mut server.bind("app", "s")), ["2"]);
+    assert_eq!(server.bind("app", "s").list(), ["2"]);
 }
 
 #[test]
@@ -92,7 +85,7 @@ fn a_mailbox_goes_once_its_last_subscriber_is_gone() {
     let mailbox = subscribed.claim("1");
     subscribed.open(&mailbox);
     let mut watching = server.bind("app", "s");
-    assert_eq!(listed(&mut watching), ["1"]);
+    assert_eq!(watching.list(), ["1"]);
     drop(subscribed);
     wait_for_list(&mut watching, &[]);
     assert_eq!(watching.open(&mailbox), Vec::<Value>::new());
@@ -111,23 +104,15 @@ fn what_expired_is_recorded_as_pruney_and_leaves_no_row() {
     wait_for_list(&mut watching, &[]);
     drop(watching);
     let (_, directory) = server.stop();
-    let usage = Connection::open(directory.file("usage.sqlite")).expect("usage database");
     for table in ["nameplates", "mailboxes"] {
-        let (result, total): (String, f64) = usage
-            .query_row(&format!("SELECT result, total_time FROM {table}"), [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .expect("one row");
-        assert_eq!(result, "pruney", "{table}");
-        assert!(total >= 0.8, "{table}: {total}");
+        let sql = format!("SELECT result, total_time FROM {table}");
+        let rows = sql::rows(&directory.file("usage.sqlite"), &sql);
+        assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
+        assert_eq!(rows[0][0], "pruney", "{table}");
+        assert!(rows[0][1].as_f64() >= Some(0.8), "{table}: {rows}");
     }
-    let channel = Connection::open(directory.file("relay.sqlite")).expect("channel database");
-    for table in ["nameplates", "nameplate_sides", "mailboxes", "mailbox_sides", "messages"] {
-        let count: u32 = channel
-            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
-            .expect("a count");
-        assert_eq!(count, 0, "{table}");
-    }
+    let left = sql::contents(&directory.file("relay.sqlite"));
+    assert!(left.values().all(|rows| *rows == json!([])), "{left:?}");
 }
 
 #[test]
@@ -152,7 +137,8 @@ fn open_add_and_claim_by_one_of_the_two_sides_are_activity() {
     let file = server.file("relay.sqlite");
     let mut last = 0.0;
     let mut check_renewed = |what: &str| {
-        let now = updated(&file);
+        let now = sql::rows(&file, "SELECT updated FROM mailboxes")[0][0].as_f64();
+        let now = now.expect("one mailbox");
         assert!(now > last, "{what}");
         last = now;
     };
@@ -167,9 +153,4 @@ fn open_add_and_claim_by_one_of_the_two_sides_are_activity() {
     check_renewed("open");
     client.one(json!({"type": "add", "phase": "p", "body": "b"}));
     check_renewed("add");
-}
-
-fn updated(file: &Path) -> f64 {
-    let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("database");
-    db.query_row("SELECT updated FROM mailboxes", [], |row| row.get(0)).expect("one mailbox")
 }

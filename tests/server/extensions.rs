@@ -8,12 +8,6 @@ fn claim(nameplate: &str, allocate: Value) -> Value {
     json!({"type": "claim", "nameplate": nameplate, "allocate": allocate})
 }
 
-fn list(client: &mut Client) -> Vec<String> {
-    let answer = client.one(json!({"type": "list"}));
-    let names = answer["nameplates"].as_array().unwrap_or_else(|| panic!("{answer}")).iter();
-    names.map(|name| name["id"].as_str().expect("a string").to_owned()).collect()
-}
-
 #[test]
 fn by_default_a_claim_allocates_whatever_it_says() {
     let server = Server::start(&[]);
@@ -32,7 +26,7 @@ fn a_claim_that_does_not_allocate_finds_a_nameplate_or_fails_and_is_not_used_up(
     for _ in 0..2 {
         assert_eq!(client.error(claim("4", json!(false))), "unallocated");
     }
-    assert_eq!(list(&mut client), Vec::<String>::new());
+    assert_eq!(client.list(), Vec::<String>::new());
     // Another app's is none of ours.
     let elsewhere = server.bind("other", "a").claim("4");
     assert_eq!(client.error(claim("4", json!(false))), "unallocated");
@@ -117,17 +111,17 @@ fn a_list_is_real_or_empty_or_the_same_for_everyone() {
         let mut client = server.bind("app", "a");
         client.claim("1234");
         let names: &[&str] = if is_real { &["1234"] } else { &[] };
-        assert_eq!(list(&mut client), names, "{option}");
+        assert_eq!(client.list(), names, "{option}");
     }
     let server = Server::start(&["--list=decoy"]);
     let mut decoys: Vec<String> = (1..=999).map(|number: u32| number.to_string()).collect();
     decoys.sort();
     for app in ["app", "other"] {
         let mut client = server.bind(app, "a");
-        assert_eq!(list(&mut client), decoys);
+        assert_eq!(client.list(), decoys);
         let nameplate = client.allocate();
-        assert_eq!(list(&mut client), decoys, "{nameplate} is taken");
+        assert_eq!(client.list(), decoys, "{nameplate} is taken");
         server.bind(app, "b").claim("1234");
-        assert_eq!(list(&mut client), decoys);
+        assert_eq!(client.list(), decoys);
     }
 }

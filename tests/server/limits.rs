@@ -152,7 +152,7 @@ fn a_mailbox_with_all_its_messages_takes_no_more_and_keeps_what_it_has() {
         let mut other = server.bind("app", "two");
         assert_eq!(other.open("box").len(), 3);
         for client in [&mut client, &mut other] {
-            assert_eq!(client.one(json!({"type": "close"}))["type"], "closed");
+            client.close();
         }
     }
 }
@@ -172,7 +172,7 @@ fn a_mailbox_with_all_its_bytes_takes_no_more_and_keeps_what_it_has() {
         let mut other = server.bind("app", "two");
         assert_eq!(other.open("box").len(), 2);
         for client in [&mut client, &mut other] {
-            assert_eq!(client.one(json!({"type": "close"}))["type"], "closed");
+            client.close();
         }
     }
 }
@@ -197,14 +197,14 @@ fn a_full_store_takes_no_more_keeps_what_it_has_and_lets_it_go() {
         }
         assert_eq!(client.error(add(1)), "server is full, try again later");
         assert_eq!(server.bind("app", "two").open("box").len(), 3);
-        assert_eq!(client.one(json!({"type": "close"}))["type"], "closed");
+        client.close();
         let mut two = server.bind("app", "two");
         for mailbox in ["other", "box"] {
             let close = json!({"type": "close", "mailbox": mailbox});
             assert_eq!(server.bind("app", "two").one(close)["type"], "closed");
         }
         two.open("room");
-        assert_eq!(two.one(json!({"type": "close"}))["type"], "closed");
+        two.close();
     }
     server.wait_for_log("stored bytes");
 }
@@ -238,7 +238,7 @@ fn a_slow_reader_is_dropped_and_an_innocent_pair_beside_it_is_not() {
         let mut slow = server.bind("app", "slow");
         assert_eq!(slow.open("box").len(), 900, "what it missed is still there");
         for client in [&mut slow, &mut sender] {
-            assert_eq!(client.one(json!({"type": "close"}))["type"], "closed");
+            client.close();
         }
     }
     server.wait_for_log("output of one slow reader");

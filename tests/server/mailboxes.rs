@@ -1,8 +1,7 @@
 //! What open, add and close do to mailboxes: delivery, replay, sides that come and go, the end of
 //! a mailbox, and what is recorded of it. A third side is the subject of `crowding.rs`.
 
-use crate::common::{Client, Server};
-use rusqlite::Connection;
+use crate::common::{Client, Server, sql};
 use serde_json::{Value, json};
 
 const NOTHING: [Value; 0] = [];
@@ -17,13 +16,10 @@ fn close(client: &mut Client, mailbox: &str, mood: &str) {
 }
 
 /// The results of all mailboxes in the usage database, oldest first, after a clean stop.
-fn mailbox_results(server: Server) -> Vec<String> {
+fn mailbox_results(server: Server) -> Value {
     let (status, directory) = server.stop();
     assert!(status.success());
-    let db = Connection::open(directory.file("usage.sqlite")).expect("usage database");
-    let mut rows = db.prepare("SELECT result FROM mailboxes ORDER BY rowid").expect("query");
-    let results = rows.query_map([], |row| row.get(0)).expect("rows");
-    results.map(|result| result.expect("a text")).collect()
+    sql::rows(&directory.file("usage.sqlite"), "SELECT result FROM mailboxes ORDER BY rowid")
 }
 
 #[test]
@@ -135,12 +131,9 @@ fn the_last_close_deletes_the_nameplate_even_while_both_sides_claim_it() {
     // The nameplate went with its mailbox, without a usage row of its own.
     drop((first, second));
     let (_, directory) = server.stop();
-    let db = Connection::open(directory.file("usage.sqlite")).expect("usage database");
-    let count = |table: &str| -> u32 {
-        db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
-            .expect("a count")
-    };
-    assert_eq!((count("nameplates"), count("mailboxes")), (0, 1));
+    let usage = sql::contents(&directory.file("usage.sqlite"));
+    let counts = ["nameplates", "mailboxes"].map(|table| usage[table].as_array().map(Vec::len));
+    assert_eq!(counts, [Some(0), Some(1)]);
 }
 
 #[test]
@@ -273,7 +266,7 @@ fn a_close_by_name_on_a_new_connection_closes_for_the_side() {
     drop(first);
     close(&mut server.bind("app", "first"), "m", "happy");
     assert_eq!(server.bind("app", "first").open("m"), NOTHING);
-    assert_eq!(mailbox_results(server), ["lonely"]);
+    assert_eq!(mailbox_results(server), json!([["lonely"]]));
 }
 
 #[test]
@@ -287,7 +280,7 @@ fn a_close_can_be_repeated_after_the_mailbox_is_gone_and_is_recorded_each_time()
     drop((first, second));
     close(&mut server.bind("app", "first"), "m", "happy");
     close(&mut server.bind("app", "first"), "m", "scary");
-    assert_eq!(mailbox_results(server), ["happy", "lonely", "scary"]);
+    assert_eq!(mailbox_results(server), json!([["happy"], ["lonely"], ["scary"]]));
 }
 
 #[test]
@@ -308,5 +301,5 @@ fn the_gravest_mood_is_the_result() {
         close(&mut first, "m", first_mood);
         close(&mut second, "m", second_mood);
     }
-    assert_eq!(mailbox_results(server), cases.map(|(_, _, result)| result));
+    assert_eq!(mailbox_results(server), json!(cases.map(|(_, _, result)| [result])));
 }

@@ -4,12 +4,6 @@
 use crate::common::{Client, Server};
 use serde_json::{Value, json};
 
-fn list(client: &mut Client) -> Vec<String> {
-    let answer = client.one(json!({"type": "list"}));
-    let nameplates = answer["nameplates"].as_array().expect("a list");
-    nameplates.iter().map(|it| it["id"].as_str().expect("a text").to_owned()).collect()
-}
-
 fn release(client: &mut Client, nameplate: &str) {
     let answer = client.one(json!({"type": "release", "nameplate": nameplate}));
     assert_eq!(answer, json!({"type": "released"}));
@@ -53,7 +47,7 @@ fn a_number_written_with_zeros_in_front_is_another_nameplate() {
     let server = Server::start(&[]);
     let mailbox = server.bind("app", "s").claim("007");
     assert_ne!(server.bind("app", "s").claim("7"), mailbox);
-    assert_eq!(list(&mut server.bind("app", "s")), ["007", "7"]);
+    assert_eq!(server.bind("app", "s").list(), ["007", "7"]);
 }
 
 #[test]
@@ -67,7 +61,7 @@ fn allocation_claims_for_the_side_and_its_claim_is_the_same_one() {
     // Released once, it is released.
     release(&mut client, &nameplate);
     release(&mut server.bind("app", "second"), &nameplate);
-    assert_eq!(list(&mut client), Vec::<String>::new());
+    assert_eq!(client.list(), Vec::<String>::new());
 }
 
 #[test]
@@ -76,7 +70,7 @@ fn an_allocated_nameplate_can_be_released_by_name_without_a_claim() {
     let mut client = server.bind("app", "s");
     let nameplate = client.allocate();
     release(&mut client, &nameplate);
-    assert_eq!(list(&mut client), Vec::<String>::new());
+    assert_eq!(client.list(), Vec::<String>::new());
 }
 
 #[test]
@@ -105,7 +99,7 @@ fn both_sides_get_the_same_mailbox_on_any_connection() {
     for side in ["first", "second", "second", "first"] {
         assert_eq!(server.bind("app", side).claim("4"), mailbox);
     }
-    assert_eq!(list(&mut server.bind("app", "first")), ["4"]);
+    assert_eq!(server.bind("app", "first").list(), ["4"]);
 }
 
 #[test]
@@ -131,9 +125,9 @@ fn a_nameplate_goes_with_its_last_release_and_the_mailbox_stays() {
     first.open(&mailbox);
     let message = first.one(json!({"type": "add", "phase": "p", "body": "b"}));
     first.one(json!({"type": "release"}));
-    assert_eq!(list(&mut first), ["4"]);
+    assert_eq!(first.list(), ["4"]);
     second.one(json!({"type": "release"}));
-    assert_eq!(list(&mut first), Vec::<String>::new());
+    assert_eq!(first.list(), Vec::<String>::new());
     assert_eq!(second.open(&mailbox), [message]);
     // The number begins anew, for the same sides too.
     assert_ne!(server.bind("app", "first").claim("4"), mailbox);
@@ -154,7 +148,7 @@ fn a_side_does_not_claim_again_what_it_released_while_the_nameplate_lives() {
         again.error(json!({"type": "release", "nameplate": "5"})),
         "release and claim must use same nameplate"
     );
-    assert_eq!(again.one(json!({"type": "release"})), json!({"type": "released"}));
+    again.release();
     assert_eq!(server.bind("app", "second").claim("4"), mailbox);
 }
 
@@ -180,7 +174,7 @@ fn a_release_can_be_repeated_on_a_new_connection() {
     for _ in 0..2 {
         release(&mut server.bind("app", "first"), "4");
     }
-    assert_eq!(list(&mut client), ["4"]);
+    assert_eq!(client.list(), ["4"]);
 }
 
 #[test]
@@ -190,9 +184,9 @@ fn a_refused_release_leaves_the_release_to_be_done() {
     client.error(json!({"type": "release"}));
     client.claim("4");
     client.error(json!({"type": "release", "nameplate": "5"}));
-    assert_eq!(list(&mut client), ["4"]);
+    assert_eq!(client.list(), ["4"]);
     client.one(json!({"type": "release"}));
-    assert_eq!(list(&mut client), Vec::<String>::new());
+    assert_eq!(client.list(), Vec::<String>::new());
 }
 
 #[test]
@@ -207,9 +201,9 @@ fn nameplates_are_1_to_40_ascii_digits_and_others_use_nothing_up() {
             "{invalid:?}"
         );
     }
-    assert_eq!(list(&mut client), Vec::<String>::new());
+    assert_eq!(client.list(), Vec::<String>::new());
     client.claim(&longest);
-    assert_eq!(list(&mut client), [longest]);
+    assert_eq!(client.list(), [longest]);
 }
 
 #[test]
@@ -218,7 +212,7 @@ fn lists_are_sorted_as_strings() {
     for nameplate in ["9", "10", "100", "1", "2", "010"] {
         server.bind("app", "s").claim(nameplate);
     }
-    assert_eq!(list(&mut server.bind("app", "other")), ["010", "1", "10", "100", "2", "9"]);
+    assert_eq!(server.bind("app", "other").list(), ["010", "1", "10", "100", "2", "9"]);
 }
 
 #[test]
@@ -226,7 +220,7 @@ fn with_disallow_list_every_list_is_empty() {
     let server = Server::start(&["--disallow-list"]);
     let mut client = server.bind("app", "s");
     let nameplate = client.allocate();
-    assert_eq!(list(&mut client), Vec::<String>::new());
+    assert_eq!(client.list(), Vec::<String>::new());
     // What cannot be listed is still taken.
     for number in 0..8 {
         assert_ne!(server.bind("app", &number.to_string()).allocate(), nameplate);
@@ -238,11 +232,11 @@ fn apps_do_not_see_each_others_nameplates() {
     let server = Server::start(&[]);
     let mailbox = server.bind("app", "s").claim("4");
     let mut other = server.bind("other", "s");
-    assert_eq!(list(&mut other), Vec::<String>::new());
+    assert_eq!(other.list(), Vec::<String>::new());
     assert_ne!(other.claim("4"), mailbox);
     other.one(json!({"type": "release"}));
-    assert_eq!(list(&mut other), Vec::<String>::new());
-    assert_eq!(list(&mut server.bind("app", "s")), ["4"]);
+    assert_eq!(other.list(), Vec::<String>::new());
+    assert_eq!(server.bind("app", "s").list(), ["4"]);
     assert_eq!(server.bind("app", "s").claim("4"), mailbox);
 }
 

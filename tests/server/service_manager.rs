@@ -141,8 +141,7 @@ fn the_status_tells_since_when_the_storage_fails_and_when_it_works_again() {
     let manager = Manager::abstract_named("storage");
     let mut server = manager.start(&[]);
     manager.wait_for("READY=1");
-    let lock = sql::open(&server.file("relay.sqlite"));
-    lock.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    let lock = sql::lock(&server.file("relay.sqlite"));
     let mut client = server.bind("app", "side");
     client.send(json!({"type": "claim", "nameplate": "4"}));
     server.wait_for_log("degraded mode");
@@ -154,7 +153,7 @@ fn the_status_tells_since_when_the_storage_fails_and_when_it_works_again() {
         .unwrap_or_else(|| panic!("{told}"));
     assert!(since.starts_with("20") && since.ends_with(" UTC") && since.len() == 23, "{since}");
     assert!(rest.starts_with("connections: "), "{rest}");
-    lock.execute_batch("COMMIT").expect("unlock");
+    drop(lock);
     manager.wait_for("STATUS=connections: 0, nameplates: 0, mailboxes: 0");
 }
 
