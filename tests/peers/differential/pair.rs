@@ -127,7 +127,7 @@ impl Pair {
         let party = &mut self.parties[which as usize];
         party.step_ended = now();
         for answer in transcript.iter_mut().flatten() {
-            party.canonicalise(app, answer, &commands);
+            party.canonicalise(which, app, answer, &commands);
         }
         Ok(transcript)
     }
@@ -172,7 +172,7 @@ impl Party {
         self.steps.partition_point(|start| *start <= time)
     }
 
-    fn canonicalise(&mut self, app: &str, answer: &mut Value, commands: &[Value]) {
+    fn canonicalise(&mut self, which: Which, app: &str, answer: &mut Value, commands: &[Value]) {
         let step = self.steps.len();
         match answer["type"].as_str().expect("a type") {
             "allocated" => {
@@ -206,6 +206,10 @@ impl Party {
             "message" => {
                 let time = answer["server_rx"].as_f64().expect("a time");
                 answer["server_rx"] = self.step(time).into();
+                // 0.8.0 delivers a number as it came, and replays it as text, which ours always is.
+                if which == Which::Theirs && answer["id"].is_number() {
+                    answer["id"] = answer["id"].to_string().into();
+                }
                 // 0.8.0 delivers another JSON value live as it came, and replays it as text.
                 if answer["id"].is_number() {
                     answer["id"] = answer["id"].to_string().into();
