@@ -109,6 +109,11 @@ pub fn stdout_of(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// The level of a log line, which comes after its time.
+pub fn level(line: &str) -> Option<&str> {
+    line.split(' ').nth(1)
+}
+
 /// A running server. Killed when dropped.
 pub struct Server {
     child: Running,

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal, level};
 use serde_json::json;
 
 /// Runs the program to its end, which must come by itself.
@@ -45,7 +45,7 @@ fn assert_failure(directory: &Directory, arguments: &[&str], named: &[&str]) {
     let log = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
     let errors: Vec<&str> =
-        log.lines().filter(|it| !it.starts_with("INFO ") && !it.starts_with("WARN ")).collect();
+        log.lines().filter(|it| !matches!(level(it), Some("INFO" | "WARN"))).collect();
     assert_eq!(errors.len(), 1, "{arguments:?}: {log}");
     for part in named {
         assert!(errors[0].contains(part), "{arguments:?} must name {part:?}: {log}");
@@ -391,8 +391,8 @@ fn the_log_of_a_start_names_addresses_files_and_limits() {
             "{parts:?} in {log:#?}"
         );
     }
-    let levels = ["INFO ", "WARN ", "ERROR "];
-    assert!(log.iter().all(|line| levels.iter().any(|it| line.starts_with(it))), "{log:#?}");
+    let levels = ["INFO", "WARN", "ERROR"].map(Some);
+    assert!(log.iter().all(|line| levels.contains(&level(line))), "{log:#?}");
     let server = Server::start(&[]);
     let log = server.log();
     let says_version_1 =

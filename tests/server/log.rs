@@ -4,21 +4,20 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use crate::common::{Directory, PATIENCE, Server};
+use crate::common::{Directory, PROGRAM, Running, Server, retry};
 
 /// A server that listens on `x.sock`, with a stderr of the test's choice.
 struct Unheard {
-    child: Child,
+    child: Running,
     directory: Directory,
 }
 
 impl Unheard {
     fn start(stderr: impl Into<Stdio>, options: &[&str]) -> Unheard {
         let directory = Directory::new();
-        let child = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+        let child = Command::new(PROGRAM)
             .args(["--port=unix:x.sock", "--log-level=debug"])
             .args(options)
             .current_dir(directory.path())
@@ -26,31 +25,20 @@ impl Unheard {
             .stderr(stderr)
             .spawn()
             .expect("server starts");
-        Unheard { child, directory }
+        Unheard { child: Running(child), directory }
     }
 
     /// What it answers to a request on its socket, once it listens.
     fn answer(&mut self, request: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        let mut stream = loop {
-            match UnixStream::connect(self.directory.file("x.sock")) {
-                Ok(stream) => break stream,
-                Err(error) => assert!(Instant::now() < until, "{error}"),
-            }
-            assert_eq!(self.child.try_wait().expect("wait"), None, "it has ended");
-            std::thread::sleep(Duration::from_millis(2));
-        };
+        let mut stream = retry(|| {
+            assert_eq!(self.child.0.try_wait().expect("wait"), None, "it has ended");
+            let stream = UnixStream::connect(self.directory.file("x.sock"));
+            stream.map_err(|error| error.to_string())
+        });
         stream.write_all(request.as_bytes()).expect("write");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("read");
         answer
-    }
-}
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -59,7 +47,7 @@ fn serves_unheard(stderr: impl Into<Stdio>) {
     for _ in 0..3 {
         assert!(server.answer("GET / HTTP/1.1\r\nHost: x\r\n\r\n").contains("Wormhole Relay"));
     }
-    assert_eq!(server.child.try_wait().expect("wait"), None);
+    assert_eq!(server.child.0.try_wait().expect("wait"), None);
 }
 
 #[test]
@@ -111,7 +99,7 @@ fn the_journal_gets_priorities_instead_of_time_and_level() {
     let path = directory.file("log");
     let log = File::create(&path).expect("a file");
     let stream = log.metadata().map(|it| format!("{}:{}", it.dev(), it.ino())).expect("metadata");
-    let status = Command::new(env!("CARGO_BIN_EXE_wormhole-mailbox"))
+    let status = Command::new(PROGRAM)
         .args(["--port=unix:missing/x.sock", "--channel-db=:memory:"])
         .current_dir(directory.path())
         .env("JOURNAL_STREAM", stream)

@@ -12,7 +12,8 @@ use std::time::Instant;
 use crate::common::client::assert_welcomed;
 use crate::common::raw::{CLOSE, Raw, upgrade};
 use crate::common::{
-    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, eventually, process, sql,
+    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, eventually, level, process,
+    sql,
 };
 use serde_json::json;
 
@@ -332,7 +333,7 @@ fn failure(mut command: Command) -> String {
     let output = command.output().expect("the program runs");
     let log = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "{log}");
-    let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("ERROR ")).collect();
+    let errors: Vec<&str> = log.lines().filter(|line| level(line) == Some("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{log}");
     assert_eq!(log.lines().last(), Some(errors[0]), "{log}");
     assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0);
