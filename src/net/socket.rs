@@ -7,15 +7,16 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::os::unix::net::{
+    SocketAddr as StdUnixAddress, UnixListener as StdUnixListener, UnixStream as StdUnixStream,
+};
 use std::path::{Path, PathBuf};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
 
 use crate::limits::LISTEN_BACKLOG;
 use crate::message::peer::Peer;
@@ -85,12 +86,7 @@ impl Listener {
     pub fn adopt_unix(listener: StdUnixListener) -> io::Result<(Listener, Endpoint)> {
         check_listening(&listener)?;
         listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let path = match (address.as_pathname(), address.as_abstract_name()) {
-            (Some(path), _) => path.to_owned(),
-            (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)).into(),
-            (None, None) => PathBuf::new(),
-        };
+        let path = path_of(&listener.local_addr()?);
         let mode = fs::metadata(&path).map_or(0, |metadata| metadata.permissions().mode());
         Ok((Listener::Unix(UnixListener::from_std(listener), None), Endpoint::Unix { path, mode }))
     }
@@ -117,6 +113,21 @@ impl Drop for Listener {
     }
 }
 
+fn path_of(address: &StdUnixAddress) -> PathBuf {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
+        return format!("@{}", String::from_utf8_lossy(name)).into();
+    }
+    address.as_pathname().map(Path::to_owned).unwrap_or_default()
+}
+
+/// macOS has the option and does not implement it.
+#[cfg(target_os = "macos")]
+fn check_listening(_socket: impl AsFd) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(target_os = "macos"))]
 fn check_listening(socket: impl AsFd) -> io::Result<()> {
     if sockopt::socket_acceptconn(socket)? {
         Ok(())
@@ -127,8 +138,7 @@ fn check_listening(socket: impl AsFd) -> io::Result<()> {
 
 fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let made = rustix::net::socket_with(family, SocketType::STREAM, socket_flags(), None);
-    let fd = match made {
+    let fd = match new_socket(family) {
         // A host without IPv6: "any address" is still what the operator wants.
         Err(rustix::io::Errno::AFNOSUPPORT)
             if address.ip().is_unspecified() && address.is_ipv6() =>
@@ -148,8 +158,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 
 fn listen_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     remove_stale(path)?;
-    let fd =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, socket_flags(), None)?;
+    let fd = new_socket(AddressFamily::UNIX)?;
     rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
     // No client can connect before listen, so none connects under the default mode.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
@@ -170,8 +179,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn socket_flags() -> SocketFlags {
-    SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
+#[cfg(not(target_os = "macos"))]
+fn new_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+}
+
+/// macOS has no flags for that.
+#[cfg(target_os = "macos")]
+fn new_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    let fd = rustix::net::socket(family, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    Ok(fd)
 }
 
 /// A connected socket.

@@ -7,6 +7,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -66,6 +67,7 @@ impl Notifier {
 
     fn new(address: &OsStr, interval: Option<Duration>, now: Clock) -> io::Result<Notifier> {
         let manager = match address.as_bytes() {
+            #[cfg(target_os = "linux")]
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(address)?,
             _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a unix socket")),

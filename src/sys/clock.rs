@@ -92,8 +92,9 @@ impl Clock {
 
 /// The kernel's monotonic clock, as service managers compare it.
 pub fn monotonic_microseconds() -> i64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+    // Its fields have other types where pointers have 32 bits.
+    let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+    now.as_micros() as i64
 }
 
 /// Date and time of day, for people.

@@ -1,7 +1,6 @@
 //! The system's secure randomness, drawn in blocks.
 
-use rustix::io::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
+use std::io;
 
 /// A source of randomness. Mailbox ids depend on it: outside tests it must be secure.
 pub trait Entropy: std::fmt::Debug {
@@ -19,11 +18,23 @@ pub struct SystemEntropy {
 
 impl SystemEntropy {
     /// Fails if the system has no randomness; after a first success it does not fail.
-    pub fn new() -> Result<SystemEntropy, Errno> {
+    pub fn new() -> io::Result<SystemEntropy> {
         let mut pool = [0; POOL_BYTES];
-        getrandom(&mut pool, GetRandomFlags::empty())?;
+        fill(&mut pool)?;
         Ok(SystemEntropy { pool, used: 0 })
     }
+}
+
+#[cfg(target_os = "linux")]
+fn fill(pool: &mut [u8; POOL_BYTES]) -> io::Result<()> {
+    rustix::rand::getrandom(pool, rustix::rand::GetRandomFlags::empty())?;
+    Ok(())
+}
+
+/// On BSD and macOS the device is as good as a system call: it waits until it has been seeded.
+#[cfg(not(target_os = "linux"))]
+fn fill(pool: &mut [u8; POOL_BYTES]) -> io::Result<()> {
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, pool)
 }
 
 impl Entropy for SystemEntropy {

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -33,19 +34,35 @@ pub struct Process {
 impl Process {
     /// Asks for everything.
     pub fn read() -> Process {
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Process {
             resident_bytes: resident_bytes(),
-            cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / NANOSECONDS_PER_SECOND,
+            cpu_seconds: cpu_seconds().unwrap_or_else(cpu_seconds_of_clock),
             open_fds: open_fds(),
             max_fds: getrlimit(Resource::Nofile).current,
         }
     }
 }
 
-const NANOSECONDS_PER_SECOND: f64 = 1e9;
+/// Linux counts in these whatever the processor (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
 
 const BYTES_PER_KB: u64 = 1024;
+
+/// From the kernel's own text: some C libraries have a clock of 32 bits, which is misread.
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program may hold anything; `utime` and `stime` are the 12th and 13th after.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) as f64 / TICKS_PER_SECOND)
+}
+
+/// Where there is no `/proc`.
+fn cpu_seconds_of_clock() -> f64 {
+    let time = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime));
+    time.unwrap_or_default().as_secs_f64()
+}
 
 fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -66,4 +83,16 @@ fn open_fds() -> Option<u64> {
 /// The size of a file, if it is there.
 pub fn file_bytes(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_cpu_time_that_the_kernel_writes_is_no_more_than_that_of_its_clock() {
+        let written = cpu_seconds().expect("/proc");
+        assert!(written <= cpu_seconds_of_clock(), "{written}");
+    }
 }
