@@ -1,41 +1,23 @@
 //! Completions for fish.
 
 use super::subcommands::{self, Subcommand};
-use super::{Completions, OptionSpec, options, plain};
-
-/// With a function that tests which command the line names, if any.
-const HEAD: &str = "\
-# Completions of wormhole-mailbox for fish.
-
-function __wormhole_mailbox_command -a wanted
-    set -l words (commandline -opc)
-    set -l found ''
-    if set -q words[2]; and not string match -q -- '-*' $words[2]
-        set found $words[2]
-    end
-    test \"$found\" = \"$wanted\"
-end
-
-function __wormhole_mailbox_no_words
-    test (count (commandline -opc)) -eq 1
-end
-
-complete -c wormhole-mailbox -f
-";
+use super::{Completions, OptionSpec, entries, options, plain};
+use crate::format;
 
 pub fn text() -> String {
-    let mut text = HEAD.to_owned();
-    for Subcommand { name, about, .. } in subcommands::TABLE {
-        text += &format!(
-            "complete -c wormhole-mailbox -n __wormhole_mailbox_no_words -a {name} -d {}\n",
-            quoted(plain(about).trim_end_matches('.'))
-        );
-    }
-    text += &options::all().map(|row| line("", &row.spec)).collect::<String>();
-    for Subcommand { name, rows, .. } in subcommands::TABLE {
-        text += &rows.iter().map(|row| line(name, &row.spec)).collect::<String>();
-    }
-    text
+    format::fill(include_str!("template.fish"), |name| match name {
+        "commands" => subcommands::TABLE.iter().map(command).collect(),
+        "options" => options::all().map(|row| line("", &row.spec)).collect(),
+        _ => {
+            let lines = |it: &Subcommand| entries(it.rows, |option| line(it.name, option));
+            subcommands::TABLE.iter().map(lines).collect()
+        }
+    })
+}
+
+fn command(Subcommand { name, about, .. }: &Subcommand) -> String {
+    let about = quoted(plain(about).trim_end_matches('.'));
+    format!("complete -c wormhole-mailbox -n __wormhole_mailbox_no_words -a {name} -d {about}\n")
 }
 
 fn line(command: &str, option: &OptionSpec) -> String {

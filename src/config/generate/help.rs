@@ -2,7 +2,7 @@
 
 use super::options::GROUPS;
 use super::subcommands::{self, Subcommand};
-use super::{OptionSpec, plain};
+use super::{OptionSpec, entries, plain};
 
 /// Column at which help texts begin, and the width they are wrapped to.
 const INDENT: usize = 8;
@@ -27,15 +27,15 @@ pub fn server() -> String {
     }
     for group in GROUPS {
         text += &format!("\n{}:\n", group.title);
-        text += &group.rows.iter().map(|row| entry(&row.spec)).collect::<String>();
+        text += &entries(group.rows, entry);
     }
     text
 }
 
 /// The help of a subcommand.
 pub fn subcommand(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
-    let entries: String = rows.iter().map(|row| entry(&row.spec)).collect();
-    format!("{}\n\nUsage: wormhole-mailbox {name} [options]\n\nOptions:\n{entries}", plain(about))
+    let (about, options) = (plain(about), entries(rows, entry));
+    format!("{about}\n\nUsage: wormhole-mailbox {name} [options]\n\nOptions:\n{options}")
 }
 
 fn entry(spec: &OptionSpec) -> String {

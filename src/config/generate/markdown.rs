@@ -1,68 +1,59 @@
 //! The option reference of the manual, `src/manual/options.md`, as a whole page.
 
-use super::OptionSpec;
 use super::options::GROUPS;
 use super::subcommands::{self, Subcommand};
-use crate::config::spec::{Action, Default, Row};
+use super::{Default, Group, OptionSpec, Row, Settings, entries};
+use crate::config::spec::Action;
 use crate::config::websocket_options::{self, ProtocolOption};
+use crate::format;
 
-const HEAD: &str = "\
-# Options
+pub fn text() -> String {
+    format::fill(include_str!("template.md"), |name| match name {
+        "options" => GROUPS.iter().map(section).collect(),
+        "protocol-options" => websocket_options::TABLE.iter().map(protocol_option).collect(),
+        _ => subcommands::TABLE.iter().map(command).collect(),
+    })
+}
 
-All options with their defaults; `wormhole-mailbox --generate=markdown` prints this page. How they
-are written, endpoints and the file of options are explained in [command line][command_line]. Where
-*Reload* says yes, a file of options can change the value while the server runs, see [reloading].
-";
+fn section(group: &Group<Settings>) -> String {
+    let has_effects = group.rows.iter().any(|row| effect(row).is_some());
+    let (head, columns) = if has_effects { (LIMITS, LIMIT_COLUMNS) } else { ("", COLUMNS) };
+    let row = |row: &Row<Settings>| {
+        let reload = if row.action.is_reloadable() { "yes" } else { "" };
+        let effect = has_effects.then(|| format!(" {} |", effect(row).unwrap_or_default()));
+        format!("{}{} {reload} |\n", entry(&row.spec), effect.unwrap_or_default())
+    };
+    let rows: String = group.rows.iter().map(row).collect();
+    format!("\n## {}\n{head}\n{columns}{rows}", group.title)
+}
 
 const LIMITS: &str = "
 No honest client meets one of the defaults. [Limits][limits] has the texts that clients see, and the
 memory that follows from them.
 ";
 
-const PROTOCOL_OPTIONS: &str = "
-## Protocol options
+const LIMIT_COLUMNS: &str =
+    "| Option | Bounds | Default | At the limit | Reload |\n|---|---|---|---|---|\n";
 
-`--websocket-protocol-option` takes these; others are refused by name.
+const COLUMNS: &str = "| Option | Meaning | Default | Reload |\n|---|---|---|---|\n";
 
-| Name | Meaning | Default |
-|---|---|---|
-";
-
-const TAIL: &str = "
-[command_line]: command_line.md
-[limits]: limits.md
-[reloading]: reloading.md
-";
-
-pub fn text() -> String {
-    let mut text = HEAD.to_owned();
-    for group in GROUPS {
-        text += &format!("\n## {}\n", group.title);
-        if group.rows.iter().any(|row| effect(row).is_some()) {
-            text += LIMITS;
-            text +=
-                "\n| Option | Bounds | Default | At the limit | Reload |\n|---|---|---|---|---|\n";
-            for row in group.rows {
-                let effect = effect(row).unwrap_or_default();
-                text += &format!("{} {effect} | {} |\n", entry(&row.spec), reload(row));
-            }
-        } else {
-            text += "\n| Option | Meaning | Default | Reload |\n|---|---|---|---|\n";
-            for row in group.rows {
-                text += &format!("{} {} |\n", entry(&row.spec), reload(row));
-            }
-        }
+/// The effect on a client that meets the limit.
+fn effect(row: &Row<Settings>) -> Option<&'static str> {
+    match row.action {
+        Action::Limit(limit) => Some(limit.effect),
+        _ => None,
     }
-    text += PROTOCOL_OPTIONS;
-    for ProtocolOption { name, about, default, .. } in websocket_options::TABLE {
-        text += &format!("| `{name}` | {about} | `{default}` |\n");
-    }
-    for Subcommand { name, about, rows, .. } in subcommands::TABLE {
-        text += &format!("\n## Subcommand `{name}`\n\n{about}\n");
-        text += "\n| Option | Meaning | Default |\n|---|---|---|\n";
-        text += &rows.iter().map(|row| entry(&row.spec) + "\n").collect::<String>();
-    }
-    text + TAIL
+}
+
+fn protocol_option(ProtocolOption { name, about, default, .. }: &ProtocolOption) -> String {
+    format!("| `{name}` | {about} | `{default}` |\n")
+}
+
+fn command(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
+    let rows = entries(rows, |spec| entry(spec) + "\n");
+    format!(
+        "\n## Subcommand `{name}`\n\n{about}\n\n| Option | Meaning | Default |\n|---|---|---|\n{rows}"
+    )
 }
 
 /// The first three columns of a row.
@@ -84,16 +75,4 @@ fn alternatives(value: &str) -> String {
         None => format!(" `{value}`"),
         Some((others, last)) => format!(" `{}` or `{last}`", others.replace('|', "`, `")),
     }
-}
-
-/// The effect on a client that meets the limit.
-fn effect<S>(row: &Row<S>) -> Option<&'static str> {
-    match row.action {
-        Action::Limit(limit) => Some(limit.effect),
-        _ => None,
-    }
-}
-
-fn reload<S>(row: &Row<S>) -> &'static str {
-    if row.action.is_reloadable() { "yes" } else { "" }
 }

@@ -10,7 +10,8 @@ mod man;
 mod markdown;
 mod zsh;
 
-use super::spec::{Arity, Default, OptionSpec};
+use super::settings::Settings;
+use super::spec::{Arity, Default, Group, OptionSpec, Row};
 use super::values::one_of;
 use super::{options, subcommands};
 
@@ -28,6 +29,11 @@ const KINDS: [(&str, Generator); 5] = [
 /// Makes the text of a kind; the error completes "--generate: …".
 pub fn text(kind: &str) -> Result<String, String> {
     Ok(one_of(kind, &KINDS)?())
+}
+
+/// The entries of these rows, one after the other.
+fn entries<S>(rows: &[Row<S>], entry: impl Fn(&OptionSpec) -> String) -> String {
+    rows.iter().map(|row| entry(&row.spec)).collect()
 }
 
 impl OptionSpec {

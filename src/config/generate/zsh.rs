@@ -1,44 +1,35 @@
 //! Completions for zsh.
 
 use super::subcommands::{self, Subcommand};
-use super::{Arity, Completions, OptionSpec, options, plain};
-
-const HEAD: &str = "\
-#compdef wormhole-mailbox
-# Completions of wormhole-mailbox for zsh.
-
-_wormhole-mailbox() {
-    if (( CURRENT > 2 )); then
-        case $words[2] in
-";
-
-const TAIL: &str = "    )
-    _arguments -s $arguments
-}
-
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    _wormhole-mailbox \"$@\"
-else
-    compdef _wormhole-mailbox wormhole-mailbox
-fi
-";
+use super::{Arity, Completions, OptionSpec, entries, options, plain};
+use crate::format;
 
 pub fn text() -> String {
-    let mut text = HEAD.to_owned();
-    let mut described = String::new();
-    for Subcommand { name, about, rows, .. } in subcommands::TABLE {
-        text += &format!("            {name})\n                local -a arguments=(\n");
-        let lines = rows.iter().map(|row| line("                    ", &row.spec));
-        text += &lines.collect::<String>();
-        text += "                )\n                shift words\n                (( CURRENT-- ))\n";
-        text += "                _arguments -s $arguments\n                return\n                ;;\n";
-        described +=
-            &format!(" {name}\\:\"{}\"", plain(about).trim_end_matches('.').replace(':', "\\:"));
-    }
-    text += "        esac\n    fi\n    local -a arguments=(\n";
-    text += &options::all().map(|row| line("        ", &row.spec)).collect::<String>();
-    text += &format!("        '1:command:(({}))'\n", described.trim_start());
-    text + TAIL
+    format::fill(include_str!("template.zsh"), |name| match name {
+        "commands" => subcommands::TABLE.iter().map(case).collect(),
+        "options" => options::all().map(|row| line("        ", &row.spec)).collect(),
+        _ => subcommands::TABLE.iter().map(described).collect::<Vec<_>>().join(" "),
+    })
+}
+
+fn case(Subcommand { name, rows, .. }: &Subcommand) -> String {
+    let lines = entries(rows, |option| line("                    ", option));
+    format!(
+        "            {name})
+                local -a arguments=(
+{lines}                )
+                shift words
+                (( CURRENT-- ))
+                _arguments -s $arguments
+                return
+                ;;
+"
+    )
+}
+
+fn described(Subcommand { name, about, .. }: &Subcommand) -> String {
+    let about = plain(about).trim_end_matches('.').replace(':', "\\:");
+    format!("{name}\\:\"{about}\"")
 }
 
 /// One argument of `_arguments`: option, repetition, summary, values.
@@ -54,14 +45,14 @@ fn line(indent: &str, option: &OptionSpec) -> String {
     let summary = summary.replace('[', "\\[").replace(']', "\\]").replace(':', "\\:");
     let (glue, short_glue) = if option.arity == Arity::Flag { ("", "") } else { ("=", "+") };
     let is_repeatable = matches!(option.arity, Arity::Many(_));
-    let repeated = if is_repeatable { "*" } else { "" };
-    match option.short {
-        None => format!("{indent}'{repeated}{name}{glue}[{summary}]{takes}'\n"),
-        Some(short) if is_repeatable => {
-            format!("{indent}'*'{{{short}{short_glue},{name}{glue}}}'[{summary}]{takes}'\n")
+    let names = match option.short {
+        None if is_repeatable => format!("'*{name}{glue}"),
+        None => format!("'{name}{glue}"),
+        Some(short) => {
+            let repetition =
+                if is_repeatable { "*".to_owned() } else { format!("({short} {name})") };
+            format!("'{repetition}'{{{short}{short_glue},{name}{glue}}}'")
         }
-        Some(short) => format!(
-            "{indent}'({short} {name})'{{{short}{short_glue},{name}{glue}}}'[{summary}]{takes}'\n"
-        ),
-    }
+    };
+    format!("{indent}{names}[{summary}]{takes}'\n")
 }
