@@ -152,7 +152,7 @@ limits! {
     accepts_per_tick_max: usize = 256, "--limit-tick-accepts", "connections",
         "Connections accepted before existing ones have their turn.", "later welcome";
 
-    // One peer address: an IPv4 address, or an IPv6 /64. A /56 and a /48 have 4 and 16 times as much.
+    // One peer address: an IPv4 address, or an IPv6 /64. See also `IPV6_PREFIXES`.
     address_connections_max: usize = 250, "--limit-address-connections", "connections",
         "Connections at once from one address.", "HTTP 429", Met("address_connections");
     address_connect_per_second: f64 = 10.0, "--limit-address-connect-rate", "per second",

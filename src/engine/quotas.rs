@@ -1,9 +1,9 @@
-//! The limits of one peer address: connections and nameplates at a time, and the rates of connecting,
-//! allocating and claiming (manual: limits 2).
+//! The limits of one peer address: connections and nameplates at a time, and the rates of
+//! connecting, allocating and claiming (manual: limits 2).
 //!
 //! An IPv6 peer counts for its /64, and with a multiple of the limits for its /56 and /48: one
-//! customer may have that many /64s. Pure; the time is an argument. The tables are bounded: when one
-//! is full, the entries nearest to idle are forgotten.
+//! customer may have that many /64s. Pure; the time is an argument. The tables are bounded: when
+//! one is full, the entries nearest to idle are forgotten.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -176,7 +176,8 @@ impl Tables {
 }
 
 impl Table {
-    /// Forgets entries if there is no room for another source: many at once, since all are examined.
+    /// Forgets entries if there is no room for another source: many at once, since it examines
+    /// all.
     fn make_room(&mut self, limits: &Limits, now: Instant) {
         if self.0.len() + IPV6_PREFIXES.len() <= ADDRESSES_MAX {
             return;
