@@ -261,8 +261,20 @@ const TICK_OVERSHOOT_MESSAGES: usize = 8;
 /// The program itself, with SQLite's page cache.
 const BASE_BYTES: usize = 16 * MIB;
 
+/// Messages of each side after which a join may count as shown: the first is the key exchange, and
+/// only with the right code does a client send a second.
+pub const JOIN_MESSAGES_MIN: usize = 2;
+
+/// After that, time for either side to close because the code was wrong.
+pub const JOIN_PROBATION: Duration = Duration::from_secs(10);
+
+/// Joins of one address at once that may keep another side out before they are shown, and how many
+/// of them come back per second. People mistype a code less often.
+pub const JOINS_KEPT_OUT_BURST: usize = 10;
+pub const JOINS_KEPT_OUT_PER_SECOND: f64 = 1.0 / 30.0;
+
 /// Entries for IPv4 addresses, and as many for IPv6 prefixes, in the limits by address.
-pub const ADDRESSES_MAX: usize = 32 * 1024;
+pub const ADDRESSES_MAX: usize = 28 * 1024; // fills a hash table of 32 Ki places
 
 /// Entries forgotten at once when there is no room: enough that the search for them hardly counts.
 pub const ADDRESSES_FORGOTTEN_AT_ONCE: usize = ADDRESSES_MAX / 16;

@@ -7,9 +7,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::limits::{ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits};
+use crate::engine::joins::{Charge, Joins};
+use crate::limits::{
+    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, JOIN_PROBATION,
+    JOINS_KEPT_OUT_BURST, JOINS_KEPT_OUT_PER_SECOND, Limits,
+};
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
@@ -33,7 +38,7 @@ impl From<Option<IpAddr>> for PeerAddress {
 
 /// The address that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+pub enum Source {
     V4(Ipv4Addr),
     V6(Ipv6Addr),
     /// All peers with an unreadable address.
@@ -76,10 +81,12 @@ enum Action {
     Connect,
     Allocate,
     Claim,
+    /// A join that keeps a side out; it is charged after the fact.
+    KeepOut,
 }
 
 impl Action {
-    const ALL: [Action; 3] = [Action::Connect, Action::Allocate, Action::Claim];
+    const ALL: [Action; 4] = [Action::Connect, Action::Allocate, Action::Claim, Action::KeepOut];
 }
 
 /// The rate of an action, in tokens.
@@ -95,6 +102,7 @@ impl Rate {
             Action::Connect => (limits.address_connect_per_second, limits.address_connect_burst),
             Action::Allocate => (limits.address_allocate_per_second, limits.address_allocate_burst),
             Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
+            Action::KeepOut => (JOINS_KEPT_OUT_PER_SECOND, JOINS_KEPT_OUT_BURST),
         };
         Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }
     }
@@ -131,6 +139,8 @@ struct Usage {
     factor: usize,
     connections: usize,
     nameplates: usize,
+    /// Joins that are not shown.
+    unshown_joins: usize,
     buckets: [Bucket; Action::ALL.len()],
 }
 
@@ -140,7 +150,13 @@ impl Usage {
             let Rate { burst, .. } = Rate::of(action, limits, factor);
             Bucket { tokens: burst, filled: now }
         };
-        Usage { factor, connections: 0, nameplates: 0, buckets: Action::ALL.map(bucket) }
+        Usage {
+            factor,
+            connections: 0,
+            nameplates: 0,
+            unshown_joins: 0,
+            buckets: Action::ALL.map(bucket),
+        }
     }
 
     /// How far the entry is from equalling a new one: what is alive, and the time until its buckets
@@ -151,7 +167,7 @@ impl Usage {
             self.buckets[action as usize].fill(rate, rate.burst, now)
         });
         let until_full = until_full.max().unwrap_or_default();
-        (self.connections + self.nameplates, until_full)
+        (self.connections + self.nameplates + self.unshown_joins, until_full)
     }
 }
 
@@ -218,6 +234,7 @@ pub struct Quotas {
     /// Nameplates created and deleted by the batch of this tick, whose commit may fail.
     created: Vec<NameplateId>,
     ended: Vec<NameplateId>,
+    joins: Joins<Source>,
 }
 
 impl Quotas {
@@ -230,6 +247,7 @@ impl Quotas {
             creators: HashMap::new(),
             created: Vec::new(),
             ended: Vec::new(),
+            joins: Joins::default(),
         }
     }
 
@@ -301,6 +319,56 @@ impl Quotas {
             .map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
     }
 
+    /// Checks the limits of joining a nameplate that another side began.
+    pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
+        self.charge_joins(now);
+        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
+        let wait = self.wait(source, Action::KeepOut, now);
+        let has_room = self.all(source, now, |limits, usage| {
+            usage.unshown_joins < limits.address_connections_max.saturating_mul(usage.factor)
+        });
+        let wait = if has_room { wait } else { wait.max(JOIN_PROBATION) };
+        if wait > Duration::ZERO {
+            let (command, retry_seconds) = (Throttled::Claim, whole_seconds(wait));
+            return Err(Refusal::TooFast { command, retry_seconds });
+        }
+        Ok(())
+    }
+
+    /// Counts a join of a mailbox that these two sides have now.
+    pub fn note_join(
+        &mut self,
+        conn: ConnId,
+        mailbox: &Rc<str>,
+        sides: [Rc<str>; 2],
+        now: Instant,
+    ) {
+        if let Some(&source) = self.connections.get(&conn) {
+            self.joins.begin(mailbox, sides, source);
+            self.charge_joins(now);
+        }
+    }
+
+    /// The joins, to be told of messages, closes, refused sides and ends.
+    pub fn joins_mut(&mut self) -> &mut Joins<Source> {
+        &mut self.joins
+    }
+
+    fn charge_joins(&mut self, now: Instant) {
+        for charge in self.joins.take_charges(now) {
+            match charge {
+                Charge::Unshown(source) => self.update(source, |usage| usage.unshown_joins += 1),
+                Charge::Settled(source) => self.update(source, |usage| {
+                    usage.unshown_joins = usage.unshown_joins.saturating_sub(1);
+                }),
+                Charge::KeptOut(source) => {
+                    self.wait(source, Action::KeepOut, now);
+                    self.spend(source, Action::KeepOut);
+                }
+            }
+        }
+    }
+
     /// Counts the nameplates that a command of `conn` created or deleted.
     pub fn note(&mut self, conn: ConnId, changes: &[Change]) {
         for change in changes {
@@ -360,17 +428,28 @@ impl Quotas {
     /// Takes a token from all holders of the source, or from none; fails with the time until all
     /// have one.
     fn take(&mut self, source: Source, action: Action, now: Instant) -> Result<(), Duration> {
+        let wait = self.wait(source, action, now);
+        if wait > Duration::ZERO {
+            return Err(wait);
+        }
+        self.spend(source, action);
+        Ok(())
+    }
+
+    /// The time until all holders of the source have a token.
+    fn wait(&mut self, source: Source, action: Action, now: Instant) -> Duration {
         let mut wait = Duration::ZERO;
         self.all(source, now, |limits, usage| {
             let rate = Rate::of(action, limits, usage.factor);
             wait = wait.max(usage.buckets[action as usize].fill(rate, 1.0, now));
             true
         });
-        if wait > Duration::ZERO {
-            return Err(wait);
-        }
+        wait
+    }
+
+    /// Takes a token from all holders of the source, also one that is not there.
+    fn spend(&mut self, source: Source, action: Action) {
         self.update(source, |usage| usage.buckets[action as usize].tokens -= 1.0);
-        Ok(())
     }
 
     /// Whether it is true of all holders of the source, which get entries if they have none.
@@ -528,6 +607,66 @@ mod tests {
             }
             (1..=4).for_each(|conn| quotas.disconnect(ConnId(conn)));
         }
+    }
+
+    #[test]
+    fn joins_that_keep_sides_out_have_a_burst_and_then_a_rate() {
+        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
+        for (conn, ip) in [(1, "192.0.2.1"), (2, "192.0.2.2")] {
+            assert_eq!(quotas.connect(ConnId(conn), address(ip), start), Ok(()));
+        }
+        let mut count = 0;
+        let mut join = |quotas: &mut Quotas, now, keeps_out| {
+            quotas.check_join(ConnId(1), now)?;
+            count += 1;
+            let mailbox: Rc<str> = format!("mailbox {count}").into();
+            quotas.note_join(ConnId(1), &mailbox, ["sender".into(), "joiner".into()], now);
+            if keeps_out {
+                quotas.joins_mut().note_crowded(&mailbox, now);
+            }
+            quotas.joins_mut().end(&mailbox, None, now);
+            Ok(())
+        };
+        for _ in 0..1_000 {
+            assert_eq!(join(&mut quotas, start, false), Ok(()));
+        }
+        for _ in 0..10 {
+            assert_eq!(join(&mut quotas, start, true), Ok(()));
+        }
+        let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 30 });
+        assert_eq!(join(&mut quotas, start, false), refused);
+        let later = start + Duration::from_secs(30);
+        assert_eq!(join(&mut quotas, later, true), Ok(()));
+        assert_eq!(join(&mut quotas, later, true), refused);
+        assert_eq!(quotas.check_join(ConnId(2), start), Ok(()), "another address");
+    }
+
+    #[test]
+    fn joins_that_are_not_shown_are_as_many_as_connections_and_come_back() {
+        let limits = Limits { address_connections_max: 3, ..Limits::default() };
+        let (mut quotas, mut now) = (quotas(limits), Instant::now());
+        assert_eq!(quotas.connect(ConnId(1), address("192.0.2.1"), now), Ok(()));
+        let mailboxes: [Rc<str>; 3] = ["1".into(), "2".into(), "3".into()];
+        for _ in 0..2 {
+            for mailbox in &mailboxes {
+                assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
+                quotas.note_join(ConnId(1), mailbox, ["sender".into(), "joiner".into()], now);
+            }
+            let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 10 });
+            assert_eq!(quotas.check_join(ConnId(1), now), refused);
+            // One is shown, the others end.
+            for side in ["sender", "joiner", "sender", "joiner"] {
+                quotas.joins_mut().note_message(&mailboxes[0], side, now);
+            }
+            assert_eq!(quotas.check_join(ConnId(1), now), refused);
+            now += Duration::from_secs(10);
+            assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
+            mailboxes.iter().for_each(|mailbox| quotas.joins_mut().end(mailbox, None, now));
+        }
+        quotas.check_join(ConnId(1), now).expect("all are back");
+        quotas.disconnect(ConnId(1));
+        quotas.sweep(now + Duration::from_secs(600));
+        assert!(quotas.tables.v4.0.is_empty());
     }
 
     #[test]

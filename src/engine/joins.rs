@@ -1,0 +1,284 @@
+//! Which joins of nameplates kept another side out, and which have not shown that they are honest.
+//!
+//! A client that claims each new nameplate before its receiver makes every transfer fail, and does
+//! so within all limits of rates. What tells it from an honest receiver is that it cannot show
+//! itself: without the code it does not get as far as messages in both directions.
+//!
+//! A join is the claim of a nameplate that another side began. It is *shown* when both sides have
+//! added [`JOIN_MESSAGES_MIN`] messages and neither has closed as `scary` or `errory` within
+//! [`JOIN_PROBATION`] after. It *kept a side out* if a third side was refused as `crowded` before
+//! it was shown, or at any time if its mailbox ends `scary`. Pure; [`Quotas`] charges the address.
+//!
+//! [`Quotas`]: crate::engine::quotas::Quotas
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
+use crate::message::outcome::{Mood, Outcome};
+
+/// The joins of mailboxes that exist. `S` is the source that is charged for a join.
+#[derive(Debug)]
+pub struct Joins<S> {
+    by_mailbox: HashMap<Rc<str>, Join<S>>,
+    /// The ends of probations, in order.
+    probations: VecDeque<(Instant, Rc<str>)>,
+    charges: Vec<Charge<S>>,
+}
+
+/// A change to what a source is charged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge<S> {
+    /// A join counts as not shown, from now on.
+    Unshown(S),
+    /// A join that counted as not shown does so no more.
+    Settled(S),
+    KeptOut(S),
+}
+
+#[derive(Debug)]
+struct Join<S> {
+    source: S,
+    /// The two served sides, with the number of messages of each.
+    sides: [(Rc<str>, usize); 2],
+    state: State,
+    /// A third side was refused.
+    is_crowded: bool,
+    /// It has been charged as having kept a side out.
+    is_charged: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unshown,
+    /// Both sides have added their messages.
+    Probation {
+        end: Instant,
+    },
+    /// A side closed as `scary` or `errory`: it will not be shown.
+    Failed,
+    Shown,
+}
+
+impl<S> Default for Joins<S> {
+    fn default() -> Joins<S> {
+        Joins { by_mailbox: HashMap::new(), probations: VecDeque::new(), charges: Vec::new() }
+    }
+}
+
+impl<S: Copy> Joins<S> {
+    /// Begins a join; a further claim of the same nameplate is none.
+    pub fn begin(&mut self, mailbox: &Rc<str>, sides: [Rc<str>; 2], source: S) {
+        if self.by_mailbox.contains_key(mailbox) {
+            return;
+        }
+        let sides = sides.map(|side| (side, 0));
+        let state = State::Unshown;
+        let join = Join { source, sides, state, is_crowded: false, is_charged: false };
+        self.by_mailbox.insert(mailbox.clone(), join);
+        self.charges.push(Charge::Unshown(source));
+    }
+
+    /// A side added a message.
+    pub fn note_message(&mut self, mailbox: &Rc<str>, side: &str, now: Instant) {
+        self.end_probations(now);
+        let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
+        for (known, messages) in &mut join.sides {
+            *messages += usize::from(**known == *side);
+        }
+        let is_complete = join.sides.iter().all(|(_, messages)| *messages >= JOIN_MESSAGES_MIN);
+        if is_complete && join.state == State::Unshown {
+            let end = now + JOIN_PROBATION;
+            join.state = State::Probation { end };
+            self.probations.push_back((end, mailbox.clone()));
+        }
+    }
+
+    /// A side closed the mailbox.
+    pub fn note_close(&mut self, mailbox: &str, mood: Option<Mood>, now: Instant) {
+        self.end_probations(now);
+        if let Some(join) = self.by_mailbox.get_mut(mailbox)
+            && matches!(mood, Some(Mood::Scary | Mood::Errory))
+            && join.state != State::Shown
+        {
+            join.state = State::Failed;
+        }
+    }
+
+    /// A third side was refused.
+    pub fn note_crowded(&mut self, mailbox: &str, now: Instant) {
+        self.end_probations(now);
+        let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
+        join.is_crowded = true;
+        if join.state != State::Shown && !join.is_charged {
+            join.is_charged = true;
+            self.charges.push(Charge::KeptOut(join.source));
+        }
+    }
+
+    /// The mailbox is deleted; without an outcome if the commit failed that should have stored it.
+    pub fn end(&mut self, mailbox: &str, outcome: Option<Outcome>, now: Instant) {
+        self.end_probations(now);
+        let Some(join) = self.by_mailbox.remove(mailbox) else { return };
+        if join.state != State::Shown {
+            self.charges.push(Charge::Settled(join.source));
+        }
+        if outcome == Some(Outcome::Scary) && join.is_crowded && !join.is_charged {
+            self.charges.push(Charge::KeptOut(join.source));
+        }
+    }
+
+    /// What has changed by `now` since the last call.
+    pub fn take_charges(&mut self, now: Instant) -> Vec<Charge<S>> {
+        self.end_probations(now);
+        std::mem::take(&mut self.charges)
+    }
+
+    fn end_probations(&mut self, now: Instant) {
+        while self.probations.front().is_some_and(|(end, _)| *end <= now) {
+            let Some((end, mailbox)) = self.probations.pop_front() else { return };
+            // The mailbox may be gone, and another may have its id.
+            if let Some(join) = self.by_mailbox.get_mut(&mailbox)
+                && join.state == (State::Probation { end })
+            {
+                join.state = State::Shown;
+                self.charges.push(Charge::Settled(join.source));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SOURCE: u32 = 7;
+
+    /// The events of one mailbox, and their time in seconds.
+    struct Exchange {
+        joins: Joins<u32>,
+        mailbox: Rc<str>,
+        start: Instant,
+    }
+
+    impl Exchange {
+        fn new() -> Exchange {
+            let mut exchange =
+                Exchange { joins: Joins::default(), mailbox: "m".into(), start: Instant::now() };
+            let sides = ["sender".into(), "joiner".into()];
+            exchange.joins.begin(&exchange.mailbox, sides.clone(), SOURCE);
+            assert_eq!(exchange.charges(0), [Charge::Unshown(SOURCE)]);
+            // A claim repeated is no join.
+            exchange.joins.begin(&exchange.mailbox, sides, SOURCE);
+            assert_eq!(exchange.charges(0), []);
+            exchange
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        fn charges(&mut self, seconds: u64) -> Vec<Charge<u32>> {
+            self.joins.take_charges(self.at(seconds))
+        }
+
+        fn messages(&mut self, sides: &[&str], seconds: u64) {
+            let now = self.at(seconds);
+            for side in sides {
+                self.joins.note_message(&self.mailbox, side, now);
+            }
+        }
+
+        fn close(&mut self, mood: Mood, seconds: u64) {
+            self.joins.note_close("m", Some(mood), self.at(seconds));
+        }
+
+        fn crowded(&mut self, seconds: u64) {
+            self.joins.note_crowded("m", self.at(seconds));
+        }
+
+        fn end(&mut self, outcome: Outcome, seconds: u64) {
+            self.joins.end("m", Some(outcome), self.at(seconds));
+        }
+    }
+
+    const BOTH_TWICE: [&str; 4] = ["sender", "joiner", "sender", "joiner"];
+
+    #[test]
+    fn two_messages_of_both_sides_and_ten_quiet_seconds_show_a_join() {
+        let mut exchange = Exchange::new();
+        exchange.messages(&["sender", "joiner", "sender", "stranger", "stranger"], 1);
+        assert_eq!(exchange.charges(1_000), []);
+        exchange.messages(&["joiner"], 1_000);
+        assert_eq!(exchange.charges(1_009), []);
+        assert_eq!(exchange.charges(1_010), [Charge::Settled(SOURCE)]);
+        // A side that it keeps out now is not charged.
+        exchange.crowded(1_011);
+        exchange.end(Outcome::Crowded, 1_012);
+        assert_eq!(exchange.charges(1_012), []);
+        assert!(exchange.joins.by_mailbox.is_empty());
+    }
+
+    #[test]
+    fn a_side_refused_before_the_join_is_shown_is_charged_once() {
+        for messages in [&[][..], &["sender", "joiner"], &BOTH_TWICE] {
+            let mut exchange = Exchange::new();
+            exchange.messages(messages, 1);
+            exchange.crowded(2);
+            exchange.crowded(2);
+            assert_eq!(exchange.charges(2), [Charge::KeptOut(SOURCE)]);
+            exchange.end(Outcome::Scary, 3);
+            assert_eq!(exchange.charges(3), [Charge::Settled(SOURCE)]);
+        }
+    }
+
+    #[test]
+    fn a_bad_close_in_the_probation_leaves_the_join_unshown() {
+        for mood in [Mood::Scary, Mood::Errory] {
+            let mut exchange = Exchange::new();
+            exchange.messages(&BOTH_TWICE, 1);
+            exchange.close(mood, 10);
+            assert_eq!(exchange.charges(1_000), []);
+            exchange.crowded(1_000);
+            assert_eq!(exchange.charges(1_000), [Charge::KeptOut(SOURCE)]);
+            exchange.end(Outcome::Errory, 1_001);
+            assert_eq!(exchange.charges(1_001), [Charge::Settled(SOURCE)]);
+        }
+        for (mood, seconds) in [(Mood::Happy, 10), (Mood::Lonely, 10), (Mood::Scary, 11)] {
+            let mut exchange = Exchange::new();
+            exchange.messages(&BOTH_TWICE, 1);
+            exchange.close(mood, seconds);
+            assert_eq!(exchange.charges(11), [Charge::Settled(SOURCE)], "{mood:?}");
+        }
+    }
+
+    #[test]
+    fn a_shown_join_that_ends_scary_counts_again_if_it_kept_a_side_out() {
+        for (is_crowded, expected) in [(true, &[Charge::KeptOut(SOURCE)][..]), (false, &[])] {
+            let mut exchange = Exchange::new();
+            exchange.messages(&BOTH_TWICE, 1);
+            assert_eq!(exchange.charges(11), [Charge::Settled(SOURCE)]);
+            if is_crowded {
+                exchange.crowded(12);
+            }
+            exchange.end(Outcome::Scary, 13);
+            assert_eq!(exchange.charges(13), expected);
+        }
+    }
+
+    #[test]
+    fn a_probation_does_not_pass_to_a_new_mailbox_of_the_same_id() {
+        let mut exchange = Exchange::new();
+        exchange.messages(&BOTH_TWICE, 1);
+        exchange.end(Outcome::Happy, 2);
+        assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)]);
+        exchange.joins.begin(&exchange.mailbox.clone(), ["a".into(), "b".into()], SOURCE);
+        assert_eq!(exchange.charges(3), [Charge::Unshown(SOURCE)]);
+        exchange.messages(&["a", "b", "a", "b"], 4);
+        assert_eq!(exchange.charges(13), []);
+        assert_eq!(exchange.charges(14), [Charge::Settled(SOURCE)]);
+    }
+}
