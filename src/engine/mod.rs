@@ -9,7 +9,6 @@ mod commands;
 mod counts;
 mod events;
 pub mod health;
-pub mod joins;
 pub mod limit_log;
 pub mod metrics;
 pub mod permission;

@@ -5,19 +5,21 @@
 //! customer may have that many /64s. Pure; the time is an argument. The tables are bounded: when
 //! one is full, the entries nearest to idle are forgotten.
 
+pub mod joins;
+mod usage;
+
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::engine::joins::{Charge, Joins};
-use crate::limits::{
-    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, JOIN_PROBATION,
-    JOINS_KEPT_OUT_BURST, JOINS_KEPT_OUT_PER_SECOND, Limits,
-};
+use crate::limits::{JOIN_PROBATION, Limits};
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
+use joins::{Charge, Joins};
+pub use usage::Source;
+use usage::{Action, Rate, Table, Tables, Usage};
 
 /// The address of a peer, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,182 +35,6 @@ pub enum PeerAddress {
 impl From<Option<IpAddr>> for PeerAddress {
     fn from(ip: Option<IpAddr>) -> PeerAddress {
         ip.map_or(PeerAddress::Unknown, PeerAddress::Ip)
-    }
-}
-
-/// The address that a connection counts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    V4(Ipv4Addr),
-    V6(Ipv6Addr),
-    /// All peers with an unreadable address.
-    Unreadable,
-}
-
-/// The unit to which limits apply. An IPv6 peer has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Holder {
-    V4(Ipv4Addr),
-    /// All bits but the prefix are 0.
-    V6 {
-        prefix_bits: u32,
-        prefix: Ipv6Addr,
-    },
-    Unreadable,
-}
-
-impl Source {
-    /// The holders, each with the multiple of the limits that it has.
-    fn holders(self) -> impl Iterator<Item = (Holder, usize)> {
-        let single = match self {
-            Source::V4(ip) => Some((Holder::V4(ip), 1)),
-            Source::Unreadable => Some((Holder::Unreadable, 1)),
-            Source::V6(_) => None,
-        };
-        let prefixes = IPV6_PREFIXES.into_iter().filter_map(move |(prefix_bits, factor)| {
-            let Source::V6(ip) = self else { return None };
-            let mask = u128::MAX << (Ipv6Addr::BITS - prefix_bits);
-            let prefix = Ipv6Addr::from_bits(ip.to_bits() & mask);
-            Some((Holder::V6 { prefix_bits, prefix }, factor))
-        });
-        single.into_iter().chain(prefixes)
-    }
-}
-
-/// What is limited by a rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    Connect,
-    Allocate,
-    Claim,
-    /// A join that keeps a side out; it is charged after the fact.
-    KeepOut,
-}
-
-impl Action {
-    const ALL: [Action; 4] = [Action::Connect, Action::Allocate, Action::Claim, Action::KeepOut];
-}
-
-/// The rate of an action, in tokens.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    per_second: f64,
-    burst: f64,
-}
-
-impl Rate {
-    fn of(action: Action, limits: &Limits, factor: usize) -> Rate {
-        let (per_second, burst) = match action {
-            Action::Connect => (limits.address_connect_per_second, limits.address_connect_burst),
-            Action::Allocate => (limits.address_allocate_per_second, limits.address_allocate_burst),
-            Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
-            Action::KeepOut => (JOINS_KEPT_OUT_PER_SECOND, JOINS_KEPT_OUT_BURST),
-        };
-        Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }
-    }
-}
-
-/// A token bucket, full at the start.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
-}
-
-impl Bucket {
-    /// Adds the tokens since the last call. Returns the time until there are `tokens`.
-    fn fill(&mut self, rate: Rate, tokens: f64, now: Instant) -> Duration {
-        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * rate.per_second).min(rate.burst);
-        self.filled = now;
-        if self.tokens >= tokens {
-            return Duration::ZERO;
-        }
-        let seconds = ((tokens - self.tokens) / rate.per_second).clamp(0.0, WAIT_SECONDS_MAX);
-        Duration::from_secs_f64(seconds)
-    }
-}
-
-/// Longest wait in a refusal, in seconds.
-const WAIT_SECONDS_MAX: f64 = 3_600.0;
-
-/// What one holder uses.
-#[derive(Debug)]
-struct Usage {
-    /// The multiple of the limits that applies.
-    factor: usize,
-    connections: usize,
-    nameplates: usize,
-    /// Joins that are not shown.
-    unshown_joins: usize,
-    buckets: [Bucket; Action::ALL.len()],
-}
-
-impl Usage {
-    fn new(limits: &Limits, factor: usize, now: Instant) -> Usage {
-        let bucket = |action| {
-            let Rate { burst, .. } = Rate::of(action, limits, factor);
-            Bucket { tokens: burst, filled: now }
-        };
-        Usage {
-            factor,
-            connections: 0,
-            nameplates: 0,
-            unshown_joins: 0,
-            buckets: Action::ALL.map(bucket),
-        }
-    }
-
-    /// How far the entry is from equalling a new one: what is alive, and the time until its buckets
-    /// are full.
-    fn distance_from_idle(&mut self, limits: &Limits, now: Instant) -> (usize, Duration) {
-        let until_full = Action::ALL.into_iter().map(|action| {
-            let rate = Rate::of(action, limits, self.factor);
-            self.buckets[action as usize].fill(rate, rate.burst, now)
-        });
-        let until_full = until_full.max().unwrap_or_default();
-        (self.connections + self.nameplates + self.unshown_joins, until_full)
-    }
-}
-
-/// A bounded table of what holders use.
-#[derive(Debug, Default)]
-struct Table(HashMap<Holder, Usage>);
-
-/// IPv4 has a table of its own, so that a peer with many IPv6 prefixes takes no entry from it.
-#[derive(Debug, Default)]
-struct Tables {
-    v4: Table,
-    v6: Table,
-}
-
-impl Tables {
-    fn of(&mut self, source: Source) -> &mut Table {
-        match source {
-            Source::V4(_) | Source::Unreadable => &mut self.v4,
-            Source::V6(_) => &mut self.v6,
-        }
-    }
-}
-
-impl Table {
-    /// Forgets entries if there is no room for another source: many at once, since it examines
-    /// all.
-    fn make_room(&mut self, limits: &Limits, now: Instant) {
-        if self.0.len() + IPV6_PREFIXES.len() <= ADDRESSES_MAX {
-            return;
-        }
-        let mut distances: Vec<_> = self
-            .0
-            .iter_mut()
-            .map(|(holder, usage)| (usage.distance_from_idle(limits, now), *holder))
-            .collect();
-        let last = ADDRESSES_FORGOTTEN_AT_ONCE.min(distances.len()).saturating_sub(1);
-        let (nearest, pivot, _) =
-            distances.select_nth_unstable_by_key(last, |(distance, _)| *distance);
-        for (_, holder) in nearest.iter().chain([&*pivot]) {
-            self.0.remove(holder);
-        }
     }
 }
 
@@ -484,7 +310,10 @@ pub fn whole_seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+    use crate::limits::ADDRESSES_MAX;
 
     fn quotas(limits: Limits) -> Quotas {
         Quotas::new(limits, vec!["127.0.0.0/8".parse().expect("a network")])
