@@ -7,7 +7,7 @@
 //! A join is the claim of a nameplate that another side began. It is *shown* when both sides have
 //! added [`JOIN_MESSAGES_MIN`] messages and neither has closed as `scary` or `errory` within
 //! [`JOIN_PROBATION`] after. It *kept a side out* if a third side was refused as `crowded` before
-//! it was shown, or at any time if its mailbox ends `scary`. Pure; [`Quotas`] charges the address.
+//! it was shown, or at any time if a side closed as `scary`. Pure; [`Quotas`] charges the address.
 //!
 //! [`Quotas`]: crate::engine::quotas::Quotas
 
@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
-use crate::message::outcome::{Mood, Outcome};
+use crate::message::outcome::Mood;
 
 /// The joins of mailboxes that exist. `S` is the source that is charged for a join.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ struct Join<S> {
     state: State,
     /// A third side was refused.
     is_crowded: bool,
+    is_scary: bool,
     /// It has been charged as having kept a side out.
     is_charged: bool,
 }
@@ -75,7 +76,8 @@ impl<S: Copy> Joins<S> {
         }
         let sides = sides.map(|side| (side, 0));
         let state = State::Unshown;
-        let join = Join { source, sides, state, is_crowded: false, is_charged: false };
+        let join =
+            Join { source, sides, state, is_crowded: false, is_scary: false, is_charged: false };
         self.by_mailbox.insert(mailbox.clone(), join);
         self.charges.push(Charge::Unshown(source));
     }
@@ -98,10 +100,9 @@ impl<S: Copy> Joins<S> {
     /// A side closed the mailbox.
     pub fn note_close(&mut self, mailbox: &str, mood: Option<Mood>, now: Instant) {
         self.end_probations(now);
-        if let Some(join) = self.by_mailbox.get_mut(mailbox)
-            && matches!(mood, Some(Mood::Scary | Mood::Errory))
-            && join.state != State::Shown
-        {
+        let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
+        join.is_scary |= mood == Some(Mood::Scary);
+        if matches!(mood, Some(Mood::Scary | Mood::Errory)) && join.state != State::Shown {
             join.state = State::Failed;
         }
     }
@@ -117,14 +118,14 @@ impl<S: Copy> Joins<S> {
         }
     }
 
-    /// The mailbox is deleted; without an outcome if the commit failed that should have stored it.
-    pub fn end(&mut self, mailbox: &str, outcome: Option<Outcome>, now: Instant) {
+    /// The mailbox is deleted.
+    pub fn end(&mut self, mailbox: &str, now: Instant) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.remove(mailbox) else { return };
         if join.state != State::Shown {
             self.charges.push(Charge::Settled(join.source));
         }
-        if outcome == Some(Outcome::Scary) && join.is_crowded && !join.is_charged {
+        if join.is_scary && join.is_crowded && !join.is_charged {
             self.charges.push(Charge::KeptOut(join.source));
         }
     }
@@ -200,8 +201,8 @@ mod tests {
             self.joins.note_crowded("m", self.at(seconds));
         }
 
-        fn end(&mut self, outcome: Outcome, seconds: u64) {
-            self.joins.end("m", Some(outcome), self.at(seconds));
+        fn end(&mut self, seconds: u64) {
+            self.joins.end("m", self.at(seconds));
         }
     }
 
@@ -217,7 +218,7 @@ mod tests {
         assert_eq!(exchange.charges(1_010), [Charge::Settled(SOURCE)]);
         // A side that it keeps out now is not charged.
         exchange.crowded(1_011);
-        exchange.end(Outcome::Crowded, 1_012);
+        exchange.end(1_012);
         assert_eq!(exchange.charges(1_012), []);
         assert!(exchange.joins.by_mailbox.is_empty());
     }
@@ -230,7 +231,8 @@ mod tests {
             exchange.crowded(2);
             exchange.crowded(2);
             assert_eq!(exchange.charges(2), [Charge::KeptOut(SOURCE)]);
-            exchange.end(Outcome::Scary, 3);
+            exchange.close(Mood::Scary, 3);
+            exchange.end(3);
             assert_eq!(exchange.charges(3), [Charge::Settled(SOURCE)]);
         }
     }
@@ -244,7 +246,7 @@ mod tests {
             assert_eq!(exchange.charges(1_000), []);
             exchange.crowded(1_000);
             assert_eq!(exchange.charges(1_000), [Charge::KeptOut(SOURCE)]);
-            exchange.end(Outcome::Errory, 1_001);
+            exchange.end(1_001);
             assert_eq!(exchange.charges(1_001), [Charge::Settled(SOURCE)]);
         }
         for (mood, seconds) in [(Mood::Happy, 10), (Mood::Lonely, 10), (Mood::Scary, 11)] {
@@ -264,7 +266,8 @@ mod tests {
             if is_crowded {
                 exchange.crowded(12);
             }
-            exchange.end(Outcome::Scary, 13);
+            exchange.close(Mood::Scary, 13);
+            exchange.end(13);
             assert_eq!(exchange.charges(13), expected);
         }
     }
@@ -273,7 +276,7 @@ mod tests {
     fn a_probation_does_not_pass_to_a_new_mailbox_of_the_same_id() {
         let mut exchange = Exchange::new();
         exchange.messages(&BOTH_TWICE, 1);
-        exchange.end(Outcome::Happy, 2);
+        exchange.end(2);
         assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)]);
         exchange.joins.begin(&exchange.mailbox.clone(), ["a".into(), "b".into()], SOURCE);
         assert_eq!(exchange.charges(3), [Charge::Unshown(SOURCE)]);

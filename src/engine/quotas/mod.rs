@@ -453,7 +453,7 @@ mod tests {
             if keeps_out {
                 quotas.joins_mut().note_crowded(&mailbox, now);
             }
-            quotas.joins_mut().end(&mailbox, None, now);
+            quotas.joins_mut().end(&mailbox, now);
             Ok(())
         };
         for _ in 0..1_000 {
@@ -490,7 +490,7 @@ mod tests {
             assert_eq!(quotas.check_join(ConnId(1), now), refused);
             now += Duration::from_secs(10);
             assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
-            mailboxes.iter().for_each(|mailbox| quotas.joins_mut().end(mailbox, None, now));
+            mailboxes.iter().for_each(|mailbox| quotas.joins_mut().end(mailbox, now));
         }
         quotas.check_join(ConnId(1), now).expect("all are back");
         quotas.disconnect(ConnId(1));
