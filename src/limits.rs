@@ -170,6 +170,12 @@ limits! {
         "`error` with the wait", Met("address_claims");
     address_claim_burst: usize = 100, "--limit-address-claim-burst", "commands",
         "`claim` from one address at once.", "`error` with the wait", Met("address_claims");
+    address_joins_per_minute: f64 = 2.0, "--limit-address-join-rate", "per minute",
+        "Claims of one address, after the burst, by which another side found a nameplate crowded.",
+        "`error` with the wait", Met("address_claims");
+    address_join_burst: usize = 10, "--limit-address-join-burst", "claims",
+        "Claims of one address by which another side found a nameplate crowded, at once.",
+        "`error` with the wait", Met("address_claims");
     address_nameplates_max: usize = 100, "--limit-address-nameplates", "nameplates",
         "Nameplates alive at once that one address created.", "`error`", Met("address_nameplates");
 }
@@ -267,11 +273,6 @@ pub const JOIN_MESSAGES_MIN: usize = 2;
 
 /// After that, time for either side to close because the code was wrong.
 pub const JOIN_PROBATION: Duration = Duration::from_secs(10);
-
-/// Joins of one address at once that may keep another side out before they are shown, and how many
-/// of them come back per second. People mistype a code less often.
-pub const JOINS_KEPT_OUT_BURST: usize = 10;
-pub const JOINS_KEPT_OUT_PER_SECOND: f64 = 1.0 / 30.0;
 
 /// Entries for IPv4 addresses, and as many for IPv6 prefixes, in the limits by address.
 pub const ADDRESSES_MAX: usize = 28 * 1024; // fills a hash table of 32 Ki places

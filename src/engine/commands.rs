@@ -43,7 +43,8 @@ impl Engine {
             let changes_before = self.effects.changes.len();
             let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
             let outcome = self.store.apply(conn, command, &mut Act { now: at, entropy, effects });
-            self.quotas.note(conn, &self.effects.changes[changes_before..]);
+            let changes = &self.effects.changes[changes_before..];
+            self.quotas.note(conn, changes, self.clock.instant);
             outcome
         });
         match outcome {
@@ -109,7 +110,11 @@ impl Engine {
                 let never_creates =
                     self.config.claim_without_allocate && *allocate == Flag::Set(false);
                 let creates = !never_creates && !self.store.has_nameplate(conn, name);
-                self.quotas.claim(conn, creates, now)
+                self.quotas.claim(conn, creates, now)?;
+                if self.store.would_join(conn, name) {
+                    self.quotas.check_join(conn, now)?;
+                }
+                Ok(())
             }
             _ => Ok(()),
         }

@@ -135,7 +135,7 @@ impl Engine {
             entropy: &mut *self.entropy,
             effects: &mut self.effects,
         });
-        self.quotas.note_endings(&self.effects.changes[changes_before..]);
+        self.quotas.note_endings(&self.effects.changes[changes_before..], self.clock.instant);
         self.update_attack();
     }
 
@@ -236,7 +236,7 @@ impl Engine {
             self.timers.set(Timer::StorageQuiet, now + limits::STORAGE_QUIET);
         }
         let (committed, outcome) = self.storage.commit(&mut self.effects);
-        self.quotas.update_accounting(outcome.is_ok());
+        self.quotas.update_accounting(outcome.is_ok(), now);
         if let Err(CommitFailed { participants }) = outcome {
             self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
             self.undo(&participants);

@@ -240,6 +240,16 @@ impl Store {
         app.is_some_and(|app| self.tables.nameplate(app, name).is_some())
     }
 
+    /// Whether a claim would add the connection's side to a nameplate that another side began.
+    pub fn would_join(&self, conn: ConnId, name: &str) -> bool {
+        let me = self.sessions.get(&conn).and_then(|session| session.identity().ok());
+        me.is_some_and(|me| {
+            let nameplate = self.tables.nameplate(&me.app, name);
+            nameplate
+                .is_some_and(|it| it.sides.get(&me.side).is_none() && it.sides.admits(&me.side))
+        })
+    }
+
     /// Subscriptions of connections to mailboxes.
     pub fn subscriptions_count(&self) -> usize {
         self.tables.subscriptions_count

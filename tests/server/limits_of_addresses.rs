@@ -64,6 +64,37 @@ fn peers_with_unreadable_addresses_count_as_one_that_is_not_exempt() {
 }
 
 #[test]
+fn a_client_that_claims_before_the_receivers_is_stopped() {
+    let server = Server::start(&["--limit-address-join-burst=2", "--limit-address-join-rate=4"]);
+    for number in 1..=3 {
+        let claim = |ip: &str, side: &str| {
+            let mut client = server.bind_from(ip, "app", side);
+            client.one(json!({"type": "claim", "nameplate": number.to_string()}))
+        };
+        assert_eq!(claim(OTHER, "sender")["type"], "claimed");
+        let sniped = claim(ONE, "sniper");
+        let received = claim("192.0.2.3", "receiver");
+        if number < 3 {
+            assert_eq!(
+                (&sniped["type"], &received["error"]),
+                (&json!("claimed"), &json!("crowded"))
+            );
+        } else {
+            let error = sniped["error"].as_str().expect("a text");
+            assert!(
+                error.starts_with("too many 'claim' from your address, try again in 15 "),
+                "{error}"
+            );
+            assert_eq!(received["type"], "claimed");
+        }
+        // Claiming again what it has is no join, nor is beginning one's own.
+        assert_eq!(claim(OTHER, "sender")["type"], "claimed");
+    }
+    let mut own = server.bind_from(ONE, "app", "sniper");
+    assert_eq!(own.one(json!({"type": "claim", "nameplate": "4"}))["type"], "claimed");
+}
+
+#[test]
 fn new_connections_from_one_address_have_a_burst_and_then_a_rate() {
     let server =
         Server::start(&["--limit-address-connect-burst=3", "--limit-address-connect-rate=0.5"]);

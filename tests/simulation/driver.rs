@@ -405,6 +405,7 @@ fn config(swarm: &Swarm) -> (Config, Reloadable) {
     for unlimited in [
         &mut limits.address_connections_max,
         &mut limits.address_connect_burst,
+        &mut limits.address_join_burst,
         &mut limits.address_allocate_burst,
         &mut limits.address_claim_burst,
     ] {

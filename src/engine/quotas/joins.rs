@@ -8,15 +8,17 @@
 //! added [`JOIN_MESSAGES_MIN`] messages and neither has closed as `scary` or `errory` within
 //! [`JOIN_PROBATION`] after. It *kept a side out* if a third side was refused as `crowded` before
 //! it was shown, or at any time if a side closed as `scary`. Pure; [`Quotas`] charges the address.
-//!
-//! [`Quotas`]: crate::engine::quotas::Quotas
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::usage::Action;
+use super::{Quotas, whole_seconds};
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
 use crate::message::outcome::Mood;
+use crate::message::{ConnId, Refusal, Throttled};
+use crate::store::{Change, Row};
 
 /// The joins of mailboxes that exist. `S` is the source that is charged for a join.
 #[derive(Debug)]
@@ -40,8 +42,9 @@ pub enum Charge<S> {
 #[derive(Debug)]
 struct Join<S> {
     source: S,
-    /// The two served sides, with the number of messages of each.
-    sides: [(Rc<str>, usize); 2],
+    joiner: Rc<str>,
+    /// Messages of the joiner, and of the side that was there before.
+    messages: [usize; 2],
     state: State,
     /// A third side was refused.
     is_crowded: bool,
@@ -70,14 +73,19 @@ impl<S> Default for Joins<S> {
 
 impl<S: Copy> Joins<S> {
     /// Begins a join; a further claim of the same nameplate is none.
-    pub fn begin(&mut self, mailbox: &Rc<str>, sides: [Rc<str>; 2], source: S) {
+    pub fn begin(&mut self, mailbox: &Rc<str>, joiner: &Rc<str>, source: S) {
         if self.by_mailbox.contains_key(mailbox) {
             return;
         }
-        let sides = sides.map(|side| (side, 0));
-        let state = State::Unshown;
-        let join =
-            Join { source, sides, state, is_crowded: false, is_scary: false, is_charged: false };
+        let join = Join {
+            source,
+            joiner: joiner.clone(),
+            messages: [0, 0],
+            state: State::Unshown,
+            is_crowded: false,
+            is_scary: false,
+            is_charged: false,
+        };
         self.by_mailbox.insert(mailbox.clone(), join);
         self.charges.push(Charge::Unshown(source));
     }
@@ -86,10 +94,8 @@ impl<S: Copy> Joins<S> {
     pub fn note_message(&mut self, mailbox: &Rc<str>, side: &str, now: Instant) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
-        for (known, messages) in &mut join.sides {
-            *messages += usize::from(**known == *side);
-        }
-        let is_complete = join.sides.iter().all(|(_, messages)| *messages >= JOIN_MESSAGES_MIN);
+        join.messages[usize::from(*join.joiner != *side)] += 1;
+        let is_complete = join.messages.iter().all(|count| *count >= JOIN_MESSAGES_MIN);
         if is_complete && join.state == State::Unshown {
             let end = now + JOIN_PROBATION;
             join.state = State::Probation { end };
@@ -130,7 +136,7 @@ impl<S: Copy> Joins<S> {
         }
     }
 
-    /// What has changed by `now` since the last call.
+    /// What has changed by `now`, since the last call.
     pub fn take_charges(&mut self, now: Instant) -> Vec<Charge<S>> {
         self.end_probations(now);
         std::mem::take(&mut self.charges)
@@ -150,11 +156,75 @@ impl<S: Copy> Joins<S> {
     }
 }
 
+impl Quotas {
+    /// Checks the limits of joining a nameplate that another side began.
+    pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
+        self.charge_joins(now);
+        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
+        let wait = self.wait(source, Action::KeepOut, now);
+        let has_room = self.all(source, now, |limits, usage| {
+            usage.unshown_joins < limits.address_connections_max.saturating_mul(usage.factor)
+        });
+        let wait = if has_room { wait } else { wait.max(JOIN_PROBATION) };
+        if wait > Duration::ZERO {
+            let (command, retry_seconds) = (Throttled::Claim, whole_seconds(wait));
+            return Err(Refusal::TooFast { command, retry_seconds });
+        }
+        Ok(())
+    }
+
+    /// Counts the joins in the changes of a command, and what becomes of earlier ones.
+    pub(super) fn note_joins(&mut self, conn: ConnId, changes: &[Change], now: Instant) {
+        let is_join = |change: &Change| {
+            matches!(change, Change::Insert(Row::NameplateSide { claimed: true, .. }))
+        };
+        let is_new = |change: &Change| matches!(change, Change::Insert(Row::Nameplate { .. }));
+        let joins = changes.iter().any(is_join) && !changes.iter().any(is_new);
+        for change in changes {
+            match change {
+                Change::Insert(Row::MailboxSide { mailbox, opened: false, .. }) => {
+                    self.joins.note_crowded(mailbox, now);
+                }
+                Change::Insert(Row::MailboxSide { mailbox, side, .. }) if joins => {
+                    if let Some(&source) = self.connections.get(&conn) {
+                        self.joins.begin(mailbox, side, source);
+                        self.joined.push(mailbox.clone());
+                    }
+                }
+                Change::Insert(Row::Message { mailbox, message, .. }) => {
+                    self.joins.note_message(mailbox, &message.side, now);
+                }
+                Change::CloseMailboxSide { mailbox, mood, .. } => {
+                    let mood = mood.as_deref().map(Mood::from_name);
+                    self.joins.note_close(mailbox, mood, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn charge_joins(&mut self, now: Instant) {
+        for charge in self.joins.take_charges(now) {
+            match charge {
+                Charge::Unshown(source) => self.update(source, |usage| usage.unshown_joins += 1),
+                Charge::Settled(source) => self.update(source, |usage| {
+                    usage.unshown_joins = usage.unshown_joins.saturating_sub(1);
+                }),
+                Charge::KeptOut(source) => {
+                    self.wait(source, Action::KeepOut, now);
+                    self.spend(source, Action::KeepOut);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::super::tests::{address, quotas};
     use super::*;
+    use crate::limits::Limits;
+    use crate::message::log::Message;
 
     const SOURCE: u32 = 7;
 
@@ -169,11 +239,11 @@ mod tests {
         fn new() -> Exchange {
             let mut exchange =
                 Exchange { joins: Joins::default(), mailbox: "m".into(), start: Instant::now() };
-            let sides = ["sender".into(), "joiner".into()];
-            exchange.joins.begin(&exchange.mailbox, sides.clone(), SOURCE);
+            let joiner = "joiner".into();
+            exchange.joins.begin(&exchange.mailbox, &joiner, SOURCE);
             assert_eq!(exchange.charges(0), [Charge::Unshown(SOURCE)]);
             // A claim repeated is no join.
-            exchange.joins.begin(&exchange.mailbox, sides, SOURCE);
+            exchange.joins.begin(&exchange.mailbox, &joiner, SOURCE);
             assert_eq!(exchange.charges(0), []);
             exchange
         }
@@ -211,7 +281,7 @@ mod tests {
     #[test]
     fn two_messages_of_both_sides_and_ten_quiet_seconds_show_a_join() {
         let mut exchange = Exchange::new();
-        exchange.messages(&["sender", "joiner", "sender", "stranger", "stranger"], 1);
+        exchange.messages(&["sender", "joiner", "sender", "sender"], 1);
         assert_eq!(exchange.charges(1_000), []);
         exchange.messages(&["joiner"], 1_000);
         assert_eq!(exchange.charges(1_009), []);
@@ -278,10 +348,114 @@ mod tests {
         exchange.messages(&BOTH_TWICE, 1);
         exchange.end(2);
         assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)]);
-        exchange.joins.begin(&exchange.mailbox.clone(), ["a".into(), "b".into()], SOURCE);
+        exchange.joins.begin(&exchange.mailbox.clone(), &"a".into(), SOURCE);
         assert_eq!(exchange.charges(3), [Charge::Unshown(SOURCE)]);
         exchange.messages(&["a", "b", "a", "b"], 4);
         assert_eq!(exchange.charges(13), []);
         assert_eq!(exchange.charges(14), [Charge::Settled(SOURCE)]);
+    }
+
+    fn mailbox_side(mailbox: &Rc<str>, side: &str, opened: bool) -> Change {
+        Change::Insert(Row::MailboxSide {
+            id: Default::default(),
+            mailbox: mailbox.clone(),
+            opened,
+            side: side.into(),
+            added: Default::default(),
+            mood: None,
+        })
+    }
+
+    fn joined(mailbox: &Rc<str>) -> [Change; 2] {
+        let claim = Row::NameplateSide {
+            id: Default::default(),
+            nameplate: Default::default(),
+            claimed: true,
+            side: "joiner".into(),
+            added: Default::default(),
+        };
+        [Change::Insert(claim), mailbox_side(mailbox, "joiner", true)]
+    }
+
+    fn message(mailbox: &Rc<str>, side: &str) -> Change {
+        let message = Message {
+            side: side.into(),
+            phase: "p".into(),
+            body: "".into(),
+            server_rx: Default::default(),
+            id: None,
+        };
+        let (app, mailbox) = ("app".into(), mailbox.clone());
+        Change::Insert(Row::Message { app, mailbox, message: message.into() })
+    }
+
+    fn deleted(mailbox: &Rc<str>) -> Change {
+        let (app, mailbox, sides) = ("app".into(), mailbox.clone(), Vec::new());
+        Change::DeleteMailbox { app, mailbox, sides, has_messages: false }
+    }
+
+    #[test]
+    fn joins_that_keep_sides_out_have_a_burst_and_then_a_rate() {
+        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
+        for (conn, ip) in [(1, "192.0.2.1"), (2, "192.0.2.2")] {
+            assert_eq!(quotas.connect(ConnId(conn), address(ip), start), Ok(()));
+        }
+        let mut count = 0;
+        let mut join = |quotas: &mut Quotas, now, keeps_out| {
+            quotas.check_join(ConnId(1), now)?;
+            count += 1;
+            let mailbox: Rc<str> = format!("mailbox {count}").into();
+            quotas.note(ConnId(1), &joined(&mailbox), now);
+            if keeps_out {
+                quotas.note(ConnId(2), &[mailbox_side(&mailbox, "third", false)], now);
+            }
+            quotas.note_endings(&[deleted(&mailbox)], now);
+            quotas.update_accounting(true, now);
+            Ok(())
+        };
+        for _ in 0..1_000 {
+            assert_eq!(join(&mut quotas, start, false), Ok(()));
+        }
+        for _ in 0..10 {
+            assert_eq!(join(&mut quotas, start, true), Ok(()));
+        }
+        let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 30 });
+        assert_eq!(join(&mut quotas, start, false), refused);
+        let later = start + Duration::from_secs(30);
+        assert_eq!(join(&mut quotas, later, true), Ok(()));
+        assert_eq!(join(&mut quotas, later, true), refused);
+        assert_eq!(quotas.check_join(ConnId(2), start), Ok(()), "another address");
+    }
+
+    #[test]
+    fn joins_that_are_not_shown_are_as_many_as_connections_and_come_back() {
+        let limits = Limits { address_connections_max: 3, ..Limits::default() };
+        let (mut quotas, mut now) = (quotas(limits), Instant::now());
+        assert_eq!(quotas.connect(ConnId(1), address("192.0.2.1"), now), Ok(()));
+        let mailboxes: [Rc<str>; 3] = ["1".into(), "2".into(), "3".into()];
+        for _ in 0..2 {
+            for mailbox in &mailboxes {
+                assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
+                quotas.note(ConnId(1), &joined(mailbox), now);
+                quotas.update_accounting(true, now);
+            }
+            let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 10 });
+            assert_eq!(quotas.check_join(ConnId(1), now), refused);
+            // One is shown, the others end.
+            for side in ["sender", "joiner", "sender", "joiner"] {
+                quotas.note(ConnId(1), &[message(&mailboxes[0], side)], now);
+            }
+            assert_eq!(quotas.check_join(ConnId(1), now), refused);
+            now += Duration::from_secs(10);
+            assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
+            quotas.note_endings(&mailboxes.each_ref().map(deleted), now);
+            // A join whose commit fails counts no more.
+            quotas.note(ConnId(1), &joined(&mailboxes[0]), now);
+            quotas.update_accounting(false, now);
+        }
+        quotas.check_join(ConnId(1), now).expect("all are back");
+        quotas.disconnect(ConnId(1));
+        quotas.sweep(now + Duration::from_secs(600));
+        assert!(quotas.tables.v4.0.is_empty());
     }
 }

@@ -5,7 +5,7 @@
 //! customer may have that many /64s. Pure; the time is an argument. The tables are bounded: when
 //! one is full, the entries nearest to idle are forgotten.
 
-pub mod joins;
+mod joins;
 mod usage;
 
 use std::collections::HashMap;
@@ -13,12 +13,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::limits::{JOIN_PROBATION, Limits};
+use crate::limits::Limits;
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
-use joins::{Charge, Joins};
-pub use usage::Source;
+use joins::Joins;
+use usage::Source;
 use usage::{Action, Rate, Table, Tables, Usage};
 
 /// The address of a peer, as far as it is known.
@@ -61,6 +61,8 @@ pub struct Quotas {
     created: Vec<NameplateId>,
     ended: Vec<NameplateId>,
     joins: Joins<Source>,
+    /// Mailboxes with joins in the batch of this tick.
+    joined: Vec<Rc<str>>,
 }
 
 impl Quotas {
@@ -74,6 +76,7 @@ impl Quotas {
             created: Vec::new(),
             ended: Vec::new(),
             joins: Joins::default(),
+            joined: Vec::new(),
         }
     }
 
@@ -145,58 +148,8 @@ impl Quotas {
             .map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
     }
 
-    /// Checks the limits of joining a nameplate that another side began.
-    pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
-        self.charge_joins(now);
-        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        let wait = self.wait(source, Action::KeepOut, now);
-        let has_room = self.all(source, now, |limits, usage| {
-            usage.unshown_joins < limits.address_connections_max.saturating_mul(usage.factor)
-        });
-        let wait = if has_room { wait } else { wait.max(JOIN_PROBATION) };
-        if wait > Duration::ZERO {
-            let (command, retry_seconds) = (Throttled::Claim, whole_seconds(wait));
-            return Err(Refusal::TooFast { command, retry_seconds });
-        }
-        Ok(())
-    }
-
-    /// Counts a join of a mailbox that these two sides have now.
-    pub fn note_join(
-        &mut self,
-        conn: ConnId,
-        mailbox: &Rc<str>,
-        sides: [Rc<str>; 2],
-        now: Instant,
-    ) {
-        if let Some(&source) = self.connections.get(&conn) {
-            self.joins.begin(mailbox, sides, source);
-            self.charge_joins(now);
-        }
-    }
-
-    /// The joins, to be told of messages, closes, refused sides and ends.
-    pub fn joins_mut(&mut self) -> &mut Joins<Source> {
-        &mut self.joins
-    }
-
-    fn charge_joins(&mut self, now: Instant) {
-        for charge in self.joins.take_charges(now) {
-            match charge {
-                Charge::Unshown(source) => self.update(source, |usage| usage.unshown_joins += 1),
-                Charge::Settled(source) => self.update(source, |usage| {
-                    usage.unshown_joins = usage.unshown_joins.saturating_sub(1);
-                }),
-                Charge::KeptOut(source) => {
-                    self.wait(source, Action::KeepOut, now);
-                    self.spend(source, Action::KeepOut);
-                }
-            }
-        }
-    }
-
-    /// Counts the nameplates that a command of `conn` created or deleted.
-    pub fn note(&mut self, conn: ConnId, changes: &[Change]) {
+    /// Counts the nameplates that a command of `conn` created, joined or deleted.
+    pub fn note(&mut self, conn: ConnId, changes: &[Change], now: Instant) {
         for change in changes {
             if let Change::Insert(Row::Nameplate { id, .. }) = change
                 && let Some(&source) = self.connections.get(&conn)
@@ -206,20 +159,31 @@ impl Quotas {
                 self.created.push(*id);
             }
         }
-        self.note_endings(changes);
+        self.note_joins(conn, changes, now);
+        self.note_endings(changes, now);
     }
 
     /// Counts deleted nameplates, whether a command or their expiry deleted them.
-    pub fn note_endings(&mut self, changes: &[Change]) {
-        self.ended.extend(changes.iter().filter_map(|change| match change {
-            Change::DeleteNameplate { id, .. } => Some(*id),
-            _ => None,
-        }));
+    pub fn note_endings(&mut self, changes: &[Change], now: Instant) {
+        for change in changes {
+            match change {
+                Change::DeleteNameplate { id, .. } => self.ended.push(*id),
+                Change::DeleteMailbox { mailbox, .. } => self.joins.end(mailbox, now),
+                _ => {}
+            }
+        }
+        self.charge_joins(now);
     }
 
     /// After a commit, deleted nameplates count no more; after a failed one, created ones do not,
     /// and their row ids will be used again.
-    pub fn update_accounting(&mut self, is_committed: bool) {
+    pub fn update_accounting(&mut self, is_committed: bool, now: Instant) {
+        for mailbox in std::mem::take(&mut self.joined) {
+            if !is_committed {
+                self.joins.end(&mailbox, now);
+            }
+        }
+        self.charge_joins(now);
         let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
         for id in if is_committed { ended } else { created } {
             if let Some(source) = self.creators.remove(&id) {
@@ -230,6 +194,7 @@ impl Quotas {
 
     /// Removes idle entries.
     pub fn sweep(&mut self, now: Instant) {
+        self.charge_joins(now);
         let (Tables { v4, v6 }, limits) = (&mut self.tables, &self.limits);
         for Table(entries) in [v4, v6] {
             entries.retain(|_, usage| usage.distance_from_idle(limits, now) != <_>::default());
@@ -315,11 +280,11 @@ mod tests {
     use super::*;
     use crate::limits::ADDRESSES_MAX;
 
-    fn quotas(limits: Limits) -> Quotas {
+    pub fn quotas(limits: Limits) -> Quotas {
         Quotas::new(limits, vec!["127.0.0.0/8".parse().expect("a network")])
     }
 
-    fn address(text: &str) -> PeerAddress {
+    pub fn address(text: &str) -> PeerAddress {
         PeerAddress::Ip(text.parse().expect("an address"))
     }
 
@@ -436,66 +401,6 @@ mod tests {
             }
             (1..=4).for_each(|conn| quotas.disconnect(ConnId(conn)));
         }
-    }
-
-    #[test]
-    fn joins_that_keep_sides_out_have_a_burst_and_then_a_rate() {
-        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
-        for (conn, ip) in [(1, "192.0.2.1"), (2, "192.0.2.2")] {
-            assert_eq!(quotas.connect(ConnId(conn), address(ip), start), Ok(()));
-        }
-        let mut count = 0;
-        let mut join = |quotas: &mut Quotas, now, keeps_out| {
-            quotas.check_join(ConnId(1), now)?;
-            count += 1;
-            let mailbox: Rc<str> = format!("mailbox {count}").into();
-            quotas.note_join(ConnId(1), &mailbox, ["sender".into(), "joiner".into()], now);
-            if keeps_out {
-                quotas.joins_mut().note_crowded(&mailbox, now);
-            }
-            quotas.joins_mut().end(&mailbox, now);
-            Ok(())
-        };
-        for _ in 0..1_000 {
-            assert_eq!(join(&mut quotas, start, false), Ok(()));
-        }
-        for _ in 0..10 {
-            assert_eq!(join(&mut quotas, start, true), Ok(()));
-        }
-        let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 30 });
-        assert_eq!(join(&mut quotas, start, false), refused);
-        let later = start + Duration::from_secs(30);
-        assert_eq!(join(&mut quotas, later, true), Ok(()));
-        assert_eq!(join(&mut quotas, later, true), refused);
-        assert_eq!(quotas.check_join(ConnId(2), start), Ok(()), "another address");
-    }
-
-    #[test]
-    fn joins_that_are_not_shown_are_as_many_as_connections_and_come_back() {
-        let limits = Limits { address_connections_max: 3, ..Limits::default() };
-        let (mut quotas, mut now) = (quotas(limits), Instant::now());
-        assert_eq!(quotas.connect(ConnId(1), address("192.0.2.1"), now), Ok(()));
-        let mailboxes: [Rc<str>; 3] = ["1".into(), "2".into(), "3".into()];
-        for _ in 0..2 {
-            for mailbox in &mailboxes {
-                assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
-                quotas.note_join(ConnId(1), mailbox, ["sender".into(), "joiner".into()], now);
-            }
-            let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 10 });
-            assert_eq!(quotas.check_join(ConnId(1), now), refused);
-            // One is shown, the others end.
-            for side in ["sender", "joiner", "sender", "joiner"] {
-                quotas.joins_mut().note_message(&mailboxes[0], side, now);
-            }
-            assert_eq!(quotas.check_join(ConnId(1), now), refused);
-            now += Duration::from_secs(10);
-            assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
-            mailboxes.iter().for_each(|mailbox| quotas.joins_mut().end(mailbox, now));
-        }
-        quotas.check_join(ConnId(1), now).expect("all are back");
-        quotas.disconnect(ConnId(1));
-        quotas.sweep(now + Duration::from_secs(600));
-        assert!(quotas.tables.v4.0.is_empty());
     }
 
     #[test]

@@ -5,10 +5,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::limits::{
-    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, JOINS_KEPT_OUT_BURST,
-    JOINS_KEPT_OUT_PER_SECOND, Limits,
-};
+use crate::limits::{ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits};
 
 /// The address that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +74,7 @@ impl Rate {
             Action::Connect => (limits.address_connect_per_second, limits.address_connect_burst),
             Action::Allocate => (limits.address_allocate_per_second, limits.address_allocate_burst),
             Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
-            Action::KeepOut => (JOINS_KEPT_OUT_PER_SECOND, JOINS_KEPT_OUT_BURST),
+            Action::KeepOut => (limits.address_joins_per_minute / 60.0, limits.address_join_burst),
         };
         Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }
     }
