@@ -120,7 +120,7 @@ limits! {
     // What is kept.
     mailbox_bytes_max: usize = 16 * MIB, "--limit-mailbox-bytes", "bytes",
         "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
-    mailbox_messages_max: usize = 10_000, "--limit-mailbox-messages", "messages",
+    mailbox_messages_max: usize = 50_000, "--limit-mailbox-messages", "messages",
         "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
     stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
         "All mailboxes together, each counted with 1 KiB besides its messages.",
@@ -160,15 +160,15 @@ limits! {
         Met("address_connections");
     address_connect_burst: usize = 250, "--limit-address-connect-burst", "connections",
         "New connections from one address at once.", "HTTP 429", Met("address_connections");
-    address_allocate_per_second: f64 = 0.5, "--limit-address-allocate-rate", "per second",
+    address_allocate_per_second: f64 = 1.0, "--limit-address-allocate-rate", "per second",
         "`allocate` from one address, after the burst.", "`error` with the wait",
         Met("address_allocates");
-    address_allocate_burst: usize = 50, "--limit-address-allocate-burst", "commands",
+    address_allocate_burst: usize = 200, "--limit-address-allocate-burst", "commands",
         "`allocate` from one address at once.", "`error` with the wait", Met("address_allocates");
-    address_claim_per_second: f64 = 2.0, "--limit-address-claim-rate", "per second",
+    address_claim_per_second: f64 = 4.0, "--limit-address-claim-rate", "per second",
         "`claim` from one address, after the burst; this also bounds the guessing of codes.",
         "`error` with the wait", Met("address_claims");
-    address_claim_burst: usize = 100, "--limit-address-claim-burst", "commands",
+    address_claim_burst: usize = 400, "--limit-address-claim-burst", "commands",
         "`claim` from one address at once.", "`error` with the wait", Met("address_claims");
     address_joins_per_minute: f64 = 2.0, "--limit-address-join-rate", "per minute",
         "Claims of one address, after the burst, by which another side found a nameplate crowded.",
@@ -176,7 +176,7 @@ limits! {
     address_join_burst: usize = 10, "--limit-address-join-burst", "claims",
         "Claims of one address by which another side found a nameplate crowded, at once.",
         "`error` with the wait", Met("address_claims");
-    address_nameplates_max: usize = 100, "--limit-address-nameplates", "nameplates",
+    address_nameplates_max: usize = 250, "--limit-address-nameplates", "nameplates",
         "Nameplates alive at once that one address created.", "`error`", Met("address_nameplates");
 }
 
