@@ -4,12 +4,15 @@
 //! made from it. Options are applied in the order of the table, so a row may rely on the rows
 //! above it.
 
+use super::policy::Mode;
 use super::settings::Settings;
 use super::spec::Arity::{Flag, Many, Once};
 use super::spec::Default::{Number, Text, Unset};
 use super::spec::{Action, Group, OptionSpec, Row, rows};
 use super::{values, websocket_options, welcome_files};
 use crate::limits::{self, LimitRow};
+use crate::storage::db::Synchronous;
+use crate::store::Listing;
 
 /// All options, in the order of the help.
 pub static GROUPS: &[Group<Settings>] = &[
@@ -58,7 +61,7 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--track-connections": Flag, Set |s, _| s.config.track_connections = true, Text("off"),
                 "Keep a table of live connections in the state database.";
             "--synchronous": Once("full|normal|off"),
-                Set |s, text| s.config.synchronous = values::synchronous(text)?, Text("`full`"),
+                Set |s, text| s.config.synchronous = values::one_of(text, &Synchronous::NAMES)?, Text("`full`"),
                 "What survives power loss: everything acknowledged, all but the last moments, or no \
                  promise. Less means fewer writes on flash.";
         },
@@ -86,7 +89,7 @@ pub static GROUPS: &[Group<Settings>] = &[
                 ReloadFile |s, text| s.reloadable.notices = welcome_files::notices(text)?, Text("none"),
                 "A JSON object of networks and texts: clients from there get the text as an error \
                  and are disconnected. Read again at SIGHUP.";
-            "--list": Once("real|empty|decoy"), Reload |s, text| s.list = Some(values::listing(text)?),
+            "--list": Once("real|empty|decoy"), Reload |s, text| s.list = Some(values::one_of(text, &Listing::NAMES)?),
                 Text("`real`"),
                 "Answer `list` with the existing nameplates, with none, or always with all from 1 \
                  to 999.";
@@ -98,7 +101,7 @@ pub static GROUPS: &[Group<Settings>] = &[
         title: "Permissions and draft extensions",
         rows: rows! { Settings;
             "--permission": Once("none|offer|require|auto"),
-                Set |s, text| s.config.permission.mode = values::permission_mode(text)?, Text("none"),
+                Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?, Text("none"),
                 "Proof of work (hashcash) from clients before they bind: never, optional, always, \
                  or while under attack.";
             "--hashcash-bits": Once("BITS"),

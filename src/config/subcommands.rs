@@ -52,6 +52,7 @@ pub enum Period {
 }
 
 impl Period {
+    /// Its names on the command line.
     const NAMES: [(&'static str, Period); 4] = [
         ("day", Period::Day),
         ("week", Period::Week),
