@@ -38,7 +38,7 @@ pub static GROUPS: &[Group<Settings>] = &[
                 "Allow an address in `--admin` that is not private.";
             "--admin": Many("ENDPOINT"), Set |s, text| s.listen_for_admin(text)?, Text("nowhere"),
                 "Serve the status page, `/metrics`, `/healthz` and `/status.json` here, as in `--port`; \
-                 repeatable. Without an address it is loopback, and a unix socket has mode 600.";
+                 repeatable. Without an address it listens on loopback; a unix socket has mode 600.";
         },
     },
     Group {
@@ -57,13 +57,13 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--generation-duration": Once("SECONDS"),
                 Set |s, text| s.config.generation_duration = values::positive_seconds(text)?,
                 Number(limits::GENERATION_SECONDS, "s"),
-                "Forget the numbered addresses after this time.";
+                "Erase the numbered addresses after this time.";
             "--track-connections": Flag, Set |s, _| s.config.track_connections = true, Text("off"),
                 "Keep a table of live connections in the state database.";
             "--synchronous": Once("full|normal|off"),
                 Set |s, text| s.config.synchronous = values::one_of(text, &Synchronous::NAMES)?, Text("`full`"),
-                "What survives power loss: everything acknowledged, all but the last moments, or no \
-                 promise. Less means fewer writes on flash.";
+                "What survives power loss: everything acknowledged, all but the last commits, or nothing \
+                 for certain. The lower settings write less to flash.";
         },
     },
     Group {
@@ -107,7 +107,7 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--hashcash-bits": Once("BITS"),
                 Set |s, text| s.config.permission.bits = values::bits(text)?,
                 Number(limits::HASHCASH_BITS as f64, "bits"),
-                "Its difficulty, 1 to 40; each bit more doubles the work.";
+                "Difficulty of the proof of work, 1 to 40; each further bit doubles the work.";
             "--attack-events": Once("NUMBER"),
                 Set |s, text| s.config.permission.attack_events = values::events(text)?,
                 Number(limits::ATTACK_EVENTS, "events"),
@@ -117,7 +117,7 @@ pub static GROUPS: &[Group<Settings>] = &[
                 Set |s, text| s.config.permission.attack_half_life =
                     values::positive_seconds(text)?,
                 Number(limits::ATTACK_HALF_LIFE_SECONDS, "s"),
-                "Time after which such an event counts half.";
+                "Half-life of a hostile event in that number.";
             "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";
@@ -137,7 +137,7 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--expire-check": Once("SECONDS"),
                 Set |s, text| s.config.expire_check = values::positive_seconds(text)?,
                 Number(limits::EXPIRE_CHECK_SECONDS, "s"),
-                "Look for such mailboxes this often.";
+                "Interval between checks for expired mailboxes.";
             "--blur-usage": Once("SECONDS"),
                 Set |s, text| s.config.blur_usage = Some(values::whole_seconds(text)?), Text("off"),
                 "Round recorded times down to a multiple; log no connections.";
@@ -152,7 +152,7 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--drain-seconds": Once("SECONDS"),
                 Reload |s, text| s.reloadable.drain.seconds = values::positive_seconds(text)?,
                 Number(limits::DRAIN_SECONDS, "s"),
-                "Wait no longer than this.";
+                "Longest time to wait for them.";
         },
     },
     Group { title: "Limits", rows: &LIMITS },
