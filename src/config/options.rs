@@ -152,7 +152,7 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--drain-seconds": Once("SECONDS"),
                 Reload |s, text| s.reloadable.drain.seconds = values::positive_seconds(text)?,
                 Number(limits::DRAIN_SECONDS, "s"),
-                "Longest time to wait for them.";
+                "Longest duration of such a stop.";
         },
     },
     Group { title: "Limits", rows: &LIMITS },
