@@ -124,7 +124,7 @@ limits! {
         "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
     stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
         "All mailboxes together, each counted with 1 KiB besides its messages.",
-        "`error` to what would store more", Met("stored_bytes");
+        "`error` to a command that would store more", Met("stored_bytes");
 
     // What waits.
     outbox_bytes_max: usize = 4 * MIB, "--limit-outbox-bytes", "bytes",
@@ -144,7 +144,7 @@ limits! {
     bind_seconds: f64 = 60.0, "--limit-bind-seconds", "seconds",
         "From handshake to `bind`; clients send it at once.", "close 1008", Met("bind_seconds");
     close_seconds: f64 = 3.0, "--limit-close-seconds", "seconds",
-        "For the peer to answer a close, or to take in a last answer.", "dropped";
+        "For the peer to answer a close frame, or to receive the last answer.", "dropped";
 
     // Shares of one turn of the loop.
     messages_per_tick_max: usize = 64, "--limit-tick-messages", "messages",
@@ -189,8 +189,8 @@ impl Limits {
         self.buffered_bytes_max = self.buffered_bytes_max.max(self.outbox_bytes_max);
     }
 
-    /// The most memory that clients can make the server use, in bytes: what each connection
-    /// costs, what is stored, what is buffered, and what one tick has in hand.
+    /// Upper bound in bytes on the memory that clients can make the server use: connections, stored
+    /// messages, buffers, the input and replies of one tick, limits by address, the program itself.
     pub fn memory_bytes_max(&self) -> usize {
         self.connections_max
             .saturating_mul(CONNECTION_BYTES)
@@ -219,8 +219,8 @@ impl Default for Pings {
     }
 }
 
-/// Bytes of a message for an operator of the Python server that has no limit there. The memory
-/// that follows from it is in the log.
+/// Bytes of a message with `maxMessagePayloadSize=0`, which means no limit in the Python server.
+/// The resulting bound on memory is logged at the start.
 pub const UNLIMITED_MESSAGE_BYTES: usize = 64 * MIB;
 
 /// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
@@ -240,28 +240,28 @@ pub fn is_duration(seconds: f64) -> bool {
 /// Largest messages that an outbox holds at least: one on its way, and the replies around it.
 const OUTBOX_MESSAGES_MIN: usize = 4;
 
-/// What an idle connection costs at most: its state, session, names and deadlines.
+/// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
 pub const CONNECTION_BYTES: usize = 2 * KIB;
 
-/// What a mailbox counts towards the store's limit besides its messages: its sides, their names,
-/// its nameplate and its places in indexes.
+/// Bytes that a mailbox counts towards the store's limit in addition to its messages: its sides,
+/// their names, its nameplate and its entries in indexes.
 pub const MAILBOX_BYTES: usize = KIB;
 
-/// What a message counts besides its text.
+/// Bytes that a message counts in addition to its text.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
-/// Bytes from which on a buffer lives in pages of its own, outside the heap: enough that the rest
-/// of the last page does not matter.
+/// Size in bytes from which a buffer gets memory pages of its own, outside the heap: large enough
+/// that the unused rest of its last page does not matter.
 pub const OWN_PAGES_BYTES_MIN: usize = 32 * KIB;
 
 /// Bytes of the system's pages, to count what a buffer takes; larger ones on some machines.
 pub const PAGE_BYTES: usize = 4 * KIB;
 
-/// Replies and input that one tick may have in hand before it stops reading and commits.
+/// Bytes of input and replies after which a tick stops reading and commits.
 pub const TICK_BYTES_MAX: usize = 16 * MIB;
 
-/// By how many largest messages a tick may pass [`TICK_BYTES_MAX`]: the share of the connection
-/// that was being read, and its replies.
+/// Number of largest messages by which a tick may exceed [`TICK_BYTES_MAX`]: the share of the
+/// connection that was being read, and its replies.
 const TICK_OVERSHOOT_MESSAGES: usize = 8;
 
 /// The program itself, with SQLite's page cache.
@@ -277,7 +277,8 @@ pub const JOIN_PROBATION: Duration = Duration::from_secs(10);
 /// Entries for IPv4 addresses, and as many for IPv6 prefixes, in the limits by address.
 pub const ADDRESSES_MAX: usize = 28 * 1024; // fills a hash table of 32 Ki places
 
-/// Entries forgotten at once when there is no room: enough that the search for them hardly counts.
+/// Entries dropped at once when a table is full: enough that the cost of finding them is
+/// negligible.
 pub const ADDRESSES_FORGOTTEN_AT_ONCE: usize = ADDRESSES_MAX / 16;
 
 /// Bytes of one such entry in a table that has just grown.
@@ -287,11 +288,11 @@ const ADDRESS_BYTES: usize = 256;
 /// customer usually has a /56 or a /48, of which each /64 may stand for a user of its own.
 pub const IPV6_PREFIXES: [(u32, usize); 3] = [(64, 1), (56, 4), (48, 16)];
 
-/// Between two sweeps of the addresses that have nothing to remember.
+/// Interval between two sweeps that drop the entries without state.
 pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);
 
-/// Released answers are encoded and handed to the socket in portions of about this size, so that
-/// a long replay never exists twice in memory.
+/// Released answers are encoded and written to the socket in portions of about this size, so that a
+/// long replay is never in memory twice.
 pub const WRITE_BYTES_PER_PORTION: usize = 64 * KIB;
 
 /// Bytes of a shared buffer that are kept from one tick to the next.
@@ -300,7 +301,7 @@ pub const SCRATCH_BYTES_KEPT: usize = 16 * KIB;
 /// Replies and changes of one tick whose list is kept for the next.
 pub const BATCH_ENTRIES_KEPT: usize = 1_024;
 
-/// Such portions that one connection gets before the others have their turn.
+/// Portions written for one connection before the others have their turn.
 pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 16;
 
 /// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
@@ -320,7 +321,7 @@ pub const NAMEPLATE_DIGITS_MAX: usize = 40;
 /// fail at 128 (serde_json) to 1,000 (Python).
 pub const JSON_DEPTH_MAX: usize = 128;
 
-/// How much of a message that is not a JSON object is shown back to its sender, in characters.
+/// Characters of a message that is not a JSON object that its error repeats.
 pub const ORIG_CHARS_MAX: usize = 1_000;
 
 /// Sides that a nameplate or a mailbox serves (manual: rules 4).
@@ -329,50 +330,51 @@ pub const SIDES_MAX: usize = 2;
 /// Sides kept on record: the two served, and one more that shows the record was crowded.
 pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
-/// Zero bits of a proof of work, unless the operator says otherwise: about half a second for the
-/// Rust client on an ordinary machine. Each bit more doubles it.
+/// Default number of zero bits of a proof of work: about half a second for the Rust client on an
+/// ordinary machine. Each further bit doubles the time.
 pub const HASHCASH_BITS: u32 = 20;
 
-/// What an operator may set, and `auto` may rise to. Beyond 40 bits no client comes to an end.
+/// Bounds of the bits, set by the operator or raised by `auto`. No client can finish a proof of
+/// more than 40 bits.
 pub const HASHCASH_BITS_MIN: u32 = 1;
 pub const HASHCASH_BITS_MAX: u32 = 40;
 
-/// Longest stamp that is judged, in bytes; real ones have about 80.
+/// Longest stamp that is verified, in bytes; real ones have about 80.
 pub const STAMP_BYTES_MAX: usize = 1_024;
 
-/// Level of hostile events at which an attack begins: so many at once, or 14 a minute for long.
-/// People who mistype a code do not come to that.
+/// Level of hostile events at which an attack begins: 20 at once, or 14 a minute for a long time.
+/// Mistyped codes alone do not reach it.
 pub const ATTACK_EVENTS: f64 = 20.0;
 
-/// Seconds after which a hostile event counts half.
+/// Half-life of a hostile event, in seconds.
 pub const ATTACK_HALF_LIFE_SECONDS: f64 = 60.0;
 
-/// Share of the level at which an attack began below which it may end.
+/// Share of the level at which an attack begins, below which it may end.
 pub const ATTACK_END_SHARE: f64 = 0.25;
 
-/// Half-lives that an attack lasts at least after the level was last that high.
+/// Half-lives for which an attack continues after its level was last reached.
 pub const ATTACK_HOLD_HALF_LIVES: f64 = 5.0;
 
 /// Bits that an attack adds at most, one for each doubling of its level.
 pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
 
-/// Nameplates that cool down at once; beyond, the oldest may be handed out again. With the app ids
-/// they keep alive they cost 4 MiB at most, which is in `BASE_BYTES`.
+/// Nameplates that cool down at once; beyond that the oldest may be allocated again. With the app
+/// ids that they keep alive they take at most 4 MiB, which is in `BASE_BYTES`.
 pub const COOLING_MAX: usize = 8_192;
 
 /// Header lines of a request head. Browsers and proxies send 10 to 40; upstream takes 250.
 pub const HEAD_LINES_MAX: usize = 256;
 
-/// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is room for
-/// extensions, of which the longest in use tell of a client's certificate.
+/// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is for
+/// extensions, of which the longest in use describe a client's certificate.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 
 /// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
 /// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-/// Listening sockets that a service manager may pass. More than anyone has, and few enough that a
-/// nonsensical number is noticed.
+/// Listening sockets that a service manager may pass. More than any setup needs, and few enough
+/// that a nonsensical number is rejected.
 pub const PASSED_SOCKETS_MAX: usize = 256;
 
 /// Descriptors kept back from connections: listeners, databases with WAL and shared memory,
@@ -392,19 +394,19 @@ pub const GENERATION_SECONDS: f64 = 86_400.0;
 /// bytes each this bounds the table to 4 MiB.
 pub const ADDRESS_IDS_MAX: usize = 65_536;
 
-/// How long a commit waits for a database locked by another process before the storage
-/// counts as failed. The loop stands still meanwhile.
+/// How long a commit waits for a database locked by another process before the storage counts as
+/// failed. The loop is blocked meanwhile.
 pub const DATABASE_BUSY: Duration = Duration::from_millis(100);
 
-/// Between two attempts to leave degraded mode (manual: durability 3).
+/// Interval between two attempts to leave degraded mode (manual: durability 3).
 pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
-/// Time without a commit after which the database gives back the pages that it keeps in memory:
-/// after a burst they would lie all over the heap.
+/// Time without a commit after which the database frees its cached pages: after a burst they would
+/// fragment the heap.
 pub const STORAGE_QUIET: Duration = Duration::from_millis(250);
 
-/// Bytes that such an attempt writes: twice what failed, within these bounds. The file may keep
-/// them as free pages.
+/// Bytes that an attempt to leave degraded mode writes: twice the size of the failed batch, within
+/// these bounds. The file may keep them as free pages.
 pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
 pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
 
@@ -428,43 +430,44 @@ pub const CHECKPOINT_IDLE_PAGES: u32 = 250;
 /// Time without any event after which the loop counts as idle enough for a checkpoint.
 pub const CHECKPOINT_IDLE: Duration = Duration::from_millis(20);
 
-/// How long connections get to take in their close after SIGTERM: five seconds are allowed
-/// until exit, and the databases need some of it.
+/// How long connections have to receive their close after SIGTERM: the process must exit within
+/// five seconds, and the databases need some of them.
 pub const SHUTDOWN: Duration = Duration::from_secs(3);
 
-/// Seconds that a drain may take: a large file is on its way by then, and who still waits for the
-/// other side has waited long.
+/// Longest duration of a drain in seconds: by then even slow exchanges are over, and a client that
+/// still waits for the other side has waited long.
 pub const DRAIN_SECONDS: f64 = 600.0;
 
-/// Bytes of a file of options, of a welcome or of notices: it is read between two turns of the
-/// loop, which stands still meanwhile.
+/// Bytes of a file of options, of a welcome or of notices: the loop itself reads it and is blocked
+/// meanwhile.
 pub const SETTINGS_FILE_BYTES_MAX: usize = MIB;
 
-/// Bytes of a welcome file: every new connection gets what is in it.
+/// Bytes of a welcome file, which is sent to every new connection.
 pub const WELCOME_FILE_BYTES_MAX: usize = 16 * KIB;
 
-/// Bytes of one notice: a person is to read it.
+/// Bytes of one notice, a text that people read.
 pub const NOTICE_BYTES_MAX: usize = 4 * KIB;
 
-/// Refused connections that are kept for a moment, so that they get to read why; those beyond are
-/// told and closed at once. They come out of the reserved descriptors.
+/// Refused connections kept open until they have received the reason; further ones are answered and
+/// closed at once. They use the reserved descriptors.
 pub const REFUSALS_AT_ONCE_MAX: usize = 32;
 
-/// Operators' connections at once. They come out of the reserved descriptors, so that they find
-/// room when clients have none left.
+/// Admin connections at once. They use the reserved descriptors, so that they are accepted even
+/// when clients have used all others.
 pub const ADMIN_CONNECTIONS_MAX: usize = 8;
 
-/// Ranges that a histogram tells apart: three for each power of ten of [`DURATION_BOUNDS`].
+/// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].
 pub const HISTOGRAM_BUCKETS: usize = 19;
 
-/// Upper ends of the ranges of durations, in seconds: from a tick with nothing to do, to one that
-/// has waited for a disk in trouble.
+/// Upper bounds of the buckets of durations, in seconds: from an idle tick to one that waited for a
+/// failing disk.
 pub const DURATION_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
     1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0,
     2.0, 5.0, 10.0,
 ];
 
-/// Upper ends of the ranges of changes in one commit: from a single `add` to a crowd of clients.
+/// Upper bounds of the buckets of changes in one commit: from a single `add` to many clients at
+/// once.
 pub const BATCH_CHANGES_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
     1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0, 512.0,
     1_024.0, 4_096.0, 16_384.0,
@@ -497,22 +500,22 @@ pub const CLIENT_HOURS: usize = 24;
 /// Longest sleep of the loop without any deadline. A safety net only.
 pub const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// Between two status lines to the service manager, unless the news is urgent.
+/// Interval between two status lines to the service manager, unless the storage fails or recovers.
 pub const NOTIFY_STATUS: Duration = Duration::from_secs(2);
 
-/// Until a keep-alive that the service manager did not take is sent again.
+/// Delay before a watchdog message that could not be sent is sent again.
 pub const NOTIFY_RETRY: Duration = Duration::from_secs(1);
 
-/// How long "ready" may wait for a service manager that has much to read.
+/// How long `READY=1` waits while the service manager's queue is full.
 pub const NOTIFY_READY: Duration = Duration::from_secs(2);
 
-/// Until a listener that met an error is tried again.
+/// Delay before a listener that failed is tried again.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Bytes of one log line: what a pipe takes in one piece (PIPE_BUF).
 pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 
-/// Between two log lines of the same kind where peers can cause any number of them.
+/// Shortest interval between two log lines of a kind that peers can cause.
 pub const LOG_REPEAT: Duration = Duration::from_secs(10);
 
 /// How long a report waits for a database locked by another process.
@@ -523,8 +526,8 @@ pub const REPORT_BUSY: Duration = Duration::from_secs(2);
 pub const REPORT_RETRIES: usize = 10;
 pub const REPORT_RETRY: Duration = Duration::from_millis(20);
 
-/// Seconds after which the `current` row of the usage database is stale, as the munin plugins have
-/// it: the server rewrites it every five minutes.
+/// Seconds after which the `current` row of the usage database is stale, as in the munin plugins:
+/// the server rewrites it every five minutes.
 pub const REPORT_STALE_SECONDS: f64 = 360.0;
 
 /// Kinds of clients that a report lists; the others are counted together.
@@ -533,13 +536,13 @@ pub const REPORT_CLIENTS_MAX: usize = 20;
 /// Commands of one connection that a report lists, the last ones.
 pub const REPORT_COMMANDS_MAX: usize = 5;
 
-/// Characters of a text that a client chose that a table shows.
+/// Characters that a table shows of a text chosen by a client.
 pub const REPORT_TEXT_CHARS_MAX: usize = 40;
 
-/// How long a running server has to answer a report's question.
+/// How long a report waits for the answer of the admin listener.
 pub const REPORT_ANSWER: Duration = Duration::from_secs(5);
 
-/// Bytes that such an answer may have; a real one has a few thousand.
+/// Bytes of such an answer; real ones have a few thousand.
 pub const REPORT_ANSWER_BYTES_MAX: usize = MIB;
 
 /// Longest frame header of the WebSocket protocol, in bytes.

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Report(wanted)) => {
             return match report::run(&wanted) {
                 Ok(text) => print(&text),
-                Err(problem) => fail(&problem, STATUS_FAILED),
+                Err(error) => fail(&error.to_string(), STATUS_FAILED),
             };
         }
         Err(error) => return fail(&error.0, STATUS_USAGE),

@@ -23,7 +23,7 @@ use crate::storage::Storage;
 use crate::storage::address_ids::Addresses;
 use crate::storage::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb, UsageHistory};
 use crate::storage::records::Records;
-use crate::store::{Listing, Settings, Store};
+use crate::store::{Settings, Store};
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 
@@ -205,10 +205,8 @@ fn log_settings(config: &Config, reloadable: &Reloadable) {
         Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
         None => info!("usage times are exact"),
     }
-    match reloadable.list {
-        Listing::Real => {}
-        Listing::Empty => info!("'list' is answered with an empty list"),
-        Listing::Decoy => info!("'list' is answered with all short nameplates"),
+    if let Some(note) = reloadable.list_note() {
+        info!("{note}");
     }
     log_extensions(config);
 }

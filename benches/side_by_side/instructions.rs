@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::Scope;
 use crate::common::modes::{Load, Ping, Plan, Relay, gather, run};
-use crate::rows::{Bar, Row, Unit};
+use crate::rows::Row;
 use crate::servers::{Kind, Server, Setup};
 
 const BODY_BYTES: usize = 200;
@@ -19,21 +19,20 @@ struct Cost {
     ping: f64,
 }
 
-/// The rows.
 pub fn per_command(scope: &Scope) -> Result<Vec<Row>, String> {
     if scope.quick {
         return Err("left out of a quick run".to_owned());
     }
     let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
     if !version.is_ok_and(|status| status.success()) {
-        return Err("valgrind is not there".to_owned());
+        return Err("valgrind is missing".to_owned());
     }
     let empty = cost(scope, 0)?;
     let crowded = cost(scope, scope.crowd)?;
     let row = |what: &str, empty: f64, crowded: f64| {
-        let what = format!("instructions per {what}, {} connections, to empty", scope.crowd);
-        let detail = format!("{crowded:.0} / {empty:.0}");
-        Row::new(&what, Bar::AtMost(1.1), Unit::Ratio, vec![crowded / empty], detail)
+        let what = format!("instructions per {what}, {} connections", scope.crowd);
+        let empty_server = format!("empty server {empty:.0}");
+        Row::compared(&what, format!("{crowded:.0}"), empty_server, &[crowded / empty])
     };
     Ok(vec![row("add", empty.add, crowded.add), row("ping", empty.ping, crowded.ping)])
 }
@@ -49,7 +48,7 @@ fn cost(scope: &Scope, connections: usize) -> Result<Cost, String> {
     Ok(Cost { add, ping })
 }
 
-/// The counters are set to zero before the load; its few connects vanish among its operations.
+/// The counters are set to zero before the load; its few connects are negligible among its operations.
 fn count(scope: &Scope, server: &Server, mut load: impl Load) -> Result<f64, String> {
     let plan = Plan {
         warm_up: Duration::ZERO,

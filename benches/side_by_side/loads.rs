@@ -1,4 +1,4 @@
-//! The rows that come of loads.
+//! The rows that are measured with loads.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::Scope;
 use crate::common::modes::{Exchange, Idle, Load, Outcome, Ping, Plan, Relay, run, run_idle};
 use crate::common::report;
 use crate::common::syncs;
-use crate::rows::{Bar, Row, Unit, median};
+use crate::rows::{Row, count, median, per_second, seconds, times};
 use crate::servers::{Kind, Server, Setup};
 
 /// Time before each measurement.
@@ -18,20 +18,21 @@ const BODY_BYTES: usize = 200;
 /// Size of the bodies in the burst of large messages.
 const BURST_BYTES: usize = 64 * 1024;
 
-/// The tail is looked at with this share of the greatest throughput.
+/// The tail is measured at this share of the greatest throughput.
 const TAIL_LOAD: f64 = 0.3;
 
 /// The tail needs more operations than a throughput does.
 const TAIL_TIME_FACTOR: u32 = 3;
 
-/// When too few operations end in the measured time, it is made so many times longer ...
+/// Factor by which the measured time grows if too few operations end in it.
 const LONGER: u32 = 4;
 
-/// ... but not longer than this. The Python server with many pairs needs it on a slow disk.
+/// Longest measured time. The Python server with many pairs needs it on a slow disk.
 const MEASURED_MAX: Duration = Duration::from_secs(40);
 
 /// One load on two servers in turn, round by round.
 struct Versus {
+    kind: Kind,
     ours: Vec<Outcome>,
     other: Vec<Outcome>,
 }
@@ -42,7 +43,7 @@ impl Versus {
         other: Kind,
         load: impl Fn(Kind) -> L,
     ) -> Result<Versus, String> {
-        let mut versus = Versus { ours: Vec::new(), other: Vec::new() };
+        let mut versus = Versus { kind: other, ours: Vec::new(), other: Vec::new() };
         for _ in 0..scope.rounds {
             versus.other.push(once(scope, other, &Setup::default(), &load)?);
             versus.ours.push(once(scope, Kind::Ours, &Setup::default(), &load)?);
@@ -50,27 +51,17 @@ impl Versus {
         Ok(versus)
     }
 
-    /// Ours by the other's, with the medians of both.
-    fn row(
-        &self,
-        what: &str,
-        bar: Bar,
-        figure: impl Fn(&Outcome) -> f64,
-        write: impl Fn(f64) -> String,
-    ) -> Row {
-        let ours: Vec<f64> = self.ours.iter().map(&figure).collect();
-        let other: Vec<f64> = self.other.iter().map(&figure).collect();
-        let ratios = ours.iter().zip(&other).map(|(ours, other)| ours / other).collect();
-        let detail = format!(
-            "{} / {}",
-            write(median(&ours).unwrap_or(0.0)),
-            write(median(&other).unwrap_or(0.0))
-        );
-        Row::new(what, bar, Unit::Ratio, ratios, detail)
+    /// This server's figure and the other's.
+    fn row(&self, what: &str, figure: fn(&Outcome) -> f64, write: fn(f64) -> String) -> Row {
+        let figures = |outcomes: &[Outcome]| outcomes.iter().map(figure).collect::<Vec<f64>>();
+        let (ours, other) = (figures(&self.ours), figures(&self.other));
+        let ratios: Vec<f64> = ours.iter().zip(&other).map(|(ours, other)| ours / other).collect();
+        let compared_with = format!("{:?} {}", self.kind, write(median(&other)));
+        Row::compared(what, write(median(&ours)), compared_with, &ratios)
     }
 }
 
-/// One load on one fresh server; longer, if too few operations come to an end in the time.
+/// One load on one fresh server; longer, if too few operations end in the time.
 fn once<L: Load>(
     scope: &Scope,
     kind: Kind,
@@ -100,14 +91,6 @@ fn once<L: Load>(
     }
 }
 
-fn per_second(figure: f64) -> String {
-    format!("{figure:.0}/s")
-}
-
-fn seconds(figure: f64) -> String {
-    report::time(Duration::from_secs_f64(figure))
-}
-
 fn p50(outcome: &Outcome) -> f64 {
     outcome.latency.quantile(0.5).as_secs_f64()
 }
@@ -121,21 +104,10 @@ pub fn exchanges(scope: &Scope) -> Result<Vec<Row>, String> {
     let alone = Versus::run(scope, Kind::Python, |_| Exchange::new(1))?;
     let some = Versus::run(scope, Kind::Python, |_| Exchange::new(16))?;
     let many = Versus::run(scope, Kind::Python, |_| Exchange::new(64))?;
-    let bytes = report::bytes;
     Ok(vec![
-        some.row(
-            "exchanges per second, 16 pairs, to Python",
-            Bar::AtLeast(60.0),
-            Outcome::per_second,
-            per_second,
-        ),
-        alone.row("bytes written per exchange alone, to Python", Bar::AtMost(0.25), written, bytes),
-        many.row(
-            "bytes written per exchange, 64 pairs, to Python",
-            Bar::AtMost(0.1),
-            written,
-            bytes,
-        ),
+        some.row("exchanges per second, 16 pairs", Outcome::per_second, per_second),
+        alone.row("bytes written per exchange, one pair", written, report::bytes),
+        many.row("bytes written per exchange, 64 pairs", written, report::bytes),
     ])
 }
 
@@ -146,20 +118,10 @@ pub fn relay(scope: &Scope) -> Result<Vec<Row>, String> {
     let many = Versus::run(scope, Kind::Floor, load(32))?;
     let cpu = |outcome: &Outcome| outcome.cpu_per_operation().unwrap_or(f64::NAN);
     Ok(vec![
-        one.row("relay p50, one pair, to the floor", Bar::AtMost(1.2), p50, seconds),
-        many.row(
-            "messages per second, 32 pairs, to the floor",
-            Bar::AtLeast(0.9),
-            Outcome::per_second,
-            per_second,
-        ),
-        many.row("server CPU per message, 32 pairs, to the floor", Bar::AtMost(1.4), cpu, seconds),
-        many.row(
-            "bytes written per message, 32 pairs, to the floor",
-            Bar::Words("–"),
-            written,
-            report::bytes,
-        ),
+        one.row("relay, one pair, median", p50, seconds),
+        many.row("messages per second, 32 pairs", Outcome::per_second, per_second),
+        many.row("CPU time per message, 32 pairs", cpu, seconds),
+        many.row("bytes written per message, 32 pairs", written, report::bytes),
     ])
 }
 
@@ -168,13 +130,8 @@ pub fn ping(scope: &Scope) -> Result<Vec<Row>, String> {
     let one = Versus::run(scope, Kind::Floor, |_| Ping::new(1))?;
     let many = Versus::run(scope, Kind::Floor, |_| Ping::new(32))?;
     Ok(vec![
-        one.row("ping p50, one client, to the floor", Bar::AtMost(1.15), p50, seconds),
-        many.row(
-            "pings per second, 32 clients, to the floor",
-            Bar::AtLeast(0.9),
-            Outcome::per_second,
-            per_second,
-        ),
+        one.row("ping, one client, median", p50, seconds),
+        many.row("pings per second, 32 clients", Outcome::per_second, per_second),
     ])
 }
 
@@ -192,7 +149,7 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
         // The floor at the same rate has the disk's own stalls, and nothing else.
         let floor = once(&longer, Kind::Floor, &Setup::default(), |kind| load(kind, Some(rate)))?;
         floors.push(floor.latency.quantile(0.999).as_secs_f64() / p50(&floor));
-        // Without a disk, what is left is the machine's: others want its processors as well.
+        // Without a disk, only other work on the machine is left.
         let no_disk = once(&longer, Kind::Ours, &in_memory, |kind| load(kind, Some(rate)))?;
         diskless.push(no_disk.latency.quantile(0.999).as_secs_f64());
         let tail = open.latency.quantile(0.999).as_secs_f64();
@@ -201,52 +158,46 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
         tails.push(tail);
         rates.push(rate);
     }
-    let middle = |samples: &[f64]| median(samples).unwrap_or(0.0);
-    let detail = format!(
-        "{} / {} at {}; the floor has {:.1} ×; with no disk p99.9 is {}",
-        seconds(middle(&tails)),
-        seconds(middle(&p50s)),
-        per_second(middle(&rates)),
-        middle(&floors),
-        seconds(middle(&diskless))
+    let rate = per_second(median(&rates));
+    let what = format!("relay at 30 % of saturation, {rate}, 99.9th percentile");
+    let compared_with = format!(
+        "its median {}; the floor has {}; without a disk it is {}",
+        seconds(median(&p50s)),
+        times(median(&floors)),
+        seconds(median(&diskless))
     );
-    let what = "relay p99.9 at 30 % of saturation, to its p50";
-    Ok(vec![Row::new(what, Bar::AtMost(5.0), Unit::Ratio, ratios, detail)])
+    Ok(vec![Row::compared(&what, seconds(median(&tails)), compared_with, &ratios)])
 }
 
 /// Resident memory: empty, with idle connections, and after a burst on all of them.
 pub fn memory(scope: &Scope) -> Result<Vec<Row>, String> {
-    let (mut empty, mut idle, mut after) = (vec![], vec![], vec![]);
+    let (mut empty, mut idle, mut after, mut ratios) = (vec![], vec![], vec![], vec![]);
     for _ in 0..scope.rounds.min(2) {
         let server = Server::start(Kind::Ours, &Setup::default())?;
         let load = Idle::new(scope.crowd, Some(BURST_BYTES));
         let report = run_idle(load, &server.target, server.pid, Duration::from_secs(1))?;
+        let burst = report.per_connection_after_burst().unwrap_or(f64::NAN);
         empty.push(report.before as f64);
         idle.push(report.per_connection());
-        let burst = report.per_connection_after_burst().unwrap_or(f64::NAN);
-        after.push(burst / report.per_connection());
+        after.push(burst);
+        ratios.push(burst / report.per_connection());
         server.stop();
     }
-    let of = format!("{} connections", scope.crowd);
-    let burst = format!("{of}, one message of {} on each", report::bytes(BURST_BYTES as f64));
-    const MIB: f64 = 1024.0 * 1024.0;
+    let per_connection = format!("memory per idle bound connection, {} of them", scope.crowd);
+    let burst =
+        format!("the same after a message of {} on each", report::bytes(BURST_BYTES as f64));
+    let before = format!("before {}", report::bytes(median(&idle)));
     Ok(vec![
-        Row::new("resident memory, empty", Bar::AtMost(4.0 * MIB), Unit::Bytes, empty, "".into()),
-        Row::new(
-            "resident memory per idle bound connection",
-            Bar::AtMost(1024.0),
-            Unit::Bytes,
-            idle,
-            of,
-        ),
-        Row::new("the same after a burst", Bar::AtMost(1.1), Unit::Ratio, after, burst),
+        Row::alone("memory, empty", &empty, report::bytes),
+        Row::alone(&per_connection, &idle, report::bytes),
+        Row::compared(&burst, report::bytes(median(&after)), before, &ratios),
     ])
 }
 
 /// Fsyncs per exchange, under a tracer that stops the server at these calls only.
 pub fn fsyncs(scope: &Scope) -> Result<Vec<Row>, String> {
     if !syncs::available() {
-        return Err("strace is not there".to_owned());
+        return Err("strace is missing".to_owned());
     }
     let setup = Setup { count_syncs: true, ..Setup::default() };
     let sample = |pairs| -> Result<Vec<f64>, String> {
@@ -257,9 +208,8 @@ pub fn fsyncs(scope: &Scope) -> Result<Vec<Row>, String> {
         }
         Ok(samples)
     };
-    let words = Bar::Words("≤ ticks with changes");
     Ok(vec![
-        Row::new("fsyncs per exchange, one pair alone", words, Unit::Count, sample(1)?, "".into()),
-        Row::new("… with 64 pairs", Bar::AtMost(2.0), Unit::Count, sample(64)?, "".into()),
+        Row::alone("fsyncs per exchange, one pair", &sample(1)?, count),
+        Row::alone("fsyncs per exchange, 64 pairs", &sample(64)?, count),
     ])
 }

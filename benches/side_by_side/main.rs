@@ -1,8 +1,8 @@
 //! This server, the Python server 0.8.0 and the floor under the same loads, side by side:
 //! `cargo bench --bench side_by_side -- --help`.
 //!
-//! Every comparison runs the two in turn, A B A B, each on fresh files, and tells the median of the
-//! rounds' ratios with the least and the greatest: what the machine does besides hits both.
+//! Every comparison runs the two in turn, A B A B, each on fresh files, so that other work on the
+//! machine slows both. The table has the median of the rounds' ratios, the least and the greatest.
 #![forbid(unsafe_code)]
 
 #[path = "../common/mod.rs"]
@@ -22,7 +22,8 @@ use rows::Row;
 
 const HELP: &str = "\
 Compares this server with the Python server 0.8.0 and with the floor (mio, tungstenite and SQLite
-doing the same I/O with no server in between), and prints the table of what was to be reached.
+doing the same I/O with no server in between), and prints a table in Markdown: this server's figure,
+the other one's, and the command that measures both.
 
   cargo bench --bench side_by_side -- [options]
 
@@ -31,11 +32,10 @@ doing the same I/O with no server in between), and prints the table of what was 
   --quick        a short run: fewer connections, no valgrind
   --only TEXT    only the groups whose name contains this: exchanges, relay, ping, tail, memory,
                  fsyncs, size, start, instructions
-  --markdown     rows for the manual
   --help         this
 
-The Python server is installed into target/venv when it is not there (python3, pip).
-Fsyncs need strace, instructions need valgrind; without them these rows say so.
+The Python server is installed into target/venv if it is missing (with python3 and pip).
+Fsyncs need strace, instructions need valgrind; without them these rows are not measured.
 ";
 
 /// Exit status for a bad command line.
@@ -53,14 +53,13 @@ const CROWD_QUICK: usize = 1_000;
 pub struct Scope {
     pub rounds: usize,
     pub measured: Duration,
-    /// Connections where many are asked for.
+    /// The number of connections where a load has many.
     pub crowd: usize,
     pub quick: bool,
     pub only: Option<String>,
-    pub markdown: bool,
 }
 
-/// A group of rows that come of the same runs.
+/// A group of rows that are measured by the same runs.
 type Group = (&'static str, fn(&Scope) -> Result<Vec<Row>, String>);
 
 const GROUPS: [Group; 9] = [
@@ -109,7 +108,6 @@ fn exit(outcome: Result<(), String>) -> ExitCode {
 fn scope(mut arguments: Arguments) -> Result<Scope, String> {
     _ = arguments.contains("--bench"); // cargo adds it
     let quick = arguments.contains("--quick");
-    let markdown = arguments.contains("--markdown");
     let text = |error: pico_args::Error| error.to_string();
     let rounds: Option<usize> = arguments.opt_value_from_str("--rounds").map_err(text)?;
     let seconds: Option<f64> = arguments.opt_value_from_str("--seconds").map_err(text)?;
@@ -127,7 +125,6 @@ fn scope(mut arguments: Arguments) -> Result<Scope, String> {
         crowd: if quick { CROWD_QUICK } else { CROWD },
         quick,
         only,
-        markdown,
     })
 }
 
@@ -142,9 +139,8 @@ fn compare(scope: &Scope) -> Result<(), String> {
         for row in &rows {
             eprintln!("  {}", row.line());
         }
-        table.extend(rows);
+        table.extend(rows.into_iter().map(|row| (name, row)));
     }
-    let print = if scope.markdown { rows::markdown } else { rows::plain };
-    println!("{}", print(&table));
+    println!("{}", rows::markdown(&table));
     Ok(())
 }

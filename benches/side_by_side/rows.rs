@@ -1,149 +1,99 @@
-//! The rows of the table: what, bar, what was measured, and whether it is enough.
+//! The rows of the table: this server's figure, the one that it is compared with, and the command
+//! that measures both.
 
-/// What was to be reached.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Bar {
-    AtLeast(f64),
-    AtMost(f64),
-    /// In words: no number decides.
-    Words(&'static str),
-}
+use std::time::Duration;
 
-/// How a figure is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    Ratio,
-    Count,
-    Bytes,
-    Seconds,
-}
+use crate::common::report;
 
-/// One row.
+/// One row. All figures are medians of the rounds.
 #[derive(Clone, Debug)]
 pub struct Row {
     what: String,
-    bar: Bar,
-    unit: Unit,
-    samples: Vec<f64>,
-    /// What the figure was made of.
-    detail: String,
+    figure: String,
+    /// The other figure, with a name; empty if there is none.
+    compared_with: String,
+    /// This server's figure by the other one, or nothing; then least and greatest of the rounds.
+    ratio: String,
 }
 
 impl Row {
-    /// `samples` has one figure a round.
-    pub fn new(what: &str, bar: Bar, unit: Unit, samples: Vec<f64>, detail: String) -> Row {
-        Row { what: what.to_owned(), bar, unit, samples, detail }
+    /// This server's figures, one a round, without any to compare them with.
+    pub fn alone(what: &str, samples: &[f64], write: fn(f64) -> String) -> Row {
+        let figure = write(median(samples));
+        Row {
+            what: what.into(),
+            figure,
+            compared_with: String::new(),
+            ratio: spread(samples, write),
+        }
+    }
+
+    /// Two figures, and their ratios, one a round.
+    pub fn compared(what: &str, figure: String, compared_with: String, ratios: &[f64]) -> Row {
+        let ratio = format!("{} {}", times(median(ratios)), spread(ratios, times));
+        Row { what: what.into(), figure, compared_with, ratio: ratio.trim_end().to_owned() }
     }
 
     /// A row that could not be measured, and why.
     pub fn failed(what: &str, why: &str) -> Row {
-        Row::new(what, Bar::Words("–"), Unit::Count, Vec::new(), format!("not measured: {why}"))
-    }
-
-    fn figure(&self) -> String {
-        match median(&self.samples) {
-            Some(value) => self.unit.write(value),
-            None => "–".to_owned(),
-        }
-    }
-
-    fn spread(&self) -> String {
-        if self.samples.len() < 2 {
-            return String::new();
-        }
-        let least = self.samples.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self.samples.iter().copied().fold(0.0, f64::max);
-        format!("{} to {}", self.unit.write(least), self.unit.write(most))
-    }
-
-    fn bar(&self) -> String {
-        match self.bar {
-            Bar::AtLeast(value) => format!("≥ {}", self.unit.write(value)),
-            Bar::AtMost(value) => format!("≤ {}", self.unit.write(value)),
-            Bar::Words(words) => words.to_owned(),
-        }
-    }
-
-    fn verdict(&self) -> &'static str {
-        let Some(value) = median(&self.samples) else { return "" };
-        match self.bar {
-            Bar::AtLeast(bar) if value >= bar => "met",
-            Bar::AtMost(bar) if value <= bar => "met",
-            Bar::Words(_) => "",
-            _ => "missed",
-        }
+        Row { figure: format!("not measured: {why}"), ..Row::alone(what, &[], times) }
     }
 
     /// For progress.
     pub fn line(&self) -> String {
-        format!(
-            "{}: {} ({}) bar {} {} | {}",
-            self.what,
-            self.figure(),
-            self.spread(),
-            self.bar(),
-            self.verdict(),
-            self.detail
-        )
+        let Row { what, figure, compared_with, ratio } = self;
+        format!("{what}: {figure} | {compared_with} | {ratio}")
     }
 
-    fn cells(&self) -> [String; 6] {
-        [
-            self.what.clone(),
-            self.bar(),
-            self.figure(),
-            self.spread(),
-            self.verdict().to_owned(),
-            self.detail.clone(),
-        ]
+    fn cells(&self, group: &str) -> [String; 5] {
+        let command = format!("`cargo bench --bench side_by_side -- --only {group}`");
+        let Row { what, figure, compared_with, ratio } = self.clone();
+        [what, figure, compared_with, ratio, command]
     }
 }
 
-const HEADINGS: [&str; 6] = ["what", "bar", "measured", "spread", "", "made of (medians)"];
+const HEADINGS: [&str; 5] =
+    ["What", "This server", "Compared with", "Ratio, and its spread", "Command"];
 
-/// A table for the terminal.
-pub fn plain(rows: &[Row]) -> String {
-    let headings = HEADINGS.map(str::to_owned);
-    let cells: Vec<_> = std::iter::once(headings).chain(rows.iter().map(Row::cells)).collect();
-    let width =
-        |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
-    let line = |row: &[String; 6]| {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    cells.iter().map(line).collect()
+/// The table in Markdown, as in the manual; each row comes with its group.
+pub fn markdown(rows: &[(&str, Row)]) -> String {
+    let line = |cells: [String; 5]| format!("| {} |\n", cells.join(" | "));
+    let head = [HEADINGS, ["---"; 5]].map(|cells| line(cells.map(str::to_owned)));
+    head.concat() + &rows.iter().map(|(group, row)| line(row.cells(group))).collect::<String>()
 }
 
-/// The same in Markdown, for the manual.
-pub fn markdown(rows: &[Row]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let headings = HEADINGS.map(str::to_owned);
-    let rule = HEADINGS.map(|_| "---".to_owned());
-    let rows = rows.iter().map(|row| line(&row.cells()));
-    line(&headings) + &line(&rule) + &rows.collect::<String>()
-}
-
-impl Unit {
-    fn write(self, value: f64) -> String {
-        match self {
-            Unit::Ratio if value >= 20.0 => format!("{value:.0} ×"),
-            Unit::Ratio => format!("{value:.2} ×"),
-            Unit::Count => format!("{value:.2}"),
-            Unit::Bytes => crate::common::report::bytes(value),
-            Unit::Seconds => {
-                let time = std::time::Duration::from_secs_f64(value.max(0.0));
-                crate::common::report::time(time)
-            }
-        }
+/// Least and greatest of the rounds, in parentheses.
+fn spread(samples: &[f64], write: fn(f64) -> String) -> String {
+    if samples.len() < 2 {
+        return String::new();
     }
+    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = samples.iter().copied().fold(0.0, f64::max);
+    format!("({} to {})", write(least), write(most))
 }
 
-/// The middle of the figures; of two middles the mean.
-pub fn median(samples: &[f64]) -> Option<f64> {
+pub fn times(ratio: f64) -> String {
+    if ratio >= 20.0 { format!("{ratio:.0} ×") } else { format!("{ratio:.2} ×") }
+}
+
+pub fn per_second(figure: f64) -> String {
+    format!("{figure:.0}/s")
+}
+
+pub fn count(figure: f64) -> String {
+    format!("{figure:.2}")
+}
+
+pub fn seconds(figure: f64) -> String {
+    report::time(Duration::from_secs_f64(figure.max(0.0)))
+}
+
+/// The middle of the figures, of two middles the mean; 0 if there is none.
+pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    let lower = sorted[(sorted.len() - 1) / 2];
-    Some(f64::midpoint(lower, upper))
+    match sorted.get(sorted.len() / 2) {
+        Some(upper) => f64::midpoint(*upper, sorted[(sorted.len() - 1) / 2]),
+        None => 0.0,
+    }
 }

@@ -8,10 +8,9 @@ use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions};
 
 use crate::Scope;
 use crate::common::modes::{Plan, Storm, run};
-use crate::rows::{Bar, Row, Unit};
+use crate::common::report;
+use crate::rows::{Row, seconds};
 use crate::servers::{Kind, Server, Setup, fresh_directory};
-
-const BINARY_BYTES_MAX: f64 = 2.0 * 1024.0 * 1024.0;
 
 const STORED_MESSAGES: usize = 100_000;
 const MESSAGES_PER_MAILBOX: usize = 100;
@@ -20,8 +19,7 @@ const MESSAGES_PER_MAILBOX: usize = 100;
 pub fn binary_size(_scope: &Scope) -> Result<Vec<Row>, String> {
     let file = env!("CARGO_BIN_EXE_wormhole-mailbox");
     let bytes = fs::metadata(file).map_err(|error| format!("{file}: {error}"))?.len() as f64;
-    let what = "release binary, stripped, SQLite inside";
-    Ok(vec![Row::new(what, Bar::AtMost(BINARY_BYTES_MAX), Unit::Bytes, vec![bytes], "".into())])
+    Ok(vec![Row::alone("release binary, stripped, SQLite inside", &[bytes], report::bytes)])
 }
 
 /// From the start of the process to the first welcome.
@@ -35,7 +33,7 @@ pub fn with_stored_messages(scope: &Scope) -> Result<Vec<Row>, String> {
     }
     _ = fs::remove_dir_all(directory);
     let what = "start with 100,000 stored messages, to the first welcome";
-    Ok(vec![Row::new(what, Bar::AtMost(1.0), Unit::Seconds, samples, "".into())])
+    Ok(vec![Row::alone(what, &samples, seconds)])
 }
 
 fn time_to_welcome(file: &Path) -> Result<f64, String> {

@@ -65,14 +65,8 @@ pub fn curve(
     hint: impl Fn(usize, u64) -> String,
 ) -> String {
     let top = round_up(values.iter().flatten().copied().max().unwrap_or(0));
-    let y = |value: u64| HEIGHT - HEIGHT * value as f64 / top as f64;
-    let heights: Vec<Option<f64>> = values.iter().map(|value| value.map(y)).collect();
-    let ground = vec![Some(HEIGHT); values.len()];
-    let mut shapes = band(&heights, &ground) + &line(&heights);
-    for (bucket, value) in values.iter().enumerate() {
-        value.iter().for_each(|value| hit(&mut shapes, bucket, &hint(bucket, *value)));
-    }
-    plot(frame, values.len(), &[number(top), number(top / 2), number(0)], &shapes)
+    let ends = |value: u64| (HEIGHT - HEIGHT * value as f64 / top as f64, HEIGHT);
+    line_with_area(frame, values, &[number(top), number(top / 2), number(0)], ends, hint)
 }
 
 /// Two durations for each bucket, in seconds: a line for the lower one, and a band up to the higher
@@ -90,15 +84,31 @@ pub fn durations(
         let share = (power(seconds) - f64::from(bottom)) / f64::from(top - bottom);
         HEIGHT - HEIGHT * share.clamp(0.0, 1.0)
     };
-    let lower: Vec<Option<f64>> = values.iter().map(|it| it.map(|(low, _)| y(low))).collect();
-    let upper: Vec<Option<f64>> = values.iter().map(|it| it.map(|(_, high)| y(high))).collect();
-    let mut shapes = band(&upper, &lower) + &line(&lower);
-    for (bucket, value) in values.iter().enumerate() {
-        value.iter().for_each(|value| hit(&mut shapes, bucket, &hint(bucket, *value)));
-    }
-    let labels: Vec<String> =
+    let scale: Vec<String> =
         (bottom..=top).rev().map(|decade| duration(10f64.powi(decade))).collect();
-    plot(frame, values.len(), &labels, &shapes)
+    line_with_area(frame, values, &scale, |(low, high)| (y(low), y(high)), hint)
+}
+
+/// A line over the buckets that have a value, and the area between it and another height; `ends`
+/// returns both.
+fn line_with_area<T: Copy>(
+    frame: Frame<'_>,
+    values: &[Option<T>],
+    scale: &[String],
+    ends: impl Fn(T) -> (f64, f64),
+    hint: impl Fn(usize, T) -> String,
+) -> String {
+    let (mut heights, mut area, mut hits) = (Vec::new(), String::new(), String::new());
+    for (bucket, value) in values.iter().enumerate() {
+        let ends = value.map(&ends);
+        heights.push(ends.map(|(height, _)| height));
+        if let (Some((height, other)), Some(value)) = (ends, value) {
+            put(&mut area, format_args!("M{bucket} {other:.2}V{height:.2}h1V{other:.2}z"));
+            hit(&mut hits, bucket, &hint(bucket, *value));
+        }
+    }
+    let shapes = format!("<path class=\"area\" d=\"{area}\"/>{}{hits}", line(&heights));
+    plot(frame, values.len(), scale, &shapes)
 }
 
 /// The least and the greatest power of ten of a scale for these durations.
@@ -145,17 +155,6 @@ fn line(heights: &[Option<f64>]) -> String {
         is_open = height.is_some();
     }
     format!("<path class=\"line\" d=\"{path}\"/>")
-}
-
-/// The area between two such lines, which have their values in the same buckets.
-fn band(upper: &[Option<f64>], lower: &[Option<f64>]) -> String {
-    let mut path = String::new();
-    for (bucket, ends) in upper.iter().zip(lower).enumerate() {
-        if let (Some(above), Some(below)) = ends {
-            put(&mut path, format_args!("M{bucket} {below:.2}V{above:.2}h1V{below:.2}z"));
-        }
-    }
-    format!("<path class=\"area\" d=\"{path}\"/>")
 }
 
 /// Shows a text when the pointer is over a bucket.

@@ -46,10 +46,7 @@ pub fn read<S>(
     let mut words = words.finish().into_iter().map(text);
     while let Some(word) = words.next().transpose()? {
         let (name, attached) = split(&word);
-        let mut table = table.clone();
-        let row = table
-            .find(|row| row.spec.name == name || row.spec.short == Some(name))
-            .ok_or_else(|| UsageError(format!("{word}: {}", unknown(name))))?;
+        let row = find(table.clone(), name, &word)?;
         let value = match attached {
             None if row.spec.arity != Arity::Flag => words.next().transpose()?,
             attached => attached.map(str::to_owned),
@@ -76,10 +73,7 @@ pub fn read_file<S>(
         };
         let place = format!("{file}:{}: ", index + 1);
         let name = format!("--{}", name.trim_start_matches('-'));
-        let row = table
-            .clone()
-            .find(|row| row.spec.name == name)
-            .ok_or_else(|| UsageError(format!("{place}{name}: {}", unknown(&name))))?;
+        let row = find(table.clone(), &name, &format!("{place}{name}"))?;
         if !row.action.may_be_in_file() {
             let problem = "may be given on the command line only";
             return Err(UsageError(format!("{place}{name}: {problem}")));
@@ -103,10 +97,17 @@ const LEFT_OVER: [(&str, &str); 7] = [
 const LOG_TO_STDERR: &str =
     "an option of twist: leave it out, the log goes to stderr, as in '2>>mailbox.log'";
 
-/// The problem with an option that no table has.
-fn unknown(name: &str) -> &'static str {
-    let left_over = LEFT_OVER.iter().find(|(option, _)| *option == name);
-    left_over.map_or("unknown option, see --help", |(_, problem)| problem)
+/// The row of that name; the error begins with `shown`.
+fn find<S>(
+    mut table: impl Iterator<Item = &'static Row<S>>,
+    name: &str,
+    shown: &str,
+) -> Result<&'static Row<S>, UsageError> {
+    table.find(|row| row.spec.name == name || row.spec.short == Some(name)).ok_or_else(|| {
+        let left_over = LEFT_OVER.iter().find(|(option, _)| *option == name);
+        let problem = left_over.map_or("unknown option, see --help", |(_, problem)| problem);
+        UsageError(format!("{shown}: {problem}"))
+    })
 }
 
 /// Checks how often an option is given, and whether it has a value.

@@ -1,6 +1,7 @@
 //! Endpoint strings: those of upstream's `--port` for TCP, unix and passed sockets and for PROXY
 //! headers, and the short forms that people type (manual: command_line 3).
 
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::message::peer;
@@ -215,39 +216,35 @@ struct Parts {
 
 impl Parts {
     fn split(text: &str) -> Result<Parts, String> {
-        let mut words = vec![Word::default()];
+        let (mut words, mut name, mut value) = (Vec::new(), None, String::new());
         let mut chars = text.chars();
         while let Some(char) = chars.next() {
-            let at = words.len() - 1;
             match char {
-                ':' => words.push(Word::default()),
-                '=' if words[at].name.is_none() => {
-                    words[at].name = Some(std::mem::take(&mut words[at].value));
-                }
-                '\\' => words[at]
-                    .value
-                    .push(chars.next().ok_or("a '\\' must stand before a character")?),
-                char => words[at].value.push(char),
+                ':' => words.push((name.take(), mem::take(&mut value))),
+                '=' if name.is_none() => name = Some(mem::take(&mut value)),
+                '\\' => value.push(chars.next().ok_or("a '\\' must stand before a character")?),
+                char => value.push(char),
             }
         }
+        words.push((name, value));
         let mut words = words.into_iter();
-        let kind = words.next().map(|word| word.value).unwrap_or_default();
+        let kind = words.next().map(|(_, value)| value).unwrap_or_default();
         let unnamed = match kind.as_str() {
             "unix" => "address",
             "systemd" => "socket",
             _ => "port",
         };
         let mut fields: Vec<(String, String)> = Vec::new();
-        for (index, word) in words.enumerate() {
-            let name = match word.name {
+        for (index, (name, value)) in words.enumerate() {
+            let name = match name {
                 Some(name) => name,
                 None if index == 0 => unnamed.to_owned(),
-                None => return Err(format!("'{}' must have the form name=value", word.value)),
+                None => return Err(format!("'{value}' must have the form name=value")),
             };
             if fields.iter().any(|(known, _)| *known == name) {
                 return Err(format!("'{name}' is given twice"));
             }
-            fields.push((name, word.value));
+            fields.push((name, value));
         }
         Ok(Parts { kind, fields })
     }
@@ -267,12 +264,6 @@ impl Parts {
             None => Ok(()),
         }
     }
-}
-
-#[derive(Default)]
-struct Word {
-    name: Option<String>,
-    value: String,
 }
 
 #[cfg(test)]

@@ -152,5 +152,7 @@ fn report(subcommand: &'static Subcommand, words: Arguments) -> Result<Invocatio
             set(&mut query, &option.value).map_err(|problem| option.error(&problem))?;
         }
     }
-    (subcommand.finish)(query).map(Invocation::Report).map_err(UsageError)
+    let json = query.json;
+    let subject = (subcommand.finish)(query).map_err(UsageError)?;
+    Ok(Invocation::Report(Report { subject, json }))
 }

@@ -4,12 +4,15 @@
 //! made from it. Options are applied in the order of the table, so a row may rely on the rows
 //! above it.
 
+use super::policy::Mode;
 use super::settings::Settings;
 use super::spec::Arity::{Flag, Many, Once};
 use super::spec::Default::{Number, Text, Unset};
 use super::spec::{Action, Group, OptionSpec, Row, rows};
 use super::{values, websocket_options, welcome_files};
 use crate::limits::{self, LimitRow};
+use crate::storage::db::Synchronous;
+use crate::store::Listing;
 
 /// All options, in the order of the help.
 pub static GROUPS: &[Group<Settings>] = &[
@@ -35,7 +38,7 @@ pub static GROUPS: &[Group<Settings>] = &[
                 "Allow an address in `--admin` that is not private.";
             "--admin": Many("ENDPOINT"), Set |s, text| s.listen_for_admin(text)?, Text("nowhere"),
                 "Serve the status page, `/metrics`, `/healthz` and `/status.json` here, as in `--port`; \
-                 repeatable. Without an address it is loopback, and a unix socket has mode 600.";
+                 repeatable. Without an address it listens on loopback; a unix socket has mode 600.";
         },
     },
     Group {
@@ -54,13 +57,13 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--generation-duration": Once("SECONDS"),
                 Set |s, text| s.config.generation_duration = values::positive_seconds(text)?,
                 Number(limits::GENERATION_SECONDS, "s"),
-                "Forget the numbered addresses after this time.";
+                "Erase the numbered addresses after this time.";
             "--track-connections": Flag, Set |s, _| s.config.track_connections = true, Text("off"),
                 "Keep a table of live connections in the state database.";
             "--synchronous": Once("full|normal|off"),
-                Set |s, text| s.config.synchronous = values::synchronous(text)?, Text("`full`"),
-                "What survives power loss: everything acknowledged, all but the last moments, or no \
-                 promise. Less means fewer writes on flash.";
+                Set |s, text| s.config.synchronous = values::one_of(text, &Synchronous::NAMES)?, Text("`full`"),
+                "What survives power loss: everything acknowledged, all but the last commits, or nothing \
+                 for certain. The lower settings write less to flash.";
         },
     },
     Group {
@@ -86,7 +89,7 @@ pub static GROUPS: &[Group<Settings>] = &[
                 ReloadFile |s, text| s.reloadable.notices = welcome_files::notices(text)?, Text("none"),
                 "A JSON object of networks and texts: clients from there get the text as an error \
                  and are disconnected. Read again at SIGHUP.";
-            "--list": Once("real|empty|decoy"), Reload |s, text| s.list = Some(values::listing(text)?),
+            "--list": Once("real|empty|decoy"), Reload |s, text| s.list = Some(values::one_of(text, &Listing::NAMES)?),
                 Text("`real`"),
                 "Answer `list` with the existing nameplates, with none, or always with all from 1 \
                  to 999.";
@@ -98,13 +101,13 @@ pub static GROUPS: &[Group<Settings>] = &[
         title: "Permissions and draft extensions",
         rows: rows! { Settings;
             "--permission": Once("none|offer|require|auto"),
-                Set |s, text| s.config.permission.mode = values::permission_mode(text)?, Text("none"),
+                Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?, Text("none"),
                 "Proof of work (hashcash) from clients before they bind: never, optional, always, \
                  or while under attack.";
             "--hashcash-bits": Once("BITS"),
                 Set |s, text| s.config.permission.bits = values::bits(text)?,
                 Number(limits::HASHCASH_BITS as f64, "bits"),
-                "Its difficulty, 1 to 40; each bit more doubles the work.";
+                "Difficulty of the proof of work, 1 to 40; each further bit doubles the work.";
             "--attack-events": Once("NUMBER"),
                 Set |s, text| s.config.permission.attack_events = values::events(text)?,
                 Number(limits::ATTACK_EVENTS, "events"),
@@ -114,7 +117,7 @@ pub static GROUPS: &[Group<Settings>] = &[
                 Set |s, text| s.config.permission.attack_half_life =
                     values::positive_seconds(text)?,
                 Number(limits::ATTACK_HALF_LIFE_SECONDS, "s"),
-                "Time after which such an event counts half.";
+                "Half-life of a hostile event in that number.";
             "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";
@@ -134,7 +137,7 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--expire-check": Once("SECONDS"),
                 Set |s, text| s.config.expire_check = values::positive_seconds(text)?,
                 Number(limits::EXPIRE_CHECK_SECONDS, "s"),
-                "Look for such mailboxes this often.";
+                "Interval between checks for expired mailboxes.";
             "--blur-usage": Once("SECONDS"),
                 Set |s, text| s.config.blur_usage = Some(values::whole_seconds(text)?), Text("off"),
                 "Round recorded times down to a multiple; log no connections.";
@@ -149,7 +152,7 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--drain-seconds": Once("SECONDS"),
                 Reload |s, text| s.reloadable.drain.seconds = values::positive_seconds(text)?,
                 Number(limits::DRAIN_SECONDS, "s"),
-                "Wait no longer than this.";
+                "Longest duration of such a stop.";
         },
     },
     Group { title: "Limits", rows: &LIMITS },

@@ -17,17 +17,13 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 4] = [Mode::None, Mode::Offer, Mode::Require, Mode::Auto];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::None => "none",
-            Mode::Offer => "offer",
-            Mode::Require => "require",
-            Mode::Auto => "auto",
-        }
-    }
+    /// Its names on the command line.
+    pub const NAMES: [(&'static str, Mode); 4] = [
+        ("none", Mode::None),
+        ("offer", Mode::Offer),
+        ("require", Mode::Require),
+        ("auto", Mode::Auto),
+    ];
 }
 
 /// All that an operator sets about proofs of work.

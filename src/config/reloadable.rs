@@ -55,6 +55,17 @@ impl Notices {
     }
 }
 
+impl Reloadable {
+    /// A line for the log if `list` does not show the existing nameplates.
+    pub fn list_note(&self) -> Option<&'static str> {
+        match self.list {
+            Listing::Real => None,
+            Listing::Empty => Some("'list' is answered with an empty list"),
+            Listing::Decoy => Some("'list' is answered with all short nameplates"),
+        }
+    }
+}
+
 /// A summary for the log, in numbers: the texts are for clients.
 impl fmt::Display for Reloadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,11 +77,7 @@ impl fmt::Display for Reloadable {
             self.trusted_proxies.len(),
             self.exempt.len()
         )?;
-        match self.list {
-            Listing::Real => Ok(()),
-            Listing::Empty => f.write_str(", 'list' is answered with an empty list"),
-            Listing::Decoy => f.write_str(", 'list' is answered with all short nameplates"),
-        }
+        self.list_note().map_or(Ok(()), |note| write!(f, ", {note}"))
     }
 }
 

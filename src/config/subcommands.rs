@@ -52,6 +52,7 @@ pub enum Period {
 }
 
 impl Period {
+    /// Its names on the command line.
     const NAMES: [(&'static str, Period); 4] = [
         ("day", Period::Day),
         ("week", Period::Week),
@@ -79,7 +80,7 @@ pub struct Query {
     addrid_db: Option<PathBuf>,
     addresses: bool,
     period: Period,
-    json: bool,
+    pub json: bool,
 }
 
 /// A subcommand.
@@ -90,8 +91,8 @@ pub struct Subcommand {
     /// Whole sentences.
     pub about: &'static str,
     pub rows: &'static [Row<Query>],
-    /// Checks what only all options together show. The error is a whole line.
-    pub finish: fn(Query) -> Result<Report, String>,
+    /// Checks the options together. The error is a whole line.
+    pub finish: fn(Query) -> Result<Subject, String>,
 }
 
 /// All subcommands.
@@ -160,30 +161,25 @@ pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
 /// What `twist` calls the Python server.
 const TWIST_PLUGIN: &str = "wormhole-mailbox";
 
-fn status(query: Query) -> Result<Report, String> {
-    let Query { admin, channel_db, usage_db, json, .. } = query;
+fn status(query: Query) -> Result<Subject, String> {
+    let Query { admin, channel_db, usage_db, .. } = query;
     // A running server needs no files.
     let by_default = admin.is_none().then(|| values::CHANNEL_DB.into());
-    let subject = Subject::Status { admin, channel_db: channel_db.or(by_default), usage_db };
-    Ok(Report { subject, json })
+    Ok(Subject::Status { admin, channel_db: channel_db.or(by_default), usage_db })
 }
 
-fn usage(query: Query) -> Result<Report, String> {
-    let Query { usage_db, period, json, .. } = query;
-    let usage_db = usage_db.ok_or("--usage-db: must be given, as in --usage-db=FILE")?;
-    Ok(Report { subject: Subject::Usage { usage_db, period }, json })
+fn usage(query: Query) -> Result<Subject, String> {
+    let usage_db = query.usage_db.ok_or("--usage-db: must be given, as in --usage-db=FILE")?;
+    Ok(Subject::Usage { usage_db, period: query.period })
 }
 
-fn connections(query: Query) -> Result<Report, String> {
-    let Query { channel_db, addrid_db, addresses, json, .. } = query;
+fn connections(query: Query) -> Result<Subject, String> {
+    let Query { channel_db, addrid_db, addresses, .. } = query;
     if addresses && addrid_db.is_none() {
         return Err("--addresses: needs --addrid-db=FILE, where the addresses are".to_owned());
     }
-    let subject = Subject::Connections {
-        channel_db: channel_db.unwrap_or_else(|| values::CHANNEL_DB.into()),
-        addrid_db: addrid_db.filter(|_| addresses),
-    };
-    Ok(Report { subject, json })
+    let channel_db = channel_db.unwrap_or_else(|| values::CHANNEL_DB.into());
+    Ok(Subject::Connections { channel_db, addrid_db: addrid_db.filter(|_| addresses) })
 }
 
 /// A file that another process can read.

@@ -6,11 +6,8 @@ use std::str::FromStr;
 
 use log::LevelFilter;
 
-use super::policy::Mode;
 use crate::limits::{self, LimitRow};
 use crate::message::peer::Network;
-use crate::storage::db::Synchronous;
-use crate::store::Listing;
 use crate::sys::clock::Seconds;
 
 /// The state database by default, as upstream's.
@@ -81,19 +78,6 @@ pub fn limit(text: &str, limit: &LimitRow) -> Result<f64, String> {
 
 pub fn descriptor(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("'{text}' must be a file descriptor number"))
-}
-
-pub fn synchronous(text: &str) -> Result<Synchronous, String> {
-    let all = [Synchronous::Full, Synchronous::Normal, Synchronous::Off];
-    one_of(text, &all.map(|it| (it.name(), it)))
-}
-
-pub fn listing(text: &str) -> Result<Listing, String> {
-    one_of(text, &Listing::ALL.map(|it| (it.name(), it)))
-}
-
-pub fn permission_mode(text: &str) -> Result<Mode, String> {
-    one_of(text, &Mode::ALL.map(|it| (it.name(), it)))
 }
 
 /// Lower-case names and upper-case ones, as the log has them.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::origins::Origins;
 use super::settings::Config;
+use super::values;
 use crate::limits;
 
 /// One protocol option.
@@ -109,10 +110,7 @@ fn boolean(value: &Value) -> Result<bool, String> {
 
 /// Seconds where 0 means never.
 fn seconds(value: &Value) -> Result<f64, String> {
-    value
-        .as_f64()
-        .filter(|seconds| *seconds == 0.0 || limits::is_duration(*seconds))
-        .ok_or_else(|| "must be a number of seconds, 0 for never".to_owned())
+    values::seconds_or_never(&value.to_string())
 }
 
 /// Seconds to wait; 0 means the longest time that an option takes.
@@ -150,15 +148,10 @@ fn connections(value: &Value) -> Result<usize, String> {
 }
 
 fn origins(value: &Value) -> Result<Origins, String> {
-    let wrong = || "must be a list of strings, as in [\"https://example.org\"]".to_owned();
     let patterns = match value {
-        Value::String(pattern) => vec![pattern.clone()],
-        Value::Array(patterns) => patterns
-            .iter()
-            .map(|pattern| pattern.as_str().map(str::to_owned))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(wrong)?,
-        _ => return Err(wrong()),
+        Value::String(pattern) => Ok(vec![pattern.clone()]),
+        list => serde_json::from_value(list.clone()),
     };
-    Ok(Origins::new(patterns))
+    let wrong = |_| "must be a list of strings, as in [\"https://example.org\"]".to_owned();
+    patterns.map(Origins::new).map_err(wrong)
 }

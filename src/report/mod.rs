@@ -10,6 +10,7 @@ mod status;
 mod table;
 mod usage;
 
+use std::error::Error;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -19,27 +20,25 @@ use crate::format;
 use crate::storage::db::FileState;
 use crate::sys::clock::Clock;
 
-trait Report {
-    fn text(&self) -> String;
-    fn json(&self) -> Value;
+/// A report in both formats.
+struct Report {
+    text: String,
+    json: Value,
 }
 
-/// Returns the report, or one line on why there is none.
-pub fn run(request: &config::Report) -> Result<String, String> {
+/// Returns the report in the format that is asked for.
+pub fn run(request: &config::Report) -> Result<String, Box<dyn Error>> {
     let now = Clock::read().wall;
-    let report: Box<dyn Report> = match &request.subject {
-        Subject::Status { admin, channel_db, usage_db } => Box::new(status::collect(
-            admin.as_ref(),
-            channel_db.as_deref(),
-            usage_db.as_deref(),
-            now,
-        )?),
-        Subject::Usage { usage_db, period } => Box::new(usage::collect(usage_db, *period, now)?),
+    let report = match &request.subject {
+        Subject::Status { admin, channel_db, usage_db } => {
+            status::report(admin.as_ref(), channel_db.as_deref(), usage_db.as_deref(), now)?
+        }
+        Subject::Usage { usage_db, period } => usage::report(usage_db, *period, now)?,
         Subject::Connections { channel_db, addrid_db } => {
-            Box::new(connections::collect(channel_db, addrid_db.as_deref(), now)?)
+            connections::report(channel_db, addrid_db.as_deref(), now)?
         }
     };
-    Ok(if request.json { json_text(&report.json()) } else { report.text() })
+    Ok(if request.json { json_text(&report.json) } else { report.text })
 }
 
 /// JSON that is safe to show in a terminal: hostile characters in texts are escaped.

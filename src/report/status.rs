@@ -1,6 +1,7 @@
 //! `status`: how a server is, from its admin listener, and what its files contain.
 
-use std::path::{Path, PathBuf};
+use std::error::Error;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -9,84 +10,85 @@ use super::{Report, file_json, file_line, server};
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_STALE_SECONDS;
 use crate::net::socket::Endpoint;
-use crate::storage::db::{ChannelReader, Current, FileState, OpenError, StoredCounts, UsageReader};
+use crate::storage::db::{ChannelReader, OpenError, StoredCounts, UsageReader};
 use crate::sys::clock::{self, Timestamp};
 
-#[derive(Debug)]
-pub struct Status {
-    now: Timestamp,
-    /// The admin listener and the server's own status.
-    server: Option<(String, Value)>,
-    channel: Option<(PathBuf, FileState, StoredCounts)>,
-    usage: Option<(PathBuf, FileState, Option<Current>)>,
-}
-
 /// Asks the server if `admin` is given, and reads the files that are named.
-pub fn collect(
+pub fn report(
     admin: Option<&Endpoint>,
     channel_db: Option<&Path>,
     usage_db: Option<&Path>,
     now: Timestamp,
-) -> Result<Status, String> {
-    let fetch =
-        |endpoint: &Endpoint| Ok::<_, String>((endpoint.to_string(), server::fetch(endpoint)?));
-    Ok(Status {
-        now,
-        server: admin.map(fetch).transpose()?,
-        channel: channel_db.map(channel).transpose().map_err(|error| error.to_string())?,
-        usage: usage_db.map(usage).transpose().map_err(|error| error.to_string())?,
-    })
+) -> Result<Report, Box<dyn Error>> {
+    let server = admin.map(server).transpose()?;
+    let channel = channel_db.map(|path| channel(path, now)).transpose()?;
+    let usage = usage_db.map(|path| usage(path, now)).transpose()?;
+    let parts = [&server, &channel, &usage].into_iter().flatten();
+    let text = parts.map(|part| part.text.as_str()).collect::<Vec<_>>().join("\n");
+    let [server, channel, usage] = [server, channel, usage].map(|part| part.map(|it| it.json));
+    let json = json!({"now": now.0, "server": server, "channel": channel, "usage": usage});
+    Ok(Report { text, json })
 }
 
-fn channel(path: &Path) -> Result<(PathBuf, FileState, StoredCounts), OpenError> {
+fn server(endpoint: &Endpoint) -> Result<Report, String> {
+    let json = server::fetch(endpoint)?;
+    Ok(Report { text: format!("Server at {endpoint}\n{}", server_text(&json)), json })
+}
+
+fn channel(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
     let reader = ChannelReader::open(path)?;
-    Ok((path.to_owned(), reader.state(), reader.counts()?))
+    let StoredCounts { nameplates, mailboxes, messages, activity } = reader.counts()?;
+    let stored = format!("{nameplates} nameplates, {mailboxes} mailboxes, {messages} messages");
+    let mut entries = vec![("stored", stored)];
+    if let Some((oldest, newest)) = activity {
+        let ago = format::ago(newest, now);
+        let (oldest, newest) = (clock::utc(oldest), clock::utc(newest));
+        entries.push(("last use", format!("from {oldest} to {newest} ({ago})")));
+    }
+    let line = file_line(path, reader.state());
+    let json = json!({
+        "file": file_json(path, reader.state()),
+        "nameplates": nameplates,
+        "mailboxes": mailboxes,
+        "messages": messages,
+        "oldest_activity": activity.map(|(oldest, _)| oldest.0),
+        "newest_activity": activity.map(|(_, newest)| newest.0),
+    });
+    Ok(Report { text: format!("Channel database {line}\n{}", list(&entries)), json })
 }
 
-fn usage(path: &Path) -> Result<(PathBuf, FileState, Option<Current>), OpenError> {
+fn usage(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
     let reader = UsageReader::open(path)?;
-    Ok((path.to_owned(), reader.state(), reader.current()?))
-}
-
-impl Status {
-    fn is_stale(&self, current: &Current) -> bool {
-        self.now - current.updated > REPORT_STALE_SECONDS
-    }
-
-    fn channel_text(&self, counts: &StoredCounts) -> String {
-        let stored = format!(
-            "{} nameplates, {} mailboxes, {} messages",
-            counts.nameplates, counts.mailboxes, counts.messages
-        );
-        let mut entries = vec![("stored", stored)];
-        if let Some((oldest, newest)) = counts.activity {
-            let activity = format!(
-                "from {} to {} ({})",
-                clock::utc(oldest),
-                clock::utc(newest),
-                format::ago(newest, self.now)
-            );
-            entries.push(("last use", activity));
+    let (entries, current) = match reader.current()? {
+        None => (vec![("server", "none has written to it yet".to_owned())], Value::Null),
+        Some(current) => {
+            let is_stale = now - current.updated > REPORT_STALE_SECONDS;
+            let stale = if is_stale {
+                ": STALE, the server does not run, or not with this file"
+            } else {
+                ""
+            };
+            let connections = current.connections_websocket;
+            let blurring = current.blur_time.map_or_else(|| "off".to_owned(), format::duration);
+            let entries = vec![
+                ("server start", clock::utc(current.rebooted)),
+                ("last update", format!("{}{stale}", format::ago(current.updated, now))),
+                ("connections", format!("{connections} with a mailbox open")),
+                ("blurring", blurring),
+            ];
+            let json = json!({
+                "rebooted": current.rebooted.0,
+                "updated": current.updated.0,
+                "stale": is_stale,
+                "blur_seconds": current.blur_time,
+                "connections_websocket": connections,
+            });
+            (entries, json)
         }
-        list(entries)
-    }
-
-    fn usage_text(&self, current: Option<&Current>) -> String {
-        let Some(current) = current else {
-            return list(vec![("server", "none has written to it yet".to_owned())]);
-        };
-        let stale = if self.is_stale(current) {
-            ": STALE, the server does not run, or not with this file"
-        } else {
-            ""
-        };
-        list(vec![
-            ("server start", clock::utc(current.rebooted)),
-            ("last update", format!("{}{stale}", format::ago(current.updated, self.now))),
-            ("connections", format!("{} with a mailbox open", current.connections_websocket)),
-            ("blurring", current.blur_time.map_or_else(|| "off".to_owned(), format::duration)),
-        ])
-    }
+    };
+    let line = file_line(path, reader.state());
+    let json = json!({"file": file_json(path, reader.state()), "current": current});
+    Ok(Report { text: format!("Usage database {line}\n{}", list(&entries)), json })
 }
 
 /// The lines on a running server; names in braces are JSON pointers into its `/status.json`.
@@ -141,7 +143,7 @@ fn server_text(status: &Value) -> String {
         const FILE: &str = "{{/path}}: {{/bytes}}, {{/wal_bytes}} of write-ahead log";
         entries.push(("file", format::fill(FILE, |pointer| show(file, pointer))));
     }
-    list(entries)
+    list(&entries)
 }
 
 /// The value at a JSON pointer, in the unit that its key names.
@@ -175,55 +177,4 @@ fn client(client: &Value) -> String {
 fn joined(parts: impl Iterator<Item = String>) -> String {
     let parts: Vec<String> = parts.collect();
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
-}
-
-impl Report for Status {
-    fn text(&self) -> String {
-        let mut parts = Vec::new();
-        if let Some((name, status)) = &self.server {
-            parts.push(format!("Server at {name}\n{}", server_text(status)));
-        }
-        if let Some((path, state, counts)) = &self.channel {
-            let line = file_line(path, *state);
-            parts.push(format!("Channel database {line}\n{}", self.channel_text(counts)));
-        }
-        if let Some((path, state, current)) = &self.usage {
-            let line = file_line(path, *state);
-            parts.push(format!("Usage database {line}\n{}", self.usage_text(current.as_ref())));
-        }
-        parts.join("\n")
-    }
-
-    fn json(&self) -> Value {
-        let channel = self.channel.as_ref().map(|(path, state, counts)| {
-            let (oldest, newest) =
-                counts.activity.map(|(oldest, newest)| (oldest.0, newest.0)).unzip();
-            json!({
-                "file": file_json(path, *state),
-                "nameplates": counts.nameplates,
-                "mailboxes": counts.mailboxes,
-                "messages": counts.messages,
-                "oldest_activity": oldest,
-                "newest_activity": newest,
-            })
-        });
-        let usage = self.usage.as_ref().map(|(path, state, current)| {
-            let current = current.map(|current| {
-                json!({
-                    "rebooted": current.rebooted.0,
-                    "updated": current.updated.0,
-                    "stale": self.is_stale(&current),
-                    "blur_seconds": current.blur_time,
-                    "connections_websocket": current.connections_websocket,
-                })
-            });
-            json!({"file": file_json(path, *state), "current": current})
-        });
-        json!({
-            "now": self.now.0,
-            "server": self.server.as_ref().map(|(_, status)| status),
-            "channel": channel,
-            "usage": usage,
-        })
-    }
 }

@@ -1,5 +1,7 @@
 //! Columns that line up in a terminal.
 
+use std::fmt::Display;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -23,8 +25,8 @@ impl Table {
     }
 
     /// Adds a row, one cell a column.
-    pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+    pub fn row(&mut self, cells: &[&dyn Display]) {
+        self.rows.push(cells.iter().map(ToString::to_string).collect());
     }
 
     /// The lines, without that of the titles if all are empty.
@@ -52,10 +54,10 @@ impl Table {
 }
 
 /// Two columns without titles, indented: names and texts.
-pub fn list(entries: Vec<(&str, String)>) -> String {
-    let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+pub fn list(entries: &[(&str, String)]) -> String {
+    let mut table = Table::new(&[("", Align::Left); 3]);
     for (name, text) in entries {
-        table.row(vec![String::new(), name.to_owned(), text]);
+        table.row(&[&"", name, text]);
     }
     table.text()
 }
@@ -68,8 +70,8 @@ mod tests {
     fn columns_line_up_by_characters_and_lines_end_without_blanks() {
         let mut table =
             Table::new(&[("name", Align::Left), ("n", Align::Right), ("", Align::Left)]);
-        table.row(vec!["ä".to_owned(), "12".to_owned(), String::new()]);
-        table.row(vec!["longer".to_owned(), "3".to_owned(), "x".to_owned()]);
+        table.row(&[&"ä", &12, &""]);
+        table.row(&[&"longer", &3, &"x"]);
         assert_eq!(table.text(), "name     n\nä       12\nlonger   3  x\n");
     }
 }

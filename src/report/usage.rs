@@ -2,17 +2,19 @@
 //! database.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::table::{Align, Table};
+use super::table::Align::{Left, Right};
+use super::table::Table;
 use super::{Report, file_json, file_line};
 use crate::config::Period;
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::outcome::{Outcome, OutcomeCounts};
-use crate::storage::db::{ClientCount, EndingRow, FileState, UsageKind, UsageReader};
+use crate::storage::db::{ClientCount, EndingRow, OpenError, UsageKind, UsageReader};
 use crate::sys::clock::{self, Seconds, Timestamp};
 
 /// The row of results that this server does not know.
@@ -93,15 +95,15 @@ struct Endings {
     nameplates: Results,
 }
 
-#[derive(Debug)]
-pub struct Usage {
-    path: PathBuf,
-    state: FileState,
-    period: Period,
-    since: Option<Timestamp>,
-    now: Timestamp,
-    /// Blurring in force when the file was last written.
-    blur: Option<Seconds>,
+impl Endings {
+    fn is_empty(&self) -> bool {
+        self.mailboxes.total() + self.nameplates.total() == 0
+    }
+}
+
+/// What ended in a period.
+#[derive(Debug, Default)]
+struct Exchanges {
     all: Endings,
     /// Mailboxes of nameplates that ended happy.
     transfers: u64,
@@ -109,45 +111,68 @@ pub struct Usage {
     total: Times,
     /// By day, `2024-12-31`, or by month, `2024-12`, if the period is not bounded.
     parts: BTreeMap<String, Endings>,
-    clients: Option<Vec<ClientCount>>,
 }
 
-pub fn collect(path: &Path, period: Period, now: Timestamp) -> Result<Usage, String> {
-    let reader = UsageReader::open(path).map_err(|error| error.to_string())?;
+pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, OpenError> {
+    let reader = UsageReader::open(path)?;
+    let state = reader.state();
     let since = period.days().map(|days| now - f64::from(days) * SECONDS_PER_DAY);
-    let mut usage = Usage {
-        path: path.to_owned(),
-        state: reader.state(),
-        period,
-        since,
-        now,
-        blur: None,
-        all: Endings::default(),
-        transfers: 0,
-        waiting: Times::default(),
-        total: Times::default(),
-        parts: BTreeMap::new(),
-        clients: None,
-    };
-    usage.read(&reader).map_err(|error| error.to_string())?;
-    Ok(usage)
+    let from = since.unwrap_or(Timestamp(f64::NEG_INFINITY));
+    let blur = reader.current()?.and_then(|current| current.blur_time).filter(|blur| *blur > 0.0);
+    let mut exchanges = Exchanges::default();
+    reader.endings(from, |ending| exchanges.add(&ending, period))?;
+    exchanges.waiting.sort();
+    exchanges.total.sort();
+    let clients = reader.clients(from)?;
+
+    let mut text = format!("{}\n{}", file_line(path, state), heading(period, since, blur));
+    if exchanges.all.is_empty() {
+        text += "Nothing ended in this time.\n";
+    } else {
+        text += &exchanges.text(period);
+    }
+    text += &format!("\n{}", clients_text(clients.as_deref()));
+    let json = json!({
+        "file": file_json(path, state),
+        "since": since.map(|since| since.0),
+        "until": now.0,
+        "blur_seconds": blur,
+        "mailboxes": exchanges.all.mailboxes.json(),
+        "nameplates": exchanges.all.nameplates.json(),
+        "transfers": exchanges.transfers,
+        "waiting_seconds": exchanges.waiting.json(),
+        "total_seconds": exchanges.total.json(),
+        "parts": exchanges.parts_json(part_name(period)),
+        "clients": clients.as_deref().map(clients_json),
+    });
+    Ok(Report { text, json })
 }
 
-impl Usage {
-    fn read(&mut self, reader: &UsageReader) -> Result<(), crate::storage::db::OpenError> {
-        let since = self.since.unwrap_or(Timestamp(f64::NEG_INFINITY));
-        let blur = reader.current()?.and_then(|current| current.blur_time);
-        self.blur = blur.filter(|blur| *blur > 0.0);
-        reader.endings(since, |ending| self.add(&ending))?;
-        self.clients = reader.clients(since)?;
-        self.waiting.sort();
-        self.total.sort();
-        Ok(())
+fn heading(period: Period, since: Option<Timestamp>, blur: Option<Seconds>) -> String {
+    let mut heading = match (period.days(), since.map(clock::utc)) {
+        (Some(1), Some(since)) => format!("The last 24 hours, since {since}.\n"),
+        (Some(days), Some(since)) => format!("The last {days} days, since {since}.\n"),
+        _ => "All that is recorded.\n".to_owned(),
+    };
+    if let Some(blur) = blur {
+        heading += &format!(
+            "Times are rounded down to {} (--blur-usage), and so are the limits of the period and \
+             its parts.\n",
+            format::duration(blur)
+        );
     }
+    heading + "\n"
+}
 
-    fn add(&mut self, ending: &EndingRow) {
+/// The parts that an unbounded period, or a bounded one, is divided into.
+fn part_name(period: Period) -> &'static str {
+    if period == Period::All { "month" } else { "day" }
+}
+
+impl Exchanges {
+    fn add(&mut self, ending: &EndingRow, period: Period) {
         let mut part = clock::utc(ending.started);
-        part.truncate(if self.period == Period::All { "2024-12" } else { "2024-12-31" }.len());
+        part.truncate(if period == Period::All { "2024-12" } else { "2024-12-31" }.len());
         for endings in [&mut self.all, self.parts.entry(part).or_default()] {
             match ending.kind {
                 UsageKind::Mailbox => endings.mailboxes.add(ending.outcome),
@@ -162,184 +187,112 @@ impl Usage {
         }
     }
 
-    fn heading(&self) -> String {
-        let period = match (self.period.days(), self.since) {
-            (Some(1), Some(since)) => format!("The last 24 hours, since {}", clock::utc(since)),
-            (Some(days), Some(since)) => {
-                format!("The last {days} days, since {}", clock::utc(since))
-            }
-            _ => "All that is recorded".to_owned(),
-        };
-        let mut heading = format!("{}\n{period}.\n", file_line(&self.path, self.state));
-        if let Some(blur) = self.blur {
-            heading += &format!(
-                "Times are rounded down to {} (--blur-usage), and so are the limits of the period \
-                 and its parts.\n",
-                format::duration(blur)
-            );
+    fn text(&self, period: Period) -> String {
+        let mut text = format!(
+            "{}\nTransfers: {} (mailboxes of a nameplate that ended happy).\n\n{}",
+            self.results(),
+            self.transfers,
+            self.times()
+        );
+        if period != Period::Day {
+            text += &format!("\n{}", self.parts(part_name(period)));
         }
-        heading
+        text
     }
 
     fn results(&self) -> String {
-        let right = Align::Right;
-        let mut table = Table::new(&[
-            ("", Align::Left),
-            ("mailboxes", right),
-            ("", right),
-            ("nameplates", right),
-            ("", right),
-        ]);
+        let columns =
+            [("", Left), ("mailboxes", Right), ("", Right), ("nameplates", Right), ("", Right)];
+        let mut table = Table::new(&columns);
         let Endings { mailboxes, nameplates } = self.all;
         let (of_mailboxes, of_nameplates) = (mailboxes.total(), nameplates.total());
         for ((name, mailboxes), (_, nameplates)) in mailboxes.entries().zip(nameplates.entries()) {
             if name == OTHER && mailboxes + nameplates == 0 {
                 continue;
             }
-            table.row(vec![
-                name.to_owned(),
-                mailboxes.to_string(),
-                format::percent(mailboxes, of_mailboxes),
-                nameplates.to_string(),
-                format::percent(nameplates, of_nameplates),
-            ]);
+            let share = format::percent(mailboxes, of_mailboxes);
+            let nameplate_share = format::percent(nameplates, of_nameplates);
+            table.row(&[&name, &mailboxes, &share, &nameplates, &nameplate_share]);
         }
-        table.row(vec![
-            "all".to_owned(),
-            of_mailboxes.to_string(),
-            String::new(),
-            of_nameplates.to_string(),
-        ]);
+        table.row(&[&"all", &of_mailboxes, &"", &of_nameplates, &""]);
         table.text()
     }
 
     fn times(&self) -> String {
-        let mut table = Table::new(&[
-            ("", Align::Left),
-            ("median", Align::Right),
-            ("90 % within", Align::Right),
-            ("", Align::Left),
-        ]);
+        let columns = [("", Left), ("median", Right), ("90 % within", Right), ("", Left)];
+        let mut table = Table::new(&columns);
         for (name, times, meaning) in [
             ("waiting", &self.waiting, "until the second side came"),
             ("total", &self.total, "until the mailbox was gone"),
         ] {
             let [median, p90] = times.cells();
-            table.row(vec![name.to_owned(), median, p90, meaning.to_owned()]);
+            table.row(&[&name, &median, &p90, &meaning]);
         }
         table.text()
     }
 
-    fn days(&self) -> String {
-        let mut columns = vec![(part_name(self.period), Align::Left)];
-        columns.extend([("mailboxes", Align::Right), ("nameplates", Align::Right)]);
-        columns.extend(Outcome::all().map(|outcome| (outcome.name(), Align::Right)));
+    fn parts(&self, title: &'static str) -> String {
+        let mut columns = vec![(title, Left), ("mailboxes", Right), ("nameplates", Right)];
+        columns.extend(Outcome::all().map(|outcome| (outcome.name(), Right)));
         let mut table = Table::new(&columns);
-        for (part, endings) in &self.parts {
-            let mut cells = vec![
-                part.clone(),
-                endings.mailboxes.total().to_string(),
-                endings.nameplates.total().to_string(),
-            ];
-            cells.extend(endings.mailboxes.known.iter().map(|(_, count)| count.to_string()));
-            table.row(cells);
+        for (part, Endings { mailboxes, nameplates }) in &self.parts {
+            let counts = [mailboxes.total(), nameplates.total()].into_iter();
+            let counts: Vec<u64> =
+                counts.chain(mailboxes.known.iter().map(|(_, count)| count)).collect();
+            let mut cells: Vec<&dyn Display> = vec![part];
+            cells.extend(counts.iter().map(|count| count as &dyn Display));
+            table.row(&cells);
         }
         table.text()
     }
 
-    fn binds(&self) -> u64 {
-        self.clients.iter().flatten().map(|client| client.binds).sum()
-    }
-
-    /// The clients that are listed, and the binds of all others.
-    fn listed<'a>(&self, clients: &'a [ClientCount]) -> (&'a [ClientCount], u64) {
-        let (listed, others) = clients.split_at(clients.len().min(REPORT_CLIENTS_MAX));
-        (listed, others.iter().map(|client| client.binds).sum())
-    }
-
-    fn clients(&self) -> String {
-        let Some(clients) = &self.clients else {
-            return "A file of version 1 has no clients.\n".to_owned();
-        };
-        if clients.is_empty() {
-            return "No client has come.\n".to_owned();
-        }
-        let columns = [("client", Align::Left), ("version", Align::Left)];
-        let numbers = [("binds", Align::Right), ("", Align::Right)];
-        let mut table = Table::new(&[columns, numbers].concat());
-        let (listed, others) = self.listed(clients);
-        let mut row = |name: String, version: String, binds: u64| {
-            table.row(vec![name, version, binds.to_string(), format::percent(binds, self.binds())]);
-        };
-        for ClientCount { implementation, version, binds } in listed {
-            let name =
-                implementation.as_deref().map_or_else(|| "(unnamed)".to_owned(), format::harmless);
-            row(name, format::harmless_or_unknown(version.as_deref()), *binds);
-        }
-        if others > 0 {
-            row(format!("({} others)", clients.len() - listed.len()), "-".to_owned(), others);
-        }
-        table.text()
+    fn parts_json(&self, name: &'static str) -> Vec<Value> {
+        let part = |(part, Endings { mailboxes, nameplates }): (&String, &Endings)| json!({name: part, "mailboxes": mailboxes.json(), "nameplates": nameplates.json()});
+        self.parts.iter().map(part).collect()
     }
 }
 
-fn part_name(period: Period) -> &'static str {
-    if period == Period::All { "month" } else { "day" }
+/// The clients that are listed, the binds of all others, and all binds.
+fn listed(clients: &[ClientCount]) -> (&[ClientCount], u64, u64) {
+    let (listed, others) = clients.split_at(clients.len().min(REPORT_CLIENTS_MAX));
+    let binds = |clients: &[ClientCount]| clients.iter().map(|client| client.binds).sum();
+    (listed, binds(others), binds(clients))
 }
 
-impl Report for Usage {
-    fn text(&self) -> String {
-        let mut text = self.heading() + "\n";
-        if self.all.mailboxes.total() + self.all.nameplates.total() == 0 {
-            text += "Nothing ended in this time.\n";
-        } else {
-            text += &self.results();
-            text += &format!(
-                "\nTransfers: {} (mailboxes of a nameplate that ended happy).\n\n{}",
-                self.transfers,
-                self.times()
-            );
-            if self.period != Period::Day {
-                text += &format!("\n{}", self.days());
-            }
-        }
-        text + "\n" + &self.clients()
+fn clients_text(clients: Option<&[ClientCount]>) -> String {
+    let Some(clients) = clients else {
+        return "A file of version 1 has no clients.\n".to_owned();
+    };
+    if clients.is_empty() {
+        return "No client has come.\n".to_owned();
     }
+    let mut table =
+        Table::new(&[("client", Left), ("version", Left), ("binds", Right), ("", Right)]);
+    let (listed, others, all) = listed(clients);
+    for ClientCount { implementation, version, binds } in listed {
+        let name =
+            implementation.as_deref().map_or_else(|| "(unnamed)".to_owned(), format::harmless);
+        let version = format::harmless_or_unknown(version.as_deref());
+        table.row(&[&name, &version, binds, &format::percent(*binds, all)]);
+    }
+    if others > 0 {
+        let name = format!("({} others)", clients.len() - listed.len());
+        table.row(&[&name, &UNKNOWN, &others, &format::percent(others, all)]);
+    }
+    table.text()
+}
 
-    fn json(&self) -> Value {
-        let parts = self.parts.iter().map(|(part, endings)| {
-            json!({
-                part_name(self.period): part,
-                "mailboxes": endings.mailboxes.json(),
-                "nameplates": endings.nameplates.json(),
-            })
-        });
-        let clients = self.clients.as_ref().map(|clients| {
-            let (listed, others) = self.listed(clients);
-            let listed = listed.iter().map(|client| {
-                json!({
-                    "implementation": client.implementation,
-                    "version": client.version,
-                    "binds": client.binds,
-                    "share": format::share(client.binds, self.binds()),
-                })
-            });
-            json!({"binds": self.binds(), "listed": listed.collect::<Vec<_>>(), "others": others})
-        });
+fn clients_json(clients: &[ClientCount]) -> Value {
+    let (listed, others, all) = listed(clients);
+    let listed = listed.iter().map(|client| {
         json!({
-            "file": file_json(&self.path, self.state),
-            "since": self.since.map(|since| since.0),
-            "until": self.now.0,
-            "blur_seconds": self.blur,
-            "mailboxes": self.all.mailboxes.json(),
-            "nameplates": self.all.nameplates.json(),
-            "transfers": self.transfers,
-            "waiting_seconds": self.waiting.json(),
-            "total_seconds": self.total.json(),
-            "parts": parts.collect::<Vec<_>>(),
-            "clients": clients,
+            "implementation": client.implementation,
+            "version": client.version,
+            "binds": client.binds,
+            "share": format::share(client.binds, all),
         })
-    }
+    });
+    json!({"binds": all, "listed": listed.collect::<Vec<_>>(), "others": others})
 }
 
 #[cfg(test)]

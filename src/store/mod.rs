@@ -60,16 +60,9 @@ pub enum Listing {
 }
 
 impl Listing {
-    pub const ALL: [Listing; 3] = [Listing::Real, Listing::Empty, Listing::Decoy];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Listing::Real => "real",
-            Listing::Empty => "empty",
-            Listing::Decoy => "decoy",
-        }
-    }
+    /// Its names on the command line.
+    pub const NAMES: [(&'static str, Listing); 3] =
+        [("real", Listing::Real), ("empty", Listing::Empty), ("decoy", Listing::Decoy)];
 }
 
 /// What an operator may set about the rules.

@@ -7,7 +7,7 @@ use crate::format;
 
 /// The date is that of the last change of the page's text, so that builds are reproducible.
 const TITLE: &str = concat!(
-    r#".TH WORMHOLE\-MAILBOX 8 2026-11-24 "wormhole\-mailbox "#,
+    r#".TH WORMHOLE\-MAILBOX 8 2026-11-26 "wormhole\-mailbox "#,
     env!("CARGO_PKG_VERSION"),
     r#"" "System Administration""#
 );

@@ -44,13 +44,12 @@ pub enum Synchronous {
 }
 
 impl Synchronous {
-    /// Its name on the command line and in SQLite.
+    /// Its names on the command line and in SQLite, in the order of the enum.
+    pub const NAMES: [(&'static str, Synchronous); 3] =
+        [("full", Synchronous::Full), ("normal", Synchronous::Normal), ("off", Synchronous::Off)];
+
     pub fn name(self) -> &'static str {
-        match self {
-            Synchronous::Full => "full",
-            Synchronous::Normal => "normal",
-            Synchronous::Off => "off",
-        }
+        Synchronous::NAMES[self as usize].0
     }
 }
 
