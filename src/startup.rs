@@ -2,6 +2,7 @@
 //!
 //! Every failure is one line for the log; nothing is left half-open.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use log::{info, warn};
@@ -21,7 +22,9 @@ use crate::server::service_manager::Notifier;
 use crate::server::signals::Signals;
 use crate::storage::Storage;
 use crate::storage::address_ids::Addresses;
-use crate::storage::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb, UsageHistory};
+use crate::storage::db::{
+    AddridDb, ChannelDb, ChannelOptions, Examined, MEMORY, OpenError, UsageDb, UsageHistory,
+};
 use crate::storage::records::Records;
 use crate::store::{Listing, Settings, Store};
 use crate::sys::clock::Clock;
@@ -46,8 +49,9 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
 
     // Addresses first: a second server on the same ones must not touch the files.
     let listeners = listen(&mut config)?;
+    let examined = examine_files(&config)?;
     let Files { store, storage, records, past } =
-        open_files(&config, &reloadable).map_err(|error| error.to_string())?;
+        open_files(&config, &reloadable, examined).map_err(|error| error.to_string())?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let clock = Clock::read();
@@ -111,12 +115,64 @@ struct Files {
     past: UsageHistory,
 }
 
-fn open_files(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenError> {
-    let (db, store) = open_channel_db(config, reloadable)?;
+/// The files, examined: none is changed before all have been found to be in order.
+struct ExaminedFiles {
+    channel: Examined,
+    usage: Option<Examined>,
+    addrid: Option<Examined>,
+}
+
+fn examine_files(config: &Config) -> Result<ExaminedFiles, String> {
+    check_distinct(config)?;
+    let examine = || {
+        Ok(ExaminedFiles {
+            channel: ChannelDb::examine(&config.channel_db, channel_options(config))?,
+            usage: config.usage_db.as_deref().map(UsageDb::examine).transpose()?,
+            addrid: config.addrid_db.as_deref().map(AddridDb::examine).transpose()?,
+        })
+    };
+    examine().map_err(|error: OpenError| error.to_string())
+}
+
+/// Fails if two options name the same file.
+fn check_distinct(config: &Config) -> Result<(), String> {
+    let files = [
+        ("--channel-db", Some(&config.channel_db)),
+        ("--usage-db", config.usage_db.as_ref()),
+        ("--addrid-db", config.addrid_db.as_ref()),
+    ];
+    let files = files.into_iter().filter_map(|(option, path)| Some((option, path?)));
+    let files: Vec<_> = files.filter(|(_, path)| **path != Path::new(MEMORY)).collect();
+    for (index, (option, path)) in files.iter().enumerate() {
+        if let Some((other, _)) = files[..index].iter().find(|(_, it)| same_file(it, path)) {
+            return Err(format!("{other} and {option} both name {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    a == b || real(a).is_some_and(|a| Some(a) == real(b))
+}
+
+fn channel_options(config: &Config) -> ChannelOptions {
+    ChannelOptions {
+        synchronous: config.synchronous,
+        needs_version_2: config.addrid_db.is_some() || config.track_connections,
+    }
+}
+
+fn open_files(
+    config: &Config,
+    reloadable: &Reloadable,
+    examined: ExaminedFiles,
+) -> Result<Files, OpenError> {
+    let (db, store) = open_channel_db(config, reloadable, examined.channel)?;
     let mut past = UsageHistory::default();
     let mut usage = None;
-    if let Some(path) = &config.usage_db {
-        let db = UsageDb::open(path)?;
+    if let (Some(path), Some(examined)) = (&config.usage_db, examined.usage) {
+        let db = UsageDb::open(examined)?;
         info!("usage database {}: {}, version {}", path.display(), db.history(), db.version());
         if config.is_watched() {
             past = read_past(&db);
@@ -124,10 +180,10 @@ fn open_files(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenErr
         usage = Some(db);
     }
     let mut addresses = None;
-    if let Some(path) = &config.addrid_db {
+    if let (Some(path), Some(examined)) = (&config.addrid_db, examined.addrid) {
         let last =
             db.generation().map_err(|error| OpenError::channel(&config.channel_db, error))?;
-        let addrid = AddridDb::open(path)?;
+        let addrid = AddridDb::open(examined)?;
         let ids = Addresses::new(last, Clock::read().wall, config.generation_duration);
         info!("address-id database {}: generation {}", path.display(), ids.generation().0);
         addresses = Some((addrid, ids));
@@ -140,13 +196,10 @@ fn open_files(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenErr
 fn open_channel_db(
     config: &Config,
     reloadable: &Reloadable,
+    examined: Examined,
 ) -> Result<(ChannelDb, Store), OpenError> {
     let path = &config.channel_db;
-    let options = ChannelOptions {
-        synchronous: config.synchronous,
-        needs_version_2: config.addrid_db.is_some() || config.track_connections,
-    };
-    let mut db = ChannelDb::open(path, options)?;
+    let mut db = ChannelDb::open(examined, channel_options(config))?;
     info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
     let prepared = db.prepare_for_service(config.track_connections);
     let orphans = prepared.map_err(|error| OpenError::channel(path, error))?;

@@ -375,8 +375,8 @@ impl Database for SimulatedDatabase {
         0
     }
 
-    fn checkpoint(&mut self) -> Result<(), Failure> {
-        Ok(())
+    fn checkpoint(&mut self) -> Result<bool, Failure> {
+        Ok(true)
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {
