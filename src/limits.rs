@@ -392,8 +392,8 @@ pub const DATABASE_OPEN_BUSY: Duration = Duration::from_secs(2);
 pub const DATABASE_RESERVE_BYTES: usize = 64 * KIB;
 
 /// Bytes to which a write-ahead log shrinks again after a reader has held it, or a large batch went
-/// through it: about twice what it has in ordinary service.
-pub const LOG_BYTES_KEPT: usize = 2 * MIB;
+/// through it: what it has in ordinary service, in a file with pages of 4 KiB.
+pub const LOG_BYTES_KEPT: usize = 4 * MIB;
 
 /// Time after which a reader that keeps the write-ahead log from being copied is logged, and time
 /// between two attempts to copy the rest.

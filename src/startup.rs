@@ -47,8 +47,9 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
         ));
     }
 
-    // Addresses first: a second server on the same ones must not touch the files.
-    let listeners = listen(&mut config)?;
+    // Addresses first: a second server on the same ones must not touch the files. Then files, and
+    // only then the first connection.
+    let (mut listeners, bound) = bind(&mut config)?;
     let examined = examine_files(&config)?;
     let Files { store, storage, records, past } =
         open_files(&config, &reloadable, examined).map_err(|error| error.to_string())?;
@@ -63,25 +64,33 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
         engine.watch_clients(admin.restore(past));
         admin
     });
+    if let Err(problem) = listeners.listen(&bound) {
+        engine.close();
+        return Err(problem);
+    }
+    log_addresses(&bound);
     let notifier = Notifier::from_environment(clock);
     Server::new(config, engine, listeners, signals, notifier, admin)
         .map_err(|error| format!("cannot start the event loop: {error}"))
 }
 
-/// Binds all addresses, adds the passed sockets, and logs what is listened on.
-fn listen(config: &mut Config) -> Result<Listeners, String> {
+/// Binds all addresses and adds the passed sockets; returns the addresses.
+fn bind(config: &mut Config) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
     let mut passed = PassedSockets::from_environment()?;
     config.listen_by_default(!passed.is_empty());
     let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
     bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
-    for (address, role) in &bound {
+    Ok((listeners, bound))
+}
+
+fn log_addresses(bound: &[(Endpoint, Role)]) {
+    for (address, role) in bound {
         match (role, address) {
             (Role::Admin, Endpoint::Tcp(address)) => info!("admin page on http://{address}/"),
             (Role::Admin, address) => info!("admin page on {address}"),
             _ => info!("listening on {address}"),
         }
     }
-    Ok(listeners)
 }
 
 /// Adds the selected passed sockets; returns their addresses.
@@ -169,27 +178,41 @@ fn open_files(
     examined: ExaminedFiles,
 ) -> Result<Files, OpenError> {
     let (db, store) = open_channel_db(config, reloadable, examined.channel)?;
+    match open_records(config, &db, examined.usage, examined.addrid) {
+        Ok((records, past)) => {
+            Ok(Files { store, storage: Storage::new(Box::new(db)), records, past })
+        }
+        Err(error) => {
+            Storage::new(Box::new(db)).close();
+            Err(error)
+        }
+    }
+}
+
+fn open_records(
+    config: &Config,
+    channel: &ChannelDb,
+    usage: Option<Examined>,
+    addrid: Option<Examined>,
+) -> Result<(Records, UsageHistory), OpenError> {
     let mut past = UsageHistory::default();
-    let mut usage = None;
-    if let (Some(path), Some(examined)) = (&config.usage_db, examined.usage) {
-        let db = UsageDb::open(examined)?;
+    let usage = usage.map(UsageDb::open).transpose()?;
+    if let (Some(path), Some(db)) = (&config.usage_db, &usage) {
         info!("usage database {}: {}, version {}", path.display(), db.history(), db.version());
         if config.is_watched() {
-            past = read_past(&db);
+            past = read_past(db);
         }
-        usage = Some(db);
     }
     let mut addresses = None;
-    if let (Some(path), Some(examined)) = (&config.addrid_db, examined.addrid) {
-        let last =
-            db.generation().map_err(|error| OpenError::channel(&config.channel_db, error))?;
+    if let (Some(path), Some(examined)) = (&config.addrid_db, addrid) {
+        let last = channel.generation();
+        let last = last.map_err(|error| OpenError::channel(&config.channel_db, error))?;
         let addrid = AddridDb::open(examined)?;
         let ids = Addresses::new(last, Clock::read().wall, config.generation_duration);
         info!("address-id database {}: generation {}", path.display(), ids.generation().0);
         addresses = Some((addrid, ids));
     }
-    let records = Records::new(usage, addresses, config.track_connections);
-    Ok(Files { store, storage: Storage::new(Box::new(db)), records, past })
+    Ok((Records::new(usage, addresses, config.track_connections), past))
 }
 
 /// Opens the channel database and loads the state from it.

@@ -369,6 +369,8 @@ impl Database for SimulatedDatabase {
         self.try_write()
     }
 
+    fn shrink_log(&mut self) {}
+
     fn release_memory(&mut self) {}
 
     fn wal_pages(&self) -> u32 {

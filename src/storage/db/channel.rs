@@ -6,6 +6,7 @@
 //! renumbered the rows (VACUUM does).
 
 use std::path::Path;
+use std::time::Duration;
 
 use log::info;
 use rusqlite::{Connection, Params, ToSql};
@@ -16,7 +17,7 @@ use super::open_error::{OpenError, OpenErrorKind};
 use super::place::Place;
 use super::schema::CHANNEL;
 use super::{Database, Failure, load};
-use crate::limits::{STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
+use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row};
 use crate::sys::clock::Timestamp;
@@ -383,6 +384,13 @@ impl Database for ChannelDb {
     fn checkpoint(&mut self) -> Result<bool, Failure> {
         self.checkpointed_pages = self.logged_pages.get();
         Ok(file::checkpoint(&self.connection, "PASSIVE")?)
+    }
+
+    fn shrink_log(&mut self) {
+        // If a reader is still at the end of the log, a later commit does it.
+        _ = self.connection.busy_timeout(Duration::ZERO);
+        _ = file::checkpoint(&self.connection, "TRUNCATE");
+        _ = self.connection.busy_timeout(DATABASE_BUSY);
     }
 
     fn release_memory(&mut self) {

@@ -9,7 +9,6 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::open_error::OpenErrorKind;
 use super::schema::{Kind, Version};
@@ -191,10 +190,22 @@ fn place(temporary: &Path, path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(true),
         Err(_) => {} // FAT, for one, has no hard links
     }
-    match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
-        Err(error) => Ok(io::Error::from(error).kind() == ErrorKind::AlreadyExists),
+    match rename_new(temporary, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Ok(false),
+        _ => Ok(true),
     }
+}
+
+/// Renames a file if nothing has the new name.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn rename_new(_from: &Path, _to: &Path) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
 }
 
 /// Makes the tables in an empty database.

@@ -90,6 +90,9 @@ pub trait Database: Debug {
     /// all of it.
     fn checkpoint(&mut self) -> Result<bool, Failure>;
 
+    /// Shortens the file of the write-ahead log, if nothing in it is needed.
+    fn shrink_log(&mut self);
+
     /// Frees memory that is kept to make the next commit faster.
     fn release_memory(&mut self);
 

@@ -57,7 +57,7 @@ impl OpenError {
     }
 
     /// Whether there is no file at the path.
-    pub(super) fn is_missing(&self) -> bool {
+    pub fn is_missing(&self) -> bool {
         matches!(self.kind, OpenErrorKind::Missing)
     }
 }
