@@ -153,9 +153,6 @@ pub(super) fn set_journal_mode(connection: &Connection, wanted: &str) -> rusqlit
 /// Makes a database at `path`, whole or, where that is impossible, empty. If another process is
 /// first, its file is left.
 pub(super) fn create(path: &Path, kind: &Kind, version: usize) -> Result<(), OpenErrorKind> {
-    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-        return Err(OpenErrorKind::DanglingLink);
-    }
     // SQLite would play the journals of an earlier file into a new one, but discards them beside
     // one that is empty.
     let has_leftovers =

@@ -83,6 +83,9 @@ fn find(path: &Path, kind: &Kind, lock: Option<File>) -> Result<Found, OpenError
         }
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            if path.is_symlink() {
+                return Err(OpenErrorKind::DanglingLink);
+            }
             return create::try_directory(path).map(Found::Nothing);
         }
         Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
