@@ -36,7 +36,7 @@
 //! | `report/` | the subcommands that look at a server or its files from outside | config format limits message net storage sys | serde_json |
 //! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec format limits message net storage store sys | log pico_args serde_json |
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd log mio rustix |
-//! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | log rusqlite |
+//! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | log rusqlite rustix |
 //! | `store/` | the state and its rules: no I/O, no clock, no randomness | limits message sys |  |
 //! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON | limits message sys | httparse serde_core serde_json tungstenite |
 //! | `message/` | plain data that the rooms exchange | limits sys |  |

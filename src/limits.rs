@@ -398,7 +398,27 @@ pub const ADDRESS_IDS_MAX: usize = 65_536;
 /// failed. The loop is blocked meanwhile.
 pub const DATABASE_BUSY: Duration = Duration::from_millis(100);
 
-/// Interval between two attempts to leave degraded mode (manual: durability 3).
+/// The same while a file is opened or, by a start, brought into its journal mode: a reader may have
+/// it for a moment.
+pub const DATABASE_OPEN_BUSY: Duration = Duration::from_secs(2);
+
+/// Bytes that must be free beside a file before shared memory in it is used: a piece of 32 KiB, and
+/// as much for the log itself.
+pub const DATABASE_RESERVE_BYTES: usize = 64 * KIB;
+
+/// Bytes to which a write-ahead log shrinks again after a reader has held it, or a large batch went
+/// through it: what it has in ordinary service, in a file with pages of 4 KiB.
+pub const LOG_BYTES_KEPT: usize = 4 * MIB;
+
+/// Time after which a reader that keeps the write-ahead log from being copied is logged, and time
+/// between two attempts to copy the rest.
+pub const LOG_HELD_TOLERATED: Duration = Duration::from_secs(120);
+pub const LOG_HELD_RETRY: Duration = Duration::from_secs(5);
+
+/// Pages that a record dirties in its table and indexes, at most.
+pub const RECORD_PAGES: usize = 4;
+
+/// Between two attempts to leave degraded mode (manual: durability 3).
 pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
 /// Time without a commit after which the database frees its cached pages: after a burst they would

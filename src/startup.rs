@@ -2,6 +2,7 @@
 //!
 //! Every failure is one line for the log; nothing is left half-open.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use log::{info, warn};
@@ -21,7 +22,9 @@ use crate::server::service_manager::Notifier;
 use crate::server::signals::Signals;
 use crate::storage::Storage;
 use crate::storage::address_ids::Addresses;
-use crate::storage::db::{AddridDb, ChannelDb, ChannelOptions, OpenError, UsageDb, UsageHistory};
+use crate::storage::db::{
+    AddridDb, ChannelDb, ChannelOptions, Examined, MEMORY, OpenError, UsageDb, UsageHistory,
+};
 use crate::storage::records::Records;
 use crate::store::{Settings, Store};
 use crate::sys::clock::Clock;
@@ -44,10 +47,12 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
         ));
     }
 
-    // Addresses first: a second server on the same ones must not touch the files.
-    let listeners = listen(&mut config)?;
+    // Addresses first: a second server on the same ones must not touch the files. Then files, and
+    // only then the first connection.
+    let (mut listeners, bound) = bind(&mut config)?;
+    let examined = examine_files(&config)?;
     let Files { store, storage, records, past } =
-        open_files(&config, &reloadable).map_err(|error| error.to_string())?;
+        open_files(&config, &reloadable, examined).map_err(|error| error.to_string())?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let clock = Clock::read();
@@ -59,25 +64,33 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
         engine.watch_clients(admin.restore(past));
         admin
     });
+    if let Err(problem) = listeners.listen(&bound) {
+        engine.close();
+        return Err(problem);
+    }
+    log_addresses(&bound);
     let notifier = Notifier::from_environment(clock);
     Server::new(config, engine, listeners, signals, notifier, admin)
         .map_err(|error| format!("cannot start the event loop: {error}"))
 }
 
-/// Binds all addresses, adds the passed sockets, and logs what is listened on.
-fn listen(config: &mut Config) -> Result<Listeners, String> {
+/// Binds all addresses and adds the passed sockets; returns the addresses.
+fn bind(config: &mut Config) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
     let mut passed = PassedSockets::from_environment()?;
     config.listen_by_default(!passed.is_empty());
     let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
     bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
-    for (address, role) in &bound {
+    Ok((listeners, bound))
+}
+
+fn log_addresses(bound: &[(Endpoint, Role)]) {
+    for (address, role) in bound {
         match (role, address) {
             (Role::Admin, Endpoint::Tcp(address)) => info!("admin page on http://{address}/"),
             (Role::Admin, address) => info!("admin page on {address}"),
             _ => info!("listening on {address}"),
         }
     }
-    Ok(listeners)
 }
 
 /// Adds the selected passed sockets; returns their addresses.
@@ -111,42 +124,105 @@ struct Files {
     past: UsageHistory,
 }
 
-fn open_files(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenError> {
-    let (db, store) = open_channel_db(config, reloadable)?;
+/// The files, examined: none is changed before all have been found to be in order.
+struct ExaminedFiles {
+    channel: Examined,
+    usage: Option<Examined>,
+    addrid: Option<Examined>,
+}
+
+fn examine_files(config: &Config) -> Result<ExaminedFiles, String> {
+    check_distinct(config)?;
+    let examine = || {
+        Ok(ExaminedFiles {
+            channel: ChannelDb::examine(&config.channel_db, channel_options(config))?,
+            usage: config.usage_db.as_deref().map(UsageDb::examine).transpose()?,
+            addrid: config.addrid_db.as_deref().map(AddridDb::examine).transpose()?,
+        })
+    };
+    examine().map_err(|error: OpenError| error.to_string())
+}
+
+/// Fails if two options name the same file.
+fn check_distinct(config: &Config) -> Result<(), String> {
+    let files = [
+        ("--channel-db", Some(&config.channel_db)),
+        ("--usage-db", config.usage_db.as_ref()),
+        ("--addrid-db", config.addrid_db.as_ref()),
+    ];
+    let files = files.into_iter().filter_map(|(option, path)| Some((option, path?)));
+    let files: Vec<_> = files.filter(|(_, path)| **path != Path::new(MEMORY)).collect();
+    for (index, (option, path)) in files.iter().enumerate() {
+        if let Some((other, _)) = files[..index].iter().find(|(_, it)| same_file(it, path)) {
+            return Err(format!("{other} and {option} both name {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    a == b || real(a).is_some_and(|a| Some(a) == real(b))
+}
+
+fn channel_options(config: &Config) -> ChannelOptions {
+    ChannelOptions {
+        synchronous: config.synchronous,
+        needs_version_2: config.addrid_db.is_some() || config.track_connections,
+    }
+}
+
+fn open_files(
+    config: &Config,
+    reloadable: &Reloadable,
+    examined: ExaminedFiles,
+) -> Result<Files, OpenError> {
+    let (db, store) = open_channel_db(config, reloadable, examined.channel)?;
+    match open_records(config, &db, examined.usage, examined.addrid) {
+        Ok((records, past)) => {
+            Ok(Files { store, storage: Storage::new(Box::new(db)), records, past })
+        }
+        Err(error) => {
+            Storage::new(Box::new(db)).close();
+            Err(error)
+        }
+    }
+}
+
+fn open_records(
+    config: &Config,
+    channel: &ChannelDb,
+    usage: Option<Examined>,
+    addrid: Option<Examined>,
+) -> Result<(Records, UsageHistory), OpenError> {
     let mut past = UsageHistory::default();
-    let mut usage = None;
-    if let Some(path) = &config.usage_db {
-        let db = UsageDb::open(path)?;
+    let usage = usage.map(UsageDb::open).transpose()?;
+    if let (Some(path), Some(db)) = (&config.usage_db, &usage) {
         info!("usage database {}: {}, version {}", path.display(), db.history(), db.version());
         if config.is_watched() {
-            past = read_past(&db);
+            past = read_past(db);
         }
-        usage = Some(db);
     }
     let mut addresses = None;
-    if let Some(path) = &config.addrid_db {
-        let last =
-            db.generation().map_err(|error| OpenError::channel(&config.channel_db, error))?;
-        let addrid = AddridDb::open(path)?;
+    if let (Some(path), Some(examined)) = (&config.addrid_db, addrid) {
+        let last = channel.generation();
+        let last = last.map_err(|error| OpenError::channel(&config.channel_db, error))?;
+        let addrid = AddridDb::open(examined)?;
         let ids = Addresses::new(last, Clock::read().wall, config.generation_duration);
         info!("address-id database {}: generation {}", path.display(), ids.generation().0);
         addresses = Some((addrid, ids));
     }
-    let records = Records::new(usage, addresses, config.track_connections);
-    Ok(Files { store, storage: Storage::new(Box::new(db)), records, past })
+    Ok((Records::new(usage, addresses, config.track_connections), past))
 }
 
 /// Opens the channel database and loads the state from it.
 fn open_channel_db(
     config: &Config,
     reloadable: &Reloadable,
+    examined: Examined,
 ) -> Result<(ChannelDb, Store), OpenError> {
     let path = &config.channel_db;
-    let options = ChannelOptions {
-        synchronous: config.synchronous,
-        needs_version_2: config.addrid_db.is_some() || config.track_connections,
-    };
-    let mut db = ChannelDb::open(path, options)?;
+    let mut db = ChannelDb::open(examined, channel_options(config))?;
     info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
     let prepared = db.prepare_for_service(config.track_connections);
     let orphans = prepared.map_err(|error| OpenError::channel(path, error))?;

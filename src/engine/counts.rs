@@ -14,7 +14,9 @@ impl Engine {
 
     /// Whether a load balancer should send clients here; if not, the reason in a few words.
     pub fn can_serve(&self) -> Result<(), &'static str> {
-        if self.is_degraded() {
+        if self.storage.is_missing() {
+            Err("storage unavailable: the file of --channel-db is missing")
+        } else if self.is_degraded() {
             Err("storage unavailable")
         } else if self.draining {
             Err("draining")
@@ -26,6 +28,11 @@ impl Engine {
     /// Pages in the channel database's write-ahead log since its last checkpoint.
     pub fn wal_pages(&self) -> u32 {
         self.storage.wal_pages()
+    }
+
+    /// Seconds for which a reader has kept that log from being copied into the file.
+    pub fn wal_held_seconds(&self) -> u64 {
+        self.storage.log_held_seconds(self.clock.instant)
     }
 
     pub fn store(&self) -> &Store {

@@ -159,8 +159,8 @@ impl Engine {
                 self.timers.set(Timer::ExpiryCheck, next_check);
                 self.begin_expiry_check();
             }
-            // Looked at in each tick, as refused commands may have begun one.
-            Timer::AttackEnd => {}
+            // Both are looked at in each tick.
+            Timer::AttackEnd | Timer::Checkpoint => {}
             Timer::LimitLog => self.limit_log.report(now),
             Timer::Flush => self.records.flush(self.storage.db_mut()),
         }
@@ -173,6 +173,7 @@ impl Engine {
         let generation_ends = generation_ends.map(|ends| self.clock.after_wall(ends));
         self.timers.set(Timer::Generation, generation_ends);
         self.timers.set(Timer::AttackEnd, self.permissions.attack_ends_at());
+        self.timers.set(Timer::Checkpoint, self.storage.checkpoint_retry_at());
         self.timers.set(Timer::LimitLog, self.limit_log.report_at(now));
         if !self.timers.is_set(Timer::Flush) && !self.records.is_empty() {
             self.timers.set(Timer::Flush, now + limits::RECORDS_FLUSH);
@@ -264,7 +265,7 @@ impl Engine {
     pub fn end_tick(&mut self, idle: bool) {
         self.effects.end_tick();
         self.arm_timers();
-        self.storage.checkpoint_if_due(idle);
+        self.storage.checkpoint_if_due(self.clock.instant, idle);
     }
 
     /// Whether the loop should wake soon to see that it is idle.

@@ -17,6 +17,8 @@ pub enum Timer {
     ExpiryCheck,
     /// An attack may be over.
     AttackEnd,
+    /// A checkpoint that a reader has prevented is tried again.
+    Checkpoint,
     /// Limits were met, and a log line about them is due.
     LimitLog,
     /// Records that wait are written.
@@ -24,13 +26,14 @@ pub enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 8] = [
+    const ALL: [Timer; 9] = [
         Timer::Generation,
         Timer::StorageRetry,
         Timer::StorageQuiet,
         Timer::AddressSweep,
         Timer::ExpiryCheck,
         Timer::AttackEnd,
+        Timer::Checkpoint,
         Timer::LimitLog,
         Timer::Flush,
     ];

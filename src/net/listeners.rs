@@ -31,7 +31,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds all endpoints; returns the addresses really listened on. The error names the endpoint.
+    /// Binds all endpoints; returns the addresses that will be listened on. The error names the
+    /// endpoint.
     pub fn bind(
         endpoints: &[(Endpoint, Role)],
     ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
@@ -46,6 +47,14 @@ impl Listeners {
         let ready = vec![false; list.len()];
         let spare = open_spare();
         Ok((Listeners { list, ready, spare, retry_at: None, quiet_until: None }, bound))
+    }
+
+    /// Begins to listen on all of them, at `addresses`. The error names the address.
+    pub fn listen(&mut self, addresses: &[(Endpoint, Role)]) -> Result<(), String> {
+        for ((listener, _), (address, _)) in self.list.iter_mut().zip(addresses) {
+            listener.listen().map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        }
+        Ok(())
     }
 
     /// Adds a socket that listens already.

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{
     SocketAddr as StdUnixAddress, UnixListener as StdUnixListener, UnixStream as StdUnixStream,
 };
@@ -51,25 +51,65 @@ pub enum Role {
     Admin,
 }
 
-/// A listening socket. A unix socket's file goes with it, if we have made it.
+/// A listening socket, or one that will listen. A unix socket's file goes with it, if we have made
+/// it.
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, Option<PathBuf>),
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+/// The file of a unix socket that we have made.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    mode: u32,
+    /// Device and inode. Another process may have put a socket of its own at the path since.
+    id: (u64, u64),
+}
+
+impl SocketFile {
+    fn is_ours(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|it| (it.dev(), it.ino()) == self.id)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            _ = fs::remove_file(&self.path); // best effort: a start removes a stale one too
+        }
+    }
 }
 
 impl Listener {
-    /// Binds and listens. The address is the one really listened on: port 0 has become a port.
+    /// Binds. The address is the one that will be listened on: port 0 has become a port.
     pub fn bind(endpoint: &Endpoint) -> io::Result<(Listener, Endpoint)> {
         match endpoint {
             Endpoint::Tcp(address) => {
-                let listener = TcpListener::from_std(listen_tcp(*address)?.into());
+                let listener = TcpListener::from_std(bind_tcp(*address)?.into());
                 let bound = Endpoint::Tcp(listener.local_addr()?);
                 Ok((Listener::Tcp(listener), bound))
             }
             Endpoint::Unix { path, mode } => {
-                let listener = UnixListener::from_std(listen_unix(path, *mode)?.into());
-                Ok((Listener::Unix(listener, Some(path.clone())), endpoint.clone()))
+                let (fd, file) = bind_unix(path, *mode)?;
+                let listener = UnixListener::from_std(fd.into());
+                Ok((Listener::Unix(listener, Some(file)), endpoint.clone()))
+            }
+        }
+    }
+
+    /// Begins to listen; before that, connections are refused.
+    pub fn listen(&mut self) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => listen(listener),
+            Listener::Unix(listener, file) => {
+                // A socket that does not listen yet looks abandoned, and another start removes it.
+                if let Some(taken) = file.take_if(|file| !file.is_ours()) {
+                    let (fd, own) = bind_unix(&taken.path, taken.mode)?;
+                    (*listener, *file) = (UnixListener::from_std(fd.into()), Some(own));
+                }
+                listen(listener)
             }
         }
     }
@@ -105,12 +145,11 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Listener::Unix(_, Some(path)) = self {
-            _ = fs::remove_file(path); // best effort: a start removes a stale one too
-        }
+fn listen(socket: impl AsFd) -> io::Result<()> {
+    if sockopt::socket_acceptconn(&socket).unwrap_or(false) {
+        return Ok(()); // adopted, with a backlog of the operator's choice
     }
+    Ok(rustix::net::listen(&socket, LISTEN_BACKLOG)?)
 }
 
 fn path_of(address: &StdUnixAddress) -> PathBuf {
@@ -136,14 +175,14 @@ fn check_listening(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = match new_socket(family) {
         // A host without IPv6: "any address" is still what the operator wants.
         Err(rustix::io::Errno::AFNOSUPPORT)
             if address.ip().is_unspecified() && address.is_ipv6() =>
         {
-            return listen_tcp((IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()).into());
+            return bind_tcp((IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()).into());
         }
         made => made?,
     };
@@ -152,18 +191,17 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
         sockopt::set_ipv6_v6only(&fd, false)?;
     }
     rustix::net::bind(&fd, &address)?;
-    rustix::net::listen(&fd, LISTEN_BACKLOG)?;
     Ok(fd)
 }
 
-fn listen_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
     remove_stale(path)?;
     let fd = new_socket(AddressFamily::UNIX)?;
     rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
     // No client can connect before listen, so none connects under the default mode.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    rustix::net::listen(&fd, LISTEN_BACKLOG)?;
-    Ok(fd)
+    let made = fs::symlink_metadata(path)?;
+    Ok((fd, SocketFile { path: path.to_owned(), mode, id: (made.dev(), made.ino()) }))
 }
 
 /// Removes a socket file on which no process listens any more.

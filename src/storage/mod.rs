@@ -1,18 +1,21 @@
 //! The channel database as the loop sees it: commit, or fail and recover.
 //!
 //! After a failed commit it is degraded: nothing is written until a try succeeds. Each change
-//! between healthy and degraded is logged once.
+//! between healthy and degraded is logged once. So is a reader that keeps the write-ahead log from
+//! being copied into the file.
 
 pub mod address_ids;
 pub mod db;
 pub mod held;
 pub mod records;
 
-use log::{debug, error, info};
+use std::time::Instant;
 
-use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES};
+use log::{debug, error, info, warn};
+
+use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_HELD_RETRY, LOG_HELD_TOLERATED};
 use crate::message::ConnId;
-use crate::storage::db::Database;
+use crate::storage::db::{Database, Failure, OpenError};
 use crate::store::{Effects, Store};
 
 /// The database, and whether it works.
@@ -20,6 +23,17 @@ use crate::store::{Effects, Store};
 pub struct Storage {
     db: Box<dyn Database>,
     is_degraded: bool,
+    /// Whether that is because the file is missing.
+    is_missing: bool,
+    held_log: Option<HeldLog>,
+}
+
+/// A reader keeps the write-ahead log from being copied into the file, so the log grows.
+#[derive(Debug)]
+struct HeldLog {
+    since: Instant,
+    retry_at: Instant,
+    is_logged: bool,
 }
 
 /// Proof that nothing uncommitted is left of a tick. Only [`Storage::commit`] makes one, and one
@@ -37,12 +51,17 @@ pub struct CommitFailed {
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, is_degraded: false }
+        Storage { db, is_degraded: false, is_missing: false, held_log: None }
     }
 
     /// Whether the last write failed and none has succeeded since.
     pub fn is_degraded(&self) -> bool {
         self.is_degraded
+    }
+
+    /// Whether the file is missing.
+    pub fn is_missing(&self) -> bool {
+        self.is_degraded && self.is_missing
     }
 
     /// Commits a tick's changes, or discards the tick; no changes, no transaction. Either way
@@ -57,17 +76,26 @@ impl Storage {
             if !self.is_degraded {
                 error!("storage failed, serving in degraded mode until it works again: {error}");
             }
-            self.is_degraded = true;
+            self.set_failed(&error);
             CommitFailed { participants: effects.discard() }
         });
         (Committed(()), outcome)
     }
 
+    fn set_failed(&mut self, error: &Failure) {
+        self.is_degraded = true;
+        self.is_missing = error.downcast_ref().is_some_and(OpenError::is_missing);
+    }
+
     /// Tries whether the database can be written again; if so, loads the store from it.
     pub fn recover(&mut self, store: &mut Store) {
-        if self.db.try_write().is_ok() && self.load(store) {
-            self.is_degraded = false;
-            info!("storage works again");
+        match self.db.try_write() {
+            Err(error) => self.set_failed(&error),
+            Ok(()) if self.load(store) => {
+                self.is_degraded = false;
+                info!("storage works again");
+            }
+            Ok(()) => {}
         }
     }
 
@@ -88,16 +116,56 @@ impl Storage {
     }
 
     /// Copies the write-ahead log into the file if it is long enough: when the loop is idle,
-    /// [`CHECKPOINT_IDLE_PAGES`], else [`CHECKPOINT_PAGES`].
-    pub fn checkpoint_if_due(&mut self, idle: bool) {
+    /// [`CHECKPOINT_IDLE_PAGES`], else [`CHECKPOINT_PAGES`]. Also if it is time to try again what a
+    /// reader has prevented.
+    pub fn checkpoint_if_due(&mut self, now: Instant, idle: bool) {
         let enough = if idle { CHECKPOINT_IDLE_PAGES } else { CHECKPOINT_PAGES };
-        if self.db.wal_pages() >= enough
-            && !self.is_degraded()
-            && let Err(error) = self.db.checkpoint()
-        {
-            // Nothing is lost: the log stays, and the next commit shows whether more is wrong.
-            debug!("checkpoint: {error}");
+        let is_due = self.checkpoint_retry_at().is_some_and(|retry_at| retry_at <= now);
+        if (is_due || self.db.wal_pages() >= enough) && !self.is_degraded() {
+            let whole = self.db.checkpoint();
+            if let Some(held) = &mut self.held_log {
+                held.retry_at = now + LOG_HELD_RETRY;
+            }
+            match whole {
+                Ok(is_whole) => self.note_checkpoint(is_whole, now),
+                // Nothing is lost: the log stays, and the next commit shows whether more is wrong.
+                Err(error) => debug!("checkpoint: {error}"),
+            }
         }
+    }
+
+    fn note_checkpoint(&mut self, is_whole: bool, now: Instant) {
+        if is_whole {
+            if let Some(held) = self.held_log.take() {
+                self.db.shrink_log();
+                if held.is_logged {
+                    info!("the write-ahead log of the channel database is free again");
+                }
+            }
+            return;
+        }
+        let new = HeldLog { since: now, retry_at: now + LOG_HELD_RETRY, is_logged: false };
+        let held = self.held_log.get_or_insert(new);
+        if !held.is_logged && now >= held.since + LOG_HELD_TOLERATED {
+            held.is_logged = true;
+            warn!(
+                "a program has been reading the channel database for {} s without a pause; its \
+                 write-ahead log grows until that ends",
+                (now - held.since).as_secs()
+            );
+        }
+    }
+
+    /// When [`Storage::checkpoint_if_due`] must be called, if a reader has prevented a checkpoint.
+    pub fn checkpoint_retry_at(&self) -> Option<Instant> {
+        let held = self.held_log.as_ref().filter(|_| !self.is_degraded);
+        held.map(|held| held.retry_at)
+    }
+
+    /// Seconds for which a reader has kept the write-ahead log from being copied into the file.
+    pub fn log_held_seconds(&self, now: Instant) -> u64 {
+        let held = self.held_log.as_ref();
+        held.map_or(0, |held| now.saturating_duration_since(held.since).as_secs())
     }
 
     /// Frees the memory that the database keeps for the next commit.

@@ -141,7 +141,7 @@ impl Records {
         let closed =
             [self.usage.map(|usage| usage.db.close()), self.addresses.map(|book| book.db.close())];
         for error in closed.into_iter().flatten().filter_map(Result::err) {
-            warn!("closing a records database: {error}");
+            warn!("closing: {error}");
         }
     }
 }
@@ -154,7 +154,7 @@ impl Usage {
     fn flush(&mut self) {
         if !self.is_empty() {
             let written = self.db.write(&self.backlog.rows, self.current);
-            if self.backlog.settle(written.map_err(Failure::from)) {
+            if self.backlog.settle(written) {
                 self.current = None;
             }
         }
@@ -187,7 +187,7 @@ impl AddressBook {
         if self.erase {
             channel.set_generation(generation, started)?;
         }
-        Ok(self.db.write(generation, self.erase, &self.backlog.rows)?)
+        self.db.write(generation, self.erase, &self.backlog.rows)
     }
 }
 

@@ -2,13 +2,14 @@
 //! and what is left behind. Files that are refused have their own tests, in refused_files.rs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server, now};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal, now};
 use serde_json::{Value, json};
 
 const VERSION: &str = "SELECT version FROM version";
@@ -65,6 +66,100 @@ fn new_files_have_exactly_the_tables_columns_and_indexes_of_the_manual() {
     let usage = directory.file("usage.sqlite");
     assert_built_like(&usage, &[USAGE_V1, USAGE_V2]);
     assert_eq!(sql::rows(&usage, VERSION), json!([[2]]));
+}
+
+#[test]
+fn a_file_of_zero_bytes_counts_as_new() {
+    // As `touch` leaves it, before it is mounted into a container.
+    let directory = Arc::new(Directory::new());
+    for name in ["relay.sqlite", "usage.sqlite", "addrid.sqlite"] {
+        fs::write(directory.file(name), "").expect("write");
+    }
+    let options = ["--usage-db=usage.sqlite", "--addrid-db=addrid.sqlite"];
+    let server = Server::start_in(directory, &options);
+    let mailbox = server.bind("app", "a").claim("7");
+    let (status, directory) = server.stop();
+    assert!(status.success());
+    assert_built_like(&directory.file("relay.sqlite"), &[CHANNEL_V1, CHANNEL_V2]);
+    assert_built_like(&directory.file("usage.sqlite"), &[USAGE_V1, USAGE_V2]);
+    assert_built_like(&directory.file("addrid.sqlite"), &[sql::ADDRID_V1]);
+    let server = Server::start_in(directory, &options);
+    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+}
+
+#[test]
+fn new_files_are_for_their_owner_alone_and_others_keep_their_mode() {
+    let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    let options = ["--usage-db=u.db", "--addrid-db=a.db"];
+    let server = Server::start(&options);
+    server.bind("app", "a").claim("7");
+    for name in ["relay.sqlite", "relay.sqlite-wal", "relay.sqlite-shm", "u.db", "a.db"] {
+        assert_eq!(mode(&server.file(name)), 0o600, "{name}");
+    }
+    assert_eq!(server.count_log("chmod 600"), 0);
+    let (_, directory) = server.stop();
+    let channel = directory.file("relay.sqlite");
+    fs::set_permissions(&channel, fs::Permissions::from_mode(0o640)).expect("permissions");
+    let server = Server::start_in(directory, &options);
+    server.bind("app", "a").claim("7");
+    for name in ["relay.sqlite", "relay.sqlite-wal", "relay.sqlite-shm"] {
+        assert_eq!(mode(&server.file(name)), 0o640, "{name}");
+    }
+    assert_eq!(server.count_log("chmod 600"), 1, "{:#?}", server.log());
+}
+
+#[test]
+fn a_clean_stop_leaves_the_journal_mode_of_the_python_server() {
+    let options = ["--usage-db=u.db", "--addrid-db=a.db"];
+    let (_, directory) = Server::start(&options).stop();
+    for name in ["relay.sqlite", "u.db", "a.db"] {
+        let mode = sql::rows(&directory.file(name), "PRAGMA journal_mode");
+        assert_eq!(mode, json!([["delete"]]), "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_another_process_has_open_stays_in_wal_mode_with_a_warning() {
+    let mut server = Server::start(&[]);
+    server.bind("app", "a").claim("7");
+    let reader = sql::open(&server.file("relay.sqlite"));
+    reader.query_row("SELECT 1 FROM mailboxes", [], |_| Ok(())).expect("a row");
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert_eq!(server.count_log("stays in WAL mode"), 1, "{:#?}", server.log());
+    drop(reader);
+    let claimed = sql::rows(&server.file("relay.sqlite"), "SELECT name FROM nameplates");
+    assert_eq!(claimed, json!([["7"]]));
+}
+
+#[test]
+fn a_backup_never_replaces_another_and_a_link_is_not_followed() {
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1]);
+    fs::write(directory.file("relay.sqlite-backup-v1"), "precious").expect("write");
+    fs::write(directory.file("victim"), "precious").expect("write");
+    let link = directory.file("relay.sqlite-backup-v1.2");
+    std::os::unix::fs::symlink(directory.file("victim"), link).expect("link");
+    let server = Server::start_in(directory, &["--track-connections"]);
+    for name in ["relay.sqlite-backup-v1", "victim"] {
+        assert_eq!(fs::read(server.file(name)).expect("a file"), b"precious");
+    }
+    let backup = server.file("relay.sqlite-backup-v1.3");
+    assert_eq!(sql::rows(&backup, VERSION), json!([[1]]));
+}
+
+#[test]
+fn links_in_place_of_temporary_names_are_not_followed() {
+    let directory = Arc::new(Directory::new());
+    let victim = directory.file("victim");
+    fs::write(&victim, "precious").expect("write");
+    // The shell's number is the program's: all names that it could try first lead elsewhere.
+    let script = "for n in 0 1 2 3 4 5 6 7 8 9; do ln -s victim relay.sqlite.new-$$-$n; \
+                  ln -s victim relay.sqlite.new-$$-$n-journal; done; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", PROGRAM, FREE_PORT]);
+    let server = Server::spawn(command, directory);
+    server.bind("app", "a").claim("7");
+    assert_eq!(fs::read(&victim).expect("a file"), b"precious");
 }
 
 #[test]

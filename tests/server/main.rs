@@ -34,7 +34,9 @@ mod limits_of_addresses;
 
 // The files.
 mod addresses; // `--addrid-db`, `--track-connections`
+mod failed_starts; // each leaves every file as it was
 mod files; // created, accepted, upgraded
+mod moved_files; // removed, replaced, wanted by two at once
 mod refused_files; // files that stop the start
 mod usage; // the usage database
 

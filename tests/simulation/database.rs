@@ -369,14 +369,16 @@ impl Database for SimulatedDatabase {
         self.try_write()
     }
 
+    fn shrink_log(&mut self) {}
+
     fn release_memory(&mut self) {}
 
     fn wal_pages(&self) -> u32 {
         0
     }
 
-    fn checkpoint(&mut self) -> Result<(), Failure> {
-        Ok(())
+    fn checkpoint(&mut self) -> Result<bool, Failure> {
+        Ok(true)
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {

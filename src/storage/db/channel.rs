@@ -5,18 +5,19 @@
 //! statement names the row's key as well, and falls back to the key alone when a tool has
 //! renumbered the rows (VACUUM does).
 
-use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use rusqlite::hooks::Wal;
+use log::info;
 use rusqlite::{Connection, Params, ToSql};
 
 use super::connections::ConnectionTable;
-use super::file::{self, OpenError, Opened};
-use super::{Database, Failure, load, schema};
-use crate::limits::{STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
+use super::file::{self, Examined, LogPages, Opened};
+use super::open_error::{OpenError, OpenErrorKind};
+use super::place::Place;
+use super::schema::CHANNEL;
+use super::{Database, Failure, load};
+use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row};
 use crate::sys::clock::Timestamp;
@@ -63,12 +64,15 @@ pub struct ChannelOptions {
 #[derive(Debug)]
 pub struct ChannelDb {
     connection: Connection,
-    _guard: Option<File>,
+    place: Place,
     version: usize,
     synchronous: Synchronous,
-    /// Pages in the write-ahead log, as SQLite reports them after each commit.
-    logged_pages: Arc<AtomicU32>,
-    /// How many of them the last checkpoint has copied into the file.
+    /// Whether the tables of connections are this server's.
+    tracks_connections: bool,
+    /// Pages in the write-ahead log.
+    logged_pages: LogPages,
+    /// How many of them the last checkpoint has copied into the file, or would have if no reader
+    /// had kept it from that.
     checkpointed_pages: u32,
     /// Page size of this file, which another server may have made.
     page_bytes: usize,
@@ -79,47 +83,75 @@ pub struct ChannelDb {
 }
 
 impl ChannelDb {
+    pub fn examine(path: &Path, options: ChannelOptions) -> Result<Examined, OpenError> {
+        file::examine(path, &CHANNEL, 1, if options.needs_version_2 { 2 } else { 1 })
+    }
+
     /// Opens or creates the file.
-    pub fn open(path: &Path, options: ChannelOptions) -> Result<ChannelDb, OpenError> {
-        let at_least = if options.needs_version_2 { 2 } else { 1 };
-        let opened = file::open(path, &schema::CHANNEL, 1, at_least)?;
-        let history = opened.history();
-        let Opened { connection, guard, version, .. } = opened;
+    pub fn open(examined: Examined, options: ChannelOptions) -> Result<ChannelDb, OpenError> {
+        let Opened { connection, place, version, history } = examined.open()?;
         let mut db = ChannelDb {
             connection,
-            _guard: guard,
+            place,
             version,
             synchronous: options.synchronous,
-            logged_pages: Arc::default(),
+            tracks_connections: false,
+            logged_pages: LogPages::default(),
             checkpointed_pages: 0,
             page_bytes: 0,
             failed_bytes: 0,
             history,
         };
-        db.configure().map_err(|error| OpenError::new(path, &schema::CHANNEL, error))?;
+        db.configure().map_err(|error| db.error(error))?;
         Ok(db)
     }
 
     fn configure(&mut self) -> rusqlite::Result<()> {
-        let logged_pages = Arc::clone(&self.logged_pages);
-        // Replaces SQLite's own checkpoints: ours run when the loop is idle, not inside a commit
-        // that a client waits for.
-        self.connection.wal_hook(Some(move |_: &mut Wal, pages| {
-            logged_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
-            Ok(())
-        }))?;
+        // Our own checkpoints run when the loop is idle, not inside a commit that a client waits
+        // for.
+        self.logged_pages = LogPages::count(&mut self.connection)?;
+        self.checkpointed_pages = 0;
         let page_bytes: u32 =
             self.connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         self.page_bytes = page_bytes as usize;
         let connection = &self.connection;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", self.synchronous.name())?;
         connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
         // Checked when the file was opened, and kept by the store from then on. If they were on,
         // deleting a mailbox would search all sides and nameplates for references, because the
         // schema has no index for that.
         connection.pragma_update(None, "foreign_keys", false)
+    }
+
+    fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
+        OpenError::new(self.place.path(), &CHANNEL, kind)
+    }
+
+    /// Fails if the file is not at its path any more: what is committed then will be lost.
+    fn check_place(&self) -> Result<(), OpenError> {
+        self.place.check().map_err(|kind| self.error(kind))
+    }
+
+    /// Makes sure that the write-ahead log can take a batch.
+    fn reserve(&self, changes: &[Change]) -> Result<(), OpenError> {
+        let pages = changes.iter().map(|change| written_bytes(change, self.page_bytes));
+        let pages = pages.fold(0, usize::saturating_add) / self.page_bytes;
+        self.logged_pages.reserve(pages, &self.place).map_err(|kind| self.error(kind))
+    }
+
+    /// Opens what is at the path, as a start does, if that is not what is open.
+    fn reopen_if_moved(&mut self) -> Result<(), Failure> {
+        let (connection, place) = (&mut self.connection, &mut self.place);
+        if let Some(opened) = file::reopen_if_moved(connection, place, &CHANNEL, self.version)? {
+            let Opened { connection, place, version, history } = opened;
+            (self.connection, self.place, self.version) = (connection, place, version);
+            self.configure()?;
+            let orphans = self.prepare_for_service(self.tracks_connections)?;
+            let path = self.place.path().display();
+            info!("channel database {path}: {history} again, {orphans} stray messages deleted");
+        }
+        Ok(())
     }
 
     pub fn version(&self) -> usize {
@@ -133,6 +165,7 @@ impl ChannelDb {
     /// Cleans up what an earlier run left. Returns the number of messages deleted because their
     /// mailbox does not exist; upstream can leave such behind.
     pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<usize> {
+        self.tracks_connections = track_connections;
         if track_connections {
             self.connection.execute_batch(
                 "BEGIN; DELETE FROM connection_messages; DELETE FROM connections; COMMIT",
@@ -290,11 +323,14 @@ impl ChannelDb {
 
 impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        self.reserve(changes)?;
         let written = self.transaction(|db| changes.iter().try_for_each(|change| db.write(change)));
         if written.is_err() {
             let bytes = changes.iter().map(|change| written_bytes(change, self.page_bytes));
             self.failed_bytes = bytes.fold(0, usize::saturating_add);
         }
+        // Where the file has gone explains an error better than the error does.
+        self.check_place()?;
         Ok(written?)
     }
 
@@ -306,6 +342,7 @@ impl Database for ChannelDb {
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
+        self.reopen_if_moved()?;
         // Frees the log's space, in case that is what is missing. It may fail, too.
         _ = self.checkpoint();
         // More than what failed: on a full disk a single page may still fit. The row is deleted in
@@ -323,6 +360,7 @@ impl Database for ChannelDb {
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {
+        self.check_place()?;
         Ok(load::load(&self.connection, each)?)
     }
 
@@ -337,14 +375,21 @@ impl Database for ChannelDb {
     }
 
     fn wal_pages(&self) -> u32 {
-        let logged = self.logged_pages.load(Ordering::Relaxed);
+        let logged = self.logged_pages.get();
         // Fewer than before: the log was restarted.
         logged.checked_sub(self.checkpointed_pages).unwrap_or(logged)
     }
 
-    fn checkpoint(&mut self) -> Result<(), Failure> {
-        self.checkpointed_pages = self.logged_pages.load(Ordering::Relaxed);
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    fn checkpoint(&mut self) -> Result<bool, Failure> {
+        self.checkpointed_pages = self.logged_pages.get();
+        Ok(file::checkpoint(&self.connection, "PASSIVE")?)
+    }
+
+    fn shrink_log(&mut self) {
+        // If a reader is still at the end of the log, a later commit does it.
+        _ = self.connection.busy_timeout(Duration::ZERO);
+        _ = file::checkpoint(&self.connection, "TRUNCATE");
+        _ = self.connection.busy_timeout(DATABASE_BUSY);
     }
 
     fn release_memory(&mut self) {
@@ -353,10 +398,8 @@ impl Database for ChannelDb {
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        let ChannelDb { connection, _guard, .. } = *self;
-        connection.close().map_err(|(_, error)| error)?;
-        Ok(())
+        let ChannelDb { connection, place, .. } = *self;
+        Ok(file::close(connection, place, &CHANNEL)?)
     }
 }
 

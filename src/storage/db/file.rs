@@ -1,229 +1,235 @@
-//! Opens a file: creates it atomically, checks what it is, upgrades it with a backup (manual:
-//! files 1). A refused file is left as it was.
+//! Opens a database file in two steps (manual: files 1): `examine` changes nothing, so that a start
+//! looks at all files before it touches one; `Examined::open` creates or upgrades the file and sets
+//! its journal.
 
-use std::error::Error;
-use std::fmt;
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use log::warn;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::schema::{Kind, Version};
-use crate::limits::DATABASE_BUSY;
+use super::create::{self, Journal, SUFFIXES, with_suffix};
+use super::open_error::{OpenError, OpenErrorKind};
+use super::place::{self, Place};
+use super::schema::Kind;
+use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
 
 /// The path of a database in memory, which keeps nothing.
 pub const MEMORY: &str = ":memory:";
 
-/// Bytes of a page in files that are made here. A message dirties a few pages, each of which
-/// goes to the log in whole: SQLite's own 4096 more than doubles the bytes of an exchange, and
-/// saves no time.
-const PAGE_BYTES: usize = 1024;
+/// Frames of the write-ahead log whose index is one piece of shared memory, and by how many the
+/// first piece has fewer, because of its header.
+const INDEX_FRAMES: u32 = 4_096;
+const INDEX_FRAMES_LESS: u32 = 34;
 
-/// SQLite's page cache for a file of records, in KiB.
-const RECORDS_CACHE_KIB: i64 = 64;
-
-/// Why a file cannot be used. `Display` is one line for the operator.
+/// A file that can be opened. Nothing has been changed yet.
 #[derive(Debug)]
-pub struct OpenError {
+pub struct Examined {
     path: PathBuf,
-    file: &'static str,
-    kind: OpenErrorKind,
+    kind: &'static Kind,
+    /// The version of a new file.
+    create: usize,
+    /// An older file is upgraded to this version.
+    at_least: usize,
+    found: Found,
 }
 
+/// What is at the path. A file is locked.
 #[derive(Debug)]
-pub(super) enum OpenErrorKind {
-    Sqlite(rusqlite::Error),
-    Io(io::Error),
-    NotOurs(String),
-    InUse,
-    UnknownVersion {
-        found: i64,
-        newest: usize,
-    },
-    DanglingRows(String),
-    /// A write-ahead log without its index: only some of the three files were copied.
-    NoIndex,
+enum Found {
+    /// It is a database in memory.
+    Memory,
+    Nothing(Journal),
+    /// A database of that version; unknown where SQLite would have to change the file to read it.
+    File(Journal, File, Option<usize>),
 }
 
-impl OpenError {
-    pub(super) fn new(path: &Path, file: &Kind, kind: impl Into<OpenErrorKind>) -> OpenError {
-        OpenError { path: path.to_owned(), file: file.name, kind: kind.into() }
-    }
-
-    /// A channel database that was opened and then failed.
-    pub fn channel(path: &Path, error: rusqlite::Error) -> OpenError {
-        OpenError::new(path, &super::schema::CHANNEL, error)
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: ", self.file, self.path.display())?;
-        match &self.kind {
-            OpenErrorKind::Sqlite(error) => write!(f, "{error}"),
-            OpenErrorKind::Io(error) => write!(f, "{error}"),
-            OpenErrorKind::NotOurs(what) => write!(f, "not a {}: {what}", self.file),
-            OpenErrorKind::InUse => write!(f, "another server uses it"),
-            OpenErrorKind::UnknownVersion { found, newest } => {
-                write!(f, "version {found} is unknown, this server reads 1 to {newest}")
-            }
-            OpenErrorKind::DanglingRows(table) => {
-                write!(
-                    f,
-                    "foreign key check failed: table '{table}' has rows that point to nothing"
-                )
-            }
-            OpenErrorKind::NoIndex => {
-                write!(f, "its '-wal' file has no '-shm' file beside it; a server would make one")
-            }
-        }
-    }
-}
-
-impl Error for OpenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.kind {
-            OpenErrorKind::Sqlite(error) => Some(error),
-            OpenErrorKind::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<rusqlite::Error> for OpenErrorKind {
-    fn from(error: rusqlite::Error) -> OpenErrorKind {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => {
-                OpenErrorKind::NotOurs("not an SQLite file".to_owned())
-            }
-            _ => OpenErrorKind::Sqlite(error),
-        }
-    }
-}
-
-impl From<io::Error> for OpenErrorKind {
-    fn from(error: io::Error) -> OpenErrorKind {
-        OpenErrorKind::Io(error)
-    }
-}
-
-/// An open file and what was done to it.
+/// An open file.
 #[derive(Debug)]
-pub struct Opened {
+pub(super) struct Opened {
     pub connection: Connection,
-    /// A lock that keeps a second server off the file, but no readers and no tools that write
-    /// briefly. Must be dropped after the connection: closing it drops SQLite's locks with it.
-    pub guard: Option<File>,
+    pub place: Place,
     pub version: usize,
-    pub created: bool,
-    /// Where the file was copied to before it was upgraded.
-    pub backup: Option<PathBuf>,
+    /// What opening did to the file, for the log.
+    pub history: String,
 }
 
-impl Opened {
-    /// What opening did to the file, for the log.
-    pub fn history(&self) -> String {
-        match (self.created, &self.backup) {
-            (true, _) => "created".to_owned(),
-            (false, Some(backup)) => {
-                format!("upgraded, the old file is kept as {}", backup.display())
-            }
-            (false, None) => "opened".to_owned(),
+/// Examines a file. A new one will get version `create`, an existing one is brought to at least
+/// `at_least`.
+pub(super) fn examine(
+    path: &Path,
+    kind: &'static Kind,
+    create: usize,
+    at_least: usize,
+) -> Result<Examined, OpenError> {
+    let found = if path == Path::new(MEMORY) { Ok(Found::Memory) } else { find(path, kind, None) };
+    let found = found.map_err(|error| OpenError::new(path, kind, error))?;
+    Ok(Examined { path: path.to_owned(), kind, create: create.max(at_least), at_least, found })
+}
+
+/// `lock`: that of the file, if this process has it already.
+fn find(path: &Path, kind: &Kind, lock: Option<File>) -> Result<Found, OpenErrorKind> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(io::Error::from(ErrorKind::IsADirectory).into());
         }
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if path.is_symlink() {
+                return Err(OpenErrorKind::DanglingLink);
+            }
+            return create::try_directory(path).map(Found::Nothing);
+        }
+        Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
+    }
+    let lock = match lock {
+        Some(lock) => lock,
+        None => place::lock(path)?,
+    };
+    // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
+    let real = fs::canonicalize(path)?;
+    for suffix in SUFFIXES.into_iter().chain([""]) {
+        // These are closed before SQLite has locks on them, which closing them would drop.
+        match OpenOptions::new().read(true).write(true).open(with_suffix(&real, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(OpenErrorKind::NotWritable(suffix, error));
+            }
+            _ => {}
+        }
+    }
+    let journal = create::try_directory(&real)?;
+    let is_empty = fs::metadata(&real)?.len() == 0;
+    let has_rollback_journal =
+        fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
+    let version = match is_empty || has_rollback_journal {
+        // Reading would roll the file back, or discard what is left of an earlier one.
+        true => None,
+        false => Some(look(&real, kind)?),
+    };
+    Ok(Found::File(journal, lock, version))
+}
+
+/// Checks a file and returns its version, without changing anything.
+fn look(path: &Path, kind: &Kind) -> Result<usize, OpenErrorKind> {
+    // Without shared memory at first, so that nothing is made beside the file. That is impossible
+    // only while another process has it open, and all is there.
+    match look_in_mode(path, kind, "exclusive") {
+        Err(OpenErrorKind::Sqlite(error))
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
+        {
+            look_in_mode(path, kind, "normal")
+        }
+        outcome => outcome,
     }
 }
 
-/// Opens or creates a file. A new one gets version `create`; an existing one is brought to at
-/// least `at_least`.
-pub fn open(path: &Path, kind: &Kind, create: usize, at_least: usize) -> Result<Opened, OpenError> {
-    let opened = if path == Path::new(MEMORY) {
-        open_memory(kind, create.max(at_least))
-    } else {
-        open_path(path, kind, create.max(at_least), at_least)
-    };
-    opened.map_err(|error| OpenError::new(path, kind, error))
+fn look_in_mode(path: &Path, kind: &Kind, locking: &str) -> Result<usize, OpenErrorKind> {
+    let has_log = with_suffix(path, "-wal").try_exists()?;
+    let connection = connect(path)?;
+    connection.pragma_update(None, "locking_mode", locking)?;
+    // Closing it must not copy the log into the file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+    check(&connection, kind)
+}
+
+impl Examined {
+    /// Creates the file or upgrades it if need be, and sets its journal.
+    pub(super) fn open(self) -> Result<Opened, OpenError> {
+        let Examined { path, kind, create, at_least, found } = self;
+        let opened = match found {
+            Found::Memory => open_memory(kind, create),
+            Found::Nothing(journal) => create::create(&path, kind, create)
+                .and_then(|()| place::lock(&path))
+                // Another server may have been faster: all is still to be checked.
+                .and_then(|lock| open_file(&path, kind, create, at_least, journal, lock, None)),
+            Found::File(journal, lock, version) => {
+                open_file(&path, kind, create, at_least, journal, lock, version)
+            }
+        };
+        opened.map_err(|error| OpenError::new(&path, kind, error))
+    }
 }
 
 fn open_memory(kind: &Kind, version: usize) -> Result<Opened, OpenErrorKind> {
     let mut connection = Connection::open_in_memory()?;
-    let transaction = connection.transaction()?;
-    upgrade(&transaction, kind, 0, version)?;
-    transaction.commit()?;
-    Ok(Opened { connection, guard: None, version, created: true, backup: None })
+    create::initialise(&mut connection, kind, version)?;
+    Ok(Opened { connection, place: Place::in_memory(), version, history: "created".to_owned() })
 }
 
-fn open_path(
+fn open_file(
     path: &Path,
     kind: &Kind,
     create: usize,
     at_least: usize,
+    journal: Journal,
+    lock: File,
+    checked: Option<usize>,
 ) -> Result<Opened, OpenErrorKind> {
-    let created = !path.try_exists()?;
-    if created {
-        create_atomically(path, kind, create)?;
+    let mut connection = connect_for(path, journal)?;
+    let is_empty = pages(&connection)? == 0;
+    let (mut version, mut history) = (create, "created".to_owned());
+    if is_empty {
+        create::initialise(&mut connection, kind, create)?;
+    } else {
+        version = checked.map_or_else(|| check(&connection, kind), Ok)?;
+        history = "opened".to_owned();
     }
-    let guard = File::open(path)?;
-    guard.try_lock().map_err(|_| OpenErrorKind::InUse)?;
-    let had_log = with_suffix(path, "-wal").try_exists()?;
-    let mut connection = connect(path, OpenFlags::empty())?;
-    // Closing a refused file must not copy the log into it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, had_log)?;
-    let found = check(&connection, kind)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    let mut backup = None;
-    if found < at_least {
-        backup = Some(back_up(connection, path, found)?);
-        connection = connect(path, OpenFlags::empty())?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        upgrade(&transaction, kind, found, at_least)?;
-        transaction.commit()?;
+    if version < at_least {
+        // The copy needs what a crash left in the log. A no-op outside WAL mode.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        // Reading the file for the copy would drop the connection's locks.
+        connection.close().map_err(|(_, error)| error)?;
+        let backup = create::back_up(path, version)?;
+        connection = connect_for(path, journal)?;
+        create::upgrade(&mut connection, kind, version, at_least)?;
+        version = at_least;
+        history = format!("upgraded, the old file is kept as {}", backup.display());
     }
-    Ok(Opened { connection, guard: Some(guard), version: found.max(at_least), created, backup })
+    create::set_journal_mode(&connection, journal.mode())?;
+    if journal == Journal::Truncate {
+        connection.pragma_update(None, "locking_mode", "normal")?;
+        warn!(
+            "{}: the file system has no shared memory, so changes go through a rollback journal, \
+             which is slower",
+            path.display()
+        );
+    }
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT as i64)?;
+    // Opens the log, or gives up the exclusive lock.
+    pages(&connection)?;
+    connection.busy_timeout(DATABASE_BUSY)?;
+    let place = Place::new(path, lock, journal == Journal::Wal)?;
+    Ok(Opened { connection, place, version, history })
 }
 
-fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, OpenErrorKind> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
+fn connect(path: &Path) -> Result<Connection, OpenErrorKind> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(DATABASE_BUSY)?;
+    connection.busy_timeout(DATABASE_OPEN_BUSY)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
 }
 
-/// Makes the file under a temporary name, so that at `path` it is there in whole or not at all.
-fn create_atomically(path: &Path, kind: &Kind, version: usize) -> Result<(), OpenErrorKind> {
-    let temporary = with_suffix(path, &format!(".new-{}", std::process::id()));
-    let made = || -> Result<(), OpenErrorKind> {
-        // Left by an earlier process with the same id, as in a container, that was killed here.
-        remove(&temporary, &["", "-journal"])?;
-        let mut connection = connect(&temporary, OpenFlags::SQLITE_OPEN_CREATE)?;
-        connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
-        let transaction = connection.transaction()?;
-        upgrade(&transaction, kind, 0, version)?;
-        transaction.commit()?;
-        drop(connection);
-        // SQLite would apply logs of an earlier file to the new one.
-        remove(path, &["-journal", "-wal", "-shm"])?;
-        fs::rename(&temporary, path)?;
-        sync_directory(path)
-    }();
-    if made.is_err() {
-        _ = remove(&temporary, &["", "-journal"]);
+fn connect_for(path: &Path, journal: Journal) -> Result<Connection, OpenErrorKind> {
+    let connection = connect(path)?;
+    if journal == Journal::Truncate {
+        // A file in WAL mode can then be read without shared memory.
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
     }
-    made
+    Ok(connection)
 }
 
-/// Removes the files with these suffixes that exist.
-fn remove(path: &Path, suffixes: &[&str]) -> io::Result<()> {
-    for suffix in suffixes {
-        match fs::remove_file(with_suffix(path, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+/// Pages in the file, after what a crash left unfinished is rolled back.
+fn pages(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA page_count", [], |row| row.get(0))
 }
 
 /// Returns the file's version, once its kind and its foreign keys are checked.
@@ -267,53 +273,117 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
     Ok(version)
 }
 
-/// Copies the file. Takes the connection, because closing another descriptor of the file would
-/// drop the connection's locks.
-fn back_up(connection: Connection, path: &Path, version: usize) -> Result<PathBuf, OpenErrorKind> {
-    // The copy needs what a crash left in the log. A no-op outside WAL mode.
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    connection.close().map_err(|(_, error)| error)?;
-    let backup = with_suffix(path, &format!("-backup-v{version}"));
-    fs::copy(path, &backup)?;
-    File::open(&backup)?.sync_all()?;
-    sync_directory(&backup)?;
-    Ok(backup)
+/// Opens the file at the path again if it is another than the one that is open, or has another
+/// log. Returns none if all is in place. A file that is missing is not created.
+pub(super) fn reopen_if_moved(
+    connection: &mut Connection,
+    place: &mut Place,
+    kind: &'static Kind,
+    at_least: usize,
+) -> Result<Option<Opened>, OpenError> {
+    let path = place.path().to_owned();
+    let moved = match place.check() {
+        Ok(()) => return Ok(None),
+        Err(moved) => moved,
+    };
+    let find_again = || {
+        match moved {
+            // What was committed to the log goes into the file, wherever that is now.
+            OpenErrorKind::LogLost => copy_log(connection)?,
+            OpenErrorKind::Replaced => _ = copy_log(connection),
+            moved => return Err(moved),
+        }
+        // Closing must remove no log that belongs to the other file.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // A connection to nothing, on which all fails until the file is opened.
+        drop(std::mem::replace(connection, Connection::open_in_memory()?));
+        place.set_closed();
+        if matches!(place.check(), Err(OpenErrorKind::Replaced)) {
+            place.remove_log()?;
+        }
+        match find(&path, kind, place.lock_to_keep())? {
+            Found::Nothing(_) => Err(OpenErrorKind::Missing),
+            found => Ok(found),
+        }
+    };
+    let found = find_again().map_err(|error| OpenError::new(&path, kind, error))?;
+    Examined { path, kind, create: at_least, at_least, found }.open().map(Some)
 }
 
-fn upgrade(
-    transaction: &Transaction<'_>,
-    kind: &Kind,
-    from: usize,
-    to: usize,
-) -> Result<(), OpenErrorKind> {
-    for Version { upgrade, .. } in &kind.versions[from..to] {
-        transaction.execute_batch(upgrade)?;
+/// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.
+fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
+    match checkpoint(connection, "PASSIVE")? {
+        true => Ok(()),
+        false => Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            None,
+        )),
     }
-    transaction.execute("DELETE FROM version", [])?;
-    transaction.execute("INSERT INTO version (version) VALUES (?1)", [to as i64])?;
-    Ok(())
 }
 
-/// The path with a suffix appended to its file name.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+/// Runs a checkpoint; returns whether all of the log is in the file now.
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        let (busy, logged, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(!busy && logged == copied)
+    })
 }
 
-/// Makes a new name in the file's directory survive power loss.
-fn sync_directory(path: &Path) -> Result<(), OpenErrorKind> {
-    let directory =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(File::open(directory)?.sync_all()?)
+/// Closes a file, in the journal mode that the Python server uses.
+pub(super) fn close(connection: Connection, place: Place, kind: &Kind) -> Result<(), OpenError> {
+    let path = place.path().to_owned();
+    let close = || {
+        if place.is_on_disk() {
+            if let Err(moved) = place.check() {
+                // The log at the path belongs to another file.
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+                return Err(moved);
+            }
+            connection.busy_timeout(DATABASE_BUSY)?;
+            match create::set_journal_mode(&connection, "delete") {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                    checkpoint(&connection, "TRUNCATE")?;
+                    warn!(
+                        "{}: another process has the file open, so it stays in WAL mode",
+                        path.display()
+                    );
+                }
+                outcome => outcome?,
+            }
+        }
+        Ok(connection.close().map_err(|(_, error)| error)?)
+    };
+    close().map_err(|error| OpenError::new(&path, kind, error))
 }
 
-/// For files whose last second may be lost: commits do not wait for the disk.
-pub(super) fn write_without_waiting(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    // Nor do they wait for another process's lock: the records can wait, clients cannot.
-    connection.busy_timeout(Duration::ZERO)?;
-    // They are only appended to, so a page or two of each table suffice.
-    connection.pragma_update(None, "cache_size", -RECORDS_CACHE_KIB)?;
-    connection.pragma_update(None, "synchronous", "normal")
+/// The number of pages (frames) in a write-ahead log, as SQLite reports it after each commit.
+#[derive(Debug, Default)]
+pub(super) struct LogPages(Arc<AtomicU32>);
+
+impl LogPages {
+    /// Begins to count, and replaces SQLite's own checkpoints.
+    pub(super) fn count(connection: &mut Connection) -> rusqlite::Result<LogPages> {
+        let pages = LogPages::default();
+        let counter = Arc::clone(&pages.0);
+        connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            counter.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(pages)
+    }
+
+    pub(super) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Makes sure that the disk has room for the index of the log if `more` pages make it grow by
+    /// a piece. SQLite maps it into memory, where a missing block ends the process.
+    pub(super) fn reserve(&self, more: usize, place: &Place) -> Result<(), OpenErrorKind> {
+        let piece = |pages: u32| pages.saturating_add(INDEX_FRAMES_LESS) / INDEX_FRAMES;
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        if place.has_log() && piece(self.get()) != piece(self.get().saturating_add(more)) {
+            create::has_reserve(place.path())?;
+        }
+        Ok(())
+    }
 }

@@ -1,24 +1,30 @@
 //! The SQLite files (manual: files 1): opening, upgrading, loading, writing.
 //!
-//! `file` opens any of them, `schema` has their tables; `channel` (with `load` and `connections`),
-//! `usage` and `addrid` each read and write one; `reader` reads them from outside; `columns` copes
-//! with what other servers store. Knows the store's changes and records; must never know sockets
-//! or JSON.
+//! `file` opens any of them, with `create`, which makes files, and `place`, which locks them and
+//! sees whether they are still there; `schema` has their tables; `channel` (with `load` and
+//! `connections`), `usage` and `addrid` each read and write one, the latter two by `records_file`;
+//! `reader` reads them from outside; `columns` copes with what other servers store. Knows the
+//! store's changes and records; must never know sockets or JSON.
 
 mod addrid;
 mod channel;
 mod columns;
 mod connections;
+mod create;
 mod file;
 mod load;
+mod open_error;
+mod place;
 mod reader;
+mod records_file;
 mod schema;
 mod usage;
 
 pub use addrid::AddridDb;
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
-pub use file::{MEMORY, OpenError};
+pub use file::{Examined, MEMORY};
+pub use open_error::OpenError;
 pub use reader::{
     AddridReader, ChannelReader, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts,
     UsageKind, UsageReader,
@@ -80,12 +86,16 @@ pub trait Database: Debug {
     /// Pages added to the write-ahead log since the last checkpoint.
     fn wal_pages(&self) -> u32;
 
-    /// Copies the write-ahead log into the file, as far as readers allow.
-    fn checkpoint(&mut self) -> Result<(), Failure>;
+    /// Copies the write-ahead log into the file, as far as readers allow; returns whether that was
+    /// all of it.
+    fn checkpoint(&mut self) -> Result<bool, Failure>;
+
+    /// Shortens the file of the write-ahead log, if nothing in it is needed.
+    fn shrink_log(&mut self);
 
     /// Frees memory that is kept to make the next commit faster.
     fn release_memory(&mut self);
 
-    /// Copies the write-ahead log into the file and removes it.
+    /// Leaves the file as the Python server would, without a write-ahead log.
     fn close(self: Box<Self>) -> Result<(), Failure>;
 }

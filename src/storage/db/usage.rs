@@ -1,13 +1,14 @@
 //! The usage database (manual: files 3): nameplates and mailboxes that ended, client versions, and
 //! the `current` row. Writes do not wait for the disk.
 
-use std::fs::File;
 use std::path::Path;
 
 use rusqlite::{Connection, Row};
 
-use super::file::{self, OpenError, Opened};
-use super::schema;
+use super::file::{self, Examined};
+use super::open_error::OpenError;
+use super::records_file::RecordsFile;
+use super::{Failure, schema};
 use crate::limits::USAGE_ROWS_READ_MAX;
 use crate::message::outcome::Outcome;
 use crate::store::UsageRecord;
@@ -36,29 +37,23 @@ pub struct UsageHistory {
 }
 
 #[derive(Debug)]
-pub struct UsageDb {
-    connection: Connection,
-    _guard: Option<File>,
-    version: usize,
-    history: String,
-}
+pub struct UsageDb(RecordsFile);
 
 impl UsageDb {
-    pub fn open(path: &Path) -> Result<UsageDb, OpenError> {
-        let opened = file::open(path, &schema::USAGE, VERSION, VERSION)?;
-        let history = opened.history();
-        let Opened { connection, guard, version, .. } = opened;
-        file::write_without_waiting(&connection)
-            .map_err(|error| OpenError::new(path, &schema::USAGE, error))?;
-        Ok(UsageDb { connection, _guard: guard, version, history })
+    pub fn examine(path: &Path) -> Result<Examined, OpenError> {
+        file::examine(path, &schema::USAGE, VERSION, VERSION)
+    }
+
+    pub fn open(examined: Examined) -> Result<UsageDb, OpenError> {
+        RecordsFile::open(examined, &schema::USAGE).map(UsageDb)
     }
 
     pub fn version(&self) -> usize {
-        self.version
+        self.0.version()
     }
 
     pub fn history(&self) -> &str {
-        &self.history
+        self.0.history()
     }
 
     /// Appends records, and replaces the `current` row if one is given.
@@ -66,36 +61,37 @@ impl UsageDb {
         &mut self,
         records: &[UsageRecord],
         current: Option<Current>,
-    ) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
-        for record in records {
-            insert(&transaction, record)?;
-        }
-        if let Some(current) = current {
-            transaction.execute("DELETE FROM current", [])?;
-            transaction.execute(
-                "INSERT INTO current (rebooted, updated, blur_time, connections_websocket) \
-                 VALUES (?1, ?2, ?3, ?4)",
-                (
-                    current.rebooted,
-                    current.updated,
-                    current.blur_time,
-                    current.connections_websocket as i64,
-                ),
-            )?;
-        }
-        transaction.commit()
+    ) -> Result<(), Failure> {
+        self.0.write(records.len() + 1, |transaction| {
+            for record in records {
+                insert(transaction, record)?;
+            }
+            if let Some(current) = current {
+                transaction.execute("DELETE FROM current", [])?;
+                transaction.execute(
+                    "INSERT INTO current (rebooted, updated, blur_time, connections_websocket) \
+                     VALUES (?1, ?2, ?3, ?4)",
+                    (
+                        current.rebooted,
+                        current.updated,
+                        current.blur_time,
+                        current.connections_websocket as i64,
+                    ),
+                )?;
+            }
+            Ok(())
+        })
     }
 
     /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
     /// rows, if there are very many.
     pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<UsageHistory> {
-        let mut mailboxes = self.connection.prepare(
+        let mut mailboxes = self.0.connection.prepare(
             "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
              FROM mailboxes WHERE started + total_time >= ?1 \
              AND rowid > (SELECT MAX(rowid) FROM mailboxes) - ?3 GROUP BY step, result",
         )?;
-        let mut clients = self.connection.prepare(
+        let mut clients = self.0.connection.prepare(
             "SELECT CAST(connect_time / ?2 AS INTEGER) AS step, implementation, version, COUNT(*) \
              FROM client_versions WHERE connect_time >= ?1 \
              AND rowid > (SELECT MAX(rowid) FROM client_versions) - ?3 \
@@ -116,8 +112,8 @@ impl UsageDb {
     }
 
     /// Leaves the file clean, without a write-ahead log.
-    pub fn close(self) -> rusqlite::Result<()> {
-        self.connection.close().map_err(|(_, error)| error)
+    pub fn close(self) -> Result<(), OpenError> {
+        self.0.close()
     }
 }
 

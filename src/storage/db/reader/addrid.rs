@@ -6,7 +6,7 @@ use std::path::Path;
 use super::ReadOnly;
 use crate::storage::address_ids::AddressId;
 use crate::storage::db::columns::{collect, count, text};
-use crate::storage::db::file::OpenError;
+use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::ADDRID;
 
 #[derive(Debug)]

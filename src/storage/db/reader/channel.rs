@@ -9,7 +9,7 @@ use super::{FileState, ReadOnly};
 use crate::limits::REPORT_COMMANDS_MAX;
 use crate::storage::address_ids::AddressId;
 use crate::storage::db::columns::{collect, count, for_each, optional_string, text, time};
-use crate::storage::db::file::OpenError;
+use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::CHANNEL;
 use crate::sys::clock::Timestamp;
 

@@ -21,7 +21,9 @@ use std::thread;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::file::{self, OpenError, OpenErrorKind};
+use super::create::with_suffix;
+use super::file;
+use super::open_error::{OpenError, OpenErrorKind};
 use super::schema::Kind;
 use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 
@@ -50,7 +52,7 @@ enum ReadMode {
 
 impl ReadMode {
     fn of(path: &Path, log_bytes: Option<u64>) -> Result<ReadMode, OpenErrorKind> {
-        let has_index = file::with_suffix(path, "-shm").try_exists()?;
+        let has_index = with_suffix(path, "-shm").try_exists()?;
         match log_bytes {
             Some(_) if has_index => return Ok(ReadMode::Wal),
             // An empty log without index: a server just removed the log while a reader opened it.
@@ -124,7 +126,7 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     if !metadata.is_file() {
         return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
     }
-    let log_bytes = fs::metadata(file::with_suffix(path, "-wal")).ok().map(|log| log.len());
+    let log_bytes = fs::metadata(with_suffix(path, "-wal")).ok().map(|log| log.len());
     let mode = ReadMode::of(path, log_bytes)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX

@@ -11,7 +11,7 @@ use crate::storage::db::Current;
 use crate::storage::db::columns::{
     collect, count, flag, for_each, number, optional_number, optional_string, time,
 };
-use crate::storage::db::file::OpenError;
+use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::USAGE;
 use crate::sys::clock::{Seconds, Timestamp};
 

@@ -1,0 +1,251 @@
+//! Makes files: new databases, backups, and scratch files that try a directory (manual: files 1.1).
+//!
+//! A name is taken only if nothing has it, symbolic links included, so nothing is followed or
+//! overwritten. New files are for their owner alone, whatever the umask.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::open_error::OpenErrorKind;
+use super::schema::{Kind, Version};
+use crate::limits::DATABASE_RESERVE_BYTES;
+
+/// Mode of new files: the Python server's are of this mode, too.
+const PRIVATE: u32 = 0o600;
+
+/// Bytes of a page in files that are made here. A message dirties a few pages, each of which
+/// goes to the log in whole: SQLite's own 4096 more than doubles the bytes of an exchange, and
+/// saves no time.
+const PAGE_BYTES: i64 = 1024;
+
+/// Bytes of a page in scratch databases: with the least that SQLite allows, the file and its log
+/// fit into the space that was just tried.
+const SCRATCH_PAGE_BYTES: i64 = 512;
+
+/// Names that are tried for a new file. When all are taken, somebody has taken them on purpose.
+const NAMES_MAX: u32 = 1_000;
+
+/// What SQLite may put beside a database.
+pub(super) const SUFFIXES: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// How changes get into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Journal {
+    /// By a write-ahead log, which needs shared memory.
+    Wal,
+    /// By a rollback journal, where a file system has no shared memory (9p, virtiofs, SMB, some
+    /// FUSE).
+    Truncate,
+}
+
+impl Journal {
+    /// SQLite's name of the journal mode.
+    pub(super) fn mode(self) -> &'static str {
+        match self {
+            Journal::Wal => "wal",
+            Journal::Truncate => "truncate",
+        }
+    }
+}
+
+/// The path with a suffix appended to its file name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The directory that a file is in.
+pub(super) fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a new name in the file's directory survive power loss.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(directory(path))?.sync_all()
+}
+
+/// Creates the first of these files that does not exist.
+fn create_new(names: impl Iterator<Item = PathBuf>, mode: u32) -> io::Result<(PathBuf, File)> {
+    for path in names {
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(file) => {
+                file.set_permissions(Permissions::from_mode(mode))?;
+                return Ok((path, file));
+            }
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// A file beside `path` under a name of its own, which goes when this is dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn create(path: &Path) -> io::Result<(Temporary, File)> {
+        let process = std::process::id();
+        let names = (0..NAMES_MAX).map(|n| with_suffix(path, &format!(".new-{process}-{n}")));
+        let (path, file) = create_new(names, PRIVATE)?;
+        Ok((Temporary(path), file))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.0);
+        for suffix in SUFFIXES {
+            _ = fs::remove_file(with_suffix(&self.0, suffix));
+        }
+    }
+}
+
+/// Tries the directory of `path`: whether files can be made in it, whether the disk has room, and
+/// which journal works there. Leaves nothing behind.
+pub(super) fn try_directory(path: &Path) -> Result<Journal, OpenErrorKind> {
+    let (scratch, file) = Temporary::create(path)
+        .map_err(|error| OpenErrorKind::directory(directory(path), error))?;
+    try_space(file)?;
+    match try_wal(&scratch.0) {
+        Ok(()) => Ok(Journal::Wal),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Err(error.into()),
+        Err(_) => Ok(Journal::Truncate),
+    }
+}
+
+/// Whether the disk has room for another piece of the log's index. The index is mapped into
+/// memory, where a page without a block on the disk ends the process (SIGBUS).
+pub(super) fn has_reserve(path: &Path) -> io::Result<()> {
+    let (_scratch, file) = Temporary::create(path)?;
+    try_space(file)
+}
+
+fn try_space(mut file: File) -> io::Result<()> {
+    file.write_all(&[0; DATABASE_RESERVE_BYTES])?;
+    file.set_len(0)
+}
+
+/// Only an attempt shows whether there is shared memory.
+fn try_wal(scratch: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(scratch, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "off")?;
+    connection.pragma_update(None, "page_size", SCRATCH_PAGE_BYTES)?;
+    set_journal_mode(&connection, Journal::Wal.mode())?;
+    connection.execute_batch("CREATE TABLE scratch (n)")
+}
+
+/// Sets a journal mode. SQLite answers with the mode in force, which may be another.
+pub(super) fn set_journal_mode(connection: &Connection, wanted: &str) -> rusqlite::Result<()> {
+    let sql = format!("PRAGMA journal_mode = {wanted}");
+    let mode: String = connection.query_row(&sql, [], |row| row.get(0))?;
+    if mode == wanted {
+        return Ok(());
+    }
+    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    Err(rusqlite::Error::SqliteFailure(busy, Some(format!("the journal mode stays '{mode}'"))))
+}
+
+/// Makes a database at `path`, whole or, where that is impossible, empty. If another process is
+/// first, its file is left.
+pub(super) fn create(path: &Path, kind: &Kind, version: usize) -> Result<(), OpenErrorKind> {
+    // SQLite would play the journals of an earlier file into a new one, but discards them beside
+    // one that is empty.
+    let has_leftovers =
+        SUFFIXES.iter().any(|suffix| with_suffix(path, suffix).symlink_metadata().is_ok());
+    if has_leftovers || !create_whole(path, kind, version)? {
+        match create_new(std::iter::once(path.to_owned()), PRIVATE) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {} // filled in place, by the server that gets the lock
+        }
+    }
+    Ok(sync_directory(path)?)
+}
+
+/// Makes the database under a temporary name and moves it into place. Returns whether the file
+/// system can do so without replacing what may be there.
+fn create_whole(path: &Path, kind: &Kind, version: usize) -> Result<bool, OpenErrorKind> {
+    let (temporary, _) = Temporary::create(path)
+        .map_err(|error| OpenErrorKind::directory(directory(path), error))?;
+    let mut connection =
+        Connection::open_with_flags(&temporary.0, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // No other process knows the file: it needs no journal, whose name could be predicted.
+    set_journal_mode(&connection, "memory")?;
+    initialise(&mut connection, kind, version)?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(place(&temporary.0, path)?)
+}
+
+/// Names a file `path` if nothing has that name. Returns whether the file system can do that.
+fn place(temporary: &Path, path: &Path) -> io::Result<bool> {
+    match fs::hard_link(temporary, path) {
+        Ok(()) => return Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(true),
+        Err(_) => {} // FAT, for one, has no hard links
+    }
+    match rename_new(temporary, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Ok(false),
+        _ => Ok(true),
+    }
+}
+
+/// Renames a file if nothing has the new name.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn rename_new(_from: &Path, _to: &Path) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// Makes the tables in an empty database.
+pub(super) fn initialise(
+    connection: &mut Connection,
+    kind: &Kind,
+    version: usize,
+) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    upgrade(connection, kind, 0, version)
+}
+
+/// Brings a database to a later version, in one transaction.
+pub(super) fn upgrade(
+    connection: &mut Connection,
+    kind: &Kind,
+    from: usize,
+    to: usize,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for Version { upgrade, .. } in &kind.versions[from..to] {
+        transaction.execute_batch(upgrade)?;
+    }
+    transaction.execute("DELETE FROM version", [])?;
+    transaction.execute("INSERT INTO version (version) VALUES (?1)", [to as i64])?;
+    transaction.commit()
+}
+
+/// Copies a file that SQLite has not open to `<name>-backup-v<version>`, with `.2`, `.3` and so on
+/// appended if that exists. The copy has the file's mode.
+pub(super) fn back_up(path: &Path, version: usize) -> io::Result<PathBuf> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    let first = with_suffix(path, &format!("-backup-v{version}"));
+    let further = (2..NAMES_MAX).map(|n| with_suffix(&first, &format!(".{n}")));
+    let (backup, mut file) = create_new(std::iter::once(first.clone()).chain(further), mode)?;
+    let mut copy = || {
+        io::copy(&mut File::open(path)?, &mut file)?;
+        file.sync_all()?;
+        sync_directory(&backup)
+    };
+    if let Err(error) = copy() {
+        _ = fs::remove_file(&backup);
+        return Err(error);
+    }
+    Ok(backup)
+}

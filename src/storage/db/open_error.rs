@@ -1,0 +1,170 @@
+//! Why a file cannot be used: one line for the operator that names the file or directory and the
+//! reason.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use super::schema::{self, Kind};
+
+/// A file that cannot be used, and why. `Display` is one line.
+#[derive(Debug)]
+pub struct OpenError {
+    path: PathBuf,
+    file: &'static str,
+    kind: OpenErrorKind,
+}
+
+#[derive(Debug)]
+pub(super) enum OpenErrorKind {
+    Sqlite(rusqlite::Error),
+    Io(io::Error),
+    /// The directory that the file is in, or should be.
+    Directory(PathBuf, io::Error),
+    /// The file, or that with this suffix beside it, cannot be written.
+    NotWritable(&'static str, io::Error),
+    NotOurs(String),
+    /// Another process holds the lock.
+    InUse,
+    /// There was a file, or must be one, and there is none.
+    Missing,
+    /// There is another file than the one that is open.
+    Replaced,
+    /// The write-ahead log is not the one that is open.
+    LogLost,
+    /// The path is a symbolic link to a file that does not exist.
+    DanglingLink,
+    UnknownVersion {
+        found: i64,
+        newest: usize,
+    },
+    DanglingRows(String),
+    /// A write-ahead log without its index: only some of the three files were copied.
+    NoIndex,
+}
+
+impl OpenError {
+    pub(super) fn new(path: &Path, file: &Kind, kind: impl Into<OpenErrorKind>) -> OpenError {
+        OpenError { path: path.to_owned(), file: file.name, kind: kind.into() }
+    }
+
+    /// A channel database that was opened and then failed.
+    pub fn channel(path: &Path, error: rusqlite::Error) -> OpenError {
+        OpenError::new(path, &schema::CHANNEL, error)
+    }
+
+    /// Whether there is no file at the path.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.kind, OpenErrorKind::Missing)
+    }
+}
+
+impl OpenErrorKind {
+    /// A directory in which no file can be made, or in which none can be looked for.
+    pub(super) fn directory(path: &Path, error: io::Error) -> OpenErrorKind {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                OpenErrorKind::Io(error)
+            }
+            _ => OpenErrorKind::Directory(path.to_owned(), error),
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: ", self.file, self.path.display())?;
+        match &self.kind {
+            OpenErrorKind::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => write!(f, "the disk is full"),
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                    write!(f, "another program has it locked")
+                }
+                Some(ErrorCode::DatabaseCorrupt) => write!(f, "the file is damaged: {error}"),
+                _ => write!(f, "{error}"),
+            },
+            OpenErrorKind::Io(error) => reason(f, error),
+            OpenErrorKind::Directory(path, error) => {
+                write!(f, "the directory '{}' ", path.display())?;
+                match error.kind() {
+                    ErrorKind::NotFound => write!(f, "does not exist"),
+                    ErrorKind::NotADirectory => write!(f, "is not a directory"),
+                    _ => {
+                        write!(f, "is not writable: ")?;
+                        reason(f, error)
+                    }
+                }
+            }
+            OpenErrorKind::NotWritable(suffix, error) => {
+                match *suffix {
+                    "" => write!(f, "the file is not writable: ")?,
+                    suffix => write!(f, "its '{suffix}' file is not writable: ")?,
+                }
+                reason(f, error)
+            }
+            OpenErrorKind::NotOurs(why) => write!(f, "not a {}: {why}", self.file),
+            OpenErrorKind::InUse => write!(f, "another server uses it"),
+            OpenErrorKind::Missing => write!(f, "the file is missing"),
+            OpenErrorKind::Replaced => write!(f, "the file was replaced by another"),
+            OpenErrorKind::LogLost => write!(f, "its '-wal' file was removed or replaced"),
+            OpenErrorKind::DanglingLink => {
+                write!(f, "it is a symbolic link to a file that does not exist")
+            }
+            OpenErrorKind::UnknownVersion { found, newest } => {
+                write!(f, "version {found} is unknown, this server reads 1 to {newest}")
+            }
+            OpenErrorKind::DanglingRows(table) => write!(
+                f,
+                "foreign key check failed: table '{table}' has rows that point to nothing"
+            ),
+            OpenErrorKind::NoIndex => {
+                write!(f, "its '-wal' file has no '-shm' file beside it; a server would make one")
+            }
+        }
+    }
+}
+
+/// The system's error, in the words that this program uses elsewhere for the common ones.
+fn reason(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+    match error.kind() {
+        ErrorKind::StorageFull => write!(f, "the disk is full"),
+        ErrorKind::QuotaExceeded => write!(f, "the disk quota is used up"),
+        ErrorKind::PermissionDenied => write!(f, "permission denied"),
+        ErrorKind::ReadOnlyFilesystem => write!(f, "the file system is read-only"),
+        ErrorKind::IsADirectory => write!(f, "it is a directory"),
+        ErrorKind::FileTooLarge => write!(f, "the file size limit is reached"),
+        _ => write!(f, "{error}"),
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            OpenErrorKind::Sqlite(error) => Some(error),
+            OpenErrorKind::Io(error)
+            | OpenErrorKind::Directory(_, error)
+            | OpenErrorKind::NotWritable(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for OpenErrorKind {
+    fn from(error: rusqlite::Error) -> OpenErrorKind {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => {
+                OpenErrorKind::NotOurs("not an SQLite file".to_owned())
+            }
+            _ => OpenErrorKind::Sqlite(error),
+        }
+    }
+}
+
+impl From<io::Error> for OpenErrorKind {
+    fn from(error: io::Error) -> OpenErrorKind {
+        OpenErrorKind::Io(error)
+    }
+}

@@ -1,0 +1,155 @@
+//! Whether an open file is still the one at its path, and the lock that keeps a second server off
+//! it (manual: files 1.2).
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use log::warn;
+
+use super::create::with_suffix;
+use super::open_error::OpenErrorKind;
+
+/// Attempts to lock a file that another process replaces again and again.
+const LOCK_ATTEMPTS: usize = 10;
+
+/// Mode bits by which others than the owner can open a file, and then lock it.
+const OTHERS: u32 = 0o066;
+
+/// Where an open database is.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// As the operator has given it.
+    path: PathBuf,
+    /// The locked file; none for a database in memory. Must be dropped after the connection:
+    /// closing it drops SQLite's locks with it.
+    guard: Option<File>,
+    /// The write-ahead log, where there is one: its path, and the file that SQLite has open.
+    log: Option<(PathBuf, File)>,
+    /// Whether SQLite has closed the file.
+    is_closed: bool,
+}
+
+impl Place {
+    pub(super) fn in_memory() -> Place {
+        Place { path: PathBuf::new(), guard: None, log: None, is_closed: false }
+    }
+
+    /// The place of a file that SQLite has just opened.
+    pub(super) fn new(path: &Path, guard: File, has_log: bool) -> io::Result<Place> {
+        let mut place = Place { path: path.to_owned(), guard: Some(guard), ..Place::in_memory() };
+        if has_log {
+            let log = log_path(path)?;
+            let file = File::open(&log)?;
+            place.log = Some((log, file));
+        }
+        Ok(place)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    pub(super) fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Whether the path still leads to the file and the log that are open. What is written to
+    /// others is lost.
+    pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        match fs::metadata(&self.path) {
+            Ok(there) if is_same(&there, &guard.metadata()?) => {}
+            Ok(_) => return Err(OpenErrorKind::Replaced),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(OpenErrorKind::Missing);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match self.is_closed || (self.has_log() && !self.is_log_ours()?) {
+            true => Err(OpenErrorKind::LogLost),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the log at its path is the one that is open.
+    fn is_log_ours(&self) -> io::Result<bool> {
+        match &self.log {
+            Some((path, file)) => is_at(path, file),
+            None => Ok(false),
+        }
+    }
+
+    /// Removes the log if it is the one that was open: it must not be played into another file.
+    pub(super) fn remove_log(&self) -> io::Result<()> {
+        match &self.log {
+            Some((path, _)) if self.is_log_ours()? => fs::remove_file(path),
+            _ => Ok(()),
+        }
+    }
+
+    /// To be called when SQLite has closed the file, which must then be opened again.
+    pub(super) fn set_closed(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// The lock, if the file at the path is the one that it is on.
+    pub(super) fn lock_to_keep(&self) -> Option<File> {
+        let guard = self.guard.as_ref()?;
+        // The copy shares the lock.
+        is_at(&self.path, guard).is_ok_and(|is_at| is_at).then(|| guard.try_clone().ok())?
+    }
+}
+
+/// SQLite puts the log beside the file itself, not beside a link to it.
+pub(super) fn log_path(path: &Path) -> io::Result<PathBuf> {
+    Ok(with_suffix(&fs::canonicalize(path)?, "-wal"))
+}
+
+/// Locks the file that is at `path` now.
+pub(super) fn lock(path: &Path) -> Result<File, OpenErrorKind> {
+    for _ in 0..LOCK_ATTEMPTS {
+        let file = File::open(path)?;
+        let failed = match file.try_lock() {
+            Ok(()) => None,
+            Err(fs::TryLockError::WouldBlock) => return Err(OpenErrorKind::InUse),
+            Err(fs::TryLockError::Error(error)) => Some(error),
+        };
+        if !is_at(path, &file)? {
+            continue;
+        }
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        let name = path.display();
+        match failed {
+            Some(error) => warn!(
+                "{name}: the file system has no locks ({error}), nothing keeps a second server \
+                 off the file"
+            ),
+            None if mode & OTHERS != 0 => warn!(
+                "{name}: with mode {mode:o} other users can lock the file and hold this server \
+                 up; chmod 600 prevents it"
+            ),
+            None => {}
+        }
+        return Ok(file);
+    }
+    Err(OpenErrorKind::InUse)
+}
+
+/// Whether an open file is the one at `path`.
+fn is_at(path: &Path, file: &File) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(there) => Ok(is_same(&there, &file.metadata()?)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}

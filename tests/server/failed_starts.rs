@@ -1,0 +1,594 @@
+//! Starts that fail: one line from which a stranger knows what to do, exit status 1 or 2, and every
+//! file as it was, to the byte.
+//!
+//! In each row the channel database is sound and would be upgraded if it were opened, so a start
+//! that fails too late shows.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, USAGE_V1, USAGE_V2};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
+use rusqlite::Connection;
+
+/// The user that owns nothing, on every system.
+const NOBODY: u32 = 65_534;
+
+/// What a start is given, and what it must say.
+struct Row {
+    /// Spoils the directory; what it returns is kept until the start has failed.
+    spoil: fn(&Directory) -> Kept,
+    /// The same for a lock, which looking at the file afterwards would drop.
+    lock: fn(&Directory) -> Kept,
+    /// A shell command before the program, such as a limit.
+    shell: &'static str,
+    arguments: &'static [&'static str],
+    status: i32,
+    /// Parts of the line.
+    says: &'static [&'static str],
+}
+
+enum Kept {
+    Nothing,
+    Connection(Connection),
+    Server(Server),
+    Listener(TcpListener),
+}
+
+const ROW: Row = Row {
+    spoil: |_| Kept::Nothing,
+    lock: |_| Kept::Nothing,
+    shell: "",
+    arguments: &[],
+    status: 1,
+    says: &[],
+};
+
+fn write(directory: &Directory, name: &str, bytes: &[u8]) -> Kept {
+    fs::write(directory.file(name), bytes).expect("write");
+    Kept::Nothing
+}
+
+fn database(directory: &Directory, name: &str, statements: &[&str]) -> Kept {
+    sql::create(&directory.file(name), statements);
+    Kept::Nothing
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
+}
+
+/// A copy of a database while a transaction of another program is under way: what a crash leaves.
+fn copy_of_a_crash(directory: &Directory, journal: &str) -> Kept {
+    let outside = Directory::new();
+    let made = outside.file("made");
+    sql::create(&made, &[CHANNEL_V1]);
+    let writer = sql::open(&made);
+    let mode: String = writer
+        .query_row(&format!("PRAGMA journal_mode = {journal}"), [], |row| row.get(0))
+        .expect("a mode");
+    assert_eq!(mode, journal);
+    // A cache of one page writes to the file before the commit.
+    writer.execute_batch("PRAGMA cache_size = 1; BEGIN").expect("SQL");
+    for number in 0..200 {
+        let insert = "INSERT INTO mailboxes VALUES ('app', ?1, 1, 0)";
+        writer.execute(insert, [format!("{number:0200}")]).expect("a row");
+    }
+    let suffix = if journal == "wal" { "-wal" } else { "-journal" };
+    if journal == "wal" {
+        writer.execute_batch("COMMIT").expect("SQL");
+    }
+    for suffix in ["", suffix] {
+        let from = outside.file(&format!("made{suffix}"));
+        assert!(fs::metadata(&from).expect("a file").len() > 0);
+        fs::copy(from, directory.file(&format!("relay.sqlite{suffix}"))).expect("copy");
+    }
+    Kept::Nothing
+}
+
+const BAD_USAGE: &[&str] = &["--usage-db=bad"];
+
+const ROWS: &[(&str, Row)] = &[
+    (
+        "not a database",
+        Row {
+            spoil: |it| write(it, "bad", &[b'x'; 5000]),
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database: not an SQLite file"],
+            ..ROW
+        },
+    ),
+    (
+        "a text",
+        Row {
+            spoil: |it| write(it, "bad", b"short"),
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database"],
+            ..ROW
+        },
+    ),
+    (
+        "a directory",
+        Row {
+            spoil: |it| {
+                fs::create_dir(it.file("bad")).expect("directory");
+                Kept::Nothing
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: it is a directory"],
+            ..ROW
+        },
+    ),
+    (
+        "a pipe",
+        Row {
+            spoil: |it| {
+                let made = Command::new("mkfifo").arg(it.file("bad")).status();
+                assert!(made.expect("mkfifo").success());
+                Kept::Nothing
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database: not a regular file"],
+            ..ROW
+        },
+    ),
+    (
+        "a device",
+        Row {
+            arguments: &["--usage-db=/dev/full"],
+            says: &["usage database /dev/full: not a usage database: not a regular file"],
+            ..ROW
+        },
+    ),
+    (
+        "a missing directory",
+        Row {
+            arguments: &["--usage-db=missing/usage.sqlite"],
+            says: &["missing/usage.sqlite: the directory 'missing' does not exist"],
+            ..ROW
+        },
+    ),
+    (
+        "a file for a directory",
+        Row {
+            arguments: &["--usage-db=relay.sqlite/usage.sqlite"],
+            says: &["the directory 'relay.sqlite' is not a directory"],
+            ..ROW
+        },
+    ),
+    (
+        "a dangling link",
+        Row {
+            spoil: |it| {
+                symlink("nowhere", it.file("bad")).expect("link");
+                Kept::Nothing
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: it is a symbolic link to a file that does not exist"],
+            ..ROW
+        },
+    ),
+    (
+        "a circle of links",
+        Row {
+            spoil: |it| {
+                symlink("bad", it.file("bad")).expect("link");
+                Kept::Nothing
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: ", "symbolic links"],
+            ..ROW
+        },
+    ),
+    (
+        "an unknown version",
+        Row {
+            spoil: |it| {
+                database(it, "bad", &[USAGE_V1, USAGE_V2, "UPDATE version SET version = 9"])
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: version 9 is unknown, this server reads 1 to 2"],
+            ..ROW
+        },
+    ),
+    (
+        "no version",
+        Row {
+            spoil: |it| database(it, "bad", &[USAGE_V1, USAGE_V2, "DELETE FROM version"]),
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database: its 'version' table is empty"],
+            ..ROW
+        },
+    ),
+    (
+        "another kind",
+        Row {
+            spoil: |it| database(it, "bad", &[ADDRID_V1]),
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database"],
+            ..ROW
+        },
+    ),
+    (
+        "one file for two",
+        Row {
+            arguments: &["--usage-db=relay.sqlite"],
+            says: &["--channel-db and --usage-db both name relay.sqlite"],
+            ..ROW
+        },
+    ),
+    (
+        "one new file for two",
+        Row {
+            arguments: &["--usage-db=new", "--addrid-db=new"],
+            says: &["--usage-db and --addrid-db both name new"],
+            ..ROW
+        },
+    ),
+    (
+        "one file by two names",
+        Row {
+            spoil: |it| {
+                symlink("relay.sqlite", it.file("bad")).expect("link");
+                Kept::Nothing
+            },
+            arguments: BAD_USAGE,
+            says: &["--channel-db and --usage-db both name bad"],
+            ..ROW
+        },
+    ),
+    (
+        "rows that point to nothing",
+        Row {
+            spoil: |it| {
+                let connection = sql::open(&it.file("relay.sqlite"));
+                let insert = "PRAGMA foreign_keys = OFF;
+                          INSERT INTO mailbox_sides VALUES ('gone', 1, 'a', 1, NULL)";
+                connection.execute_batch(insert).expect("SQL");
+                Kept::Nothing
+            },
+            says: &["relay.sqlite: foreign key check failed: table 'mailbox_sides'"],
+            ..ROW
+        },
+    ),
+    (
+        "half a file",
+        Row {
+            spoil: |it| {
+                let bytes = fs::read(it.file("relay.sqlite")).expect("the file");
+                write(it, "relay.sqlite", &bytes[..bytes.len() / 2])
+            },
+            says: &["relay.sqlite: the file is damaged"],
+            ..ROW
+        },
+    ),
+    (
+        "another server",
+        Row {
+            spoil: |it| {
+                let server = Server::start(&[]);
+                fs::hard_link(server.file("relay.sqlite"), it.file("used")).expect("link");
+                Kept::Server(server)
+            },
+            arguments: &["--channel-db=used"],
+            says: &["channel database used: another server uses it"],
+            ..ROW
+        },
+    ),
+    (
+        "a lock of another program",
+        Row {
+            lock: |it| {
+                let other = sql::open(&it.file("relay.sqlite"));
+                other.execute_batch("BEGIN EXCLUSIVE").expect("locked");
+                Kept::Connection(other)
+            },
+            says: &["relay.sqlite: another program has it locked"],
+            ..ROW
+        },
+    ),
+    (
+        "what a crash left, in a rollback journal",
+        Row {
+            spoil: |it| {
+                copy_of_a_crash(it, "delete");
+                write(it, "bad", b"short")
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database"],
+            ..ROW
+        },
+    ),
+    (
+        "what a crash left, in a log",
+        Row {
+            spoil: |it| {
+                copy_of_a_crash(it, "wal");
+                write(it, "bad", b"short")
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database"],
+            ..ROW
+        },
+    ),
+    (
+        "a log of an earlier file beside an empty one",
+        Row {
+            spoil: |it| {
+                write(it, "relay.sqlite", b"");
+                write(it, "relay.sqlite-wal", b"old");
+                write(it, "bad", b"short")
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: not a usage database"],
+            ..ROW
+        },
+    ),
+    (
+        "a port in use",
+        Row {
+            spoil: |_| Kept::Listener(TcpListener::bind("127.0.0.1:0").expect("a port")),
+            arguments: &["--port=127.0.0.1:TAKEN"],
+            says: &["cannot listen on 127.0.0.1:", "in use"],
+            ..ROW
+        },
+    ),
+    (
+        "an address of another machine",
+        Row {
+            arguments: &["--port=192.0.2.1:4000"],
+            says: &["cannot listen on 192.0.2.1:4000: "],
+            ..ROW
+        },
+    ),
+    (
+        "a socket in a missing directory",
+        Row {
+            arguments: &["--port=unix:missing/x.sock"],
+            says: &["cannot listen on unix:missing/x.sock: No such file or directory"],
+            ..ROW
+        },
+    ),
+    (
+        "a socket at the path of a file",
+        Row {
+            spoil: |it| write(it, "x.sock", b"precious"),
+            arguments: &["--port=unix:x.sock"],
+            says: &["cannot listen on unix:x.sock: ", "in use"],
+            ..ROW
+        },
+    ),
+    (
+        "no descriptors",
+        Row {
+            shell: "ulimit -n 20",
+            says: &["the limit of 20 open files leaves no room for connections"],
+            ..ROW
+        },
+    ),
+    (
+        "a file size limit",
+        Row {
+            shell: "ulimit -f 1",
+            says: &["relay.sqlite: the file size limit is reached"],
+            ..ROW
+        },
+    ),
+    (
+        "an unknown option",
+        Row { arguments: &["--frobnicate"], status: 2, says: &["--frobnicate"], ..ROW },
+    ),
+    (
+        "a value that is none",
+        Row {
+            arguments: &["--expire-after=soon"],
+            status: 2,
+            says: &["--expire-after", "soon"],
+            ..ROW
+        },
+    ),
+    (
+        "a missing file of options",
+        Row { arguments: &["--config=missing.conf"], status: 2, says: &["missing.conf"], ..ROW },
+    ),
+    (
+        "a missing file of texts",
+        Row {
+            arguments: &["--welcome-file=missing.json"],
+            status: 2,
+            says: &["missing.json"],
+            ..ROW
+        },
+    ),
+];
+
+/// Rows that need a user who may not do everything.
+const ROWS_OF_NOBODY: &[(&str, Row)] = &[
+    (
+        "a file of another user",
+        Row {
+            spoil: |it| {
+                set_mode(&it.file("relay.sqlite"), 0o444);
+                Kept::Nothing
+            },
+            says: &["relay.sqlite: the file is not writable: permission denied"],
+            ..ROW
+        },
+    ),
+    (
+        "a file that cannot even be read",
+        Row {
+            spoil: |it| {
+                set_mode(&it.file("relay.sqlite"), 0o000);
+                Kept::Nothing
+            },
+            says: &["relay.sqlite: ", "permission denied"],
+            ..ROW
+        },
+    ),
+    (
+        "a log of another user",
+        Row {
+            spoil: |it| {
+                copy_of_a_crash(it, "wal");
+                set_mode(&it.file("relay.sqlite"), 0o666);
+                set_mode(&it.file("relay.sqlite-wal"), 0o444);
+                Kept::Nothing
+            },
+            says: &["relay.sqlite: its '-wal' file is not writable: permission denied"],
+            ..ROW
+        },
+    ),
+    (
+        "a directory of another user",
+        Row {
+            spoil: |it| {
+                set_mode(it.path(), 0o555);
+                Kept::Nothing
+            },
+            says: &["relay.sqlite: the directory '", "' is not writable: permission denied"],
+            ..ROW
+        },
+    ),
+    (
+        "a new file in a directory of another user",
+        Row {
+            spoil: |it| {
+                fs::create_dir(it.file("theirs")).expect("directory");
+                set_mode(&it.file("theirs"), 0o555);
+                Kept::Nothing
+            },
+            arguments: &["--usage-db=theirs/u.db"],
+            says: &["theirs/u.db: the directory 'theirs' is not writable: permission denied"],
+            ..ROW
+        },
+    ),
+    (
+        "a directory that cannot be entered",
+        Row {
+            spoil: |it| {
+                fs::create_dir(it.file("theirs")).expect("directory");
+                set_mode(&it.file("theirs"), 0o000);
+                Kept::Nothing
+            },
+            arguments: &["--usage-db=theirs/u.db"],
+            says: &["theirs/u.db: the directory 'theirs'", "permission denied"],
+            ..ROW
+        },
+    ),
+    (
+        "a socket in a directory of another user",
+        Row {
+            spoil: |it| {
+                fs::create_dir(it.file("theirs")).expect("directory");
+                set_mode(&it.file("theirs"), 0o555);
+                Kept::Nothing
+            },
+            arguments: &["--port=unix:theirs/x.sock"],
+            says: &["cannot listen on unix:theirs/x.sock: Permission denied"],
+            ..ROW
+        },
+    ),
+];
+
+/// Everything below a directory: contents, targets of links, modes.
+fn snapshot(path: &Path, into: &mut BTreeMap<String, (u32, Vec<u8>)>) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    for entry in entries {
+        let path = entry.expect("entry").path();
+        let metadata = fs::symlink_metadata(&path).expect("metadata");
+        let kind = metadata.file_type();
+        let bytes = if kind.is_file() {
+            fs::read(&path).unwrap_or_default()
+        } else if kind.is_symlink() {
+            fs::read_link(&path).expect("a link").to_string_lossy().as_bytes().to_vec()
+        } else {
+            if kind.is_dir() {
+                snapshot(&path, into);
+            }
+            vec![u8::from(kind.is_fifo())]
+        };
+        let name = path.to_string_lossy().into_owned();
+        into.insert(name, (metadata.permissions().mode(), bytes));
+    }
+}
+
+fn fails(name: &str, row: &Row, user: Option<u32>) {
+    let directory = Directory::new();
+    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1]);
+    if user.is_some() {
+        set_mode(directory.path(), 0o777);
+        set_mode(&directory.file("relay.sqlite"), 0o666);
+    }
+    let kept = (row.spoil)(&directory);
+    let state = || {
+        let mut state = BTreeMap::new();
+        snapshot(directory.path(), &mut state);
+        state
+    };
+    let before = state();
+    let lock = (row.lock)(&directory);
+    // A server that starts all the same is ended after a while.
+    let mut command = Command::new("timeout");
+    let script = format!("{}\nexec \"$@\"", row.shell);
+    command.args(["--preserve-status", "20", "sh", "-c", &script, "sh"]);
+    command.args([PROGRAM, "--log-level=error", "--track-connections"]);
+    if !row.arguments.iter().any(|argument| argument.starts_with("--port")) {
+        command.arg(FREE_PORT);
+    }
+    let taken = match &kept {
+        Kept::Listener(listener) => listener.local_addr().expect("an address").port().to_string(),
+        _ => String::new(),
+    };
+    command.args(row.arguments.iter().map(|argument| argument.replace("TAKEN", &taken)));
+    command.current_dir(directory.path()).stdin(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user);
+    }
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(row.status), "{name}: {text}");
+    assert_eq!(text.lines().count(), 1, "{name}: {text}");
+    for part in row.says {
+        assert!(text.contains(part), "{name}: {part:?} is not in {text:?}");
+    }
+    if let Kept::Connection(other) = lock {
+        other.execute_batch("ROLLBACK").expect("it had the lock");
+    }
+    let after = state();
+    let changed: Vec<_> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|name| before.get(*name) != after.get(*name))
+        .collect();
+    assert_eq!(changed, Vec::<&String>::new(), "{name}: {text}");
+    if let Kept::Server(server) = kept {
+        assert!(server.stop().0.success());
+    }
+    set_mode(directory.path(), 0o755);
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_leaves_every_file_as_it_was() {
+    for (name, row) in ROWS {
+        fails(name, row, None);
+    }
+}
+
+#[test]
+fn so_does_one_whose_user_may_not_do_it() {
+    let directory = Directory::new();
+    let locked = directory.file("locked");
+    fs::write(&locked, "").expect("write");
+    set_mode(&locked, 0o000);
+    // Root may do everything, and is somebody else for these rows.
+    let user = File::open(&locked).is_ok().then_some(NOBODY);
+    for (name, row) in ROWS_OF_NOBODY {
+        fails(name, row, user);
+    }
+}
