@@ -484,6 +484,10 @@ pub const CLIENT_HOURS: usize = 24;
 /// Longest sleep of the loop without any deadline. A safety net only.
 pub const SLEEP_MAX: Duration = Duration::from_secs(60);
 
+/// How late a ping's timeout may be noticed. Later than this the server itself stood still (it was
+/// stopped or frozen, or its disk hung), and answers may wait unread.
+pub const STANDSTILL: Duration = Duration::from_millis(250);
+
 /// Between two status lines to the service manager, unless the news is urgent.
 pub const NOTIFY_STATUS: Duration = Duration::from_secs(2);
 
