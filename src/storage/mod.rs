@@ -14,6 +14,7 @@ use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES};
 use crate::message::ConnId;
 use crate::storage::db::Database;
 use crate::store::{Effects, Store};
+use crate::sys::clock::Timestamp;
 
 /// The database, and whether it works.
 #[derive(Debug)]
@@ -64,8 +65,8 @@ impl Storage {
     }
 
     /// Tries whether the database can be written again; if so, loads the store from it.
-    pub fn recover(&mut self, store: &mut Store) {
-        if self.db.try_write().is_ok() && self.load(store) {
+    pub fn recover(&mut self, store: &mut Store, now: Timestamp) {
+        if self.db.try_write().is_ok() && self.load(store, now) {
             self.is_degraded = false;
             info!("storage works again");
         }
@@ -73,8 +74,8 @@ impl Storage {
 
     /// Loads the store from the database; returns whether it can be read. If not, the store holds
     /// nothing.
-    pub fn load(&self, store: &mut Store) -> bool {
-        store.load(|each| self.db.load(each)).is_ok()
+    pub fn load(&self, store: &mut Store, now: Timestamp) -> bool {
+        store.load(now, |each| self.db.load(each)).is_ok()
     }
 
     /// Pages that have come into the write-ahead log since the last checkpoint.
