@@ -520,6 +520,14 @@ pub const CLIENT_HOURS: usize = 24;
 /// Longest sleep of the loop without any deadline. A safety net only.
 pub const SLEEP_MAX: Duration = Duration::from_secs(60);
 
+/// Seconds by which the wall clock may differ from what the monotonic clock makes of it before it
+/// counts as set, and what is stored gets new times (manual: rules 5).
+pub const CLOCK_STEP_SECONDS: f64 = 30.0;
+
+/// How late a ping's timeout may be noticed. Later than this the server itself stood still (it was
+/// stopped or frozen, or its disk hung), and answers may wait unread.
+pub const STANDSTILL: Duration = Duration::from_millis(250);
+
 /// Interval between two status lines to the service manager, unless the storage fails or recovers.
 pub const NOTIFY_STATUS: Duration = Duration::from_secs(2);
 

@@ -208,7 +208,7 @@ fn open_records(
         let last = channel.generation();
         let last = last.map_err(|error| OpenError::channel(&config.channel_db, error))?;
         let addrid = AddridDb::open(examined)?;
-        let ids = Addresses::new(last, Clock::read().wall, config.generation_duration);
+        let ids = Addresses::new(last, Clock::read(), config.generation_duration);
         info!("address-id database {}: generation {}", path.display(), ids.generation().0);
         addresses = Some((addrid, ids));
     }
@@ -238,7 +238,7 @@ fn open_channel_db(
         limits: config.limits.clone(),
     };
     let mut store = Store::new(settings);
-    let loaded = store.load(|each| db.load(each));
+    let loaded = store.load(Clock::read().wall, |each| db.load(each));
     loaded.map_err(|error| OpenError::channel(path, error))?;
     let counts = store.counts();
     info!(

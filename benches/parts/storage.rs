@@ -46,7 +46,8 @@ fn in_memory(adds: usize) -> Box<dyn FnMut(u64)> {
 }
 
 fn commits(file: &Path, adds: usize) -> Box<dyn FnMut(u64)> {
-    let mut database = ChannelDb::open(file, ChannelOptions::default()).expect("a database");
+    let examined = ChannelDb::examine(file, ChannelOptions::default()).expect("a file");
+    let mut database = ChannelDb::open(examined).expect("a database");
     database.commit(&path::opening()).expect("a commit");
     let changes = path::changes(adds);
     Box::new(move |rounds| {

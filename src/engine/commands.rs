@@ -41,8 +41,9 @@ impl Engine {
         self.records.track(conn, || ConnectionChange::Command { name, at });
         let outcome = self.check(conn, command).and_then(|()| {
             let changes_before = self.effects.changes.len();
+            let now = self.now();
             let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
-            let outcome = self.store.apply(conn, command, &mut Act { now: at, entropy, effects });
+            let outcome = self.store.apply(conn, command, &mut Act { now, entropy, effects });
             let changes = &self.effects.changes[changes_before..];
             self.quotas.note(conn, changes, self.clock.instant);
             outcome

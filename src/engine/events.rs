@@ -82,7 +82,7 @@ impl Engine {
             }
         }
         let at = self.clock.wall;
-        let address_id = self.records.address_id(peer.ip, at);
+        let address_id = self.records.address_id(peer.ip, self.clock);
         match address_id {
             _ if !self.logs_connections() => {}
             Some(id) => debug!("{conn}: connected from {id}"),

@@ -35,8 +35,8 @@ use crate::message::output::Outputs;
 use crate::storage::db::{ConnectionChange, Current};
 use crate::storage::records::Records;
 use crate::storage::{CommitFailed, Committed, Storage};
-use crate::store::{Act, Counts, Effects, Store};
-use crate::sys::clock::{Clock, Timestamp};
+use crate::store::{Act, Change, Counts, Effects, Store};
+use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
 
@@ -58,6 +58,8 @@ pub struct Engine {
     client_programs: Option<Box<ClientPrograms>>,
     entropy: Box<dyn Entropy>,
     clock: Clock,
+    /// The time for the rules of the store.
+    steady: SteadyClock,
     /// All that this tick has caused, not yet committed.
     effects: Effects,
     timers: TimerTable,
@@ -91,6 +93,7 @@ impl Engine {
             client_programs: None,
             entropy,
             clock,
+            steady: SteadyClock::new(clock),
             effects: Effects::default(),
             timers: TimerTable::default(),
             expiring: true,
@@ -110,6 +113,27 @@ impl Engine {
     /// Begins a tick, all of which happens at this time.
     pub fn begin_tick(&mut self, clock: Clock) {
         self.clock = clock;
+        // While nothing can be written, memory must go on as the file is.
+        if let Some(step) = self.steady.step(clock).filter(|_| !self.is_degraded()) {
+            self.shift_times(step);
+        }
+    }
+
+    /// The wall clock was set: what is stored keeps its age, in memory and in the file.
+    fn shift_times(&mut self, seconds: Seconds) {
+        warn!("the clock was set by {seconds:.0} s: what is stored keeps its age");
+        self.effects.changes.push(Change::ShiftTimes { seconds });
+        // Nothing waits for the proof: the tick has no output yet.
+        _ = self.commit();
+        if !self.is_degraded() {
+            self.store.shift_times(seconds);
+            self.steady = SteadyClock::new(self.clock);
+        }
+    }
+
+    /// The time for the rules of the store.
+    fn now(&self) -> Timestamp {
+        self.steady.at(self.clock)
     }
 
     /// Whether there is work that will not wait for an event.
@@ -131,7 +155,7 @@ impl Engine {
         }
         let changes_before = self.effects.changes.len();
         self.expiring = self.store.continue_expiry(&mut Act {
-            now: self.clock.wall,
+            now: self.steady.at(self.clock),
             entropy: &mut *self.entropy,
             effects: &mut self.effects,
         });
@@ -142,9 +166,9 @@ impl Engine {
     fn handle_timer(&mut self, timer: Timer) {
         let now = self.clock.instant;
         match timer {
-            Timer::Generation => self.records.renew_generation_if_due(self.clock.wall),
+            Timer::Generation => self.records.renew_generation_if_due(self.clock),
             Timer::StorageRetry => {
-                self.storage.recover(&mut self.store);
+                self.storage.recover(&mut self.store, self.steady.at(self.clock));
                 if self.storage.is_degraded() {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
                 }
@@ -169,9 +193,7 @@ impl Engine {
     /// Sets the timers whose deadlines follow from the state of a part.
     fn arm_timers(&mut self) {
         let now = self.clock.instant;
-        let generation_ends = self.records.generation_ends();
-        let generation_ends = generation_ends.map(|ends| self.clock.after_wall(ends));
-        self.timers.set(Timer::Generation, generation_ends);
+        self.timers.set(Timer::Generation, self.records.generation_ends());
         self.timers.set(Timer::AttackEnd, self.permissions.attack_ends_at());
         self.timers.set(Timer::Checkpoint, self.storage.checkpoint_retry_at());
         self.timers.set(Timer::LimitLog, self.limit_log.report_at(now));
@@ -188,7 +210,7 @@ impl Engine {
             connections_websocket: self.store.subscriptions_count(),
         });
         if !self.storage.is_degraded() {
-            self.store.begin_expiry(self.clock.wall);
+            self.store.begin_expiry(self.now());
         }
     }
 
@@ -258,7 +280,7 @@ impl Engine {
         for conn in participants {
             self.store.disconnect(*conn);
         }
-        self.storage.load(&mut self.store);
+        self.storage.load(&mut self.store, self.steady.at(self.clock));
     }
 
     /// Must be called at the end of each tick, after reaping. `idle`: it had no events.

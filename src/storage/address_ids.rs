@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use crate::limits::ADDRESS_IDS_MAX;
-use crate::sys::clock::{Seconds, Timestamp};
+use crate::sys::clock::{Clock, Seconds, Timestamp};
 
 /// Stands for an address in logs and in the connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,16 +27,18 @@ impl fmt::Display for AddressId {
 pub struct Addresses {
     generation: u64,
     started: Timestamp,
+    ends: Instant,
     duration: Seconds,
     counters: HashMap<IpAddr, u64>,
 }
 
 impl Addresses {
     /// Begins the generation after `last`.
-    pub fn new(last: Option<u64>, now: Timestamp, duration: Seconds) -> Addresses {
+    pub fn new(last: Option<u64>, now: Clock, duration: Seconds) -> Addresses {
         Addresses {
             generation: last.unwrap_or(0) + 1,
-            started: now,
+            started: now.wall,
+            ends: now.after(duration),
             duration,
             counters: HashMap::new(),
         }
@@ -46,13 +49,13 @@ impl Addresses {
         (self.generation, self.started)
     }
 
-    pub fn ends(&self) -> Timestamp {
-        self.started + self.duration
+    pub fn ends(&self) -> Instant {
+        self.ends
     }
 
     /// Begins a new generation if the current one is over or full; returns whether it did.
-    pub fn renew_if_due(&mut self, now: Timestamp) -> bool {
-        if now < self.ends() && self.counters.len() < ADDRESS_IDS_MAX {
+    pub fn renew_if_due(&mut self, now: Clock) -> bool {
+        if now.instant < self.ends && self.counters.len() < ADDRESS_IDS_MAX {
             return false;
         }
         *self = Addresses::new(Some(self.generation), now, self.duration);

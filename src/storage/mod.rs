@@ -17,6 +17,7 @@ use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_HELD_RETRY, LOG
 use crate::message::ConnId;
 use crate::storage::db::{Database, Failure, OpenError};
 use crate::store::{Effects, Store};
+use crate::sys::clock::Timestamp;
 
 /// The database, and whether it works.
 #[derive(Debug)]
@@ -88,10 +89,10 @@ impl Storage {
     }
 
     /// Tries whether the database can be written again; if so, loads the store from it.
-    pub fn recover(&mut self, store: &mut Store) {
+    pub fn recover(&mut self, store: &mut Store, now: Timestamp) {
         match self.db.try_write() {
             Err(error) => self.set_failed(&error),
-            Ok(()) if self.load(store) => {
+            Ok(()) if self.load(store, now) => {
                 self.is_degraded = false;
                 info!("storage works again");
             }
@@ -101,8 +102,8 @@ impl Storage {
 
     /// Loads the store from the database; returns whether it can be read. If not, the store holds
     /// nothing.
-    pub fn load(&self, store: &mut Store) -> bool {
-        store.load(|each| self.db.load(each)).is_ok()
+    pub fn load(&self, store: &mut Store, now: Timestamp) -> bool {
+        store.load(now, |each| self.db.load(each)).is_ok()
     }
 
     /// Pages that have come into the write-ahead log since the last checkpoint.

@@ -6,6 +6,7 @@
 //! works again.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use log::{error, info, warn};
 
@@ -16,7 +17,7 @@ use crate::storage::db::{
     AddridDb, ConnectionChange, ConnectionTable, Current, Database, Failure, UsageDb,
 };
 use crate::store::UsageRecord;
-use crate::sys::clock::Timestamp;
+use crate::sys::clock::Clock;
 
 /// The optional files and what waits to be written to them.
 #[derive(Debug)]
@@ -81,19 +82,19 @@ impl Records {
     }
 
     /// When [`Records::renew_generation_if_due`] must be called, if addresses get ids.
-    pub fn generation_ends(&self) -> Option<Timestamp> {
+    pub fn generation_ends(&self) -> Option<Instant> {
         self.addresses.as_ref().map(|book| book.addresses.ends())
     }
 
     /// Begins a new generation of ids, and forgets the old, when it is time.
-    pub fn renew_generation_if_due(&mut self, now: Timestamp) {
+    pub fn renew_generation_if_due(&mut self, now: Clock) {
         if let Some(book) = &mut self.addresses {
             book.renew_if_due(now);
         }
     }
 
     /// The id of a peer's address, if addresses get ids.
-    pub fn address_id(&mut self, address: Option<IpAddr>, now: Timestamp) -> Option<AddressId> {
+    pub fn address_id(&mut self, address: Option<IpAddr>, now: Clock) -> Option<AddressId> {
         let book = self.addresses.as_mut()?;
         book.renew_if_due(now);
         let address = address?;
@@ -166,7 +167,7 @@ impl AddressBook {
         self.backlog.rows.is_empty() && !self.erase
     }
 
-    fn renew_if_due(&mut self, now: Timestamp) {
+    fn renew_if_due(&mut self, now: Clock) {
         if self.addresses.renew_if_due(now) {
             self.backlog.rows.clear();
             self.erase = true;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use super::nameplates::Nameplate;
+use crate::sys::clock::Seconds;
 
 /// Numbers handed out while any is free, fewest digits first.
 const SHORT_RANGES: [RangeInclusive<usize>; 3] = [1..=9, 10..=99, 100..=999];
@@ -58,6 +59,10 @@ impl App {
             *taken = false;
         }
         self.by_name.remove(name)
+    }
+
+    pub fn shift_times(&mut self, seconds: Seconds) {
+        self.by_name.values_mut().for_each(|nameplate| nameplate.sides.shift_times(seconds));
     }
 
     pub fn is_unused(&self) -> bool {

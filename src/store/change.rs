@@ -80,6 +80,10 @@ pub enum Row {
 #[derive(Clone, Debug)]
 pub enum Change {
     Insert(Row),
+    /// Moves the times of all mailboxes and sides: the wall clock was set.
+    ShiftTimes {
+        seconds: Seconds,
+    },
     TouchMailbox {
         mailbox: Rc<str>,
         updated: Timestamp,

@@ -31,6 +31,13 @@ impl Cooling {
         self.order.push_back((app.clone(), number, now));
     }
 
+    /// The clock was set.
+    pub fn shift_times(&mut self, seconds: Seconds) {
+        let by_app = self.since.values_mut().flat_map(HashMap::values_mut);
+        let in_order = self.order.iter_mut().map(|(_, _, since)| since);
+        by_app.chain(in_order).for_each(|since| *since = *since + seconds);
+    }
+
     fn forget_oldest(&mut self) {
         let Some((app, number, since)) = self.order.pop_front() else { return };
         let Some(numbers) = self.since.get_mut(&app) else { return };

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::{Act, Store};
 use crate::limits::PRUNES_PER_TICK_MAX;
-use crate::sys::clock::Timestamp;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// A check in progress.
 #[derive(Debug)]
@@ -14,6 +14,12 @@ pub(super) struct Expiry {
     began: Timestamp,
     /// Mailboxes still to be looked at.
     worklist: Vec<Rc<str>>,
+}
+
+impl Expiry {
+    pub fn shift(&mut self, seconds: Seconds) {
+        self.began = self.began + seconds;
+    }
 }
 
 impl Store {

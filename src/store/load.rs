@@ -11,30 +11,35 @@ use super::mailboxes::Mailbox;
 use super::nameplates::Nameplate;
 use super::sides::{Side, Sides};
 use super::tables::Tables;
+use crate::sys::clock::Timestamp;
 
 /// Takes the rows one by one: a table's rows before those that refer to it, each table in the
 /// order of its ids.
 pub(super) struct Loader<'a> {
     tables: &'a mut Tables,
+    /// A later time comes from a clock that was ahead.
+    now: Timestamp,
     /// App and name of each nameplate: its sides know only its id.
     nameplates: HashMap<NameplateId, (Rc<str>, Rc<str>)>,
 }
 
 impl Loader<'_> {
-    pub fn new(tables: &mut Tables) -> Loader<'_> {
-        Loader { tables, nameplates: HashMap::new() }
+    pub fn new(tables: &mut Tables, now: Timestamp) -> Loader<'_> {
+        Loader { tables, now, nameplates: HashMap::new() }
     }
 
     pub fn add(&mut self, row: Row) {
-        let tables = &mut *self.tables;
+        let (tables, now) = (&mut *self.tables, self.now);
         match row {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => {
+                let updated = updated.min(now);
                 let loaded = Mailbox::new(app, for_nameplate, updated, &tables.ledger);
                 tables.insert_mailbox(mailbox, loaded);
             }
             Row::MailboxSide { id, mailbox, opened, side, added, mood } => {
                 tables.last_mailbox_side = id;
                 if let Some(mailbox) = tables.mailboxes.get_mut(&mailbox) {
+                    let added = added.min(now);
                     mailbox.sides.push(Side { id, side, added, holds: opened, mood });
                 }
             }
@@ -60,6 +65,7 @@ impl Loader<'_> {
                     && let Some(known) = tables.nameplate_mut(app, name)
                     && known.id == nameplate
                 {
+                    let added = added.min(now);
                     known.sides.push(Side { id, side, added, holds: claimed, mood: None });
                 }
             }

@@ -118,14 +118,15 @@ impl Store {
     /// memory holds one of them only.
     ///
     /// Sessions stay, so after a failed commit the caller must first [`Store::disconnect`] those
-    /// that took part in it. After a failed load there is no state: until a later load succeeds,
+    /// that took part in it. Times later than `now` count as `now`. After a failed load there is no state: until a later load succeeds,
     /// the caller must let no command pass that reads or changes it.
     pub fn load<E>(
         &mut self,
+        now: Timestamp,
         load: impl FnOnce(&mut dyn FnMut(Row)) -> Result<NameplateId, E>,
     ) -> Result<(), E> {
         self.clear();
-        let mut loader = Loader::new(&mut self.tables);
+        let mut loader = Loader::new(&mut self.tables, now);
         let loaded = load(&mut |row| loader.add(row));
         self.is_loaded = loaded.is_ok();
         match &loaded {
@@ -139,6 +140,14 @@ impl Store {
             }
         }
         loaded.map(drop)
+    }
+
+    /// The wall clock was set: all that is stored gets new times, so that its age stays.
+    pub fn shift_times(&mut self, seconds: Seconds) {
+        self.tables.shift_times(seconds);
+        if let Some(expiry) = &mut self.expiry {
+            expiry.shift(seconds);
+        }
     }
 
     fn clear(&mut self) {

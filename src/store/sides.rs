@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::limits::{SIDES_MAX, SIDES_RECORDED_MAX};
-use crate::sys::clock::Timestamp;
+use crate::sys::clock::{Seconds, Timestamp};
 
 /// One side on record.
 #[derive(Debug, PartialEq)]
@@ -64,6 +64,12 @@ impl<Id: Copy> Sides<Id> {
     /// All sides on record, in the order in which they were added.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Side<Id>> {
         self.0.iter()
+    }
+
+    pub fn shift_times(&mut self, seconds: Seconds) {
+        for side in &mut self.0 {
+            side.added = side.added + seconds;
+        }
     }
 
     pub fn ids(&self) -> Vec<Id> {

@@ -15,6 +15,7 @@ use super::nameplates::Nameplate;
 use super::{NAMEPLATE_CLASSES, Settings};
 use crate::message::Refusal;
 use crate::message::log::Ledger;
+use crate::sys::clock::Seconds;
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
@@ -116,6 +117,19 @@ impl Tables {
         }
         self.forget_app_if_unused(app);
         Some(removed)
+    }
+
+    /// Moves the times of all that is stored; those of messages are history.
+    pub fn shift_times(&mut self, seconds: Seconds) {
+        for mailbox in self.mailboxes.values_mut() {
+            mailbox.updated = mailbox.updated + seconds;
+            mailbox.indexed = mailbox.indexed + seconds;
+            mailbox.sides.shift_times(seconds);
+        }
+        let by_activity = std::mem::take(&mut self.by_activity).into_iter();
+        self.by_activity = by_activity.map(|(due, id)| (due + seconds, id)).collect();
+        self.apps.values_mut().for_each(|app| app.shift_times(seconds));
+        self.cooling.shift_times(seconds);
     }
 
     fn forget_app_if_unused(&mut self, app: &str) {

@@ -78,15 +78,32 @@ impl Clock {
         Clock { instant: Instant::now(), wall: Timestamp(wall) }
     }
 
-    /// When the wall clock will show `wall` unless it is set; sooner if that is far off, in case
-    /// it is.
-    pub fn after_wall(&self, wall: Timestamp) -> Instant {
-        self.after((wall - self.wall).clamp(0.0, limits::SLEEP_MAX.as_secs_f64()))
-    }
-
     /// That many seconds from now.
     pub fn after(&self, seconds: Seconds) -> Instant {
         self.instant + Duration::from_secs_f64(seconds)
+    }
+}
+
+/// Time for the rules: the monotonic clock's, counted from the wall clock's at a start. Setting the
+/// wall clock makes nothing older or younger.
+#[derive(Clone, Copy, Debug)]
+pub struct SteadyClock {
+    origin: Clock,
+}
+
+impl SteadyClock {
+    pub fn new(origin: Clock) -> SteadyClock {
+        SteadyClock { origin }
+    }
+
+    pub fn at(&self, clock: Clock) -> Timestamp {
+        let elapsed = clock.instant.saturating_duration_since(self.origin.instant);
+        self.origin.wall + elapsed.as_secs_f64()
+    }
+
+    /// By how many seconds the wall clock was set since the origin, if that is worth new times.
+    pub fn step(&self, clock: Clock) -> Option<Seconds> {
+        Some(clock.wall - self.at(clock)).filter(|step| step.abs() > limits::CLOCK_STEP_SECONDS)
     }
 }
 
@@ -135,6 +152,23 @@ fn date(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_steady_clock_runs_on_when_the_wall_clock_is_set() {
+        let origin = Clock { instant: Instant::now(), wall: Timestamp(1_000.0) };
+        let steady = SteadyClock::new(origin);
+        for (elapsed, wall, step) in [
+            (10, 1_010.0, None),
+            (10, 1_040.0, None),
+            (10, 1_041.0, Some(31.0)),
+            (10, 979.0, Some(-31.0)),
+        ] {
+            let instant = origin.instant + Duration::from_secs(elapsed);
+            let clock = Clock { instant, wall: Timestamp(wall) };
+            assert_eq!(steady.at(clock), Timestamp(1_010.0));
+            assert_eq!(steady.step(clock), step);
+        }
+    }
 
     #[test]
     fn the_time_is_written_as_people_write_it() {

@@ -20,15 +20,15 @@ use serde_json::json;
 const PAGE: &str = "src/manual/proxies.md";
 
 /// A running proxy, with a plain and a TLS port of this machine.
-struct Proxy {
+pub struct Proxy {
     child: Running,
-    plain: SocketAddr,
+    pub plain: SocketAddr,
     tls: SocketAddr,
 }
 
 impl Proxy {
     /// Starts a program whose configuration is made for two ports.
-    fn start(
+    pub fn start(
         directory: &Directory,
         configure: impl Fn(SocketAddr, SocketAddr) -> String,
         command: impl Fn() -> Command,

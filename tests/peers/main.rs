@@ -12,10 +12,12 @@ mod python_server;
 mod backup; // SQLite's own tool, Litestream
 mod behind_proxy; // nginx, Caddy, HAProxy
 mod browser; // Chromium looks at the status page
+mod clock; // libfaketime
 mod deployment; // systemd's unit and sockets, the container, the OpenWrt script
 mod differential; // random commands for the reference server and ours
 mod generated; // the shells complete, groff and mandoc read the manual
 mod interop; // real clients, each with each
+mod neighbours; // load balancers, proxies and monitors as they come
 mod prometheus; // its parser reads the metrics
 mod refusals; // what real clients show their users
 mod upstream_files; // the reference server and its plugins on the same files

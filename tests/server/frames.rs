@@ -1,10 +1,10 @@
 //! WebSocket frames: what may come and in which pieces, what must not and which close code it
 //! gets, pings in both directions, and the many ways in which clients leave.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::common::raw::{BINARY, CLOSE, PING, PONG, Raw, TEXT, answer_to, frame, header};
-use crate::common::{Server, eventually};
+use crate::common::{Server, Signal, eventually, process};
 use serde_json::json;
 
 /// First bytes of fragments: an opcode without the final bit, and continuations.
@@ -343,4 +343,25 @@ fn who_answers_no_ping_is_dropped() {
     let mut raw = Raw::open(server.address);
     raw.drain();
     assert!(started.elapsed().as_millis() >= 200, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_server_that_stood_still_drops_nobody_that_answers() {
+    let server = Server::start(&[
+        "--websocket-protocol-option=autoPingInterval=0.3",
+        "--websocket-protocol-option=autoPingTimeout=2",
+    ]);
+    let mut peers: Vec<Raw> = (0..8).map(|_| Raw::open(server.address)).collect();
+    let answer = |peer: &mut Raw| {
+        assert_eq!(peer.frame(), (PING, Vec::new()));
+        peer.send(&frame(PONG, b""));
+    };
+    peers.iter_mut().for_each(answer);
+    server.signal(Signal::STOP);
+    eventually("it stands still", || process::state(server.pid()) == 'T');
+    std::thread::sleep(Duration::from_secs(3));
+    server.signal(Signal::CONT);
+    for _ in 0..3 {
+        peers.iter_mut().for_each(answer);
+    }
 }

@@ -12,7 +12,8 @@ use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{
-    Act, Change, Counts, Effects, NameplateId, Row, Settings, Store, UsageRecord,
+    Act, Change, Counts, Effects, MailboxSideId, NameplateId, NameplateSideId, Row, Settings,
+    Store, UsageRecord,
 };
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use wormhole_mailbox::sys::entropy::Entropy;
@@ -130,6 +131,11 @@ impl Bench {
     }
 
     /// A whole expiry check.
+    fn expire_at(&mut self, now: Seconds) {
+        self.now = now;
+        self.expire();
+    }
+
     fn expire(&mut self) {
         self.effects = Effects::default();
         self.store.begin_expiry(Timestamp(self.now));
@@ -525,13 +531,13 @@ fn a_load_drops_the_old_state_before_the_first_row_comes() {
     let row = |message| Row::Message { app: "app".into(), mailbox: "m".into(), message };
     let mut bench = Bench::new(Settings::default());
     let old = message();
-    let first = bench.store.load(|each| {
+    let first = bench.store.load(Timestamp(EPOCH), |each| {
         each(mailbox());
         each(row(old.clone()));
         Ok::<_, ()>(NameplateId(7))
     });
     assert_eq!((first, Rc::strong_count(&old)), (Ok(()), 2));
-    let second = bench.store.load(|each| {
+    let second = bench.store.load(Timestamp(EPOCH), |each| {
         assert_eq!(Rc::strong_count(&old), 1);
         each(mailbox());
         each(row(message()));
@@ -539,6 +545,74 @@ fn a_load_drops_the_old_state_before_the_first_row_comes() {
     });
     assert_eq!((second, bench.store.is_loaded()), (Err("cannot read"), false));
     assert_eq!(bench.store.counts(), Counts { nameplates: 0, mailboxes: 0, messages: 0 });
-    assert_eq!(bench.store.load(|_| Ok::<_, ()>(NameplateId(0))), Ok(()));
+    assert_eq!(bench.store.load(Timestamp(EPOCH), |_| Ok::<_, ()>(NameplateId(0))), Ok(()));
     assert!(bench.store.is_loaded());
+}
+
+#[test]
+fn times_later_than_now_count_as_now() {
+    let mut bench = Bench::new(Settings::default());
+    let ahead = Timestamp(EPOCH + 365.0 * 86_400.0);
+    let loaded = bench.store.load(Timestamp(EPOCH), |each| {
+        each(Row::Mailbox {
+            app: "app".into(),
+            mailbox: "m".into(),
+            updated: ahead,
+            for_nameplate: true,
+        });
+        each(Row::MailboxSide {
+            id: MailboxSideId(1),
+            mailbox: "m".into(),
+            opened: true,
+            side: "s".into(),
+            added: ahead,
+            mood: None,
+        });
+        each(Row::Nameplate {
+            id: NameplateId(1),
+            app: "app".into(),
+            name: "4".into(),
+            mailbox: "m".into(),
+        });
+        each(Row::NameplateSide {
+            id: NameplateSideId(1),
+            nameplate: NameplateId(1),
+            claimed: true,
+            side: "s".into(),
+            added: ahead,
+        });
+        Ok::<_, ()>(NameplateId(1))
+    });
+    assert_eq!(loaded, Ok(()));
+    bench.expire_at(EPOCH + 660.0);
+    assert_eq!(bench.store.counts().mailboxes, 0);
+    let total_times = bench.effects.usage.iter().map(|record| match record {
+        UsageRecord::Nameplate { total_time, .. } | UsageRecord::Mailbox { total_time, .. } => {
+            *total_time
+        }
+        UsageRecord::ClientVersion { .. } => panic!("{record:?}"),
+    });
+    assert_eq!(total_times.collect::<Vec<_>>(), [660.0, 660.0]);
+}
+
+#[test]
+fn what_is_stored_keeps_its_age_when_the_clock_is_set() {
+    for step in [-50.0 * 365.0 * 86_400.0, 56.0 * 365.0 * 86_400.0] {
+        let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+        let conn = bench.bind("s");
+        assert_eq!(bench.ask(conn, r#"{"type":"claim","nameplate":"4"}"#), Ok(()));
+        bench.store.shift_times(step);
+        bench.expire_at(EPOCH + step + 659.0);
+        assert_eq!((bench.store.counts().mailboxes, bench.effects.usage.len()), (1, 0));
+        bench.expire_at(EPOCH + step + 660.0);
+        assert_eq!(bench.store.counts().mailboxes, 0);
+        for record in &bench.effects.usage {
+            let (UsageRecord::Nameplate { started, total_time, .. }
+            | UsageRecord::Mailbox { started, total_time, .. }) = record
+            else {
+                panic!("{record:?}")
+            };
+            assert_eq!((*started, *total_time), (Timestamp(EPOCH + step), 660.0));
+        }
+    }
 }

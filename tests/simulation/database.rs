@@ -166,6 +166,11 @@ impl Tables {
     fn apply(&mut self, change: &Change, claims_crowded: bool) -> Result<(), &'static str> {
         match change {
             Change::Insert(row) => self.insert(row, claims_crowded)?,
+            Change::ShiftTimes { seconds } => {
+                self.mailboxes.iter_mut().for_each(|it| it.updated += seconds);
+                self.mailbox_sides.iter_mut().for_each(|it| it.side.added += seconds);
+                self.nameplate_sides.iter_mut().for_each(|it| it.side.added += seconds);
+            }
             Change::TouchMailbox { mailbox, updated } => {
                 let found = self.mailboxes.iter_mut().find(|it| it.id == *mailbox);
                 found.ok_or("no such mailbox")?.updated = updated.0;

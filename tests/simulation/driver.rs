@@ -132,8 +132,9 @@ pub fn run(seed: u64, fault: Option<Fault>) -> Result<Totals, String> {
 impl Simulation {
     fn new(seed: u64, random: Random, swarm: Swarm, fault: Option<Fault>) -> Simulation {
         let start = Instant::now();
-        let wall = EPOCH as Seconds * SECONDS_PER_UNIT;
-        let times = Times { instant: start, wall, next_check: start, retry_at: None };
+        let steady = EPOCH as Seconds * SECONDS_PER_UNIT;
+        let origin = Clock { instant: start, wall: Timestamp(steady) };
+        let times = Times { instant: start, steady, origin, next_check: start, retry_at: None };
         let disk = Rc::new(RefCell::new(Disk::new(fault)));
         let usage = swarm.records_usage.then(|| UsageFile::new(seed));
         let (config, live) = config(&swarm);
@@ -177,16 +178,19 @@ impl Simulation {
                 ..Limits::default()
             },
         };
+        // That times later than the start count as the start is a test of its own.
+        self.wall = self.wall.max((self.model.rows.latest() / SECONDS_PER_UNIT) as i64);
+        let clock = self.clock();
         let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
         let mut store = Store::new(settings);
-        assert!(storage.load(&mut store), "a disk is readable at a start");
+        assert!(storage.load(&mut store, clock.wall), "a disk is readable at a start");
         let records = Records::new(self.usage.as_ref().map(UsageFile::open), None, false);
         let entropy = Box::new(Random::new(self.random.next()));
-        let clock = self.clock();
         let (config, live) = (Rc::clone(&self.config), self.live.clone());
         self.engine = Some(Engine::new(config, live, store, storage, records, entropy, clock));
         self.peerings.clear();
-        self.model.begin_tick(clock.instant, clock.wall.0);
+        self.model.times.origin = clock;
+        self.model.begin_tick(clock, &self.disk.borrow(), false);
         self.model.restart(&self.disk.borrow());
     }
 
@@ -203,8 +207,10 @@ impl Simulation {
         self.pass_time();
         self.break_or_mend();
         let clock = self.clock();
+        let failures_before = self.disk.borrow().failures_count;
         engine.begin_tick(clock);
-        self.model.begin_tick(clock.instant, clock.wall.0);
+        let has_failed = self.disk.borrow().failures_count > failures_before;
+        self.model.begin_tick(clock, &self.disk.borrow(), has_failed);
         let commits_before = self.disk.borrow().commits_count;
         let failures_before = self.disk.borrow().failures_count;
         let stolen = match self.fault {

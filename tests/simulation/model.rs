@@ -83,7 +83,7 @@ impl Model {
     }
 
     pub fn now(&self) -> Seconds {
-        self.times.wall
+        self.times.steady
     }
 
     pub fn mailbox(&mut self, id: &str) -> Option<&mut Mailbox> {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::sys::clock::Seconds;
+use wormhole_mailbox::sys::clock::{Clock, Seconds};
 
 use crate::commands::{CLOSED_1013, Reply};
 use crate::database::Disk;
@@ -13,6 +13,9 @@ use crate::model::Model;
 use crate::rows::{Name, Rows};
 use crate::sessions::Opened;
 
+/// Seconds by which the wall clock may be off before what is stored gets new times.
+const STEP: Seconds = 30.0;
+
 /// How often a failed storage is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -20,7 +23,10 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Times {
     pub instant: Instant,
-    pub wall: Seconds,
+    /// Time for the rules: it goes on from `origin` when the wall clock is set.
+    pub steady: Seconds,
+    /// Both clocks at the start, or when the wall clock was last set.
+    pub origin: Clock,
     pub next_check: Instant,
     pub retry_at: Option<Instant>,
 }
@@ -36,12 +42,37 @@ pub struct Check {
 }
 
 impl Model {
-    /// A tick begins.
-    pub fn begin_tick(&mut self, instant: Instant, wall: Seconds) {
-        (self.times.instant, self.times.wall) = (instant, wall);
+    /// A tick begins. `has_failed`: the server wanted to write new times, and could not.
+    pub fn begin_tick(&mut self, clock: Clock, disk: &Disk, has_failed: bool) {
+        let origin = self.times.origin;
+        self.times.instant = clock.instant;
+        self.times.steady = origin.wall.0 + (clock.instant - origin.instant).as_secs_f64();
+        let step = clock.wall.0 - self.times.steady;
+        match step.abs() > STEP && !self.is_degraded {
+            true if has_failed => self.lose_storage(disk),
+            true => {
+                self.shift_times(step);
+                (self.times.origin, self.times.steady) = (clock, clock.wall.0);
+            }
+            false => {}
+        }
         self.expected.clear();
         self.replayed.clear();
         self.pinned_bytes = 0;
+    }
+
+    fn shift_times(&mut self, step: Seconds) {
+        for mailbox in &mut self.rows.mailboxes {
+            mailbox.updated += step;
+            mailbox.sides.iter_mut().for_each(|side| side.added += step);
+        }
+        for nameplate in &mut self.rows.nameplates {
+            nameplate.sides.iter_mut().for_each(|side| side.added += step);
+        }
+        self.cooling.iter_mut().for_each(|(_, _, since)| *since += step);
+        if let Some(check) = &mut self.check {
+            check.began += step;
+        }
     }
 
     /// What is due after the tick's commands. `found` is what the database holds after the tick;
@@ -132,15 +163,19 @@ impl Model {
     /// are being closed.
     pub fn fail(&mut self, disk: &Disk, affected: &[ConnId]) {
         self.run_deadlines(disk);
+        self.lose_storage(disk);
+        for conn in affected {
+            self.disconnect(*conn);
+            self.tell(*conn, Reply::Bytes(CLOSED_1013));
+        }
+    }
+
+    fn lose_storage(&mut self, disk: &Disk) {
         self.check = None;
         self.cooling.clear();
         self.is_degraded = true;
         self.is_blind = disk.unreadable;
         self.times.retry_at = Some(self.times.instant + RETRY);
-        for conn in affected {
-            self.disconnect(*conn);
-            self.tell(*conn, Reply::Bytes(CLOSED_1013));
-        }
     }
 
     /// The tick is over.

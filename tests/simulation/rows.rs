@@ -53,6 +53,14 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// The latest time of a mailbox or side.
+    pub fn latest(&self) -> Seconds {
+        let sides = self.nameplates.iter().flat_map(|it| &it.sides);
+        let sides = sides.chain(self.mailboxes.iter().flat_map(|it| &it.sides));
+        let updated = self.mailboxes.iter().map(|it| it.updated);
+        sides.map(|side| side.added).chain(updated).fold(0.0, Seconds::max)
+    }
+
     /// The first difference to what the model expects, in words.
     pub fn difference(&self, expected: &Rows) -> Option<String> {
         let mailboxes = first_difference(&self.mailboxes, &expected.mailboxes);

@@ -51,7 +51,7 @@ pub struct Swarm {
     pub failures: usize,
     pub crashes: usize,
     pub jumps: usize,
-    pub steps_back: usize,
+    pub steps: usize,
     pub boundaries: usize,
     pub floods: usize,
 }
@@ -73,12 +73,7 @@ impl Swarm {
             stored_bytes_max: random.pick(&[128 << 20, 128 << 20, 12_000]),
             address_nameplates_max: random.pick(&[100_000, 100_000, 2]),
         };
-        let steps_back = some(random, 300, 60);
-        let settings = Settings {
-            // What has cooled down stays so when the clock steps back, or does not.
-            nameplate_cooldown: if steps_back == 0 { settings.nameplate_cooldown } else { 0.0 },
-            ..settings
-        };
+        let steps = some(random, 300, 60);
         Swarm {
             settings,
             ticks: 60 + random.below(180),
@@ -97,7 +92,7 @@ impl Swarm {
             failures: some(random, 500, 60),
             crashes: some(random, 500, 40),
             jumps: some(random, 600, 40),
-            steps_back,
+            steps,
             boundaries: some(random, 600, 60),
             floods: some(random, 60, 12),
         }

@@ -119,8 +119,8 @@ impl Simulation {
             self.elapsed += units;
             self.wall += units;
         }
-        if random.chance(self.swarm.steps_back) {
-            self.wall -= random.pick(&[1, 16, 400 * 8]);
+        if random.chance(self.swarm.steps) {
+            self.wall += random.pick(&[-1, -16, -400 * 8, 400 * 8, 800 * 8]);
         }
         if random.chance(self.swarm.boundaries) {
             self.meet_boundary();
@@ -130,17 +130,19 @@ impl Simulation {
     /// An expiry check at the very moment at which some mailbox has been idle for long enough, or
     /// just before or after it.
     fn meet_boundary(&mut self) {
-        let mailboxes = &self.model.rows.mailboxes;
-        if mailboxes.is_empty() {
-            return;
-        }
-        let expiry = mailboxes[self.random.below(mailboxes.len())].updated
-            + self.swarm.settings.expire_after;
-        let target = (expiry / SECONDS_PER_UNIT) as i64 + self.random.pick(&[-1, 0, 0, 1]);
-        if target > self.wall {
-            let check = (self.swarm.settings.expire_check / SECONDS_PER_UNIT) as i64;
-            self.elapsed += check.max(target - self.wall);
-            self.wall = target;
+        let until_check = self.model.times.next_check - self.model.times.instant;
+        let until_check = until_check.as_secs_f64() / SECONDS_PER_UNIT;
+        let left = |updated| {
+            let expiry = updated + self.swarm.settings.expire_after;
+            (expiry - self.model.now()) / SECONDS_PER_UNIT
+        };
+        let mailboxes = self.model.rows.mailboxes.iter().map(|mailbox| left(mailbox.updated));
+        // A check must be due by then.
+        let met: Vec<f64> = mailboxes.filter(|left| *left > until_check).collect();
+        if !met.is_empty() {
+            let units = self.random.pick(&met) as i64 + self.random.pick(&[-1, 0, 0, 1]);
+            self.elapsed += units;
+            self.wall += units;
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Connection, Context, Open, Phase, Settings};
 use crate::codec::http::{self, Status};
 use crate::codec::websocket;
-use crate::limits::Pings;
+use crate::limits::{Pings, STANDSTILL};
 use crate::message::close::CloseReason;
 
 impl Connection {
@@ -48,8 +48,12 @@ impl Connection {
                 None
             }
             Phase::Open(open) => {
-                if is_past(open.pong_deadline(pings)) {
-                    return Some(CloseReason::PingTimeout);
+                if let Some(lost) = open.pong_deadline(pings).filter(|lost| *lost <= context.now) {
+                    if context.now - lost < STANDSTILL {
+                        return Some(CloseReason::PingTimeout);
+                    }
+                    // The server stood still, and the answer may not have been read yet.
+                    open.unanswered = Some(context.now);
                 }
                 if is_past(open.bind_deadline(self.since, limits.bind_seconds)) {
                     open.is_bound = is_bound;
@@ -60,6 +64,7 @@ impl Connection {
                 }
                 if is_past(open.ping_due(pings)) {
                     open.pinged = context.now;
+                    open.unanswered.get_or_insert(context.now);
                     let mut ping = Vec::new();
                     websocket::ping(&mut ping);
                     context.send(ping);
@@ -80,11 +85,10 @@ impl Open {
         (pings.interval_seconds > 0.0).then(|| after(self.pinged, pings.interval_seconds))
     }
 
-    /// When the peer counts as lost: the timeout runs from the first ping it did not answer.
+    /// When the peer counts as lost: the timeout runs from the first ping that it did not answer.
     fn pong_deadline(&self, pings: &Pings) -> Option<Instant> {
-        let allowed = pings.interval_seconds + pings.timeout_seconds;
-        (pings.timeout_seconds > 0.0 && self.pinged > self.ponged)
-            .then(|| after(self.ponged, allowed))
+        let first = self.unanswered.filter(|_| pings.timeout_seconds > 0.0)?;
+        Some(after(first, pings.timeout_seconds))
     }
 }
 

@@ -82,8 +82,8 @@ struct Open {
     websocket: WebSocket,
     /// When the last ping was sent, or the connection opened.
     pinged: Instant,
-    /// When the last pong came, or the connection opened.
-    ponged: Instant,
+    /// When the first ping was sent that has not been answered.
+    unanswered: Option<Instant>,
     /// Whether it has bound, as of the bind deadline.
     is_bound: bool,
     /// Why it is closed at the end of the present reading, if it is.
@@ -95,7 +95,7 @@ impl Open {
         Open {
             websocket: WebSocket::default(),
             pinged: now,
-            ponged: now,
+            unanswered: None,
             is_bound: false,
             close_after_read: None,
         }

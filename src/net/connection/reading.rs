@@ -221,7 +221,7 @@ impl Connection {
         input.messages_left -= 1;
         match (inbound, &mut self.phase) {
             (Inbound::Closed, _) => self.end(CloseReason::PeerClosed, context),
-            (Inbound::Pong, Phase::Open(open)) => open.ponged = context.now,
+            (Inbound::Pong, Phase::Open(open)) => open.unanswered = None,
             (message, Phase::Open(_)) => return Some(message),
             // After the close frame nothing is carried out any more.
             _ => {}

@@ -209,6 +209,13 @@ impl ChannelDb {
     fn write(&self, change: &Change) -> rusqlite::Result<()> {
         match change {
             Change::Insert(row) => self.insert(row),
+            Change::ShiftTimes { seconds } => [
+                "UPDATE mailboxes SET updated = updated + ?1",
+                "UPDATE mailbox_sides SET added = added + ?1",
+                "UPDATE nameplate_sides SET added = added + ?1",
+            ]
+            .into_iter()
+            .try_fold(0, |_, sql| self.run(sql, [seconds])),
             Change::TouchMailbox { mailbox, updated } => {
                 self.run("UPDATE mailboxes SET updated = ?2 WHERE id = ?1", (mailbox, updated))
             }
