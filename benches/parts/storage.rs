@@ -46,8 +46,9 @@ fn in_memory(adds: usize) -> Box<dyn FnMut(u64)> {
 }
 
 fn commits(file: &Path, adds: usize) -> Box<dyn FnMut(u64)> {
-    let examined = ChannelDb::examine(file, ChannelOptions::default()).expect("a file");
-    let mut database = ChannelDb::open(examined).expect("a database");
+    let options = ChannelOptions::default();
+    let examined = ChannelDb::examine(file, options).expect("a file");
+    let mut database = ChannelDb::open(examined, options).expect("a database");
     database.commit(&path::opening()).expect("a commit");
     let changes = path::changes(adds);
     Box::new(move |rounds| {

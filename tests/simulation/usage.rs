@@ -20,7 +20,8 @@ impl UsageFile {
 
     /// Opens it for a server.
     pub fn open(&self) -> UsageDb {
-        UsageDb::open(&self.path)
+        UsageDb::examine(&self.path)
+            .and_then(UsageDb::open)
             .unwrap_or_else(|error| panic!("{}: {error:?}", self.path.display()))
     }
 
