@@ -16,6 +16,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Ten thousand clients need as many descriptors.
 pub fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Without it, connecting says what is wrong.
+    // If this fails, connecting fails later and says why.
     _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

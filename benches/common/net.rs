@@ -113,8 +113,8 @@ impl Net {
         })
     }
 
-    /// Begins to connect. The first text that comes tells that it worked: a mailbox server says
-    /// welcome. What is sent before travels right behind the handshake.
+    /// Begins to connect. The first text from the server, its welcome, shows that it worked. What is
+    /// sent before that follows the handshake at once.
     pub fn connect(&mut self) -> PeerId {
         let id = self.free.pop().unwrap_or_else(|| {
             self.peers.push(None);
@@ -146,7 +146,7 @@ impl Net {
         }
     }
 
-    /// Queues a close; `gone` tells when the server has answered it.
+    /// Queues a close; `gone` is called when the server has answered it.
     pub fn close(&mut self, id: PeerId) {
         if let Some(peer) = &mut self.peers[id] {
             if peer.output.is_empty() {
@@ -216,7 +216,7 @@ impl Net {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     return self.fail(format!("cannot connect: {error}"));
                 }
-                // Blocked or still connecting: a writable event comes. Lost: reading tells.
+                // Blocked or still connecting: a writable event follows. Lost: reading shows it.
                 Err(_) => return,
             }
         }
@@ -228,8 +228,8 @@ impl Net {
             match peer.stream.read(buffer) {
                 Ok(0) => return self.lose(id, None, driver),
                 Ok(count) => {
-                    // A short read has emptied the socket, and the poll tells of more; but it
-                    // has told of the end already, and will not again.
+                    // A short read has emptied the socket, and the poll reports more input. It
+                    // reports the end of the stream only once.
                     let drained = count < buffer.len() && !ends;
                     if peer.input.is_empty() {
                         let used = self.handle(id, &buffer[..count], driver);
@@ -270,7 +270,7 @@ impl Net {
         }
     }
 
-    /// Handles input from the beginning; gives how much of it is used up.
+    /// Handles input from the beginning; returns the number of bytes consumed.
     fn handle<D: Driver>(&mut self, id: PeerId, input: &[u8], driver: &mut D) -> usize {
         let mut used = 0;
         if self.peers[id].as_ref().is_some_and(|peer| !peer.upgraded) {

@@ -48,7 +48,7 @@ pub fn own_cpu() -> Duration {
 
 fn cpu(pid: &str) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything, parentheses too.
+    // The name is in parentheses and may contain anything, parentheses too.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
     Some(Duration::from_secs_f64((ticks(STAT_USER)? + ticks(STAT_SYSTEM)?) / TICKS_PER_SECOND))

@@ -20,7 +20,7 @@ const POINTS: u32 = 240;
 const NINES_MIN: f64 = 2.0;
 const NINES_MAX: f64 = 5.0;
 
-/// Colours that can be told apart in daylight and by colour-blind readers.
+/// Colours that can be distinguished in daylight and by colour-blind readers.
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
 
 const STYLE: &str = "text{font-family:system-ui,sans-serif;fill:#333;font-size:13px}\
@@ -48,7 +48,7 @@ pub fn plot(title: &str, subtitle: &str, series: &[Series<'_>]) -> String {
     text(&mut svg, LEFT, 32.0, "start", "title", title);
     text(&mut svg, LEFT, 52.0, "start", "quiet", subtitle);
     scale.draw_axes(&mut svg);
-    // Names stand at the ends of the curves; those that would overlap are pushed down.
+    // Names are at the ends of the curves; those that would overlap are moved down.
     let mut ends: Vec<(f64, usize)> = series
         .iter()
         .enumerate()

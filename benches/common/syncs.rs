@@ -21,7 +21,7 @@ pub fn available() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// The words before a command that make it run traced.
+/// The command line prefix that traces a command.
 pub fn launcher(log: &Path) -> Vec<String> {
     let log = log.display().to_string();
     let words = ["strace", "--seccomp-bpf", "-o", &log].into_iter().chain(CALLS).chain(["--"]);

@@ -8,7 +8,7 @@ use pico_args::Arguments;
 use crate::common::net::Target;
 
 pub const HELP: &str = "\
-Loads a Magic Wormhole mailbox server, any server, and tells how it did.
+Loads any Magic Wormhole mailbox server, and prints throughput and latency.
 
   cargo bench --bench load -- MODE [options]
 
@@ -31,7 +31,7 @@ Load
                      without it, each pair has one message under way
 
 The server's process, on the same machine
-  --pid PID          tell its CPU time, memory, and bytes written (/proc)
+  --pid PID          print its CPU time, memory, and bytes written (/proc)
   --count-syncs      count its fsyncs too: attaches strace, which slows the server down much, so
                      that the times of such a run say nothing
 

@@ -1,8 +1,8 @@
 //! The parts of the per-message path, each alone: `cargo bench --bench parts -- --help`.
 //!
-//! Time is told, but on a busy machine it wavers; instructions and allocations do not. They are
-//! counted by valgrind: this program runs itself under it twice with different numbers of
-//! rounds, and the difference is what the rounds cost, without the start.
+//! Times vary on a busy machine; instructions and allocations do not. They are counted by valgrind:
+//! this program runs itself under it twice with different numbers of rounds, and the difference is
+//! the cost of the rounds without the start.
 #![forbid(unsafe_code)]
 
 mod path;
@@ -23,14 +23,14 @@ Measures the parts of the per-message path: time, instructions and allocations p
   --help         this
 ";
 
-/// Runs one part this many times and ends: what valgrind is given.
+/// Argument: runs one part this many times and exits, for valgrind.
 const PART: &str = "--part";
 
 /// Rounds of the two counted runs.
 const ROUNDS_FEW: u64 = 500;
 const ROUNDS_MANY: u64 = 1_500;
 
-/// Each part is timed this often; the least is told, as noise only adds.
+/// Each part is timed this often; the shortest time is printed, as noise only adds.
 const REPEATS: u32 = 15;
 
 /// About how long one of these lasts.
@@ -39,10 +39,10 @@ const REPEAT_TIME: Duration = Duration::from_millis(40);
 /// Exit status for a bad command line.
 const USAGE: u8 = 2;
 
-/// Something that is done over and over.
+/// A part that is measured by repeating it.
 pub struct Part {
     pub name: &'static str,
-    /// Makes what it needs, and gives back what does the rounds.
+    /// Makes what it needs, and returns the function that does the rounds.
     pub prepare: fn() -> Box<dyn FnMut(u64)>,
     /// Messages that one round handles.
     pub messages: u64,

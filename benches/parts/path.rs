@@ -26,7 +26,7 @@ const NOW: Timestamp = Timestamp(1_700_000_000.125);
 const SENDER: ConnId = ConnId(1);
 const RECEIVER: ConnId = ConnId(2);
 
-/// The mailbox is emptied after this many messages, as memory should not be what is measured.
+/// The mailbox is emptied after this many messages, so that memory does not affect the times.
 const MAILBOX_MESSAGES_MAX: u64 = 1_000;
 
 /// The parts, in the order a message meets them.
@@ -74,7 +74,7 @@ fn frame(text: &str) -> Vec<u8> {
     frame
 }
 
-/// A store with two connections that have one mailbox open, and what came of making it.
+/// A store with two connections that have one mailbox open, and the effects of making it.
 pub struct Scene {
     pub store: Store,
     pub effects: Effects,

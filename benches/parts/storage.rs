@@ -1,4 +1,4 @@
-//! Commits by batch size: what a message costs in the database, alone and in company.
+//! Commits by batch size: the cost of a message in the database, alone and in a batch.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@
 //! mailbox's time; it is acknowledged to its sender and passed on to both connections of its pair;
 //! a ping is acknowledged and answered. All of a tick is stored in one durable transaction before
 //! any of it leaves, and each connection gets one write a tick. There is no JSON, no state but the
-//! pairs, no limit and no care for misbehaving peers. It is written to be as fast as its parts are:
-//! what it cannot do, no server on them can.
+//! pairs, no limit and no defence against misbehaving peers. It is as fast as its libraries allow: an
+//! upper bound for any server built on them.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ const WELCOME: &str = r#"{"type":"welcome"}"#;
 const PONG: &str = r#"{"type":"pong"}"#;
 const ACK: &str = r#"{"type":"ack","id":null,"server_tx":1700000000.1234567}"#;
 
-/// What the server's files have, as far as messages touch it (manual: files 2).
+/// The server's tables that messages change (manual: files 2).
 const SCHEMA: &str = "
 CREATE TABLE mailboxes (app_id VARCHAR, id VARCHAR PRIMARY KEY, updated INTEGER,
   for_nameplate BOOLEAN);
@@ -42,16 +42,16 @@ CREATE INDEX messages_idx ON messages (app_id, mailbox_id);
 const PAGE_BYTES: i64 = 1024;
 const APP: &str = "bench.example/relay";
 
-/// What is not stored begins with one of these.
+/// Messages that are not stored begin with one of these.
 const PING: &str = r#"{"type":"ping""#;
 const JOIN: &str = "pair ";
 
-/// A socket that does not ask the kernel again after a short read: the next event will tell.
+/// A socket that is not read again after a short read, which means that it is empty.
 #[derive(Debug)]
 struct Stream {
     socket: TcpStream,
     drained: bool,
-    /// The poll has told of the end already, and will not again.
+    /// The poll has reported the end of the stream, and reports it only once.
     ends: bool,
 }
 
@@ -148,7 +148,7 @@ impl Floor {
         self.dirty.dedup();
         for id in self.dirty.drain(..) {
             if let Some(Some(Conn::Open(socket, _))) = self.conns.get_mut(id) {
-                _ = socket.flush(); // blocked: a writable event comes; lost: reading tells
+                _ = socket.flush(); // blocked: a writable event follows; lost: reading shows it
             }
         }
         Ok(())
@@ -201,7 +201,7 @@ impl Floor {
         }
     }
 
-    /// Keeps what came of a step of the handshake.
+    /// Stores the connection after a step of its handshake.
     fn shaken(
         &mut self,
         id: usize,
@@ -273,7 +273,7 @@ fn join(pairs: &mut Vec<Vec<usize>>, pair: usize, id: usize) {
 /// Queues a text; it leaves with the flush at the end of the tick.
 fn write(conns: &mut [Option<Conn>], dirty: &mut Vec<usize>, id: usize, text: Utf8Bytes) {
     if let Some(Some(Conn::Open(socket, _))) = conns.get_mut(id) {
-        _ = socket.write(Message::Text(text)); // lost: reading tells
+        _ = socket.write(Message::Text(text)); // lost: reading shows it
         dirty.push(id);
     }
 }

@@ -21,7 +21,7 @@ struct Cost {
 
 pub fn per_command(scope: &Scope) -> Result<Vec<Row>, String> {
     if scope.quick {
-        return Err("left out of a quick run".to_owned());
+        return Err("not part of a quick run".to_owned());
     }
     let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
     if !version.is_ok_and(|status| status.success()) {

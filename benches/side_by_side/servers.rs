@@ -58,7 +58,7 @@ pub struct Server {
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
-    /// Under strace, to count what it waits for the disk.
+    /// Under strace, to count its fsyncs.
     pub count_syncs: bool,
     /// With the databases in memory; only for ours.
     pub in_memory: bool,

@@ -1,5 +1,5 @@
-//! Connections that are bound and do nothing: what each of them costs in memory. Then, if asked
-//! for, a burst of large messages on all of them, and whether the memory is given back.
+//! Idle bound connections: the memory of each. Then optionally a burst of large messages on all of
+//! them, and the memory after it.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const BURSTING_MAX: usize = 100;
 /// How long connecting or bursting may take: a server under valgrind is slow.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Time for buffers to be given back before memory is read.
+/// Time for buffers to be freed before memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// The load.
@@ -78,11 +78,11 @@ impl Idle {
         if self.mailboxes {
             net.send(peer, &format!(r#"{{"type":"open","mailbox":"idle{peer:06}"}}"#));
         }
-        // Its answer tells that all before it is done.
+        // Once it is answered, everything before it is done.
         net.send(peer, r#"{"type":"ping","ping":0}"#);
     }
 
-    /// The client's own mailbox takes one large message, gives it back, and is closed.
+    /// Stores one large message in the client's own mailbox, receives it, and closes the mailbox.
     fn burst(&mut self, net: &mut Net, peer: PeerId) {
         let body = self.burst.as_deref().unwrap_or_default();
         net.send(peer, &format!(r#"{{"type":"open","mailbox":"burst{peer:06}"}}"#));

@@ -30,10 +30,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The loop wakes up at least this often, to see whether time is up.
 const TURN: Duration = Duration::from_millis(20);
 
-/// How often progress is told.
+/// Interval between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// What is spoken to the server.
+/// The protocol that the server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// The mailbox protocol.
@@ -73,7 +73,7 @@ pub trait Load: Driver {
     fn outstanding(&self) -> usize {
         0
     }
-    /// Fewer operations than this say too little about the rest.
+    /// With fewer operations than this, the figures are not significant.
     fn operations_min(&self) -> u64 {
         1
     }
@@ -88,7 +88,7 @@ pub trait Load: Driver {
     }
 }
 
-/// How long a load runs, and whom it watches.
+/// How long a load runs, and the process that is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Not measured: caches, files and the processor's clock settle.
@@ -98,11 +98,11 @@ pub struct Plan {
     pub pid: Option<u32>,
     /// The log of a tracer that counts the server's fsyncs.
     pub syncs: Option<PathBuf>,
-    /// Whether progress is told on stderr.
+    /// Whether progress is printed on stderr.
     pub progress: bool,
 }
 
-/// What a load came to.
+/// The results of a load.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub unit: &'static str,

@@ -67,7 +67,7 @@ impl Relay {
         net.send(peer, &format!(r#"{{"type":"bind","appid":"{appid}","side":"{}"}}"#, side(peer)));
         let run = self.run;
         net.send(peer, &format!(r#"{{"type":"open","mailbox":"{run:08x}{pair:05}"}}"#));
-        // Its answer tells that the open is done.
+        // Once it is answered, the mailbox is open.
         net.send(peer, r#"{"type":"ping","ping":0}"#);
     }
 
