@@ -10,7 +10,7 @@ use super::table::Align::{Left, Right};
 use super::table::Table;
 use super::{Report, file_json, file_line};
 use crate::format::{self, UNKNOWN};
-use crate::storage::db::{AddridReader, ChannelReader, ConnectionRow, FileState};
+use crate::storage::db::{self, AddressesById, ConnectionRow, FileState};
 use crate::sys::clock::{self, Timestamp};
 
 /// Shows addresses instead of their ids if `addrid_db` is given.
@@ -19,9 +19,8 @@ pub fn report(
     addrid_db: Option<&Path>,
     now: Timestamp,
 ) -> Result<Report, Box<dyn Error>> {
-    let reader = ChannelReader::open(path)?;
-    let state = reader.state();
-    let rows = reader.connections()?.ok_or_else(|| {
+    let (state, rows) = db::read_connections(path)?;
+    let rows = rows.ok_or_else(|| {
         format!(
             "channel database {}: version {} has no connection table; a server with \
              --track-connections makes one",
@@ -29,7 +28,7 @@ pub fn report(
             state.version
         )
     })?;
-    let addresses = addrid_db.map(AddridReader::open).transpose()?;
+    let addresses = addrid_db.map(db::addresses_by_id).transpose()?;
     let mut text = format!("{}\n{}", file_line(path, state), note(state, rows.is_empty()));
     if !rows.is_empty() {
         let table = table(&rows, addresses.as_ref(), now);
@@ -59,7 +58,7 @@ fn note(state: FileState, is_empty: bool) -> &'static str {
     }
 }
 
-fn table(rows: &[ConnectionRow], addresses: Option<&AddridReader>, now: Timestamp) -> Table {
+fn table(rows: &[ConnectionRow], addresses: Option<&AddressesById>, now: Timestamp) -> Table {
     let mut table = Table::new(&[
         ("id", Right),
         ("connected", Left),
@@ -86,11 +85,11 @@ fn table(rows: &[ConnectionRow], addresses: Option<&AddridReader>, now: Timestam
 }
 
 /// The peer's address id, or its address if addresses are known.
-fn peer(row: &ConnectionRow, addresses: Option<&AddridReader>) -> String {
+fn peer(row: &ConnectionRow, addresses: Option<&AddressesById>) -> String {
     let Some(id) = row.address_id else { return UNKNOWN.to_owned() };
     match addresses {
         None => id.to_string(),
-        Some(addresses) => match addresses.address(id) {
+        Some(addresses) => match addresses.get(&id) {
             Some(address) => format::harmless(address),
             None => format!("{id} (erased)"),
         },
@@ -106,7 +105,7 @@ fn commands(row: &ConnectionRow) -> String {
     }
 }
 
-fn entry(row: &ConnectionRow, addresses: Option<&AddridReader>) -> Value {
+fn entry(row: &ConnectionRow, addresses: Option<&AddressesById>) -> Value {
     let mut entry = json!({
         "id": row.id,
         "connected": row.connected.0,
@@ -119,7 +118,7 @@ fn entry(row: &ConnectionRow, addresses: Option<&AddridReader>) -> Value {
         "last_commands": row.last_commands,
     });
     if let Some(addresses) = addresses {
-        entry["address"] = json!(row.address_id.and_then(|id| addresses.address(id)));
+        entry["address"] = json!(row.address_id.and_then(|id| addresses.get(&id)));
     }
     entry
 }

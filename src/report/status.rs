@@ -10,7 +10,7 @@ use super::{Report, file_json, file_line, server};
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_STALE_SECONDS;
 use crate::net::socket::Endpoint;
-use crate::storage::db::{ChannelReader, OpenError, StoredCounts, UsageReader};
+use crate::storage::db::{self, OpenError, StoredCounts, UsageReader};
 use crate::sys::clock::{self, Timestamp};
 
 /// Asks the server if `admin` is given, and reads the files that are named.
@@ -36,8 +36,8 @@ fn server(endpoint: &Endpoint) -> Result<Report, String> {
 }
 
 fn channel(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
-    let reader = ChannelReader::open(path)?;
-    let StoredCounts { nameplates, mailboxes, messages, activity } = reader.counts()?;
+    let (state, counts) = db::stored_counts(path)?;
+    let StoredCounts { nameplates, mailboxes, messages, activity } = counts;
     let stored = format!("{nameplates} nameplates, {mailboxes} mailboxes, {messages} messages");
     let mut entries = vec![("stored", stored)];
     if let Some((oldest, newest)) = activity {
@@ -45,9 +45,9 @@ fn channel(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
         let (oldest, newest) = (clock::utc(oldest), clock::utc(newest));
         entries.push(("last use", format!("from {oldest} to {newest} ({ago})")));
     }
-    let line = file_line(path, reader.state());
+    let line = file_line(path, state);
     let json = json!({
-        "file": file_json(path, reader.state()),
+        "file": file_json(path, state),
         "nameplates": nameplates,
         "mailboxes": mailboxes,
         "messages": messages,

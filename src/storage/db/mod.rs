@@ -26,8 +26,8 @@ pub use connections::{ConnectionChange, ConnectionTable};
 pub use file::{Examined, MEMORY};
 pub use open_error::OpenError;
 pub use reader::{
-    AddridReader, ChannelReader, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts,
-    UsageKind, UsageReader,
+    AddressesById, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts, UsageKind,
+    UsageReader, addresses_by_id, read_connections, stored_counts,
 };
 pub use usage::{Current, UsageDb, UsageHistory};
 

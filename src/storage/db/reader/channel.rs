@@ -42,45 +42,31 @@ pub struct ConnectionRow {
     pub last_commands: VecDeque<String>,
 }
 
-#[derive(Debug)]
-pub struct ChannelReader(ReadOnly);
-
-impl ChannelReader {
-    pub fn open(path: &Path) -> Result<ChannelReader, OpenError> {
-        ReadOnly::open(path, &CHANNEL).map(ChannelReader)
-    }
-
-    pub fn state(&self) -> FileState {
-        self.0.state
-    }
-
-    pub fn counts(&self) -> Result<StoredCounts, OpenError> {
-        self.0.read(|connection| {
-            connection.query_row(
-                "SELECT (SELECT COUNT(*) FROM nameplates), (SELECT COUNT(*) FROM messages), \
-             COUNT(*), MIN(updated), MAX(updated) FROM mailboxes",
-                [],
-                |row| {
-                    let mailboxes = count(row, 2)?;
-                    let activity = (time(row, 3)?, time(row, 4)?);
-                    Ok(StoredCounts {
-                        nameplates: count(row, 0)?,
-                        messages: count(row, 1)?,
-                        mailboxes,
-                        activity: (mailboxes > 0).then_some(activity),
-                    })
-                },
-            )
+pub fn stored_counts(path: &Path) -> Result<(FileState, StoredCounts), OpenError> {
+    let sql = "SELECT (SELECT COUNT(*) FROM nameplates), (SELECT COUNT(*) FROM messages), \
+               COUNT(*), MIN(updated), MAX(updated) FROM mailboxes";
+    let file = ReadOnly::open(path, &CHANNEL)?;
+    let counts = file.read(|connection| {
+        connection.query_row(sql, [], |row| {
+            let mailboxes = count(row, 2)?;
+            let activity = (time(row, 3)?, time(row, 4)?);
+            Ok(StoredCounts {
+                nameplates: count(row, 0)?,
+                messages: count(row, 1)?,
+                mailboxes,
+                activity: (mailboxes > 0).then_some(activity),
+            })
         })
-    }
+    })?;
+    Ok((file.state, counts))
+}
 
-    /// The connection table, oldest first; none if the file has no such table.
-    pub fn connections(&self) -> Result<Option<Vec<ConnectionRow>>, OpenError> {
-        if self.0.state.version < TRACKING_VERSION {
-            return Ok(None);
-        }
-        self.0.read(connection_rows).map(Some)
-    }
+/// The connection table, oldest first; none if the file has no such table.
+pub fn read_connections(path: &Path) -> Result<(FileState, Option<Vec<ConnectionRow>>), OpenError> {
+    let file = ReadOnly::open(path, &CHANNEL)?;
+    let has_table = file.state.version >= TRACKING_VERSION;
+    let rows = has_table.then(|| file.read(connection_rows)).transpose()?;
+    Ok((file.state, rows))
 }
 
 fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRow>> {

@@ -8,8 +8,8 @@ mod addrid;
 mod channel;
 mod usage;
 
-pub use addrid::AddridReader;
-pub use channel::{ChannelReader, ConnectionRow, StoredCounts};
+pub use addrid::{AddressesById, addresses_by_id};
+pub use channel::{ConnectionRow, StoredCounts, read_connections, stored_counts};
 pub use usage::{ClientCount, EndingRow, UsageKind, UsageReader};
 
 use std::fs::{self, File};
