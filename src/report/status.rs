@@ -10,7 +10,7 @@ use super::{Report, file_json, file_line, server};
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_STALE_SECONDS;
 use crate::net::socket::Endpoint;
-use crate::storage::db::{self, OpenError, StoredCounts, UsageReader};
+use crate::storage::db::{self, OpenError, StoredCounts};
 use crate::sys::clock::{self, Timestamp};
 
 /// Asks the server if `admin` is given, and reads the files that are named.
@@ -58,8 +58,8 @@ fn channel(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
 }
 
 fn usage(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
-    let reader = UsageReader::open(path)?;
-    let (entries, current) = match reader.current()? {
+    let (state, current) = db::read_current(path)?;
+    let (entries, current) = match current {
         None => (vec![("server", "none has written to it yet".to_owned())], Value::Null),
         Some(current) => {
             let is_stale = now - current.updated > REPORT_STALE_SECONDS;
@@ -86,8 +86,8 @@ fn usage(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
             (entries, json)
         }
     };
-    let line = file_line(path, reader.state());
-    let json = json!({"file": file_json(path, reader.state()), "current": current});
+    let line = file_line(path, state);
+    let json = json!({"file": file_json(path, state), "current": current});
     Ok(Report { text: format!("Usage database {line}\n{}", list(&entries)), json })
 }
 

@@ -14,7 +14,7 @@ use crate::config::Period;
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::outcome::{Outcome, OutcomeCounts};
-use crate::storage::db::{ClientCount, EndingRow, OpenError, UsageKind, UsageReader};
+use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageKind, UsageSince};
 use crate::sys::clock::{self, Seconds, Timestamp};
 
 /// The row of results that this server does not know.
@@ -114,18 +114,16 @@ struct Exchanges {
 }
 
 pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, OpenError> {
-    let reader = UsageReader::open(path)?;
-    let state = reader.state();
     let since = period.days().map(|days| now - f64::from(days) * SECONDS_PER_DAY);
     let from = since.unwrap_or(Timestamp(f64::NEG_INFINITY));
-    let blur = reader.current()?.and_then(|current| current.blur_time).filter(|blur| *blur > 0.0);
     let mut exchanges = Exchanges::default();
-    reader.endings(from, |ending| exchanges.add(&ending, period))?;
+    let UsageSince { file, current, clients } =
+        db::read_usage(path, from, |ending| exchanges.add(&ending, period))?;
+    let blur = current.and_then(|current| current.blur_time).filter(|blur| *blur > 0.0);
     exchanges.waiting.sort();
     exchanges.total.sort();
-    let clients = reader.clients(from)?;
 
-    let mut text = format!("{}\n{}", file_line(path, state), heading(period, since, blur));
+    let mut text = format!("{}\n{}", file_line(path, file), heading(period, since, blur));
     if exchanges.all.is_empty() {
         text += "Nothing ended in this time.\n";
     } else {
@@ -133,7 +131,7 @@ pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, Ope
     }
     text += &format!("\n{}", clients_text(clients.as_deref()));
     let json = json!({
-        "file": file_json(path, state),
+        "file": file_json(path, file),
         "since": since.map(|since| since.0),
         "until": now.0,
         "blur_seconds": blur,

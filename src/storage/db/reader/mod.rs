@@ -10,7 +10,7 @@ mod usage;
 
 pub use addrid::{AddressesById, addresses_by_id};
 pub use channel::{ConnectionRow, StoredCounts, read_connections, stored_counts};
-pub use usage::{ClientCount, EndingRow, UsageKind, UsageReader};
+pub use usage::{ClientCount, EndingRow, UsageKind, UsageSince, read_current, read_usage};
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{FileState, ReadOnly};
 use crate::message::outcome::Outcome;
@@ -46,77 +46,67 @@ pub struct ClientCount {
     pub binds: u64,
 }
 
+/// The `current` row; none before a server has written it.
+pub fn read_current(path: &Path) -> Result<(FileState, Option<Current>), OpenError> {
+    let file = ReadOnly::open(path, &USAGE)?;
+    Ok((file.state, file.read(current)?))
+}
+
+/// What began at `since` or later.
 #[derive(Debug)]
-pub struct UsageReader(ReadOnly);
+pub struct UsageSince {
+    pub file: FileState,
+    pub current: Option<Current>,
+    /// Client programs, those with most binds first; none if the file has no such table.
+    pub clients: Option<Vec<ClientCount>>,
+}
 
-impl UsageReader {
-    pub fn open(path: &Path) -> Result<UsageReader, OpenError> {
-        ReadOnly::open(path, &USAGE).map(UsageReader)
-    }
-
-    pub fn state(&self) -> FileState {
-        self.0.state
-    }
-
-    /// The row that a server rewrites at its start and at each expiry check.
-    pub fn current(&self) -> Result<Option<Current>, OpenError> {
-        self.0.read(|connection| {
-            connection
-                .query_row(
-                    "SELECT rebooted, updated, blur_time, connections_websocket FROM current",
-                    [],
-                    |row| {
-                        Ok(Current {
-                            rebooted: time(row, 0)?,
-                            updated: time(row, 1)?,
-                            blur_time: optional_number(row, 2)?,
-                            connections_websocket: number(row, 3)? as usize,
-                        })
-                    },
-                )
-                .optional()
+/// Passes the nameplates and mailboxes on one by one, and returns the rest.
+pub fn read_usage(
+    path: &Path,
+    since: Timestamp,
+    mut each: impl FnMut(EndingRow),
+) -> Result<UsageSince, OpenError> {
+    let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
+                     FROM mailboxes WHERE started >= ?1";
+    let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
+                      FROM nameplates WHERE started >= ?1";
+    let file = ReadOnly::open(path, &USAGE)?;
+    file.read(|connection| {
+        each_ending(connection, UsageKind::Mailbox, mailboxes, since, &mut each)?;
+        each_ending(connection, UsageKind::Nameplate, nameplates, since, &mut each)?;
+        let has_clients = file.state.version >= CLIENTS_VERSION;
+        Ok(UsageSince {
+            file: file.state,
+            current: current(connection)?,
+            clients: has_clients.then(|| clients(connection, since)).transpose()?,
         })
-    }
+    })
+}
 
-    /// Passes on everything that began at `since` or later.
-    pub fn endings(
-        &self,
-        since: Timestamp,
-        mut each: impl FnMut(EndingRow),
-    ) -> Result<(), OpenError> {
-        let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
-                         FROM mailboxes WHERE started >= ?1";
-        let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
-                          FROM nameplates WHERE started >= ?1";
-        self.0.read(|connection| {
-            each_ending(connection, UsageKind::Mailbox, mailboxes, since, &mut each)?;
-            each_ending(connection, UsageKind::Nameplate, nameplates, since, &mut each)
+fn current(connection: &Connection) -> rusqlite::Result<Option<Current>> {
+    let sql = "SELECT rebooted, updated, blur_time, connections_websocket FROM current";
+    let read = |row: &Row<'_>| {
+        Ok(Current {
+            rebooted: time(row, 0)?,
+            updated: time(row, 1)?,
+            blur_time: optional_number(row, 2)?,
+            connections_websocket: number(row, 3)? as usize,
         })
-    }
+    };
+    connection.query_row(sql, [], read).optional()
+}
 
-    /// Client programs that bound at `since` or later, the most frequent first; none if the file
-    /// has no such table.
-    pub fn clients(&self, since: Timestamp) -> Result<Option<Vec<ClientCount>>, OpenError> {
-        if self.0.state.version < CLIENTS_VERSION {
-            return Ok(None);
-        }
-        let found = self.0.read(|connection| {
-            collect(
-                connection,
-                "SELECT implementation, version, COUNT(*) FROM client_versions \
-             WHERE connect_time >= ?1 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
-                [since],
-                |row| {
-                    Ok(ClientCount {
-                        implementation: optional_string(row, 0)?,
-                        version: optional_string(row, 1)?,
-                        binds: count(row, 2)?,
-                    })
-                },
-            )
-        });
-        found.map(Some)
-    }
+fn clients(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<ClientCount>> {
+    let sql = "SELECT implementation, version, COUNT(*) FROM client_versions \
+               WHERE connect_time >= ?1 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
+    collect(connection, sql, [since], |row| {
+        Ok(ClientCount {
+            implementation: optional_string(row, 0)?,
+            version: optional_string(row, 1)?,
+            binds: count(row, 2)?,
+        })
+    })
 }
 
 fn each_ending(
