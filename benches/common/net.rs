@@ -113,8 +113,8 @@ impl Net {
         })
     }
 
-    /// Begins to connect. The first text from the server, its welcome, shows that it worked. What is
-    /// sent before that follows the handshake at once.
+    /// Begins to connect. The first text from the server, its welcome, shows that it worked. Texts
+    /// sent before that follow the handshake at once.
     pub fn connect(&mut self) -> PeerId {
         let id = self.free.pop().unwrap_or_else(|| {
             self.peers.push(None);

@@ -4,8 +4,8 @@
 //! mailbox's time; it is acknowledged to its sender and passed on to both connections of its pair;
 //! a ping is acknowledged and answered. All of a tick is stored in one durable transaction before
 //! any of it leaves, and each connection gets one write a tick. There is no JSON, no state but the
-//! pairs, no limit and no defence against misbehaving peers. It is as fast as its libraries allow: an
-//! upper bound for any server built on them.
+//! pairs, no limit and no defence against misbehaving peers. It is as fast as its libraries allow:
+//! an upper bound for any server built on them.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;

@@ -48,7 +48,7 @@ fn cost(scope: &Scope, connections: usize) -> Result<Cost, String> {
     Ok(Cost { add, ping })
 }
 
-/// The counters are set to zero before the load; its few connects are negligible among its operations.
+/// The counters are set to zero before the load; its few connects are negligible.
 fn count(scope: &Scope, server: &Server, mut load: impl Load) -> Result<f64, String> {
     let plan = Plan {
         warm_up: Duration::ZERO,

@@ -1,6 +1,7 @@
 //! Parsers of option values: text → value. Each error completes "--option: …" and says what is
 //! right.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -45,23 +46,25 @@ pub fn seconds_or_never(text: &str) -> Result<Seconds, String> {
 }
 
 pub fn whole_seconds(text: &str) -> Result<Seconds, String> {
-    text.parse::<u32>()
-        .map(Seconds::from)
-        .map_err(|_| format!("'{text}' must be a whole number of seconds"))
+    whole(text, 0..=u32::MAX, "a whole number of seconds").map(Seconds::from)
 }
 
 pub fn bits(text: &str) -> Result<u32, String> {
-    let allowed = limits::HASHCASH_BITS_MIN..=limits::HASHCASH_BITS_MAX;
-    text.parse().ok().filter(|bits| allowed.contains(bits)).ok_or_else(|| {
-        format!("'{text}' must be a whole number from {} to {}", allowed.start(), allowed.end())
-    })
+    let (min, max) = (limits::HASHCASH_BITS_MIN, limits::HASHCASH_BITS_MAX);
+    whole(text, min..=max, &format!("a whole number from {min} to {max}"))
 }
 
 pub fn events(text: &str) -> Result<f64, String> {
-    let events = text.parse::<u32>().ok().filter(|events| *events > 0);
-    events
-        .map(f64::from)
-        .ok_or_else(|| format!("'{text}' must be a whole number of events above 0"))
+    whole(text, 1..=u32::MAX, "a whole number of events above 0").map(f64::from)
+}
+
+pub fn descriptor(text: &str) -> Result<u32, String> {
+    whole(text, 0..=u32::MAX, "a file descriptor number")
+}
+
+fn whole(text: &str, allowed: RangeInclusive<u32>, rule: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| allowed.contains(number));
+    number.ok_or_else(|| format!("'{text}' must be {rule}"))
 }
 
 /// A limit is above 0: one of 0 would shut out all clients.
@@ -74,10 +77,6 @@ pub fn limit(text: &str, limit: &LimitRow) -> Result<f64, String> {
         let kind = if *whole { "a whole number" } else { "a number" };
         format!("'{text}' must be {kind} ({unit}) above 0, at most {}", allowed.end())
     })
-}
-
-pub fn descriptor(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("'{text}' must be a file descriptor number"))
 }
 
 /// Lower-case names and upper-case ones, as the log has them.

@@ -39,7 +39,7 @@ pub struct Notifier {
 }
 
 /// The messages without which the manager restarts the service.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Watchdog {
     /// Half of the manager's timeout, so that one message may be late.
     interval: Duration,
@@ -119,7 +119,7 @@ impl Notifier {
     /// When [`Notifier::update`] next has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         let status = self.quiet_until.filter(|_| self.status_pending);
-        let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.due);
+        let watchdog = self.watchdog.map(|watchdog| watchdog.due);
         [status, watchdog].into_iter().flatten().min()
     }
 
@@ -135,13 +135,10 @@ impl Notifier {
     }
 
     fn keep_alive(&mut self, now: Clock) {
-        let due = self.watchdog.as_ref().filter(|watchdog| watchdog.due <= now.instant);
-        let Some(interval) = due.map(|watchdog| watchdog.interval) else { return };
-        let is_sent = self.send("WATCHDOG=1");
-        if let Some(watchdog) = &mut self.watchdog {
-            let retry = NOTIFY_RETRY.min(interval);
-            watchdog.due = now.instant + if is_sent { interval } else { retry };
-        }
+        let due = self.watchdog.filter(|watchdog| watchdog.due <= now.instant);
+        let Some(Watchdog { interval, .. }) = due else { return };
+        let wait = if self.send("WATCHDOG=1") { interval } else { NOTIFY_RETRY.min(interval) };
+        self.watchdog = Some(Watchdog { interval, due: now.instant + wait });
     }
 
     /// Returns whether the message was sent.
