@@ -117,7 +117,7 @@ pub static GROUPS: &[Group<Settings>] = &[
                 Set |s, text| s.config.permission.attack_half_life =
                     values::positive_seconds(text)?,
                 Number(limits::ATTACK_HALF_LIFE_SECONDS, "s"),
-                "Half-life of a hostile event in that number.";
+                "Half-life of a hostile event: after this time it counts half.";
             "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";

@@ -91,59 +91,13 @@ fn usage(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
     Ok(Report { text: format!("Usage database {line}\n{}", list(&entries)), json })
 }
 
-/// The lines on a running server; names in braces are JSON pointers into its `/status.json`.
-const SERVER_LINES: [(&str, &str); 15] = [
-    ("health", "{{/health}}"),
-    ("up", "{{/uptime_seconds}}, version {{/version}}"),
-    (
-        "connections",
-        "{{/connections/now}} of {{/connections/max}} ({{/connections/bound}} bound, \
-         {{/connections/subscribed}} with a mailbox open), {{/connections/accepted}} since the start",
-    ),
-    ("ended", "{{/connections/ended}}"),
-    (
-        "stored",
-        "{{/store/nameplates}} nameplates, {{/store/mailboxes}} mailboxes, {{/store/messages}} \
-         messages, {{/store/bytes}} of {{/store/bytes_max}}",
-    ),
-    (
-        "traffic",
-        "{{/traffic/received_bytes}} received, {{/traffic/sent_bytes}} sent, \
-         {{/traffic/messages_stored}} messages stored, {{/traffic/messages_delivered}} delivered",
-    ),
-    ("commands", "{{/traffic/commands}}"),
-    ("errors", "{{/traffic/errors}}"),
-    ("limits hit", "{{/limits_hit}}"),
-    (
-        "process",
-        "{{/process/resident_memory_bytes}} of memory, {{/process/cpu_seconds}} of CPU time, \
-         {{/process/open_fds}} of {{/process/max_fds}} descriptors",
-    ),
-    (
-        "one tick",
-        "half within {{/latency_last_hour/tick/p50_seconds}}, \
-         99 % within {{/latency_last_hour/tick/p99_seconds}} (last hour)",
-    ),
-    (
-        "one commit",
-        "half within {{/latency_last_hour/commit/p50_seconds}}, \
-         99 % within {{/latency_last_hour/commit/p99_seconds}} (last hour)",
-    ),
-    ("last hour", "{{/results_last_hour}}"),
-    ("last day", "{{/results_last_day}}"),
-    ("clients", "{{/clients_last_day}}"),
-];
-
+/// The names in braces are JSON pointers into the server's `/status.json`.
 fn server_text(status: &Value) -> String {
-    let mut entries: Vec<(&str, String)> = SERVER_LINES
-        .iter()
-        .map(|(name, template)| (*name, format::fill(template, |pointer| show(status, pointer))))
-        .collect();
-    for file in status["storage"]["files"].as_array().into_iter().flatten() {
-        const FILE: &str = "{{/path}}: {{/bytes}}, {{/wal_bytes}} of write-ahead log";
-        entries.push(("file", format::fill(FILE, |pointer| show(file, pointer))));
-    }
-    list(&entries)
+    const FILE: &str = "  file         {{/path}}: {{/bytes}}, {{/wal_bytes}} of write-ahead log\n";
+    let files = status["storage"]["files"].as_array().into_iter().flatten();
+    let files = files.map(|file| format::fill(FILE, |pointer| show(file, pointer)));
+    let text = format::fill(include_str!("server.txt"), |pointer| show(status, pointer));
+    text + &files.collect::<String>()
 }
 
 /// The value at a JSON pointer, in the unit that its key names.

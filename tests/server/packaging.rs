@@ -18,7 +18,7 @@ fn the_package_holds_the_sources_and_what_tells_of_them() {
     let (sources, others): (Vec<&str>, Vec<&str>) =
         listed.lines().partition(|name| name.starts_with("src/"));
     assert!(sources.contains(&"src/main.rs") && sources.contains(&"src/lib.rs"));
-    let kinds = [".rs", ".html", ".css", ".md", ".man", ".bash", ".fish", ".zsh"];
+    let kinds = [".rs", ".html", ".css", ".md", ".txt", ".man", ".bash", ".fish", ".zsh"];
     let is_source = |name: &&str| kinds.iter().any(|kind| name.ends_with(kind));
     assert!(sources.iter().all(is_source), "{sources:?}");
     // The first is what cargo adds by itself, in a clone.

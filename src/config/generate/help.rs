@@ -2,34 +2,27 @@
 
 use super::options::GROUPS;
 use super::subcommands::{self, Subcommand};
-use super::{OptionSpec, entries, plain};
+use super::{Group, OptionSpec, Settings, entries, plain};
+use crate::format;
 
 /// Column at which help texts begin, and the width they are wrapped to.
 const INDENT: usize = 8;
 const WIDTH: usize = 92;
 
-const HEAD: &str = "\
-A Magic Wormhole mailbox server.
-
-Usage: wormhole-mailbox [options]
-       wormhole-mailbox COMMAND [options]
-
---name=VALUE and --name VALUE both work.
-
-Commands, each with its own --help:
-";
-
 /// The help of the server.
 pub fn server() -> String {
-    let mut text = HEAD.to_owned();
-    for Subcommand { name, about, .. } in subcommands::TABLE {
-        text += &format!("  {name}\n{}", wrapped(&plain(about)));
-    }
-    for group in GROUPS {
-        text += &format!("\n{}:\n", group.title);
-        text += &entries(group.rows, entry);
-    }
-    text
+    format::fill(include_str!("template.txt"), |name| match name {
+        "commands" => subcommands::TABLE.iter().map(command).collect(),
+        _ => GROUPS.iter().map(group).collect(),
+    })
+}
+
+fn command(Subcommand { name, about, .. }: &Subcommand) -> String {
+    format!("  {name}\n{}", wrapped(&plain(about)))
+}
+
+fn group(Group { title, rows }: &Group<Settings>) -> String {
+    format!("\n{title}:\n{}", entries(rows, entry))
 }
 
 /// The help of a subcommand.
