@@ -15,17 +15,26 @@ const HEIGHT: f64 = 100.0;
 const BAR: f64 = 0.8;
 const BAR_GAP: f64 = 0.1;
 
-#[derive(Clone, Copy, Debug)]
+/// The time span of a chart.
+#[derive(Debug)]
+pub struct Span {
+    pub name: &'static str,
+    pub caption: &'static str,
+    /// The length of a bucket, shown after the caption.
+    pub bucket: &'static str,
+    /// The times at the left end and in the middle; the right end is now.
+    pub when: [&'static str; 2],
+    pub bucket_minutes: usize,
+}
+
+#[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    /// Unique on the page.
+    pub span: &'a Span,
+    /// Unique on the page with the span's name.
     pub id: &'a str,
     pub caption: &'a str,
-    /// The length of a bucket, shown after the caption.
-    pub bucket: &'a str,
     /// The content for screen readers.
-    pub description: &'a str,
-    /// The times at the left end and in the middle; the right end is now.
-    pub when: [&'a str; 2],
+    pub description: String,
 }
 
 #[derive(Clone, Debug)]
@@ -169,7 +178,8 @@ fn hit(shapes: &mut String, bucket: usize, hint: &str) {
 
 /// The drawing, with its scale on the left, from the top, and the time under it.
 fn plot(frame: Frame<'_>, buckets: usize, scale: &[String], shapes: &str) -> String {
-    let Frame { id, caption, bucket, description, when: [left, middle] } = frame;
+    let Frame { span, id, caption, description } = frame;
+    let Span { name, bucket, when: [left, middle], .. } = span;
     let last = scale.len() - 1;
     let labels: String = scale.iter().map(|label| format!("<span>{label}</span>")).collect();
     let mut grid = String::new();
@@ -182,8 +192,8 @@ fn plot(frame: Frame<'_>, buckets: usize, scale: &[String], shapes: &str) -> Str
         "<figure><figcaption>{caption} <span>{bucket}</span></figcaption>\
          <div class=\"plot\"><div class=\"scale\" aria-hidden=\"true\">{labels}</div>\
          <svg viewBox=\"0 0 {buckets} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-labelledby=\"{id}-title {id}-text\"><title id=\"{id}-title\">{caption}</title>\
-         <desc id=\"{id}-text\">{description}</desc>{grid}{shapes}</svg></div>\
+         aria-labelledby=\"{id}-{name}-title {id}-{name}-text\"><title id=\"{id}-{name}-title\">{caption}</title>\
+         <desc id=\"{id}-{name}-text\">{description}</desc>{grid}{shapes}</svg></div>\
          <div class=\"when\" aria-hidden=\"true\"><span>{left}</span><span>{middle}</span>\
          <span>now</span></div></figure>"
     )

@@ -2,7 +2,7 @@
 //! the dark. The markup is in `page.html`, this fills it in; `tables` has the rows, `chart` the
 //! drawings.
 
-use super::chart::{self, Bar, Frame};
+use super::chart::{self, Bar, Frame, Span};
 use super::status::{self, Bucket, Status};
 use super::tables;
 use crate::engine::metrics::Histogram;
@@ -31,7 +31,6 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let percent = |part: usize, whole: usize| {
         format!("{:.1}", (100.0 * format::share(part as u64, whole as u64)).min(100.0))
     };
-    let charts = |draw: &dyn Fn(&Span<'_>) -> String| spans(status).iter().map(draw).collect();
     format::fill(TEMPLATE, |name| match name {
         "refresh" => meta.clone(),
         "state" => state.to_owned(),
@@ -55,10 +54,14 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
         "stored-percent" => percent(stored, limits.stored_bytes_max),
         "memory" => process.resident_bytes.map_or_else(|| UNKNOWN.to_owned(), bytes),
         "cpu-time" => duration(process.cpu_seconds),
-        "exchange-charts" => charts(&exchange_chart),
-        "connection-charts" => charts(&connection_chart),
-        "tick-charts" => charts(&|span| latency_chart(span, "tick", "Tick", |it| &it.tick)),
-        "commit-charts" => charts(&|span| latency_chart(span, "commit", "Commit", |it| &it.commit)),
+        "exchange-charts" => charts(status, exchange_chart),
+        "connection-charts" => charts(status, connection_chart),
+        "tick-charts" => {
+            charts(status, |span, buckets| latency_chart(span, buckets, "Tick", |it| &it.tick))
+        }
+        "commit-charts" => {
+            charts(status, |span, buckets| latency_chart(span, buckets, "Commit", |it| &it.commit))
+        }
         "results" => tables::results(status),
         "clients" => tables::clients(status),
         "files" => tables::files(status),
@@ -71,99 +74,84 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
 
 fn by_digits(counts: [usize; NAMEPLATE_CLASSES]) -> String {
     const NAMES: [&str; NAMEPLATE_CLASSES] = ["1 digit", "2 digits", "3 digits", "4 and more"];
-    let named = NAMES.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-    let parts: Vec<String> = named.map(|(name, count)| format!("{count} of {name}")).collect();
+    let counts = NAMES.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+    let parts: Vec<String> = counts.map(|(name, count)| format!("{count} of {name}")).collect();
     if parts.is_empty() { "none alive".to_owned() } else { parts.join(", ") }
 }
 
-/// The time span of a chart; each chart is drawn for the last hour and the last day.
-struct Span<'a> {
-    name: &'static str,
-    buckets: &'a [Bucket],
-    caption: &'static str,
-    bucket: &'static str,
-    when: [&'static str; 2],
-    bucket_minutes: usize,
+/// Draws a chart of the last hour and one of the last day.
+fn charts(status: &Status<'_>, draw: impl Fn(&Span, &[Bucket]) -> String) -> String {
+    draw(&HOUR, &status.hour) + &draw(&DAY, &status.day)
 }
 
-fn spans<'a>(status: &'a Status<'_>) -> [Span<'a>; 2] {
-    [
-        Span {
-            name: "hour",
-            buckets: &status.hour,
-            caption: "Last hour",
-            bucket: "per minute",
-            when: ["1 h ago", "30 min"],
-            bucket_minutes: 1,
-        },
-        Span {
-            name: "day",
-            buckets: &status.day,
-            caption: "Last day",
-            bucket: "per 15 minutes",
-            when: ["24 h ago", "12 h"],
-            bucket_minutes: 15,
-        },
-    ]
-}
+const HOUR: Span = Span {
+    name: "hour",
+    caption: "Last hour",
+    bucket: "per minute",
+    when: ["1 h ago", "30 min"],
+    bucket_minutes: 1,
+};
 
-impl Span<'_> {
-    fn ago(&self, bucket: usize) -> String {
-        match (self.buckets.len() - 1 - bucket) * self.bucket_minutes {
-            0 => "now".to_owned(),
-            minutes => format!("{} ago", duration(minutes as f64 * 60.0)),
-        }
-    }
+const DAY: Span = Span {
+    name: "day",
+    caption: "Last day",
+    bucket: "per 15 minutes",
+    when: ["24 h ago", "12 h"],
+    bucket_minutes: 15,
+};
 
-    fn frame<'b>(&'b self, id: &'b str, caption: &'b str, description: &'b str) -> Frame<'b> {
-        Frame { id, caption, bucket: self.bucket, description, when: self.when }
+fn ago(span: &Span, buckets: usize, bucket: usize) -> String {
+    match (buckets - 1 - bucket) * span.bucket_minutes {
+        0 => "now".to_owned(),
+        minutes => format!("{} ago", duration(minutes as f64 * 60.0)),
     }
 }
 
-fn exchange_chart(span: &Span<'_>) -> String {
-    let counts = status::outcomes(span.buckets);
-    let named: Vec<String> =
-        counts.iter().map(|(it, count)| format!("{count} {}", it.name())).collect();
-    let description = format!("{} mailboxes ended: {}.", counts.total(), named.join(", "));
-    let bars: Vec<Bar> = span.buckets.iter().enumerate().map(|it| bar(span, it)).collect();
-    let id = format!("exchanges-{}", span.name);
-    chart::bars(span.frame(&id, span.caption, &description), &bars)
+fn named(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
+    counts.map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }
 
-fn bar(span: &Span<'_>, (index, bucket): (usize, &Bucket)) -> Bar {
-    let outcomes = bucket.outcomes.iter().filter(|(_, count)| *count > 0);
-    let parts: Vec<_> = outcomes.map(|(outcome, count)| (outcome.name(), count)).collect();
-    let named: Vec<String> = parts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    Bar { hint: format!("{}: {}", span.ago(index), named.join(", ")), parts }
+fn exchange_chart(span: &Span, buckets: &[Bucket]) -> String {
+    let counts = status::outcomes(buckets);
+    let all = named(counts.iter().map(|(outcome, count)| (outcome.name(), count)));
+    let description = format!("{} mailboxes ended: {all}.", counts.total());
+    let bars = buckets.iter().enumerate().map(|(index, bucket)| {
+        let outcomes = bucket.outcomes.iter().filter(|(_, count)| *count > 0);
+        let parts: Vec<_> = outcomes.map(|(outcome, count)| (outcome.name(), count)).collect();
+        let ago = ago(span, buckets.len(), index);
+        Bar { hint: format!("{ago}: {}", named(parts.iter().copied())), parts }
+    });
+    let bars: Vec<Bar> = bars.collect();
+    chart::bars(Frame { span, id: "exchanges", caption: span.caption, description }, &bars)
 }
 
-fn connection_chart(span: &Span<'_>) -> String {
+fn connection_chart(span: &Span, buckets: &[Bucket]) -> String {
     let values: Vec<Option<u64>> =
-        span.buckets.iter().map(|it| it.connections.map(|count| count as u64)).collect();
+        buckets.iter().map(|it| it.connections.map(|count| count as u64)).collect();
     let most = values.iter().flatten().max().copied().unwrap_or(0);
-    let id = format!("connections-{}", span.name);
     let description = format!("At most {most} connections at once.");
-    chart::curve(span.frame(&id, span.caption, &description), &values, |bucket, value| {
-        format!("{}: at most {value}", span.ago(bucket))
+    let frame = Frame { span, id: "connections", caption: span.caption, description };
+    chart::curve(frame, &values, |bucket, value| {
+        format!("{}: at most {value}", ago(span, buckets.len(), bucket))
     })
 }
 
 fn latency_chart(
-    span: &Span<'_>,
-    id: &str,
+    span: &Span,
+    buckets: &[Bucket],
     name: &str,
     durations: fn(&Bucket) -> &Histogram,
 ) -> String {
-    let values: Vec<_> = span.buckets.iter().map(|it| status::quantiles(durations(it))).collect();
-    let all = status::quantiles(&status::merged(span.buckets, durations));
+    let values: Vec<_> = buckets.iter().map(|it| status::quantiles(durations(it))).collect();
+    let all = status::quantiles(&status::merged(buckets, durations));
     let text = |(median, slow): (f64, f64)| {
         format!("half within {}, 99 % within {}", duration(median), duration(slow))
     };
-    let id = format!("{id}-{}", span.name);
     let caption = format!("{name}, {}", span.caption.to_lowercase());
     let description = all.map_or_else(|| "None.".to_owned(), text);
-    chart::durations(span.frame(&id, &caption, &description), &values, |bucket, value| {
-        format!("{}: {}", span.ago(bucket), text(value))
+    let frame = Frame { span, id: &name.to_lowercase(), caption: &caption, description };
+    chart::durations(frame, &values, |bucket, value| {
+        format!("{}: {}", ago(span, buckets.len(), bucket), text(value))
     })
 }
 
