@@ -1,7 +1,7 @@
 //! What the kernel knows of this process: memory, CPU time, descriptors, sizes of its files.
 //!
-//! Each is asked for when somebody wants to know, and costs a system call or two. What cannot be
-//! known is none: nobody's service depends on it.
+//! Each is read on request, with a system call or two. A value that cannot be read is none: no
+//! service depends on it.
 
 use std::fs;
 use std::io;
@@ -71,7 +71,8 @@ fn resident_bytes() -> Option<u64> {
     Some(kilobytes * BYTES_PER_KB)
 }
 
-/// Newer kernels tell the number as the directory's size; older ones say zero, and it is counted.
+/// Newer kernels report the number as the directory's size; older ones report zero, and the
+/// entries are counted.
 fn open_fds() -> Option<u64> {
     const DIRECTORY: &str = "/proc/self/fd";
     match fs::metadata(DIRECTORY).ok()?.len() {

@@ -2,7 +2,7 @@
 
 use super::options::GROUPS;
 use super::subcommands::{self, Subcommand};
-use super::{Default, Group, OptionSpec, Row, Settings, entries};
+use super::{Group, OptionSpec, Row, Settings, entries};
 use crate::config::spec::Action;
 use crate::config::websocket_options::{self, ProtocolOption};
 use crate::format;
@@ -60,11 +60,7 @@ fn command(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
 fn entry(spec: &OptionSpec) -> String {
     let short = spec.short.map(|short| format!(", `{short}`")).unwrap_or_default();
     let value = spec.value().map(alternatives).unwrap_or_default();
-    let default = match spec.default {
-        Default::Text(text) => text.replace('|', "\\|"),
-        Default::Number(number, unit) => format!("{number} {unit}"),
-        Default::Unset => String::new(),
-    };
+    let default = spec.default().unwrap_or_default().replace('|', "\\|");
     let help = spec.help.replace(websocket_options::LIST, "See [below](#protocol-options).");
     format!("| `{}`{short}{value} | {} | {default} |", spec.name, help.replace('|', "\\|"))
 }

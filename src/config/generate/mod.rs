@@ -48,10 +48,18 @@ impl OptionSpec {
     /// The help and the default as plain text.
     fn help_with_default(&self) -> String {
         let help = plain(self.help);
+        match self.default() {
+            None => help,
+            Some(default) => format!("{help} [default: {}]", default.replace('`', "")),
+        }
+    }
+
+    /// The default as Markdown, if there is one.
+    fn default(&self) -> Option<String> {
         match self.default {
-            Default::Unset => help,
-            Default::Text(default) => format!("{help} [default: {}]", default.replace('`', "")),
-            Default::Number(default, unit) => format!("{help} [default: {default} {unit}]"),
+            Default::Unset => None,
+            Default::Text(text) => Some(text.to_owned()),
+            Default::Number(number, unit) => Some(format!("{number} {unit}")),
         }
     }
 
