@@ -209,6 +209,8 @@ impl Target {
             history = format!("upgraded, the old file is kept as {}", backup.display());
         }
         set_journal(&connection, journal, path)?;
+        // A rollback journal that comes back after a power loss would undo all that follows.
+        create::sync_directory(&fs::canonicalize(path)?)?;
         let place = Place::new(path, lock, journal == Journal::Wal)?;
         Ok(Opened { connection, place, version, history })
     }
