@@ -98,10 +98,6 @@ fn find(path: &Path, kind: &Kind, lock: Option<File>) -> Result<Found, OpenError
         }
         Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
     }
-    let lock = match lock {
-        Some(lock) => lock,
-        None => place::lock(path)?,
-    };
     // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
     let real = fs::canonicalize(path)?;
     for suffix in SUFFIXES.into_iter().chain([""]) {
@@ -113,6 +109,10 @@ fn find(path: &Path, kind: &Kind, lock: Option<File>) -> Result<Found, OpenError
             _ => {}
         }
     }
+    let lock = match lock {
+        Some(lock) => lock,
+        None => place::lock(path)?,
+    };
     let journal = create::try_directory(&real)?;
     let is_empty = fs::metadata(&real)?.len() == 0;
     let has_rollback_journal =
@@ -404,8 +404,10 @@ impl LogPages {
     pub(super) fn reserve(&self, more: usize, place: &Place) -> Result<(), OpenErrorKind> {
         let piece = |pages: u32| pages.saturating_add(INDEX_FRAMES_LESS) / INDEX_FRAMES;
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        if place.has_log() && piece(self.get()) != piece(self.get().saturating_add(more)) {
-            create::has_reserve(place.path())?;
+        if let Some(log) = place.log()
+            && piece(self.get()) != piece(self.get().saturating_add(more))
+        {
+            create::has_reserve(log)?;
         }
         Ok(())
     }
