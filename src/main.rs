@@ -18,6 +18,8 @@ const STATUS_FAILED: u8 = 1;
 const STATUS_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // A handler that cannot be installed shows when the server installs its own.
+    _ = process::survive_file_size_limit();
     let (config, reloadable) = match config::parse(std::env::args_os().skip(1), reload::read_file) {
         Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
         Ok(Invocation::Print(text)) => return print(&text),
@@ -29,8 +31,6 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(&error.0, STATUS_USAGE),
     };
-    // A handler that cannot be installed shows when the server installs its own.
-    _ = process::survive_file_size_limit();
     logging::start(config.log_level);
     match startup::start(config, reloadable)
         .and_then(|server| server.run().map_err(|error| error.to_string()))

@@ -7,6 +7,7 @@ mod common;
 
 mod attacks; // what others notice of an attack, and what it costs
 mod durability; // kills in the middle of traffic, a locked database
+mod file_systems; // full, read-only, without shared memory
 mod overload; // descriptors, floods, every abuse at once
 mod power_loss; // what a power failure may leave of the files
 mod storage_failure; // a disk that fails and works again

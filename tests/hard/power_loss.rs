@@ -43,6 +43,8 @@ enum Event {
     Unlink {
         file: String,
     },
+    /// What was removed before stays so.
+    SyncDirectory,
     /// Told the client that this operation is done.
     Acknowledged(usize),
 }
@@ -65,13 +67,15 @@ fn last_argument(line: &str) -> usize {
     arguments.rsplit(", ").next().and_then(|text| text.parse().ok()).expect("a number")
 }
 
-fn parse(trace: &str) -> Vec<Event> {
+/// `directory`: the name of that which the files are in.
+fn parse(trace: &str, directory: &str) -> Vec<Event> {
     let mut names: HashMap<&str, String> = HashMap::new();
     let mut events = Vec::new();
     for line in trace.lines().filter(|line| !line.contains(" = -1 ")) {
         let Some((call, rest)) = line.split_once('(') else { continue };
         let descriptor = rest.split([',', ')']).next().expect("an argument");
         let known = names.get(descriptor).cloned();
+        let is_directory = known.as_ref().is_some_and(|name| name == directory || name == ".");
         let is_ours = |file: &String| file.starts_with(DATABASE) && !file.ends_with("-shm");
         let file = known.filter(is_ours);
         match (call, file) {
@@ -88,6 +92,7 @@ fn parse(trace: &str) -> Vec<Event> {
             ("ftruncate", Some(file)) => {
                 events.push(Event::Truncate { file, length: last_argument(line) });
             }
+            ("fsync" | "fdatasync", _) if is_directory => events.push(Event::SyncDirectory),
             ("fsync" | "fdatasync", Some(file)) => events.push(Event::Sync { file }),
             ("sendto", _) => {
                 let sent = first_string(line);
@@ -117,7 +122,7 @@ fn apply(content: &mut Content, event: &Event) {
         }
         Event::Truncate { length, .. } => content.get_or_insert_default().resize(*length, 0),
         Event::Unlink { .. } => *content = None,
-        Event::Sync { .. } | Event::Acknowledged(_) => {}
+        Event::Sync { .. } | Event::SyncDirectory | Event::Acknowledged(_) => {}
     }
 }
 
@@ -136,6 +141,15 @@ fn after_power_loss(
                 let content = synced.entry(file.clone()).or_default();
                 for event in pending.remove(file).unwrap_or_default() {
                     apply(content, event);
+                }
+            }
+            Event::SyncDirectory => {
+                for (file, events) in &mut pending {
+                    let is_unlink = |event: &&Event| matches!(event, Event::Unlink { .. });
+                    if let Some(last) = events.iter().rposition(is_unlink) {
+                        synced.insert(file.clone(), None);
+                        events.drain(..=last);
+                    }
                 }
             }
             Event::Write { file, .. } | Event::Truncate { file, .. } | Event::Unlink { file } => {
@@ -228,7 +242,7 @@ fn record(option: &str) -> (HashMap<String, Content>, Vec<Event>) {
         trace = fs::read_to_string(directory.file("trace")).expect("the trace");
         trace.contains("+++ killed")
     });
-    (before, parse(&trace))
+    (before, parse(&trace, &file_name(directory.path().as_os_str().as_encoded_bytes())))
 }
 
 /// Lets the power go at some instant and a server start on what is left; tells what is wrong.

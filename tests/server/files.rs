@@ -2,14 +2,16 @@
 //! and what is left behind. Files that are refused have their own tests, in refused_files.rs.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal, now};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, Signal, eventually, now};
 use serde_json::{Value, json};
 
 const VERSION: &str = "SELECT version FROM version";
@@ -415,4 +417,43 @@ fn a_vacuum_by_another_process_does_no_harm() {
     integrity(&path);
     let server = Server::start_in(server.kill(), &[]);
     assert_eq!(server.bind("app", "late").open(&mailboxes[5]).len(), 2);
+}
+
+#[test]
+fn nobody_can_connect_before_the_files_are_open() {
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1]);
+    let other = sql::open(&directory.file("relay.sqlite"));
+    other.execute_batch("BEGIN EXCLUSIVE").expect("locked");
+    let mut command = Command::new(PROGRAM);
+    command.args([FREE_PORT, "--port=unix:x.sock"]);
+    let child = command.current_dir(directory.path()).stdin(Stdio::null()).spawn();
+    let _server = Running(child.expect("server starts"));
+    let socket = directory.file("x.sock");
+    eventually("the address is taken", || socket.exists());
+    let refused = UnixStream::connect(&socket).expect_err("the file is locked");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    other.execute_batch("ROLLBACK").expect("it had the lock");
+    eventually("it listens", || UnixStream::connect(&socket).is_ok());
+}
+
+#[test]
+fn the_log_of_changes_shrinks_again_after_a_reader_has_held_it() {
+    let server = Server::start(&["--admin=tcp:0:interface=127.0.0.1"]);
+    let mut client = server.bind("app", "a");
+    client.open("box");
+    let reader = sql::open(&server.file("relay.sqlite"));
+    reader.execute_batch("BEGIN; SELECT COUNT(*) FROM mailboxes").expect("a read transaction");
+    let bytes = || fs::metadata(server.file("relay.sqlite-wal")).expect("the log").len();
+    let body = "b".repeat(100_000);
+    while bytes() < 6_000_000 {
+        client.one(json!({"type": "add", "phase": "p", "body": body}));
+    }
+    let held = || {
+        let metrics = server.ask_admin("/metrics").body;
+        !metrics.contains("wormhole_mailbox_wal_held_seconds 0\n")
+    };
+    eventually("it is measured", held);
+    reader.execute_batch("COMMIT").expect("the reader is done");
+    eventually("it shrinks", || bytes() < 4_500_000);
+    assert!(!held());
 }

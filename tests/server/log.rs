@@ -1,12 +1,12 @@
 //! The log: the form of its lines, and that a log which cannot be written costs lines and nothing
 //! else.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use crate::common::{Directory, PROGRAM, Running, Server, retry};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, retry};
 
 /// A server that listens on `x.sock`, with a stderr of the test's choice.
 struct Unheard {
@@ -53,6 +53,22 @@ fn serves_unheard(stderr: impl Into<Stdio>) {
 #[test]
 fn a_full_disk_under_the_log_ends_nothing() {
     serves_unheard(OpenOptions::new().write(true).open("/dev/full").expect("/dev/full"));
+}
+
+#[test]
+fn a_log_that_has_reached_the_file_size_limit_ends_nothing() {
+    let directory = Directory::new();
+    fs::write(directory.file("log"), [b'x'; 4096]).expect("write");
+    let run = |argument: &str| {
+        let script = "ulimit -f 1; exec \"$@\" 2>>log";
+        let mut command = Command::new("timeout");
+        command.args(["--preserve-status", "1", "sh", "-c", script, "sh", PROGRAM]);
+        command.args([argument, "--channel-db=:memory:"]).current_dir(directory.path());
+        command.status().expect("it runs")
+    };
+    // Until the end of that second; and one that ends by itself, at a mistake.
+    assert_eq!(run(FREE_PORT).code(), Some(0));
+    assert_eq!(run("--frobnicate").code(), Some(2));
 }
 
 #[test]

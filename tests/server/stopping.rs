@@ -1,11 +1,13 @@
 //! SIGTERM and SIGINT: everyone is told, everything is written, and it ends in time whatever the
 //! clients do.
 
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::raw::{CLOSE, Raw, upgrade};
-use crate::common::{Client, Server, Signal};
+use crate::common::{Client, FREE_PORT, Server, Signal};
 use rustix::net::sockopt;
 use serde_json::json;
 
@@ -143,4 +145,23 @@ fn a_second_signal_ends_it_at_once() {
     server.signal(Signal::INT);
     server.wait();
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+}
+
+#[test]
+fn the_socket_of_a_successor_stays() {
+    let options = ["--port=unix:x.sock", FREE_PORT];
+    let server = Server::start(&options);
+    let directory = Arc::clone(&server.directory);
+    // As a successor does, when this one does not listen any more.
+    let path = directory.file("x.sock");
+    fs::remove_file(&path).expect("remove");
+    let successor = UnixListener::bind(&path).expect("bind");
+    let (status, _) = server.stop();
+    assert!(status.success());
+    assert!(UnixStream::connect(&path).is_ok(), "it is still there");
+    drop(successor);
+    // Its own goes with it.
+    let server = Server::start_in(directory, &options);
+    let (_, directory) = server.stop();
+    assert!(!directory.file("x.sock").exists());
 }

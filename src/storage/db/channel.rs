@@ -61,12 +61,19 @@ pub struct ChannelOptions {
     pub needs_version_2: bool,
 }
 
+impl ChannelOptions {
+    /// The version that a file must have.
+    fn at_least(self) -> usize {
+        if self.needs_version_2 { 2 } else { 1 }
+    }
+}
+
 #[derive(Debug)]
 pub struct ChannelDb {
     connection: Connection,
     place: Place,
     version: usize,
-    synchronous: Synchronous,
+    options: ChannelOptions,
     /// Whether the tables of connections are this server's.
     tracks_connections: bool,
     /// Pages in the write-ahead log.
@@ -84,7 +91,7 @@ pub struct ChannelDb {
 
 impl ChannelDb {
     pub fn examine(path: &Path, options: ChannelOptions) -> Result<Examined, OpenError> {
-        file::examine(path, &CHANNEL, 1, if options.needs_version_2 { 2 } else { 1 })
+        file::examine(path, &CHANNEL, 1, options.at_least())
     }
 
     /// Opens or creates the file.
@@ -94,7 +101,7 @@ impl ChannelDb {
             connection,
             place,
             version,
-            synchronous: options.synchronous,
+            options,
             tracks_connections: false,
             logged_pages: LogPages::default(),
             checkpointed_pages: 0,
@@ -116,7 +123,7 @@ impl ChannelDb {
         self.page_bytes = page_bytes as usize;
         let connection = &self.connection;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        connection.pragma_update(None, "synchronous", self.synchronous.name())?;
+        connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
         connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
         // Checked when the file was opened, and kept by the store from then on. If they were on,
         // deleting a mailbox would search all sides and nameplates for references, because the
@@ -143,7 +150,9 @@ impl ChannelDb {
     /// Opens what is at the path, as a start does, if that is not what is open.
     fn reopen_if_moved(&mut self) -> Result<(), Failure> {
         let (connection, place) = (&mut self.connection, &mut self.place);
-        if let Some(opened) = file::reopen_if_moved(connection, place, &CHANNEL, self.version)? {
+        if let Some(opened) =
+            file::reopen_if_moved(connection, place, &CHANNEL, self.options.at_least())?
+        {
             let Opened { connection, place, version, history } = opened;
             (self.connection, self.place, self.version) = (connection, place, version);
             self.configure()?;
@@ -344,7 +353,7 @@ impl Database for ChannelDb {
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
         self.connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
         let written = self.transaction(|db| connections.write(&db.connection));
-        self.connection.pragma_update(None, "synchronous", self.synchronous.name())?;
+        self.connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
         Ok(written?)
     }
 

@@ -64,8 +64,8 @@ pub(super) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a new name in the file's directory survive power loss.
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Makes new and removed names in the file's directory survive power loss.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
 

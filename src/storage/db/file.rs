@@ -30,13 +30,19 @@ const INDEX_FRAMES_LESS: u32 = 34;
 /// A file that can be opened. Nothing has been changed yet.
 #[derive(Debug)]
 pub struct Examined {
+    target: Target,
+    found: Found,
+}
+
+/// Which file is wanted.
+#[derive(Debug)]
+struct Target {
     path: PathBuf,
     kind: &'static Kind,
     /// The version of a new file.
     create: usize,
     /// An older file is upgraded to this version.
     at_least: usize,
-    found: Found,
 }
 
 /// What is at the path. A file is locked.
@@ -69,7 +75,9 @@ pub(super) fn examine(
 ) -> Result<Examined, OpenError> {
     let found = if path == Path::new(MEMORY) { Ok(Found::Memory) } else { find(path, kind, None) };
     let found = found.map_err(|error| OpenError::new(path, kind, error))?;
-    Ok(Examined { path: path.to_owned(), kind, create: create.max(at_least), at_least, found })
+    let path = path.to_owned();
+    let target = Target { path, kind, create: create.max(at_least), at_least };
+    Ok(Examined { target, found })
 }
 
 /// `lock`: that of the file, if this process has it already.
@@ -90,10 +98,6 @@ fn find(path: &Path, kind: &Kind, lock: Option<File>) -> Result<Found, OpenError
         }
         Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
     }
-    let lock = match lock {
-        Some(lock) => lock,
-        None => place::lock(path)?,
-    };
     // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
     let real = fs::canonicalize(path)?;
     for suffix in SUFFIXES.into_iter().chain([""]) {
@@ -105,6 +109,10 @@ fn find(path: &Path, kind: &Kind, lock: Option<File>) -> Result<Found, OpenError
             _ => {}
         }
     }
+    let lock = match lock {
+        Some(lock) => lock,
+        None => place::lock(path)?,
+    };
     let journal = create::try_directory(&real)?;
     let is_empty = fs::metadata(&real)?.len() == 0;
     let has_rollback_journal =
@@ -143,57 +151,73 @@ fn look_in_mode(path: &Path, kind: &Kind, locking: &str) -> Result<usize, OpenEr
 impl Examined {
     /// Creates the file or upgrades it if need be, and sets its journal.
     pub(super) fn open(self) -> Result<Opened, OpenError> {
-        let Examined { path, kind, create, at_least, found } = self;
+        let Examined { target, found } = self;
         let opened = match found {
-            Found::Memory => open_memory(kind, create),
-            Found::Nothing(journal) => create::create(&path, kind, create)
-                .and_then(|()| place::lock(&path))
-                // Another server may have been faster: all is still to be checked.
-                .and_then(|lock| open_file(&path, kind, create, at_least, journal, lock, None)),
-            Found::File(journal, lock, version) => {
-                open_file(&path, kind, create, at_least, journal, lock, version)
-            }
+            Found::Memory => target.open_memory(),
+            Found::Nothing(journal) => target.create(journal),
+            Found::File(journal, lock, version) => target.open(journal, lock, version, "opened"),
         };
-        opened.map_err(|error| OpenError::new(&path, kind, error))
+        opened.map_err(|error| OpenError::new(&target.path, target.kind, error))
     }
 }
 
-fn open_memory(kind: &Kind, version: usize) -> Result<Opened, OpenErrorKind> {
-    let mut connection = Connection::open_in_memory()?;
-    create::initialise(&mut connection, kind, version)?;
-    Ok(Opened { connection, place: Place::in_memory(), version, history: "created".to_owned() })
+const CREATED: &str = "created";
+
+impl Target {
+    fn open_memory(&self) -> Result<Opened, OpenErrorKind> {
+        let mut connection = Connection::open_in_memory()?;
+        create::initialise(&mut connection, self.kind, self.create)?;
+        let (version, history) = (self.create, CREATED.to_owned());
+        Ok(Opened { connection, place: Place::in_memory(), version, history })
+    }
+
+    fn create(&self, journal: Journal) -> Result<Opened, OpenErrorKind> {
+        create::create(&self.path, self.kind, self.create)?;
+        // Another server may have been faster: nothing is known of the file.
+        self.open(journal, place::lock(&self.path)?, None, CREATED)
+    }
+
+    /// Opens a file that is there; `version`: if it is known.
+    fn open(
+        &self,
+        journal: Journal,
+        lock: File,
+        version: Option<usize>,
+        history: &str,
+    ) -> Result<Opened, OpenErrorKind> {
+        let Target { path, kind, create, at_least } = self;
+        let mut history = history.to_owned();
+        let mut connection = connect_for(path, journal)?;
+        let mut version = match version {
+            Some(version) => version,
+            None if pages(&connection)? == 0 => {
+                create::initialise(&mut connection, kind, *create)?;
+                history = CREATED.to_owned();
+                *create
+            }
+            None => check(&connection, kind)?,
+        };
+        if version < *at_least {
+            // The copy needs what a crash left in the log. A no-op outside WAL mode.
+            checkpoint(&connection, "TRUNCATE")?;
+            // Reading the file for the copy would drop the connection's locks.
+            connection.close().map_err(|(_, error)| error)?;
+            let backup = create::back_up(path, version)?;
+            connection = connect_for(path, journal)?;
+            create::upgrade(&mut connection, kind, version, *at_least)?;
+            version = *at_least;
+            history = format!("upgraded, the old file is kept as {}", backup.display());
+        }
+        set_journal(&connection, journal, path)?;
+        // A rollback journal that comes back after a power loss would undo all that follows.
+        create::sync_directory(&fs::canonicalize(path)?)?;
+        let place = Place::new(path, lock, journal == Journal::Wal)?;
+        Ok(Opened { connection, place, version, history })
+    }
 }
 
-fn open_file(
-    path: &Path,
-    kind: &Kind,
-    create: usize,
-    at_least: usize,
-    journal: Journal,
-    lock: File,
-    checked: Option<usize>,
-) -> Result<Opened, OpenErrorKind> {
-    let mut connection = connect_for(path, journal)?;
-    let is_empty = pages(&connection)? == 0;
-    let (mut version, mut history) = (create, "created".to_owned());
-    if is_empty {
-        create::initialise(&mut connection, kind, create)?;
-    } else {
-        version = checked.map_or_else(|| check(&connection, kind), Ok)?;
-        history = "opened".to_owned();
-    }
-    if version < at_least {
-        // The copy needs what a crash left in the log. A no-op outside WAL mode.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        // Reading the file for the copy would drop the connection's locks.
-        connection.close().map_err(|(_, error)| error)?;
-        let backup = create::back_up(path, version)?;
-        connection = connect_for(path, journal)?;
-        create::upgrade(&mut connection, kind, version, at_least)?;
-        version = at_least;
-        history = format!("upgraded, the old file is kept as {}", backup.display());
-    }
-    create::set_journal_mode(&connection, journal.mode())?;
+fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
+    create::set_journal_mode(connection, journal.mode())?;
     if journal == Journal::Truncate {
         connection.pragma_update(None, "locking_mode", "normal")?;
         warn!(
@@ -204,10 +228,8 @@ fn open_file(
     }
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT as i64)?;
     // Opens the log, or gives up the exclusive lock.
-    pages(&connection)?;
-    connection.busy_timeout(DATABASE_BUSY)?;
-    let place = Place::new(path, lock, journal == Journal::Wal)?;
-    Ok(Opened { connection, place, version, history })
+    pages(connection)?;
+    connection.busy_timeout(DATABASE_BUSY)
 }
 
 fn connect(path: &Path) -> Result<Connection, OpenErrorKind> {
@@ -307,7 +329,8 @@ pub(super) fn reopen_if_moved(
         }
     };
     let found = find_again().map_err(|error| OpenError::new(&path, kind, error))?;
-    Examined { path, kind, create: at_least, at_least, found }.open().map(Some)
+    let target = Target { path, kind, create: at_least, at_least };
+    Examined { target, found }.open().map(Some)
 }
 
 /// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.
@@ -381,8 +404,10 @@ impl LogPages {
     pub(super) fn reserve(&self, more: usize, place: &Place) -> Result<(), OpenErrorKind> {
         let piece = |pages: u32| pages.saturating_add(INDEX_FRAMES_LESS) / INDEX_FRAMES;
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        if place.has_log() && piece(self.get()) != piece(self.get().saturating_add(more)) {
-            create::has_reserve(place.path())?;
+        if let Some(log) = place.log()
+            && piece(self.get()) != piece(self.get().saturating_add(more))
+        {
+            create::has_reserve(log)?;
         }
         Ok(())
     }

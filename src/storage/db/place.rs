@@ -55,8 +55,9 @@ impl Place {
         self.guard.is_some()
     }
 
-    pub(super) fn has_log(&self) -> bool {
-        self.log.is_some()
+    /// The path of the write-ahead log, where there is one.
+    pub(super) fn log(&self) -> Option<&Path> {
+        self.log.as_ref().map(|(path, _)| &**path)
     }
 
     /// Whether the path still leads to the file and the log that are open. What is written to
@@ -71,7 +72,7 @@ impl Place {
             }
             Err(error) => return Err(error.into()),
         }
-        match self.is_closed || (self.has_log() && !self.is_log_ours()?) {
+        match self.is_closed || (self.log.is_some() && !self.is_log_ours()?) {
             true => Err(OpenErrorKind::LogLost),
             false => Ok(()),
         }
