@@ -108,8 +108,8 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 limits! {
-    // Messages. Honest ones have a few hundred bytes, long texts a few hundred KB.
-    message_bytes_max: usize = MIB, "--limit-message-bytes", "bytes",
+    // Messages. Honest ones have a few hundred bytes, texts up to about 1 MB.
+    message_bytes_max: usize = 4 * MIB, "--limit-message-bytes", "bytes",
         "One message, after reassembly.", "close 1009", Ended("message_too_long");
     frame_bytes_max: usize = usize::MAX, "--limit-frame-bytes", "bytes",
         "One WebSocket frame; by default the limit of a message.", "close 1009",
@@ -127,7 +127,7 @@ limits! {
         "`error` to a command that would store more", Met("stored_bytes");
 
     // What waits.
-    outbox_bytes_max: usize = 4 * MIB, "--limit-outbox-bytes", "bytes",
+    outbox_bytes_max: usize = OUTBOX_MESSAGES_MIN * 4 * MIB, "--limit-outbox-bytes", "bytes",
         "Output waiting for one slow reader; a replay does not count, it is in the mailbox already.",
         "dropped", Met("outbox_bytes");
     buffered_bytes_max: usize = 64 * MIB, "--limit-buffered-bytes", "bytes",
@@ -238,7 +238,7 @@ pub fn is_duration(seconds: f64) -> bool {
 }
 
 /// Largest messages that an outbox holds at least: one on its way, and the replies around it.
-const OUTBOX_MESSAGES_MIN: usize = 4;
+const OUTBOX_MESSAGES_MIN: usize = 2;
 
 /// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
 pub const CONNECTION_BYTES: usize = 2 * KIB;
