@@ -189,6 +189,20 @@ impl Limits {
         self.buffered_bytes_max = self.buffered_bytes_max.max(self.outbox_bytes_max);
     }
 
+    /// Bytes of the store that one address may hold (manual: limits 2).
+    pub fn address_share_bytes(&self) -> usize {
+        // A message takes up to an eighth more memory than it counts in its mailbox: blocks and
+        // pages are rounded up. Besides messages, a mailbox has its names.
+        let messages = self.mailbox_bytes_max.saturating_add(self.mailbox_bytes_max / 8);
+        let full_mailbox = messages.saturating_add(8 * MAILBOX_BYTES);
+        full_mailbox.max(self.stored_bytes_max / ADDRESS_SHARE)
+    }
+
+    /// Bytes of the store that only ordinary exchanges may use.
+    pub fn reserve_bytes(&self) -> usize {
+        self.stored_bytes_max / RESERVE_SHARE
+    }
+
     /// Upper bound in bytes on the memory that clients can make the server use: connections, stored
     /// messages, buffers, the input and replies of one tick, limits by address, the program itself.
     pub fn memory_bytes_max(&self) -> usize {
@@ -243,12 +257,54 @@ const OUTBOX_MESSAGES_MIN: usize = 2;
 /// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
 pub const CONNECTION_BYTES: usize = 2 * KIB;
 
-/// Bytes that a mailbox counts towards the store's limit in addition to its messages: its sides,
-/// their names, its nameplate and its entries in indexes.
+/// Memory of a mailbox in addition to its names and messages: the structures of its sides,
+/// subscribers and charges, and its entries in indexes at their emptiest.
 pub const MAILBOX_BYTES: usize = KIB;
 
-/// Bytes that a message counts in addition to its text.
+/// Names of the greatest length that count with a mailbox or a nameplate from its beginning: a
+/// crowded side and a mood, which are recorded even when the store is full.
+pub const SPARE_NAMES: usize = 2;
+
+/// Memory of a nameplate in addition to its names; also an app of its own, and its creator.
+pub const NAMEPLATE_BYTES: usize = KIB;
+
+/// Bytes that a message counts towards its mailbox's limit in addition to its text.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Memory of a message in addition to its text: its head, and its entry in a list that may be half
+/// empty.
+pub const MESSAGE_BYTES: usize = 112;
+
+/// Memory for charging a mailbox to one more address.
+pub const CHARGE_BYTES: usize = 96;
+
+/// One address may hold one part in this many of the store, but at least one full mailbox.
+const ADDRESS_SHARE: usize = 8;
+
+/// One part in this many of the store is kept for ordinary exchanges: nameplates, mailboxes, and
+/// messages of at most [`SHORT_MESSAGE_BYTES`].
+const RESERVE_SHARE: usize = 16;
+
+/// Memory of a message that an ordinary exchange needs, at most: real ones have a few hundred bytes.
+pub const SHORT_MESSAGE_BYTES: usize = 4 * KIB;
+
+/// One part in this many of the store is freed at once when it is full, because the search for the
+/// largest holders looks at all mailboxes.
+pub const ROOM_SHARE: usize = 64;
+
+/// Most mailboxes that are deleted to make room for one command.
+pub const EVICTED_AT_ONCE_MAX: usize = 128;
+
+/// How many times one tick may make room: each time it looks at all mailboxes.
+pub const EVICTIONS_PER_TICK_MAX: usize = 8;
+
+/// Rows of messages, and pages of long ones, that one tick deletes from the database: a few
+/// milliseconds.
+pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
+
+/// Connections of one side that may be subscribed to a mailbox; one more closes the oldest, which
+/// died unnoticed (manual: rules 3.1).
+pub const SUBSCRIBERS_PER_SIDE_MAX: usize = 8;
 
 /// Size in bytes from which a buffer gets memory pages of its own, outside the heap: large enough
 /// that the unused rest of its last page does not matter.
