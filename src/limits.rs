@@ -108,8 +108,8 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 limits! {
-    // Messages. Honest ones have a few hundred bytes, long texts a few hundred KB.
-    message_bytes_max: usize = MIB, "--limit-message-bytes", "bytes",
+    // Messages. Honest ones have a few hundred bytes, texts up to about 1 MB.
+    message_bytes_max: usize = 4 * MIB, "--limit-message-bytes", "bytes",
         "One message, after reassembly.", "close 1009", Ended("message_too_long");
     frame_bytes_max: usize = usize::MAX, "--limit-frame-bytes", "bytes",
         "One WebSocket frame; by default the limit of a message.", "close 1009",
@@ -127,7 +127,7 @@ limits! {
         "`error` to a command that would store more", Met("stored_bytes");
 
     // What waits.
-    outbox_bytes_max: usize = 4 * MIB, "--limit-outbox-bytes", "bytes",
+    outbox_bytes_max: usize = OUTBOX_MESSAGES_MIN * 4 * MIB, "--limit-outbox-bytes", "bytes",
         "Output waiting for one slow reader; a replay does not count, it is in the mailbox already.",
         "dropped", Met("outbox_bytes");
     buffered_bytes_max: usize = 64 * MIB, "--limit-buffered-bytes", "bytes",
@@ -189,6 +189,20 @@ impl Limits {
         self.buffered_bytes_max = self.buffered_bytes_max.max(self.outbox_bytes_max);
     }
 
+    /// Bytes of the store that one address may hold (manual: limits 2).
+    pub fn address_share_bytes(&self) -> usize {
+        // A message takes up to an eighth more memory than it counts in its mailbox: blocks and
+        // pages are rounded up. Besides messages, a mailbox has its names.
+        let messages = self.mailbox_bytes_max.saturating_add(self.mailbox_bytes_max / 8);
+        let full_mailbox = messages.saturating_add(8 * MAILBOX_BYTES);
+        full_mailbox.max(self.stored_bytes_max / ADDRESS_SHARE)
+    }
+
+    /// Bytes of the store that only ordinary exchanges may use.
+    pub fn reserve_bytes(&self) -> usize {
+        self.stored_bytes_max / RESERVE_SHARE
+    }
+
     /// Upper bound in bytes on the memory that clients can make the server use: connections, stored
     /// messages, buffers, the input and replies of one tick, limits by address, the program itself.
     pub fn memory_bytes_max(&self) -> usize {
@@ -238,17 +252,59 @@ pub fn is_duration(seconds: f64) -> bool {
 }
 
 /// Largest messages that an outbox holds at least: one on its way, and the replies around it.
-const OUTBOX_MESSAGES_MIN: usize = 4;
+const OUTBOX_MESSAGES_MIN: usize = 2;
 
 /// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
 pub const CONNECTION_BYTES: usize = 2 * KIB;
 
-/// Bytes that a mailbox counts towards the store's limit in addition to its messages: its sides,
-/// their names, its nameplate and its entries in indexes.
+/// Memory of a mailbox in addition to its names and messages: the structures of its sides,
+/// subscribers and charges, and its entries in indexes at their emptiest.
 pub const MAILBOX_BYTES: usize = KIB;
 
-/// Bytes that a message counts in addition to its text.
+/// Names of the greatest length that count with a mailbox or a nameplate from its beginning: a
+/// crowded side and a mood, which are recorded even when the store is full.
+pub const SPARE_NAMES: usize = 2;
+
+/// Memory of a nameplate in addition to its names; also an app of its own, and its creator.
+pub const NAMEPLATE_BYTES: usize = KIB;
+
+/// Bytes that a message counts towards its mailbox's limit in addition to its text.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Memory of a message in addition to its text: its head, and its entry in a list that may be half
+/// empty.
+pub const MESSAGE_BYTES: usize = 112;
+
+/// Memory for charging a mailbox to one more address.
+pub const CHARGE_BYTES: usize = 96;
+
+/// One address may hold one part in this many of the store, but at least one full mailbox.
+const ADDRESS_SHARE: usize = 8;
+
+/// One part in this many of the store is kept for ordinary exchanges: nameplates, mailboxes, and
+/// messages of at most [`SHORT_MESSAGE_BYTES`].
+const RESERVE_SHARE: usize = 16;
+
+/// Memory of a message that an ordinary exchange needs, at most: real ones have a few hundred bytes.
+pub const SHORT_MESSAGE_BYTES: usize = 4 * KIB;
+
+/// One part in this many of the store is freed at once when it is full, because the search for the
+/// largest holders looks at all mailboxes.
+pub const ROOM_SHARE: usize = 64;
+
+/// Most mailboxes that are deleted to make room for one command.
+pub const EVICTED_AT_ONCE_MAX: usize = 128;
+
+/// How many times one tick may make room: each time it looks at all mailboxes.
+pub const EVICTIONS_PER_TICK_MAX: usize = 8;
+
+/// Rows of messages, and pages of long ones, that one tick deletes from the database: a few
+/// milliseconds.
+pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
+
+/// Connections of one side that may be subscribed to a mailbox; one more closes the oldest, which
+/// died unnoticed (manual: rules 3.1).
+pub const SUBSCRIBERS_PER_SIDE_MAX: usize = 8;
 
 /// Size in bytes from which a buffer gets memory pages of its own, outside the heap: large enough
 /// that the unused rest of its last page does not matter.

@@ -236,6 +236,7 @@ fn open_channel_db(
         claim_without_allocate: config.claim_without_allocate,
         nameplate_cooldown: config.nameplate_cooldown,
         limits: config.limits.clone(),
+        ..Settings::default()
     };
     let mut store = Store::new(settings);
     let loaded = store.load(Clock::read().wall, |each| db.load(each));

@@ -91,7 +91,7 @@ impl Scene {
 
     fn open(&mut self) {
         for (conn, side) in [(SENDER, "aaaaaaaaaa"), (RECEIVER, "bbbbbbbbbb")] {
-            self.store.connect(conn);
+            self.store.connect(conn, None);
             self.apply(
                 conn,
                 &format!(r#"{{"type":"bind","appid":"bench.example/x","side":"{side}"}}"#),

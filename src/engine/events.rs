@@ -90,7 +90,7 @@ impl Engine {
         }
         self.records.track(conn, || ConnectionChange::Connected { address_id, at });
         self.effects.participants.push(conn);
-        self.store.connect(conn);
+        self.store.connect(conn, self.quotas.holder(conn));
         self.effects.outputs.push(conn, Output::Bytes(response));
         let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
         let notice = self.live.notices.find(peer.ip);

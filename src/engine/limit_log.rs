@@ -21,6 +21,8 @@ pub enum Limit {
     AddressNameplates,
     MailboxMessages,
     StoredBytes,
+    AddressStoredBytes,
+    Evicted,
     OutboxBytes,
     BufferedBytes,
     BindSeconds,
@@ -34,7 +36,7 @@ pub enum Limit {
 }
 
 /// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
-const LIMITS: [(Limit, &str, &str); 17] = [
+const LIMITS: [(Limit, &str, &str); 19] = [
     (Limit::Connections, "connections", "connections"),
     (Limit::AddressConnections, "address_connections", "connections of one address"),
     (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
@@ -42,6 +44,8 @@ const LIMITS: [(Limit, &str, &str); 17] = [
     (Limit::AddressNameplates, "address_nameplates", "nameplates of one address"),
     (Limit::MailboxMessages, "mailbox_messages", "messages of one mailbox"),
     (Limit::StoredBytes, "stored_bytes", "stored bytes"),
+    (Limit::AddressStoredBytes, "address_stored_bytes", "stored bytes of one address"),
+    (Limit::Evicted, "evicted", "mailboxes deleted because the store was full"),
     (Limit::OutboxBytes, "outbox_bytes", "output of one slow reader"),
     (Limit::BufferedBytes, "buffered_bytes", "buffered bytes of all connections"),
     (Limit::BindSeconds, "bind_seconds", "time to bind"),
@@ -71,6 +75,7 @@ impl Limit {
             Refusal::TooManyNameplates => Limit::AddressNameplates,
             Refusal::MailboxFull { .. } => Limit::MailboxMessages,
             Refusal::ServerFull => Limit::StoredBytes,
+            Refusal::AddressFull => Limit::AddressStoredBytes,
             Refusal::PermissionRequired => Limit::PermissionMissing,
             Refusal::PermissionDenied(_) => Limit::PermissionDenied,
             _ => return None,

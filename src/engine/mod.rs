@@ -63,8 +63,8 @@ pub struct Engine {
     /// All that this tick has caused, not yet committed.
     effects: Effects,
     timers: TimerTable,
-    /// An expiry check has more to do.
-    expiring: bool,
+    /// There are more mailboxes to check, or messages of ended ones to delete.
+    is_deleting: bool,
     rebooted: Timestamp,
 }
 
@@ -96,12 +96,12 @@ impl Engine {
             steady: SteadyClock::new(clock),
             effects: Effects::default(),
             timers: TimerTable::default(),
-            expiring: true,
+            is_deleting: true,
             rebooted: clock.wall,
         };
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
         engine.timers.set(Timer::AddressSweep, clock.instant);
-        while engine.expiring {
+        while engine.is_deleting {
             engine.run_timers();
             // Nothing waits for the proof: there is no connection yet.
             _ = engine.commit();
@@ -138,7 +138,7 @@ impl Engine {
 
     /// Whether there is work that will not wait for an event.
     pub fn has_leftovers(&self) -> bool {
-        self.expiring
+        self.is_deleting
     }
 
     /// When [`Engine::run_timers`] must be called next.
@@ -154,11 +154,13 @@ impl Engine {
             self.handle_timer(timer);
         }
         let changes_before = self.effects.changes.len();
-        self.expiring = self.store.continue_expiry(&mut Act {
+        let is_checking = self.store.continue_expiry(&mut Act {
             now: self.steady.at(self.clock),
             entropy: &mut *self.entropy,
             effects: &mut self.effects,
         });
+        let has_remains = !self.is_degraded() && self.store.delete_remains(&mut self.effects);
+        self.is_deleting = is_checking || has_remains;
         self.quotas.note_endings(&self.effects.changes[changes_before..], self.clock.instant);
         self.update_attack();
     }
@@ -252,8 +254,9 @@ impl Engine {
     }
 
     /// Commits the tick's changes. If that fails, the tick is undone: memory goes back to what the
-    /// database holds, and the tick's participants are returned, to be closed.
-    pub fn commit(&mut self) -> (Committed, Vec<ConnId>) {
+    /// database holds, and the tick's participants are to be closed. Returns the connections to be
+    /// closed, and why.
+    pub fn commit(&mut self) -> (Committed, Vec<(ConnId, CloseReason)>) {
         let now = self.clock.instant;
         if !self.effects.changes.is_empty() {
             self.timers.set(Timer::StorageQuiet, now + limits::STORAGE_QUIET);
@@ -263,7 +266,8 @@ impl Engine {
         if let Err(CommitFailed { participants }) = outcome {
             self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
             self.undo(&participants);
-            return (committed, participants);
+            let closings = participants.iter().map(|conn| (*conn, CloseReason::StorageFailed));
+            return (committed, closings.collect());
         }
         if !self.effects.usage.is_empty() {
             self.permissions.note_endings(&self.effects.usage, now);
@@ -271,12 +275,15 @@ impl Engine {
             self.count_usage();
             self.records.push_usage(&mut self.effects.usage);
         }
-        (committed, Vec::new())
+        for _ in 0..std::mem::take(&mut self.effects.evicted_count) {
+            self.note_limit(Limit::Evicted);
+        }
+        (committed, std::mem::take(&mut self.effects.closings))
     }
 
     fn undo(&mut self, participants: &[ConnId]) {
         self.metrics.commits_failed += 1;
-        self.expiring = false;
+        self.is_deleting = false;
         for conn in participants {
             self.store.disconnect(*conn);
         }

@@ -25,6 +25,10 @@ pub enum CloseReason {
     NotPermitted,
     /// The operator has a notice for the peer's network.
     Notice,
+    /// Its side has subscribed too many newer connections to the mailbox.
+    Replaced,
+    /// Its mailbox had to go because the store was full.
+    Evicted,
     /// All connections together buffered too much, and this one held the most.
     Shed,
     /// No complete request head in time.
@@ -54,6 +58,8 @@ impl CloseReason {
             CloseReason::NotBound => "not_bound",
             CloseReason::NotPermitted => "not_permitted",
             CloseReason::Notice => "notice",
+            CloseReason::Replaced => "replaced",
+            CloseReason::Evicted => "evicted",
             CloseReason::Shed => "shed",
             CloseReason::BadProxyHeader => "bad_proxy_header",
             CloseReason::HandshakeTimeout => "handshake_timeout",
@@ -79,6 +85,8 @@ impl CloseReason {
                 (1008, "permission denied: this server demands a proof of work (hashcash)")
             }
             CloseReason::Notice => (1008, "see the error in the welcome"),
+            CloseReason::Replaced => (1008, "replaced: your side has too many newer connections"),
+            CloseReason::Evicted => (1008, "mailbox deleted: the server was full"),
             CloseReason::GoingAway => (1001, "server is stopping"),
             CloseReason::StorageFailed => (1013, "storage is unavailable"),
             CloseReason::PeerClosed

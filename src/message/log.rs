@@ -1,12 +1,14 @@
-//! A mailbox's messages in order of arrival, and the ledger that counts everything stored.
+//! A mailbox's messages in order of arrival.
 //!
-//! The log only grows, so that a replay in progress can share it. It is dropped with the mailbox
-//! and the last such replay, and only then leaves the ledger: the ledger counts what is in memory.
+//! The log only grows, so that a replay in progress can share it. Its memory leaves the ledger when
+//! it is dropped, with the mailbox and the last such replay, or cleared.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::limits::{MAILBOX_BYTES, MESSAGE_OVERHEAD_BYTES};
+use super::ledger::{Holder, Ledger};
+use crate::limits::{CHARGE_BYTES, MESSAGE_BYTES, MESSAGE_OVERHEAD_BYTES};
 use crate::sys::clock::Timestamp;
 use crate::sys::mmap::MmapStr;
 
@@ -15,19 +17,58 @@ use crate::sys::mmap::MmapStr;
 #[derive(Debug, PartialEq)]
 pub struct Message {
     pub side: Rc<str>,
-    pub phase: Box<str>,
-    /// Hex by convention, not checked.
-    pub body: MmapStr,
     pub server_rx: Timestamp,
-    /// The `id` of the `add`: a string, or another JSON value as its text.
-    pub id: Option<Box<str>>,
+    /// Phase, id and body in one allocation.
+    text: MmapStr,
+    phase_end: usize,
+    /// None without an id.
+    id_end: Option<usize>,
 }
 
 impl Message {
-    /// Bytes that count towards limits.
+    /// `id` is that of the `add`: a string, or another JSON value as its text.
+    pub fn new(
+        side: Rc<str>,
+        phase: &str,
+        body: &str,
+        server_rx: Timestamp,
+        id: Option<&str>,
+    ) -> Message {
+        let text = MmapStr::concat([phase, id.unwrap_or_default(), body]);
+        let phase_end = phase.len();
+        Message { side, server_rx, text, phase_end, id_end: id.map(|id| phase_end + id.len()) }
+    }
+
+    pub fn phase(&self) -> Cow<'_, str> {
+        self.text.slice(0..self.phase_end)
+    }
+
+    pub fn id(&self) -> Option<Cow<'_, str>> {
+        self.id_end.map(|end| self.text.slice(self.phase_end..end))
+    }
+
+    /// Hex by convention, not checked.
+    pub fn body(&self) -> Cow<'_, str> {
+        self.text.slice(self.body_begin()..self.text.as_bytes().len())
+    }
+
+    /// The bytes of the body, which are valid UTF-8.
+    pub fn body_bytes(&self) -> &[u8] {
+        &self.text.as_bytes()[self.body_begin()..]
+    }
+
+    fn body_begin(&self) -> usize {
+        self.id_end.unwrap_or(self.phase_end)
+    }
+
+    /// Bytes that count towards the limit of a mailbox.
+    pub fn counted_bytes(&self) -> usize {
+        self.text.as_bytes().len() + MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// Memory in use. The side is the mailbox's.
     pub fn bytes(&self) -> usize {
-        let id_bytes = self.id.as_ref().map_or(0, |id| id.len());
-        self.phase.len() + self.body.as_bytes().len() + id_bytes + MESSAGE_OVERHEAD_BYTES
+        self.text.held_bytes() + MESSAGE_BYTES
     }
 }
 
@@ -54,59 +95,76 @@ impl Iterator for Replay {
     }
 }
 
-/// Counts what all mailboxes store.
-#[derive(Clone, Debug, Default)]
-pub struct Ledger(Rc<Entries>);
-
-#[derive(Debug, Default)]
-struct Entries {
-    bytes: Cell<usize>,
-    messages: Cell<usize>,
-}
-
-impl Ledger {
-    pub fn bytes(&self) -> usize {
-        self.0.bytes.get()
-    }
-
-    pub fn messages(&self) -> usize {
-        self.0.messages.get()
-    }
-
-    fn add(&self, bytes: usize, messages: usize) {
-        self.0.bytes.set(self.0.bytes.get() + bytes);
-        self.0.messages.set(self.0.messages.get() + messages);
-    }
-
-    fn remove(&self, bytes: usize, messages: usize) {
-        self.0.bytes.set(self.0.bytes.get() - bytes);
-        self.0.messages.set(self.0.messages.get() - messages);
-    }
-}
-
-/// The messages of one mailbox.
+/// The messages of one mailbox, and the memory that all of the mailbox takes.
 #[derive(Debug)]
 pub struct MessageLog {
     messages: RefCell<Vec<Rc<Message>>>,
-    bytes: Cell<usize>,
+    /// Of the messages, as they count towards the mailbox's limit.
+    counted_bytes: Cell<usize>,
+    /// Bytes of the mailbox by the holder they are charged to. Those of none are the mailbox's own.
+    charges: RefCell<Vec<(Option<Holder>, usize)>>,
     ledger: Ledger,
 }
 
 impl MessageLog {
-    /// An empty log. It counts in the ledger as a mailbox.
     pub fn new(ledger: &Ledger) -> Rc<MessageLog> {
-        ledger.add(MAILBOX_BYTES, 0);
         Rc::new(MessageLog {
             messages: RefCell::default(),
-            bytes: Cell::default(),
+            counted_bytes: Cell::default(),
+            charges: RefCell::default(),
             ledger: ledger.clone(),
         })
     }
 
-    pub fn push(&self, message: Rc<Message>) {
-        self.bytes.set(self.bytes.get() + message.bytes());
-        self.ledger.add(message.bytes(), 1);
+    pub fn push(&self, message: Rc<Message>, holder: Option<Holder>) {
+        self.counted_bytes.set(self.counted_bytes.get() + message.counted_bytes());
+        self.charge(holder, message.bytes());
+        self.ledger.count_messages(1);
         self.messages.borrow_mut().push(message);
+    }
+
+    /// Charges a holder for memory of the mailbox, until the log is dropped.
+    pub fn charge(&self, holder: Option<Holder>, bytes: usize) {
+        let mut charges = self.charges.borrow_mut();
+        let known = charges.iter_mut().find(|(known, _)| *known == holder);
+        let (before, after) = match known {
+            Some((_, charged)) => {
+                *charged += bytes;
+                (*charged - bytes, *charged)
+            }
+            None => {
+                charges.push((holder, bytes + CHARGE_BYTES));
+                (0, bytes + CHARGE_BYTES)
+            }
+        };
+        self.ledger.change(holder, before, after);
+    }
+
+    /// Charges a holder for what is the mailbox's own.
+    pub fn charge_own_to(&self, holder: Holder) {
+        if let Some(bytes) = self.take_charge(None) {
+            self.charge(Some(holder), bytes - CHARGE_BYTES);
+        }
+    }
+
+    fn take_charge(&self, holder: Option<Holder>) -> Option<usize> {
+        let mut charges = self.charges.borrow_mut();
+        let place = charges.iter().position(|(known, _)| *known == holder)?;
+        let (_, bytes) = charges.swap_remove(place);
+        self.ledger.change(holder, bytes, 0);
+        Some(bytes)
+    }
+
+    /// What is charged to that holder for this mailbox.
+    pub fn charged(&self, holder: Option<Holder>) -> usize {
+        let charges = self.charges.borrow();
+        charges.iter().find(|(known, _)| *known == holder).map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// The holder to which most of the mailbox is charged, and how much that is.
+    pub fn main_charge(&self) -> (Option<Holder>, usize) {
+        let charges = self.charges.borrow();
+        charges.iter().copied().max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
     }
 
     pub fn get(&self, index: usize) -> Option<Rc<Message>> {
@@ -117,13 +175,33 @@ impl MessageLog {
         self.messages.borrow().len()
     }
 
-    pub fn bytes(&self) -> usize {
-        self.bytes.get()
+    /// Sum of [`Message::counted_bytes`].
+    pub fn counted_bytes(&self) -> usize {
+        self.counted_bytes.get()
+    }
+
+    /// Drops the last messages of a mailbox that has ended. What they were charged is given back
+    /// with the rest.
+    pub fn shorten(&self, count: usize) {
+        let mut messages = self.messages.borrow_mut();
+        let kept = messages.len().saturating_sub(count);
+        self.ledger.uncount_messages(messages.len() - kept);
+        messages.truncate(kept);
+    }
+
+    /// Drops all messages at once and gives back what they were charged. A replay in progress ends.
+    pub fn clear(&self) {
+        self.shorten(usize::MAX);
+        *self.messages.borrow_mut() = Vec::new();
+        for (holder, bytes) in std::mem::take(&mut *self.charges.borrow_mut()) {
+            self.ledger.change(holder, bytes, 0);
+        }
+        self.counted_bytes.set(0);
     }
 }
 
 impl Drop for MessageLog {
     fn drop(&mut self) {
-        self.ledger.remove(MAILBOX_BYTES + self.bytes.get(), self.count());
+        self.clear();
     }
 }

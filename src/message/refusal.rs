@@ -38,6 +38,8 @@ pub enum Refusal {
     MailboxNotAvailable,
     StorageUnavailable,
     ServerFull,
+    /// The peer's address has its share of the store.
+    AddressFull,
     TooManyNameplates,
     /// The server drains; the operator's message.
     Draining(Rc<str>),
@@ -114,6 +116,10 @@ impl Refusal {
                 ("storage_unavailable", "server storage is unavailable, try again later")
             }
             Refusal::ServerFull => ("server_full", "server is full, try again later"),
+            Refusal::AddressFull => (
+                "address_full",
+                "too much stored from your address, close mailboxes or wait until they expire",
+            ),
             Refusal::TooManyNameplates => (
                 "too_many_nameplates",
                 "too many nameplates from your address, release some or wait until they expire",

@@ -23,7 +23,6 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::limits;
 use crate::message::ConnId;
-use crate::message::close::CloseReason;
 use crate::net::connection::Settings;
 use crate::net::listeners::Listeners;
 use crate::server::admin_connections::AdminConnections;
@@ -195,16 +194,16 @@ impl Server {
         self.engine.run_timers();
     }
 
-    /// Commits the tick. If that fails, its participants are closed.
+    /// Commits the tick, and closes the connections that it ends; if the commit fails, all that took
+    /// part.
     fn commit(&mut self) -> Committed {
         let changes = self.engine.batch_len();
         let began = (self.admin.is_some() && changes > 0).then(Instant::now);
-        let (committed, participants) = self.engine.commit();
+        let (committed, closings) = self.engine.commit();
         if let (Some(admin), Some(began)) = (&mut self.admin, began) {
             admin.note_commit(began.elapsed().as_secs_f64(), changes);
         }
-        for conn in participants {
-            let reason = CloseReason::StorageFailed;
+        for (conn, reason) in closings {
             self.connections.close(conn, reason, self.clock.instant, &mut self.engine);
         }
         committed

@@ -18,45 +18,76 @@ const LONG_RANGE: RangeInclusive<u64> = 1_000..=999_999;
 /// taken in a row mean that nearly all are.
 const LONG_STEPS_MAX: u64 = 10_000;
 
-/// Length of the table of short numbers, zero included.
+/// Length of the set of short numbers, zero included.
 const SHORT_NUMBERS: usize = 1_000;
+
+/// A set of short numbers, one bit each.
+#[derive(Debug)]
+struct ShortNumbers([u64; SHORT_NUMBERS.div_ceil(u64::BITS as usize)]);
+
+impl Default for ShortNumbers {
+    fn default() -> Self {
+        ShortNumbers([0; SHORT_NUMBERS.div_ceil(u64::BITS as usize)])
+    }
+}
+
+impl ShortNumbers {
+    /// The word that has the number's bit, and the bit.
+    fn place(number: usize) -> (usize, u64) {
+        const BITS: usize = u64::BITS as usize;
+        (number / BITS, 1 << (number % BITS))
+    }
+
+    fn contains(&self, number: usize) -> bool {
+        let (word, bit) = Self::place(number);
+        self.0[word] & bit != 0
+    }
+
+    fn insert(&mut self, number: usize) {
+        let (word, bit) = Self::place(number);
+        self.0[word] |= bit;
+    }
+
+    fn remove(&mut self, number: usize) {
+        let (word, bit) = Self::place(number);
+        self.0[word] &= !bit;
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct App {
     /// Sessions bound to it. An app is forgotten when it has neither these nor nameplates.
     pub sessions: usize,
     /// In the order of `list`: sorted as strings.
-    by_name: BTreeMap<Rc<str>, Nameplate>,
+    by_name: BTreeMap<Rc<str>, Box<Nameplate>>,
     /// The names, as last listed; none after a change. Listing again without a change is free.
     listed: Option<Rc<[Rc<str>]>>,
     /// Which short numbers are taken, so that allocating costs the same however many there are.
-    /// Empty until the first nameplate: most app ids never have one.
-    taken: Vec<bool>,
+    taken: ShortNumbers,
 }
 
 impl App {
     pub fn get(&self, name: &str) -> Option<&Nameplate> {
-        self.by_name.get(name)
+        self.by_name.get(name).map(|nameplate| &**nameplate)
     }
 
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Nameplate> {
-        self.by_name.get_mut(name)
+        self.by_name.get_mut(name).map(|nameplate| &mut **nameplate)
     }
 
     /// Inserts a nameplate; returns the one of that name that it replaces.
-    pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) -> Option<Nameplate> {
+    pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) -> Option<Box<Nameplate>> {
         self.listed = None;
         if let Some(number) = short_number(&name) {
-            self.taken.resize(SHORT_NUMBERS, false);
-            self.taken[number] = true;
+            self.taken.insert(number);
         }
-        self.by_name.insert(name, nameplate)
+        self.by_name.insert(name, Box::new(nameplate))
     }
 
-    pub fn remove(&mut self, name: &str) -> Option<Nameplate> {
+    pub fn remove(&mut self, name: &str) -> Option<Box<Nameplate>> {
         self.listed = None;
-        if let Some(taken) = short_number(name).and_then(|number| self.taken.get_mut(number)) {
-            *taken = false;
+        if let Some(number) = short_number(name) {
+            self.taken.remove(number);
         }
         self.by_name.remove(name)
     }
@@ -77,9 +108,8 @@ impl App {
     /// A number that is neither taken nor cooling, chosen by `random` among those of the fewest
     /// digits.
     pub fn pick_free(&self, random: u64, cools: impl Fn(u64) -> bool) -> Option<Rc<str>> {
-        let is_taken = |number: usize| self.taken.get(number).is_some_and(|taken| *taken);
         for range in SHORT_RANGES {
-            let is_free = |number: &usize| !is_taken(*number) && !cools(*number as u64);
+            let is_free = |number: &usize| !self.taken.contains(*number) && !cools(*number as u64);
             let free = || range.clone().filter(is_free);
             if let Some(count) = NonZeroU64::new(free().count() as u64) {
                 return free()
@@ -98,7 +128,7 @@ impl App {
     }
 }
 
-/// The place in the table of short numbers, for names that are such numbers.
+/// The place in the set of short numbers, for names that are such numbers.
 fn short_number(name: &str) -> Option<usize> {
     let number = usize::try_from(numeric_name(name)?).ok()?;
     (number < SHORT_NUMBERS).then_some(number)

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::limits::BATCH_ENTRIES_KEPT;
 use crate::message::ConnId;
+use crate::message::close::CloseReason;
 use crate::message::log::Message;
 use crate::message::outcome::Outcome;
 use crate::message::output::Outputs;
@@ -88,13 +89,19 @@ pub enum Change {
         mailbox: Rc<str>,
         updated: Timestamp,
     },
-    /// Deletes the mailbox with its messages and sides; each of its nameplates has a change of
-    /// its own.
+    /// Deletes the mailbox with its sides; each of its nameplates has a change of its own.
     DeleteMailbox {
         app: Rc<str>,
         mailbox: Rc<str>,
         sides: Vec<MailboxSideId>,
-        has_messages: bool,
+        /// Whether its messages go with it; many of them follow in changes of their own.
+        with_messages: bool,
+    },
+    /// Deletes that many messages of a mailbox that has been deleted, the last first.
+    DeleteMessages {
+        app: Rc<str>,
+        mailbox: Rc<str>,
+        count: usize,
     },
     CloseMailboxSide {
         id: MailboxSideId,
@@ -154,6 +161,10 @@ pub struct Effects {
     /// Connections whose sessions may have changed with the tick, and which are closed if it fails:
     /// those that sent something, and those whose open mailbox was deleted by another connection.
     pub participants: Vec<ConnId>,
+    /// Connections to be closed once the tick is committed, and why.
+    pub closings: Vec<(ConnId, CloseReason)>,
+    /// Mailboxes deleted because the store was full.
+    pub evicted_count: usize,
 }
 
 impl Effects {
@@ -169,6 +180,8 @@ impl Effects {
         self.changes.clear();
         self.usage.clear();
         self.outputs.discard_responses();
+        self.closings.clear();
+        self.evicted_count = 0;
         std::mem::take(&mut self.participants)
     }
 

@@ -9,8 +9,10 @@ use std::rc::Rc;
 use super::change::{NameplateId, Row};
 use super::mailboxes::Mailbox;
 use super::nameplates::Nameplate;
+use super::room::{mailbox_bytes, nameplate_bytes, side_bytes};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
+use crate::limits::SIDES_MAX;
 use crate::sys::clock::Timestamp;
 
 /// Takes the rows one by one: a table's rows before those that refer to it, each table in the
@@ -33,24 +35,31 @@ impl Loader<'_> {
         match row {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => {
                 let updated = updated.min(now);
-                let loaded = Mailbox::new(app, for_nameplate, updated, &tables.ledger);
+                let bytes = mailbox_bytes(&tables.settings.limits, &app, &mailbox);
+                let mut loaded = Mailbox::new(app, for_nameplate, updated, &tables.ledger);
+                loaded.is_unclaimed = true;
+                loaded.log.charge(None, bytes);
                 tables.insert_mailbox(mailbox, loaded);
             }
             Row::MailboxSide { id, mailbox, opened, side, added, mood } => {
                 tables.last_mailbox_side = id;
                 if let Some(mailbox) = tables.mailboxes.get_mut(&mailbox) {
                     let added = added.min(now);
+                    if mailbox.sides.iter().len() < SIDES_MAX {
+                        mailbox.log.charge(None, side_bytes(&side));
+                    }
                     mailbox.sides.push(Side { id, side, added, holds: opened, mood });
                 }
             }
-            Row::Message { mailbox, message, .. } => {
-                if let Some(mailbox) = tables.mailboxes.get(&mailbox) {
-                    mailbox.log.push(message);
-                }
-            }
+            Row::Message { app, mailbox, message } => match tables.mailboxes.get(&mailbox) {
+                Some(mailbox) => mailbox.log.push(message, None),
+                None => tables.remains.add_row(app, mailbox, message.bytes()),
+            },
             Row::Nameplate { id, app, name, mailbox } => {
                 tables.last_nameplate = id;
-                if tables.mailboxes.contains_key(&mailbox) {
+                if let Some(known) = tables.mailboxes.get(&mailbox) {
+                    let bytes = nameplate_bytes(&tables.settings.limits, &app, &name);
+                    known.log.charge(None, bytes);
                     self.nameplates.insert(id, (app.clone(), name.clone()));
                     tables.insert_nameplate(
                         app,
@@ -66,7 +75,12 @@ impl Loader<'_> {
                     && known.id == nameplate
                 {
                     let added = added.min(now);
+                    let is_served = known.sides.iter().len() < SIDES_MAX;
+                    let (mailbox, bytes) = (known.mailbox.clone(), side_bytes(&side));
                     known.sides.push(Side { id, side, added, holds: claimed, mood: None });
+                    if is_served && let Some(mailbox) = tables.mailboxes.get(&mailbox) {
+                        mailbox.log.charge(None, bytes);
+                    }
                 }
             }
         }

@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::Act;
-use super::change::{Change, MailboxSideId, Row};
+use super::change::{Change, Effects, MailboxSideId, Row};
+use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, MailboxState, Session, required};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
 use super::usage::{self, Ending};
-use crate::message::log::{Ledger, Message, MessageLog, Replay};
+use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
+use crate::message::close::CloseReason;
+use crate::message::ledger::Ledger;
+use crate::message::log::{Message, MessageLog, Replay};
 use crate::message::{ConnId, Field, Refusal, Response};
 use crate::sys::clock::Timestamp;
 
@@ -24,7 +28,10 @@ pub(super) struct Mailbox {
     /// Its place in the expiry index, which may be older than `updated`.
     pub indexed: Timestamp,
     pub sides: Sides<MailboxSideId>,
-    pub subscribers: Vec<ConnId>,
+    /// Each with the place of its side in `sides`, in the order of their subscriptions.
+    pub subscribers: Vec<(ConnId, usize)>,
+    /// It was loaded, and nobody has subscribed to it since.
+    pub is_unclaimed: bool,
     /// Names of the nameplates that point to it; one at most, unless a file says otherwise.
     pub nameplates: Vec<Rc<str>>,
     pub log: Rc<MessageLog>,
@@ -33,6 +40,7 @@ pub(super) struct Mailbox {
 impl Mailbox {
     pub fn new(app: Rc<str>, for_nameplate: bool, updated: Timestamp, ledger: &Ledger) -> Mailbox {
         Mailbox {
+            is_unclaimed: false,
             app,
             for_nameplate,
             updated,
@@ -59,9 +67,7 @@ impl Tables {
             return Err(Refusal::OnlyOneOpen);
         }
         let id: Rc<str> = required("open", "mailbox", mailbox)?.into();
-        if !self.mailboxes.contains_key(&id) {
-            self.check_room()?;
-        }
+        self.make_room_to_open(&me, &id, act)?;
         match self.open_for(&me, &id, act) {
             Ok(()) => session.mailbox = MailboxState::Open(id.clone()),
             Err(refusal) => {
@@ -71,10 +77,29 @@ impl Tables {
                 return Err(refusal);
             }
         }
-        let log = self.subscribe(&id, conn).map(|mailbox| &mailbox.log);
+        let log = self.subscribe(&id, &me, conn, act.effects).map(|mailbox| &mailbox.log);
         let stored = log.filter(|log| log.count() > 0);
         Ok(stored
             .map(|log| Response::Replay(Replay { log: log.clone(), next: 0, end: log.count() })))
+    }
+
+    /// Makes room for a mailbox that does not exist, or for a side that it does not know.
+    fn make_room_to_open(
+        &mut self,
+        me: &Identity,
+        mailbox: &Rc<str>,
+        act: &mut Act<'_>,
+    ) -> Result<(), Refusal> {
+        let bytes = match self.mailboxes.get(mailbox) {
+            Some(known) if known.app != me.app || !known.sides.is_new(&me.side) => return Ok(()),
+            Some(_) => side_bytes(&me.side),
+            None if !self.remains.finish(mailbox, act.effects) => {
+                return Err(Refusal::MailboxNotAvailable);
+            }
+            None => mailbox_bytes(&self.settings.limits, &me.app, mailbox) + side_bytes(&me.side),
+        };
+        let (holder, mailbox) = (me.holder, Some(&**mailbox));
+        self.make_room(Growth { holder, mailbox, bytes, is_ordinary: true }, act)
     }
 
     /// Opens a mailbox for a side, creating it if needed.
@@ -91,7 +116,7 @@ impl Tables {
                 return Err(Refusal::Crowded);
             }
             Some(_) => {}
-            None => self.create_mailbox(&me.app, mailbox, false, act),
+            None => self.create_mailbox(me, mailbox, false, act),
         }
         self.open_side(mailbox, me, act);
         Ok(())
@@ -99,20 +124,21 @@ impl Tables {
 
     pub fn create_mailbox(
         &mut self,
-        app: &Rc<str>,
+        me: &Identity,
         mailbox: &Rc<str>,
         for_nameplate: bool,
         act: &mut Act<'_>,
     ) {
-        let (app, updated) = (app.clone(), act.now);
+        let (app, updated) = (me.app.clone(), act.now);
         let created = Mailbox::new(app.clone(), for_nameplate, updated, &self.ledger);
+        created.log.charge(me.holder, mailbox_bytes(&self.settings.limits, &app, mailbox));
         self.insert_mailbox(mailbox.clone(), created);
         act.insert(Row::Mailbox { app, mailbox: mailbox.clone(), updated, for_nameplate });
     }
 
     /// Adds a side that the mailbox admits, if it is new, and counts as activity.
     pub fn open_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
-        let is_new = |known: &Mailbox| known.sides.get(&me.side).is_none();
+        let is_new = |known: &Box<Mailbox>| known.sides.get(&me.side).is_none();
         if self.mailboxes.get(mailbox).is_some_and(is_new) {
             self.add_mailbox_side(mailbox, me, true, act);
         }
@@ -138,6 +164,9 @@ impl Tables {
     ) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
         let (id, side, added) = (self.last_mailbox_side.advance(), me.side.clone(), act.now);
+        if known.sides.iter().len() < SIDES_MAX {
+            known.log.charge(me.holder, side_bytes(&side));
+        }
         known.sides.push(Side { id, side: side.clone(), added, holds: opened, mood: None });
         let mailbox = mailbox.clone();
         act.insert(Row::MailboxSide { id, mailbox, opened, side, added, mood: None });
@@ -160,28 +189,36 @@ impl Tables {
                 return Err(Refusal::Missing { field: name });
             }
         }
-        let message = Rc::new(Message {
-            side: me.side,
-            phase: required("add", "phase", phase)?.into(),
-            body: required("add", "body", body)?.into(),
-            server_rx: act.now,
-            id: id.map(Box::from),
-        });
-        self.check_room()?;
         let limits = &self.settings.limits;
-        let Some(known) = self.mailboxes.get_mut(mailbox) else {
+        let Some(known) = self.mailboxes.get(mailbox) else {
             return Err(Refusal::MustOpenFirst);
         };
+        let (phase, body) = (required("add", "phase", phase)?, required("add", "body", body)?);
+        // The mailbox's own: that of a session would live as long as the message, uncounted.
+        let side = known.sides.get(&me.side).map_or(me.side, |known| known.side.clone());
+        let message = Rc::new(Message::new(side, phase, body, act.now, id));
         if known.log.count() >= limits.mailbox_messages_max
-            || known.log.bytes() + message.bytes() > limits.mailbox_bytes_max
+            || known.log.counted_bytes() + message.counted_bytes() > limits.mailbox_bytes_max
         {
             return Err(Refusal::MailboxFull {
                 bytes_max: limits.mailbox_bytes_max,
                 messages_max: limits.mailbox_messages_max,
             });
         }
-        known.log.push(message.clone());
-        for subscriber in &known.subscribers {
+        self.make_room(
+            Growth {
+                holder: me.holder,
+                mailbox: Some(mailbox),
+                bytes: message.bytes(),
+                is_ordinary: message.bytes() <= SHORT_MESSAGE_BYTES,
+            },
+            act,
+        )?;
+        let Some(known) = self.mailboxes.get_mut(mailbox) else {
+            return Err(Refusal::MustOpenFirst);
+        };
+        known.log.push(message.clone(), me.holder);
+        for (subscriber, _) in &known.subscribers {
             act.effects.outputs.reply(*subscriber, Response::Message(message.clone()));
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
@@ -285,21 +322,55 @@ impl Tables {
         let Some(ended) = self.remove_mailbox(mailbox) else { return };
         let effects = &mut *act.effects;
         effects.usage.extend(usage::of_mailbox(&ended, act.now, ending, self.settings.blur));
-        effects.changes.push(Change::DeleteMailbox {
-            app,
-            mailbox: mailbox.clone(),
-            sides: ended.sides.ids(),
-            has_messages: ended.log.count() > 0,
-        });
-        effects.participants.extend(ended.subscribers);
+        let has_messages = ended.log.count() > 0;
+        let sides = ended.sides.ids();
+        effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
+        let with_messages = has_messages && self.remains.add(&app, mailbox, ended.log);
+        let mailbox = mailbox.clone();
+        effects.changes.push(Change::DeleteMailbox { app, mailbox, sides, with_messages });
     }
 
-    /// Subscribes a connection to a mailbox that it opened.
-    pub fn subscribe(&mut self, mailbox: &Rc<str>, conn: ConnId) -> Option<&Mailbox> {
+    /// Deletes a mailbox because the store is full, and frees its memory at once. Its subscribers
+    /// are closed.
+    pub fn evict_mailbox(&mut self, mailbox: &Rc<str>, act: &mut Act<'_>) {
+        let Some(known) = self.mailboxes.get(mailbox) else { return };
+        let log = known.log.clone();
+        let closed = known.subscribers.iter().map(|(conn, _)| (*conn, CloseReason::Evicted));
+        act.effects.closings.extend(closed);
+        act.effects.evicted_count += 1;
+        self.delete_mailbox(mailbox, Ending::Pruned, Some(Ending::Pruned), act);
+        log.clear();
+    }
+
+    /// Subscribes a connection to a mailbox that its side has open. If the side has too many
+    /// connections there, the oldest is closed: it died unnoticed.
+    pub fn subscribe(
+        &mut self,
+        mailbox: &Rc<str>,
+        me: &Identity,
+        conn: ConnId,
+        effects: &mut Effects,
+    ) -> Option<&Mailbox> {
+        let most = self.settings.subscribers_per_side_max;
         let known = self.mailboxes.get_mut(mailbox)?;
-        known.subscribers.push(conn);
+        let side = known.sides.position(&me.side)?;
+        let is_of_side = |(_, of): &&(ConnId, usize)| *of == side;
+        if known.subscribers.iter().filter(is_of_side).count() >= most
+            && let Some(oldest) = known.subscribers.iter().position(|(_, of)| *of == side)
+        {
+            let (replaced, _) = known.subscribers.remove(oldest);
+            self.subscriptions_count -= 1;
+            effects.participants.push(replaced);
+            effects.closings.push((replaced, CloseReason::Replaced));
+        }
+        known.subscribers.push((conn, side));
         self.subscribed.insert(mailbox.clone());
         self.subscriptions_count += 1;
+        if std::mem::take(&mut known.is_unclaimed)
+            && let Some(holder) = me.holder
+        {
+            known.log.charge_own_to(holder);
+        }
         Some(known)
     }
 
@@ -307,7 +378,7 @@ impl Tables {
     pub fn unsubscribe(&mut self, mailbox: &str, conn: ConnId) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
         let before = known.subscribers.len();
-        known.subscribers.retain(|subscriber| *subscriber != conn);
+        known.subscribers.retain(|(subscriber, _)| *subscriber != conn);
         self.subscriptions_count -= before - known.subscribers.len();
         if known.subscribers.is_empty() {
             self.subscribed.remove(mailbox);

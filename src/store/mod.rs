@@ -6,7 +6,8 @@
 //!
 //! A command's rules are in one place: `bind` in `session`, those about nameplates in
 //! `nameplates`, those about mailboxes in `mailboxes`. Beneath them: `tables` holds what there is,
-//! `app` the nameplates of one app id, `sides` the crowding rule, `cooling` the numbers not to
+//! `app` the nameplates of one app id, `sides` the crowding rule, `room` the shares of addresses,
+//! `remains` what is still to be deleted, `cooling` the numbers not to
 //! hand out yet, `usage` the summaries, `load` the way back from the files, `expiry` the periodic
 //! check.
 
@@ -17,6 +18,8 @@ mod expiry;
 mod load;
 mod mailboxes;
 mod nameplates;
+mod remains;
+mod room;
 mod session;
 mod sides;
 mod tables;
@@ -24,7 +27,10 @@ mod usage;
 
 pub use change::{Change, Effects, MailboxSideId, NameplateId, NameplateSideId, Row, UsageRecord};
 
-use crate::limits::{EXPIRE_AFTER_SECONDS, Limits};
+use crate::limits::{
+    DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS, Limits, SUBSCRIBERS_PER_SIDE_MAX,
+};
+use crate::message::ledger::Holder;
 use crate::message::{Command, ConnId, ConnMap, Refusal, Response};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
@@ -80,6 +86,10 @@ pub struct Settings {
     pub nameplate_cooldown: Seconds,
     /// Of these, those of mailboxes and of the whole store.
     pub limits: Limits,
+    /// Rows of messages, and pages of long ones, that one tick deletes.
+    pub deletions_per_tick_max: usize,
+    /// Connections of one side that are subscribed to a mailbox.
+    pub subscribers_per_side_max: usize,
 }
 
 impl Default for Settings {
@@ -91,6 +101,8 @@ impl Default for Settings {
             claim_without_allocate: false,
             nameplate_cooldown: 0.0,
             limits: Limits::default(),
+            deletions_per_tick_max: DELETIONS_PER_TICK_MAX,
+            subscribers_per_side_max: SUBSCRIBERS_PER_SIDE_MAX,
         }
     }
 }
@@ -133,7 +145,10 @@ impl Store {
             Ok(last) => self.tables.last_nameplate = self.tables.last_nameplate.max(*last),
             Err(_) => self.clear(),
         }
-        for (conn, session) in &mut self.sessions {
+        // The oldest first: what is loaded is charged to the first.
+        let mut sessions: Vec<_> = self.sessions.iter_mut().collect();
+        sessions.sort_unstable_by_key(|(conn, _)| **conn);
+        for (conn, session) in sessions {
             session.reenter(&mut self.tables);
             if self.is_loaded {
                 session.resubscribe(&mut self.tables, *conn);
@@ -156,6 +171,14 @@ impl Store {
         self.expiry = None;
     }
 
+    /// Deletes the next slice of the messages of mailboxes that have ended; returns whether more is
+    /// left. Must be called once a tick, after its commands: the next tick may delete as much again.
+    pub fn delete_remains(&mut self, effects: &mut Effects) -> bool {
+        self.tables.remains.delete_slice(effects);
+        self.tables.renew_budgets();
+        !self.tables.remains.is_empty()
+    }
+
     /// Sets what `list` answers from now on.
     pub fn set_list(&mut self, list: Listing) {
         self.tables.settings.list = list;
@@ -166,9 +189,10 @@ impl Store {
         self.is_loaded
     }
 
-    /// A connection has completed its handshake.
-    pub fn connect(&mut self, conn: ConnId) {
-        self.sessions.insert(conn, Box::default());
+    /// A connection has completed its handshake. What it stores is charged to `holder`; without
+    /// one, to each mailbox itself.
+    pub fn connect(&mut self, conn: ConnId, holder: Option<Holder>) {
+        self.sessions.insert(conn, Box::new(Session::new(holder)));
     }
 
     /// A connection is gone. Its side's claims and open mailboxes stay as they are.
@@ -186,12 +210,32 @@ impl Store {
         command: &Command<'_>,
         act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
+        let participants_before = act.effects.participants.len();
+        let outcome = self.carry_out(conn, command, act);
+        // Also when it was refused: others may have lost their mailbox to make room for it.
+        for orphan in &act.effects.participants[participants_before..] {
+            if let Some(session) = self.sessions.get_mut(orphan) {
+                session.orphan();
+            }
+        }
+        if let Some(response) = outcome? {
+            act.effects.outputs.reply(conn, response);
+        }
+        Ok(())
+    }
+
+    /// Returns the response, if the command has one.
+    fn carry_out(
+        &mut self,
+        conn: ConnId,
+        command: &Command<'_>,
+        act: &mut Act<'_>,
+    ) -> Result<Option<Response>, Refusal> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return Err(Refusal::MustBindFirst);
         };
         let tables = &mut self.tables;
-        let participants_before = act.effects.participants.len();
-        let response = match command {
+        Ok(match command {
             Command::Ping { value } => {
                 Some(Response::Pong(value.ok_or(Refusal::PingRequiresPing)?.into()))
             }
@@ -219,16 +263,7 @@ impl Store {
                 session.identity()?;
                 return Err(Refusal::UnknownType);
             }
-        };
-        if let Some(response) = response {
-            act.effects.outputs.reply(conn, response);
-        }
-        for orphan in &act.effects.participants[participants_before..] {
-            if let Some(session) = self.sessions.get_mut(orphan) {
-                session.orphan();
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Whether the connection has bound.

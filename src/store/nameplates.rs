@@ -4,11 +4,13 @@ use std::rc::Rc;
 
 use super::app::{self, App};
 use super::change::{Change, NameplateId, NameplateSideId, Row};
+use super::room::{Growth, mailbox_bytes, nameplate_bytes, side_bytes};
 use super::session::{Identity, Session, required};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
 use super::usage::{self, Ending};
 use super::{Act, Listing};
+use crate::limits::SIDES_MAX;
 use crate::message::{Field, Flag, Refusal, Response, Rule};
 
 /// Base32 digits in lower case, for mailbox ids.
@@ -30,7 +32,7 @@ impl Tables {
     pub fn list(&mut self, session: &Session) -> Result<Response, Refusal> {
         let me = session.identity()?;
         let names = match self.settings.list {
-            Listing::Real => self.apps.get_mut(&me.app).map(App::list),
+            Listing::Real => self.apps.get_mut(&me.app).map(|app| app.list()),
             Listing::Empty => None,
             Listing::Decoy => Some(self.decoys.get_or_insert_with(app::decoys).clone()),
         };
@@ -105,10 +107,17 @@ impl Tables {
             return self.create_nameplate(me, name, act);
         };
         let mailbox = nameplate.mailbox.clone();
+        let is_new_to = usize::from(nameplate.sides.is_new(&me.side))
+            + self.mailboxes.get(&mailbox).map_or(0, |it| usize::from(it.sides.is_new(&me.side)));
         let claimed = nameplate.sides.get(&me.side).map(|side| side.holds);
         let nameplate_admits = nameplate.sides.admits(&me.side);
         let mailbox_admits =
             self.mailboxes.get(&mailbox).is_some_and(|mailbox| mailbox.sides.admits(&me.side));
+        if nameplate_admits && mailbox_admits && is_new_to > 0 {
+            let (holder, bytes) = (me.holder, is_new_to * side_bytes(&me.side));
+            let growth = Growth { holder, mailbox: Some(&mailbox), bytes, is_ordinary: true };
+            self.make_room(growth, act)?;
+        }
         if !nameplate_admits {
             self.add_nameplate_side(me, name, false, act);
         }
@@ -133,12 +142,20 @@ impl Tables {
         name: &Rc<str>,
         act: &mut Act<'_>,
     ) -> Result<Rc<str>, Refusal> {
-        self.check_room()?;
         let mailbox: Rc<str> = mailbox_id(act.entropy.next_u64()).into();
-        if self.mailboxes.contains_key(&mailbox) {
+        if self.mailboxes.contains_key(&mailbox) || self.remains.contains(&mailbox) {
             return Err(Refusal::MailboxNotAvailable); // once in 2^64
         }
-        self.create_mailbox(&me.app, &mailbox, true, act);
+        let limits = &self.settings.limits;
+        let nameplate_bytes = nameplate_bytes(limits, &me.app, name);
+        let bytes =
+            nameplate_bytes + mailbox_bytes(limits, &me.app, &mailbox) + 2 * side_bytes(&me.side);
+        let holder = me.holder;
+        self.make_room(Growth { holder, mailbox: None, bytes, is_ordinary: true }, act)?;
+        self.create_mailbox(me, &mailbox, true, act);
+        if let Some(created) = self.mailboxes.get(&mailbox) {
+            created.log.charge(holder, nameplate_bytes);
+        }
         let id = self.last_nameplate.advance();
         act.insert(Row::Nameplate {
             id,
@@ -164,6 +181,11 @@ impl Tables {
             return;
         }
         let (id, side, added) = (id.advance(), me.side.clone(), act.now);
+        if nameplate.sides.iter().len() < SIDES_MAX
+            && let Some(mailbox) = self.mailboxes.get(&nameplate.mailbox)
+        {
+            mailbox.log.charge(me.holder, side_bytes(&side));
+        }
         nameplate.sides.push(Side { id, side: side.clone(), added, holds: claimed, mood: None });
         act.insert(Row::NameplateSide { id, nameplate: nameplate.id, claimed, side, added });
     }

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 
 use super::Act;
-use super::change::UsageRecord;
+use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
+use crate::message::ledger::Holder;
 use crate::message::{ClientVersion, ConnId, Field, Refusal};
 
 /// The app and side that a connection has bound to.
@@ -14,6 +15,8 @@ use crate::message::{ClientVersion, ConnId, Field, Refusal};
 pub(super) struct Identity {
     pub app: Rc<str>,
     pub side: Rc<str>,
+    /// To which the connection's share of the store is charged, if its address has limits.
+    pub holder: Option<Holder>,
 }
 
 /// The connection's mailbox.
@@ -41,6 +44,7 @@ impl MailboxState {
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
+    holder: Option<Holder>,
     identity: Option<Identity>,
     pub allocated: bool,
     /// The nameplate of its one claim, which may have been refused as crowded or reclaimed.
@@ -52,6 +56,10 @@ pub(super) struct Session {
 }
 
 impl Session {
+    pub fn new(holder: Option<Holder>) -> Session {
+        Session { holder, ..Session::default() }
+    }
+
     pub fn bind(
         &mut self,
         tables: &mut Tables,
@@ -80,7 +88,7 @@ impl Session {
             implementation: client_version.implementation.clone(),
             version: client_version.version.clone(),
         });
-        self.identity = Some(Identity { app, side });
+        self.identity = Some(Identity { app, side, holder: self.holder });
         Ok(())
     }
 
@@ -119,8 +127,11 @@ impl Session {
 
     /// Subscribes again after tables were loaded anew.
     pub fn resubscribe(&mut self, tables: &mut Tables, conn: ConnId) {
+        // As many subscribe again as were subscribed before: nobody is replaced.
+        let mut effects = Effects::default();
         if let MailboxState::Open(mailbox) = &self.mailbox
-            && tables.subscribe(mailbox, conn).is_none()
+            && let Some(me) = &self.identity
+            && tables.subscribe(mailbox, me, conn, &mut effects).is_none()
         {
             self.orphan();
         }

@@ -46,6 +46,11 @@ impl<Id: Copy> Sides<Id> {
         served.len() < SIDES_MAX || served.iter().any(|known| *known.side == *side)
     }
 
+    /// Whether the side is not on record and would be served.
+    pub fn is_new(&self, side: &str) -> bool {
+        self.0.len() < SIDES_MAX && self.get(side).is_none()
+    }
+
     /// Whether a refused side must still be recorded. One such row suffices to show that it was
     /// crowded, and repeated attempts must not grow the record.
     pub fn must_record(&self, refused: &str) -> bool {
@@ -58,7 +63,13 @@ impl<Id: Copy> Sides<Id> {
     }
 
     pub fn push(&mut self, side: Side<Id>) {
+        self.0.reserve_exact(1); // most have two, and a list would begin with four
         self.0.push(side);
+    }
+
+    /// The place of a side in the order in which they were added.
+    pub fn position(&self, side: &str) -> Option<usize> {
+        self.0.iter().position(|known| *known.side == *side)
     }
 
     /// All sides on record, in the order in which they were added.

@@ -12,16 +12,16 @@ use super::change::{MailboxSideId, NameplateId, NameplateSideId};
 use super::cooling::Cooling;
 use super::mailboxes::{ByActivity, Mailbox};
 use super::nameplates::Nameplate;
+use super::remains::Remains;
 use super::{NAMEPLATE_CLASSES, Settings};
-use crate::message::Refusal;
-use crate::message::log::Ledger;
+use crate::message::ledger::Ledger;
 use crate::sys::clock::Seconds;
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub settings: Settings,
-    pub apps: HashMap<Rc<str>, App>,
-    pub mailboxes: HashMap<Rc<str>, Mailbox>,
+    pub apps: HashMap<Rc<str>, Box<App>>,
+    pub mailboxes: HashMap<Rc<str>, Box<Mailbox>>,
     /// Every mailbox once, by a time that is not later than its `updated`. Activity does not move
     /// it; an expiry check that finds it too early moves it to where it belongs by then.
     pub by_activity: ByActivity,
@@ -38,6 +38,10 @@ pub(super) struct Tables {
     pub last_mailbox_side: MailboxSideId,
     /// Bytes and messages of everything stored.
     pub ledger: Ledger,
+    /// Messages of mailboxes that have ended.
+    pub remains: Remains,
+    /// How often this tick may still delete mailboxes to make room.
+    pub evictions_left: usize,
     /// Sessions bound to any app.
     pub bound_count: usize,
     /// Subscriptions to any mailbox.
@@ -48,7 +52,9 @@ pub(super) struct Tables {
 
 impl Tables {
     pub fn new(settings: Settings) -> Tables {
-        Tables { settings, ..Tables::default() }
+        let mut tables = Tables { settings, ..Tables::default() };
+        tables.renew_budgets();
+        tables
     }
 
     /// Counts a session that binds to an app; returns the shared form of its id.
@@ -71,19 +77,13 @@ impl Tables {
         self.forget_app_if_unused(app);
     }
 
-    /// Whether the store may still grow.
-    pub fn check_room(&self) -> Result<(), Refusal> {
-        let is_full = self.ledger.bytes() >= self.settings.limits.stored_bytes_max;
-        if is_full { Err(Refusal::ServerFull) } else { Ok(()) }
-    }
-
     pub fn insert_mailbox(&mut self, id: Rc<str>, mailbox: Mailbox) {
         self.by_activity.insert((mailbox.indexed, id.clone()));
-        self.mailboxes.insert(id, mailbox);
+        self.mailboxes.insert(id, Box::new(mailbox));
     }
 
     /// Removes a mailbox with its subscriptions.
-    pub fn remove_mailbox(&mut self, id: &Rc<str>) -> Option<Mailbox> {
+    pub fn remove_mailbox(&mut self, id: &Rc<str>) -> Option<Box<Mailbox>> {
         let removed = self.mailboxes.remove(id)?;
         self.by_activity.remove(&(removed.indexed, id.clone()));
         self.subscribed.remove(id);
@@ -109,7 +109,7 @@ impl Tables {
         self.nameplates_by_digits[class] += usize::from(replaced.is_none());
     }
 
-    pub fn remove_nameplate(&mut self, app: &str, name: &str) -> Option<Nameplate> {
+    pub fn remove_nameplate(&mut self, app: &str, name: &str) -> Option<Box<Nameplate>> {
         let removed = self.apps.get_mut(app)?.remove(name)?;
         self.nameplates_by_digits[digits_class(name)] -= 1;
         if let Some(mailbox) = self.mailboxes.get_mut(&removed.mailbox) {
@@ -133,7 +133,7 @@ impl Tables {
     }
 
     fn forget_app_if_unused(&mut self, app: &str) {
-        if self.apps.get(app).is_some_and(App::is_unused) {
+        if self.apps.get(app).is_some_and(|app| app.is_unused()) {
             self.apps.remove(app);
         }
     }

@@ -6,9 +6,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use memmap2::MmapMut;
 
+use super::heap::block_bytes;
 use crate::limits::{OWN_PAGES_BYTES_MIN, PAGE_BYTES};
 
 /// A mapping that is filled from the beginning.
@@ -101,19 +103,18 @@ enum Repr {
     Mapping(Mapping),
 }
 
-impl From<&str> for MmapStr {
-    fn from(text: &str) -> MmapStr {
-        MmapStr(match Mapping::with_capacity(text.len()) {
+impl MmapStr {
+    /// The parts one after the other, in one allocation.
+    pub fn concat(parts: [&str; 3]) -> MmapStr {
+        MmapStr(match Mapping::with_capacity(parts.iter().map(|part| part.len()).sum()) {
             Some(mut mapping) => {
-                mapping.push(text.as_bytes());
+                parts.iter().for_each(|part| mapping.push(part.as_bytes()));
                 Repr::Mapping(mapping)
             }
-            None => Repr::Heap(text.into()),
+            None => Repr::Heap(parts.concat().into()),
         })
     }
-}
 
-impl MmapStr {
     /// The bytes of the text, which are valid UTF-8.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -122,12 +123,21 @@ impl MmapStr {
         }
     }
 
-    /// The text, borrowed. For a large one this checks its UTF-8 again, which costs little beside
-    /// sending it; callers that need its length or bytes use [`MmapStr::as_bytes`].
-    pub fn text(&self) -> Cow<'_, str> {
+    /// A part of the text, borrowed; it must begin and end between characters. For a large text
+    /// this checks its UTF-8 again, which costs little beside sending it; callers that need bytes
+    /// use [`MmapStr::as_bytes`].
+    pub fn slice(&self, range: Range<usize>) -> Cow<'_, str> {
         match &self.0 {
-            Repr::Heap(text) => Cow::Borrowed(text),
-            Repr::Mapping(mapping) => String::from_utf8_lossy(mapping.bytes()),
+            Repr::Heap(text) => Cow::Borrowed(&text[range]),
+            Repr::Mapping(mapping) => String::from_utf8_lossy(&mapping.bytes()[range]),
+        }
+    }
+
+    /// Memory in use besides the value itself.
+    pub fn held_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Heap(text) => block_bytes(text.len()),
+            Repr::Mapping(mapping) => mapping.used.next_multiple_of(PAGE_BYTES),
         }
     }
 }
@@ -140,7 +150,7 @@ impl PartialEq for MmapStr {
 
 impl fmt::Debug for MmapStr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.text(), f)
+        fmt::Debug::fmt(&self.slice(0..self.as_bytes().len()), f)
     }
 }
 
@@ -171,8 +181,12 @@ mod tests {
 
     #[test]
     fn small_and_large_texts_are_what_they_were() {
-        for text in ["", "4-purple-sausages", &"é".repeat(OWN_PAGES_BYTES_MIN)] {
-            assert_eq!(MmapStr::from(text).text(), text);
+        for body in ["", "4-purple-sausages", &"é".repeat(OWN_PAGES_BYTES_MIN)] {
+            let text = MmapStr::concat(["phase", "é", body]);
+            assert_eq!(text.slice(0..5), "phase");
+            assert_eq!(text.slice(5..7), "é");
+            assert_eq!(text.slice(7..7 + body.len()), body);
+            assert!(text.held_bytes() >= text.as_bytes().len());
         }
     }
 }

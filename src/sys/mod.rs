@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod heap;
 pub mod logging;
 pub mod mmap;
 pub mod process;

@@ -161,11 +161,11 @@ fn a_limit_on_frames_alone_lets_longer_messages_come_in_fragments() {
 }
 
 #[test]
-fn by_default_a_message_of_a_megabyte_is_taken_and_a_larger_one_gets_1009() {
+fn by_default_a_message_of_four_megabytes_is_taken_and_a_larger_one_gets_1009() {
     let server = Server::start(&[]);
     let mut raw = Raw::open(server.address);
     let mut longest = COMMAND.to_vec();
-    longest.resize(1024 * 1024, b' ');
+    longest.resize(4 * 1024 * 1024, b' ');
     raw.send(&frame(TEXT, &longest));
     assert_pong(&mut raw);
     longest.push(b' ');

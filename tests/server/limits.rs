@@ -178,35 +178,36 @@ fn a_mailbox_with_all_its_bytes_takes_no_more_and_keeps_what_it_has() {
 }
 
 #[test]
-fn a_full_store_takes_no_more_keeps_what_it_has_and_lets_it_go() {
-    let mut server = Server::start(&["--limit-stored-bytes=5000"]);
+fn a_full_store_takes_no_more_of_the_largest_holder_which_goes_when_others_need_room() {
+    let mut server = Server::start(&["--limit-stored-bytes=40000"]);
     for _ in 0..2 {
         let mut client = server.bind("app", "one");
-        client.open("box"); // 1024 of 5000
-        for _ in 0..3 {
-            add_well(&mut client, 1000); // 4411 in the end
-        }
-        server.bind("app", "two").open("other"); // 5435
-        for command in [
-            json!({"type": "open", "mailbox": "third"}),
-            json!({"type": "claim", "nameplate": "7"}),
-            json!({"type": "allocate"}),
-        ] {
-            let error = server.bind("app", "three").error(command);
-            assert_eq!(error, "server is full, try again later");
-        }
-        assert_eq!(client.error(add(1)), "server is full, try again later");
-        assert_eq!(server.bind("app", "two").open("box").len(), 3);
-        client.close();
-        let mut two = server.bind("app", "two");
-        for mailbox in ["other", "box"] {
+        client.open("box");
+        let mut stored = 0;
+        let error = loop {
+            client.send(add(1000));
+            assert_eq!(client.recv()["type"], "ack");
+            let answer = client.recv();
+            if answer["type"] == "error" {
+                break answer;
+            }
+            stored += 1;
+        };
+        assert_eq!(error["error"], "server is full, try again later");
+        assert!((20..40).contains(&stored), "{stored}");
+        assert_eq!(server.bind("app", "one").open("box").len(), stored, "it keeps what it has");
+        let mut other = server.bind("app", "two");
+        other.open("other");
+        add_well(&mut other, 1000);
+        assert_eq!(client.close_code(), 1008);
+        assert_eq!(server.bind("app", "one").open("box").len(), 0);
+        for (side, mailbox) in [("one", "box"), ("two", "other")] {
             let close = json!({"type": "close", "mailbox": mailbox});
-            assert_eq!(server.bind("app", "two").one(close)["type"], "closed");
+            assert_eq!(server.bind("app", side).one(close)["type"], "closed");
         }
-        two.open("room");
-        two.close();
     }
     server.wait_for_log("stored bytes");
+    server.wait_for_log("mailboxes deleted because the store was full");
 }
 
 #[test]

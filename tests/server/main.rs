@@ -54,6 +54,7 @@ mod stopping; // SIGTERM, SIGINT
 mod admin; // the admin listener
 mod metrics;
 mod reports; // the subcommands
+mod shares;
 mod status_page;
 
 // The repository itself.

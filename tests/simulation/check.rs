@@ -74,11 +74,15 @@ pub fn affected(
     let took_part = |conn: &ConnId| {
         events.iter().any(|(who, event)| who == conn && !matches!(event, Event::Ping))
     };
-    let has_close = events.iter().any(
-        |(_, event)| matches!(event, Event::Text(sent) if matches!(sent.ask, Ask::Close { .. })),
-    );
+    // A close ends mailboxes, an open replaces subscribers, and what needs room may end mailboxes.
+    let may_end = events.iter().any(|(_, event)| {
+        matches!(event, Event::Text(sent) if matches!(
+            sent.ask,
+            Ask::Close { .. } | Ask::Open(_) | Ask::Claim(..) | Ask::Allocate | Ask::Add { .. }
+        ))
+    });
     let may_be_orphan = |conn: &ConnId| {
-        has_close && model.client(*conn).is_some_and(|client| client.opened == Opened::Yes)
+        may_end && model.client(*conn).is_some_and(|client| client.opened == Opened::Yes)
     };
     if let Some((conn, _)) =
         events.iter().find(|(conn, _)| took_part(conn) && !affected.contains(conn))

@@ -155,15 +155,19 @@ pub enum Reply {
     /// The text, and what is shown of the command. An expected text that ends in `…` is only the
     /// beginning.
     Error(Name, Name),
+    /// Of a replay that an eviction cut off.
+    Nothing,
     /// What carries no state.
     Bytes(&'static str),
 }
 
 /// Bytes that stand for an upgrade's response, a pong and a close.
-pub const BYTES: [&str; 3] = [UPGRADED, PONGED, CLOSED_1013];
+pub const BYTES: [&str; 5] = [UPGRADED, PONGED, CLOSED_1013, REPLACED, EVICTED];
 pub const UPGRADED: &str = "101";
 pub const PONGED: &str = "pong";
 pub const CLOSED_1013: &str = "1013";
+pub const REPLACED: &str = "1008 replaced";
+pub const EVICTED: &str = "1008 evicted";
 
 impl Reply {
     pub fn error(text: &str, orig: &Name) -> Reply {
@@ -214,14 +218,14 @@ impl Reply {
     }
 
     fn message(message: &Message) -> Reply {
-        let id = match &message.id {
+        let id = match message.id() {
             Some(text) => format!("\"{text}\"").into(),
             None => "null".into(),
         };
         Reply::Message {
             side: message.side.clone(),
-            phase: (*message.phase).into(),
-            body: message.body.text().into(),
+            phase: (*message.phase()).into(),
+            body: (*message.body()).into(),
             server_rx: message.server_rx.0,
             id,
         }

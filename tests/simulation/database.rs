@@ -51,6 +51,8 @@ struct Tables {
     nameplates: Vec<NameplateRecord>,
     nameplate_sides: Vec<SideRecord<NameplateSideId, NameplateId>>,
     last_nameplate: NameplateId,
+    /// Mailboxes created in this commit while messages of earlier ones of that name were there.
+    mixed: Vec<Name>,
 }
 
 /// A nameplate that a commit created.
@@ -75,6 +77,10 @@ pub struct Disk {
     pub failures_count: usize,
     /// What the last commit created, in order.
     pub creations: Vec<Creation>,
+    /// Mailboxes that it deleted, in order.
+    pub deletions: Vec<Name>,
+    /// Mailboxes that it created, those of nameplates aside, in order.
+    pub openings: Vec<Name>,
     /// What SQLite would not have taken.
     pub violations: Vec<String>,
     pub fault: Option<Fault>,
@@ -90,6 +96,14 @@ impl Disk {
     /// A planted fault: what a disk never does.
     pub fn lose_last_commit(&mut self) {
         self.tables = self.previous.clone();
+    }
+
+    /// Mailboxes that have ended and whose messages are still there.
+    pub fn remains(&self) -> Vec<Name> {
+        let tables = &self.tables;
+        let lives = |id: &Name| tables.mailboxes.iter().any(|it| it.id == *id);
+        let remains = tables.messages.iter().filter(|(mailbox, _)| !lives(mailbox));
+        remains.map(|(mailbox, _)| mailbox.clone()).collect()
     }
 
     /// What is stored, to be compared.
@@ -113,7 +127,10 @@ impl Disk {
             rows.mailboxes[places[&record.key]].sides.push(record.side.clone());
         }
         for (mailbox, message) in &tables.messages {
-            rows.mailboxes[places[mailbox]].messages.push(message.clone());
+            // Those of a mailbox that has ended are deleted bit by bit.
+            if let Some(place) = places.get(mailbox) {
+                rows.mailboxes[*place].messages.push(message.clone());
+            }
         }
         for record in &tables.nameplates {
             let sides = tables.nameplate_sides.iter().filter(|side| side.key == record.id);
@@ -141,6 +158,7 @@ impl Disk {
         for change in changes {
             match (self.fault, change) {
                 (Some(Fault::LosesMessage), Change::Insert(Row::Message { .. })) => {}
+                (Some(Fault::ForgetsRemains), Change::DeleteMessages { .. }) => {}
                 (Some(Fault::CloseForgetsNameplate), Change::DeleteNameplate { .. })
                     if deletes_mailbox => {}
                 _ => {
@@ -151,12 +169,23 @@ impl Disk {
                             mailbox: mailbox.clone(),
                         });
                     }
+                    if let Change::DeleteMailbox { mailbox, .. } = change {
+                        self.deletions.push(mailbox.clone());
+                    }
+                    if let Change::Insert(Row::Mailbox { mailbox, for_nameplate: false, .. }) =
+                        change
+                    {
+                        self.openings.push(mailbox.clone());
+                    }
                     let claims_crowded = self.fault == Some(Fault::CrowdedSideClaims);
                     if let Err(problem) = self.tables.apply(change, claims_crowded) {
                         self.violations.push(format!("{problem} by {change:?}"));
                     }
                 }
             }
+        }
+        if let Some(mailbox) = self.tables.mixed.pop() {
+            self.violations.push(format!("{mailbox} has messages of an earlier one"));
         }
         Ok(())
     }
@@ -175,24 +204,28 @@ impl Tables {
                 let found = self.mailboxes.iter_mut().find(|it| it.id == *mailbox);
                 found.ok_or("no such mailbox")?.updated = updated.0;
             }
-            Change::DeleteMailbox { app, mailbox, sides, has_messages } => {
-                let (sides_before, messages_before) =
-                    (self.mailbox_sides.len(), self.messages.len());
-                self.messages.retain(|(of, _)| !*has_messages || of != mailbox);
-                ensure(
-                    *has_messages == (self.messages.len() < messages_before),
-                    "messages are not as told",
-                )?;
+            Change::DeleteMailbox { app, mailbox, sides, with_messages } => {
+                let sides_before = self.mailbox_sides.len();
+                self.messages.retain(|(of, _)| !*with_messages || of != mailbox);
+                self.mixed.retain(|mixed| mixed != mailbox);
                 self.mailbox_sides.retain(|it| !(sides.contains(&it.id) && it.key == *mailbox));
                 let deleted = sides_before - self.mailbox_sides.len();
                 ensure(deleted == sides.len(), "sides are not where they were put")?;
                 let referred = self.mailbox_sides.iter().any(|it| it.key == *mailbox)
-                    || self.messages.iter().any(|(of, _)| of == mailbox)
                     || self.nameplates.iter().any(|it| it.mailbox == *mailbox);
                 ensure(!referred, "mailbox is referred to")?;
                 let is_it = |it: &MailboxRecord| it.id == *mailbox && it.app == *app;
                 ensure(self.mailboxes.iter().any(is_it), "no such mailbox")?;
                 self.mailboxes.retain(|it| !is_it(it));
+            }
+            Change::DeleteMessages { mailbox, count, .. } => {
+                for _ in 0..*count {
+                    let last = self.messages.iter().rposition(|(of, _)| of == mailbox);
+                    self.messages.remove(last.ok_or("no such message")?);
+                }
+                if self.messages.iter().all(|(of, _)| of != mailbox) {
+                    self.mixed.retain(|mixed| mixed != mailbox);
+                }
             }
             Change::CloseMailboxSide { id, mailbox, side, mood } => {
                 let found = find_side(&mut self.mailbox_sides, *id, mailbox, side)?;
@@ -219,6 +252,9 @@ impl Tables {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => {
                 let is_new = |known: &MailboxRecord| known.id != *mailbox;
                 ensure(self.mailboxes.iter().all(is_new), "mailbox is there already")?;
+                if self.messages.iter().any(|(of, _)| of == mailbox) {
+                    self.mixed.push(mailbox.clone());
+                }
                 self.mailboxes.push(MailboxRecord {
                     app: app.clone(),
                     id: mailbox.clone(),
@@ -236,10 +272,10 @@ impl Tables {
                 ensure(self.mailboxes.iter().any(is_it), "no such mailbox")?;
                 let stored = Stored {
                     side: message.side.clone(),
-                    phase: (*message.phase).into(),
-                    body: message.body.text().into(),
+                    phase: (*message.phase()).into(),
+                    body: (*message.body()).into(),
                     server_rx: message.server_rx.0,
-                    id: message.id.as_deref().map(Rc::from),
+                    id: message.id().as_deref().map(Rc::from),
                 };
                 self.messages.push((mailbox.clone(), stored));
             }
@@ -289,13 +325,9 @@ impl Tables {
             });
         });
         self.messages.iter().for_each(|(mailbox, it)| {
-            let message = Message {
-                side: it.side.clone(),
-                phase: (*it.phase).into(),
-                body: (*it.body).into(),
-                server_rx: Timestamp(it.server_rx),
-                id: it.id.as_deref().map(Box::from),
-            };
+            let server_rx = Timestamp(it.server_rx);
+            let message =
+                Message::new(it.side.clone(), &it.phase, &it.body, server_rx, it.id.as_deref());
             let (app, mailbox) = (app_of(mailbox), mailbox.clone());
             each(Row::Message { app, mailbox, message: Rc::new(message) });
         });

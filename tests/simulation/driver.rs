@@ -2,6 +2,7 @@
 //! disk of its own, and compares everything that comes out with the model.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::ConnId;
+use wormhole_mailbox::message::close::CloseReason;
 use wormhole_mailbox::message::event::{self, Verdict};
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::peer::Forwarded;
@@ -20,7 +22,7 @@ use wormhole_mailbox::store::{self, Listing, Store};
 use wormhole_mailbox::sys::clock::{Clock, Seconds, Timestamp};
 
 use crate::check;
-use crate::commands::{CLOSED_1013, PONGED, Reply, Sent, UPGRADED};
+use crate::commands::{CLOSED_1013, EVICTED, PONGED, REPLACED, Reply, Sent, UPGRADED};
 use crate::database::{Disk, SimulatedDatabase};
 use crate::faults::Fault;
 use crate::model::Model;
@@ -177,6 +179,8 @@ impl Simulation {
                 stored_bytes_max: settings.stored_bytes_max,
                 ..Limits::default()
             },
+            deletions_per_tick_max: settings.deletions_per_tick_max,
+            subscribers_per_side_max: settings.subscribers_per_side_max,
         };
         // That times later than the start count as the start is a test of its own.
         self.wall = self.wall.max((self.model.rows.latest() / SECONDS_PER_UNIT) as i64);
@@ -218,6 +222,9 @@ impl Simulation {
             _ => None,
         };
         self.disk.borrow_mut().creations.clear();
+        self.disk.borrow_mut().deletions.clear();
+        self.disk.borrow_mut().openings.clear();
+        self.model.shares.remains = self.disk.borrow().remains();
 
         let mut events = self.events();
         self.flood(&mut engine, &mut events);
@@ -237,7 +244,8 @@ impl Simulation {
             self.release(&mut engine, proof, &mut replies);
         }
         let commits_at_release = self.disk.borrow().commits_count;
-        let (proof, affected) = commit(&mut engine);
+        let (proof, closings) = commit(&mut engine);
+        let affected: Vec<ConnId> = closings.iter().map(|(conn, _)| *conn).collect();
         let has_failed = self.disk.borrow().failures_count > failures_before;
         let commits_at_release =
             if replies.is_empty() { self.disk.borrow().commits_count } else { commits_at_release };
@@ -254,12 +262,20 @@ impl Simulation {
         if has_failed {
             check::affected(&events, &affected, &self.model)?;
             self.fail(&events, &affected);
-        } else if !affected.is_empty() {
+        } else if closings.iter().any(|(_, reason)| *reason == CloseReason::StorageFailed) {
             return Err(format!("{affected:?} are closed though no commit has failed"));
         } else {
             let rows_before = self.model.rows.clone();
             self.model.creations = std::mem::take(&mut self.disk.borrow_mut().creations).into();
+            self.model.shares.deletions =
+                std::mem::take(&mut self.disk.borrow_mut().deletions).into();
+            self.model.shares.openings =
+                std::mem::take(&mut self.disk.borrow_mut().openings).into();
             self.perform(&events, engine.has_leftovers());
+            let remains = self.disk.borrow().remains();
+            if !remains.is_empty() && !engine.has_leftovers() && !self.model.is_degraded {
+                return Err(format!("messages of {remains:?} are left behind"));
+            }
             let is_early = commits_at_release == commits_before && !replies.is_empty();
             check::rows(&self.disk.borrow(), &mut self.model)?;
             if self.model.rows != rows_before && is_early && crash != Some(Crash::AfterCommit) {
@@ -269,6 +285,7 @@ impl Simulation {
         check::rows(&self.disk.borrow(), &mut self.model)?;
         if crash != Some(Crash::AfterCommit) {
             self.tamper(&mut replies);
+            self.model.expected.retain(|(_, reply)| *reply != Reply::Nothing);
             check::replies(&mut replies, &mut self.model.expected)?;
         }
         if crash.is_some() {
@@ -293,6 +310,12 @@ impl Simulation {
         }
         let disk = self.disk.borrow();
         self.model.run_timers(&disk, &disk.rows(), is_checking);
+        let mut closed = HashSet::new();
+        for (conn, reply) in std::mem::take(&mut self.model.shares.closings) {
+            if closed.insert(conn) {
+                self.model.tell(conn, reply);
+            }
+        }
     }
 
     /// The model learns of a tick that failed: only what carries no state has left.
@@ -386,15 +409,21 @@ impl Simulation {
     }
 }
 
-/// As the server's loop does it: after a failure the participants' close frames are held and leave.
-fn commit(engine: &mut Engine) -> (Committed, Vec<ConnId>) {
-    let (proof, mut affected) = engine.commit();
-    affected.sort();
-    affected.dedup(); // the server closes each once, however often it is named
-    for conn in &affected {
-        engine.outputs_mut().push(*conn, Output::Bytes(CLOSED_1013.as_bytes().to_vec()));
+/// As the server's loop does it: the close frames are held and leave.
+fn commit(engine: &mut Engine) -> (Committed, Vec<(ConnId, CloseReason)>) {
+    let (proof, mut closings) = engine.commit();
+    let mut closed = HashSet::new();
+    closings.retain(|(conn, _)| closed.insert(*conn)); // the server closes each once
+    closings.sort_by_key(|(conn, _)| *conn);
+    for (conn, reason) in &closings {
+        let frame = match reason {
+            CloseReason::Replaced => REPLACED,
+            CloseReason::Evicted => EVICTED,
+            _ => CLOSED_1013,
+        };
+        engine.outputs_mut().push(*conn, Output::Bytes(frame.as_bytes().to_vec()));
     }
-    (proof, affected)
+    (proof, closings)
 }
 
 fn config(swarm: &Swarm) -> (Config, Reloadable) {

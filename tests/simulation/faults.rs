@@ -24,6 +24,18 @@ pub enum Fault {
     ExpiresEarly,
     /// Closing the last side leaves the nameplate in the database.
     CloseForgetsNameplate,
+    /// The rest of the messages of a mailbox that ended is never deleted.
+    ForgetsRemains,
+    /// By the model's rules, a side has one subscription more before the oldest is closed.
+    ReplacesLate,
+    /// By the model's rules, an address that has its share may store more.
+    SharesWithoutEnd,
+    /// By the model's rules, the reserve is for long messages too.
+    ReserveForAll,
+    /// By the model's rules, the smallest holders lose theirs when the store is full.
+    EvictsSmallest,
+    /// By the model's rules, what was loaded is charged to nobody.
+    LoadedIsFree,
     /// After a crash, the last commit is gone.
     CrashLosesCommit,
     /// A failed commit's changes stay in what the model expects.

@@ -11,7 +11,7 @@
 //! left before its commit; the database holds what the model says is durable; after a failure or
 //! a crash that is the state before the tick or after it, whole. `faults` shows that it notices.
 //!
-//! `driver` runs the tick, `world` and `workload` think up what happens, `model` (with `sessions` and
+//! `driver` runs the tick, `world` and `workload` think up what happens, `model` (with `sessions`, `shares` and
 //! `moments`) says what must come of it, `check` compares, `database` is the disk.
 
 mod check;
@@ -26,6 +26,7 @@ mod moments;
 mod random;
 mod rows;
 mod sessions;
+mod shares;
 mod usage;
 mod workload;
 mod world;
@@ -132,6 +133,32 @@ fn finds_an_expiry_that_is_off_by_one() {
 #[test]
 fn finds_a_close_that_forgets_the_nameplate() {
     must_find(Fault::CloseForgetsNameplate);
+}
+
+#[test]
+fn finds_messages_that_outlive_their_mailbox() {
+    must_find(Fault::ForgetsRemains);
+}
+
+#[test]
+fn finds_a_subscriber_that_is_not_replaced() {
+    must_find(Fault::ReplacesLate);
+}
+
+#[test]
+fn finds_an_address_that_stores_more_than_its_share() {
+    must_find(Fault::SharesWithoutEnd);
+    must_find(Fault::LoadedIsFree);
+}
+
+#[test]
+fn finds_a_reserve_that_long_messages_use() {
+    must_find(Fault::ReserveForAll);
+}
+
+#[test]
+fn finds_an_eviction_of_the_wrong_holder() {
+    must_find(Fault::EvictsSmallest);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! (manual: protocol 3.2), `moments` those of time and of failure.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::outcome::Outcome;
@@ -17,17 +18,13 @@ use crate::faults::Fault;
 use crate::moments::{Check, Times};
 use crate::rows::{Mailbox, Name, Nameplate, Rows, Side, Stored};
 use crate::sessions::{Client, Opened};
+use crate::shares::{self, By, Shares, message_bytes};
 use crate::workload::Settings;
 
 /// What a refused command is told.
 pub type Refused = Name;
 
 const CROWDED: &str = "crowded";
-const FULL: &str = "server is full, try again later";
-
-/// What a mailbox counts besides its messages, and a message besides its text.
-const MAILBOX_BYTES: usize = 1024;
-const MESSAGE_BYTES: usize = 128;
 
 /// Everything the server knows.
 #[derive(Clone, Debug)]
@@ -53,9 +50,10 @@ pub struct Model {
     /// and checks that it is allowed.
     pub creations: VecDeque<Creation>,
     /// Mailboxes replayed in this tick: such a replay keeps its messages in memory until it is
-    /// sent, deleted or not.
-    pub replayed: Vec<Name>,
-    pub pinned_bytes: usize,
+    /// sent, deleted or not; but an eviction frees them. Each with its place in `expected`.
+    pub replayed: Vec<(Name, Range<usize>)>,
+    pub shares: Shares,
+    pub next_subscription: usize,
     /// What the server did that the manual does not allow.
     pub complaints: Vec<String>,
 }
@@ -77,7 +75,8 @@ impl Model {
             expected: Vec::new(),
             creations: VecDeque::new(),
             replayed: Vec::new(),
-            pinned_bytes: 0,
+            shares: Shares::default(),
+            next_subscription: 0,
             complaints: Vec::new(),
         }
     }
@@ -105,9 +104,8 @@ impl Model {
     pub fn allocate(&mut self, app: &Name, side: &Name, by: Option<u8>) -> Result<Name, Refused> {
         let mut taken = self.list(app);
         taken.extend(self.cooling_in(app));
-        if self.stored_bytes() >= self.settings.stored_bytes_max {
-            return Err(FULL.into());
-        }
+        // All numbers that it may be take the same memory.
+        self.make_room_for_nameplate(app, "1", side, by)?;
         let name = match self.creations.front() {
             Some(creation) => creation.name.clone(),
             None => return Err("(an allocation that the database has)".into()),
@@ -140,7 +138,9 @@ impl Model {
     ) -> Result<Name, Refused> {
         let now = self.now();
         if self.nameplate(app, name).is_none() {
-            self.create_nameplate(app, name, by)?;
+            self.create_nameplate(app, name, side, by)?;
+        } else {
+            self.make_room_for_side(app, name, side, by)?;
         }
         let third_holds = self.fault == Some(Fault::ThirdSideHolds);
         let Some(nameplate) = self.nameplate(app, name) else { unreachable!("just made sure") };
@@ -153,21 +153,62 @@ impl Model {
         if !is_admitted && !knows && nameplate.sides.len() < 3 {
             nameplate.sides.push(new_side(side, now, third_holds));
         }
-        let opened = self.open(app, &mailbox, side);
+        let opened = self.open(app, &mailbox, side, by);
         if !is_admitted {
             return Err(CROWDED.into());
         }
         opened?;
         if !knows && let Some(nameplate) = self.nameplate(app, name) {
             nameplate.sides.push(new_side(side, now, true));
+            self.shares.charge(&mailbox, by, shares::side_bytes(side));
         }
         Ok(mailbox)
     }
 
-    fn create_nameplate(&mut self, app: &Name, name: &Name, by: Option<u8>) -> Result<(), Refused> {
-        if self.stored_bytes() >= self.settings.stored_bytes_max {
-            return Err(FULL.into());
+    fn make_room_for_nameplate(
+        &mut self,
+        app: &Name,
+        name: &str,
+        side: &Name,
+        by: By,
+    ) -> Result<(), Refused> {
+        const MAILBOX_ID: &str = "aaaaaaaaaaaaa";
+        let bytes = shares::nameplate_bytes(app, name)
+            + shares::mailbox_bytes(app, MAILBOX_ID)
+            + 2 * shares::side_bytes(side);
+        self.make_room(by, None, bytes, true)
+    }
+
+    /// Room for a side that comes to a nameplate or to its mailbox.
+    fn make_room_for_side(
+        &mut self,
+        app: &Name,
+        name: &Name,
+        side: &Name,
+        by: By,
+    ) -> Result<(), Refused> {
+        let Some(nameplate) = self.nameplate(app, name) else { return Ok(()) };
+        let (id, sides) = (nameplate.mailbox.clone(), nameplate.sides.clone());
+        let Some(mailbox) = self.mailbox(&id) else { return Ok(()) };
+        if !admits(&sides, side) || !admits(&mailbox.sides, side) {
+            return Ok(());
         }
+        let is_new = |sides: &[Side]| sides.iter().all(|known| known.side != *side);
+        let count = usize::from(is_new(&sides)) + usize::from(is_new(&mailbox.sides));
+        match count {
+            0 => Ok(()),
+            _ => self.make_room(by, Some(&id), count * shares::side_bytes(side), true),
+        }
+    }
+
+    fn create_nameplate(
+        &mut self,
+        app: &Name,
+        name: &Name,
+        side: &Name,
+        by: By,
+    ) -> Result<(), Refused> {
+        self.make_room_for_nameplate(app, name, side, by)?;
         let mailbox = match self.creations.pop_front() {
             Some(creation) if creation.app == *app && creation.name == *name => creation.mailbox,
             other => {
@@ -184,6 +225,8 @@ impl Model {
             self.complaints.push(format!("{mailbox} is no new mailbox id"));
         }
         self.rows.mailboxes.push(self.new_mailbox(app, &mailbox, true));
+        let bytes = shares::mailbox_bytes(app, &mailbox) + shares::nameplate_bytes(app, name);
+        self.shares.charge(&mailbox, by, bytes);
         let nameplate =
             Nameplate { app: app.clone(), name: name.clone(), mailbox, sides: Vec::new() };
         self.rows.nameplates.push(nameplate);
@@ -224,10 +267,14 @@ impl Model {
     }
 
     /// Opens for the side, without a subscription.
-    pub fn open(&mut self, app: &Name, id: &Name, side: &Name) -> Result<(), Refused> {
+    pub fn open(&mut self, app: &Name, id: &Name, side: &Name, by: By) -> Result<(), Refused> {
         let now = self.now();
         if self.mailbox(id).is_none() {
             self.rows.mailboxes.push(self.new_mailbox(app, id, false));
+            self.shares.charge(id, by, shares::mailbox_bytes(app, id));
+            if self.shares.openings.front() == Some(id) {
+                self.shares.openings.pop_front();
+            }
         }
         let third_renews = self.fault == Some(Fault::ThirdSideRenews);
         let Some(mailbox) = self.mailbox(id) else { unreachable!("just made sure") };
@@ -244,35 +291,56 @@ impl Model {
             }
             return Err(CROWDED.into());
         }
+        mailbox.updated = now;
         if !knows {
             mailbox.sides.push(new_side(side, now, true));
+            self.shares.charge(id, by, shares::side_bytes(side));
         }
-        mailbox.updated = now;
         Ok(())
     }
 
-    /// Whether an `open` has to wait until there is room again.
-    pub fn check_room(&mut self, id: &str) -> Result<(), Refused> {
-        let is_full = self.stored_bytes() >= self.settings.stored_bytes_max;
-        if is_full && self.mailbox(id).is_none() { Err(FULL.into()) } else { Ok(()) }
+    /// Room for a mailbox that is to be created, or for a side that comes to it.
+    pub fn make_room_to_open(
+        &mut self,
+        app: &Name,
+        id: &Name,
+        side: &Name,
+        by: By,
+    ) -> Result<(), Refused> {
+        let is_opened = self.shares.openings.front() == Some(id);
+        let has_remains = self.shares.remains.contains(id);
+        let bytes = match self.mailbox(id) {
+            // The server may have to delete more of the old one first than it does in one tick.
+            None if has_remains && !is_opened => return Err("mailbox is not available".into()),
+            None => shares::mailbox_bytes(app, id),
+            Some(mailbox) => {
+                let knows = mailbox.sides.iter().any(|known| known.side == *side);
+                if knows || mailbox.app != *app || !admits(&mailbox.sides, side) {
+                    return Ok(());
+                }
+                0
+            }
+        };
+        self.make_room(by, Some(id), bytes + shares::side_bytes(side), true)
     }
 
-    pub fn add(&mut self, id: &Name, message: Stored) -> Result<(), Refused> {
+    pub fn add(&mut self, id: &Name, message: Stored, by: By) -> Result<(), Refused> {
         let now = self.now();
-        if self.stored_bytes() >= self.settings.stored_bytes_max {
-            return Err(FULL.into());
-        }
         let (messages_max, bytes_max) =
             (self.settings.mailbox_messages_max, self.settings.mailbox_bytes_max);
         let Some(mailbox) = self.mailbox(id) else {
             return Err("must open mailbox before adding".into());
         };
-        let bytes = messages_bytes(&mailbox.messages) + message_bytes(&message);
+        let bytes = shares::counted_bytes(mailbox.messages.iter().chain([&message]));
         if mailbox.messages.len() >= messages_max || bytes > bytes_max {
             return Err("mailbox is full…".into());
         }
+        let bytes = message_bytes(&message);
+        self.make_room(by, Some(id), bytes, bytes <= shares::SHORT_MESSAGE_BYTES)?;
+        let Some(mailbox) = self.mailbox(id) else { unreachable!("it is spared") };
         mailbox.messages.push(message);
         mailbox.updated = now;
+        self.shares.charge(id, by, bytes);
         Ok(())
     }
 
@@ -301,10 +369,11 @@ impl Model {
             return;
         };
         let gone = self.rows.mailboxes.remove(place);
-        if self.replayed.contains(id) {
-            self.pinned_bytes += MAILBOX_BYTES + messages_bytes(&gone.messages);
+        self.shares.forget(id, self.replayed.iter().any(|(replayed, _)| replayed == id));
+        if !gone.messages.is_empty() {
+            self.shares.remains.push(id.clone());
         }
-        self.replayed.retain(|replayed| replayed != id);
+        self.replayed.retain(|(replayed, _)| replayed != id);
         for client in &mut self.clients {
             if client.opened == Opened::Yes && client.mailbox.as_ref() == Some(id) {
                 client.opened = Opened::Gone;
@@ -313,10 +382,15 @@ impl Model {
         self.summarise_mailbox(&gone, now, is_pruned);
     }
 
-    pub fn stored_bytes(&self) -> usize {
-        let mailboxes = self.rows.mailboxes.iter();
-        mailboxes.map(|it| MAILBOX_BYTES + messages_bytes(&it.messages)).sum::<usize>()
-            + self.pinned_bytes
+    /// Deletes a mailbox as expired, with its nameplates.
+    pub fn prune_mailbox(&mut self, id: &Name, now: Seconds) {
+        for (app, name) in self.nameplates_of(id) {
+            let Some(nameplate) = self.nameplate(&app, &name) else { continue };
+            let sides = std::mem::take(&mut nameplate.sides);
+            self.end_nameplate(&app, &name, now);
+            self.summarise_nameplate(&app, &sides, now, true);
+        }
+        self.delete_mailbox(id, now, true);
     }
 
     pub fn summarise_nameplate(
@@ -385,13 +459,4 @@ fn admits(sides: &[Side], side: &Name) -> bool {
 
 fn new_side(side: &Name, added: Seconds, holds: bool) -> Side {
     Side { side: side.clone(), added, holds, mood: None }
-}
-
-fn message_bytes(message: &Stored) -> usize {
-    let id = message.id.as_ref().map_or(0, |id| id.len());
-    message.phase.len() + message.body.len() + id + MESSAGE_BYTES
-}
-
-fn messages_bytes(messages: &[Stored]) -> usize {
-    messages.iter().map(message_bytes).sum()
 }

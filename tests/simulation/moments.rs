@@ -58,7 +58,7 @@ impl Model {
         }
         self.expected.clear();
         self.replayed.clear();
-        self.pinned_bytes = 0;
+        self.shares.begin_tick();
     }
 
     fn shift_times(&mut self, step: Seconds) {
@@ -94,6 +94,9 @@ impl Model {
             // What it had read before is dropped before the file is read again.
             self.is_blind = !works && (self.is_blind || !disk.broken);
             self.is_degraded = !works;
+            if works {
+                self.load_shares();
+            }
         }
         if now >= self.times.next_check {
             self.times.next_check = now + Duration::from_secs_f64(self.settings.expire_check);
@@ -143,13 +146,7 @@ impl Model {
         if is_checking && there.is_some() {
             return false;
         }
-        for (app, name) in self.nameplates_of(id) {
-            let Some(nameplate) = self.nameplate(&app, &name) else { continue };
-            let sides = std::mem::take(&mut nameplate.sides);
-            self.end_nameplate(&app, &name, began);
-            self.summarise_nameplate(&app, &sides, began, true);
-        }
-        self.delete_mailbox(id, began, true);
+        self.prune_mailbox(id, began);
         true
     }
 
@@ -163,11 +160,11 @@ impl Model {
     /// are being closed.
     pub fn fail(&mut self, disk: &Disk, affected: &[ConnId]) {
         self.run_deadlines(disk);
-        self.lose_storage(disk);
         for conn in affected {
             self.disconnect(*conn);
             self.tell(*conn, Reply::Bytes(CLOSED_1013));
         }
+        self.lose_storage(disk);
     }
 
     fn lose_storage(&mut self, disk: &Disk) {
@@ -176,6 +173,7 @@ impl Model {
         self.is_degraded = true;
         self.is_blind = disk.unreadable;
         self.times.retry_at = Some(self.times.instant + RETRY);
+        self.load_shares();
     }
 
     /// The tick is over.
@@ -208,13 +206,14 @@ impl Model {
         self.times.retry_at = None;
         (self.is_degraded, self.is_blind) = (false, false);
         self.times.next_check = self.times.instant;
+        self.load_shares();
         if !disk.broken {
             self.run_timers(disk, &Rows::default(), false);
             return;
         }
         let (rows, usage_count) = (self.rows.clone(), self.usage.len());
         self.run_timers(disk, &Rows::default(), false);
-        if self.rows != rows {
+        if self.rows != rows || !disk.remains().is_empty() {
             self.rows = rows;
             self.cooling.clear();
             self.usage.truncate(usage_count);

@@ -4,7 +4,8 @@ use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::store::UsageRecord;
 use wormhole_mailbox::sys::clock::Timestamp;
 
-use crate::commands::{Arg, Ask, Reply, Sent, UPGRADED};
+use crate::commands::{Arg, Ask, REPLACED, Reply, Sent, UPGRADED};
+use crate::faults::Fault;
 use crate::model::{Model, Refused};
 use crate::rows::{Name, Stored};
 
@@ -39,6 +40,8 @@ pub struct Client {
     pub refused: Option<Name>,
     pub opened: Opened,
     pub closed: bool,
+    /// Grows with each subscription of any connection.
+    pub subscribed: usize,
 }
 
 impl Model {
@@ -55,6 +58,7 @@ impl Model {
             refused: None,
             opened: Opened::No,
             closed: false,
+            subscribed: 0,
         });
         self.tell(conn, Reply::Bytes(UPGRADED));
         self.tell(conn, Reply::Welcome { error: self.is_degraded });
@@ -90,8 +94,14 @@ impl Model {
         }
         self.tell(conn, Reply::Ack(sent.id.unwrap_or("null").into()));
         let mut client = self.clients[place].clone();
+        let was_subscribed = client.opened == Opened::Yes;
         let outcome = self.check(&client, &sent.ask).and_then(|()| self.perform(&mut client, sent));
-        // A close may have ended this client's own subscription, which it knows itself.
+        // A close may have ended this client's own subscription, which it knows itself; not so if
+        // its mailbox had to go.
+        let is_gone = self.clients[place].opened == Opened::Gone;
+        if was_subscribed && is_gone && client.opened == Opened::Yes {
+            client.opened = Opened::Gone;
+        }
         self.clients[place] = client;
         match outcome {
             Ok(Some(reply)) => self.tell(conn, reply),
@@ -238,23 +248,48 @@ impl Model {
         }
         present(mailbox, "open requires 'mailbox'")?;
         let id = valid(mailbox, "open", "mailbox", is_name)?;
-        self.check_room(&id)?;
-        let outcome = self.open(app, &id, side);
+        self.make_room_to_open(app, &id, side, client.address)?;
+        let outcome = self.open(app, &id, side, client.address);
         if outcome == Err("crowded".into()) {
             client.refused = Some(id.clone());
         }
         outcome?;
         client.mailbox = Some(id.clone());
         client.opened = Opened::Yes;
+        client.subscribed = self.next_subscription;
+        self.next_subscription += 1;
+        self.replace_oldest(app, &id, side, client.conn);
+        self.shares.claim_loaded(&id, client.address);
         let Some(mailbox) = self.mailbox(&id) else { return Ok(()) };
         let messages = mailbox.messages.clone();
         if !messages.is_empty() {
-            self.replayed.push(id);
+            let begin = self.expected.len();
+            self.replayed.push((id, begin..begin + messages.len()));
         }
         for message in messages {
             self.tell(client.conn, told(message));
         }
         Ok(())
+    }
+
+    /// A side with too many subscriptions to a mailbox loses the oldest.
+    fn replace_oldest(&mut self, app: &Name, id: &Name, side: &Name, new: ConnId) {
+        let most = self.settings.subscribers_per_side_max;
+        let most = most + usize::from(self.fault == Some(Fault::ReplacesLate));
+        let me = Some((app.clone(), side.clone()));
+        let is_subscribed = |client: &&mut Client| {
+            client.conn != new
+                && client.opened == Opened::Yes
+                && client.mailbox.as_ref() == Some(id)
+                && client.bound == me
+        };
+        let mut others: Vec<&mut Client> = self.clients.iter_mut().filter(is_subscribed).collect();
+        if others.len() >= most
+            && let Some(oldest) = others.iter_mut().min_by_key(|client| client.subscribed)
+        {
+            oldest.opened = Opened::Gone;
+            self.shares.closings.push((oldest.conn, Reply::Bytes(REPLACED)));
+        }
     }
 
     fn add_here(
@@ -279,7 +314,7 @@ impl Model {
             server_rx: self.now(),
             id: json.map(|json| json.trim_matches('"').into()),
         };
-        self.add(&mailbox, stored.clone())?;
+        self.add(&mailbox, stored.clone(), client.address)?;
         for listener in self.clients.clone() {
             if listener.opened == Opened::Yes && listener.mailbox.as_ref() == Some(&mailbox) {
                 self.tell(listener.conn, told(stored.clone()));
@@ -327,7 +362,7 @@ impl Model {
                     self.close(&id, side, mood);
                 }
             }
-            Opened::No => match self.open(app, &id, side) {
+            Opened::No => match self.open(app, &id, side, client.address) {
                 Ok(()) => self.close(&id, side, mood),
                 Err(refused) if *refused == *"crowded" => {}
                 Err(refused) => return Err(refused),

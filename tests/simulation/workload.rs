@@ -25,6 +25,8 @@ pub struct Settings {
     pub mailbox_messages_max: usize,
     pub stored_bytes_max: usize,
     pub address_nameplates_max: usize,
+    pub deletions_per_tick_max: usize,
+    pub subscribers_per_side_max: usize,
 }
 
 /// Kinds of commands that a client sends without any plan.
@@ -68,12 +70,18 @@ impl Swarm {
             allow_list: random.chance(850),
             claim_without_allocate: random.chance(500),
             nameplate_cooldown: random.pick(&[0.0, 0.0, 30.0, 900.0]),
-            mailbox_bytes_max: random.pick(&[16 << 20, 1_000]),
+            mailbox_bytes_max: random.pick(&[16 << 20, 20_000, 1_000]),
             mailbox_messages_max: random.pick(&[10_000, 4]),
-            stored_bytes_max: random.pick(&[128 << 20, 128 << 20, 12_000]),
+            stored_bytes_max: random.pick(&[128 << 20, 128 << 20, 40_000, 80_000]),
+            subscribers_per_side_max: random.pick(&[8, 2, 1]),
+            deletions_per_tick_max: 1_000,
             address_nameplates_max: random.pick(&[100_000, 100_000, 2]),
         };
         let steps = some(random, 300, 60);
+        // When the store is full, how much of it is on its way out is not foreseen.
+        let has_room = settings.stored_bytes_max > 1 << 20;
+        let deletions_per_tick_max = if has_room { random.pick(&[1_000, 2]) } else { 1_000 };
+        let settings = Settings { deletions_per_tick_max, ..settings };
         Swarm {
             settings,
             ticks: 60 + random.below(180),
@@ -167,7 +175,8 @@ impl Swarm {
 
     fn add(&self, random: &mut Random) -> Ask {
         let phase = Arg::text(random.pick(&["pake", "version", "0", "1"]));
-        let body = Arg::Text(format!("{:x}", random.next()).repeat(1 + random.below(10)).into());
+        let most = random.pick(&[10, 10, 10, 10, 10, 10, 500]);
+        let body = Arg::Text(format!("{:x}", random.next()).repeat(1 + random.below(most)).into());
         Ask::Add { phase: mostly(phase, random), body: mostly_any(body, random) }
     }
 }

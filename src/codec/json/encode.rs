@@ -166,14 +166,14 @@ fn stored(out: &mut Vec<u8>, message: &Message) {
     raw(out, "{\"type\":\"message\",\"side\":");
     string(out, &message.side);
     raw(out, ",\"phase\":");
-    string(out, &message.phase);
+    string(out, &message.phase());
     raw(out, ",\"body\":");
-    string(out, &message.body.text());
+    string(out, &message.body());
     raw(out, ",\"server_rx\":");
     float(out, message.server_rx);
     raw(out, ",\"id\":");
-    match &message.id {
-        Some(id) => string(out, id),
+    match message.id() {
+        Some(id) => string(out, &id),
         None => raw(out, "null"),
     }
 }

@@ -378,20 +378,14 @@ mod tests {
     }
 
     fn message(mailbox: &Rc<str>, side: &str) -> Change {
-        let message = Message {
-            side: side.into(),
-            phase: "p".into(),
-            body: "".into(),
-            server_rx: Default::default(),
-            id: None,
-        };
+        let message = Message::new(side.into(), "p", "", Default::default(), None);
         let (app, mailbox) = ("app".into(), mailbox.clone());
         Change::Insert(Row::Message { app, mailbox, message: message.into() })
     }
 
     fn deleted(mailbox: &Rc<str>) -> Change {
         let (app, mailbox, sides) = ("app".into(), mailbox.clone(), Vec::new());
-        Change::DeleteMailbox { app, mailbox, sides, has_messages: false }
+        Change::DeleteMailbox { app, mailbox, sides, with_messages: false }
     }
 
     #[test]

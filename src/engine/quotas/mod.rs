@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
+use crate::message::ledger;
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
@@ -113,6 +114,18 @@ impl Quotas {
         if let Some(source) = self.connections.remove(&conn) {
             self.update(source, |usage| usage.connections = usage.connections.saturating_sub(1));
         }
+    }
+
+    /// To which holder of the store's shares a connection counts; none if its address has no
+    /// limits. An IPv6 address counts for its /64; those that equal an IPv4 address here are
+    /// reserved and assigned to nobody.
+    pub fn holder(&self, conn: ConnId) -> Option<ledger::Holder> {
+        const V4: u64 = 0xffff << u32::BITS;
+        Some(ledger::Holder(match self.connections.get(&conn)? {
+            Source::V4(ip) => V4 | u64::from(ip.to_bits()),
+            Source::V6(ip) => (ip.to_bits() >> u64::BITS) as u64,
+            Source::Unreadable => u64::MAX,
+        }))
     }
 
     /// Checks the limits of `allocate`.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use log::info;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Params, ToSql};
 
 use super::connections::ConnectionTable;
@@ -228,8 +229,8 @@ impl ChannelDb {
             Change::TouchMailbox { mailbox, updated } => {
                 self.run("UPDATE mailboxes SET updated = ?2 WHERE id = ?1", (mailbox, updated))
             }
-            Change::DeleteMailbox { app, mailbox, sides, has_messages } => {
-                if *has_messages {
+            Change::DeleteMailbox { app, mailbox, sides, with_messages } => {
+                if *with_messages {
                     let sql = "DELETE FROM messages WHERE app_id = ?1 AND mailbox_id = ?2";
                     self.run(sql, (app, mailbox))?;
                 }
@@ -241,6 +242,11 @@ impl ChannelDb {
                 )?;
                 self.run("DELETE FROM mailboxes WHERE id = ?1", [mailbox])
             }
+            Change::DeleteMessages { app, mailbox, count } => self.run(
+                "DELETE FROM messages WHERE rowid IN (SELECT rowid FROM messages \
+                 WHERE app_id = ?1 AND mailbox_id = ?2 ORDER BY rowid DESC LIMIT ?3)",
+                (app, mailbox, *count as i64),
+            ),
             Change::CloseMailboxSide { id, mailbox, side, mood } => self.update_side(
                 "UPDATE mailbox_sides SET opened = 0, mood = ?1 \
                  WHERE rowid = ?2 AND mailbox_id = ?3 AND side = ?4",
@@ -281,11 +287,12 @@ impl ChannelDb {
                 (id, mailbox, opened, side, added, mood),
             ),
             Row::Message { app, mailbox, message } => {
-                let Message { side, phase, body, server_rx, id } = &**message;
+                let body = ToSqlOutput::Borrowed(ValueRef::Text(message.body_bytes()));
+                let Message { side, server_rx, .. } = &**message;
                 self.run(
                     "INSERT INTO messages (app_id, mailbox_id, side, phase, body, server_rx, msg_id) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    (app, mailbox, side, phase, body, server_rx, id),
+                    (app, mailbox, side, message.phase(), body, server_rx, message.id()),
                 )
             }
             Row::Nameplate { id, app, name, mailbox } => self.run(

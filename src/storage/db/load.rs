@@ -52,13 +52,13 @@ pub(super) fn load(
          ORDER BY rowid",
         [],
         |row| {
-            let message = Message {
-                side: names.get(row, 2)?,
-                phase: text(row, 3)?.into(),
-                body: (&*text(row, 4)?).into(),
-                server_rx: time(row, 5)?,
-                id: optional_text(row, 6)?.map(Box::from),
-            };
+            let message = Message::new(
+                names.get(row, 2)?,
+                &text(row, 3)?,
+                &text(row, 4)?,
+                time(row, 5)?,
+                optional_text(row, 6)?.as_deref(),
+            );
             each(store::Row::Message {
                 app: names.get(row, 0)?,
                 mailbox: names.get(row, 1)?,

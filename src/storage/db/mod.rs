@@ -35,11 +35,10 @@ use std::error::Error;
 use std::fmt::Debug;
 
 use rusqlite::ToSql;
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::ToSqlOutput;
 
 use crate::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
 use crate::sys::clock::Timestamp;
-use crate::sys::mmap::MmapStr;
 
 /// Why something could not be read or written.
 pub type Failure = Box<dyn Error>;
@@ -52,12 +51,6 @@ macro_rules! to_sql {
             }
         }
     )*};
-}
-
-impl ToSql for MmapStr {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.as_bytes())))
-    }
 }
 
 to_sql! { Timestamp NameplateId NameplateSideId MailboxSideId }

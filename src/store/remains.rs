@@ -1,0 +1,132 @@
+//! Messages of mailboxes that have ended: their rows and their memory go in slices, a part with
+//! each tick, so that no tick is held up by their number.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use super::change::{Change, Effects};
+use crate::limits::PAGE_BYTES;
+use crate::message::log::MessageLog;
+
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    by_mailbox: HashMap<Rc<str>, Remnant>,
+    /// In the order in which the mailboxes ended.
+    order: VecDeque<Rc<str>>,
+    /// Rows and pages that this tick may still delete.
+    budget: usize,
+}
+
+/// What is left of one mailbox.
+#[derive(Debug, Default)]
+struct Remnant {
+    app: Rc<str>,
+    /// Messages in the database.
+    rows: usize,
+    /// Pages of long messages, at the same rate for all rows.
+    pages: usize,
+    /// None once its memory is free.
+    log: Option<Rc<MessageLog>>,
+}
+
+impl Remnant {
+    /// What it costs to delete all.
+    fn cost(&self) -> usize {
+        self.rows + self.pages
+    }
+}
+
+impl Remains {
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    pub fn contains(&self, mailbox: &str) -> bool {
+        self.by_mailbox.contains_key(mailbox)
+    }
+
+    /// Takes in the messages of a mailbox that has just ended. Returns whether all of its rows are
+    /// to be deleted at once, which this tick's budget allows.
+    pub fn add(&mut self, app: &Rc<str>, mailbox: &Rc<str>, log: Rc<MessageLog>) -> bool {
+        let (rows, pages) = (log.count(), log.counted_bytes() / PAGE_BYTES);
+        if let Some(rest) = self.budget.checked_sub(rows + pages)
+            && !self.contains(mailbox)
+        {
+            self.budget = rest;
+            return true;
+        }
+        self.order.push_back(mailbox.clone());
+        let remnant = Remnant { app: app.clone(), rows, pages, log: Some(log) };
+        self.by_mailbox.insert(mailbox.clone(), remnant);
+        false
+    }
+
+    /// Takes note of a row of a mailbox that does not exist, found by a load.
+    pub fn add_row(&mut self, app: Rc<str>, mailbox: Rc<str>, bytes: usize) {
+        let order = &mut self.order;
+        let remnant = self.by_mailbox.entry(mailbox).or_insert_with_key(|mailbox| {
+            order.push_back(mailbox.clone());
+            Remnant { app, ..Remnant::default() }
+        });
+        remnant.rows += 1;
+        remnant.pages += bytes / PAGE_BYTES;
+    }
+
+    /// Deletes what this tick's budget allows.
+    pub fn delete_slice(&mut self, effects: &mut Effects) {
+        while let Some(mailbox) = self.order.front()
+            && let Some(remnant) = self.by_mailbox.get_mut(mailbox)
+            && self.budget > 0
+        {
+            // At least one row, whatever it costs.
+            let share = remnant.rows * self.budget / remnant.cost().max(1);
+            let count = share.clamp(1, remnant.rows.max(1));
+            let pages = remnant.pages * count / remnant.rows.max(1);
+            self.budget = self.budget.saturating_sub(count + pages);
+            let (app, mailbox) = (remnant.app.clone(), mailbox.clone());
+            effects.changes.push(Change::DeleteMessages { app, mailbox, count });
+            remnant.rows = remnant.rows.saturating_sub(count);
+            remnant.pages -= pages;
+            // A replay in progress still needs them; then they go with it.
+            if let Some(log) = remnant.log.as_ref().filter(|log| Rc::strong_count(log) == 1) {
+                log.shorten(count);
+            }
+            if remnant.rows == 0
+                && let Some(gone) = self.order.pop_front()
+            {
+                self.by_mailbox.remove(&gone);
+            }
+        }
+    }
+
+    /// Deletes what is left of one mailbox, so that one of its name can begin. Returns false if
+    /// this tick has not the budget for it.
+    pub fn finish(&mut self, mailbox: &str, effects: &mut Effects) -> bool {
+        let Some(remnant) = self.by_mailbox.get(mailbox) else { return true };
+        let Some(rest) = self.budget.checked_sub(remnant.cost()) else { return false };
+        self.budget = rest;
+        let (app, count) = (remnant.app.clone(), remnant.rows);
+        effects.changes.push(Change::DeleteMessages { app, mailbox: mailbox.into(), count });
+        self.by_mailbox.remove(mailbox);
+        self.order.retain(|known| **known != *mailbox);
+        true
+    }
+
+    /// Frees the memory of the mailboxes that ended first, until `is_enough`.
+    pub fn free_memory(&mut self, is_enough: impl Fn() -> bool) {
+        for mailbox in &self.order {
+            if is_enough() {
+                return;
+            }
+            let Some(remnant) = self.by_mailbox.get_mut(mailbox) else { continue };
+            if remnant.log.as_ref().is_some_and(|log| Rc::strong_count(log) == 1) {
+                remnant.log = None;
+            }
+        }
+    }
+
+    /// A tick begins, which may delete that many rows and pages.
+    pub fn renew_budget(&mut self, deletions_max: usize) {
+        self.budget = deletions_max;
+    }
+}
