@@ -409,6 +409,24 @@ fn the_server_pings_and_keeps_who_answers() {
 }
 
 #[test]
+fn who_answers_is_kept_when_the_server_stood_still_for_longer_than_the_timeout() {
+    let server = Server::start(&[
+        "--websocket-protocol-option=autoPingInterval=0.2",
+        "--websocket-protocol-option=autoPingTimeout=1",
+    ]);
+    let mut raw = Raw::open(server.address);
+    assert_eq!(raw.frame().0, PING);
+    server.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(3)); // the standstill
+    server.signal(Signal::CONT);
+    raw.send(&frame(PONG, b""));
+    for _ in 0..5 {
+        assert_eq!(raw.frame().0, PING);
+        raw.send(&frame(PONG, b""));
+    }
+}
+
+#[test]
 fn who_answers_no_ping_is_dropped() {
     let server = Server::start(&[
         "--websocket-protocol-option=autoPingInterval=0.1",

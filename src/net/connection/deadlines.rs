@@ -190,7 +190,81 @@ fn after(since: Instant, seconds: f64) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
+    use mio::net::UnixStream;
+
     use super::*;
+    use crate::limits::Limits;
+    use crate::message::ConnId;
+    use crate::message::output::{Output, Outputs};
+    use crate::message::peer::Peer;
+    use crate::net::connection::{Input, Progress};
+    use crate::net::outbox::WriteBuffers;
+    use crate::net::socket::Socket;
+    use crate::storage::held::Released;
+    use crate::sys::clock::{Clock, Timestamp};
+
+    /// An open connection, its peer's end, and a clock of its own.
+    struct Scene {
+        connection: Connection,
+        peer: UnixStream,
+        settings: Settings,
+        outputs: Outputs,
+        buffers: WriteBuffers,
+        begun: Instant,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let (socket, peer) = UnixStream::pair().expect("a pair of sockets");
+            let begun = Instant::now();
+            let mut connection = Connection::new(Socket::Unix(socket), Peer::default(), begun);
+            let open = Open { is_bound: true, ..Open::new(begun) };
+            connection.enter(Phase::Open(open), begun);
+            let settings = Settings {
+                limits: Limits::default(),
+                pings: Pings::default(),
+                origin_allowed: Box::new(|_| true),
+            };
+            let (outputs, buffers) = (Outputs::default(), WriteBuffers::default());
+            Scene { connection, peer, settings, outputs, buffers, begun, now: begun }
+        }
+
+        fn at(&mut self, seconds: u64) -> &mut Scene {
+            self.now = self.begun + Duration::from_secs(seconds);
+            self
+        }
+
+        /// Handles what is due at that time.
+        fn check(&mut self, seconds: u64) -> Option<CloseReason> {
+            self.at(seconds);
+            let Scene { connection, settings, outputs, now, .. } = self;
+            let context = &mut Context { conn: ConnId(1), now: *now, settings, outputs };
+            connection.handle_deadline(true, context)
+        }
+
+        fn receive(&mut self, seconds: u64, bytes: &[u8]) {
+            self.peer.write_all(bytes).expect("the socket takes it");
+            self.at(seconds);
+            let Scene { connection, settings, outputs, now, .. } = self;
+            let context = &mut Context { conn: ConnId(1), now: *now, settings, outputs };
+            let mut input = Input::default();
+            connection.begin_read(&mut input, &settings.limits);
+            assert!(connection.next_event(&mut input, context).is_none());
+            assert_eq!(connection.end_read(&mut input, context), Progress::Drained);
+        }
+
+        fn send(&mut self, seconds: u64, bytes: usize) {
+            self.at(seconds);
+            let clock = Clock { instant: self.now, wall: Timestamp(0.0) };
+            let output = (bytes > 0).then(|| Released::in_test(Output::Bytes(vec![0; bytes])));
+            let Scene { connection, buffers, settings, .. } = self;
+            let sent = connection.send(output.into_iter(), clock, buffers, &settings.limits);
+            assert!(sent.is_ok());
+        }
+    }
 
     /// Bytes arrive at that rate, once a second; returns the seconds until the message is dropped,
     /// if it is before all of it has come.
@@ -232,5 +306,79 @@ mod tests {
         assert_eq!(unfinished.deadline(), begun + STALLED);
         unfinished.note(1_000_001, later);
         assert_eq!(unfinished.deadline(), later + STALLED);
+    }
+
+    const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+
+    /// Checks at each second up to this one; returns what ended the connection, and when.
+    fn run(scene: &mut Scene, from: u64, to: u64) -> Option<(u64, CloseReason)> {
+        (from..=to).find_map(|second| scene.check(second).map(|reason| (second, reason)))
+    }
+
+    #[test]
+    fn the_timeout_runs_from_the_first_ping_that_is_not_answered() {
+        let mut scene = Scene::new();
+        assert_eq!(run(&mut scene, 1, 300), None);
+        scene.receive(300, &PONG);
+        // The ping at 320 s is the first that is not answered.
+        assert_eq!(run(&mut scene, 301, 2_000), Some((920, CloseReason::PingTimeout)));
+    }
+
+    #[test]
+    fn who_answers_is_not_dropped_after_the_server_stood_still() {
+        let mut scene = Scene::new();
+        assert_eq!(run(&mut scene, 1, 100), None);
+        scene.connection.postpone_deadlines(Duration::from_secs(3_600));
+        assert_eq!(scene.check(3_700), None);
+        scene.receive(3_700, &PONG);
+        assert_eq!(run(&mut scene, 3_701, 4_000), None);
+        // Who does not answer is dropped in the end.
+        assert_eq!(run(&mut scene, 4_001, 9_000), Some((4_320, CloseReason::PingTimeout)));
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_for_a_minute_is_dropped() {
+        let mut scene = Scene::new();
+        scene.send(10, 4_000_000);
+        assert_eq!(run(&mut scene, 11, 69), None);
+        assert_eq!(scene.check(70), Some(CloseReason::StalledReader));
+        // If it takes something, it has another minute.
+        let mut scene = Scene::new();
+        scene.send(10, 4_000_000);
+        scene.send(20, 0);
+        let mut buffer = vec![0; 300_000];
+        assert!(scene.peer.read(&mut buffer).is_ok_and(|count| count > 0));
+        scene.send(60, 0);
+        assert_eq!(run(&mut scene, 61, 119), None);
+        scene.connection.postpone_deadlines(Duration::from_secs(1_000));
+        assert_eq!(run(&mut scene, 1_100, 1_119), None);
+        assert_eq!(scene.check(1_120), Some(CloseReason::StalledReader));
+        // And if it takes all, none.
+        let mut scene = Scene::new();
+        scene.send(10, 4_000_000);
+        while scene.connection.has_output() {
+            while scene.peer.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            scene.send(60, 0);
+        }
+        assert_eq!(run(&mut scene, 61, 200), None);
+    }
+
+    #[test]
+    fn a_sender_that_does_not_finish_is_closed() {
+        let mut scene = Scene::new();
+        scene.receive(5, &[0x81, 0xfe, 0x40, 0, 0, 0, 0, 0, b'x']);
+        assert_eq!(run(&mut scene, 6, 65), None);
+        assert!(matches!(scene.connection.phase, Phase::Closing { .. }));
+        let reason = scene.connection.reason();
+        assert_eq!(reason, Some(CloseReason::SlowSender));
+        // What is incomplete after a whole frame is another message, and pings are no progress.
+        let mut scene = Scene::new();
+        scene.receive(5, &[0x01, 0x81, 0, 0, 0, 0, b'{']);
+        scene.receive(50, &[0x89, 0x80, 0, 0, 0, 0]);
+        scene.receive(60, &PONG);
+        assert_eq!(run(&mut scene, 61, 64), None);
+        assert!(matches!(scene.connection.phase, Phase::Open(_)));
+        assert_eq!(scene.check(65), None);
+        assert!(matches!(scene.connection.phase, Phase::Closing { .. }));
     }
 }
