@@ -19,23 +19,12 @@ pub struct LimitRow {
     pub about: &'static str,
     /// What a client that meets it sees.
     pub effect: &'static str,
-    /// The count of how often it is met; several limits can share one.
-    pub counter: Option<Counter>,
+    /// The label of the count of how often it is met; several limits can share one.
+    pub counter: Option<&'static str>,
     pub set: fn(&mut Limits, f64),
     /// The value in force; none if there is no limit.
     pub get: fn(&Limits) -> Option<f64>,
 }
-
-/// A count in the metrics, by its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
-    /// Of limits met.
-    Limit(&'static str),
-    /// Of connections ended for a reason.
-    Ended(&'static str),
-}
-
-use Counter::{Ended, Limit as Met};
 
 /// A type of the fields of [`Limits`].
 trait Value {
@@ -108,41 +97,42 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 limits! {
-    // Messages. Honest ones have a few hundred bytes, texts up to about 1 MB.
+    // Messages. Honest ones have a few hundred bytes; long texts are hex, twice their size.
     message_bytes_max: usize = 4 * MIB, "--limit-message-bytes", "bytes",
-        "One message, after reassembly.", "close 1009", Ended("message_too_long");
+        "One message, after reassembly.", "`error` with `ack`; above 64 MiB close 1009",
+        "message_bytes";
     frame_bytes_max: usize = usize::MAX, "--limit-frame-bytes", "bytes",
-        "One WebSocket frame; by default the limit of a message.", "close 1009",
-        Ended("message_too_long");
+        "One WebSocket frame; by default the limit of a message.",
+        "`error` with `ack`; above 64 MiB close 1009", "message_bytes";
     name_bytes_max: usize = 256, "--limit-name-bytes", "bytes",
         "An app id, side, mailbox id, phase or mood; real ones have 5 to 60.", "`error` naming the field";
 
     // What is kept.
     mailbox_bytes_max: usize = 16 * MIB, "--limit-mailbox-bytes", "bytes",
-        "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
+        "Messages stored in one mailbox.", "`error` to the `add`", "mailbox_messages";
     mailbox_messages_max: usize = 50_000, "--limit-mailbox-messages", "messages",
-        "Messages stored in one mailbox.", "`error` to the `add`", Met("mailbox_messages");
+        "Messages stored in one mailbox.", "`error` to the `add`", "mailbox_messages";
     stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
         "All mailboxes together, each counted with 1 KiB besides its messages.",
-        "`error` to a command that would store more", Met("stored_bytes");
+        "`error` to a command that would store more", "stored_bytes";
 
     // What waits.
-    outbox_bytes_max: usize = OUTBOX_MESSAGES_MIN * 4 * MIB, "--limit-outbox-bytes", "bytes",
+    outbox_bytes_max: usize = 8 * MIB, "--limit-outbox-bytes", "bytes",
         "Output waiting for one slow reader; a replay does not count, it is in the mailbox already.",
-        "dropped", Met("outbox_bytes");
+        "dropped", "outbox_bytes";
     buffered_bytes_max: usize = 64 * MIB, "--limit-buffered-bytes", "bytes",
         "Unfinished input and waiting output of all connections together.",
-        "the largest holders are dropped", Met("buffered_bytes");
+        "the largest holders are dropped", "buffered_bytes";
 
     // Connections and their time.
     connections_max: usize = usize::MAX, "--limit-connections", "connections",
-        "Connections at once; by default the limit of open files less 64.", "HTTP 503", Met("connections");
+        "Connections at once; by default the limit of open files less 64.", "HTTP 503", "connections";
     head_bytes_max: usize = 16 * KIB, "--limit-head-bytes", "bytes",
         "A request head; browsers send 1 to 2 KiB, and all cookies of a domain.", "HTTP 431";
     handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",
-        "From connect to a complete request head.", "HTTP 408", Met("handshake_seconds");
+        "From connect to a complete request head.", "HTTP 408", "handshake_seconds";
     bind_seconds: f64 = 60.0, "--limit-bind-seconds", "seconds",
-        "From handshake to `bind`; clients send it at once.", "close 1008", Met("bind_seconds");
+        "From handshake to `bind`; clients send it at once.", "close 1008", "bind_seconds";
     close_seconds: f64 = 3.0, "--limit-close-seconds", "seconds",
         "For the peer to answer a close frame, or to receive the last answer.", "dropped";
 
@@ -154,39 +144,43 @@ limits! {
 
     // One peer address: an IPv4 address, or an IPv6 /64. See also `IPV6_PREFIXES`.
     address_connections_max: usize = 250, "--limit-address-connections", "connections",
-        "Connections at once from one address.", "HTTP 429", Met("address_connections");
+        "Connections at once from one address.", "HTTP 429", "address_connections";
     address_connect_per_second: f64 = 10.0, "--limit-address-connect-rate", "per second",
         "New connections from one address, after the burst.", "HTTP 429",
-        Met("address_connections");
+        "address_connections";
     address_connect_burst: usize = 250, "--limit-address-connect-burst", "connections",
-        "New connections from one address at once.", "HTTP 429", Met("address_connections");
+        "New connections from one address at once.", "HTTP 429", "address_connections";
     address_allocate_per_second: f64 = 1.0, "--limit-address-allocate-rate", "per second",
         "`allocate` from one address, after the burst.", "`error` with the wait",
-        Met("address_allocates");
+        "address_allocates";
     address_allocate_burst: usize = 200, "--limit-address-allocate-burst", "commands",
-        "`allocate` from one address at once.", "`error` with the wait", Met("address_allocates");
+        "`allocate` from one address at once.", "`error` with the wait", "address_allocates";
     address_claim_per_second: f64 = 4.0, "--limit-address-claim-rate", "per second",
         "`claim` from one address, after the burst; this also bounds the guessing of codes.",
-        "`error` with the wait", Met("address_claims");
+        "`error` with the wait", "address_claims";
     address_claim_burst: usize = 400, "--limit-address-claim-burst", "commands",
-        "`claim` from one address at once.", "`error` with the wait", Met("address_claims");
+        "`claim` from one address at once.", "`error` with the wait", "address_claims";
     address_joins_per_minute: f64 = 2.0, "--limit-address-join-rate", "per minute",
         "Claims of one address, after the burst, by which another side found a nameplate crowded.",
-        "`error` with the wait", Met("address_claims");
+        "`error` with the wait", "address_claims";
     address_join_burst: usize = 10, "--limit-address-join-burst", "claims",
         "Claims of one address by which another side found a nameplate crowded, at once.",
-        "`error` with the wait", Met("address_claims");
+        "`error` with the wait", "address_claims";
     address_nameplates_max: usize = 250, "--limit-address-nameplates", "nameplates",
-        "Nameplates alive at once that one address created.", "`error`", Met("address_nameplates");
+        "Nameplates alive at once that one address created.", "`error`", "address_nameplates";
 }
 
 impl Limits {
     /// Adjusts limits that follow from others: a largest message must always be deliverable.
-    pub fn fit(&mut self) {
+    /// Returns the options that would contradict each other, for the log.
+    pub fn fit(&mut self) -> Vec<String> {
+        let mut raised = Vec::new();
         self.frame_bytes_max = self.frame_bytes_max.min(self.message_bytes_max);
         let needed = self.message_bytes_max.saturating_mul(OUTBOX_MESSAGES_MIN);
-        self.outbox_bytes_max = self.outbox_bytes_max.max(needed);
-        self.buffered_bytes_max = self.buffered_bytes_max.max(self.outbox_bytes_max);
+        raise("--limit-outbox-bytes", &mut self.outbox_bytes_max, needed, &mut raised);
+        let needed = self.outbox_bytes_max;
+        raise("--limit-buffered-bytes", &mut self.buffered_bytes_max, needed, &mut raised);
+        raised
     }
 
     /// Bytes of the store that one address may hold (manual: limits 2).
@@ -217,19 +211,28 @@ impl Limits {
     }
 }
 
+/// Raises a limit to what another one needs.
+fn raise(option: &str, limit: &mut usize, needed: usize, raised: &mut Vec<String>) {
+    if *limit < needed {
+        *limit = needed;
+        raised.push(format!("{option} is {needed}, so that largest messages can be delivered"));
+    }
+}
+
 /// Times that upstream sets by other names (`autoPingInterval`, `autoPingTimeout`).
 #[derive(Clone, Copy, Debug)]
 pub struct Pings {
     /// Seconds between WebSocket pings to one connection; zero means never.
     pub interval_seconds: f64,
-    /// Seconds without an answer to any ping before a connection is dropped; zero means never.
+    /// Seconds from the first unanswered ping until a connection is dropped; zero means never.
     pub timeout_seconds: f64,
 }
 
 impl Default for Pings {
-    /// See manual: protocol 1.3.
+    /// See manual: protocol 1.3. HAProxy, as Debian configures it, gives up on an idle connection
+    /// after 50 s, nginx after 60 s.
     fn default() -> Self {
-        Pings { interval_seconds: 60.0, timeout_seconds: 600.0 }
+        Pings { interval_seconds: 40.0, timeout_seconds: 600.0 }
     }
 }
 
@@ -237,8 +240,34 @@ impl Default for Pings {
 /// The resulting bound on memory is logged at the start.
 pub const UNLIMITED_MESSAGE_BYTES: usize = 64 * MIB;
 
+/// Longest message that is thrown away as it comes in and answered by an `error`; one byte more is
+/// a violation. Python's client would connect again and send the same after a close.
+pub const MESSAGE_DISCARDED_BYTES_MAX: usize = UNLIMITED_MESSAGE_BYTES;
+
+/// Empty fragments in one message, the last aside. Real clients send none or one.
+pub const EMPTY_FRAGMENTS_MAX: usize = 64;
+
 /// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
 pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;
+
+/// Time without progress of waiting output or of an unfinished message after which its connection
+/// is dropped: long after a mobile phone in a tunnel has come back.
+pub const STALLED: Duration = Duration::from_secs(60);
+
+/// An unfinished message has [`STALLED`] and a second for each of these bytes that came: a slow
+/// line must not be made to send the same again for ever.
+pub const SLOW_SENDER_BYTES_PER_SECOND: u64 = 8 * KIB as u64;
+
+/// Time between two ticks, besides the sleep, from which on the server counts as having stood
+/// still: no deadline of a connection runs meanwhile.
+pub const STANDSTILL_MIN: Duration = Duration::from_secs(1);
+
+/// Between the reading of a connection that is about to be dropped for its silence, and the drop.
+pub const LAST_READ: Duration = Duration::from_millis(1);
+
+/// Share of the limit of buffered bytes that shedding makes room for, so that it need not walk over
+/// all connections for each message.
+pub const SHED_SHARE: usize = 8;
 
 /// Smallest number of seconds above zero that an option takes: the poll counts milliseconds.
 pub const OPTION_SECONDS_MIN: f64 = 0.001;
@@ -251,7 +280,7 @@ pub fn is_duration(seconds: f64) -> bool {
     (OPTION_SECONDS_MIN..=OPTION_SECONDS_MAX).contains(&seconds)
 }
 
-/// Largest messages that an outbox holds at least: one on its way, and the replies around it.
+/// Largest messages that an outbox holds at least: one on its way, and the next.
 const OUTBOX_MESSAGES_MIN: usize = 2;
 
 /// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
@@ -313,8 +342,16 @@ pub const OWN_PAGES_BYTES_MIN: usize = 32 * KIB;
 /// Bytes of the system's pages, to count what a buffer takes; larger ones on some machines.
 pub const PAGE_BYTES: usize = 4 * KIB;
 
-/// Bytes of input and replies after which a tick stops reading and commits.
-pub const TICK_BYTES_MAX: usize = 16 * MIB;
+/// Input and replies that one tick may have in hand before it stops reading and commits. With
+/// messages of 1 KB that is about 10 ms of work.
+pub const TICK_BYTES_MAX: usize = 8 * MIB;
+
+/// The part of it that one connection or one address may use: so small that all addresses of an
+/// attacker with thousands of connections leave room for the others in the same tick.
+pub const SHARE_BYTES_PER_TICK_MAX: usize = 128 * KIB;
+
+/// What a frame counts in a tick besides its bytes: a ping takes as long as 512 bytes, about.
+pub const FRAME_BYTES_IN_TICK: usize = 512;
 
 /// Number of largest messages by which a tick may exceed [`TICK_BYTES_MAX`]: the share of the
 /// connection that was being read, and its replies.
@@ -363,6 +400,17 @@ pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 16;
 /// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
 /// flooding client delays the others by no more than its share.
 pub const READ_BYTES_PER_TICK_MAX: usize = 64 * KIB;
+
+/// Bytes for `SO_SNDBUF` of clients' sockets; the kernel doubles it. Left to itself, it lets a
+/// reader that reads nothing pin 4 MiB. Enough for 2.5 MB/s to a client 100 ms away.
+pub const SEND_BUFFER_BYTES: usize = 128 * KIB;
+
+/// Bytes for `SO_RCVBUF` of clients' sockets; the kernel doubles it. Left to itself, it takes up to
+/// 6 MiB of a connection whose turn does not come.
+pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
+
+/// From this length on, a message that waits for several connections is encoded once for all.
+pub const LARGE_MESSAGE_BYTES: usize = 16 * KIB;
 
 /// Readiness events taken from the kernel in one tick; more wait there for the next.
 pub const EVENTS_PER_TICK_MAX: usize = 1024;
@@ -528,8 +576,11 @@ pub const NOTICE_BYTES_MAX: usize = 4 * KIB;
 /// closed at once. They use the reserved descriptors.
 pub const REFUSALS_AT_ONCE_MAX: usize = 32;
 
-/// Admin connections at once. They use the reserved descriptors, so that they are accepted even
-/// when clients have used all others.
+/// Seconds for a request head on the admin listener, where monitors ask from nearby.
+pub const ADMIN_HEAD_SECONDS: f64 = 2.0;
+
+/// Operators' connections at once; one more takes the place of the oldest. They come out of the
+/// reserved descriptors, so that they find room when clients have none left.
 pub const ADMIN_CONNECTIONS_MAX: usize = 8;
 
 /// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].
@@ -579,10 +630,6 @@ pub const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Seconds by which the wall clock may differ from what the monotonic clock makes of it before it
 /// counts as set, and what is stored gets new times (manual: rules 5).
 pub const CLOCK_STEP_SECONDS: f64 = 30.0;
-
-/// How late a ping's timeout may be noticed. Later than this the server itself stood still (it was
-/// stopped or frozen, or its disk hung), and answers may wait unread.
-pub const STANDSTILL: Duration = Duration::from_millis(250);
 
 /// Interval between two status lines to the service manager, unless the storage fails or recovers.
 pub const NOTIFY_STATUS: Duration = Duration::from_secs(2);
@@ -635,6 +682,8 @@ pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 const _: () = {
     assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);
     assert!(READ_BYTES_PER_TICK_MAX > FRAME_HEADER_BYTES_MAX);
+    assert!(READ_BYTES_PER_TICK_MAX <= SHARE_BYTES_PER_TICK_MAX);
+    assert!(SHARE_BYTES_PER_TICK_MAX < TICK_BYTES_MAX / 2);
     assert!(CHECKPOINT_IDLE_PAGES < CHECKPOINT_PAGES);
     assert!(EXPIRE_AFTER_SECONDS > EXPIRE_CHECK_SECONDS);
     assert!(REFUSALS_AT_ONCE_MAX + ADMIN_CONNECTIONS_MAX < DESCRIPTORS_RESERVED);

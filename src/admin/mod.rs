@@ -91,7 +91,13 @@ impl Admin {
     /// The whole HTTP response.
     pub fn answer(&self, question: &Question, view: ServerView<'_>) -> Vec<u8> {
         let status = || Status::collect(self, view);
+        let is_known = |name: &str| view.engine.is_admin_host(name);
+        let is_misdirected = question.host.as_deref().is_some_and(|name| !is_known(name));
         let answer = match &*question.path {
+            // These hold nothing but counts, and monitors ask by any name.
+            path if is_misdirected && !matches!(path, "/metrics" | "/healthz") => {
+                http::text_answer(HttpStatus::Misdirected, MISDIRECTED)
+            }
             "/" => html(&page::render(&status(), None)),
             "/live" => html(&page::render(&status(), Some(LIVE_SECONDS))),
             "/status.json" => ok("application/json", "", &json::render(&status())),
@@ -115,6 +121,9 @@ impl Admin {
 
 /// Seconds after which a browser loads `/live` again.
 const LIVE_SECONDS: u32 = 10;
+
+const MISDIRECTED: &str = "not known by this host name: start the server with --admin-host=NAME, \
+                           or use its address";
 
 const NOT_FOUND: &str = "not found: there are /, /live, /metrics, /healthz and /status.json";
 

@@ -4,7 +4,7 @@ use super::metrics::{self, Value};
 use super::status::{self, Status};
 use crate::engine::Engine;
 use crate::format::{UNKNOWN, bytes, escaped, number};
-use crate::limits::{self, Counter, LimitRow};
+use crate::limits::{self, LimitRow};
 use crate::message::outcome::Outcome;
 
 /// How many mailboxes ended with each result; also the legend of the bars.
@@ -94,10 +94,7 @@ fn with_unit(value: f64, unit: &str) -> String {
 
 /// How often a limit was met, if that is counted.
 fn times_met(limit: &LimitRow, engine: &Engine) -> Option<u64> {
-    Some(match limit.counter? {
-        Counter::Limit(label) => engine.limits_met().get(label),
-        Counter::Ended(reason) => engine.metrics().ended.get(reason),
-    })
+    limit.counter.map(|label| engine.limits_met().get(label))
 }
 
 /// Whole tables: one of all single counts, and one for each metric with a label.

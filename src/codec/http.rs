@@ -5,6 +5,7 @@
 //! handshake are applied here, because the handshake of tungstenite cannot answer plain requests,
 //! nor read a list of header values that comes in several lines.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use httparse::Header;
@@ -33,6 +34,8 @@ pub struct Question {
     pub path: Box<str>,
     /// The answer must have no body.
     pub is_head: bool,
+    /// The `Host`, if it is a name.
+    pub host: Option<Box<str>>,
 }
 
 /// An accepted handshake.
@@ -56,6 +59,8 @@ pub enum Status {
     WrongPath,
     MethodNotAllowed,
     RequestTimeout,
+    /// The name of another host.
+    Misdirected,
     /// With the seconds after which to try again.
     TooManyRequests(u64),
     HeadTooLarge,
@@ -74,6 +79,7 @@ impl Status {
             Status::WrongPath => "404 Not Found: the WebSocket is at /v1",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
+            Status::Misdirected => "421 Misdirected Request",
             Status::TooManyRequests(_) => "429 Too Many Requests",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::Unavailable => "503 Service Unavailable",
@@ -145,9 +151,14 @@ pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bo
 /// As [`parse`], on the admin listener.
 pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
     with_request(bytes, bytes_max, |request| match request.method {
-        "GET" | "HEAD" => {
-            Head::Question(Question { path: request.path.into(), is_head: request.is_head() })
-        }
+        "GET" | "HEAD" => match request.host_name() {
+            Ok(host) => Head::Question(Question {
+                path: request.path.into(),
+                is_head: request.is_head(),
+                host,
+            }),
+            Err(()) => answer(Status::BadRequest, "more than one 'Host'"),
+        },
         _ => answer(Status::MethodNotAllowed, USE_GET),
     })
 }
@@ -262,6 +273,23 @@ impl Request<'_> {
             (Some(key), None) if is_handshake_key(key) => Ok(key),
             _ => Err("bad upgrade: 'Sec-WebSocket-Key' must be 16 bytes in base64"),
         }
+    }
+
+    /// The name in `Host`, without the port; none if it is an address, or there is no `Host`.
+    fn host_name(&self) -> Result<Option<Box<str>>, ()> {
+        let mut values = self.values("host");
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return if self.has("host") { Err(()) } else { Ok(None) };
+        };
+        let text = String::from_utf8_lossy(value);
+        let is_address = text.parse::<IpAddr>().is_ok()
+            || text.parse::<SocketAddr>().is_ok()
+            || text
+                .strip_prefix('[')
+                .and_then(|text| text.strip_suffix(']'))
+                .is_some_and(|text| text.parse::<Ipv6Addr>().is_ok());
+        let name = text.split(':').next().unwrap_or_default();
+        Ok((!is_address && !text.is_empty()).then(|| name.strip_suffix('.').unwrap_or(name).into()))
     }
 
     fn forwarded(&self) -> Forwarded {

@@ -39,6 +39,11 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--admin": Many("ENDPOINT"), Set |s, text| s.listen_for_admin(text)?, Text("nowhere"),
                 "Serve the status page, `/metrics`, `/healthz` and `/status.json` here, as in `--port`; \
                  repeatable. Without an address it listens on loopback; a unix socket has mode 600.";
+            "--admin-host": Many("NAME"),
+                Reload |s, text| s.reloadable.admin_hosts.push(values::host(text)?),
+                Text("localhost and the machine's host name"),
+                "Answer requests on TCP admin listeners that use this name; repeatable. Others get 421, \
+                 addresses, `/healthz` and `/metrics` aside.";
         },
     },
     Group {
@@ -144,7 +149,7 @@ pub static GROUPS: &[Group<Settings>] = &[
         },
     },
     Group {
-        title: "Stopping gently (SIGUSR1)",
+        title: "Stopping gently (SIGQUIT)",
         rows: rows! { Settings;
             "--drain-message": Once("TEXT"), Reload |s, text| s.set_drain_message(text),
                 Text(values::DRAIN_MESSAGE),

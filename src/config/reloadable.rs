@@ -18,6 +18,8 @@ use crate::sys::clock::Seconds;
 pub struct Reloadable {
     /// Peers whose forwarding headers are trusted.
     pub trusted_proxies: Vec<Network>,
+    /// Names by which the admin listener may be asked, besides those that it always has.
+    pub admin_hosts: Vec<Box<str>>,
     /// Networks to which the limits on one address do not apply.
     pub exempt: Vec<Network>,
     /// Keys of the welcome that the operator sets.

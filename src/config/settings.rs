@@ -141,6 +141,7 @@ impl Settings {
         };
         let reloadable = Reloadable {
             trusted_proxies: Vec::new(),
+            admin_hosts: Vec::new(),
             exempt: Vec::new(),
             welcome: Welcome::default(),
             list: Listing::default(),
@@ -159,7 +160,8 @@ impl Settings {
         self.reloadable.exempt = or_loopback(self.reloadable.exempt);
         self.reloadable.list = self.list.unwrap_or_default();
         self.config.endpoints.sort_by_key(|(_, role)| *role != Role::Admin);
-        self.config.limits.fit();
+        let raised = self.config.limits.fit();
+        self.config.warnings.extend(raised);
         (self.config, self.reloadable)
     }
 

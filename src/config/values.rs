@@ -22,6 +22,16 @@ pub fn network(text: &str) -> Result<Network, String> {
     Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
 }
 
+/// A host's name, as it comes in a `Host` header, without the port.
+pub fn host(text: &str) -> Result<Box<str>, String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if !text.is_empty() && text.bytes().all(is_name) {
+        Ok(text.into())
+    } else {
+        Err(format!("'{text}' must be the name of a host, without a port, as in wormhole.lan"))
+    }
+}
+
 pub fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("needs a file name".to_owned()) } else { Ok(text.into()) }
 }

@@ -42,7 +42,7 @@ macro_rules! protocol_options {
 }
 
 protocol_options! {
-    "autoPingInterval" ["60 s"]: |config, value| config.pings.interval_seconds = seconds(value)?,
+    "autoPingInterval" ["40 s"]: |config, value| config.pings.interval_seconds = seconds(value)?,
         "Seconds between pings to a client; 0 for never";
     "autoPingTimeout" ["600 s"]: |config, value| config.pings.timeout_seconds = seconds(value)?,
         "Seconds without an answer after which a client is dropped; 0 for never";

@@ -53,8 +53,46 @@ impl Engine {
                 self.note_done(conn, command);
                 Verdict::Stay
             }
-            Err(refusal) => self.refuse(conn, command, refusal, text),
+            Err(refusal) => {
+                if let Some(response) = self.answer_after_refused_bind(conn, command, &refusal) {
+                    self.effects.outputs.reply(conn, response);
+                    return Verdict::Stay;
+                }
+                self.refuse(conn, command, refusal, text)
+            }
         }
+    }
+
+    /// The answer to a `release` or `close` after a `bind` that was refused for a reason that
+    /// upstream does not know: Python's client shows the error only after these. Remembers such
+    /// binds.
+    fn answer_after_refused_bind(
+        &mut self,
+        conn: ConnId,
+        command: &Command<'_>,
+        refusal: &Refusal,
+    ) -> Option<Response> {
+        if let Command::Bind { .. } = command
+            && matches!(refusal, Refusal::Draining(_) | Refusal::StorageUnavailable)
+        {
+            self.refused_binds.insert(conn);
+        }
+        let is_refused = self.refused_binds.contains(&conn);
+        answer_to_farewell(command).filter(|_| is_refused)
+    }
+
+    /// Replies to a message that was too long to be kept. The `ack` is for Go's client, which would
+    /// wait for one.
+    pub(super) fn refuse_too_long(&mut self, conn: ConnId, refusal: Refusal, beginning: &str) {
+        self.effects.add_participant(conn);
+        self.metrics.errors.add(refusal.label());
+        self.note_limit(Limit::MessageBytes);
+        if self.permissions.is_refused(conn) {
+            return; // it is about to be closed
+        }
+        self.effects.outputs.reply(conn, Response::Ack { id: None });
+        let (refusal, orig) = (refusal.into(), Orig::Text(beginning.into()));
+        self.effects.outputs.reply(conn, Response::Error { refusal, orig });
     }
 
     /// Replies to a command that was not carried out.
@@ -80,11 +118,7 @@ impl Engine {
     /// shows the error only after a `released` to its `release` and a `closed` to its `close`, for
     /// which it would reconnect again and again. Other commands are ignored, as after any close.
     fn answer_while_closing(&mut self, conn: ConnId, request: &Request<'_>) {
-        let answer = match &request.command {
-            Command::Release { .. } => Response::Released,
-            Command::Close { .. } => Response::Closed,
-            _ => return,
-        };
+        let Some(answer) = answer_to_farewell(&request.command) else { return };
         self.effects.outputs.reply(conn, Response::Ack { id: request.id.map(Box::from) });
         self.effects.outputs.reply(conn, answer);
     }
@@ -129,6 +163,7 @@ impl Engine {
             Command::Close { .. } => self.metrics.count_mood(None),
             Command::Bind { side: Field::Text(side), client_version, .. } => {
                 self.permissions.forget(conn);
+                self.refused_binds.remove(&conn);
                 self.records.track(conn, || ConnectionChange::Bound {
                     side: (&**side).into(),
                     implementation: client_version.implementation.clone(),
@@ -137,6 +172,14 @@ impl Engine {
             }
             _ => {}
         }
+    }
+}
+
+fn answer_to_farewell(command: &Command<'_>) -> Option<Response> {
+    match command {
+        Command::Release { .. } => Some(Response::Released),
+        Command::Close { .. } => Some(Response::Closed),
+        _ => None,
     }
 }
 

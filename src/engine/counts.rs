@@ -5,6 +5,7 @@ use crate::engine::client_programs::{ClientPrograms, Program};
 use crate::engine::metrics::{Metrics, Tally};
 use crate::message::ConnId;
 use crate::store::{Store, UsageRecord};
+use crate::sys::process;
 
 impl Engine {
     /// Enables counting of binds per client program, starting from the counts restored at startup.
@@ -23,6 +24,15 @@ impl Engine {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the admin listener may be asked by that name: otherwise a page of any name whose
+    /// address is changed to this machine's could read it in a browser (DNS rebinding).
+    pub fn is_admin_host(&self, name: &str) -> bool {
+        let is_it = |known: &str| known.eq_ignore_ascii_case(name);
+        self.live.admin_hosts.iter().any(|known| is_it(known))
+            || is_it("localhost")
+            || process::host_names().iter().any(|known| is_it(known))
     }
 
     /// Pages in the channel database's write-ahead log since its last checkpoint.

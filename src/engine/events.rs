@@ -33,6 +33,10 @@ impl Engine {
                 let request = json::decode_binary(payload, self.config.limits.name_bytes_max);
                 Ok(self.carry_out(conn, request, &String::from_utf8_lossy(payload)))
             }
+            Event::TooLong { refusal, beginning } => {
+                self.refuse_too_long(conn, refusal.clone(), beginning);
+                Ok(Verdict::Stay)
+            }
             Event::ProxiedPeer(peer) => self.admit(conn, peer).map(|()| Verdict::Stay),
             Event::Upgrade { peer, forwarded, response } => {
                 self.open(conn, peer, &forwarded, response)

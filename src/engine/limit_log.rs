@@ -19,12 +19,15 @@ pub enum Limit {
     AddressAllocates,
     AddressClaims,
     AddressNameplates,
+    MessageBytes,
     MailboxMessages,
     StoredBytes,
     AddressStoredBytes,
     Evicted,
     OutboxBytes,
     BufferedBytes,
+    OutputSeconds,
+    MessageSeconds,
     BindSeconds,
     HandshakeSeconds,
     PermissionMissing,
@@ -36,18 +39,21 @@ pub enum Limit {
 }
 
 /// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
-const LIMITS: [(Limit, &str, &str); 19] = [
+const LIMITS: [(Limit, &str, &str); 22] = [
     (Limit::Connections, "connections", "connections"),
     (Limit::AddressConnections, "address_connections", "connections of one address"),
     (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
     (Limit::AddressClaims, "address_claims", "claims of one address"),
     (Limit::AddressNameplates, "address_nameplates", "nameplates of one address"),
+    (Limit::MessageBytes, "message_bytes", "bytes of one message"),
     (Limit::MailboxMessages, "mailbox_messages", "messages of one mailbox"),
     (Limit::StoredBytes, "stored_bytes", "stored bytes"),
     (Limit::AddressStoredBytes, "address_stored_bytes", "stored bytes of one address"),
     (Limit::Evicted, "evicted", "mailboxes deleted because the store was full"),
     (Limit::OutboxBytes, "outbox_bytes", "output of one slow reader"),
     (Limit::BufferedBytes, "buffered_bytes", "buffered bytes of all connections"),
+    (Limit::OutputSeconds, "output_seconds", "time without progress of output"),
+    (Limit::MessageSeconds, "message_seconds", "time for an unfinished message"),
     (Limit::BindSeconds, "bind_seconds", "time to bind"),
     (Limit::HandshakeSeconds, "handshake_seconds", "time for a request head"),
     (Limit::PermissionMissing, "permission_missing", "binds without proof of work"),
@@ -87,6 +93,8 @@ impl Limit {
         Some(match reason {
             CloseReason::SlowReader => Limit::OutboxBytes,
             CloseReason::Shed => Limit::BufferedBytes,
+            CloseReason::StalledReader => Limit::OutputSeconds,
+            CloseReason::SlowSender => Limit::MessageSeconds,
             CloseReason::NotBound => Limit::BindSeconds,
             CloseReason::HandshakeTimeout => Limit::HandshakeSeconds,
             CloseReason::Notice => Limit::Notice,
@@ -136,7 +144,7 @@ impl LimitLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{self, Counter};
+    use crate::limits;
 
     #[test]
     fn each_limit_has_its_row_and_its_label_in_the_manual() {
@@ -150,7 +158,7 @@ mod tests {
     #[test]
     fn options_name_counters_that_exist() {
         for option in limits::TABLE {
-            if let Some(Counter::Limit(counter)) = option.counter {
+            if let Some(counter) = option.counter {
                 assert!(LIMITS.iter().any(|(_, label, _)| *label == counter), "{counter}");
             }
         }

@@ -15,6 +15,7 @@ pub mod permission;
 pub mod quotas;
 mod timers;
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ use crate::engine::client_programs::ClientPrograms;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
 use crate::engine::permission::{AttackChange, Permissions};
-use crate::engine::quotas::Quotas;
+use crate::engine::quotas::{Holder, Quotas};
 use crate::engine::timers::{Timer, TimerTable};
 use crate::limits;
 use crate::message::ConnId;
@@ -52,6 +53,8 @@ pub struct Engine {
     records: Records,
     quotas: Quotas,
     permissions: Permissions,
+    /// Connections whose last `bind` was refused for a reason that upstream does not know.
+    refused_binds: HashSet<ConnId>,
     limit_log: LimitLog,
     metrics: Metrics,
     /// Binds by client program; counted only with an admin listener.
@@ -88,6 +91,7 @@ impl Engine {
             store,
             storage,
             records,
+            refused_binds: HashSet::new(),
             limit_log: LimitLog::default(),
             metrics: Metrics::default(),
             client_programs: None,
@@ -248,6 +252,11 @@ impl Engine {
         self.effects.outputs.bytes()
     }
 
+    /// The address that a connection counts for; none if it is exempt or unknown.
+    pub fn holder_of(&self, conn: ConnId) -> Option<Holder> {
+        self.quotas.holder_of(conn)
+    }
+
     /// Counts a limit that was met, for the log and the metrics.
     pub fn note_limit(&mut self, limit: Limit) {
         self.limit_log.hit(limit);
@@ -307,6 +316,7 @@ impl Engine {
         self.store.disconnect(conn);
         self.quotas.disconnect(conn);
         self.permissions.forget(conn);
+        self.refused_binds.remove(&conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());
         if let Some(limit) = Limit::of_close(reason) {

@@ -39,6 +39,10 @@ pub enum CloseReason {
     Violation(FrameError),
     /// More output waited than the limit allows.
     SlowReader,
+    /// Waiting output made no progress.
+    StalledReader,
+    /// An unfinished message made no progress, or took too long.
+    SlowSender,
     /// No answer to pings.
     PingTimeout,
     /// The server stops.
@@ -67,6 +71,8 @@ impl CloseReason {
             CloseReason::Violation(FrameError::NotUtf8) => "not_utf8",
             CloseReason::Violation(FrameError::Framing) => "malformed_frame",
             CloseReason::SlowReader => "slow_reader",
+            CloseReason::StalledReader => "stalled_reader",
+            CloseReason::SlowSender => "slow_sender",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::GoingAway => "going_away",
             CloseReason::StorageFailed => "storage_failed",
@@ -80,6 +86,7 @@ impl CloseReason {
             CloseReason::Violation(FrameError::NotUtf8) => (1007, "text must be UTF-8"),
             CloseReason::Violation(FrameError::Framing) => (1002, "malformed frame"),
             CloseReason::NotBound => (1008, "no bind in time"),
+            CloseReason::SlowSender => (1008, "unfinished message took too long"),
             // Go's client shows this to its user, if anything.
             CloseReason::NotPermitted => {
                 (1008, "permission denied: this server demands a proof of work (hashcash)")
@@ -97,6 +104,7 @@ impl CloseReason {
             | CloseReason::HandshakeTimeout
             | CloseReason::BadProxyHeader
             | CloseReason::SlowReader
+            | CloseReason::StalledReader
             | CloseReason::PingTimeout => return None,
         })
     }

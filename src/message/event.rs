@@ -1,5 +1,6 @@
 //! What a connection reports to the engine, and what the engine decides about the connection.
 
+use crate::message::Refusal;
 use crate::message::close::CloseReason;
 use crate::message::peer::{Forwarded, Peer};
 
@@ -21,6 +22,8 @@ pub enum Event<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
+    /// A message beyond a limit, of which only the first characters are known.
+    TooLong { refusal: &'a Refusal, beginning: &'a str },
 }
 
 /// What becomes of a connection after an event.

@@ -13,6 +13,12 @@ pub enum Refusal {
     NotUtf8,
     NotAnObject,
     TooDeep,
+    MessageTooLong {
+        bytes_max: usize,
+    },
+    FrameTooLong {
+        bytes_max: usize,
+    },
     MissingType,
     PingRequiresPing,
     AlreadyBound,
@@ -80,6 +86,8 @@ impl Refusal {
             Refusal::NotUtf8 => ("not_utf8", "message must be valid UTF-8"),
             Refusal::NotAnObject => ("not_an_object", "message must be a JSON object"),
             Refusal::TooDeep => ("too_deep", ""),
+            Refusal::MessageTooLong { .. } => ("message_too_long", ""),
+            Refusal::FrameTooLong { .. } => ("frame_too_long", ""),
             Refusal::MissingType => ("missing_type", "missing 'type'"),
             Refusal::PingRequiresPing => ("ping_requires_ping", "ping requires 'ping'"),
             Refusal::AlreadyBound => ("already_bound", "already bound"),
@@ -155,6 +163,12 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::TooDeep => {
                 write!(f, "message must not be nested deeper than {JSON_DEPTH_MAX} levels")
+            }
+            Refusal::MessageTooLong { bytes_max } => {
+                write!(f, "message is too long: at most {bytes_max} bytes")
+            }
+            Refusal::FrameTooLong { bytes_max } => {
+                write!(f, "WebSocket frame is too long: at most {bytes_max} bytes")
             }
             Refusal::Draining(message) => f.write_str(message),
             Refusal::PermissionDenied(denial) => write!(f, "permission denied: {denial}"),

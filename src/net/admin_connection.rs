@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::codec::http::{self, Head, Question, Status};
-use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
+use crate::limits::{ADMIN_HEAD_SECONDS, Limits, READ_BYTES_PER_TICK_MAX};
 use crate::net::socket::Socket;
 
 /// Bytes read at a time: more than most request heads have.
@@ -60,6 +60,11 @@ impl AdminConnection {
         self.is_over
     }
 
+    /// Whether its request is not complete, or its answer has been sent.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Head(_) | Phase::Lingering)
+    }
+
     /// Whether [`AdminConnection::read`] is to be called without an event.
     pub fn is_readable(&self) -> bool {
         self.is_readable
@@ -105,7 +110,12 @@ impl AdminConnection {
         let wanted = (head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
         head.extend_from_slice(&input[..wanted]);
         match http::parse_question(head, head_bytes_max) {
-            Head::Question(question) => (self.phase, self.since) = (Phase::Asked(question), now),
+            Head::Question(mut question) => {
+                if let Socket::Unix(_) = self.socket {
+                    question.host = None; // no browser can be led there
+                }
+                (self.phase, self.since) = (Phase::Asked(question), now);
+            }
             Head::Answer(answer) => self.answer(answer, now),
             Head::Incomplete | Head::Upgrade(_) => {}
         }
@@ -139,7 +149,7 @@ impl AdminConnection {
     /// When [`AdminConnection::handle_deadline`] must be called next.
     pub fn deadline(&self, limits: &Limits) -> Instant {
         let seconds = match self.phase {
-            Phase::Head(_) => limits.handshake_seconds,
+            Phase::Head(_) => limits.handshake_seconds.min(ADMIN_HEAD_SECONDS),
             Phase::Asked(_) | Phase::Answering { .. } | Phase::Lingering => limits.close_seconds,
         };
         self.since + Duration::from_secs_f64(seconds)

@@ -88,14 +88,21 @@ impl Listeners {
         self.retry_at
     }
 
-    /// Accepts the next connection; each try takes one of `tries_left`.
-    pub fn accept(&mut self, tries_left: &mut usize, now: Instant) -> Option<(Socket, Peer, Role)> {
+    /// Accepts the next connection at a listener of these roles; each try takes one of
+    /// `tries_left`.
+    pub fn accept(
+        &mut self,
+        roles: impl Fn(Role) -> bool,
+        tries_left: &mut usize,
+        now: Instant,
+    ) -> Option<(Socket, Peer, Role)> {
         if self.retry_at.is_some_and(|retry_at| retry_at > now) {
             return None;
         }
         self.retry_at = None;
         while *tries_left > 0 {
-            let index = self.ready.iter().position(|ready| *ready)?;
+            let mut waiting = self.ready.iter().zip(&self.list);
+            let index = waiting.position(|(ready, (_, role))| *ready && roles(*role))?;
             *tries_left -= 1;
             let (listener, role) = &self.list[index];
             match listener.accept() {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -18,7 +18,7 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
 
-use crate::limits::LISTEN_BACKLOG;
+use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::message::peer::Peer;
 
 /// Where to listen.
@@ -117,6 +117,7 @@ impl Listener {
     /// Takes over a socket that listens already, with the address that it listens on.
     pub fn adopt_tcp(listener: StdTcpListener) -> io::Result<(Listener, Endpoint)> {
         check_listening(&listener)?;
+        bound_buffers(&listener)?;
         listener.set_nonblocking(true)?;
         let bound = Endpoint::Tcp(listener.local_addr()?);
         Ok((Listener::Tcp(TcpListener::from_std(listener)), bound))
@@ -175,6 +176,14 @@ fn check_listening(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Bounds the kernel's buffers of all connections accepted here, which inherit the sizes. Those of
+/// unix sockets have a fixed size.
+fn bound_buffers(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
+    sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES)?;
+    Ok(())
+}
+
 fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = match new_socket(family) {
@@ -190,6 +199,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, false)?;
     }
+    bound_buffers(&fd)?;
     rustix::net::bind(&fd, &address)?;
     Ok(fd)
 }
@@ -270,6 +280,13 @@ impl Write for Socket {
         match self {
             Socket::Tcp(stream) => stream.write(bytes),
             Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write_vectored(slices),
+            Socket::Unix(stream) => stream.write_vectored(slices),
         }
     }
 

@@ -22,14 +22,32 @@ impl Server {
         }
         let now = self.clock.instant;
         let mut tries_left = self.config.limits.accepts_per_tick_max;
-        while let Some((socket, peer, role)) = self.listeners.accept(&mut tries_left, now) {
-            let conn = ConnId(self.next_conn);
-            self.next_conn += 1;
-            match role {
-                Role::Client | Role::ProxiedClient => self.add_connection(conn, socket, peer, role),
-                Role::Admin => self.add_admin_connection(conn, socket),
-            }
+        let is_client = |role| role != Role::Admin;
+        while let Some((socket, peer, role)) =
+            self.listeners.accept(is_client, &mut tries_left, now)
+        {
+            let conn = self.new_conn();
+            self.add_connection(conn, socket, peer, role);
         }
+    }
+
+    /// Accepts connections to the admin listener: before clients are read, however many there are.
+    pub(super) fn accept_admins(&mut self) {
+        if let Stage::Stopping { .. } = self.stage {
+            return;
+        }
+        let now = self.clock.instant;
+        let mut tries_left = limits::ADMIN_CONNECTIONS_MAX;
+        let is_admin = |role| role == Role::Admin;
+        while let Some((socket, _, _)) = self.listeners.accept(is_admin, &mut tries_left, now) {
+            let conn = self.new_conn();
+            self.add_admin_connection(conn, socket);
+        }
+    }
+
+    fn new_conn(&mut self) -> ConnId {
+        self.next_conn += 1;
+        ConnId(self.next_conn - 1)
     }
 
     /// Adds a client's connection; one that may not stay is kept until it has read why, or, when
@@ -56,15 +74,16 @@ impl Server {
             connection
                 .reject(rejection, &mut self.connections.context(conn, now, &mut self.engine));
         }
-        self.connections.insert(conn, connection, admitted.is_err());
+        let address = self.engine.holder_of(conn);
+        self.connections.insert(conn, connection, address, admitted.is_err());
     }
 
     fn add_admin_connection(&mut self, conn: ConnId, mut socket: Socket) {
-        if self.admin_connections.is_full() {
-            let reason = "too many operators, try again later";
-            listeners::refuse(socket, Rejection::new(Status::Unavailable, reason));
-        } else if self.register(conn, &mut socket) {
-            let connection = AdminConnection::new(socket, self.clock.instant);
+        if self.register(conn, &mut socket) {
+            self.admin_connections.make_room(self.poll.registry());
+            // Most requests come with the connection, and are answered in this very tick.
+            let mut connection = AdminConnection::new(socket, self.clock.instant);
+            connection.note_readable();
             self.admin_connections.insert(conn, connection);
         }
     }

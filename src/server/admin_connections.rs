@@ -20,8 +20,16 @@ impl AdminConnections {
         self.0.len()
     }
 
-    pub fn is_full(&self) -> bool {
-        self.0.len() >= limits::ADMIN_CONNECTIONS_MAX
+    /// Makes room for one more: the oldest gives way, of those whose request is not complete, else
+    /// of all. What it would have been sent is lost.
+    pub fn make_room(&mut self, registry: &Registry) {
+        if self.0.len() < limits::ADMIN_CONNECTIONS_MAX {
+            return;
+        }
+        let idle = self.0.iter().position(|(_, connection)| connection.is_idle());
+        let (_, mut oldest) = self.0.remove(idle.unwrap_or(0));
+        // Fails only if the kernel has forgotten the socket, which is as good.
+        _ = registry.deregister(oldest.socket_mut());
     }
 
     pub fn insert(&mut self, conn: ConnId, connection: AdminConnection) {

@@ -2,24 +2,26 @@
 //!
 //! Carries a connection's events to the engine, and the engine's verdicts back.
 
-use std::cmp::Reverse;
 use std::iter;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 use mio::event::Event;
 
+use super::read_queue::{Address, ReadQueue};
+use super::shedding::Shedding;
 use super::timers::Timers;
 use crate::engine::Engine;
-use crate::limits;
+use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
 use crate::message::close::CloseReason;
+use crate::message::event::Event as Incoming;
 use crate::message::output::Outputs;
 use crate::message::{ConnId, ConnMap};
 use crate::net::connection::{Connection, Context, Input, Progress, Settings};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
-use crate::sys::clock::Timestamp;
+use crate::sys::clock::Clock;
 
 /// All clients' connections.
 #[derive(Debug)]
@@ -27,8 +29,8 @@ pub struct Connections {
     slots: ConnMap<Box<Slot>>,
     settings: Settings,
     accounting: Accounting,
-    /// Connections to read in this tick, or in the next: those whose share was used up come first.
-    readable: Vec<ConnId>,
+    /// Connections to read in this tick, or in the next.
+    readable: ReadQueue,
     /// Connections that are only kept until they have read why they were rejected.
     rejected: usize,
     input: Input,
@@ -39,22 +41,34 @@ pub struct Connections {
 #[derive(Debug)]
 struct Slot {
     connection: Connection,
+    /// The address that it counts for.
+    address: Address,
     /// Its deadline in the timers.
     armed: Option<Instant>,
     /// Its part of the accounting's `buffered_bytes`.
     buffered_bytes: usize,
     /// It is in `readable`.
     is_readable: bool,
+    /// It is about to be dropped for its silence, so it is read once more before.
+    last_read: LastRead,
     /// It is in the accounting's `closing`.
     is_closing: bool,
     is_rejected: bool,
+}
+
+/// Whether a silent connection has been read to see that it is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastRead {
+    NotDue,
+    Due,
+    Done,
 }
 
 /// What is kept of all connections together.
 #[derive(Debug, Default)]
 struct Accounting {
     timers: Timers,
-    /// Sum of the connections' unfinished input and waiting output.
+    /// Sum of the connections' unfinished input and waiting output, without large messages.
     buffered_bytes: usize,
     /// Connections with released output whose sockets may take more.
     unsent: Vec<ConnId>,
@@ -68,7 +82,7 @@ impl Connections {
             slots: ConnMap::default(),
             settings,
             accounting: Accounting::default(),
-            readable: Vec::new(),
+            readable: ReadQueue::default(),
             rejected: 0,
             input: Input::default(),
             output: WriteBuffers::default(),
@@ -103,13 +117,21 @@ impl Connections {
         self.accounting.timers.next()
     }
 
-    pub fn insert(&mut self, conn: ConnId, connection: Connection, is_rejected: bool) {
+    pub fn insert(
+        &mut self,
+        conn: ConnId,
+        connection: Connection,
+        address: Address,
+        is_rejected: bool,
+    ) {
         self.rejected += usize::from(is_rejected);
         let mut slot = Slot {
             connection,
+            address,
             armed: None,
             buffered_bytes: 0,
             is_readable: false,
+            last_read: LastRead::NotDue,
             is_closing: false,
             is_rejected,
         };
@@ -128,7 +150,7 @@ impl Connections {
     }
 
     /// Takes note of an event of the poll, and sends what the socket can take again.
-    pub fn note_event(&mut self, conn: ConnId, event: &Event, server_tx: Timestamp) {
+    pub fn note_event(&mut self, conn: ConnId, event: &Event, clock: Clock) {
         // It may have ended earlier in this very batch of events.
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         let is_end = event.is_read_closed() || event.is_error();
@@ -136,74 +158,86 @@ impl Connections {
             slot.connection.note_readable(is_end);
             if !slot.is_readable {
                 slot.is_readable = true;
-                self.readable.push(conn);
+                self.readable.push(conn, slot.address);
             }
         }
         if event.is_writable() && slot.connection.has_output() {
-            self.send(conn, iter::empty(), server_tx); // what waits was released in earlier ticks
+            self.send(conn, iter::empty(), clock); // what waits was released in earlier ticks
         }
     }
 
-    /// Reads the connections that are readable, until the tick's output is enough.
+    /// Reads the connections that are readable, until the tick has enough in hand.
     pub fn read_all(&mut self, now: Instant, engine: &mut Engine) {
-        for conn in std::mem::take(&mut self.readable) {
-            if engine.held_bytes() < limits::TICK_BYTES_MAX {
-                self.read(conn, now, engine);
-            } else {
-                self.readable.push(conn);
-            }
+        self.readable.begin_tick();
+        while let Some(conn) = self.readable.next() {
+            self.read(conn, now, engine);
         }
     }
 
     fn read(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn).filter(|slot| !slot.is_closing) else { return };
         let (connection, input, settings) = (&mut slot.connection, &mut self.input, &self.settings);
+        let held_before = engine.held_bytes();
         connection.begin_read(input, &settings.limits);
         while let Some(event) =
             connection.next_event(input, &mut context(conn, now, settings, engine))
         {
+            let names_peer = matches!(event, Incoming::ProxiedPeer(_) | Incoming::Upgrade { .. });
             let decision = engine.handle(conn, event);
             connection.apply(decision, &mut context(conn, now, settings, engine));
+            if names_peer {
+                slot.address = engine.holder_of(conn);
+            }
+            if engine.held_bytes() - held_before >= SHARE_BYTES_PER_TICK_MAX {
+                input.use_up_share();
+            }
         }
         let progress = connection.end_read(input, &mut context(conn, now, settings, engine));
-        engine.count_received(input.take_received_bytes());
+        let received_bytes = input.take_received_bytes();
+        engine.count_received(received_bytes);
+        let frames_bytes = input.frames_count(&settings.limits) * limits::FRAME_BYTES_IN_TICK;
+        let used_bytes = received_bytes as usize + frames_bytes + engine.held_bytes() - held_before;
+        self.readable.note_used(slot.address, used_bytes);
         slot.is_readable = progress == Progress::More;
+        if slot.last_read == LastRead::Due {
+            slot.last_read = LastRead::Done;
+        }
         match progress {
             Progress::Drained => {}
-            Progress::More => self.readable.push(conn),
+            Progress::More => self.readable.push_heavy(conn, slot.address),
             Progress::Gone(reason) => self.accounting.close_later(conn, slot, reason),
         }
         self.accounting.update(conn, slot, settings);
+        self.shed_load();
     }
 
     /// Sends what was left over because a turn's share was used up.
-    pub fn send_unsent(&mut self, server_tx: Timestamp) {
+    pub fn send_unsent(&mut self, clock: Clock) {
         for conn in std::mem::take(&mut self.accounting.unsent) {
-            self.send(conn, iter::empty(), server_tx);
+            self.send(conn, iter::empty(), clock);
         }
     }
 
     /// Hands released output to the sockets.
-    pub fn release(&mut self, committed: Committed, server_tx: Timestamp, outputs: &mut Outputs) {
-        held::release(outputs, committed, |conn, own| self.send(conn, own, server_tx));
+    pub fn release(&mut self, committed: Committed, clock: Clock, outputs: &mut Outputs) {
+        held::release(outputs, committed, |conn, own| self.send(conn, own, clock));
         self.output.trim();
     }
 
-    fn send(
-        &mut self,
-        conn: ConnId,
-        outputs: impl Iterator<Item = Released>,
-        server_tx: Timestamp,
-    ) {
+    fn send(&mut self, conn: ConnId, outputs: impl Iterator<Item = Released>, clock: Clock) {
         // It may have ended earlier in this tick.
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         let limits = &self.settings.limits;
-        match slot.connection.send(outputs, server_tx, &mut self.output, limits) {
+        match slot.connection.send(outputs, clock, &mut self.output, limits) {
             Ok(Sent::More) => self.accounting.unsent.push(conn),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}
-            Err(reason) => self.accounting.close_later(conn, slot, reason),
+            Err(reason) => {
+                slot.connection.discard_buffers();
+                self.accounting.close_later(conn, slot, reason);
+            }
         }
         self.accounting.update(conn, slot, &self.settings);
+        self.shed_load();
     }
 
     /// Handles the deadlines that are due.
@@ -211,6 +245,20 @@ impl Connections {
         while let Some(conn) = self.accounting.timers.pop_due(now) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             slot.armed = None;
+            if slot.last_read != LastRead::Done
+                && slot.connection.is_silent_too_long(&self.settings, now)
+            {
+                // What keeps it alive may have come, and not have been read.
+                slot.last_read = LastRead::Due;
+                if !slot.is_readable {
+                    slot.is_readable = true;
+                    self.readable.push(conn, slot.address);
+                }
+                let again = Some(now + limits::LAST_READ);
+                self.accounting.timers.arm(conn, &mut slot.armed, again);
+                continue;
+            }
+            slot.last_read = LastRead::NotDue;
             let is_bound = engine.is_bound(conn);
             let mut context = context(conn, now, &self.settings, engine);
             match slot.connection.handle_deadline(is_bound, &mut context) {
@@ -218,6 +266,11 @@ impl Connections {
                 None => self.accounting.update(conn, slot, &self.settings),
             }
         }
+    }
+
+    /// Moves all deadlines: the server stood still for that time.
+    pub fn postpone_deadlines(&mut self, standstill: Duration) {
+        self.slots.values_mut().for_each(|slot| slot.connection.postpone_deadlines(standstill));
     }
 
     /// Begins to close a connection.
@@ -234,23 +287,27 @@ impl Connections {
         }
     }
 
-    /// When all connections together buffer too much, closes those that buffer the most. Walks over
+    fn buffered_bytes(&self) -> usize {
+        self.accounting.buffered_bytes + self.output.large_bytes()
+    }
+
+    /// When all connections together buffer too much, drops some of the largest holders. Walks over
     /// all of them, but only then.
-    pub fn shed_load(&mut self) {
+    fn shed_load(&mut self) {
         let bytes_max = self.settings.limits.buffered_bytes_max;
-        let mut left = self.accounting.buffered_bytes;
-        if left <= bytes_max {
+        if self.buffered_bytes() <= bytes_max {
             return;
         }
-        let holders = self.slots.iter_mut().filter(|(_, slot)| slot.buffered_bytes > 0);
-        let mut holders: Vec<_> = holders.collect();
-        holders.sort_unstable_by_key(|(conn, slot)| Reverse((slot.buffered_bytes, **conn)));
-        for (conn, slot) in holders {
-            if left <= bytes_max {
+        let claims = self.slots.iter().filter(|(_, slot)| !slot.is_closing);
+        let claims = claims.map(|(conn, it)| (*conn, it.address, it.connection.claimed_bytes()));
+        for conn in Shedding::new(claims.filter(|(_, _, bytes)| *bytes > 0)) {
+            let Some(slot) = self.slots.get_mut(&conn) else { continue };
+            slot.connection.discard_buffers();
+            self.accounting.close_later(conn, slot, CloseReason::Shed);
+            self.accounting.update(conn, slot, &self.settings);
+            if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_SHARE {
                 break;
             }
-            left -= slot.buffered_bytes;
-            self.accounting.close_later(*conn, slot, CloseReason::Shed);
         }
     }
 
@@ -281,7 +338,7 @@ impl Accounting {
     /// Brings a connection's deadline and its part of the buffered bytes up to date.
     fn update(&mut self, conn: ConnId, slot: &mut Slot, settings: &Settings) {
         // Activity only moves a deadline later, which shows when it comes up.
-        if slot.armed.is_none() || slot.connection.take_phase_change() {
+        if slot.connection.take_deadline_change() || slot.armed.is_none() {
             let deadline = slot.connection.deadline(settings);
             self.timers.arm(conn, &mut slot.armed, deadline);
         }

@@ -6,7 +6,9 @@
 mod accept;
 mod admin_connections;
 mod connections;
+mod read_queue;
 pub mod service_manager;
+mod shedding;
 mod shutdown;
 pub mod signals;
 mod timers;
@@ -105,17 +107,23 @@ impl Server {
     }
 
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
-        match self.poll.poll(events, Some(self.sleep_limit())) {
+        let (began, sleep) = (self.clock.instant, self.sleep_limit());
+        match self.poll.poll(events, Some(sleep)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => outcome?,
         }
         self.clock = Clock::read();
         self.engine.begin_tick(self.clock);
+        let standstill = (self.clock.instant - began).saturating_sub(sleep);
+        if standstill >= limits::STANDSTILL_MIN {
+            self.connections.postpone_deadlines(standstill);
+        }
 
-        self.connections.send_unsent(self.clock.wall);
+        self.connections.send_unsent(self.clock);
         for event in events.iter() {
             self.note_event(event);
         }
+        self.accept_admins();
         self.admin_connections.read(self.clock.instant, &self.config.limits);
         self.connections.read_all(self.clock.instant, &mut self.engine);
         self.run_timers();
@@ -125,8 +133,7 @@ impl Server {
         let committed = self.commit();
         self.answer_admins();
         // The clock is read again: it is the time at which messages leave.
-        self.connections.release(committed, Clock::read().wall, self.engine.outputs_mut());
-        self.connections.shed_load();
+        self.connections.release(committed, Clock::read(), self.engine.outputs_mut());
         self.connections.reap(self.poll.registry(), &mut self.engine);
         self.admin_connections.reap(self.poll.registry());
         self.engine.end_tick(events.is_empty());
@@ -183,7 +190,7 @@ impl Server {
             self.listeners.set_ready(number - FIRST_LISTENER);
         } else {
             let conn = ConnId(number as u64);
-            self.connections.note_event(conn, event, self.clock.wall);
+            self.connections.note_event(conn, event, self.clock);
             self.admin_connections.note_event(conn, event);
         }
     }

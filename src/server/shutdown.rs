@@ -47,6 +47,9 @@ impl Server {
         if asked.reload {
             self.reload();
         }
+        if asked.reopen_logs {
+            info!("SIGUSR1 is ignored: the log goes to stderr; SIGQUIT drains");
+        }
         if asked.drain && matches!(self.stage, Stage::Serving) {
             self.stage = Stage::Draining { until: self.engine.begin_drain() };
         }

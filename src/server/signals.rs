@@ -1,5 +1,5 @@
 //! Signals as readiness events: SIGTERM and SIGINT to stop, SIGHUP to read the settings again,
-//! SIGUSR1 to drain.
+//! SIGQUIT to drain. SIGUSR1 is ignored: log rotation sends it.
 //!
 //! A handler sets the signal's flag, then writes a byte to a socket pair that the poll watches.
 //! A second SIGTERM or SIGINT ends the process at once, even when the loop is stuck.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
 /// Exit status of a second signal.
@@ -23,6 +23,7 @@ pub struct Signals {
     stop: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     drain: Arc<AtomicBool>,
+    reopen_logs: Arc<AtomicBool>,
 }
 
 /// What signals have asked for.
@@ -34,6 +35,8 @@ pub struct Asked {
     pub reload: bool,
     /// To let bound connections finish, and then stop.
     pub drain: bool,
+    /// To open the log files again, of which there are none.
+    pub reopen_logs: bool,
 }
 
 impl Signals {
@@ -41,19 +44,23 @@ impl Signals {
     pub fn install() -> io::Result<Signals> {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let [stop, reload, drain]: [Arc<AtomicBool>; 3] = Default::default();
+        let [stop, reload, drain, reopen_logs]: [Arc<AtomicBool>; 4] = Default::default();
         for signal in [SIGTERM, SIGINT] {
             // In this order: the first signal finds the flag unset, and sets it.
             flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, Arc::clone(&stop))?;
         }
-        for (signal, asked) in
-            [(SIGTERM, &stop), (SIGINT, &stop), (SIGHUP, &reload), (SIGUSR1, &drain)]
-        {
+        for (signal, asked) in [
+            (SIGTERM, &stop),
+            (SIGINT, &stop),
+            (SIGHUP, &reload),
+            (SIGQUIT, &drain),
+            (SIGUSR1, &reopen_logs),
+        ] {
             // In this order: the byte that wakes the loop comes after what it is about.
             flag::register(signal, Arc::clone(asked))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
-        Ok(Signals { stream: UnixStream::from_std(reader), stop, reload, drain })
+        Ok(Signals { stream: UnixStream::from_std(reader), stop, reload, drain, reopen_logs })
     }
 
     /// To register it with the poll.
@@ -70,6 +77,7 @@ impl Signals {
             stop: self.stop.load(Ordering::Relaxed),
             reload: self.reload.swap(false, Ordering::Relaxed),
             drain: self.drain.swap(false, Ordering::Relaxed),
+            reopen_logs: self.reopen_logs.swap(false, Ordering::Relaxed),
         }
     }
 }

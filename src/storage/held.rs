@@ -18,6 +18,14 @@ impl Released {
     }
 }
 
+#[cfg(test)]
+impl Released {
+    /// For tests of what comes after the release.
+    pub fn in_test(output: Output) -> Released {
+        Released(output)
+    }
+}
+
 /// The released outputs of one connection, in order.
 #[derive(Debug)]
 pub struct ReleasedOutputs<'a>(OutputsOf<'a>);

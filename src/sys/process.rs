@@ -18,6 +18,14 @@ pub fn survive_file_size_limit() -> io::Result<()> {
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(|_| ())
 }
 
+/// The machine's host name, and the part before its first dot. Names may change at any time.
+pub fn host_names() -> Vec<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    let short = name.split('.').next().unwrap_or_default();
+    [name, short].into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// The process now.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {

@@ -143,7 +143,7 @@ fn a_transfer_that_has_begun_comes_to_its_end_while_the_server_drains() {
     let mut receiver = kind.receive_typed(&site);
     let binds = "SELECT count(*) FROM client_versions";
     sql::wait_for(&server.file("usage.sqlite"), binds, &json!([[2]]));
-    server.signal(Signal::USR1);
+    server.signal(Signal::QUIT);
     assert!(server.wait_for_log("draining: ").contains("2 bound connections"));
     receiver.type_line("7-guitarist-revenge");
     receiver.succeed();

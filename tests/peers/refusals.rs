@@ -79,7 +79,7 @@ fn clients_show_the_message_of_a_draining_server_to_their_user() {
     let site = Site::new(server.url());
     let file = server.file("relay.sqlite");
     let _bound = server.bind("app", "s");
-    server.signal(Signal::USR1);
+    server.signal(Signal::QUIT);
     server.wait_for_log("draining: ");
     for kind in Kind::ALL {
         let mut client = kind.send(&site, None, &Payload::File(file.clone()));

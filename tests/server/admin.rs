@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use crate::common::admin::Answer;
 use crate::common::client::{MESSAGES_EACH, exchange};
 use crate::common::raw::{Raw, answer_to, upgrade};
-use crate::common::{Server, Signal, eventually, sql};
+use crate::common::{Directory, Server, Signal, sql};
 use serde_json::{Value, json};
 
 const ADMIN: &str = "--admin=0";
@@ -135,23 +136,97 @@ fn operators_are_served_when_clients_have_used_up_their_room() {
 }
 
 #[test]
-fn operators_have_room_of_their_own_and_take_none_from_clients() {
+fn the_oldest_idle_connection_to_the_admin_listener_gives_way_to_one_more() {
     let server = Server::start(&[ADMIN, "--limit-connections=2"]);
-    let mut waiting: Vec<Raw> =
-        (0..OPERATORS_MAX).map(|_| Raw::connect(server.admin_address())).collect();
-    let told = Answer::of(&Raw::connect(server.admin_address()).rest());
-    assert_eq!(told.status, 503);
-    assert!(told.body.contains("too many operators"), "{}", told.body);
     let _clients = [server.connect(), server.connect()];
-    for raw in &mut waiting {
-        raw.send(b"GET /healthz HTTP/1.1\r\n\r\n");
-        assert_eq!(Answer::of(&raw.rest()).body, "ok\n");
-    }
-    drop(waiting);
-    for _ in 0..2 * OPERATORS_MAX {
-        eventually("one is gone", || server.ask_admin("/healthz").status == 200);
+    for _ in 0..3 {
+        let mut waiting: Vec<Raw> =
+            (0..OPERATORS_MAX).map(|_| Raw::connect(server.admin_address())).collect();
+        // Its head is not complete either, but it is the newest.
+        let mut newest = Raw::connect(server.admin_address());
+        newest.send(b"GET /healthz HTTP/1.1\r\n");
+        assert_eq!(server.ask_admin("/healthz").status, 200);
+        newest.send(b"\r\n");
+        assert_eq!(Answer::of(&newest.rest()).body, "ok\n");
+        assert_eq!(waiting[0].rest(), "");
+        let mut last = waiting.pop().expect("the last of them");
+        last.send(b"GET /healthz HTTP/1.1\r\n\r\n");
+        assert_eq!(Answer::of(&last.rest()).body, "ok\n");
     }
     assert_eq!(server.status()["limits_hit"], json!({}));
+}
+
+#[test]
+fn a_request_head_has_two_seconds_on_the_admin_listener() {
+    let server = Server::start(&[ADMIN]);
+    let mut idle = Raw::connect(server.admin_address());
+    idle.send(b"GET / HTTP/1.1\r\n");
+    let begun = std::time::Instant::now();
+    assert_eq!(Answer::of(&idle.rest()).status, 408);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+/// The status of an answer to a request with these header lines.
+fn status_of(server: &Server, path: &str, headers: &str) -> u16 {
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}\r\n");
+    Answer::of(&answer_to(server.admin_address(), &request)).status
+}
+
+#[test]
+fn a_host_by_another_name_is_misdirected_and_told_the_option() {
+    let directory = Arc::new(Directory::new());
+    fs::write(directory.file("options"), "admin-host = wormhole.lan\n").expect("write");
+    let mut server = Server::start_in(directory, &[ADMIN, "--config=options"]);
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").expect("the host name");
+    let name = name.trim();
+    for host in [
+        "localhost",
+        "LocalHost:9000",
+        "localhost.",
+        "127.0.0.1",
+        "127.0.0.1:9000",
+        "192.0.2.1:80",
+        "[::1]",
+        "[::1]:9000",
+        "[2001:db8::1]:9000",
+        name,
+        &format!("{name}:9000"),
+        "wormhole.lan:9000",
+        "Wormhole.LAN.",
+        "",
+    ] {
+        let header = format!("Host: {host}\r\n");
+        assert_eq!(status_of(&server, "/", &header), 200, "{host}");
+    }
+    assert_eq!(status_of(&server, "/", ""), 200);
+    for host in [
+        "evil.example",
+        "evil.example:9000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "evil-localhost",
+        "[::1].evil.example",
+        "127.0.0.1@evil.example",
+        "x y",
+    ] {
+        let header = format!("Host: {host}\r\n");
+        for path in ["/", "/live", "/status.json", "/elsewhere"] {
+            assert_eq!(status_of(&server, path, &header), 421, "{host}");
+        }
+        for path in ["/healthz", "/metrics"] {
+            assert_eq!(status_of(&server, path, &header), 200, "{host}");
+        }
+    }
+    assert_eq!(status_of(&server, "/", "Host: localhost\r\nHost: evil.example\r\n"), 400);
+    let request = "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    let told = Answer::of(&answer_to(server.admin_address(), request));
+    assert!(told.body.contains("--admin-host") && !told.body.contains("evil"), "{}", told.body);
+
+    fs::write(server.file("options"), "admin-host = another.lan\n").expect("write");
+    server.signal(Signal::HUP);
+    server.wait_for_log("now in force");
+    assert_eq!(status_of(&server, "/", "Host: another.lan\r\n"), 200);
+    assert_eq!(status_of(&server, "/", "Host: wormhole.lan\r\n"), 421);
 }
 
 #[test]

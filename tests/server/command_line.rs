@@ -58,6 +58,7 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("--trusted-proxy", Some("10.0.0.0/8")),
     ("--admin", Some("0")),
     ("--admin-public", None),
+    ("--admin-host", Some("wormhole.lan")),
     ("--channel-db", Some("c.sqlite")),
     ("--usage-db", Some("u.sqlite")),
     ("--addrid-db", Some("a.sqlite")),
@@ -100,7 +101,7 @@ fn help_shows_every_option_with_its_default_and_unit() {
             let line = line.unwrap_or_else(|| panic!("{name} is missing in {help}"));
             assert_eq!(line.contains('='), value.is_some() || *name == "-p,", "{line}");
         }
-        for default in ["660 s", "300 s", "86400 s", "60 s", "600 s", "relay.sqlite", "tcp:4000"] {
+        for default in ["660 s", "300 s", "86400 s", "40 s", "600 s", "relay.sqlite", "tcp:4000"] {
             assert!(help.contains(default), "{default}: {help}");
         }
         for name in [
@@ -198,7 +199,9 @@ fn log_levels_may_be_written_as_the_log_has_them() {
 #[test]
 fn every_option_but_the_repeatable_ones_may_be_given_once() {
     for (name, value) in OPTIONS {
-        if ["--port", "--trusted-proxy", "--websocket-protocol-option", "--admin"].contains(name) {
+        if ["--port", "--trusted-proxy", "--websocket-protocol-option", "--admin", "--admin-host"]
+            .contains(name)
+        {
             continue;
         }
         let argument = value.map_or((*name).to_owned(), |value| format!("{name}={value}"));
@@ -225,6 +228,9 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
         ("--port", "tcp:4000:color=red"),
         ("--port", "unix:x.sock:mode=888"),
         ("--admin", "example.org:9000"),
+        ("--admin-host", "example.org:9000"),
+        ("--admin-host", "http://example.org"),
+        ("--admin-host", ""),
         ("--admin", "0.0.0.0:9000"),
         ("--admin", "[::]:9000"),
         ("--admin", "192.0.2.1:9000"),

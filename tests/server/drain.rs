@@ -1,4 +1,4 @@
-//! SIGUSR1: nobody new is let in to bind, those who have bound finish, and then the server stops as
+//! SIGQUIT: nobody new is let in to bind, those who have bound finish, and then the server stops as
 //! after SIGTERM.
 
 use std::process::Command;
@@ -11,7 +11,7 @@ const TEXT: &str = "Moving to a new machine, try again at noon.";
 
 /// A server that drains, once it has said so; gives its line.
 fn drain(server: &mut Server) -> String {
-    server.signal(Signal::USR1);
+    server.signal(Signal::QUIT);
     server.wait_for_log("draining: ")
 }
 
@@ -95,11 +95,11 @@ fn without_a_message_of_the_operators_there_is_the_one_of_the_help() {
 }
 
 #[test]
-fn sigterm_ends_a_drain_at_once_and_a_second_sigusr1_does_nothing() {
+fn sigterm_ends_a_drain_at_once_and_a_second_sigquit_does_nothing() {
     let mut server = Server::start(&[]);
     let mut client = server.bind("app", "s");
     drain(&mut server);
-    server.signal(Signal::USR1);
+    server.signal(Signal::QUIT);
     // By this line, and an answer of a later tick, the signal before has been handled.
     server.signal(Signal::HUP);
     server.wait_for_log("nothing to read again");
@@ -115,12 +115,12 @@ fn sigterm_ends_a_drain_at_once_and_a_second_sigusr1_does_nothing() {
 }
 
 #[test]
-fn sigusr1_while_it_stops_does_nothing() {
+fn sigquit_while_it_stops_does_nothing() {
     let mut server = Server::start(&[]);
     let mut silent = crate::common::raw::Raw::open(server.address);
     server.signal(Signal::TERM);
     assert_eq!(silent.frame().0, crate::common::raw::CLOSE);
-    server.signal(Signal::USR1);
+    server.signal(Signal::QUIT);
     server.signal(Signal::HUP);
     drop(silent);
     assert!(server.wait().success());
@@ -135,4 +135,34 @@ fn settings_can_be_read_again_while_it_drains() {
     server.signal(Signal::HUP);
     server.wait_for_log("nothing to read again");
     assert!(Client::connect(server.address).recv()["welcome"]["error"].is_string());
+}
+
+#[test]
+fn sigusr1_of_log_rotation_is_ignored_with_one_line() {
+    let mut server = Server::start(&[]);
+    let mut client = server.bind("app", "s");
+    server.signal(Signal::USR1);
+    server.wait_for_log("SIGUSR1 is ignored");
+    client.claim("4");
+    server.bind("app", "newcomer").claim("4");
+    assert_eq!(server.count_log("SIGUSR1 is ignored"), 1, "{:#?}", server.log());
+    assert!(!server.log().iter().any(|line| line.contains("draining: ")), "{:#?}", server.log());
+}
+
+#[test]
+fn after_a_refused_bind_release_and_close_are_answered_as_if_they_had_succeeded() {
+    let mut server = Server::start(&[]);
+    let _bound = server.bind("app", "s");
+    drain(&mut server);
+    let mut client = Client::connect(server.address);
+    client.recv();
+    assert_eq!(client.error(json!({"type": "release"})), "must bind first");
+    client.error(json!({"type": "bind", "appid": "app", "side": "t"}));
+    for _ in 0..2 {
+        let released = client.one(json!({"type": "release", "nameplate": "4"}));
+        assert_eq!(released["type"], "released");
+        let closed = client.one(json!({"type": "close", "mailbox": "m", "mood": "errory"}));
+        assert_eq!(closed["type"], "closed");
+        assert_eq!(client.error(json!({"type": "claim", "nameplate": "4"})), "must bind first");
+    }
 }

@@ -125,27 +125,99 @@ fn pings_are_answered_with_their_payload() {
     assert_pong(&mut raw);
 }
 
+/// The answers to a message that was too long: an `ack` and an `error`.
+fn assert_too_long(raw: &mut Raw, limit: &str, beginning: &str) {
+    let ack = raw.json();
+    assert_eq!((&ack["type"], &ack["id"]), (&json!("ack"), &json!(null)));
+    let error = raw.json();
+    assert_eq!(error["type"], "error");
+    assert!(error["error"].as_str().expect("a text").contains(limit), "{error}");
+    assert_eq!(error["orig"], beginning);
+}
+
 #[test]
-fn a_frame_that_is_too_long_gets_1009_by_its_header_alone() {
+fn a_message_that_is_too_long_is_thrown_away_and_answered_and_the_connection_goes_on() {
     let server = Server::start(&["--websocket-protocol-option=maxMessagePayloadSize=1000"]);
     let mut raw = Raw::open(server.address);
     let mut longest = COMMAND.to_vec();
     longest.resize(1_000, b' ');
-    raw.send(&frame(TEXT, &longest));
-    assert_pong(&mut raw);
-    for length in [1_001, 65_536, 1 << 40, (1 << 63) - 1] {
-        let mut alone = header(TEXT, length, true);
-        alone.extend([0; 4]); // the mask
-        assert_eq!(close_code_for(&server, &alone), 1009, "{length}");
+    for opcode in [TEXT, BINARY] {
+        raw.send(&frame(opcode, &longest));
+        assert_pong(&mut raw);
+        for characters in [402, 999, 1_000, 1_001, 100_000, 1_000_000] {
+            let text: String = "é✓".chars().cycle().take(characters).collect();
+            let beginning: String = text.chars().take(1_000).collect();
+            raw.send(&frame(opcode, text.as_bytes()));
+            assert_too_long(&mut raw, "at most 1000 bytes", &beginning);
+            raw.send(&frame(opcode, COMMAND));
+            assert_pong(&mut raw);
+        }
     }
 }
 
 #[test]
-fn a_message_that_is_too_long_in_fragments_gets_1009() {
+fn a_message_that_is_too_long_in_fragments_is_thrown_away_and_pings_between_are_answered() {
     let server = Server::start(&["--websocket-protocol-option=maxMessagePayloadSize=1000"]);
-    let mut bytes = frame(TEXT_BEGINNING, &[b' '; 600]);
-    bytes.extend(frame(MIDDLE, &[b' '; 600]));
-    assert_eq!(close_code_for(&server, &bytes), 1009);
+    let mut raw = Raw::open(server.address);
+    let text = "aé".repeat(1_000);
+    for size in [1, 2, 7, 599, 600, 601, 1_000, 1_001, 2_999] {
+        let mut opcode = TEXT_BEGINNING;
+        for fragment in text.as_bytes().chunks(size) {
+            raw.send(&frame(opcode, fragment));
+            opcode = MIDDLE;
+        }
+        raw.send(&frame(PING, b"between"));
+        assert_eq!(raw.frame(), (PONG, b"between".to_vec()));
+        raw.send(&frame(LAST, b""));
+        let beginning: String = text.chars().take(1_000).collect();
+        assert_too_long(&mut raw, "at most 1000 bytes", &beginning);
+        raw.send(&frame(TEXT, COMMAND));
+        assert_pong(&mut raw);
+    }
+}
+
+#[test]
+fn more_than_64_mib_gets_1009_by_the_header_alone() {
+    const MOST: u64 = 64 * 1024 * 1024;
+    let server = Server::start(&["--websocket-protocol-option=maxMessagePayloadSize=1000"]);
+    for length in [MOST + 1, 1 << 40, (1 << 63) - 1] {
+        let mut alone = header(TEXT, length, true);
+        alone.extend([0; 4]); // the mask
+        assert_eq!(close_code_for(&server, &alone), 1009, "{length}");
+        // Together with fragments before it.
+        let mut last = header(LAST, MOST - 1_999, true);
+        last.extend([0; 4]);
+        let fragments = [frame(TEXT_BEGINNING, &[b' '; 500]), frame(MIDDLE, &[b' '; 1_500])];
+        assert_eq!(close_code_for(&server, &[fragments.concat(), last].concat()), 1009);
+    }
+}
+
+#[test]
+fn a_message_that_is_discarded_obeys_the_rules_of_framing() {
+    let server = Server::start(&["--websocket-protocol-option=maxMessagePayloadSize=1000"]);
+    let long = frame(TEXT_BEGINNING, &[b' '; 2_000]);
+    let another = [long.clone(), frame(TEXT, COMMAND)].concat();
+    assert_eq!(close_code_for(&server, &another), 1002);
+    let compressed = [long.clone(), frame(LAST | 0x40, COMMAND)].concat();
+    assert_eq!(close_code_for(&server, &compressed), 1002);
+    let endless = [long.clone(), frame(MIDDLE, b"").repeat(1_000)].concat();
+    assert_eq!(close_code_for(&server, &endless), 1002);
+    let closed = [long, frame(CLOSE, &1000_u16.to_be_bytes())].concat();
+    assert_eq!(close_code_for(&server, &closed), 1000);
+}
+
+#[test]
+fn empty_fragments_without_end_get_1002_and_a_few_are_taken() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::open(server.address);
+    for _ in 0..2 {
+        raw.send(&frame(TEXT_BEGINNING, b""));
+        raw.send(&frame(MIDDLE, b"").repeat(30));
+        raw.send(&frame(LAST, COMMAND));
+        assert_pong(&mut raw);
+    }
+    let endless = [frame(TEXT_BEGINNING, b"{"), frame(MIDDLE, b"").repeat(65)].concat();
+    assert_eq!(close_code_for(&server, &endless), 1002);
 }
 
 #[test]
@@ -157,11 +229,13 @@ fn a_limit_on_frames_alone_lets_longer_messages_come_in_fragments() {
     raw.send(&frame(LAST, &[b' '; 1_000]));
     assert_pong(&mut raw);
     raw.send(&frame(TEXT, &[b' '; 1_001]));
-    assert_eq!(raw.close_code(), 1009);
+    assert_too_long(&mut raw, "frame is too long: at most 1000 bytes", &" ".repeat(1_000));
+    raw.send(&frame(TEXT, COMMAND));
+    assert_pong(&mut raw);
 }
 
 #[test]
-fn by_default_a_message_of_four_megabytes_is_taken_and_a_larger_one_gets_1009() {
+fn by_default_a_message_of_4_mib_is_taken_and_a_larger_one_is_answered_by_an_error() {
     let server = Server::start(&[]);
     let mut raw = Raw::open(server.address);
     let mut longest = COMMAND.to_vec();
@@ -170,7 +244,8 @@ fn by_default_a_message_of_four_megabytes_is_taken_and_a_larger_one_gets_1009() 
     assert_pong(&mut raw);
     longest.push(b' ');
     raw.send(&frame(TEXT, &longest));
-    assert_eq!(raw.close_code(), 1009);
+    let beginning = std::str::from_utf8(&longest[..1_000]).expect("ASCII");
+    assert_too_long(&mut raw, "message is too long: at most 4194304 bytes", beginning);
 }
 
 #[test]
@@ -331,6 +406,24 @@ fn the_server_pings_and_keeps_who_answers() {
     assert!(started.elapsed().as_millis() >= 500, "{:?}", started.elapsed());
     raw.send(&frame(TEXT, COMMAND));
     while raw.frame().0 == PING {}
+}
+
+#[test]
+fn who_answers_is_kept_when_the_server_stood_still_for_longer_than_the_timeout() {
+    let server = Server::start(&[
+        "--websocket-protocol-option=autoPingInterval=0.2",
+        "--websocket-protocol-option=autoPingTimeout=1",
+    ]);
+    let mut raw = Raw::open(server.address);
+    assert_eq!(raw.frame().0, PING);
+    server.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(3)); // the standstill
+    server.signal(Signal::CONT);
+    raw.send(&frame(PONG, b""));
+    for _ in 0..5 {
+        assert_eq!(raw.frame().0, PING);
+        raw.send(&frame(PONG, b""));
+    }
 }
 
 #[test]

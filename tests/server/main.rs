@@ -43,7 +43,7 @@ mod usage; // the usage database
 // Running it: options, signals, service managers.
 mod command_line;
 mod config_file;
-mod drain; // SIGUSR1
+mod drain; // SIGQUIT
 mod generate; // the manual page and the completions
 mod log; // its lines, and a log that cannot be written
 mod reload; // SIGHUP

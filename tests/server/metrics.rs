@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::common::Server;
 use crate::common::client::{MESSAGES_EACH, exchange};
-use crate::common::raw::Raw;
+use crate::common::raw::{Raw, TEXT, header};
 use serde_json::json;
 
 const ADMIN: &str = "--admin=0";
@@ -153,10 +153,17 @@ fn ends_are_counted_by_their_reason_and_limits_by_their_name() {
     ]);
     let mut long = server.connect();
     long.send_text(&"x".repeat(2_000));
-    assert_eq!(long.close_code(), 1009);
+    assert_eq!(long.recv()["type"], "ack");
+    assert_eq!(long.recv()["type"], "error");
+    drop(long);
+    let mut endless = Raw::open(server.address);
+    endless.send(&header(TEXT, 1 << 40, true));
+    endless.send(&[0; 4]); // the mask
+    assert_eq!(endless.close_code(), 1009);
+    drop(endless);
     let mut silent = server.connect();
     assert_eq!(silent.close_code(), 1008);
-    drop((long, silent));
+    drop(silent);
     let mut raw = Raw::connect(server.address);
     raw.send(b"GET / HTTP/1.1\r\n\r\n");
     raw.rest();
@@ -173,6 +180,8 @@ fn ends_are_counted_by_their_reason_and_limits_by_their_name() {
         ("limit_hits_total{limit=\"bind_seconds\"}", 1.0),
         ("limit_hits_total{limit=\"mailbox_messages\"}", 1.0),
         ("errors_total{error=\"mailbox_full\"}", 1.0),
+        ("errors_total{error=\"message_too_long\"}", 1.0),
+        ("limit_hits_total{limit=\"message_bytes\"}", 1.0),
     ] {
         assert_eq!(sample(&server, name), value, "{name}");
     }

@@ -91,6 +91,10 @@ pub struct ServerTx {
 }
 
 impl ServerTx {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+
     pub fn set(&mut self, time: Timestamp) {
         if self.time != time || self.text.is_empty() {
             self.time = time;
@@ -132,7 +136,7 @@ pub fn encode(response: &Response, server_tx: &ServerTx, out: &mut Vec<u8>) {
             string(out, mailbox);
         }
         Response::Released => raw(out, "{\"type\":\"released\""),
-        Response::Message(message) => stored(out, message),
+        Response::Message(message) => message_beginning(message, out),
         Response::Replay(_) => unreachable!("the outbox takes replays apart"),
         Response::Closed => raw(out, "{\"type\":\"closed\""),
         Response::Pong(value) => {
@@ -162,7 +166,8 @@ fn nameplates(out: &mut Vec<u8>, names: &[Rc<str>]) {
     out.push(b']');
 }
 
-fn stored(out: &mut Vec<u8>, message: &Message) {
+/// Appends a message without its end, which is [`ServerTx::as_bytes`].
+pub fn message_beginning(message: &Message, out: &mut Vec<u8>) {
     raw(out, "{\"type\":\"message\",\"side\":");
     string(out, &message.side);
     raw(out, ",\"phase\":");

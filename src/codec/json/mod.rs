@@ -7,4 +7,4 @@ mod decode;
 mod encode;
 
 pub use decode::{DecodeError, Request, decode, decode_binary};
-pub use encode::{ServerTx, Welcome, encode, welcome};
+pub use encode::{ServerTx, Welcome, encode, message_beginning, welcome};

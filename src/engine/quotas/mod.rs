@@ -19,8 +19,8 @@ use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
 use joins::Joins;
-use usage::Source;
-use usage::{Action, Rate, Table, Tables, Usage};
+pub use usage::Holder;
+use usage::{Action, Rate, Source, Table, Tables, Usage};
 
 /// The address of a peer, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,12 @@ impl Quotas {
         self.update(source, |usage| usage.connections += 1);
         self.connections.insert(conn, source);
         Ok(())
+    }
+
+    /// The largest holder that a connection counts for; none if it is exempt or its address is
+    /// unknown.
+    pub fn holder_of(&self, conn: ConnId) -> Option<Holder> {
+        self.connections.get(&conn)?.holders().last().map(|(holder, _)| holder)
     }
 
     /// Removes a connection.

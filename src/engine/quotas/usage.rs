@@ -18,7 +18,7 @@ pub enum Source {
 
 /// The unit to which limits apply. An IPv6 peer has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Holder {
+pub enum Holder {
     V4(Ipv4Addr),
     /// All bits but the prefix are 0.
     V6 {
@@ -30,7 +30,7 @@ pub(super) enum Holder {
 
 impl Source {
     /// The holders, each with the multiple of the limits that it has.
-    pub(super) fn holders(self) -> impl Iterator<Item = (Holder, usize)> {
+    pub fn holders(self) -> impl Iterator<Item = (Holder, usize)> {
         let single = match self {
             Source::V4(ip) => Some((Holder::V4(ip), 1)),
             Source::Unreadable => Some((Holder::Unreadable, 1)),

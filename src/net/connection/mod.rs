@@ -23,7 +23,8 @@ use crate::message::peer::Peer;
 use crate::net::outbox::{Outbox, Sent, WriteBuffers};
 use crate::net::socket::Socket;
 use crate::storage::held::Released;
-use crate::sys::clock::Timestamp;
+use crate::sys::clock::Clock;
+use deadlines::Unfinished;
 
 /// What all connections are held to.
 pub struct Settings {
@@ -82,8 +83,9 @@ struct Open {
     websocket: WebSocket,
     /// When the last ping was sent, or the connection opened.
     pinged: Instant,
-    /// When the first ping was sent that has not been answered.
-    unanswered: Option<Instant>,
+    /// When the first ping that is not answered was sent.
+    unanswered_since: Option<Instant>,
+    unfinished: Option<Unfinished>,
     /// Whether it has bound, as of the bind deadline.
     is_bound: bool,
     /// Why it is closed at the end of the present reading, if it is.
@@ -95,7 +97,8 @@ impl Open {
         Open {
             websocket: WebSocket::default(),
             pinged: now,
-            unanswered: None,
+            unanswered_since: None,
+            unfinished: None,
             is_bound: false,
             close_after_read: None,
         }
@@ -114,7 +117,10 @@ pub struct Connection {
     handled: usize,
     /// When the present phase began.
     since: Instant,
-    phase_changed: bool,
+    /// Its deadline may be sooner than before.
+    deadline_changed: bool,
+    /// Since when waiting output has made no progress.
+    blocked_since: Option<Instant>,
     /// The poll has reported that the peer closed or failed, so a short read is not the last.
     peer_closed: bool,
 }
@@ -130,7 +136,8 @@ impl Connection {
             unread: Vec::new(),
             handled: 0,
             since: now,
-            phase_changed: true,
+            deadline_changed: true,
+            blocked_since: None,
             peer_closed: false,
         }
     }
@@ -145,10 +152,9 @@ impl Connection {
         &mut self.socket
     }
 
-    /// Whether it has come into another phase since the last call, so that its deadline may be
-    /// sooner than before.
-    pub fn take_phase_change(&mut self) -> bool {
-        std::mem::take(&mut self.phase_changed)
+    /// Whether its deadline may be sooner than at the last call.
+    pub fn take_deadline_change(&mut self) -> bool {
+        std::mem::take(&mut self.deadline_changed)
     }
 
     /// Whether output waits for the socket.
@@ -156,8 +162,18 @@ impl Connection {
         !self.outbox.is_empty()
     }
 
-    /// Bytes kept of unfinished input and waiting output.
+    /// Bytes kept of unfinished input and waiting output, without the large messages that wait for
+    /// other connections as well.
     pub fn buffered_bytes(&self) -> usize {
+        self.input_bytes() + self.outbox.own_bytes()
+    }
+
+    /// Bytes kept of unfinished input and waiting output.
+    pub fn claimed_bytes(&self) -> usize {
+        self.input_bytes() + self.outbox.bytes()
+    }
+
+    fn input_bytes(&self) -> usize {
         let input = match &self.phase {
             Phase::ProxyHeader(head) | Phase::Head(head) => head.capacity(),
             Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } => {
@@ -165,7 +181,7 @@ impl Connection {
             }
             Phase::Upgrading | Phase::Lingering { .. } => 0,
         };
-        input + self.unread.capacity() + self.outbox.bytes()
+        input + self.unread.capacity()
     }
 
     /// Carries out the engine's decision on the last event.
@@ -223,9 +239,21 @@ impl Connection {
         context.outputs.push(context.conn, Output::End);
     }
 
+    /// Drops what it buffers: it is about to be dropped itself.
+    pub fn discard_buffers(&mut self) {
+        self.outbox.abandon();
+        self.unread = Vec::new();
+        self.handled = 0;
+        if let Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } =
+            &mut self.phase
+        {
+            *websocket = WebSocket::default();
+        }
+    }
+
     fn enter(&mut self, phase: Phase, now: Instant) {
         self.phase = phase;
-        (self.since, self.phase_changed) = (now, true);
+        (self.since, self.deadline_changed) = (now, true);
     }
 
     /// Why it is being closed, once it is.
@@ -241,11 +269,15 @@ impl Connection {
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
-        server_tx: Timestamp,
+        clock: Clock,
         buffers: &mut WriteBuffers,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
-        match self.outbox.send(outputs, &mut self.socket, server_tx, buffers) {
+        let delivered_before = buffers.delivered().bytes;
+        let sent = self.outbox.send(outputs, &mut self.socket, clock.wall, buffers);
+        let has_progressed = buffers.delivered().bytes > delivered_before;
+        self.note_output(has_progressed, clock.instant);
+        match sent {
             Ok(Sent::Blocked) if self.outbox.bytes() > limits.outbox_bytes_max => {
                 Err(CloseReason::SlowReader)
             }

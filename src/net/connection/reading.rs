@@ -31,6 +31,7 @@ pub struct Input {
     /// The tick's share that is left.
     bytes_left: usize,
     messages_left: usize,
+    is_used_up: bool,
     /// The last read has emptied the socket.
     is_short: bool,
     progress: Progress,
@@ -48,6 +49,7 @@ impl Default for Input {
             rest: 0..0,
             bytes_left: 0,
             messages_left: 0,
+            is_used_up: false,
             is_short: false,
             progress: Progress::Drained,
             spare: SharedContext::default(),
@@ -61,6 +63,16 @@ impl Input {
     /// Bytes received since the last call.
     pub fn take_received_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.received_bytes)
+    }
+
+    /// Frames handled since this reading began.
+    pub fn frames_count(&self, limits: &Limits) -> usize {
+        limits.messages_per_tick_max - self.messages_left
+    }
+
+    /// Ends this tick's reading after the present event.
+    pub fn use_up_share(&mut self) {
+        self.is_used_up = true;
     }
 
     pub(super) fn rest(&self) -> &[u8] {
@@ -81,8 +93,15 @@ impl Input {
         match &self.message {
             Some(Inbound::Text(text)) => Some(Event::Text(text)),
             Some(Inbound::Binary(payload)) => Some(Event::Binary(payload)),
-            Some(Inbound::Pong | Inbound::Closed) | None => None,
+            Some(Inbound::TooLong { refusal, beginning }) => {
+                Some(Event::TooLong { refusal, beginning })
+            }
+            Some(Inbound::Pong | Inbound::Frame | Inbound::Closed) | None => None,
         }
+    }
+
+    fn is_share_used(&self) -> bool {
+        self.messages_left == 0 || self.is_used_up
     }
 
     /// Notes why reading ends here.
@@ -105,6 +124,7 @@ impl Connection {
         self.handled = 0;
         input.bytes_left = READ_BYTES_PER_TICK_MAX;
         input.messages_left = limits.messages_per_tick_max;
+        input.is_used_up = false;
         input.is_short = false;
     }
 
@@ -129,7 +149,7 @@ impl Connection {
                         return Some(event);
                     }
                 }
-                Phase::Open(_) | Phase::Closing { .. } if input.messages_left == 0 => {
+                Phase::Open(_) | Phase::Closing { .. } if input.is_share_used() => {
                     input.stop(Progress::More);
                     return None;
                 }
@@ -155,6 +175,7 @@ impl Connection {
             self.unread = std::mem::take(&mut input.kept);
         }
         input.message = None;
+        self.note_unfinished(context.now);
         if let Phase::Open(Open { close_after_read: Some(reason), .. }) = self.phase {
             self.close(reason, context);
         }
@@ -165,6 +186,9 @@ impl Connection {
     fn fill(&mut self, input: &mut Input) -> bool {
         if input.is_short && !self.peer_closed {
             return input.stop(Progress::Drained);
+        }
+        if input.is_share_used() {
+            return input.stop(Progress::More);
         }
         input.kept = Vec::new();
         let share = input.bytes_left.min(input.buffer.len());
@@ -218,10 +242,16 @@ impl Connection {
                 return None;
             }
         };
-        input.messages_left -= 1;
+        input.messages_left = input.messages_left.saturating_sub(1);
+        if !matches!(inbound, Inbound::Pong | Inbound::Frame)
+            && let Phase::Open(open) = &mut self.phase
+        {
+            open.unfinished = None; // what is incomplete after this is another message
+        }
         match (inbound, &mut self.phase) {
             (Inbound::Closed, _) => self.end(CloseReason::PeerClosed, context),
-            (Inbound::Pong, Phase::Open(open)) => open.unanswered = None,
+            (Inbound::Pong, Phase::Open(open)) => open.unanswered_since = None,
+            (Inbound::Pong | Inbound::Frame, _) => {}
             (message, Phase::Open(_)) => return Some(message),
             // After the close frame nothing is carried out any more.
             _ => {}

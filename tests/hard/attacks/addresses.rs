@@ -332,7 +332,6 @@ fn one_address_adds_few_rows_with_short_names_to_the_usage_database() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn idle_connections_to_the_admin_listener_do_not_hide_its_health() {
     holds(&IdleAdmin);
 }

@@ -274,7 +274,6 @@ fn send_slowly(field: &Field<'_>) -> Result<(), String> {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn pings_on_many_connections_do_not_delay_others() {
     holds(&Pings { connections: 500 });
 }
@@ -286,25 +285,21 @@ fn a_side_has_eight_subscribed_connections_at_most() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn a_large_message_to_many_takes_little_memory() {
     holds(&LargeUnread { readers: 80, mailboxes: 1 });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn large_messages_in_many_mailboxes_stay_within_the_bound() {
     holds(&LargeUnread { readers: 80, mailboxes: 5 });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn empty_fragments_without_end_are_a_violation() {
     holds(&ControlFrames { connections: 50 });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn unfinished_messages_of_others_do_not_drop_an_honest_one() {
     holds(&HalfFinished {
         connections: 200,

@@ -1,0 +1,281 @@
+//! Released output of one connection that its socket has not taken yet.
+//!
+//! Responses are encoded here, when they are written to the socket, a portion at a time. A large
+//! message is encoded once for all connections that it waits for (`large`). Takes only `Released`
+//! output; must never see the store.
+
+mod large;
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use crate::codec::json::{self, ServerTx};
+use crate::codec::websocket;
+use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
+use crate::message::Response;
+use crate::message::output::Output;
+use crate::storage::held::Released;
+use crate::sys::clock::Timestamp;
+use large::{Begun, LargeMessages, Queued};
+
+/// How far sending got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The socket took everything.
+    All,
+    /// The socket is full; more when it is writable.
+    Blocked,
+    /// The share of this turn is used up, and the socket may take more.
+    More,
+    /// Everything is out and nothing more will come.
+    Ended,
+}
+
+/// Bytes and messages that sockets have taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delivered {
+    pub bytes: u64,
+    pub messages: u64,
+}
+
+/// Buffers for encoding, shared by all connections, and counters of what all of them have sent.
+#[derive(Debug, Default)]
+pub struct WriteBuffers {
+    server_tx: ServerTx,
+    json: Vec<u8>,
+    frames: Vec<u8>,
+    large: LargeMessages,
+    delivered: Delivered,
+}
+
+impl WriteBuffers {
+    pub fn delivered(&self) -> Delivered {
+        self.delivered
+    }
+
+    /// Memory of the large messages that wait for any connection.
+    pub fn large_bytes(&self) -> usize {
+        self.large.bytes()
+    }
+
+    /// Frees buffers that a large message has made large.
+    pub fn trim(&mut self) {
+        for buffer in [&mut self.json, &mut self.frames] {
+            if buffer.capacity() > SCRATCH_BYTES_KEPT {
+                *buffer = Vec::new();
+            }
+        }
+        self.large.trim();
+    }
+}
+
+/// Output waiting for one connection's socket.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Encoded, not yet taken by the socket, from `sent` on.
+    encoded: Vec<u8>,
+    sent: usize,
+    /// What is on its way after that.
+    begun: Option<Begun>,
+    /// Not yet encoded.
+    pending: VecDeque<Queued>,
+    /// Sum of `queued_bytes` of `pending`, and the part of it that is shared.
+    pending_bytes: usize,
+    shared_bytes: usize,
+    /// The end has been pushed; nothing goes out after it.
+    ended: bool,
+}
+
+impl Outbox {
+    /// Drops what waits and all that will come: the peer reads no more.
+    pub fn abandon(&mut self) {
+        *self = Outbox { ended: true, ..Outbox::default() };
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.encoded.is_empty() && self.begun.is_none() && self.pending.is_empty()
+    }
+
+    /// Bytes that wait. A replay counts nothing: it is in the mailbox already.
+    pub fn bytes(&self) -> usize {
+        let begun = self.begun.as_ref().map_or(0, Begun::rest_bytes);
+        self.encoded.len() - self.sent + begun + self.pending_bytes
+    }
+
+    /// Bytes that wait for this connection alone; [`WriteBuffers::large_bytes`] are the others.
+    pub fn own_bytes(&self) -> usize {
+        self.encoded.len() - self.sent + self.pending_bytes - self.shared_bytes
+    }
+
+    /// Appends output, and writes as much as the socket takes. What can leave at once is encoded at
+    /// once, and never queued.
+    pub fn send(
+        &mut self,
+        outputs: impl Iterator<Item = Released>,
+        socket: &mut impl Write,
+        server_tx: Timestamp,
+        buffers: &mut WriteBuffers,
+    ) -> io::Result<Sent> {
+        buffers.server_tx.set(server_tx);
+        buffers.frames.clear();
+        let mut queues = !self.is_empty();
+        for output in outputs.map(Released::into_output) {
+            if self.ended {
+                continue;
+            }
+            queues |= self.begun.is_some() || buffers.frames.len() >= WRITE_BYTES_PER_PORTION;
+            let queued = buffers.large.queued(output);
+            let left = if queues { Some(queued) } else { self.encode(queued, buffers) };
+            if let Some(left) = left {
+                queues = true;
+                self.ended = matches!(left, Queued::Output(Output::End));
+                self.note_pending(&left, usize::checked_add);
+                self.pending.push_back(left);
+            }
+        }
+        self.write_frames(socket, buffers)?;
+        if self.is_empty() { Ok(Sent::All) } else { self.send_waiting(socket, buffers) }
+    }
+
+    /// Counts what comes into `pending`, or leaves it.
+    fn note_pending(&mut self, queued: &Queued, change: fn(usize, usize) -> Option<usize>) {
+        let counts = [
+            (&mut self.pending_bytes, queued.queued_bytes()),
+            (&mut self.shared_bytes, queued.shared_bytes()),
+        ];
+        for (count, bytes) in counts {
+            *count = change(*count, bytes).unwrap_or(0);
+        }
+    }
+
+    /// Writes `buffers.frames` and what is begun after them, and keeps what the socket does not
+    /// take.
+    fn write_frames(
+        &mut self,
+        socket: &mut impl Write,
+        buffers: &mut WriteBuffers,
+    ) -> io::Result<()> {
+        if buffers.frames.is_empty() {
+            return Ok(());
+        }
+        let written = self.write(&buffers.frames, socket)?.unwrap_or(0);
+        buffers.delivered.bytes += written as u64;
+        let of_frames = written.min(buffers.frames.len());
+        self.encoded.extend_from_slice(&buffers.frames[of_frames..]);
+        self.advance_begun(written - of_frames);
+        Ok(())
+    }
+
+    /// Writes once: `head`, then what is begun. `None` when the socket is full.
+    fn write(&self, head: &[u8], socket: &mut impl Write) -> io::Result<Option<usize>> {
+        match &self.begun {
+            None => write(|| socket.write(head)),
+            Some(begun) => {
+                let [json, end] = begun.rest();
+                let slices = [IoSlice::new(head), IoSlice::new(json), IoSlice::new(end)];
+                write(|| socket.write_vectored(&slices))
+            }
+        }
+    }
+
+    fn advance_begun(&mut self, bytes: usize) {
+        self.begun = self.begun.take().and_then(|begun| begun.advance(bytes));
+    }
+
+    fn send_waiting(
+        &mut self,
+        socket: &mut impl Write,
+        buffers: &mut WriteBuffers,
+    ) -> io::Result<Sent> {
+        for _ in 0..WRITE_PORTIONS_PER_TURN_MAX {
+            while self.sent < self.encoded.len() || self.begun.is_some() {
+                let head = &self.encoded[self.sent..];
+                let Some(written) = self.write(head, socket)? else { return Ok(Sent::Blocked) };
+                let of_head = written.min(head.len());
+                self.sent += of_head;
+                self.advance_begun(written - of_head);
+                buffers.delivered.bytes += written as u64;
+            }
+            self.encoded = Vec::new();
+            self.sent = 0;
+
+            buffers.frames.clear();
+            let ended = self.encode_portion(buffers);
+            if buffers.frames.is_empty() {
+                self.pending = VecDeque::new();
+                return Ok(if ended { Sent::Ended } else { Sent::All });
+            }
+            self.write_frames(socket, buffers)?;
+            if ended && self.encoded.is_empty() && self.begun.is_none() {
+                return Ok(Sent::Ended);
+            }
+            if ended {
+                self.pending.push_front(Queued::Output(Output::End));
+            }
+        }
+        Ok(Sent::More)
+    }
+
+    /// Encodes pending output into `buffers.frames`, up to a portion or a large message; returns
+    /// whether it met the end.
+    fn encode_portion(&mut self, buffers: &mut WriteBuffers) -> bool {
+        while buffers.frames.len() < WRITE_BYTES_PER_PORTION && self.begun.is_none() {
+            let Some(queued) = self.pending.pop_front() else { return false };
+            self.note_pending(&queued, usize::checked_sub);
+            match self.encode(queued, buffers) {
+                None => {}
+                Some(Queued::Output(Output::Response(Response::Replay(mut replay)))) => {
+                    if let Some(message) = replay.next() {
+                        let message = Output::Response(Response::Message(message));
+                        let message = buffers.large.queued(message);
+                        _ = self.encode(message, buffers); // leaves nothing, as it is no replay
+                        let rest = Queued::Output(Output::Response(Response::Replay(replay)));
+                        self.note_pending(&rest, usize::checked_add);
+                        self.pending.push_front(rest);
+                    }
+                }
+                Some(_) => return true, // the end
+            }
+        }
+        false
+    }
+
+    /// Encodes what leaves in one piece; returns what does not: a replay, or the end. After a large
+    /// message, nothing may be encoded until it has left.
+    fn encode(&mut self, queued: Queued, buffers: &mut WriteBuffers) -> Option<Queued> {
+        match queued {
+            Queued::Large(message) => {
+                buffers.delivered.messages += 1;
+                let begun = Begun::new(message, &buffers.server_tx, &mut buffers.json);
+                websocket::text_header(begun.rest_bytes(), &mut buffers.frames);
+                self.begun = Some(begun);
+            }
+            Queued::Output(Output::Response(response)) if !response.is_replay() => {
+                frame(&response, buffers);
+            }
+            Queued::Output(Output::Bytes(bytes)) => buffers.frames.extend_from_slice(&bytes),
+            queued => return Some(queued),
+        }
+        None
+    }
+}
+
+fn frame(response: &Response, buffers: &mut WriteBuffers) {
+    buffers.json.clear();
+    buffers.delivered.messages += u64::from(matches!(response, Response::Message { .. }));
+    json::encode(response, &buffers.server_tx, &mut buffers.json);
+    websocket::text(&buffers.json, &mut buffers.frames);
+}
+
+/// Writes once; `None` when the socket is full.
+fn write(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
+    loop {
+        match attempt() {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => return Ok(Some(written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

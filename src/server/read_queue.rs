@@ -1,0 +1,160 @@
+//! The order in which connections are read, and their shares of a tick.
+//!
+//! Connections that did not use up their share when they were last read come first, up to half of
+//! the tick; then those that did, each in turn. Within a tick an address has a share, too. What is
+//! left out keeps its place for the next tick. Pure.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::engine::quotas::Holder;
+use crate::limits::{SHARE_BYTES_PER_TICK_MAX, TICK_BYTES_MAX};
+use crate::message::ConnId;
+
+/// The address that a connection counts for; none if it is exempt or unknown, which makes the
+/// connection a holder of its own.
+pub type Address = Option<Holder>;
+
+/// Connections that wait to be read.
+#[derive(Debug, Default)]
+pub struct ReadQueue {
+    light: VecDeque<(ConnId, Address)>,
+    /// They used up their share when they were last read.
+    heavy: VecDeque<(ConnId, Address)>,
+    /// Connections in the queues that this tick has not looked at.
+    light_left: usize,
+    heavy_left: usize,
+    /// What this tick has used: in all, and by address.
+    used_bytes: usize,
+    used_by: HashMap<Holder, usize>,
+}
+
+impl ReadQueue {
+    pub fn is_empty(&self) -> bool {
+        self.light.is_empty() && self.heavy.is_empty()
+    }
+
+    /// Adds a connection that the poll reports, or of which something else is to be found out.
+    pub fn push(&mut self, conn: ConnId, address: Address) {
+        self.light.push_back((conn, address));
+    }
+
+    /// Adds a connection that has just used up its share.
+    pub fn push_heavy(&mut self, conn: ConnId, address: Address) {
+        self.heavy.push_back((conn, address));
+    }
+
+    pub fn begin_tick(&mut self) {
+        (self.light_left, self.heavy_left) = (self.light.len(), self.heavy.len());
+        self.used_bytes = 0;
+        self.used_by.clear();
+    }
+
+    /// Removes and returns the next connection to read in this tick.
+    pub fn next(&mut self) -> Option<ConnId> {
+        while self.used_bytes < TICK_BYTES_MAX {
+            let is_lights_turn = self.heavy_left == 0 || self.used_bytes < TICK_BYTES_MAX / 2;
+            let (queue, left) = if self.light_left > 0 && is_lights_turn {
+                (&mut self.light, &mut self.light_left)
+            } else if self.heavy_left > 0 {
+                (&mut self.heavy, &mut self.heavy_left)
+            } else {
+                return None;
+            };
+            *left -= 1;
+            let (conn, address) = queue.pop_front()?;
+            let used = address.and_then(|holder| self.used_by.get(&holder));
+            if used.is_none_or(|used| *used < SHARE_BYTES_PER_TICK_MAX) {
+                return Some(conn);
+            }
+            queue.push_back((conn, address));
+        }
+        None
+    }
+
+    /// Notes what reading a connection has cost.
+    pub fn note_used(&mut self, address: Address, bytes: usize) {
+        self.used_bytes += bytes;
+        // If nothing else waits, the shares of addresses decide nothing.
+        if let Some(holder) = address
+            && self.light_left + self.heavy_left > 0
+        {
+            *self.used_by.entry(holder).or_default() += bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads connections at that cost until the tick ends; returns their numbers.
+    fn tick(queue: &mut ReadQueue, address: Address, bytes: usize, stays: bool) -> Vec<u64> {
+        queue.begin_tick();
+        let mut order = Vec::new();
+        while let Some(conn) = queue.next() {
+            order.push(conn.0);
+            queue.note_used(address, bytes);
+            if stays {
+                queue.push_heavy(conn, address);
+            }
+        }
+        order
+    }
+
+    fn numbers(range: std::ops::Range<u64>) -> Vec<u64> {
+        range.collect()
+    }
+
+    #[test]
+    fn who_was_left_out_is_first_in_the_next_tick() {
+        let mut queue = ReadQueue::default();
+        (0..10).for_each(|number| queue.push(ConnId(number), None));
+        assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), numbers(0..4));
+        queue.push(ConnId(10), None);
+        assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), [4, 5, 0, 1]);
+        assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), [6, 7, 2, 3]);
+        assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), [8, 9, 4, 5]);
+        assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), [10, 0, 1, 6]);
+    }
+
+    #[test]
+    fn who_sends_little_is_read_at_once_however_many_send_much() {
+        let mut queue = ReadQueue::default();
+        (0..1000).for_each(|number| queue.push_heavy(ConnId(number), None));
+        for newcomer in 1000..1010 {
+            queue.push(ConnId(newcomer), None);
+            queue.begin_tick();
+            assert_eq!(queue.next(), Some(ConnId(newcomer)));
+            while let Some(conn) = queue.next() {
+                queue.note_used(None, SHARE_BYTES_PER_TICK_MAX);
+                queue.push_heavy(conn, None);
+            }
+        }
+    }
+
+    #[test]
+    fn who_sends_much_is_read_however_many_send_little() {
+        let mut queue = ReadQueue::default();
+        queue.push_heavy(ConnId(0), None);
+        (1..1000).for_each(|number| queue.push(ConnId(number), None));
+        assert!(tick(&mut queue, None, SHARE_BYTES_PER_TICK_MAX, false).contains(&0));
+    }
+
+    #[test]
+    fn an_address_has_its_share_of_a_tick_and_the_others_theirs() {
+        let holder = |last| Some(Holder::V4([192, 0, 2, last].into()));
+        let mut queue = ReadQueue::default();
+        (0..100).for_each(|number| queue.push(ConnId(number), holder(1)));
+        queue.push(ConnId(100), holder(2));
+        queue.begin_tick();
+        for expected in [0, 1] {
+            assert_eq!(queue.next(), Some(ConnId(expected)));
+            queue.note_used(holder(1), SHARE_BYTES_PER_TICK_MAX / 2);
+        }
+        assert_eq!(queue.next(), Some(ConnId(100)));
+        queue.note_used(holder(2), 1);
+        assert_eq!(queue.next(), None);
+        queue.begin_tick();
+        assert_eq!(queue.next(), Some(ConnId(2)));
+    }
+}
