@@ -395,7 +395,10 @@ pub const SCRATCH_BYTES_KEPT: usize = 16 * KIB;
 pub const BATCH_ENTRIES_KEPT: usize = 1_024;
 
 /// Portions written for one connection before the others have their turn.
-pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 16;
+pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 4;
+
+/// Bytes that one tick sends of output that waits, replays above all; the rest waits for its turn.
+pub const SENT_BYTES_PER_TICK_MAX: usize = 8 * MIB;
 
 /// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
 /// flooding client delays the others by no more than its share.

@@ -2,6 +2,7 @@
 //!
 //! Carries a connection's events to the engine, and the engine's verdicts back.
 
+use std::collections::VecDeque;
 use std::iter;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub struct Connections {
     rejected: usize,
     input: Input,
     output: WriteBuffers,
+    /// What all sockets had taken when this tick began to send what waits.
+    delivered_before: u64,
 }
 
 /// A connection, and what the server keeps about it.
@@ -49,6 +52,8 @@ struct Slot {
     buffered_bytes: usize,
     /// It is in `readable`.
     is_readable: bool,
+    /// It is in the accounting's `unsent`.
+    is_unsent: bool,
     /// It is about to be dropped for its silence, so it is read once more before.
     last_read: LastRead,
     /// It is in the accounting's `closing`.
@@ -70,8 +75,8 @@ struct Accounting {
     timers: Timers,
     /// Sum of the connections' unfinished input and waiting output, without large messages.
     buffered_bytes: usize,
-    /// Connections with released output whose sockets may take more.
-    unsent: Vec<ConnId>,
+    /// Connections with released output whose sockets may take more, in turn.
+    unsent: VecDeque<ConnId>,
     /// Connections to reap at the end of the tick.
     closing: Vec<(ConnId, CloseReason)>,
 }
@@ -86,6 +91,7 @@ impl Connections {
             rejected: 0,
             input: Input::default(),
             output: WriteBuffers::default(),
+            delivered_before: 0,
         }
     }
 
@@ -131,6 +137,7 @@ impl Connections {
             armed: None,
             buffered_bytes: 0,
             is_readable: false,
+            is_unsent: false,
             last_read: LastRead::NotDue,
             is_closing: false,
             is_rejected,
@@ -149,8 +156,8 @@ impl Connections {
         context(conn, now, &self.settings, engine)
     }
 
-    /// Takes note of an event of the poll, and sends what the socket can take again.
-    pub fn note_event(&mut self, conn: ConnId, event: &Event, clock: Clock) {
+    /// Takes note of an event of the poll.
+    pub fn note_event(&mut self, conn: ConnId, event: &Event) {
         // It may have ended earlier in this very batch of events.
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         let is_end = event.is_read_closed() || event.is_error();
@@ -162,7 +169,7 @@ impl Connections {
             }
         }
         if event.is_writable() && slot.connection.has_output() {
-            self.send(conn, iter::empty(), clock); // what waits was released in earlier ticks
+            self.accounting.note_unsent(conn, slot);
         }
     }
 
@@ -211,10 +218,29 @@ impl Connections {
         self.shed_load();
     }
 
-    /// Sends what was left over because a turn's share was used up.
+    /// Sends what waits, released in earlier ticks, to the sockets that can take more: each in turn,
+    /// up to this tick's share.
     pub fn send_unsent(&mut self, clock: Clock) {
-        for conn in std::mem::take(&mut self.accounting.unsent) {
-            self.send(conn, iter::empty(), clock);
+        self.delivered_before = self.output.delivered().bytes;
+        for _ in 0..self.accounting.unsent.len() {
+            if self.portions_left() == 0 {
+                break;
+            }
+            let Some(conn) = self.accounting.unsent.pop_front() else { break };
+            if let Some(slot) = self.slots.get_mut(&conn) {
+                slot.is_unsent = false;
+                self.send(conn, iter::empty(), clock);
+            }
+        }
+    }
+
+    /// Portions of waiting output that a connection may send: none if the tick's share is used up.
+    fn portions_left(&self) -> usize {
+        let sent_bytes = self.output.delivered().bytes - self.delivered_before;
+        if sent_bytes < limits::SENT_BYTES_PER_TICK_MAX as u64 {
+            limits::WRITE_PORTIONS_PER_TURN_MAX
+        } else {
+            0
         }
     }
 
@@ -225,11 +251,12 @@ impl Connections {
     }
 
     fn send(&mut self, conn: ConnId, outputs: impl Iterator<Item = Released>, clock: Clock) {
+        let portions_max = self.portions_left();
         // It may have ended earlier in this tick.
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         let limits = &self.settings.limits;
-        match slot.connection.send(outputs, clock, &mut self.output, limits) {
-            Ok(Sent::More) => self.accounting.unsent.push(conn),
+        match slot.connection.send(outputs, clock, &mut self.output, portions_max, limits) {
+            Ok(Sent::More) => self.accounting.note_unsent(conn, slot),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}
             Err(reason) => {
                 slot.connection.discard_buffers();
@@ -345,6 +372,14 @@ impl Accounting {
         let buffered_bytes = slot.connection.buffered_bytes();
         self.buffered_bytes = self.buffered_bytes - slot.buffered_bytes + buffered_bytes;
         slot.buffered_bytes = buffered_bytes;
+    }
+
+    /// Notes that a connection has output that its socket may take.
+    fn note_unsent(&mut self, conn: ConnId, slot: &mut Slot) {
+        if !slot.is_unsent {
+            slot.is_unsent = true;
+            self.unsent.push_back(conn);
+        }
     }
 
     /// Marks a connection for reaping; the first reason counts.

@@ -119,10 +119,10 @@ impl Server {
             self.connections.postpone_deadlines(standstill);
         }
 
-        self.connections.send_unsent(self.clock);
         for event in events.iter() {
             self.note_event(event);
         }
+        self.connections.send_unsent(self.clock);
         self.accept_admins();
         self.admin_connections.read(self.clock.instant, &self.config.limits);
         self.connections.read_all(self.clock.instant, &mut self.engine);
@@ -190,7 +190,7 @@ impl Server {
             self.listeners.set_ready(number - FIRST_LISTENER);
         } else {
             let conn = ConnId(number as u64);
-            self.connections.note_event(conn, event, self.clock);
+            self.connections.note_event(conn, event);
             self.admin_connections.note_event(conn, event);
         }
     }

@@ -264,17 +264,19 @@ impl Connection {
         }
     }
 
-    /// Writes as much as the socket takes: of what waits, then of `outputs`, whose rest waits. The
+    /// Writes as much as the socket takes: of what waits that many portions, then of `outputs`, whose
+    /// rest waits. The
     /// error is the reason for which the connection is over: the peer reads too slowly.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
         clock: Clock,
         buffers: &mut WriteBuffers,
+        portions_max: usize,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
         let delivered_before = buffers.delivered().bytes;
-        let sent = self.outbox.send(outputs, &mut self.socket, clock.wall, buffers);
+        let sent = self.outbox.send(outputs, &mut self.socket, clock.wall, buffers, portions_max);
         let has_progressed = buffers.delivered().bytes > delivered_before;
         self.note_output(has_progressed, clock.instant);
         match sent {

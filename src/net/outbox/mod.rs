@@ -11,7 +11,7 @@ use std::io::{self, IoSlice, Write};
 
 use crate::codec::json::{self, ServerTx};
 use crate::codec::websocket;
-use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX};
+use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION};
 use crate::message::Response;
 use crate::message::output::Output;
 use crate::storage::held::Released;
@@ -107,14 +107,15 @@ impl Outbox {
         self.encoded.len() - self.sent + self.pending_bytes - self.shared_bytes
     }
 
-    /// Appends output, and writes as much as the socket takes. What can leave at once is encoded at
-    /// once, and never queued.
+    /// Appends output, and writes as much as the socket takes; of what waits, that many portions.
+    /// What can leave at once is encoded at once, and never queued.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
         socket: &mut impl Write,
         server_tx: Timestamp,
         buffers: &mut WriteBuffers,
+        portions_max: usize,
     ) -> io::Result<Sent> {
         buffers.server_tx.set(server_tx);
         buffers.frames.clear();
@@ -134,7 +135,11 @@ impl Outbox {
             }
         }
         self.write_frames(socket, buffers)?;
-        if self.is_empty() { Ok(Sent::All) } else { self.send_waiting(socket, buffers) }
+        if self.is_empty() {
+            Ok(Sent::All)
+        } else {
+            self.send_waiting(socket, buffers, portions_max)
+        }
     }
 
     /// Counts what comes into `pending`, or leaves it.
@@ -186,8 +191,9 @@ impl Outbox {
         &mut self,
         socket: &mut impl Write,
         buffers: &mut WriteBuffers,
+        portions_max: usize,
     ) -> io::Result<Sent> {
-        for _ in 0..WRITE_PORTIONS_PER_TURN_MAX {
+        for _ in 0..portions_max {
             while self.sent < self.encoded.len() || self.begun.is_some() {
                 let head = &self.encoded[self.sent..];
                 let Some(written) = self.write(head, socket)? else { return Ok(Sent::Blocked) };
