@@ -138,8 +138,8 @@ impl Tables {
 
     /// Adds a side that the mailbox admits, if it is new, and counts as activity.
     pub fn open_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
-        let is_new = |known: &Box<Mailbox>| known.sides.get(&me.side).is_none();
-        if self.mailboxes.get(mailbox).is_some_and(is_new) {
+        let known = self.mailboxes.get(mailbox);
+        if known.is_some_and(|known| known.sides.get(&me.side).is_none()) {
             self.add_mailbox_side(mailbox, me, true, act);
         }
         if let Some(known) = self.mailboxes.get_mut(mailbox) {
