@@ -1,6 +1,7 @@
 //! Service managers: systemd's notification protocol, and sockets passed at the start (socket
 //! activation). The test is the manager.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -57,7 +58,12 @@ impl Manager {
 
     fn recv(&self) -> String {
         let mut bytes = [0; 4096];
-        let count = self.socket.recv(&mut bytes).expect("a message");
+        let count = loop {
+            match self.socket.recv(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
+                received => break received.expect("a message"),
+            }
+        };
         String::from_utf8(bytes[..count].to_vec()).expect("UTF-8")
     }
 
