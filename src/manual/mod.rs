@@ -14,7 +14,7 @@
 //! - [`limits`]: every bound that a client can meet
 //!
 //! For operators: [`options`], [`subcommands`], [`migrating`], [`deployment`], [`proxies`],
-//! [`monitoring`], [`reloading`], [`proof_of_work`], [`extensions`], [`capacity`].
+//! [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`], [`extensions`], [`capacity`].
 //! For those who change the server: [`developing`].
 
 /// Makes a module for each page.
@@ -36,6 +36,6 @@ macro_rules! pages {
 }
 
 pages! {
-    capacity command_line deployment developing durability extensions files limits migrating
+    capacity clients command_line deployment developing durability extensions files limits migrating
     monitoring options proof_of_work protocol proxies reloading rules subcommands
 }

@@ -1,5 +1,6 @@
 //! Real clients that the server refuses: those without a proof of work (Rust's has one), those that
-//! come while it drains, and those from networks with a notice. Their users are told why.
+//! come while it drains, those from networks with a notice, and those that meet a limit. What their
+//! users see is in the manual (manual: clients).
 
 use std::sync::Arc;
 
@@ -110,5 +111,105 @@ fn clients_stop_at_a_notice_and_pythons_shows_it_to_its_user() {
             Kind::Rust => "Connection closed",
         };
         assert!(client.output().contains(shown), "{kind:?}: {}", client.output());
+    }
+}
+
+/// The app of the file-sending clients.
+const APP: &str = "lothar.com/wormhole/text-or-file-xfer";
+
+/// Loopback is not exempt, and an address has one of each in a quarter of an hour.
+const STRICT: &[&str] = &[
+    "--limit-exempt=192.0.2.1",
+    "--limit-address-allocate-burst=1",
+    "--limit-address-allocate-rate=0.001",
+    "--limit-address-claim-burst=1",
+    "--limit-address-claim-rate=0.001",
+];
+
+/// The clients that show the text of an `error`. Go's waits for an answer of another type.
+const TELLING: [Kind; 2] = [Kind::Python, Kind::Rust];
+
+#[track_caller]
+fn assert_shows(mut client: clients::Client, text: &str) {
+    let kind = client.kind;
+    assert!(!client.wait().success(), "{kind:?}: {}", client.output());
+    assert!(client.output().contains(text), "{kind:?}: {}", client.output());
+}
+
+#[test]
+#[ignore = "needs the Python and Rust clients"]
+fn clients_show_the_limit_on_their_address_to_their_user() {
+    let server = Server::start(STRICT);
+    let site = Site::new(server.url());
+    let file = server.file("relay.sqlite");
+    let mut other = server.bind(APP, "other");
+    other.allocate();
+    other.claim("9");
+    for kind in TELLING {
+        let sender = kind.send(&site, None, &Payload::File(file.clone()));
+        assert_shows(sender, "too many 'allocate' from your address, try again in ");
+        let receiver = kind.receive(&site, CODE);
+        assert_shows(receiver, "too many 'claim' from your address, try again in ");
+    }
+}
+
+#[test]
+#[ignore = "needs the Python and Rust clients"]
+fn clients_show_that_nothing_more_can_be_stored_to_their_user() {
+    let server = Server::start(&["--limit-stored-bytes=1"]);
+    let site = Site::new(server.url());
+    let file = server.file("relay.sqlite");
+    server.bind(APP, "other").claim("9");
+    for kind in TELLING {
+        let sender = kind.send(&site, None, &Payload::File(file.clone()));
+        assert_shows(sender, "server is full, try again later");
+        assert_shows(kind.receive(&site, CODE), "server is full, try again later");
+    }
+}
+
+#[test]
+#[ignore = "needs the Python and Rust clients"]
+fn both_clients_of_a_full_mailbox_show_it_to_their_users() {
+    let server = Server::start(&["--limit-mailbox-messages=2"]);
+    let site = Site::new(server.url());
+    let file = server.file("relay.sqlite");
+    for kind in TELLING {
+        let sender = kind.send(&site, None, &Payload::File(file.clone()));
+        let receiver = kind.receive(&site, &sender.code());
+        let text = "mailbox is full: at most 2 messages";
+        assert_shows(receiver, text);
+        assert_shows(sender, text);
+    }
+}
+
+#[test]
+#[ignore = "needs the Python and Rust clients"]
+fn a_third_client_shows_that_the_code_is_in_use() {
+    let server = Server::start(&[]);
+    let site = Site::new(server.url());
+    for side in ["s1", "s2"] {
+        server.bind(APP, side).claim("4");
+    }
+    for kind in TELLING {
+        assert_shows(kind.receive(&site, CODE), "crowded");
+    }
+}
+
+#[test]
+#[ignore = "needs the Python, Go and Rust clients"]
+fn clients_show_why_they_were_not_let_in() {
+    for (options, path, status) in [
+        (&["--limit-exempt=192.0.2.1", "--limit-address-connections=1"][..], "/v1", "429"),
+        (&["--limit-connections=1"], "/v1", "503"),
+        (&[], "/v2", "404"),
+    ] {
+        let server = Server::start(options);
+        let site = Site::new(format!("ws://{}{path}", server.address));
+        let file = server.file("relay.sqlite");
+        let _first = server.connect();
+        for kind in Kind::ALL {
+            assert_shows(kind.send(&site, None, &Payload::File(file.clone())), status);
+            assert_shows(kind.receive(&site, CODE), status);
+        }
     }
 }
