@@ -9,6 +9,7 @@
 mod arguments;
 mod endpoint;
 mod generate;
+mod nearest;
 mod options;
 mod origins;
 pub mod policy;
@@ -57,9 +58,20 @@ pub fn parse(
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut words = Arguments::from_vec(arguments.clone());
     match arguments::take_subcommand(&mut words)? {
+        Some(name) if name == subcommands::HELP => help(words).map(Invocation::Print),
         Some(name) => report(subcommands::find(&name)?, words),
         None => serve(arguments, words, &read_file),
     }
+}
+
+/// `help`, or `help COMMAND`.
+fn help(mut words: Arguments) -> Result<String, UsageError> {
+    let text = match arguments::take_subcommand(&mut words)? {
+        Some(name) => generate::help::subcommand(subcommands::find(&name)?),
+        None => generate::help::most_used(),
+    };
+    // What is left over is a mistake.
+    arguments::read(words, options::all().filter(|_| false)).map(|_| text)
 }
 
 /// The command line of the server itself.
@@ -125,13 +137,13 @@ fn content<S>(option: &RawOption<S>, read_file: ReadFile<'_>) -> Result<String, 
 /// The text that `--help`, `--version` or `--generate` asks for, in this order.
 fn text_to_print<S>(
     given: &[RawOption<S>],
-    help: impl Fn() -> String,
+    help: impl Fn(&str) -> Result<String, String>,
 ) -> Result<Option<String>, UsageError> {
     let find = |is_wanted: fn(&Action<S>) -> bool| {
         given.iter().find(|option| is_wanted(&option.row.action))
     };
-    if find(|action| matches!(action, Action::Help)).is_some() {
-        return Ok(Some(help()));
+    if let Some(option) = find(|action| matches!(action, Action::Help)) {
+        return help(&option.value).map(Some).map_err(|problem| option.error(&problem));
     }
     if find(|action| matches!(action, Action::Version)).is_some() {
         return Ok(Some(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
@@ -143,7 +155,7 @@ fn text_to_print<S>(
 /// The command line of a subcommand.
 fn report(subcommand: &'static Subcommand, words: Arguments) -> Result<Invocation, UsageError> {
     let given = arguments::read(words, subcommand.rows.iter())?;
-    if let Some(text) = text_to_print(&given, || generate::help::subcommand(subcommand))? {
+    if let Some(text) = text_to_print(&given, |_| Ok(generate::help::subcommand(subcommand)))? {
         return Ok(Invocation::Print(text));
     }
     let mut query = Query::default();
