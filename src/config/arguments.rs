@@ -22,7 +22,7 @@ pub struct RawOption<S: 'static> {
     pub row: &'static Row<S>,
     /// Empty for a flag.
     pub value: String,
-    /// `FILE:LINE: `, or nothing for the command line.
+    /// `FILE:LINE: `, `VARIABLE: `, or nothing for the command line.
     pub place: String,
 }
 
@@ -117,8 +117,8 @@ fn find<S>(
     })
 }
 
-/// Checks how often an option is given, and whether it has a value.
-fn push<S>(
+/// Adds an option, if it is not given too often, and has a value where it needs one.
+pub fn push<S>(
     options: &mut Vec<RawOption<S>>,
     row: &'static Row<S>,
     value: Option<String>,
