@@ -3,6 +3,7 @@
 //! Holds no logic of its own. The exit statuses are in the manual (manual: command_line 6).
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,7 +21,8 @@ const STATUS_USAGE: u8 = 2;
 fn main() -> ExitCode {
     // A handler that cannot be installed shows when the server installs its own.
     _ = process::survive_file_size_limit();
-    let (config, reloadable) = match config::parse(std::env::args_os().skip(1), reload::read_file) {
+    let (arguments, environment) = (env::args_os().skip(1), env::vars_os());
+    let (config, reloadable) = match config::parse(arguments, environment, reload::read_file) {
         Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
         Ok(Invocation::Print(text)) => return print(&text),
         Ok(Invocation::Report(wanted)) => {

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 
 use pico_args::Arguments;
 
+use super::nearest::nearest;
 use super::spec::{Arity, Row};
 
 /// A mistake on the command line or in a file that it names: one line that names the option and
@@ -21,7 +22,7 @@ pub struct RawOption<S: 'static> {
     pub row: &'static Row<S>,
     /// Empty for a flag.
     pub value: String,
-    /// `FILE:LINE: `, or nothing for the command line.
+    /// `FILE:LINE: `, `VARIABLE: `, or nothing for the command line.
     pub place: String,
 }
 
@@ -47,9 +48,9 @@ pub fn read<S>(
     while let Some(word) = words.next().transpose()? {
         let (name, attached) = split(&word);
         let row = find(table.clone(), name, &word)?;
-        let value = match attached {
-            None if row.spec.arity != Arity::Flag => words.next().transpose()?,
-            attached => attached.map(str::to_owned),
+        let value = match (attached, row.spec.arity) {
+            (None, Arity::Once(_) | Arity::Many(_)) => words.next().transpose()?,
+            _ => attached.map(str::to_owned),
         };
         push(&mut options, row, value, String::new())?;
     }
@@ -99,19 +100,25 @@ const LOG_TO_STDERR: &str =
 
 /// The row of that name; the error begins with `shown`.
 fn find<S>(
-    mut table: impl Iterator<Item = &'static Row<S>>,
+    table: impl Iterator<Item = &'static Row<S>> + Clone,
     name: &str,
     shown: &str,
 ) -> Result<&'static Row<S>, UsageError> {
-    table.find(|row| row.spec.name == name || row.spec.short == Some(name)).ok_or_else(|| {
+    let mut rows = table.clone();
+    rows.find(|row| row.spec.name == name || row.spec.short == Some(name)).ok_or_else(|| {
         let left_over = LEFT_OVER.iter().find(|(option, _)| *option == name);
-        let problem = left_over.map_or("unknown option, see --help", |(_, problem)| problem);
+        let names = table.flat_map(|row| [row.spec.name].into_iter().chain(row.spec.short));
+        let problem = match (left_over, nearest(name, names)) {
+            (Some((_, problem)), _) => (*problem).to_owned(),
+            (_, Some(known)) => format!("unknown option, did you mean {known}? See --help"),
+            (_, None) => "unknown option, see --help".to_owned(),
+        };
         UsageError(format!("{shown}: {problem}"))
     })
 }
 
-/// Checks how often an option is given, and whether it has a value.
-fn push<S>(
+/// Adds an option, if it is not given too often, and has a value where it needs one.
+pub fn push<S>(
     options: &mut Vec<RawOption<S>>,
     row: &'static Row<S>,
     value: Option<String>,
@@ -119,7 +126,9 @@ fn push<S>(
 ) -> Result<(), UsageError> {
     let is_repeated = options.iter().any(|option| option.row.spec.name == row.spec.name);
     let problem = match (row.spec.arity, &value) {
-        (Arity::Flag | Arity::Once(_), _) if is_repeated => "may be given only once".to_owned(),
+        (Arity::Flag | Arity::Optional | Arity::Once(_), _) if is_repeated => {
+            "may be given only once".to_owned()
+        }
         (Arity::Flag, Some(_)) => "takes no value".to_owned(),
         (Arity::Once(name) | Arity::Many(name), None) => format!("needs a value, {name}"),
         _ => {

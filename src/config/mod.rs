@@ -1,4 +1,5 @@
-//! Arguments → a complete, valid `Config` and its `Reloadable` part (manual: command_line 1).
+//! Arguments and environment → a complete, valid `Config` and its `Reloadable` part
+//! (manual: command_line 1).
 //!
 //! Binds no address and opens no file; the texts of files come from a function of the caller.
 //!
@@ -8,7 +9,9 @@
 
 mod arguments;
 mod endpoint;
+mod environment;
 mod generate;
+mod nearest;
 mod options;
 mod origins;
 pub mod policy;
@@ -28,6 +31,7 @@ use pico_args::Arguments;
 
 use arguments::RawOption;
 pub use arguments::UsageError;
+use environment::PREFIX;
 pub use origins::Origins;
 use reloadable::Reloadable;
 use settings::Settings;
@@ -49,22 +53,38 @@ pub enum Invocation {
 /// Returns the text of a settings file, or the reason why it cannot be read.
 type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
 
-/// Reads the arguments (without the program's name).
+/// Reads the arguments (without the program's name) and the environment.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
     read_file: impl Fn(&Path) -> Result<String, String>,
 ) -> Result<Invocation, UsageError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut words = Arguments::from_vec(arguments.clone());
     match arguments::take_subcommand(&mut words)? {
+        Some(name) if name == subcommands::HELP => help(words).map(Invocation::Print),
         Some(name) => report(subcommands::find(&name)?, words),
-        None => serve(arguments, words, &read_file),
+        None => {
+            let is_ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+            let environment = environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
+            serve(Source { arguments, environment, options: Vec::new() }, words, &read_file)
+        }
     }
+}
+
+/// `help`, or `help COMMAND`.
+fn help(mut words: Arguments) -> Result<String, UsageError> {
+    let text = match arguments::take_subcommand(&mut words)? {
+        Some(name) => generate::help::subcommand(subcommands::find(&name)?),
+        None => generate::help::most_used(),
+    };
+    // What is left over is a mistake.
+    arguments::read(words, options::all().filter(|_| false)).map(|_| text)
 }
 
 /// The command line of the server itself.
 fn serve(
-    arguments: Vec<OsString>,
+    mut source: Source,
     words: Arguments,
     read_file: ReadFile<'_>,
 ) -> Result<Invocation, UsageError> {
@@ -72,21 +92,29 @@ fn serve(
     if let Some(text) = text_to_print(&given, generate::help::server)? {
         return Ok(Invocation::Print(text));
     }
-    // Options of the file come before the command line, which takes precedence.
+    // The command line takes precedence, then the environment, then the file.
+    let (variables, warnings) = environment::read(&source.environment, options::all())?;
+    add_missing(&mut given, variables);
     let file = given.iter().find(|option| matches!(option.row.action, Action::OptionsFile));
     if let Some(option) = file {
         let content = content(option, read_file)?;
-        let mut all = arguments::read_file(&option.value, &content, options::all())?;
-        all.retain(|option| !given.iter().any(|other| other.row.spec.name == option.row.spec.name));
-        all.append(&mut given);
-        given = all;
+        let options = arguments::read_file(&option.value, &content, options::all())?;
+        add_missing(&mut given, options);
     }
-    let mut settings = Settings::new(Source { arguments, options: given.clone() });
+    source.options = given.clone();
+    let mut settings = Settings::new(source);
+    settings.config.warnings = warnings;
     for option in in_table_order(options::all(), &given) {
         apply(&mut settings, option, read_file)?;
     }
     let (config, reloadable) = settings.finish();
     Ok(Invocation::Serve(Box::new(config), Box::new(reloadable)))
+}
+
+/// Adds those options of which none is given yet.
+fn add_missing<S>(given: &mut Vec<RawOption<S>>, mut more: Vec<RawOption<S>>) {
+    more.retain(|option| !given.iter().any(|other| other.row.spec.name == option.row.spec.name));
+    given.append(&mut more);
 }
 
 /// The given options in the order of their table, in which they are applied.
@@ -125,13 +153,13 @@ fn content<S>(option: &RawOption<S>, read_file: ReadFile<'_>) -> Result<String, 
 /// The text that `--help`, `--version` or `--generate` asks for, in this order.
 fn text_to_print<S>(
     given: &[RawOption<S>],
-    help: impl Fn() -> String,
+    help: impl Fn(&str) -> Result<String, String>,
 ) -> Result<Option<String>, UsageError> {
     let find = |is_wanted: fn(&Action<S>) -> bool| {
         given.iter().find(|option| is_wanted(&option.row.action))
     };
-    if find(|action| matches!(action, Action::Help)).is_some() {
-        return Ok(Some(help()));
+    if let Some(option) = find(|action| matches!(action, Action::Help)) {
+        return help(&option.value).map(Some).map_err(|problem| option.error(&problem));
     }
     if find(|action| matches!(action, Action::Version)).is_some() {
         return Ok(Some(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
@@ -143,7 +171,7 @@ fn text_to_print<S>(
 /// The command line of a subcommand.
 fn report(subcommand: &'static Subcommand, words: Arguments) -> Result<Invocation, UsageError> {
     let given = arguments::read(words, subcommand.rows.iter())?;
-    if let Some(text) = text_to_print(&given, || generate::help::subcommand(subcommand))? {
+    if let Some(text) = text_to_print(&given, |_| Ok(generate::help::subcommand(subcommand)))? {
         return Ok(Invocation::Print(text));
     }
     let mut query = Query::default();

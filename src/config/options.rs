@@ -6,7 +6,7 @@
 
 use super::policy::Mode;
 use super::settings::Settings;
-use super::spec::Arity::{Flag, Many, Once};
+use super::spec::Arity::{Flag, Many, Once, Optional};
 use super::spec::Default::{Number, Text, Unset};
 use super::spec::{Action, Group, OptionSpec, Row, rows};
 use super::{values, websocket_options, welcome_files};
@@ -182,8 +182,9 @@ pub static GROUPS: &[Group<Settings>] = &[
                 "How much is logged; `debug` shows each connection.";
             "--generate": Once("man|bash|fish|zsh|markdown"), Generate, Unset,
                 "Print a manual page, completions for a shell, or the option reference, and exit.";
-            "--version": Flag, Version, Unset, "Print the version and exit.";
-            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+            "--version" / "-V": Flag, Version, Unset, "Print the version and exit.";
+            "--help" / "-h": Optional, Help, Unset,
+                "Print the options that are used most, with `--help=all` all of them, and exit.";
         },
     },
 ];

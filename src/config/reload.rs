@@ -43,7 +43,8 @@ pub fn again(config: &Config) -> Option<Reloadable> {
         info!("nothing to read again: none of {} is given", names.join(", "));
         return None;
     }
-    match config::parse(config.source.arguments.iter().cloned(), read_file) {
+    let Source { arguments, environment, .. } = config.source.clone();
+    match config::parse(arguments, environment, read_file) {
         Ok(Invocation::Serve(fresh, reloadable)) => {
             info!("read again, now in force: {reloadable}");
             let waiting = needing_restart(&config.source, &fresh.source);

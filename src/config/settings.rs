@@ -83,11 +83,14 @@ impl Config {
     }
 }
 
-/// The command line and all options given on it and in files, to read them again at SIGHUP.
+/// The command line, the environment, and all options given there and in files, to read them again
+/// at SIGHUP.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Without the program's name.
     pub arguments: Vec<OsString>,
+    /// The variables of options.
+    pub environment: Vec<(OsString, OsString)>,
     pub options: Vec<RawOption<Settings>>,
 }
 

@@ -9,6 +9,8 @@ use crate::limits::LimitRow;
 pub enum Arity {
     /// At most once, without a value.
     Flag,
+    /// At most once, with a value only after `=`.
+    Optional,
     /// At most once.
     Once(&'static str),
     /// Any number of times.

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::arguments::UsageError;
+use super::nearest::nearest;
 use super::spec::Arity::{Flag, Once};
 use super::spec::Default::{Text, Unset};
 use super::spec::{Row, rows};
@@ -153,10 +154,14 @@ pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
     if name == TWIST_PLUGIN {
         return Err(UsageError(format!("{name}: leave out this word of twist, options follow")));
     }
-    let names: Vec<&str> = TABLE.iter().map(|subcommand| subcommand.name).collect();
-    let names = names.join(", ");
-    Err(UsageError(format!("{name}: unknown command, there are {names}; see --help")))
+    let names = TABLE.iter().map(|subcommand| subcommand.name).chain([HELP]);
+    let meant = nearest(name, names.clone()).map(|known| format!(" (did you mean {known}?)"));
+    let (meant, names) = (meant.unwrap_or_default(), names.collect::<Vec<_>>().join(", "));
+    Err(UsageError(format!("{name}: unknown command{meant}, there are {names}; see --help")))
 }
+
+/// The command that shows the help of another, which follows it.
+pub const HELP: &str = "help";
 
 /// What `twist` calls the Python server.
 const TWIST_PLUGIN: &str = "wormhole-mailbox";

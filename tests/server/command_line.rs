@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal, level};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal, level, stdout_of};
 use serde_json::json;
 
 /// Runs the program to its end, which must come by itself.
@@ -88,7 +88,7 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
 
 #[test]
 fn help_shows_every_option_with_its_default_and_unit() {
-    for flag in ["--help", "-h"] {
+    for flag in ["--help=all", "-hall"] {
         let output = run_in(&Directory::new(), &[flag]);
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(text(&output.stderr), "");
@@ -117,15 +117,50 @@ fn help_shows_every_option_with_its_default_and_unit() {
         ] {
             assert!(help.contains(name), "{name}: {help}");
         }
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
 }
 
 #[test]
+fn help_alone_shows_the_twelve_options_of_the_readme() {
+    let readme = include_str!("../../README.md").split("\n## Options\n").nth(1);
+    let section = readme.and_then(|rest| rest.split("\n## ").next()).expect("a section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `--"));
+    let twelve: Vec<String> =
+        rows.map(|row| format!("  --{}=", row.split('`').next().expect("a name"))).collect();
+    assert_eq!(twelve.len(), 12);
+    for arguments in [&["--help"][..], &["-h"], &["help"], &["--help", "--port=1"]] {
+        let help = stdout_of(arguments);
+        let help = help.replace("-p, ", "");
+        let options: Vec<&str> = help.lines().filter(|line| line.starts_with("  --")).collect();
+        assert_eq!(options.len(), 12, "{help}");
+        for (option, name) in options.iter().zip(&twelve) {
+            assert!(option.starts_with(name.as_str()), "{option} is not {name}");
+        }
+        assert!(help.contains("--help=all"), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
+    assert_mistake(&["--help=some"], &["--help", "some", "all"]);
+}
+
+#[test]
+fn help_shows_a_command_by_its_name() {
+    for command in ["status", "usage", "connections"] {
+        let help = stdout_of(&["help", command]);
+        assert_eq!(help, stdout_of(&[command, "--help"]));
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
+    assert_mistake(&["help", "usag"], &["usag", "did you mean usage?"]);
+    assert_mistake(&["help", "usage", "status"], &["status"]);
+    assert_mistake(&["help", "--json"], &["--json"]);
+}
+
+#[test]
 fn version_is_one_line() {
-    let output = run_in(&Directory::new(), &["--version"]);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(text(&output.stdout), format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION")));
+    for flag in ["--version", "-V"] {
+        let version = format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(stdout_of(&[flag]), version);
+    }
 }
 
 #[test]
@@ -162,6 +197,24 @@ fn unknown_options_and_stray_words_are_mistakes() {
     assert_mistake(&["--"], &["--"]);
     assert_mistake(&[FREE_PORT, "--Port=5"], &["--Port"]);
     assert_mistake(&[""], &[]);
+}
+
+#[test]
+fn an_unknown_option_or_command_names_the_known_one_that_resembles_it() {
+    for (wrong, right) in [
+        ("--prot=4000", "--port"),
+        ("--Port=4000", "--port"),
+        ("--usagedb=x", "--usage-db"),
+        ("--channel_db=x", "--channel-db"),
+        ("--expire", "--expire-after"),
+        ("--trust-proxy=::1", "--trusted-proxy"),
+        ("-v", "-V"),
+        ("stats", "status"),
+        ("halp", "help"),
+    ] {
+        assert_mistake(&[wrong], &[wrong, &format!("did you mean {right}?")]);
+    }
+    assert_mistake(&["usage", "--usagedb=x"], &["did you mean --usage-db?"]);
 }
 
 #[test]

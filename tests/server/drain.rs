@@ -88,7 +88,7 @@ fn without_a_message_of_the_operators_there_is_the_one_of_the_help() {
     drain(&mut server);
     let welcome = Client::connect(server.address).recv();
     let message = welcome["welcome"]["error"].as_str().expect("a text").to_owned();
-    let output = Command::new(PROGRAM).arg("--help").output();
+    let output = Command::new(PROGRAM).arg("--help=all").output();
     let help = String::from_utf8(output.expect("the program runs").stdout).expect("UTF-8");
     let words: Vec<&str> = help.split_whitespace().collect();
     assert!(words.join(" ").contains(&format!("[default: {message}]")), "{message}");

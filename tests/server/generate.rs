@@ -12,7 +12,8 @@ fn generated(kind: &str) -> String {
 
 /// Long options that the help of the server, or of a command, lists.
 fn options(command: &[&str]) -> Vec<String> {
-    let help = stdout_of(&[command, &["--help"]].concat());
+    let flag = if command.is_empty() { "--help=all" } else { "--help" };
+    let help = stdout_of(&[command, &[flag]].concat());
     let words = help.lines().filter(|line| line.starts_with("  -")).flat_map(str::split_whitespace);
     let names = words.filter_map(|word| word.split('=').next()).filter(|it| it.starts_with("--"));
     names.map(|name| name.trim_end_matches(',').to_owned()).collect()

@@ -427,7 +427,8 @@ fn commit(engine: &mut Engine) -> (Committed, Vec<(ConnId, CloseReason)>) {
 }
 
 fn config(swarm: &Swarm) -> (Config, Reloadable) {
-    let Ok(Invocation::Serve(mut config, live)) = config::parse([], |_| Err(String::new())) else {
+    let Ok(Invocation::Serve(mut config, live)) = config::parse([], [], |_| Err(String::new()))
+    else {
         unreachable!("no arguments are valid arguments");
     };
     let settings = &swarm.settings;

@@ -1,24 +1,56 @@
 //! The texts of `--help`.
 
-use super::options::GROUPS;
+use super::options::{self, GROUPS};
 use super::subcommands::{self, Subcommand};
 use super::{Group, OptionSpec, Settings, entries, plain};
 use crate::format;
 
 /// Column at which help texts begin, and the width they are wrapped to.
 const INDENT: usize = 8;
-const WIDTH: usize = 92;
+const WIDTH: usize = 80;
 
-/// The help of the server.
-pub fn server() -> String {
+/// The options of `--help` alone.
+const MOST_USED: [&str; 12] = [
+    "--port",
+    "--admin",
+    "--channel-db",
+    "--usage-db",
+    "--synchronous",
+    "--config",
+    "--motd",
+    "--trusted-proxy",
+    "--limit-connections",
+    "--blur-usage",
+    "--permission",
+    "--log-level",
+];
+
+/// The help of the server: the most used options, or all.
+pub fn server(which: &str) -> Result<String, String> {
+    match which {
+        "" => Ok(most_used()),
+        "all" => Ok(page(GROUPS.iter().map(group).collect())),
+        _ => Err(format!("'{which}' must be all")),
+    }
+}
+
+/// The help of the server with the most used options.
+pub fn most_used() -> String {
+    let found = |name: &&str| options::all().find(|row| row.spec.name == *name);
+    let entries = MOST_USED.iter().filter_map(found).map(|row| entry(&row.spec));
+    let entries: String = entries.collect();
+    page(format!("\nThe most used options; --help=all shows the others too:\n{entries}"))
+}
+
+fn page(options: String) -> String {
     format::fill(include_str!("template.txt"), |name| match name {
         "commands" => subcommands::TABLE.iter().map(command).collect(),
-        _ => GROUPS.iter().map(group).collect(),
+        _ => options.clone(),
     })
 }
 
 fn command(Subcommand { name, about, .. }: &Subcommand) -> String {
-    format!("  {name}\n{}", wrapped(&plain(about)))
+    format!("  {name}\n{}", wrapped(INDENT, &plain(about)))
 }
 
 fn group(Group { title, rows }: &Group<Settings>) -> String {
@@ -27,22 +59,22 @@ fn group(Group { title, rows }: &Group<Settings>) -> String {
 
 /// The help of a subcommand.
 pub fn subcommand(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
-    let (about, options) = (plain(about), entries(rows, entry));
-    format!("{about}\n\nUsage: wormhole-mailbox {name} [options]\n\nOptions:\n{options}")
+    let (about, options) = (wrapped(0, &plain(about)), entries(rows, entry));
+    format!("{about}\nUsage: wormhole-mailbox {name} [options]\n\nOptions:\n{options}")
 }
 
 fn entry(spec: &OptionSpec) -> String {
     let short = spec.short.map(|short| format!("{short}, ")).unwrap_or_default();
     let value = spec.value().map(|value| format!("={value}")).unwrap_or_default();
-    format!("  {short}{}{value}\n{}", spec.name, wrapped(&spec.help_with_default()))
+    format!("  {short}{}{value}\n{}", spec.name, wrapped(INDENT, &spec.help_with_default()))
 }
 
-fn wrapped(text: &str) -> String {
+fn wrapped(indent: usize, text: &str) -> String {
     let mut lines = String::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
-        if !line.is_empty() && INDENT + line.len() + 1 + word.len() > WIDTH {
-            lines += &format!("{:INDENT$}{line}\n", "");
+        if !line.is_empty() && indent + line.len() + 1 + word.len() > WIDTH {
+            lines += &format!("{:indent$}{line}\n", "");
             line.clear();
         }
         if !line.is_empty() {
@@ -50,5 +82,5 @@ fn wrapped(text: &str) -> String {
         }
         line += word;
     }
-    lines + &format!("{:INDENT$}{line}\n", "")
+    lines + &format!("{:indent$}{line}\n", "")
 }

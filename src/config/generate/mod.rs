@@ -40,7 +40,7 @@ impl OptionSpec {
     /// The name of the value in the help; none for a flag.
     fn value(&self) -> Option<&'static str> {
         match self.arity {
-            Arity::Flag => None,
+            Arity::Flag | Arity::Optional => None,
             Arity::Once(value) | Arity::Many(value) => Some(value),
         }
     }
