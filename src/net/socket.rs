@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
 
 use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
@@ -147,7 +148,7 @@ impl Listener {
 }
 
 fn listen(socket: impl AsFd) -> io::Result<()> {
-    if sockopt::socket_acceptconn(&socket).unwrap_or(false) {
+    if is_listening(&socket).unwrap_or(false) {
         return Ok(()); // adopted, with a backlog of the operator's choice
     }
     Ok(rustix::net::listen(&socket, LISTEN_BACKLOG)?)
@@ -163,16 +164,20 @@ fn path_of(address: &StdUnixAddress) -> PathBuf {
 
 /// macOS has the option and does not implement it.
 #[cfg(target_os = "macos")]
-fn check_listening(_socket: impl AsFd) -> io::Result<()> {
-    Ok(())
+fn is_listening(_socket: impl AsFd) -> rustix::io::Result<bool> {
+    Err(Errno::NOTSUP)
 }
 
 #[cfg(not(target_os = "macos"))]
+fn is_listening(socket: impl AsFd) -> rustix::io::Result<bool> {
+    sockopt::socket_acceptconn(socket)
+}
+
 fn check_listening(socket: impl AsFd) -> io::Result<()> {
-    if sockopt::socket_acceptconn(socket)? {
-        Ok(())
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"))
+    match is_listening(socket) {
+        Ok(true) | Err(Errno::NOTSUP) => Ok(()),
+        Ok(false) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -188,9 +193,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = match new_socket(family) {
         // A host without IPv6: "any address" is still what the operator wants.
-        Err(rustix::io::Errno::AFNOSUPPORT)
-            if address.ip().is_unspecified() && address.is_ipv6() =>
-        {
+        Err(Errno::AFNOSUPPORT) if address.ip().is_unspecified() && address.is_ipv6() => {
             return bind_tcp((IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()).into());
         }
         made => made?,
