@@ -43,12 +43,8 @@ mod usage; // the usage database
 // Running it: options, signals, service managers.
 mod command_line;
 mod config_file;
-<<<<<<< HEAD
 mod drain; // SIGQUIT
-=======
-mod drain; // SIGUSR1
 mod environment; // options from variables
->>>>>>> f81a3dd (Options from the environment, between the command line and the file)
 mod generate; // the manual page and the completions
 mod log; // its lines, and a log that cannot be written
 mod reload; // SIGHUP
