@@ -314,7 +314,8 @@ const ADDRESS_SHARE: usize = 8;
 /// messages of at most [`SHORT_MESSAGE_BYTES`].
 const RESERVE_SHARE: usize = 16;
 
-/// Memory of a message that an ordinary exchange needs, at most: real ones have a few hundred bytes.
+/// Memory of a message that an ordinary exchange needs, at most: real ones have a few hundred
+/// bytes.
 pub const SHORT_MESSAGE_BYTES: usize = 4 * KIB;
 
 /// One part in this many of the store is freed at once when it is full, because the search for the
