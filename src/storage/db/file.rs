@@ -312,6 +312,7 @@ pub(super) fn reopen_if_moved(
         match moved {
             // What was committed to the log goes into the file, wherever that is now.
             OpenErrorKind::LogLost => copy_log(connection)?,
+            OpenErrorKind::Replaced if place.is_emptied() => {}
             OpenErrorKind::Replaced => _ = copy_log(connection),
             moved => return Err(moved),
         }
