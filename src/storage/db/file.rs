@@ -154,8 +154,8 @@ impl Target {
 
     /// Checks a file and returns its version, without changing anything.
     fn look(&self, path: &Path) -> Result<usize, OpenErrorKind> {
-        // Without shared memory at first, so that nothing is made beside the file. That is impossible
-        // only while another process has it open, and all is there.
+        // Without shared memory at first, so that nothing is made beside the file. That is
+        // impossible only while another process has it open, and all is there.
         match look_in_mode(path, self.kind, "exclusive", Duration::ZERO) {
             Err(OpenErrorKind::Sqlite(error))
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
