@@ -201,8 +201,8 @@ impl Server {
         self.engine.run_timers();
     }
 
-    /// Commits the tick, and closes the connections that it ends; if the commit fails, all that took
-    /// part.
+    /// Commits the tick, and closes the connections that it ends; if the commit fails, all that
+    /// took part.
     fn commit(&mut self) -> Committed {
         let changes = self.engine.batch_len();
         let began = (self.admin.is_some() && changes > 0).then(Instant::now);

@@ -130,8 +130,9 @@ impl Store {
     /// memory holds one of them only.
     ///
     /// Sessions stay, so after a failed commit the caller must first [`Store::disconnect`] those
-    /// that took part in it. Times later than `now` count as `now`. After a failed load there is no state: until a later load succeeds,
-    /// the caller must let no command pass that reads or changes it.
+    /// that took part in it. Times later than `now` count as `now`. After a failed load there is no
+    /// state: until a later load succeeds, the caller must let no command pass that reads or
+    /// changes it.
     pub fn load<E>(
         &mut self,
         now: Timestamp,
@@ -172,7 +173,7 @@ impl Store {
     }
 
     /// Deletes the next slice of the messages of mailboxes that have ended; returns whether more is
-    /// left. Must be called once a tick, after its commands: the next tick may delete as much again.
+    /// left. Must be called once a tick, after its commands: it renews the tick's budgets.
     pub fn delete_remains(&mut self, effects: &mut Effects) -> bool {
         self.tables.remains.delete_slice(effects);
         self.tables.renew_budgets();
