@@ -6,6 +6,10 @@
 
 use std::time::Duration;
 
+mod store;
+
+pub use store::*;
+
 /// A row of the table of limits: an option of the command line.
 #[derive(Debug)]
 pub struct LimitRow {
@@ -113,7 +117,7 @@ limits! {
     mailbox_messages_max: usize = 50_000, "--limit-mailbox-messages", "messages",
         "Messages stored in one mailbox.", "`error` to the `add`", "mailbox_messages";
     stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
-        "All mailboxes together, each counted with 1 KiB besides its messages.",
+        "Memory of all mailboxes together; one address has an eighth.",
         "`error` to a command that would store more", "stored_bytes";
 
     // What waits.
@@ -181,20 +185,6 @@ impl Limits {
         let needed = self.outbox_bytes_max;
         raise("--limit-buffered-bytes", &mut self.buffered_bytes_max, needed, &mut raised);
         raised
-    }
-
-    /// Bytes of the store that one address may hold (manual: limits 2).
-    pub fn address_share_bytes(&self) -> usize {
-        // A message takes up to an eighth more memory than it counts in its mailbox: blocks and
-        // pages are rounded up. Besides messages, a mailbox has its names.
-        let messages = self.mailbox_bytes_max.saturating_add(self.mailbox_bytes_max / 8);
-        let full_mailbox = messages.saturating_add(8 * MAILBOX_BYTES);
-        full_mailbox.max(self.stored_bytes_max / ADDRESS_SHARE)
-    }
-
-    /// Bytes of the store that only ordinary exchanges may use.
-    pub fn reserve_bytes(&self) -> usize {
-        self.stored_bytes_max / RESERVE_SHARE
     }
 
     /// Upper bound in bytes on the memory that clients can make the server use: connections, stored
@@ -286,56 +276,6 @@ const OUTBOX_MESSAGES_MIN: usize = 2;
 /// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
 pub const CONNECTION_BYTES: usize = 2 * KIB;
 
-/// Memory of a mailbox in addition to its names and messages: the structures of its sides,
-/// subscribers and charges, and its entries in indexes at their emptiest.
-pub const MAILBOX_BYTES: usize = KIB;
-
-/// Names of the greatest length that count with a mailbox or a nameplate from its beginning: a
-/// crowded side and a mood, which are recorded even when the store is full.
-pub const SPARE_NAMES: usize = 2;
-
-/// Memory of a nameplate in addition to its names; also an app of its own, and its creator.
-pub const NAMEPLATE_BYTES: usize = KIB;
-
-/// Bytes that a message counts towards its mailbox's limit in addition to its text.
-pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
-
-/// Memory of a message in addition to its text: its head, and its entry in a list that may be half
-/// empty.
-pub const MESSAGE_BYTES: usize = 112;
-
-/// Memory for charging a mailbox to one more address.
-pub const CHARGE_BYTES: usize = 96;
-
-/// One address may hold one part in this many of the store, but at least one full mailbox.
-const ADDRESS_SHARE: usize = 8;
-
-/// One part in this many of the store is kept for ordinary exchanges: nameplates, mailboxes, and
-/// messages of at most [`SHORT_MESSAGE_BYTES`].
-const RESERVE_SHARE: usize = 16;
-
-/// Memory of a message that an ordinary exchange needs, at most: real ones have a few hundred
-/// bytes.
-pub const SHORT_MESSAGE_BYTES: usize = 4 * KIB;
-
-/// One part in this many of the store is freed at once when it is full, because the search for the
-/// largest holders looks at all mailboxes.
-pub const ROOM_SHARE: usize = 64;
-
-/// Most mailboxes that are deleted to make room for one command.
-pub const EVICTED_AT_ONCE_MAX: usize = 128;
-
-/// How many times one tick may make room: each time it looks at all mailboxes.
-pub const EVICTIONS_PER_TICK_MAX: usize = 8;
-
-/// Rows of messages, and pages of long ones, that one tick deletes from the database: a few
-/// milliseconds.
-pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
-
-/// Connections of one side that may be subscribed to a mailbox; one more closes the oldest, which
-/// died unnoticed (manual: rules 3.1).
-pub const SUBSCRIBERS_PER_SIDE_MAX: usize = 8;
-
 /// Size in bytes from which a buffer gets memory pages of its own, outside the heap: large enough
 /// that the unused rest of its last page does not matter.
 pub const OWN_PAGES_BYTES_MIN: usize = 32 * KIB;
@@ -419,9 +359,6 @@ pub const LARGE_MESSAGE_BYTES: usize = 16 * KIB;
 /// Readiness events taken from the kernel in one tick; more wait there for the next.
 pub const EVENTS_PER_TICK_MAX: usize = 1024;
 
-/// Mailboxes that one tick of an expiry check looks at.
-pub const PRUNES_PER_TICK_MAX: usize = 128;
-
 /// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
 
@@ -431,12 +368,6 @@ pub const JSON_DEPTH_MAX: usize = 128;
 
 /// Characters of a message that is not a JSON object that its error repeats.
 pub const ORIG_CHARS_MAX: usize = 1_000;
-
-/// Sides that a nameplate or a mailbox serves (manual: rules 4).
-pub const SIDES_MAX: usize = 2;
-
-/// Sides kept on record: the two served, and one more that shows the record was crowded.
-pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
 /// Default number of zero bits of a proof of work: about half a second for the Rust client on an
 /// ordinary machine. Each further bit doubles the time.
@@ -465,10 +396,6 @@ pub const ATTACK_HOLD_HALF_LIVES: f64 = 5.0;
 
 /// Bits that an attack adds at most, one for each doubling of its level.
 pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
-
-/// Nameplates that cool down at once; beyond that the oldest may be allocated again. With the app
-/// ids that they keep alive they take at most 4 MiB, which is in `BASE_BYTES`.
-pub const COOLING_MAX: usize = 8_192;
 
 /// Header lines of a request head. Browsers and proxies send 10 to 40; upstream takes 250.
 pub const HEAD_LINES_MAX: usize = 256;
