@@ -212,3 +212,21 @@ fn clients_show_why_they_were_not_let_in() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs the Python and Go clients"]
+fn a_text_that_is_too_long_ends_its_sender() {
+    let server = Server::start(&["--limit-message-bytes=5000"]);
+    let site = Site::new(server.url());
+    for kind in Kind::texting() {
+        let sender = kind.send(&site, None, &Payload::Text("x".repeat(8_000)));
+        let _receiver = kind.receive(&site, &sender.code());
+        assert_shows(
+            sender,
+            match kind {
+                Kind::Go => "got ack for different message",
+                _ => "message is too long: at most 5000 bytes",
+            },
+        );
+    }
+}
