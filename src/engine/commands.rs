@@ -113,6 +113,9 @@ impl Engine {
             self.note_limit(limit);
         }
         self.permissions.note_refusal(command, &refusal, self.clock.instant);
+        if refusal == Refusal::StorageUnavailable && answer_to_farewell(command).is_some() {
+            self.refused_farewells.insert(conn);
+        }
         let verdict = verdict_on(&refusal);
         let orig = Orig::Command(text.into());
         self.effects.outputs.reply(conn, Response::Error { refusal: refusal.into(), orig });

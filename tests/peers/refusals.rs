@@ -3,9 +3,10 @@
 //! users see is in the manual (manual: clients 1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clients::{self, Kind, Payload, Site};
-use crate::common::{Directory, Server, Signal, eventually};
+use crate::common::{Directory, Server, Signal, eventually, sql};
 use serde_json::json;
 
 /// The message of a draining server.
@@ -229,4 +230,23 @@ fn a_text_that_is_too_long_ends_its_sender() {
             },
         );
     }
+}
+
+#[test]
+#[ignore = "needs the Python client"]
+fn the_python_client_ends_once_the_storage_works_that_failed_in_its_exchange() {
+    let mut server = Server::start(&["--log-level=debug"]);
+    let site = Site::new(server.url());
+    let sender = Kind::Python.send(&site, None, &text());
+    let code = sender.code();
+    let other = sql::lock(&server.file("relay.sqlite"));
+    let receiver = Kind::Python.receive(&site, &code);
+    server.wait_for_log("storage failed");
+    let connected = "connected from ";
+    let before = server.count_log(connected);
+    eventually("it connects again", || server.count_log(connected) > before);
+    // It wants to leave before it shows the error, and cannot yet.
+    std::thread::sleep(Duration::from_secs(1));
+    drop(other);
+    assert_shows(receiver, "The server's storage is unavailable, please try again later.");
 }
