@@ -218,8 +218,8 @@ impl Connections {
         self.shed_load();
     }
 
-    /// Sends what waits, released in earlier ticks, to the sockets that can take more: each in turn,
-    /// up to this tick's share.
+    /// Sends what waits, released in earlier ticks, to the sockets that can take more: each in
+    /// turn, up to this tick's share.
     pub fn send_unsent(&mut self, clock: Clock) {
         self.delivered_before = self.output.delivered().bytes;
         for _ in 0..self.accounting.unsent.len() {

@@ -264,8 +264,8 @@ impl Connection {
         }
     }
 
-    /// Writes as much as the socket takes: of what waits that many portions, then of `outputs`, whose
-    /// rest waits. The
+    /// Writes as much as the socket takes: of what waits that many portions, then of `outputs`, the
+    /// rest of which waits. The
     /// error is the reason for which the connection is over: the peer reads too slowly.
     pub fn send(
         &mut self,

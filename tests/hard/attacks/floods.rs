@@ -279,7 +279,6 @@ fn pings_on_many_connections_do_not_delay_others() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn a_side_has_eight_subscribed_connections_at_most() {
     holds(&FanOut { subscribers: 60, kilobytes: 50 });
 }

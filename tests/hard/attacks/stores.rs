@@ -403,7 +403,6 @@ fn mailboxes_with_long_names_count_as_what_they_take() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn first_fragments_count_as_what_they_take() {
     holds(&TinyFields { kind: Small::FirstFragments, count: 300 });
 }
@@ -428,7 +427,6 @@ fn many_addresses_that_fill_the_store_lose_theirs_and_others_go_on() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn a_replay_that_is_not_read_does_not_fill_the_kernel() {
     holds(&UnreadReplay { connections: 20, megabytes: 5 });
 }
