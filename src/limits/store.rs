@@ -20,8 +20,12 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
 /// empty.
 pub const MESSAGE_BYTES: usize = 112;
 
-/// Memory for charging a mailbox to one more address.
-pub const CHARGE_BYTES: usize = 96;
+/// Memory for charging a mailbox to one more address: entries in two lists and two tables.
+pub const CHARGE_BYTES: usize = 144;
+
+/// A network, of an IPv6 peer its /48, is as large a holder as an address with one part in this
+/// many of what it holds: it has that multiple of an address's limits.
+pub const LEDGER_NETWORK_DIVISOR: usize = 16;
 
 /// One address may hold one part in this many of the store, but at least one full mailbox.
 const ADDRESS_SHARE: usize = 8;

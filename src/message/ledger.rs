@@ -7,9 +7,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::limits::LEDGER_NETWORK_DIVISOR;
+
 /// A peer address to which memory is charged, as the engine numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder(pub u64);
+pub struct Holder {
+    pub address: u64,
+    /// Addresses that one customer may have at once have the same network; others have their own.
+    pub network: u64,
+}
 
 /// Number of classes: one for each number of binary digits of a size.
 const CLASSES: usize = usize::BITS as usize + 1;
@@ -26,8 +32,9 @@ pub struct Ledger(Rc<Entries>);
 struct Entries {
     bytes: Cell<usize>,
     messages: Cell<usize>,
-    holders: RefCell<HashMap<Holder, usize>>,
-    /// Holders in each class; a mailbox that is charged to no address is one of its own.
+    addresses: RefCell<HashMap<u64, usize>>,
+    networks: RefCell<HashMap<u64, usize>>,
+    /// Holders in each class: addresses, networks, and mailboxes that are charged to no address.
     classes: RefCell<[usize; CLASSES]>,
 }
 
@@ -36,7 +43,8 @@ impl Default for Entries {
         Entries {
             bytes: Cell::default(),
             messages: Cell::default(),
-            holders: RefCell::default(),
+            addresses: RefCell::default(),
+            networks: RefCell::default(),
             classes: RefCell::new([0; CLASSES]),
         }
     }
@@ -53,12 +61,16 @@ impl Ledger {
 
     /// What an address is charged for.
     pub fn bytes_of(&self, holder: Holder) -> usize {
-        self.0.holders.borrow().get(&holder).copied().unwrap_or(0)
+        self.0.addresses.borrow().get(&holder.address).copied().unwrap_or(0)
     }
 
-    /// Holders that are charged for something: addresses, and mailboxes of their own.
-    pub fn holders_count(&self) -> usize {
-        self.0.classes.borrow().iter().sum()
+    /// The class of a mailbox that is charged for `own`, or of the address to which it is charged,
+    /// or of that one's network.
+    pub fn class_of(&self, holder: Option<Holder>, own: usize) -> usize {
+        let Some(holder) = holder else { return class(own) };
+        let networks = self.0.networks.borrow();
+        let network = networks.get(&holder.network).copied().unwrap_or(0);
+        class(self.bytes_of(holder).max(network / LEDGER_NETWORK_DIVISOR))
     }
 
     /// The class of the largest holder.
@@ -77,24 +89,14 @@ impl Ledger {
     /// A mailbox is charged to an address, or to itself, with `after` bytes instead of `before`.
     pub(super) fn change(&self, holder: Option<Holder>, before: usize, after: usize) {
         self.0.bytes.set(self.0.bytes.get() - before + after);
-        let (total_before, total_after) = match holder {
-            None => (before, after),
-            Some(holder) => {
-                let mut holders = self.0.holders.borrow_mut();
-                let total = holders.entry(holder).or_default();
-                let total_before = *total;
-                *total = total_before - before + after;
-                let total_after = *total;
-                if total_after == 0 {
-                    holders.remove(&holder);
-                    if holders.len() * 4 < holders.capacity() {
-                        holders.shrink_to_fit();
-                    }
-                }
-                (total_before, total_after)
-            }
+        let Some(Holder { address, network }) = holder else {
+            return self.move_class(before, after);
         };
+        let (total_before, total_after) = change(&self.0.addresses, address, before, after);
         self.move_class(total_before, total_after);
+        let (total_before, total_after) = change(&self.0.networks, network, before, after);
+        let divisor = LEDGER_NETWORK_DIVISOR;
+        self.move_class(total_before / divisor, total_after / divisor);
     }
 
     fn move_class(&self, before: usize, after: usize) {
@@ -112,6 +114,28 @@ impl Ledger {
     }
 }
 
+/// Changes a total by as much as its part; returns the total before and after.
+fn change(
+    totals: &RefCell<HashMap<u64, usize>>,
+    holder: u64,
+    before: usize,
+    after: usize,
+) -> (usize, usize) {
+    const KEPT_SHARE: usize = 4;
+    let mut totals = totals.borrow_mut();
+    let total = totals.entry(holder).or_default();
+    let total_before = *total;
+    *total = total_before - before + after;
+    let total_after = *total;
+    if total_after == 0 {
+        totals.remove(&holder);
+        if totals.len() < totals.capacity() / KEPT_SHARE {
+            totals.shrink_to_fit();
+        }
+    }
+    (total_before, total_after)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,13 +145,13 @@ mod tests {
     fn what_is_charged_is_given_back_with_the_log() {
         let ledger = Ledger::default();
         let (one, other) = (MessageLog::new(&ledger), MessageLog::new(&ledger));
-        let (a, b) = (Holder(1), Holder(2));
+        let holder = |address| Holder { address, network: address };
+        let (a, b) = (holder(1), holder(2));
         one.charge(Some(a), 1_000);
         one.charge(None, 50_000);
         other.charge(Some(a), 1_000);
         other.charge(Some(b), 10);
         assert!(ledger.bytes_of(a) >= 2_000 && ledger.bytes() >= 52_010);
-        assert_eq!(ledger.holders_count(), 3);
         assert_eq!(ledger.top_class(), class(50_000));
         let all = ledger.bytes();
         one.charge_own_to(b);
@@ -136,6 +160,19 @@ mod tests {
         drop(one);
         assert_eq!(ledger.bytes_of(a), other.charged(Some(a)));
         drop(other);
-        assert_eq!((ledger.bytes(), ledger.holders_count(), ledger.top_class()), (0, 0, 0));
+        assert_eq!((ledger.bytes(), ledger.top_class()), (0, 0));
+        assert!(ledger.0.addresses.borrow().is_empty() && ledger.0.networks.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_network_of_many_small_addresses_is_large() {
+        let ledger = Ledger::default();
+        let log = MessageLog::new(&ledger);
+        let of = |address| Holder { address, network: 7 };
+        (0..100).for_each(|address| log.charge(Some(of(address)), 10_000));
+        let alone = Holder { address: 1_000, network: 1_000 };
+        log.charge(Some(alone), 20_000);
+        assert!(ledger.class_of(Some(of(1)), 0) > ledger.class_of(Some(alone), 0));
+        assert_eq!(ledger.top_class(), ledger.class_of(Some(of(1)), 0));
     }
 }

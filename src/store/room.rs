@@ -10,7 +10,7 @@ use crate::limits::{
     ROOM_SHARE, SPARE_NAMES,
 };
 use crate::message::Refusal;
-use crate::message::ledger::{Holder, class};
+use crate::message::ledger::Holder;
 use crate::sys::heap::shared_text_bytes;
 
 /// Something that is to be stored.
@@ -64,10 +64,11 @@ impl Tables {
         }
         let ledger = self.ledger.clone();
         self.remains.free_memory(|| ledger.bytes() <= most);
-        if ledger.bytes() > most && ledger.top_class() > class(held) && self.evictions_left > 0 {
+        let own_class = ledger.class_of(growth.holder, held);
+        if ledger.bytes() > most && ledger.top_class() > own_class && self.evictions_left > 0 {
             self.evictions_left -= 1;
             let enough = most.saturating_sub(self.settings.limits.stored_bytes_max / ROOM_SHARE);
-            self.evict(class(held), growth.mailbox, enough, act);
+            self.evict(own_class, growth.mailbox, enough, act);
         }
         if ledger.bytes() <= most { Ok(()) } else { Err(Refusal::ServerFull) }
     }
@@ -79,7 +80,7 @@ impl Tables {
         for (_, id) in self.by_activity.iter().filter(|(_, id)| Some(&**id) != spared) {
             let Some(known) = self.mailboxes.get(id) else { continue };
             let (holder, bytes) = known.log.main_charge();
-            let class = class(holder.map_or(bytes, |holder| self.ledger.bytes_of(holder)));
+            let class = self.ledger.class_of(holder, bytes);
             if class > above && by_class[class].len() < EVICTED_AT_ONCE_MAX {
                 by_class[class].push(id.clone());
             }

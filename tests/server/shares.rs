@@ -14,8 +14,13 @@ use wormhole_mailbox::sys::clock::Timestamp;
 
 use crate::store::Bench;
 
-const A: Option<Holder> = Some(Holder(1));
-const B: Option<Holder> = Some(Holder(2));
+const A: Option<Holder> = holder(1);
+const B: Option<Holder> = holder(2);
+
+/// An address in a network of its own.
+const fn holder(address: u64) -> Option<Holder> {
+    Some(Holder { address, network: address })
+}
 
 /// A store of 400 KB: an address has 50 KB, and a mailbox 40 KB.
 fn bench() -> Bench {
@@ -133,11 +138,11 @@ fn what_was_loaded_is_charged_to_the_first_that_subscribes() {
 #[test]
 fn when_the_store_is_full_the_largest_holder_loses_mailboxes_and_its_subscribers_are_closed() {
     let mut bench = bench();
-    let small = bench.bind_from(Some(Holder(100)), "side");
+    let small = bench.bind_from(holder(100), "side");
     assert_eq!(bench.open(small, "small"), Ok(()));
     let mut readers = Vec::new();
-    for holder in 1..100 {
-        let (reader, refused) = fill(&mut bench, Some(Holder(holder)), &format!("m{holder}"));
+    for address in 1..100 {
+        let (reader, refused) = fill(&mut bench, holder(address), &format!("m{address}"));
         readers.push(reader);
         if refused == Err(Refusal::ServerFull) {
             break;
@@ -145,10 +150,10 @@ fn when_the_store_is_full_the_largest_holder_loses_mailboxes_and_its_subscribers
     }
     assert!(readers.len() > 8, "{} have filled it", readers.len());
     bench.store.delete_remains(&mut Effects::default()); // a tick ends
-    let newcomer = bench.bind_from(Some(Holder(200)), "side");
+    let newcomer = bench.bind_from(holder(200), "side");
     let mut evicted = Vec::new();
     for nameplate in 1..=100 {
-        let newcomer = bench.bind_from(Some(Holder(200 + nameplate)), "side");
+        let newcomer = bench.bind_from(holder(200 + nameplate), "side");
         assert!(bench.claim(newcomer, &nameplate.to_string()).is_ok(), "{nameplate}");
         evicted.extend(bench.effects.closings.clone());
         if !evicted.is_empty() {

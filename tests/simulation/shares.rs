@@ -16,7 +16,7 @@ use crate::sessions::Opened;
 const MAILBOX_BYTES: usize = 1_024;
 const NAMEPLATE_BYTES: usize = 1_024;
 const MESSAGE_BYTES: usize = 112;
-const CHARGE_BYTES: usize = 96;
+const CHARGE_BYTES: usize = 144;
 
 /// What a message counts in its mailbox besides its text.
 const COUNTED_BYTES: usize = 128;

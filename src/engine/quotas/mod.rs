@@ -122,16 +122,21 @@ impl Quotas {
         }
     }
 
-    /// To which holder of the store's shares a connection counts; none if its address has no
-    /// limits. An IPv6 address counts for its /64; those that equal an IPv4 address here are
-    /// reserved and assigned to nobody.
+    /// The holder of the store's shares that a connection counts for; none if its address has no
+    /// limits. An IPv6 address counts for its /64, and its /48 is the network; those /64s that
+    /// equal an IPv4 address here are reserved.
     pub fn holder(&self, conn: ConnId) -> Option<ledger::Holder> {
         const V4: u64 = 0xffff << u32::BITS;
-        Some(ledger::Holder(match self.connections.get(&conn)? {
-            Source::V4(ip) => V4 | u64::from(ip.to_bits()),
-            Source::V6(ip) => (ip.to_bits() >> u64::BITS) as u64,
-            Source::Unreadable => u64::MAX,
-        }))
+        const SUBNET_BITS: u32 = 16;
+        let alone = |address| ledger::Holder { address, network: address };
+        Some(match self.connections.get(&conn)? {
+            Source::V4(ip) => alone(V4 | u64::from(ip.to_bits())),
+            Source::V6(ip) => {
+                let address = (ip.to_bits() >> u64::BITS) as u64;
+                ledger::Holder { address, network: address >> SUBNET_BITS << SUBNET_BITS }
+            }
+            Source::Unreadable => alone(u64::MAX),
+        })
     }
 
     /// Checks the limits of `allocate`.
