@@ -1,0 +1,56 @@
+//! Limits of what operators see: the status page, its history, and the reports.
+
+use std::time::Duration;
+
+use super::MIB;
+
+/// The last hour on the status page: buckets, and the length of each.
+pub const HOUR_BUCKETS: usize = 60;
+pub const HOUR_BUCKET_SECONDS: f64 = 60.0;
+
+/// The last day on the status page: buckets, and the length of each.
+pub const DAY_BUCKETS: usize = 96;
+pub const DAY_BUCKET_SECONDS: f64 = 900.0;
+
+/// Rows of the usage database that are read at a start for the last day's history, newest first.
+/// Reading them takes less than half a second; a busier server begins with a part of the day.
+pub const USAGE_ROWS_READ_MAX: i64 = 100_000;
+
+/// Client programs counted separately, by implementation and version; others count together.
+pub const CLIENTS_KEPT_MAX: usize = 64;
+
+/// Client programs that the status page shows; the rest is shown as one.
+pub const CLIENTS_SHOWN_MAX: usize = 20;
+
+/// Characters kept of a client program's implementation and version.
+pub const CLIENT_NAME_CHARS_MAX: usize = 40;
+
+/// Hours for which client programs are counted.
+pub const CLIENT_HOURS: usize = 24;
+
+/// How long a report waits for a database locked by another process.
+pub const REPORT_BUSY: Duration = Duration::from_secs(2);
+
+/// How often a report tries again to open a file that a server may just be opening or closing, and
+/// the time in between.
+pub const REPORT_RETRIES: usize = 10;
+pub const REPORT_RETRY: Duration = Duration::from_millis(20);
+
+/// Seconds after which the `current` row of the usage database is stale, as in the munin plugins:
+/// the server rewrites it every five minutes.
+pub const REPORT_STALE_SECONDS: f64 = 360.0;
+
+/// Kinds of clients that a report lists; the others are counted together.
+pub const REPORT_CLIENTS_MAX: usize = 20;
+
+/// Commands of one connection that a report lists, the last ones.
+pub const REPORT_COMMANDS_MAX: usize = 5;
+
+/// Characters that a table shows of a text chosen by a client.
+pub const REPORT_TEXT_CHARS_MAX: usize = 40;
+
+/// How long a report waits for the answer of the admin listener.
+pub const REPORT_ANSWER: Duration = Duration::from_secs(5);
+
+/// Bytes of such an answer; real ones have a few thousand.
+pub const REPORT_ANSWER_BYTES_MAX: usize = MIB;
