@@ -38,6 +38,7 @@ impl Store {
                 Some(mailbox) => self.tables.expire(&mailbox, expiry.began, act),
                 None => {
                     self.expiry = None;
+                    self.tables.give_back_memory();
                     return false;
                 }
             }

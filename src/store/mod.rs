@@ -173,8 +173,7 @@ impl Store {
     }
 
     /// Deletes the next slice of the messages of mailboxes that have ended; returns whether more is
-    /// left. Must be called once a tick, after its commands: the next tick may delete as much
-    /// again.
+    /// left. Must be called once a tick, after its commands: it renews the tick's budgets.
     pub fn delete_remains(&mut self, effects: &mut Effects) -> bool {
         self.tables.remains.delete_slice(effects);
         self.tables.renew_budgets();

@@ -91,6 +91,17 @@ impl Tables {
         Some(removed)
     }
 
+    /// Frees the room of what has ended in tables that are mostly empty.
+    pub fn give_back_memory(&mut self) {
+        const KEPT_SHARE: usize = 4;
+        if self.mailboxes.len() < self.mailboxes.capacity() / KEPT_SHARE {
+            self.mailboxes.shrink_to_fit();
+        }
+        if self.apps.len() < self.apps.capacity() / KEPT_SHARE {
+            self.apps.shrink_to_fit();
+        }
+    }
+
     pub fn nameplate(&self, app: &str, name: &str) -> Option<&Nameplate> {
         self.apps.get(app)?.get(name)
     }

@@ -303,3 +303,21 @@ fn the_gravest_mood_is_the_result() {
     }
     assert_eq!(mailbox_results(server), json!(cases.map(|(_, _, result)| [result])));
 }
+
+#[test]
+fn the_ninth_connection_of_a_side_in_a_mailbox_closes_the_first() {
+    let server = Server::start(&[]);
+    let mut other = server.bind("app", "other");
+    other.open("box");
+    let mut clients: Vec<_> = (0..8).map(|_| server.bind("app", "side")).collect();
+    for client in &mut clients {
+        client.open("box");
+    }
+    let mut ninth = server.bind("app", "side");
+    ninth.open("box");
+    assert_eq!(clients[0].close_code(), 1008);
+    other.send(json!({"type": "add", "phase": "p", "body": "to all"}));
+    for client in clients.iter_mut().skip(1).chain([&mut ninth]) {
+        assert_eq!(client.recv()["body"], "to all");
+    }
+}

@@ -2,10 +2,13 @@
 //! store alone; also subscriptions of one side, and messages that are deleted bit by bit. How they
 //! work together is `simulation`'s.
 
+use std::rc::Rc;
+
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::close::CloseReason;
 use wormhole_mailbox::message::ledger::Holder;
-use wormhole_mailbox::message::{ConnId, Refusal};
+use wormhole_mailbox::message::log::Message;
+use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{Change, Effects, NameplateId, Row, Settings};
 use wormhole_mailbox::sys::clock::Timestamp;
 
@@ -35,6 +38,15 @@ fn fill(bench: &mut Bench, from: Option<Holder>, mailbox: &str) -> (ConnId, Resu
         }
     }
     panic!("nothing is ever full");
+}
+
+/// The messages that an `open` has replayed.
+fn replayed(bench: &Bench) -> Vec<Rc<Message>> {
+    let replays = bench.replies().into_iter().filter_map(|(_, response)| match response {
+        Response::Replay(replay) => Some(replay.clone()),
+        _ => None,
+    });
+    replays.flatten().collect()
 }
 
 #[test]
@@ -90,7 +102,7 @@ fn what_was_loaded_is_charged_to_the_first_that_subscribes() {
         });
         let conn = bench.bind("side");
         bench.open(conn, "loaded").expect("opens");
-        rows.extend(bench.replayed().into_iter().map(|message| Row::Message {
+        rows.extend(replayed(&bench).into_iter().map(|message| Row::Message {
             app: "app".into(),
             mailbox: "loaded".into(),
             message,

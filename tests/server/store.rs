@@ -127,15 +127,6 @@ impl Bench {
         self.ask(conn, &format!(r#"{{"type":"open","mailbox":"{mailbox}"}}"#))
     }
 
-    /// The messages that an `open` has replayed.
-    pub fn replayed(&self) -> Vec<Rc<Message>> {
-        let replays = self.replies().into_iter().filter_map(|(_, response)| match response {
-            Response::Replay(replay) => Some(replay.clone()),
-            _ => None,
-        });
-        replays.flatten().collect()
-    }
-
     pub fn add(&mut self, conn: ConnId, body: &str) -> Result<(), Refusal> {
         self.ask(conn, &format!(r#"{{"type":"add","phase":"p","body":"{body}"}}"#))
     }

@@ -1,6 +1,7 @@
 //! The usage database of a run: a real file, read again when the server has crashed or stopped.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::Connection;
 use wormhole_mailbox::storage::db::UsageDb;
@@ -14,7 +15,10 @@ pub struct UsageFile {
 
 impl UsageFile {
     pub fn new(seed: u64) -> UsageFile {
-        let name = format!("simulation-{}-{seed}.sqlite", std::process::id());
+        // Tests run side by side, some with the same seeds.
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let (pid, file) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+        let name = format!("simulation-{pid}-{seed}-{file}.sqlite");
         UsageFile { path: std::env::temp_dir().join(name) }
     }
 

@@ -388,19 +388,16 @@ fn mailboxes_that_expire_at_once_do_not_delay_others() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn messages_of_one_byte_count_as_what_they_take() {
     holds(&TinyFields { kind: Small::Messages, count: 80_000 });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn nameplates_with_an_app_id_each_count_as_what_they_take() {
     holds(&TinyFields { kind: Small::AppIds, count: 4_000 });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn mailboxes_with_long_names_count_as_what_they_take() {
     holds(&TinyFields { kind: Small::LongNames, count: 6_000 });
 }
@@ -416,7 +413,6 @@ fn neither_a_start_nor_a_storage_failure_holds_the_store_twice() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn one_address_has_a_share_of_the_store_and_others_go_on() {
     let options = ["--limit-stored-bytes=24000000", "--limit-mailbox-bytes=2000000"];
     let options = options.map(str::to_owned).to_vec();
@@ -424,7 +420,6 @@ fn one_address_has_a_share_of_the_store_and_others_go_on() {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn many_addresses_that_fill_the_store_lose_theirs_and_others_go_on() {
     let options = ["--limit-stored-bytes=24000000", "--limit-mailbox-bytes=2000000"];
     let options = options.map(str::to_owned).to_vec();

@@ -6,6 +6,12 @@
 
 use std::time::Duration;
 
+mod net;
+mod store;
+
+pub use net::*;
+pub use store::*;
+
 /// A row of the table of limits: an option of the command line.
 #[derive(Debug)]
 pub struct LimitRow {
@@ -113,7 +119,7 @@ limits! {
     mailbox_messages_max: usize = 50_000, "--limit-mailbox-messages", "messages",
         "Messages stored in one mailbox.", "`error` to the `add`", "mailbox_messages";
     stored_bytes_max: usize = 128 * MIB, "--limit-stored-bytes", "bytes",
-        "All mailboxes together, each counted with 1 KiB besides its messages.",
+        "Memory of all mailboxes together; one address has an eighth.",
         "`error` to a command that would store more", "stored_bytes";
 
     // What waits.
@@ -183,20 +189,6 @@ impl Limits {
         raised
     }
 
-    /// Bytes of the store that one address may hold (manual: limits 2).
-    pub fn address_share_bytes(&self) -> usize {
-        // A message takes up to an eighth more memory than it counts in its mailbox: blocks and
-        // pages are rounded up. Besides messages, a mailbox has its names.
-        let messages = self.mailbox_bytes_max.saturating_add(self.mailbox_bytes_max / 8);
-        let full_mailbox = messages.saturating_add(8 * MAILBOX_BYTES);
-        full_mailbox.max(self.stored_bytes_max / ADDRESS_SHARE)
-    }
-
-    /// Bytes of the store that only ordinary exchanges may use.
-    pub fn reserve_bytes(&self) -> usize {
-        self.stored_bytes_max / RESERVE_SHARE
-    }
-
     /// Upper bound in bytes on the memory that clients can make the server use: connections, stored
     /// messages, buffers, the input and replies of one tick, limits by address, the program itself.
     pub fn memory_bytes_max(&self) -> usize {
@@ -240,34 +232,8 @@ impl Default for Pings {
 /// The resulting bound on memory is logged at the start.
 pub const UNLIMITED_MESSAGE_BYTES: usize = 64 * MIB;
 
-/// Longest message that is thrown away as it comes in and answered by an `error`; one byte more is
-/// a violation. Python's client would connect again and send the same after a close.
-pub const MESSAGE_DISCARDED_BYTES_MAX: usize = UNLIMITED_MESSAGE_BYTES;
-
-/// Empty fragments in one message, the last aside. Real clients send none or one.
-pub const EMPTY_FRAGMENTS_MAX: usize = 64;
-
 /// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
 pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;
-
-/// Time without progress of waiting output or of an unfinished message after which its connection
-/// is dropped: long after a mobile phone in a tunnel has come back.
-pub const STALLED: Duration = Duration::from_secs(60);
-
-/// An unfinished message has [`STALLED`] and a second for each of these bytes that came: a slow
-/// line must not be made to send the same again for ever.
-pub const SLOW_SENDER_BYTES_PER_SECOND: u64 = 8 * KIB as u64;
-
-/// Time between two ticks, besides the sleep, from which on the server counts as having stood
-/// still: no deadline of a connection runs meanwhile.
-pub const STANDSTILL_MIN: Duration = Duration::from_secs(1);
-
-/// Between the reading of a connection that is about to be dropped for its silence, and the drop.
-pub const LAST_READ: Duration = Duration::from_millis(1);
-
-/// Share of the limit of buffered bytes that shedding makes room for, so that it need not walk over
-/// all connections for each message.
-pub const SHED_SHARE: usize = 8;
 
 /// Smallest number of seconds above zero that an option takes: the poll counts milliseconds.
 pub const OPTION_SECONDS_MIN: f64 = 0.001;
@@ -286,73 +252,12 @@ const OUTBOX_MESSAGES_MIN: usize = 2;
 /// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
 pub const CONNECTION_BYTES: usize = 2 * KIB;
 
-/// Memory of a mailbox in addition to its names and messages: the structures of its sides,
-/// subscribers and charges, and its entries in indexes at their emptiest.
-pub const MAILBOX_BYTES: usize = KIB;
-
-/// Names of the greatest length that count with a mailbox or a nameplate from its beginning: a
-/// crowded side and a mood, which are recorded even when the store is full.
-pub const SPARE_NAMES: usize = 2;
-
-/// Memory of a nameplate in addition to its names; also an app of its own, and its creator.
-pub const NAMEPLATE_BYTES: usize = KIB;
-
-/// Bytes that a message counts towards its mailbox's limit in addition to its text.
-pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
-
-/// Memory of a message in addition to its text: its head, and its entry in a list that may be half
-/// empty.
-pub const MESSAGE_BYTES: usize = 112;
-
-/// Memory for charging a mailbox to one more address.
-pub const CHARGE_BYTES: usize = 96;
-
-/// One address may hold one part in this many of the store, but at least one full mailbox.
-const ADDRESS_SHARE: usize = 8;
-
-/// One part in this many of the store is kept for ordinary exchanges: nameplates, mailboxes, and
-/// messages of at most [`SHORT_MESSAGE_BYTES`].
-const RESERVE_SHARE: usize = 16;
-
-/// Memory of a message that an ordinary exchange needs, at most: real ones have a few hundred
-/// bytes.
-pub const SHORT_MESSAGE_BYTES: usize = 4 * KIB;
-
-/// One part in this many of the store is freed at once when it is full, because the search for the
-/// largest holders looks at all mailboxes.
-pub const ROOM_SHARE: usize = 64;
-
-/// Most mailboxes that are deleted to make room for one command.
-pub const EVICTED_AT_ONCE_MAX: usize = 128;
-
-/// How many times one tick may make room: each time it looks at all mailboxes.
-pub const EVICTIONS_PER_TICK_MAX: usize = 8;
-
-/// Rows of messages, and pages of long ones, that one tick deletes from the database: a few
-/// milliseconds.
-pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
-
-/// Connections of one side that may be subscribed to a mailbox; one more closes the oldest, which
-/// died unnoticed (manual: rules 3.1).
-pub const SUBSCRIBERS_PER_SIDE_MAX: usize = 8;
-
 /// Size in bytes from which a buffer gets memory pages of its own, outside the heap: large enough
 /// that the unused rest of its last page does not matter.
 pub const OWN_PAGES_BYTES_MIN: usize = 32 * KIB;
 
 /// Bytes of the system's pages, to count what a buffer takes; larger ones on some machines.
 pub const PAGE_BYTES: usize = 4 * KIB;
-
-/// Input and replies that one tick may have in hand before it stops reading and commits. With
-/// messages of 1 KB that is about 10 ms of work.
-pub const TICK_BYTES_MAX: usize = 8 * MIB;
-
-/// The part of it that one connection or one address may use: so small that all addresses of an
-/// attacker with thousands of connections leave room for the others in the same tick.
-pub const SHARE_BYTES_PER_TICK_MAX: usize = 128 * KIB;
-
-/// What a frame counts in a tick besides its bytes: a ping takes as long as 512 bytes, about.
-pub const FRAME_BYTES_IN_TICK: usize = 512;
 
 /// Number of largest messages by which a tick may exceed [`TICK_BYTES_MAX`]: the share of the
 /// connection that was being read, and its replies.
@@ -385,42 +290,8 @@ pub const IPV6_PREFIXES: [(u32, usize); 3] = [(64, 1), (56, 4), (48, 16)];
 /// Interval between two sweeps that drop the entries without state.
 pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);
 
-/// Released answers are encoded and written to the socket in portions of about this size, so that a
-/// long replay is never in memory twice.
-pub const WRITE_BYTES_PER_PORTION: usize = 64 * KIB;
-
-/// Bytes of a shared buffer that are kept from one tick to the next.
-pub const SCRATCH_BYTES_KEPT: usize = 16 * KIB;
-
 /// Replies and changes of one tick whose list is kept for the next.
 pub const BATCH_ENTRIES_KEPT: usize = 1_024;
-
-/// Portions written for one connection before the others have their turn.
-pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 4;
-
-/// Bytes that one tick sends of output that waits, replays above all; the rest waits for its turn.
-pub const SENT_BYTES_PER_TICK_MAX: usize = 8 * MIB;
-
-/// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
-/// flooding client delays the others by no more than its share.
-pub const READ_BYTES_PER_TICK_MAX: usize = 64 * KIB;
-
-/// Bytes for `SO_SNDBUF` of clients' sockets; the kernel doubles it. Left to itself, it lets a
-/// reader that reads nothing pin 4 MiB. Enough for 2.5 MB/s to a client 100 ms away.
-pub const SEND_BUFFER_BYTES: usize = 128 * KIB;
-
-/// Bytes for `SO_RCVBUF` of clients' sockets; the kernel doubles it. Left to itself, it takes up to
-/// 6 MiB of a connection whose turn does not come.
-pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
-
-/// From this length on, a message that waits for several connections is encoded once for all.
-pub const LARGE_MESSAGE_BYTES: usize = 16 * KIB;
-
-/// Readiness events taken from the kernel in one tick; more wait there for the next.
-pub const EVENTS_PER_TICK_MAX: usize = 1024;
-
-/// Mailboxes that one tick of an expiry check looks at.
-pub const PRUNES_PER_TICK_MAX: usize = 128;
 
 /// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
@@ -431,12 +302,6 @@ pub const JSON_DEPTH_MAX: usize = 128;
 
 /// Characters of a message that is not a JSON object that its error repeats.
 pub const ORIG_CHARS_MAX: usize = 1_000;
-
-/// Sides that a nameplate or a mailbox serves (manual: rules 4).
-pub const SIDES_MAX: usize = 2;
-
-/// Sides kept on record: the two served, and one more that shows the record was crowded.
-pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
 /// Default number of zero bits of a proof of work: about half a second for the Rust client on an
 /// ordinary machine. Each further bit doubles the time.
@@ -465,21 +330,6 @@ pub const ATTACK_HOLD_HALF_LIVES: f64 = 5.0;
 
 /// Bits that an attack adds at most, one for each doubling of its level.
 pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
-
-/// Nameplates that cool down at once; beyond that the oldest may be allocated again. With the app
-/// ids that they keep alive they take at most 4 MiB, which is in `BASE_BYTES`.
-pub const COOLING_MAX: usize = 8_192;
-
-/// Header lines of a request head. Browsers and proxies send 10 to 40; upstream takes 250.
-pub const HEAD_LINES_MAX: usize = 256;
-
-/// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is for
-/// extensions, of which the longest in use describe a client's certificate.
-pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
-
-/// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
-/// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
-pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// Listening sockets that a service manager may pass. More than any setup needs, and few enough
 /// that a nonsensical number is rejected.
@@ -576,17 +426,6 @@ pub const WELCOME_FILE_BYTES_MAX: usize = 16 * KIB;
 /// Bytes of one notice, a text that people read.
 pub const NOTICE_BYTES_MAX: usize = 4 * KIB;
 
-/// Refused connections kept open until they have received the reason; further ones are answered and
-/// closed at once. They use the reserved descriptors.
-pub const REFUSALS_AT_ONCE_MAX: usize = 32;
-
-/// Seconds for a request head on the admin listener, where monitors ask from nearby.
-pub const ADMIN_HEAD_SECONDS: f64 = 2.0;
-
-/// Operators' connections at once; one more takes the place of the oldest. They come out of the
-/// reserved descriptors, so that they find room when clients have none left.
-pub const ADMIN_CONNECTIONS_MAX: usize = 8;
-
 /// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].
 pub const HISTOGRAM_BUCKETS: usize = 19;
 
@@ -644,9 +483,6 @@ pub const NOTIFY_RETRY: Duration = Duration::from_secs(1);
 /// How long `READY=1` waits while the service manager's queue is full.
 pub const NOTIFY_READY: Duration = Duration::from_secs(2);
 
-/// Delay before a listener that failed is tried again.
-pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
-
 /// Bytes of one log line: what a pipe takes in one piece (PIPE_BUF).
 pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 
@@ -679,9 +515,6 @@ pub const REPORT_ANSWER: Duration = Duration::from_secs(5);
 
 /// Bytes of such an answer; real ones have a few thousand.
 pub const REPORT_ANSWER_BYTES_MAX: usize = MIB;
-
-/// Longest frame header of the WebSocket protocol, in bytes.
-pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 
 const _: () = {
     assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);

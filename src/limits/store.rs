@@ -1,0 +1,81 @@
+//! What the store counts, the shares of it, and what one tick may delete of it.
+
+use super::{KIB, Limits};
+
+/// Memory of a mailbox in addition to its names and messages: the structures of its sides,
+/// subscribers and charges, and its entries in indexes at their emptiest.
+pub const MAILBOX_BYTES: usize = KIB;
+
+/// Names of the greatest length that count with a mailbox or a nameplate from its beginning: a
+/// crowded side and a mood, which are recorded even when the store is full.
+pub const SPARE_NAMES: usize = 2;
+
+/// Memory of a nameplate in addition to its names; also an app of its own, and its creator.
+pub const NAMEPLATE_BYTES: usize = KIB;
+
+/// Bytes that a message counts towards its mailbox's limit in addition to its text.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Memory of a message in addition to its text: its head, and its entry in a list that may be half
+/// empty.
+pub const MESSAGE_BYTES: usize = 112;
+
+/// Memory for charging a mailbox to one more address.
+pub const CHARGE_BYTES: usize = 96;
+
+/// One address may hold one part in this many of the store, but at least one full mailbox.
+const ADDRESS_SHARE: usize = 8;
+
+/// One part in this many of the store is kept for ordinary exchanges: nameplates, mailboxes, and
+/// messages of at most [`SHORT_MESSAGE_BYTES`].
+const RESERVE_SHARE: usize = 16;
+
+/// Memory of a message of an ordinary exchange, at most: real ones have a few hundred bytes.
+pub const SHORT_MESSAGE_BYTES: usize = 4 * KIB;
+
+/// One part in this many of the store is freed at once when it is full, because the search for the
+/// largest holders looks at all mailboxes.
+pub const ROOM_SHARE: usize = 64;
+
+/// Most mailboxes that are deleted to make room for one command.
+pub const EVICTED_AT_ONCE_MAX: usize = 128;
+
+/// How many times one tick may make room: each time it looks at all mailboxes.
+pub const EVICTIONS_PER_TICK_MAX: usize = 8;
+
+/// Rows of messages, and pages of long ones, that one tick deletes from the database: a few
+/// milliseconds.
+pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
+
+/// Connections of one side that may be subscribed to a mailbox; one more closes the oldest, which
+/// died unnoticed (manual: rules 3.1).
+pub const SUBSCRIBERS_PER_SIDE_MAX: usize = 8;
+
+/// Sides that a nameplate or a mailbox serves (manual: rules 4).
+pub const SIDES_MAX: usize = 2;
+
+/// Sides kept on record: the two served, and one more that shows the record was crowded.
+pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
+
+/// Nameplates that cool down at once; beyond that the oldest may be allocated again. With the app
+/// ids that they keep alive they take at most 4 MiB, which is in `BASE_BYTES`.
+pub const COOLING_MAX: usize = 8_192;
+
+/// Mailboxes that one tick of an expiry check looks at.
+pub const PRUNES_PER_TICK_MAX: usize = 128;
+
+impl Limits {
+    /// Bytes of the store that one address may hold (manual: limits 2).
+    pub fn address_share_bytes(&self) -> usize {
+        // A message takes up to an eighth more memory than it counts in its mailbox: blocks and
+        // pages are rounded up. Besides messages, a mailbox has its names.
+        let messages = self.mailbox_bytes_max.saturating_add(self.mailbox_bytes_max / 8);
+        let full_mailbox = messages.saturating_add(8 * MAILBOX_BYTES);
+        full_mailbox.max(self.stored_bytes_max / ADDRESS_SHARE)
+    }
+
+    /// Bytes of the store that only ordinary exchanges may use.
+    pub fn reserve_bytes(&self) -> usize {
+        self.stored_bytes_max / RESERVE_SHARE
+    }
+}
