@@ -17,6 +17,7 @@ mod origins;
 pub mod policy;
 pub mod reload;
 pub mod reloadable;
+mod server_url;
 mod settings;
 mod spec;
 mod subcommands;
@@ -34,6 +35,7 @@ pub use arguments::UsageError;
 use environment::PREFIX;
 pub use origins::Origins;
 use reloadable::Reloadable;
+pub use server_url::ServerUrl;
 use settings::Settings;
 pub use settings::{Config, Source};
 use spec::{Action, Row};
@@ -169,12 +171,19 @@ fn text_to_print<S>(
 }
 
 /// The command line of a subcommand.
-fn report(subcommand: &'static Subcommand, words: Arguments) -> Result<Invocation, UsageError> {
+fn report(subcommand: &'static Subcommand, mut words: Arguments) -> Result<Invocation, UsageError> {
+    let operand = match subcommand.operand {
+        Some(operand) => arguments::take_subcommand(&mut words)?.map(|word| (operand, word)),
+        None => None,
+    };
     let given = arguments::read(words, subcommand.rows.iter())?;
     if let Some(text) = text_to_print(&given, |_| Ok(generate::help::subcommand(subcommand)))? {
         return Ok(Invocation::Print(text));
     }
     let mut query = Query::default();
+    if let Some(((_, set), word)) = operand {
+        set(&mut query, &word).map_err(UsageError)?;
+    }
     for option in in_table_order(subcommand.rows.iter(), &given) {
         if let Action::Set(set) = option.row.action {
             set(&mut query, &option.value).map_err(|problem| option.error(&problem))?;

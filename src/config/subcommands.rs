@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::UsageError;
 use super::nearest::nearest;
+use super::server_url::ServerUrl;
 use super::spec::Arity::{Flag, Once};
 use super::spec::Default::{Text, Unset};
-use super::spec::{Row, rows};
+use super::spec::{Row, Setter, rows};
 use super::{endpoint, values};
 use crate::net::socket::Endpoint;
 use crate::storage::db::MEMORY;
@@ -40,6 +41,8 @@ pub enum Subject {
         /// Given only if addresses are to be shown.
         addrid_db: Option<PathBuf>,
     },
+    /// An exchange through a server.
+    Check(ServerUrl),
 }
 
 /// How far back a report goes.
@@ -75,6 +78,7 @@ impl Period {
 /// The settings of all subcommands.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
+    server: ServerUrl,
     admin: Option<Endpoint>,
     channel_db: Option<PathBuf>,
     usage_db: Option<PathBuf>,
@@ -91,16 +95,22 @@ pub struct Subcommand {
     pub name: &'static str,
     /// Whole sentences.
     pub about: &'static str,
+    /// A word that may follow the name.
+    pub operand: Option<Operand>,
     pub rows: &'static [Row<Query>],
     /// Checks the options together. The error is a whole line.
     pub finish: fn(Query) -> Result<Subject, String>,
 }
+
+/// The name of a word, as the help shows it, and its effect.
+pub type Operand = (&'static str, Setter<Query>);
 
 /// All subcommands.
 pub static TABLE: &[Subcommand] = &[
     Subcommand {
         name: "status",
         about: "Show server status, from the running server (`--admin`) or from its database files.",
+        operand: None,
         rows: rows! { Query;
             "--admin": Once("ENDPOINT"), Set |q, text| q.admin = Some(endpoint::of_admin(text)?),
                 Text("read the files"),
@@ -118,6 +128,7 @@ pub static TABLE: &[Subcommand] = &[
     Subcommand {
         name: "usage",
         about: "Show results and durations of exchanges, and the clients that connected.",
+        operand: None,
         rows: rows! { Query;
             "--usage-db": Once("FILE"), Set |q, text| q.usage_db = Some(file(text)?), Unset,
                 "The usage database. Must be given.";
@@ -132,6 +143,7 @@ pub static TABLE: &[Subcommand] = &[
     Subcommand {
         name: "connections",
         about: "Show live connections of a server that runs with `--track-connections`.",
+        operand: None,
         rows: rows! { Query;
             "--channel-db": Once("FILE"), Set |q, text| q.channel_db = Some(file(text)?),
                 Text("`relay.sqlite`"), "The state database.";
@@ -143,6 +155,20 @@ pub static TABLE: &[Subcommand] = &[
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
         finish: connections,
+    },
+    Subcommand {
+        name: "check",
+        about: "Carry out an exchange of two clients through a running server, at `URL` or \
+                `ws://127.0.0.1:4000/v1`, and show how long each step took.",
+        operand: Some(("URL", |q, text| {
+            q.server = ServerUrl::parse(text)?;
+            Ok(())
+        })),
+        rows: rows! { Query;
+            "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
+            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+        },
+        finish: |query| Ok(Subject::Check(query.server)),
     },
 ];
 

@@ -77,7 +77,12 @@ impl Engine {
         {
             self.refused_binds.insert(conn);
         }
-        let is_refused = self.refused_binds.contains(&conn);
+        // Go's client has no `bind` refused: it does not send one after a welcome with an error.
+        let has_error = || self.live.welcome.error.is_some() || self.welcome_error(None).is_some();
+        let is_refused = self.refused_binds.contains(&conn)
+            || matches!(command, Command::Close { .. })
+                && !self.store.is_bound(conn)
+                && has_error();
         answer_to_farewell(command).filter(|_| is_refused)
     }
 
@@ -108,6 +113,9 @@ impl Engine {
             self.note_limit(limit);
         }
         self.permissions.note_refusal(command, &refusal, self.clock.instant);
+        if refusal == Refusal::StorageUnavailable && answer_to_farewell(command).is_some() {
+            self.refused_farewells.insert(conn);
+        }
         let verdict = verdict_on(&refusal);
         let orig = Orig::Command(text.into());
         self.effects.outputs.reply(conn, Response::Error { refusal: refusal.into(), orig });

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::engine::client_programs::{ClientPrograms, Program};
 use crate::engine::metrics::{Metrics, Tally};
-use crate::message::ConnId;
+use crate::message::{CHECK_APP, ConnId};
 use crate::store::{Store, UsageRecord};
 use crate::sys::process;
 
@@ -83,9 +83,9 @@ impl Engine {
         self.store.is_bound(conn)
     }
 
-    /// Counts the ends and binds of a committed tick.
+    /// Counts the ends and binds of a committed tick, but those of `check`.
     pub(super) fn count_usage(&mut self) {
-        for record in &self.effects.usage {
+        for record in self.effects.usage.iter().filter(|record| record.app() != CHECK_APP) {
             match record {
                 UsageRecord::Nameplate { result, .. } => {
                     self.metrics.nameplate_outcomes.add(*result, 1)

@@ -98,7 +98,8 @@ impl Engine {
         self.effects.outputs.push(conn, Output::Bytes(response));
         let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
         let notice = self.live.notices.find(peer.ip);
-        let welcome = self.welcome(peer, demand.as_ref(), notice);
+        let error = self.welcome_error(notice);
+        let welcome = self.welcome(peer, demand.as_ref(), error);
         let verdict = match notice {
             Some(_) => Verdict::Close(CloseReason::Notice),
             None => Verdict::Stay,
@@ -107,14 +108,22 @@ impl Engine {
         Ok(verdict)
     }
 
-    /// The `welcome` object for a peer. Its `error` is the notice, else the state of the server,
-    /// else the operator's text.
-    fn welcome(&self, peer: Peer, demand: Option<&Demand>, notice: Option<&str>) -> Box<str> {
-        let error = match notice {
-            Some(notice) => notice,
-            None if self.draining => &self.live.drain.message,
-            None if self.storage.is_degraded() => DEGRADED_WELCOME,
-            None => return json::welcome(&self.live.welcome, demand, peer.ip, peer.port),
+    /// The `error` of a welcome, if it is not the operator's text: the notice, else the state of
+    /// the server.
+    pub(super) fn welcome_error<'a>(&'a self, notice: Option<&'a str>) -> Option<&'a str> {
+        match notice {
+            Some(notice) => Some(notice),
+            None if self.draining => Some(&self.live.drain.message),
+            None if self.storage.is_degraded() => Some(DEGRADED_WELCOME),
+            None => None,
+        }
+    }
+
+    /// The `welcome` object for a peer, with the operator's text as its `error` unless there is
+    /// another.
+    fn welcome(&self, peer: Peer, demand: Option<&Demand>, error: Option<&str>) -> Box<str> {
+        let Some(error) = error else {
+            return json::welcome(&self.live.welcome, demand, peer.ip, peer.port);
         };
         let welcome = Welcome { error: Some(error.to_owned()), ..self.live.welcome.clone() };
         json::welcome(&welcome, demand, peer.ip, peer.port)

@@ -15,7 +15,7 @@ pub mod permission;
 pub mod quotas;
 mod timers;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -55,6 +55,8 @@ pub struct Engine {
     permissions: Permissions,
     /// Connections whose last `bind` was refused for a reason that upstream does not know.
     refused_binds: HashSet<ConnId>,
+    /// Connections whose `release` or `close` was refused because the storage is unavailable.
+    refused_farewells: BTreeSet<ConnId>,
     limit_log: LimitLog,
     metrics: Metrics,
     /// Binds by client program; counted only with an admin listener.
@@ -92,6 +94,7 @@ impl Engine {
             storage,
             records,
             refused_binds: HashSet::new(),
+            refused_farewells: BTreeSet::new(),
             limit_log: LimitLog::default(),
             metrics: Metrics::default(),
             client_programs: None,
@@ -287,7 +290,13 @@ impl Engine {
         for _ in 0..std::mem::take(&mut self.effects.evicted_count) {
             self.note_limit(Limit::Evicted);
         }
-        (committed, std::mem::take(&mut self.effects.closings))
+        let mut closings = std::mem::take(&mut self.effects.closings);
+        if !self.is_degraded() {
+            // Python's client waits for the answer, and asks again on another connection.
+            let waiting = std::mem::take(&mut self.refused_farewells).into_iter();
+            closings.extend(waiting.map(|conn| (conn, CloseReason::StorageFailed)));
+        }
+        (committed, closings)
     }
 
     fn undo(&mut self, participants: &[ConnId]) {
@@ -295,6 +304,7 @@ impl Engine {
         self.is_deleting = false;
         for conn in participants {
             self.store.disconnect(*conn);
+            self.refused_farewells.remove(conn);
         }
         self.storage.load(&mut self.store, self.steady.at(self.clock));
     }
@@ -317,6 +327,7 @@ impl Engine {
         self.quotas.disconnect(conn);
         self.permissions.forget(conn);
         self.refused_binds.remove(&conn);
+        self.refused_farewells.remove(&conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());
         if let Some(limit) = Limit::of_close(reason) {

@@ -510,6 +510,15 @@ pub const REPORT_COMMANDS_MAX: usize = 5;
 /// Characters that a table shows of a text chosen by a client.
 pub const REPORT_TEXT_CHARS_MAX: usize = 40;
 
+/// How long a step of `check` may take: what a patient user waits.
+pub const CHECK_STEP: Duration = Duration::from_secs(10);
+
+/// How long `check` waits for a server to take back what a failed exchange holds.
+pub const CHECK_LEAVE: Duration = Duration::from_secs(2);
+
+/// Bytes of a message that `check` takes from a server; a welcome has the longest ones.
+pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
+
 /// How long a report waits for the answer of the admin listener.
 pub const REPORT_ANSWER: Duration = Duration::from_secs(5);
 

@@ -23,6 +23,9 @@ pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Fla
 pub use refusal::{Refusal, Rule, StampError, Throttled};
 pub use response::{Demand, Orig, Response};
 
+/// The app of `check`, which results, clients and reports leave out.
+pub const CHECK_APP: &str = "wormhole-mailbox/check";
+
 /// The number of a connection: unique while the server runs, never reused, safe to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);

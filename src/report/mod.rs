@@ -1,12 +1,14 @@
-//! The subcommands `status`, `usage` and `connections`: reports on a server and its files, as
-//! tables for people and as JSON for programs.
+//! The subcommands `status`, `usage`, `connections` and `check`: reports on a server and its files,
+//! as tables for people and as JSON for programs.
 //!
-//! Read-only: creates and changes no file, and does not disturb a running server, of which it sees
-//! only the files and the admin listener.
+//! Creates and changes no file, and does not disturb a running server, of which it sees only the
+//! files and the admin listener; `check` is two clients like others.
 
+mod check;
 mod connections;
 mod server;
 mod status;
+mod stream;
 mod table;
 mod usage;
 
@@ -37,6 +39,7 @@ pub fn run(request: &config::Report) -> Result<String, Box<dyn Error>> {
         Subject::Connections { channel_db, addrid_db } => {
             connections::report(channel_db, addrid_db.as_deref(), now)?
         }
+        Subject::Check(server) => check::report(server)?,
     };
     Ok(if request.json { json_text(&report.json) } else { report.text })
 }

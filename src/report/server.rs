@@ -2,16 +2,13 @@
 //! and size. What listens there may be another program, so the answer is checked.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::stream::Stream;
 use crate::format;
 use crate::limits::{REPORT_ANSWER, REPORT_ANSWER_BYTES_MAX};
 use crate::net::socket::Endpoint;
-use crate::sys::clock::Clock;
 
 const REQUEST: &[u8] =
     b"GET /status.json HTTP/1.1\r\nHost: wormhole-mailbox\r\nConnection: close\r\n\r\n";
@@ -25,72 +22,24 @@ pub fn fetch(endpoint: &Endpoint) -> Result<Value, String> {
 
 fn describe(error: &io::Error) -> String {
     match error.kind() {
-        // Which of the two a timeout is depends on the system.
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+        io::ErrorKind::TimedOut => {
             format!("no answer within {} seconds", REPORT_ANSWER.as_secs())
         }
         _ => error.to_string(),
     }
 }
 
-fn exchange(endpoint: &Endpoint) -> io::Result<Vec<u8>> {
-    let until = Clock::read().instant + REPORT_ANSWER;
-    match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(&reachable(*address), left(until)?)?;
-            converse(stream, until, |stream, left| {
-                stream.set_write_timeout(Some(left))?;
-                stream.set_read_timeout(Some(left))
-            })
-        }
-        Endpoint::Unix { path, .. } => {
-            converse(UnixStream::connect(path)?, until, |stream, left| {
-                stream.set_write_timeout(Some(left))?;
-                stream.set_read_timeout(Some(left))
-            })
-        }
-    }
-}
-
-/// The loopback address for a listener on all addresses.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 /// Sends the request and reads the answer to its end, or until the time is up.
-fn converse<S: Read + Write>(
-    mut stream: S,
-    until: Instant,
-    set_timeout: impl Fn(&S, Duration) -> io::Result<()>,
-) -> io::Result<Vec<u8>> {
-    set_timeout(&stream, left(until)?)?;
+fn exchange(endpoint: &Endpoint) -> io::Result<Vec<u8>> {
+    let mut stream = Stream::connect(endpoint, REPORT_ANSWER)?;
     stream.write_all(REQUEST)?;
     let mut answer = Vec::new();
-    let mut portion = [0; PORTION_BYTES];
-    loop {
-        set_timeout(&stream, left(until)?)?;
-        match stream.read(&mut portion) {
-            Ok(0) => return Ok(answer),
-            Ok(count) => answer.extend_from_slice(&portion[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if answer.len() > REPORT_ANSWER_BYTES_MAX {
-            return Err(io::Error::other("the answer is too long"));
-        }
+    // One byte more than allowed shows that it is too long.
+    stream.take(REPORT_ANSWER_BYTES_MAX as u64 + 1).read_to_end(&mut answer)?;
+    if answer.len() > REPORT_ANSWER_BYTES_MAX {
+        return Err(io::Error::other("the answer is too long"));
     }
-}
-
-const PORTION_BYTES: usize = 4096;
-
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Clock::read().instant);
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    Ok(answer)
 }
 
 /// The JSON object in an HTTP answer.

@@ -148,6 +148,16 @@ pub enum UsageRecord {
     },
 }
 
+impl UsageRecord {
+    pub fn app(&self) -> &str {
+        match self {
+            UsageRecord::Nameplate { app, .. }
+            | UsageRecord::Mailbox { app, .. }
+            | UsageRecord::ClientVersion { app, .. } => app,
+        }
+    }
+}
+
 /// All that a tick has caused. The engine owns it, and releases `outputs` only after `changes` are
 /// committed.
 #[derive(Debug, Default)]

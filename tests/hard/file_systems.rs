@@ -225,3 +225,42 @@ fn without_shared_memory_a_rollback_journal_does() {
     drop(server.kill());
     mode("delete");
 }
+
+/// A server some of whose system calls fail from its start on.
+fn start_with_failing(calls: &str, directory: &Arc<Directory>) -> Server {
+    let mut strace = Command::new("strace");
+    strace.args(["-D", "-f", "-qq", "-o", "trace"]);
+    for call in calls.split(' ') {
+        strace.args(["-e", &format!("inject={call}")]);
+    }
+    strace.args([PROGRAM, FREE_PORT]);
+    Server::spawn(strace, Arc::clone(directory))
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn without_hard_links_and_careful_renames_a_new_file_is_filled_in_place() {
+    for calls in ["link,linkat:error=EPERM", "link,linkat:error=EPERM renameat2:error=EINVAL"] {
+        let directory = Arc::new(Directory::new());
+        let server = start_with_failing(calls, &directory);
+        let mailbox = server.bind("app", "a").claim("7");
+        let trace = fs::read_to_string(directory.file("trace")).expect("the trace");
+        assert!(trace.contains("(INJECTED)"), "{trace}");
+        drop(server.kill());
+        let server = Server::start_in(directory, &[]);
+        assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+        let names = sql::names(&server.directory);
+        assert!(!names.iter().any(|name| name.contains(".new-")), "{names:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_file_system_without_locks_costs_a_warning_and_not_the_service() {
+    for error in ["ENOLCK", "EBADF", "ENOSYS"] {
+        let directory = Arc::new(Directory::new());
+        let server = start_with_failing(&format!("flock:error={error}"), &directory);
+        assert_eq!(server.count_log("the file system has no locks"), 1, "{:#?}", server.log());
+        server.bind("app", "a").claim("7");
+    }
+}

@@ -426,7 +426,8 @@ fn nobody_can_connect_before_the_files_are_open() {
     other.execute_batch("BEGIN EXCLUSIVE").expect("locked");
     let mut command = Command::new(PROGRAM);
     command.args([FREE_PORT, "--port=unix:x.sock"]);
-    let child = command.current_dir(directory.path()).stdin(Stdio::null()).spawn();
+    command.current_dir(directory.path()).stdin(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn();
     let _server = Running(child.expect("server starts"));
     let socket = directory.file("x.sock");
     eventually("the address is taken", || socket.exists());

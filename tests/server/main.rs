@@ -53,6 +53,7 @@ mod stopping; // SIGTERM, SIGINT
 
 // Observing it.
 mod admin; // the admin listener
+mod check; // an exchange through a running server
 mod metrics;
 mod reports; // the subcommands
 mod shares;

@@ -103,7 +103,25 @@ fn a_file_that_is_replaced_by_one_that_is_in_use_or_no_database_is_not_taken() {
     let (status, _) = used.stop();
     assert!(status.success());
     server.wait_for_log(ENDS);
+    // The file that was moved away has all that it held.
+    let claim = "SELECT name FROM nameplates WHERE name = '7'";
+    let claimed = sql::rows(&server.file("aside"), claim);
+    assert_eq!(claimed, json!([["7"]]));
     assert_nothing_is_lost(server, "6", &mailbox, &[]);
+}
+
+#[test]
+fn a_file_that_is_emptied_is_a_new_one_and_takes_nothing_from_the_old_log() {
+    let mut server = Server::start(&[]);
+    let old = server.bind("app", "a").claim("7");
+    let path = server.file("relay.sqlite");
+    fs::write(&path, "").expect("emptied");
+    assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
+    server.wait_for_log(ENDS);
+    let new = server.bind("app", "a").claim("7");
+    assert_ne!(new, old);
+    assert_eq!(sql::rows(&path, "PRAGMA integrity_check"), json!([["ok"]]));
+    assert_nothing_is_lost(server, "7", &new, &[]);
 }
 
 #[test]

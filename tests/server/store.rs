@@ -13,8 +13,7 @@ use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{
-    Act, Change, Counts, Effects, MailboxSideId, NameplateId, NameplateSideId, Row, Settings,
-    Store, UsageRecord,
+    Act, Change, Counts, Effects, NameplateId, Row, Settings, Store, UsageRecord,
 };
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use wormhole_mailbox::sys::entropy::Entropy;
@@ -529,41 +528,22 @@ fn a_load_drops_the_old_state_before_the_first_row_comes() {
 #[test]
 fn times_later_than_now_count_as_now() {
     let mut bench = Bench::new(Settings::default());
-    let ahead = Timestamp(EPOCH + 365.0 * 86_400.0);
-    let loaded = bench.store.load(Timestamp(EPOCH), |each| {
-        each(Row::Mailbox {
-            app: "app".into(),
-            mailbox: "m".into(),
-            updated: ahead,
-            for_nameplate: true,
-        });
-        each(Row::MailboxSide {
-            id: MailboxSideId(1),
-            mailbox: "m".into(),
-            opened: true,
-            side: "s".into(),
-            added: ahead,
-            mood: None,
-        });
-        each(Row::Nameplate {
-            id: NameplateId(1),
-            app: "app".into(),
-            name: "4".into(),
-            mailbox: "m".into(),
-        });
-        each(Row::NameplateSide {
-            id: NameplateSideId(1),
-            nameplate: NameplateId(1),
-            claimed: true,
-            side: "s".into(),
-            added: ahead,
-        });
+    let conn = bench.bind("s");
+    bench.now += 365.0 * 86_400.0;
+    assert_eq!(bench.ask(conn, r#"{"type":"claim","nameplate":"4"}"#), Ok(()));
+    let rows = std::mem::take(&mut bench.effects.changes);
+    let mut loaded = Bench::new(Settings::default());
+    let outcome = loaded.store.load(Timestamp(EPOCH), |each| {
+        for change in rows {
+            let Change::Insert(row) = change else { panic!("{change:?}") };
+            each(row);
+        }
         Ok::<_, ()>(NameplateId(1))
     });
-    assert_eq!(loaded, Ok(()));
-    bench.expire_at(EPOCH + 660.0);
-    assert_eq!(bench.store.counts().mailboxes, 0);
-    let total_times = bench.effects.usage.iter().map(|record| match record {
+    assert_eq!((outcome, loaded.store.counts().mailboxes), (Ok(()), 1));
+    loaded.expire_at(EPOCH + 660.0);
+    assert_eq!(loaded.store.counts().mailboxes, 0);
+    let total_times = loaded.effects.usage.iter().map(|record| match record {
         UsageRecord::Nameplate { total_time, .. } | UsageRecord::Mailbox { total_time, .. } => {
             *total_time
         }

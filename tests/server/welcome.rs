@@ -225,3 +225,17 @@ fn a_unix_socket_has_its_mode_and_believes_its_proxy() {
     server.stop();
     assert!(!path.exists());
 }
+
+#[test]
+fn after_a_welcome_with_an_error_a_client_may_leave_without_a_bind() {
+    let server = Server::start(&["--signal-error=too old"]);
+    let mut client = server.connect();
+    assert_eq!(client.error(json!({"type": "list"})), "must bind first");
+    assert_eq!(client.error(json!({"type": "release"})), "must bind first");
+    assert_eq!(client.one(json!({"type": "close", "mood": "errory"}))["type"], "closed");
+    client.quiet(json!({"type": "bind", "appid": "app", "side": "s"}));
+    let error = "close without mailbox must follow open";
+    assert_eq!(client.error(json!({"type": "close"})), error);
+    let server = Server::start(&[]);
+    assert_eq!(server.connect().error(json!({"type": "close"})), "must bind first");
+}

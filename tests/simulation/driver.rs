@@ -262,7 +262,9 @@ impl Simulation {
         if has_failed {
             check::affected(&events, &affected, &self.model)?;
             self.fail(&events, &affected);
-        } else if closings.iter().any(|(_, reason)| *reason == CloseReason::StorageFailed) {
+        } else if closings.iter().any(|(conn, reason)| {
+            *reason == CloseReason::StorageFailed && !self.model.may_be_refused_farewell(*conn)
+        }) {
             return Err(format!("{affected:?} are closed though no commit has failed"));
         } else {
             let rows_before = self.model.rows.clone();
@@ -310,8 +312,12 @@ impl Simulation {
         }
         let disk = self.disk.borrow();
         self.model.run_timers(&disk, &disk.rows(), is_checking);
+        let mut closings = std::mem::take(&mut self.model.shares.closings);
+        if !self.model.is_degraded {
+            closings.extend(self.model.close_refused_farewells());
+        }
         let mut closed = HashSet::new();
-        for (conn, reply) in std::mem::take(&mut self.model.shares.closings) {
+        for (conn, reply) in closings {
             if closed.insert(conn) {
                 self.model.tell(conn, reply);
             }

@@ -167,6 +167,22 @@ impl Model {
         self.lose_storage(disk);
     }
 
+    /// Connections that were refused a `release` or `close` are closed once the storage works.
+    pub fn close_refused_farewells(&mut self) -> Vec<(ConnId, Reply)> {
+        let waiting = self.clients.iter_mut().filter(|client| client.is_refused_farewell);
+        waiting
+            .map(|client| {
+                client.is_refused_farewell = false;
+                (client.conn, Reply::Bytes(CLOSED_1013))
+            })
+            .collect()
+    }
+
+    /// Whether a connection was refused one, or may have been in the tick in which the storage works again.
+    pub fn may_be_refused_farewell(&self, conn: ConnId) -> bool {
+        self.is_degraded || self.client(conn).is_some_and(|client| client.is_refused_farewell)
+    }
+
     fn lose_storage(&mut self, disk: &Disk) {
         self.check = None;
         self.cooling.clear();

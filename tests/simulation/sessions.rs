@@ -42,6 +42,8 @@ pub struct Client {
     pub closed: bool,
     /// Grows with each subscription of any connection.
     pub subscribed: usize,
+    /// Its `release` or `close` was refused while the storage did not work.
+    pub is_refused_farewell: bool,
 }
 
 impl Model {
@@ -59,6 +61,7 @@ impl Model {
             opened: Opened::No,
             closed: false,
             subscribed: 0,
+            is_refused_farewell: false,
         });
         self.tell(conn, Reply::Bytes(UPGRADED));
         self.tell(conn, Reply::Welcome { error: self.is_degraded });
@@ -93,6 +96,15 @@ impl Model {
             return;
         }
         self.tell(conn, Reply::Ack(sent.id.unwrap_or("null").into()));
+        let is_farewell = matches!(sent.ask, Ask::Release(_) | Ask::Close { .. });
+        if self.is_degraded && is_farewell {
+            let is_close = matches!(sent.ask, Ask::Close { .. });
+            if is_close && self.clients[place].bound.is_none() {
+                self.tell(conn, Reply::Closed); // the welcome had an error
+                return;
+            }
+            self.clients[place].is_refused_farewell = true;
+        }
         let mut client = self.clients[place].clone();
         let was_subscribed = client.opened == Opened::Yes;
         let outcome = self.check(&client, &sent.ask).and_then(|()| self.perform(&mut client, sent));

@@ -58,9 +58,10 @@ fn group(Group { title, rows }: &Group<Settings>) -> String {
 }
 
 /// The help of a subcommand.
-pub fn subcommand(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
+pub fn subcommand(Subcommand { name, about, operand, rows, .. }: &Subcommand) -> String {
+    let operand = operand.map(|(operand, _)| format!(" [{operand}]")).unwrap_or_default();
     let (about, options) = (wrapped(0, &plain(about)), entries(rows, entry));
-    format!("{about}\nUsage: wormhole-mailbox {name} [options]\n\nOptions:\n{options}")
+    format!("{about}\nUsage: wormhole-mailbox {name}{operand} [options]\n\nOptions:\n{options}")
 }
 
 fn entry(spec: &OptionSpec) -> String {

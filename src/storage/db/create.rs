@@ -26,7 +26,7 @@ const PAGE_BYTES: i64 = 1024;
 /// fit into the space that was just tried.
 const SCRATCH_PAGE_BYTES: i64 = 512;
 
-/// Names that are tried for a new file. When all are taken, somebody has taken them on purpose.
+/// Names that are tried for a new file. When all are taken, that is no accident.
 const NAMES_MAX: u32 = 1_000;
 
 /// What SQLite may put beside a database.

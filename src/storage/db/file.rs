@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use log::warn;
 use rusqlite::config::DbConfig;
@@ -43,6 +44,8 @@ struct Target {
     create: usize,
     /// An older file is upgraded to this version.
     at_least: usize,
+    /// How long a lock of another process is waited for.
+    busy: Duration,
 }
 
 /// What is at the path. A file is locked.
@@ -73,79 +76,14 @@ pub(super) fn examine(
     create: usize,
     at_least: usize,
 ) -> Result<Examined, OpenError> {
-    let found = if path == Path::new(MEMORY) { Ok(Found::Memory) } else { find(path, kind, None) };
-    let found = found.map_err(|error| OpenError::new(path, kind, error))?;
-    let path = path.to_owned();
-    let target = Target { path, kind, create: create.max(at_least), at_least };
-    Ok(Examined { target, found })
-}
-
-/// `lock`: that of the file, if this process has it already.
-fn find(path: &Path, kind: &Kind, lock: Option<File>) -> Result<Found, OpenErrorKind> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            return Err(io::Error::from(ErrorKind::IsADirectory).into());
-        }
-        Ok(metadata) if !metadata.is_file() => {
-            return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            if path.is_symlink() {
-                return Err(OpenErrorKind::DanglingLink);
-            }
-            return create::try_directory(path).map(Found::Nothing);
-        }
-        Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
+    let (path, create) = (path.to_owned(), create.max(at_least));
+    let target = Target { path, kind, create, at_least, busy: DATABASE_OPEN_BUSY };
+    let found =
+        if target.path == Path::new(MEMORY) { Ok(Found::Memory) } else { target.find(None) };
+    match found {
+        Ok(found) => Ok(Examined { target, found }),
+        Err(error) => Err(target.error(error)),
     }
-    // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
-    let real = fs::canonicalize(path)?;
-    for suffix in SUFFIXES.into_iter().chain([""]) {
-        // These are closed before SQLite has locks on them, which closing them would drop.
-        match OpenOptions::new().read(true).write(true).open(with_suffix(&real, suffix)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(OpenErrorKind::NotWritable(suffix, error));
-            }
-            _ => {}
-        }
-    }
-    let lock = match lock {
-        Some(lock) => lock,
-        None => place::lock(path)?,
-    };
-    let journal = create::try_directory(&real)?;
-    let is_empty = fs::metadata(&real)?.len() == 0;
-    let has_rollback_journal =
-        fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
-    let version = match is_empty || has_rollback_journal {
-        // Reading would roll the file back, or discard what is left of an earlier one.
-        true => None,
-        false => Some(look(&real, kind)?),
-    };
-    Ok(Found::File(journal, lock, version))
-}
-
-/// Checks a file and returns its version, without changing anything.
-fn look(path: &Path, kind: &Kind) -> Result<usize, OpenErrorKind> {
-    // Without shared memory at first, so that nothing is made beside the file. That is impossible
-    // only while another process has it open, and all is there.
-    match look_in_mode(path, kind, "exclusive") {
-        Err(OpenErrorKind::Sqlite(error))
-            if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
-        {
-            look_in_mode(path, kind, "normal")
-        }
-        outcome => outcome,
-    }
-}
-
-fn look_in_mode(path: &Path, kind: &Kind, locking: &str) -> Result<usize, OpenErrorKind> {
-    let has_log = with_suffix(path, "-wal").try_exists()?;
-    let connection = connect(path)?;
-    connection.pragma_update(None, "locking_mode", locking)?;
-    // Closing it must not copy the log into the file.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-    check(&connection, kind)
 }
 
 impl Examined {
@@ -157,13 +95,77 @@ impl Examined {
             Found::Nothing(journal) => target.create(journal),
             Found::File(journal, lock, version) => target.open(journal, lock, version, "opened"),
         };
-        opened.map_err(|error| OpenError::new(&target.path, target.kind, error))
+        opened.map_err(|error| target.error(error))
     }
 }
 
 const CREATED: &str = "created";
 
 impl Target {
+    fn error(&self, kind: OpenErrorKind) -> OpenError {
+        OpenError::new(&self.path, self.kind, kind)
+    }
+
+    /// `lock`: that of the file, if this process has it already.
+    fn find(&self, lock: Option<File>) -> Result<Found, OpenErrorKind> {
+        let path = &*self.path;
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(io::Error::from(ErrorKind::IsADirectory).into());
+            }
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if path.is_symlink() {
+                    return Err(OpenErrorKind::DanglingLink);
+                }
+                return create::try_directory(path).map(Found::Nothing);
+            }
+            Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
+        }
+        // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
+        let real = fs::canonicalize(path)?;
+        for suffix in SUFFIXES.into_iter().chain([""]) {
+            // These are closed before SQLite has locks on them, which closing them would drop.
+            match OpenOptions::new().read(true).write(true).open(with_suffix(&real, suffix)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(OpenErrorKind::NotWritable(suffix, error));
+                }
+                _ => {}
+            }
+        }
+        let lock = match lock {
+            Some(lock) => lock,
+            None => place::lock(path)?,
+        };
+        let journal = create::try_directory(&real)?;
+        let is_empty = fs::metadata(&real)?.len() == 0;
+        let has_rollback_journal =
+            fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
+        let version = match is_empty || has_rollback_journal {
+            // Reading would roll the file back, or discard what is left of an earlier one.
+            true => None,
+            false => Some(self.look(&real)?),
+        };
+        Ok(Found::File(journal, lock, version))
+    }
+
+    /// Checks a file and returns its version, without changing anything.
+    fn look(&self, path: &Path) -> Result<usize, OpenErrorKind> {
+        // Without shared memory at first, so that nothing is made beside the file. That is
+        // impossible only while another process has it open, and all is there.
+        match look_in_mode(path, self.kind, "exclusive", Duration::ZERO) {
+            Err(OpenErrorKind::Sqlite(error))
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
+            {
+                look_in_mode(path, self.kind, "normal", self.busy)
+            }
+            outcome => outcome,
+        }
+    }
+
     fn open_memory(&self) -> Result<Opened, OpenErrorKind> {
         let mut connection = Connection::open_in_memory()?;
         create::initialise(&mut connection, self.kind, self.create)?;
@@ -185,9 +187,9 @@ impl Target {
         version: Option<usize>,
         history: &str,
     ) -> Result<Opened, OpenErrorKind> {
-        let Target { path, kind, create, at_least } = self;
+        let Target { path, kind, create, at_least, busy } = self;
         let mut history = history.to_owned();
-        let mut connection = connect_for(path, journal)?;
+        let mut connection = connect_for(path, journal, *busy)?;
         let mut version = match version {
             Some(version) => version,
             None if pages(&connection)? == 0 => {
@@ -203,7 +205,7 @@ impl Target {
             // Reading the file for the copy would drop the connection's locks.
             connection.close().map_err(|(_, error)| error)?;
             let backup = create::back_up(path, version)?;
-            connection = connect_for(path, journal)?;
+            connection = connect_for(path, journal, *busy)?;
             create::upgrade(&mut connection, kind, version, *at_least)?;
             version = *at_least;
             history = format!("upgraded, the old file is kept as {}", backup.display());
@@ -214,6 +216,20 @@ impl Target {
         let place = Place::new(path, lock, journal == Journal::Wal)?;
         Ok(Opened { connection, place, version, history })
     }
+}
+
+fn look_in_mode(
+    path: &Path,
+    kind: &Kind,
+    locking: &str,
+    busy: Duration,
+) -> Result<usize, OpenErrorKind> {
+    let has_log = with_suffix(path, "-wal").try_exists()?;
+    let connection = connect(path, busy)?;
+    connection.pragma_update(None, "locking_mode", locking)?;
+    // Closing it must not copy the log into the file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+    check(&connection, kind)
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
@@ -232,16 +248,16 @@ fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqli
     connection.busy_timeout(DATABASE_BUSY)
 }
 
-fn connect(path: &Path) -> Result<Connection, OpenErrorKind> {
+fn connect(path: &Path, busy: Duration) -> Result<Connection, OpenErrorKind> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(DATABASE_OPEN_BUSY)?;
+    connection.busy_timeout(busy)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
 }
 
-fn connect_for(path: &Path, journal: Journal) -> Result<Connection, OpenErrorKind> {
-    let connection = connect(path)?;
+fn connect_for(path: &Path, journal: Journal, busy: Duration) -> Result<Connection, OpenErrorKind> {
+    let connection = connect(path, busy)?;
     if journal == Journal::Truncate {
         // A file in WAL mode can then be read without shared memory.
         connection.pragma_update(None, "locking_mode", "exclusive")?;
@@ -304,33 +320,41 @@ pub(super) fn reopen_if_moved(
     at_least: usize,
 ) -> Result<Option<Opened>, OpenError> {
     let path = place.path().to_owned();
+    // The loop stands still meanwhile.
+    let target = Target { path, kind, create: at_least, at_least, busy: DATABASE_BUSY };
     let moved = match place.check() {
         Ok(()) => return Ok(None),
         Err(moved) => moved,
     };
-    let find_again = || {
-        match moved {
-            // What was committed to the log goes into the file, wherever that is now.
-            OpenErrorKind::LogLost => copy_log(connection)?,
-            OpenErrorKind::Replaced => _ = copy_log(connection),
-            moved => return Err(moved),
-        }
-        // Closing must remove no log that belongs to the other file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // A connection to nothing, on which all fails until the file is opened.
-        drop(std::mem::replace(connection, Connection::open_in_memory()?));
-        place.set_closed();
-        if matches!(place.check(), Err(OpenErrorKind::Replaced)) {
-            place.remove_log()?;
-        }
-        match find(&path, kind, place.lock_to_keep())? {
-            Found::Nothing(_) => Err(OpenErrorKind::Missing),
-            found => Ok(found),
-        }
-    };
-    let found = find_again().map_err(|error| OpenError::new(&path, kind, error))?;
-    let target = Target { path, kind, create: at_least, at_least };
-    Examined { target, found }.open().map(Some)
+    match leave(connection, place, moved).and_then(|()| target.find(place.lock_to_keep())) {
+        Ok(Found::Nothing(_)) => Err(target.error(OpenErrorKind::Missing)),
+        Ok(found) => Examined { target, found }.open().map(Some),
+        Err(error) => Err(target.error(error)),
+    }
+}
+
+/// Closes a file that is not at its path any more, so that nothing of it gets into another.
+fn leave(
+    connection: &mut Connection,
+    place: &mut Place,
+    moved: OpenErrorKind,
+) -> Result<(), OpenErrorKind> {
+    match moved {
+        // What was committed to the log goes into the file, wherever that is now.
+        OpenErrorKind::LogLost => copy_log(connection)?,
+        OpenErrorKind::Replaced if place.is_emptied() => {}
+        OpenErrorKind::Replaced => _ = copy_log(connection),
+        moved => return Err(moved),
+    }
+    // Closing must remove no log that belongs to the other file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A connection to nothing, on which all fails until the file is opened.
+    drop(std::mem::replace(connection, Connection::open_in_memory()?));
+    place.set_closed();
+    if matches!(place.check(), Err(OpenErrorKind::Replaced)) {
+        place.remove_log()?;
+    }
+    Ok(())
 }
 
 /// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.

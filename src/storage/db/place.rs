@@ -17,6 +17,35 @@ const LOCK_ATTEMPTS: usize = 10;
 /// Mode bits by which others than the owner can open a file, and then lock it.
 const OTHERS: u32 = 0o066;
 
+/// An open file and the path where it was.
+#[derive(Debug)]
+struct Held {
+    path: PathBuf,
+    file: File,
+    /// Device and inode.
+    id: (u64, u64),
+}
+
+impl Held {
+    fn new(path: PathBuf, file: File) -> io::Result<Held> {
+        let id = id(&file.metadata()?);
+        Ok(Held { path, file, id })
+    }
+
+    /// What is at the path, if it is this file.
+    fn at_path(&self) -> Result<fs::Metadata, OpenErrorKind> {
+        match fs::metadata(&self.path) {
+            // Some file systems change the number of an inode while it is open.
+            Ok(there) if id(&there) == self.id || id(&there) == id(&self.file.metadata()?) => {
+                Ok(there)
+            }
+            Ok(_) => Err(OpenErrorKind::Replaced),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(OpenErrorKind::Missing),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// Where an open database is.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -24,9 +53,9 @@ pub(super) struct Place {
     path: PathBuf,
     /// The locked file; none for a database in memory. Must be dropped after the connection:
     /// closing it drops SQLite's locks with it.
-    guard: Option<File>,
-    /// The write-ahead log, where there is one: its path, and the file that SQLite has open.
-    log: Option<(PathBuf, File)>,
+    guard: Option<Held>,
+    /// The write-ahead log, where there is one.
+    log: Option<Held>,
     /// Whether SQLite has closed the file.
     is_closed: bool,
 }
@@ -38,11 +67,12 @@ impl Place {
 
     /// The place of a file that SQLite has just opened.
     pub(super) fn new(path: &Path, guard: File, has_log: bool) -> io::Result<Place> {
-        let mut place = Place { path: path.to_owned(), guard: Some(guard), ..Place::in_memory() };
+        let guard = Some(Held::new(path.to_owned(), guard)?);
+        let mut place = Place { path: path.to_owned(), guard, ..Place::in_memory() };
         if has_log {
             let log = log_path(path)?;
             let file = File::open(&log)?;
-            place.log = Some((log, file));
+            place.log = Some(Held::new(log, file)?);
         }
         Ok(place)
     }
@@ -57,39 +87,35 @@ impl Place {
 
     /// The path of the write-ahead log, where there is one.
     pub(super) fn log(&self) -> Option<&Path> {
-        self.log.as_ref().map(|(path, _)| &**path)
+        self.log.as_ref().map(|log| &*log.path)
     }
 
     /// Whether the path still leads to the file and the log that are open. What is written to
     /// others is lost.
     pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
         let Some(guard) = &self.guard else { return Ok(()) };
-        match fs::metadata(&self.path) {
-            Ok(there) if is_same(&there, &guard.metadata()?) => {}
-            Ok(_) => return Err(OpenErrorKind::Replaced),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(OpenErrorKind::Missing);
-            }
-            Err(error) => return Err(error.into()),
+        // An open database has pages: an empty file was emptied by another program.
+        if guard.at_path()?.len() == 0 {
+            return Err(OpenErrorKind::Replaced);
         }
-        match self.is_closed || (self.log.is_some() && !self.is_log_ours()?) {
-            true => Err(OpenErrorKind::LogLost),
-            false => Ok(()),
-        }
+        let has_lost_log = match self.log.as_ref().map(Held::at_path) {
+            None | Some(Ok(_)) => false,
+            Some(Err(OpenErrorKind::Missing | OpenErrorKind::Replaced)) => true,
+            Some(Err(error)) => return Err(error),
+        };
+        if has_lost_log || self.is_closed { Err(OpenErrorKind::LogLost) } else { Ok(()) }
     }
 
-    /// Whether the log at its path is the one that is open.
-    fn is_log_ours(&self) -> io::Result<bool> {
-        match &self.log {
-            Some((path, file)) => is_at(path, file),
-            None => Ok(false),
-        }
+    /// Whether the file that is open has been emptied.
+    pub(super) fn is_emptied(&self) -> bool {
+        let metadata = self.guard.as_ref().map(|guard| guard.file.metadata());
+        metadata.is_some_and(|it| it.is_ok_and(|it| it.len() == 0))
     }
 
     /// Removes the log if it is the one that was open: it must not be played into another file.
     pub(super) fn remove_log(&self) -> io::Result<()> {
         match &self.log {
-            Some((path, _)) if self.is_log_ours()? => fs::remove_file(path),
+            Some(log) if log.at_path().is_ok() => fs::remove_file(&log.path),
             _ => Ok(()),
         }
     }
@@ -101,9 +127,9 @@ impl Place {
 
     /// The lock, if the file at the path is the one that it is on.
     pub(super) fn lock_to_keep(&self) -> Option<File> {
-        let guard = self.guard.as_ref()?;
+        let guard = self.guard.as_ref().filter(|guard| guard.at_path().is_ok())?;
         // The copy shares the lock.
-        is_at(&self.path, guard).is_ok_and(|is_at| is_at).then(|| guard.try_clone().ok())?
+        guard.file.try_clone().ok()
     }
 }
 
@@ -145,12 +171,12 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenErrorKind> {
 /// Whether an open file is the one at `path`.
 fn is_at(path: &Path, file: &File) -> io::Result<bool> {
     match fs::metadata(path) {
-        Ok(there) => Ok(is_same(&there, &file.metadata()?)),
+        Ok(there) => Ok(id(&there) == id(&file.metadata()?)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
+fn id(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }

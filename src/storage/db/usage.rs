@@ -10,6 +10,7 @@ use super::open_error::OpenError;
 use super::records_file::RecordsFile;
 use super::{Failure, schema};
 use crate::limits::USAGE_ROWS_READ_MAX;
+use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
 use crate::store::UsageRecord;
 use crate::sys::clock::{Seconds, Timestamp};
@@ -88,16 +89,16 @@ impl UsageDb {
     pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<UsageHistory> {
         let mut mailboxes = self.0.connection.prepare(
             "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
-             FROM mailboxes WHERE started + total_time >= ?1 \
+             FROM mailboxes WHERE started + total_time >= ?1 AND app_id != ?4 \
              AND rowid > (SELECT MAX(rowid) FROM mailboxes) - ?3 GROUP BY step, result",
         )?;
         let mut clients = self.0.connection.prepare(
             "SELECT CAST(connect_time / ?2 AS INTEGER) AS step, implementation, version, COUNT(*) \
-             FROM client_versions WHERE connect_time >= ?1 \
+             FROM client_versions WHERE connect_time >= ?1 AND app_id != ?4 \
              AND rowid > (SELECT MAX(rowid) FROM client_versions) - ?3 \
              GROUP BY step, implementation, version",
         )?;
-        let bounds = (since, step, USAGE_ROWS_READ_MAX);
+        let bounds = (since, step, USAGE_ROWS_READ_MAX, CHECK_APP);
         let at = |row: &Row<'_>| row.get(0).map(|number: i64| Timestamp(number as Seconds * step));
         let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
         let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{FileState, ReadOnly};
+use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
 use crate::storage::db::Current;
 use crate::storage::db::columns::{
@@ -52,7 +53,7 @@ pub fn read_current(path: &Path) -> Result<(FileState, Option<Current>), OpenErr
     Ok((file.state, file.read(current)?))
 }
 
-/// What began at `since` or later.
+/// What began at `since` or later, but for `check`.
 #[derive(Debug)]
 pub struct UsageSince {
     pub file: FileState,
@@ -68,9 +69,9 @@ pub fn read_usage(
     mut each: impl FnMut(EndingRow),
 ) -> Result<UsageSince, OpenError> {
     let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
-                     FROM mailboxes WHERE started >= ?1";
+                     FROM mailboxes WHERE started >= ?1 AND app_id != ?2";
     let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
-                      FROM nameplates WHERE started >= ?1";
+                      FROM nameplates WHERE started >= ?1 AND app_id != ?2";
     let file = ReadOnly::open(path, &USAGE)?;
     file.read(|connection| {
         each_ending(connection, UsageKind::Mailbox, mailboxes, since, &mut each)?;
@@ -99,8 +100,8 @@ fn current(connection: &Connection) -> rusqlite::Result<Option<Current>> {
 
 fn clients(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<ClientCount>> {
     let sql = "SELECT implementation, version, COUNT(*) FROM client_versions \
-               WHERE connect_time >= ?1 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
-    collect(connection, sql, [since], |row| {
+               WHERE connect_time >= ?1 AND app_id != ?2 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
+    collect(connection, sql, (since, CHECK_APP), |row| {
         Ok(ClientCount {
             implementation: optional_string(row, 0)?,
             version: optional_string(row, 1)?,
@@ -116,7 +117,7 @@ fn each_ending(
     since: Timestamp,
     each: &mut impl FnMut(EndingRow),
 ) -> rusqlite::Result<()> {
-    for_each(connection, sql, [since], |row| {
+    for_each(connection, sql, (since, CHECK_APP), |row| {
         let outcome = match row.get_ref(3)? {
             ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
             _ => None,

@@ -1,0 +1,112 @@
+//! The URL of a mailbox server: `ws://HOST:PORT/v1`, or `unix:PATH`.
+//!
+//! Resolves no names.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::values;
+
+/// Where a mailbox server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerUrl {
+    Tcp { host: String, port: u16, path: String },
+    Unix(PathBuf),
+}
+
+/// The path of the service.
+const SERVICE: &str = "/v1";
+
+/// The port of a URL without one.
+const HTTP_PORT: u16 = 80;
+
+impl ServerUrl {
+    pub fn parse(text: &str) -> Result<ServerUrl, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(ServerUrl::Unix(values::path(path)?));
+        }
+        if text.starts_with("wss://") {
+            return Err(format!(
+                "'{text}': TLS is the proxy's work; give the address behind it, as in \
+                 ws://127.0.0.1:4000{SERVICE}"
+            ));
+        }
+        let wrong = || format!("'{text}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
+        let rest = text.strip_prefix("ws://").ok_or_else(wrong)?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| wrong())?)
+            }
+            _ => (authority, HTTP_PORT),
+        };
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_whole = bare.len() < host.len() || !host.contains(':');
+        if bare.is_empty() || !is_whole || text.contains([' ', '@', '#']) {
+            return Err(wrong());
+        }
+        let path = if path.len() > 1 { path } else { SERVICE };
+        Ok(ServerUrl::Tcp { host: bare.to_owned(), port, path: path.to_owned() })
+    }
+
+    /// As WebSocket clients need it; the host of a unix socket means nothing.
+    pub fn http(&self) -> String {
+        match self {
+            ServerUrl::Tcp { host, port, path } if host.contains(':') => {
+                format!("ws://[{host}]:{port}{path}")
+            }
+            ServerUrl::Tcp { host, port, path } => format!("ws://{host}:{port}{path}"),
+            ServerUrl::Unix(_) => format!("ws://localhost{SERVICE}"),
+        }
+    }
+}
+
+/// A server on this machine with the default port.
+impl Default for ServerUrl {
+    fn default() -> ServerUrl {
+        ServerUrl::Tcp { host: "127.0.0.1".to_owned(), port: 4000, path: SERVICE.to_owned() }
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerUrl::Tcp { .. } => f.write_str(&self.http()),
+            ServerUrl::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_host_and_may_have_port_and_path() {
+        for (text, shown) in [
+            ("ws://127.0.0.1:4000/v1", "ws://127.0.0.1:4000/v1"),
+            ("ws://localhost", "ws://localhost:80/v1"),
+            ("ws://[::1]:4000/", "ws://[::1]:4000/v1"),
+            ("ws://[::1]", "ws://[::1]:80/v1"),
+            ("ws://host:1/relay/v1?x", "ws://host:1/relay/v1?x"),
+            ("unix:/run/x:y.sock", "unix:/run/x:y.sock"),
+        ] {
+            assert_eq!(ServerUrl::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()));
+        }
+        for text in [
+            "",
+            "127.0.0.1:4000",
+            "ws://",
+            "ws://:4000",
+            "ws://a:b",
+            "ws://::1:4000/",
+            "ws://user@host",
+            "http://host",
+            "ws://host:99999",
+            "unix:",
+        ] {
+            assert!(ServerUrl::parse(text).is_err(), "{text}");
+        }
+        assert!(ServerUrl::parse("wss://host/v1").is_err_and(|error| error.contains("TLS")));
+    }
+}

@@ -1,0 +1,293 @@
+//! `check`: a whole exchange of two clients through a running server, step by step.
+//!
+//! Leaves nothing behind: whatever happens, both clients release and close what they have.
+
+use std::error::Error;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha1::{Digest, Sha1};
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{HandshakeError, Message, WebSocket};
+
+use super::Report;
+use super::stream::Stream;
+use super::table::list;
+use crate::config::ServerUrl;
+use crate::format;
+use crate::limits::{CHECK_LEAVE, CHECK_MESSAGE_BYTES_MAX, CHECK_STEP};
+use crate::message::CHECK_APP;
+use crate::net::socket::Endpoint;
+use crate::sys::clock::Clock;
+
+/// What the clients send each other: hex, about as long as the first message of a real exchange.
+const BODY: &str = "6120776f726d686f6c652d6d61696c626f7820636865636b206973207061737365642074687275";
+
+/// Carries out an exchange; the error says which step failed and why.
+pub fn report(server: &ServerUrl) -> Result<Report, Box<dyn Error>> {
+    let mut steps = Steps::default();
+    exchange(server, &mut steps).map_err(|problem| format!("check of {server}: {problem}"))?;
+    let total: Duration = steps.0.iter().map(|(_, time)| *time).sum();
+    let shown = |time: &Duration| format::duration(time.as_secs_f64());
+    let mut lines: Vec<_> = steps.0.iter().map(|(name, time)| (*name, shown(time))).collect();
+    lines.push(("in all", shown(&total)));
+    let seconds =
+        |(name, time): &(&str, Duration)| json!({"step": name, "seconds": time.as_secs_f64()});
+    let json = json!({
+        "server": server.to_string(),
+        "steps": steps.0.iter().map(seconds).collect::<Vec<_>>(),
+        "seconds": total.as_secs_f64(),
+    });
+    Ok(Report { text: format!("A whole exchange through {server}\n{}", list(&lines)), json })
+}
+
+fn exchange(server: &ServerUrl, steps: &mut Steps) -> Result<(), String> {
+    let (mut sender, demand) = steps.take("connect", || Client::connect(server, "sender"))?;
+    steps.take("bind", || sender.bind(&demand))?;
+    steps.take("allocate", || sender.allocate())?;
+    steps.take("claim", || sender.claim())?;
+    steps.take("open", || sender.open())?;
+    steps.take("add", || {
+        sender.add("pake")?;
+        sender.expect_message("sender", "pake")
+    })?;
+    let (mut receiver, demand) =
+        steps.take("second connect", || Client::connect(server, "receiver"))?;
+    steps.take("second bind", || receiver.bind(&demand))?;
+    receiver.nameplate.clone_from(&sender.nameplate);
+    steps.take("second claim", || receiver.claim())?;
+    if receiver.mailbox != sender.mailbox {
+        return Err("second claim: another mailbox than the first".to_owned());
+    }
+    steps.take("replay", || {
+        receiver.open()?;
+        receiver.expect_message("sender", "pake")
+    })?;
+    steps.take("delivery", || {
+        receiver.add("version")?;
+        sender.expect_message("receiver", "version")
+    })?;
+    steps.take("release", || sender.release().and_then(|()| receiver.release()))?;
+    steps.take("close", || sender.close("happy").and_then(|()| receiver.close("happy")))
+}
+
+/// Steps that were taken, and how long each took.
+#[derive(Default)]
+struct Steps(Vec<(&'static str, Duration)>);
+
+impl Steps {
+    fn take<T>(
+        &mut self,
+        name: &'static str,
+        step: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T, String> {
+        let began = Clock::read().instant;
+        let outcome = step().map_err(|problem| format!("step '{name}': {problem}"))?;
+        self.0.push((name, Clock::read().instant - began));
+        Ok(outcome)
+    }
+}
+
+/// One side of the exchange.
+struct Client {
+    socket: WebSocket<Stream>,
+    side: &'static str,
+    /// Claimed, or about to be, and not released.
+    nameplate: Option<String>,
+    /// Opened, and not closed.
+    mailbox: Option<String>,
+}
+
+impl Client {
+    /// Returns the client, and the proof of work that the server demands.
+    fn connect(server: &ServerUrl, side: &'static str) -> Result<(Client, Value), String> {
+        let stream = stream(server).map_err(describe)?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(CHECK_MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(CHECK_MESSAGE_BYTES_MAX));
+        let socket = tungstenite::client::client_with_config(server.http(), stream, Some(config));
+        let (socket, _) = socket.map_err(|error| match error {
+            HandshakeError::Failure(error) => problem(error),
+            HandshakeError::Interrupted(_) => "the handshake was interrupted".to_owned(),
+        })?;
+        let mut client = Client { socket, side, nameplate: None, mailbox: None };
+        let welcome = client.wait(|message| message["type"] == "welcome")?["welcome"].take();
+        if let Some(text) = welcome["error"].as_str() {
+            return Err(format!("the welcome has the error '{}'", format::harmless(text)));
+        }
+        Ok((client, welcome["permission-required"].clone()))
+    }
+
+    fn bind(&mut self, demand: &Value) -> Result<(), String> {
+        if demand.is_object() && demand["none"].is_null() {
+            let stamp = stamp(&demand["hashcash"])?;
+            self.send(json!({"type": "submit-permissions", "method": "hashcash", "stamp": stamp}))?;
+        }
+        let version = ["wormhole-mailbox check", env!("CARGO_PKG_VERSION")];
+        self.send(json!({
+            "type": "bind", "appid": CHECK_APP, "side": self.side, "client_version": version,
+        }))?;
+        self.ask(json!({"type": "ping", "ping": 1}), "pong").map(drop)
+    }
+
+    fn allocate(&mut self) -> Result<(), String> {
+        let answer = self.ask(json!({"type": "allocate"}), "allocated")?;
+        self.nameplate = Some(text(&answer["nameplate"])?);
+        Ok(())
+    }
+
+    fn claim(&mut self) -> Result<(), String> {
+        let answer = self.ask(json!({"type": "claim", "nameplate": self.nameplate}), "claimed")?;
+        self.mailbox = Some(text(&answer["mailbox"])?);
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), String> {
+        self.send(json!({"type": "open", "mailbox": self.mailbox}))
+    }
+
+    fn add(&mut self, phase: &str) -> Result<(), String> {
+        self.send(json!({"type": "add", "phase": phase, "body": BODY}))
+    }
+
+    fn expect_message(&mut self, side: &str, phase: &str) -> Result<(), String> {
+        let message = self.wait(|it| it["type"] == "message" && it["side"] == side)?;
+        if message["phase"] == phase && message["body"] == BODY {
+            Ok(())
+        } else {
+            Err("a message came back changed".to_owned())
+        }
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        self.ask(json!({"type": "release", "nameplate": self.nameplate}), "released")?;
+        self.nameplate = None;
+        Ok(())
+    }
+
+    fn close(&mut self, mood: &str) -> Result<(), String> {
+        self.ask(json!({"type": "close", "mailbox": self.mailbox, "mood": mood}), "closed")?;
+        self.mailbox = None;
+        Ok(())
+    }
+
+    fn send(&mut self, command: Value) -> Result<(), String> {
+        self.socket.get_mut().allow(CHECK_STEP);
+        self.socket.send(Message::text(command.to_string())).map_err(problem)
+    }
+
+    fn ask(&mut self, command: Value, answer: &str) -> Result<Value, String> {
+        self.send(command)?;
+        self.wait(|message| message["type"] == answer)
+    }
+
+    /// Returns the first message that is wanted; an error of the server ends the step.
+    fn wait(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Result<Value, String> {
+        self.socket.get_mut().allow(CHECK_STEP);
+        loop {
+            let text = match self.socket.read().map_err(problem)? {
+                Message::Text(text) => text,
+                Message::Close(frame) => {
+                    let reason = frame.map(|frame| format!(": {} {}", frame.code, frame.reason));
+                    let reason = format::harmless(&reason.unwrap_or_default());
+                    return Err(format!("the server closed the connection{reason}"));
+                }
+                _ => continue,
+            };
+            let message: Value = serde_json::from_str(&text)
+                .map_err(|_| "what the server sends is no JSON".to_owned())?;
+            if is_wanted(&message) {
+                return Ok(message);
+            }
+            if message["type"] == "error" {
+                let error = message["error"].as_str().unwrap_or_default();
+                return Err(format!("the server answers '{}'", format::harmless(error)));
+            }
+        }
+    }
+}
+
+/// Gives up what a failed exchange still holds.
+impl Drop for Client {
+    fn drop(&mut self) {
+        let must_release = self.nameplate.is_some();
+        let must_close = self.mailbox.is_some();
+        if must_release {
+            _ = self.send(json!({"type": "release", "nameplate": self.nameplate}));
+        }
+        if must_close {
+            _ = self.send(json!({"type": "close", "mailbox": self.mailbox, "mood": "errory"}));
+        }
+        // Read to the answer: a close of the socket before it could overtake the commands.
+        let last = if must_close { "closed" } else { "released" };
+        self.socket.get_mut().allow(CHECK_LEAVE);
+        while (must_release || must_close)
+            && let Ok(message) = self.socket.read()
+            && !message.to_text().is_ok_and(|text| text.contains(last))
+        {}
+        self.socket.get_mut().allow(CHECK_LEAVE);
+        _ = self.socket.close(None);
+        _ = self.socket.flush();
+    }
+}
+
+fn stream(server: &ServerUrl) -> io::Result<Stream> {
+    let (host, port) = match server {
+        ServerUrl::Tcp { host, port, .. } => (host.as_str(), *port),
+        ServerUrl::Unix(path) => {
+            return Stream::connect(&Endpoint::Unix { path: path.clone(), mode: 0 }, CHECK_STEP);
+        }
+    };
+    let mut last = io::Error::other("the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match Stream::connect(&Endpoint::Tcp(address), CHECK_STEP) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn text(value: &Value) -> Result<String, String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| "the answer has no text".to_owned())
+}
+
+fn problem(error: tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::Io(error) => describe(error),
+        error => format::harmless(&error.to_string()),
+    }
+}
+
+fn describe(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => format!("no answer within {} seconds", CHECK_STEP.as_secs()),
+        io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A proof of work, as long as it can be found in the time of a step (manual: proof_of_work 1).
+fn stamp(demand: &Value) -> Result<String, String> {
+    let (bits, resource) = (demand["bits"].as_u64(), demand["resource"].as_str());
+    let (Some(bits), Some(resource)) = (bits, resource) else {
+        return Err("the server demands a permission that is no hashcash".to_owned());
+    };
+    const TRIES_BETWEEN_LOOKS: u64 = 1 << 16;
+    let until = Clock::read().instant + CHECK_STEP;
+    for counter in 0_u64.. {
+        let stamp = format!("1:{bits}:000101:{resource}::check:{counter:x}");
+        let hash = Sha1::digest(&stamp);
+        let zeros = hash.iter().take_while(|byte| **byte == 0).count();
+        let rest = hash.get(zeros).map_or(0, |byte| byte.leading_zeros());
+        if zeros as u64 * 8 + u64::from(rest) >= bits {
+            return Ok(stamp);
+        }
+        if counter % TRIES_BETWEEN_LOOKS == 0 && until <= Clock::read().instant {
+            break;
+        }
+    }
+    Err(format!("no proof of work of {bits} bits within {} seconds", CHECK_STEP.as_secs()))
+}

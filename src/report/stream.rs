@@ -1,0 +1,110 @@
+//! A connection to a server, on which nothing lasts longer than its deadline.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::net::socket::Endpoint;
+use crate::sys::clock::Clock;
+
+#[derive(Debug)]
+pub struct Stream {
+    socket: Socket,
+    /// Reading and writing fail with `TimedOut` from then on.
+    until: Instant,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub fn connect(endpoint: &Endpoint, limit: Duration) -> io::Result<Stream> {
+        let socket = match endpoint {
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(&reachable(*address), limit)?;
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream)
+            }
+            Endpoint::Unix { path, .. } => Socket::Unix(UnixStream::connect(path)?),
+        };
+        let mut stream = Stream { socket, until: Clock::read().instant };
+        stream.allow(limit);
+        Ok(stream)
+    }
+
+    /// Moves the deadline.
+    pub fn allow(&mut self, limit: Duration) {
+        self.until = Clock::read().instant + limit;
+    }
+
+    /// Calls the system with the time that is left, again after a signal.
+    fn call(
+        &mut self,
+        mut call: impl FnMut(&mut Socket) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let left = self.until.saturating_duration_since(Clock::read().instant);
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.socket.set_timeouts(left)?;
+            match call(&mut self.socket) {
+                // A timeout is this one or `TimedOut`, which depends on the system.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.call(|socket| match socket {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        })
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.call(|socket| match socket {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket {
+    fn set_timeouts(&self, left: Duration) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => {
+                stream.set_write_timeout(Some(left))?;
+                stream.set_read_timeout(Some(left))
+            }
+            Socket::Unix(stream) => {
+                stream.set_write_timeout(Some(left))?;
+                stream.set_read_timeout(Some(left))
+            }
+        }
+    }
+}
+
+/// The loopback address for a listener on all addresses.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
