@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+mod net;
 mod reports;
 mod store;
 
+pub use net::*;
 pub use reports::*;
 pub use store::*;
 
@@ -232,34 +234,8 @@ impl Default for Pings {
 /// The resulting bound on memory is logged at the start.
 pub const UNLIMITED_MESSAGE_BYTES: usize = 64 * MIB;
 
-/// Longest message that is thrown away as it comes in and answered by an `error`; one byte more is
-/// a violation. Python's client would connect again and send the same after a close.
-pub const MESSAGE_DISCARDED_BYTES_MAX: usize = UNLIMITED_MESSAGE_BYTES;
-
-/// Empty fragments in one message, the last aside. Real clients send none or one.
-pub const EMPTY_FRAGMENTS_MAX: usize = 64;
-
 /// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
 pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;
-
-/// Time without progress of waiting output or of an unfinished message after which its connection
-/// is dropped: long after a mobile phone in a tunnel has come back.
-pub const STALLED: Duration = Duration::from_secs(60);
-
-/// An unfinished message has [`STALLED`] and a second for each of these bytes that came: a slow
-/// line must not be made to send the same again for ever.
-pub const SLOW_SENDER_BYTES_PER_SECOND: u64 = 8 * KIB as u64;
-
-/// Time between two ticks, besides the sleep, from which on the server counts as having stood
-/// still: no deadline of a connection runs meanwhile.
-pub const STANDSTILL_MIN: Duration = Duration::from_secs(1);
-
-/// Between the reading of a connection that is about to be dropped for its silence, and the drop.
-pub const LAST_READ: Duration = Duration::from_millis(1);
-
-/// Share of the limit of buffered bytes that shedding makes room for, so that it need not walk over
-/// all connections for each message.
-pub const SHED_SHARE: usize = 8;
 
 /// Smallest number of seconds above zero that an option takes: the poll counts milliseconds.
 pub const OPTION_SECONDS_MIN: f64 = 0.001;
@@ -284,17 +260,6 @@ pub const OWN_PAGES_BYTES_MIN: usize = 32 * KIB;
 
 /// Bytes of the system's pages, to count what a buffer takes; larger ones on some machines.
 pub const PAGE_BYTES: usize = 4 * KIB;
-
-/// Input and replies that one tick may have in hand before it stops reading and commits. With
-/// messages of 1 KB that is about 10 ms of work.
-pub const TICK_BYTES_MAX: usize = 8 * MIB;
-
-/// The part of it that one connection or one address may use: so small that all addresses of an
-/// attacker with thousands of connections leave room for the others in the same tick.
-pub const SHARE_BYTES_PER_TICK_MAX: usize = 128 * KIB;
-
-/// What a frame counts in a tick besides its bytes: a ping takes as long as 512 bytes, about.
-pub const FRAME_BYTES_IN_TICK: usize = 512;
 
 /// Number of largest messages by which a tick may exceed [`TICK_BYTES_MAX`]: the share of the
 /// connection that was being read, and its replies.
@@ -327,39 +292,8 @@ pub const IPV6_PREFIXES: [(u32, usize); 3] = [(64, 1), (56, 4), (48, 16)];
 /// Interval between two sweeps that drop the entries without state.
 pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);
 
-/// Released answers are encoded and written to the socket in portions of about this size, so that a
-/// long replay is never in memory twice.
-pub const WRITE_BYTES_PER_PORTION: usize = 64 * KIB;
-
-/// Bytes of a shared buffer that are kept from one tick to the next.
-pub const SCRATCH_BYTES_KEPT: usize = 16 * KIB;
-
 /// Replies and changes of one tick whose list is kept for the next.
 pub const BATCH_ENTRIES_KEPT: usize = 1_024;
-
-/// Portions written for one connection before the others have their turn.
-pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 4;
-
-/// Bytes that one tick sends of output that waits, replays above all; the rest waits for its turn.
-pub const SENT_BYTES_PER_TICK_MAX: usize = 8 * MIB;
-
-/// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
-/// flooding client delays the others by no more than its share.
-pub const READ_BYTES_PER_TICK_MAX: usize = 64 * KIB;
-
-/// Bytes for `SO_SNDBUF` of clients' sockets; the kernel doubles it. Left to itself, it lets a
-/// reader that reads nothing pin 4 MiB. Enough for 2.5 MB/s to a client 100 ms away.
-pub const SEND_BUFFER_BYTES: usize = 128 * KIB;
-
-/// Bytes for `SO_RCVBUF` of clients' sockets; the kernel doubles it. Left to itself, it takes up to
-/// 6 MiB of a connection whose turn does not come.
-pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
-
-/// From this length on, a message that waits for several connections is encoded once for all.
-pub const LARGE_MESSAGE_BYTES: usize = 16 * KIB;
-
-/// Readiness events taken from the kernel in one tick; more wait there for the next.
-pub const EVENTS_PER_TICK_MAX: usize = 1024;
 
 /// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
@@ -398,17 +332,6 @@ pub const ATTACK_HOLD_HALF_LIVES: f64 = 5.0;
 
 /// Bits that an attack adds at most, one for each doubling of its level.
 pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
-
-/// Header lines of a request head. Browsers and proxies send 10 to 40; upstream takes 250.
-pub const HEAD_LINES_MAX: usize = 256;
-
-/// Longest PROXY header of either version. Addresses take 16 to 232 bytes; the rest is for
-/// extensions, of which the longest in use describe a client's certificate.
-pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
-
-/// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
-/// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
-pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// Listening sockets that a service manager may pass. More than any setup needs, and few enough
 /// that a nonsensical number is rejected.
@@ -505,17 +428,6 @@ pub const WELCOME_FILE_BYTES_MAX: usize = 16 * KIB;
 /// Bytes of one notice, a text that people read.
 pub const NOTICE_BYTES_MAX: usize = 4 * KIB;
 
-/// Refused connections kept open until they have received the reason; further ones are answered and
-/// closed at once. They use the reserved descriptors.
-pub const REFUSALS_AT_ONCE_MAX: usize = 32;
-
-/// Seconds for a request head on the admin listener, where monitors ask from nearby.
-pub const ADMIN_HEAD_SECONDS: f64 = 2.0;
-
-/// Operators' connections at once; one more takes the place of the oldest. They come out of the
-/// reserved descriptors, so that they find room when clients have none left.
-pub const ADMIN_CONNECTIONS_MAX: usize = 8;
-
 /// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].
 pub const HISTOGRAM_BUCKETS: usize = 19;
 
@@ -549,9 +461,6 @@ pub const NOTIFY_RETRY: Duration = Duration::from_secs(1);
 /// How long `READY=1` waits while the service manager's queue is full.
 pub const NOTIFY_READY: Duration = Duration::from_secs(2);
 
-/// Delay before a listener that failed is tried again.
-pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
-
 /// Bytes of one log line: what a pipe takes in one piece (PIPE_BUF).
 pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 
@@ -567,8 +476,6 @@ pub const CHECK_LEAVE: Duration = Duration::from_secs(2);
 /// Bytes of a message that `check` takes from a server; a welcome has the longest ones.
 pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
 
-/// Longest frame header of the WebSocket protocol, in bytes.
-pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 
 const _: () = {
     assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);
