@@ -72,6 +72,7 @@ fn what_is_stored_keeps_its_age_when_the_clock_is_set() {
         client.open(&mailbox);
         client.one(json!({"type": "add", "phase": "p", "body": "00"}));
         drop(client);
+        let mut connected = server.bind("app", "connected");
         set_clock(&directory, 0.0);
         server.wait_for_log("the clock was set by ");
         // Some checks later it is still there.
@@ -81,6 +82,7 @@ fn what_is_stored_keeps_its_age_when_the_clock_is_set() {
             watching.claim(&format!("{name}"));
         }
         drop(watching);
+        assert_eq!(connected.one(json!({"type": "ping", "ping": 1}))["type"], "pong");
         assert_eq!(claims(&mut server.bind("app", "s")), ["4"], "{wrong}");
         assert_eq!(server.bind("app", "s").open(&mailbox).len(), 1, "{wrong}");
         for time in query::<f64>(&directory, "relay.sqlite", TIMES) {

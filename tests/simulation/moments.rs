@@ -178,7 +178,7 @@ impl Model {
             .collect()
     }
 
-    /// Whether a connection was refused one, or may have been in the tick in which the storage works again.
+    /// Whether a connection was refused one, or may have been in the tick that ends the failure.
     pub fn may_be_refused_farewell(&self, conn: ConnId) -> bool {
         self.is_degraded || self.client(conn).is_some_and(|client| client.is_refused_farewell)
     }
