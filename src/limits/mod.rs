@@ -601,6 +601,9 @@ pub const REPORT_COMMANDS_MAX: usize = 5;
 /// Characters that a table shows of a text chosen by a client.
 pub const REPORT_TEXT_CHARS_MAX: usize = 40;
 
+/// How soon a server that stands still for a test sees that it must stop.
+pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);
+
 /// How long a step of `check` may take: what a patient user waits.
 pub const CHECK_STEP: Duration = Duration::from_secs(10);
 
