@@ -467,6 +467,9 @@ pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 /// Shortest interval between two log lines of a kind that peers can cause.
 pub const LOG_REPEAT: Duration = Duration::from_secs(10);
 
+/// How soon a server that stands still for a test sees that it must stop.
+pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);
+
 /// How long a step of `check` may take: what a patient user waits.
 pub const CHECK_STEP: Duration = Duration::from_secs(10);
 

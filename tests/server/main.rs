@@ -41,6 +41,7 @@ mod refused_files; // files that stop the start
 mod usage; // the usage database
 
 // Running it: options, signals, service managers.
+mod check_config; // `--check-config`
 mod command_line;
 mod config_file;
 mod drain; // SIGQUIT
@@ -50,6 +51,7 @@ mod log; // its lines, and a log that cannot be written
 mod reload; // SIGHUP
 mod service_manager; // notification, passed sockets
 mod stopping; // SIGTERM, SIGINT
+mod test_server; // a server for the tests of clients
 
 // Observing it.
 mod admin; // the admin listener
