@@ -1,4 +1,4 @@
-//! Behind nginx and Caddy, configured as the manual says with ports and files replaced, and behind
+//! Behind nginx and Caddy, with the files of `.packaging/` on other ports, and behind
 //! HAProxy: WebSocket passes, the server knows its clients' addresses, and real clients meet.
 
 use std::fs;
@@ -93,7 +93,7 @@ fn server() -> Server {
 fn nginx(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        let block = document::block(PAGE, "nginx", "proxy_pass http://127.0.0.1:4000");
+        let block = document::text(".packaging/nginx.conf");
         let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
         let block =
             with(&block, "/etc/ssl/mailbox.example.org.pem", &certificate.to_string_lossy());
@@ -120,7 +120,7 @@ fn nginx(server: &Server, directory: &Directory) -> Proxy {
 fn caddy(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        let block = document::block(PAGE, "caddy", "reverse_proxy 127.0.0.1:4000");
+        let block = document::text(".packaging/Caddyfile");
         let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
         let name = "mailbox.example.org {";
         let own = format!("tls {} {}", certificate.display(), key.display());

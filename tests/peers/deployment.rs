@@ -1,7 +1,7 @@
-//! The ways to run it that the manual shows, tried as they are written there, as far as a machine
-//! without systemd, Docker and OpenWrt can: the unit by systemd's own tools and by the system
-//! calls that the server really makes, the container as an empty root directory, the init script
-//! with stand-ins for what OpenWrt gives it.
+//! The files of `.packaging/`, tried as they are, as far as a machine without systemd, Docker,
+//! OpenWrt and Nix can: the unit by systemd's own tools and by the system calls that the server
+//! really makes, the container as an empty root directory, the init script with stand-ins for what
+//! OpenWrt gives it. `.ci/package` tries the units on a Debian with systemd.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,30 +13,24 @@ use std::sync::Arc;
 
 use crate::common::client::{assert_welcomed, exchange};
 use crate::common::document::{self, with};
-use crate::common::{Directory, PROGRAM, Server, eventually, retry};
+use crate::common::{Client, Directory, PROGRAM, Server, eventually, retry};
 use crate::programs::program;
 
-/// Where the recipes are shown.
+/// Where some of the files are shown.
 const PAGE: &str = "src/manual/deployment.md";
 
+fn file(name: &str) -> String {
+    document::text(&format!(".packaging/{name}"))
+}
+
 fn unit() -> String {
-    document::block(PAGE, "ini", "ExecStart=")
+    file("wormhole-mailbox.service")
 }
 
-/// What the program is started with by a line that begins so: its arguments, on a free port.
-fn arguments(line: &str, port: &str) -> Vec<String> {
-    let arguments = line.split_whitespace().skip(1).map(str::to_owned);
-    arguments
-        .map(
-            |it| if it.starts_with("--port=") { with(&it, port, "--port=127.0.0.1:0") } else { it },
-        )
-        .collect()
-}
-
-fn unit_arguments() -> Vec<String> {
-    let unit = unit();
-    let line = unit.lines().find(|line| line.starts_with("ExecStart=")).expect("a command");
-    arguments(line, "--port=tcp:4000:interface=127.0.0.1")
+/// Writes a file of options with a free port in place of its own.
+fn on_a_free_port(options: &str, port: &str, path: &Path) {
+    let line = format!("port = {port}\n");
+    fs::write(path, with(options, &line, "port = 127.0.0.1:0\n")).expect("write");
 }
 
 #[test]
@@ -45,8 +39,10 @@ fn the_unit_is_valid_and_as_safe_as_the_manual_says() {
     let analyze = program("systemd-analyze");
     let directory = Directory::new();
     let path = directory.file("wormhole-mailbox.service");
-    fs::write(&path, with(&unit(), "/usr/local/bin/wormhole-mailbox", PROGRAM)).expect("write");
-    let output = Command::new(&analyze).arg("verify").arg(&path).output().expect("it runs");
+    fs::write(&path, with(&unit(), "ExecStart=wormhole-mailbox", &format!("ExecStart={PROGRAM}")))
+        .expect("write");
+    let output =
+        Command::new(&analyze).args(["verify", "--man=no"]).arg(&path).output().expect("it runs");
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     let ours = complaints.lines().filter(|line| line.contains("wormhole-mailbox.service"));
     assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new());
@@ -109,7 +105,11 @@ fn the_unit_allows_every_system_call_that_the_server_makes() {
     let directory = Arc::new(Directory::new());
     let trace = directory.file("trace");
     let mut command = Command::new(program("strace"));
-    command.args(["-D", "-f", "-qq", "-o"]).arg(&trace).arg(PROGRAM).args(unit_arguments());
+    let options = directory.file("options");
+    on_a_free_port(&file("wormhole-mailbox.conf"), "127.0.0.1:4000", &options);
+    assert!(unit.contains("\nExecStart=wormhole-mailbox --config=/etc/wormhole-mailbox.conf\n"));
+    command.args(["-D", "-f", "-qq", "-o"]).arg(&trace).arg(PROGRAM);
+    command.arg(format!("--config={}", options.display()));
     let server = Server::spawn(command, Arc::clone(&directory));
     exchange(&server, "happy");
     let (status, _) = server.stop();
@@ -141,18 +141,33 @@ procd_append_param() {
     local name="$1"; shift
     [ "$name" = command ] && printf '%s\n' "$@" >>command
 }
+procd_add_reload_trigger() { :; }
 chown() { echo "chown $*" >>params; }
+config_load() { config=$1; }
+config_get() { eval "$1=\$(sed -n \"s/^\toption $3 '\(.*\)'$/\1/p\" config)"; }
+config_get_bool() { config_get "$1" "$2" "$3"; }
+config_list_foreach() {
+    sed -n "s/^\tlist $2 '\(.*\)'$/\1/p" config | while read -r value; do "$3" "$value"; done
+}
 "#;
 
 #[test]
 fn the_init_script_for_openwrt_starts_a_server() {
     let directory = Arc::new(Directory::new());
-    let script = document::block(PAGE, "sh", "start_service()");
+    let script = file("openwrt/wormhole-mailbox.init");
     assert!(script.starts_with("#!/bin/sh /etc/rc.common\n"));
     let state = directory.file("state").to_string_lossy().into_owned();
+    let options = directory.file("etc/options");
     let script = with(&script, "/var/run/wormhole-mailbox", &state);
+    let script = with(&script, "/var/etc/wormhole-mailbox.conf", &options.to_string_lossy());
     fs::write(directory.file("script"), PROCD.to_owned() + &script + "\nstart_service\n")
         .expect("write");
+    // The settings, with the option that is a comment in them, and the log that the test reads.
+    let settings = file("openwrt/wormhole-mailbox.config");
+    let settings = with(&settings, "/var/run/wormhole-mailbox", &state);
+    let settings = with(&settings, "\t#list option", "\tlist option");
+    let settings = with(&settings, "log_level 'warn'", "log_level 'info'");
+    fs::write(directory.file("config"), settings).expect("write");
     let output = Command::new("sh")
         .args(["-eu", "script"])
         .current_dir(directory.path())
@@ -160,13 +175,17 @@ fn the_init_script_for_openwrt_starts_a_server() {
         .expect("a shell");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let read = |name: &str| fs::read_to_string(directory.file(name)).expect("noted");
-    assert!(read("params").contains("respawn=3600 1 0\n"));
-    let line = read("command").replace('\n', " ");
-    assert!(line.starts_with("/usr/bin/wormhole-mailbox "), "{line}");
+    let params = read("params");
+    for expected in ["respawn=3600 1 0\n", "reload_signal=HUP\n", "nofile=600 600\n"] {
+        assert!(params.contains(expected), "{params}");
+    }
+    let config = format!("--config={}", options.display());
+    assert_eq!(read("command"), format!("/usr/bin/wormhole-mailbox\n{config}\n"));
+    on_a_free_port(&fs::read_to_string(&options).expect("options"), "4000", &options);
     let mut command = Command::new(PROGRAM);
-    // The level that the script sets leaves out the lines that the test waits for.
-    command.args(arguments(&with(&line, "--log-level=warn ", ""), "--port=4000"));
+    command.arg(config);
     let server = Server::spawn(command, Arc::clone(&directory));
+    assert!(Client::connect(server.address).recv()["welcome"]["motd"].is_string());
     exchange(&server, "happy");
     assert!(Path::new(&state).join("relay.sqlite").exists());
     // The descriptors suffice for the connections, and the manual has the memory.
@@ -188,8 +207,8 @@ fn static_program() -> PathBuf {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let built = root.join("target/static");
-    // As in the manual, without the time that --release takes.
-    assert!(document::text(PAGE).contains("RUSTFLAGS='-C target-feature=+crt-static' cargo build"));
+    // As in the Dockerfile, without the time that --release takes.
+    assert!(file("Dockerfile").contains("RUSTFLAGS='-C target-feature=+crt-static' cargo build"));
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--target", &target, "--target-dir"])
         .arg(&built)
@@ -204,27 +223,47 @@ fn static_program() -> PathBuf {
 #[test]
 #[ignore = "needs root or user namespaces, and builds a static program"]
 fn the_static_program_runs_with_nothing_else_as_the_container_starts_it() {
-    let dockerfile = document::block(PAGE, "dockerfile", "FROM scratch");
+    let dockerfile = file("Dockerfile");
+    // A command as a list, at the end of the line that begins so.
     let list = |name: &str| -> Vec<String> {
-        let line = dockerfile.lines().find_map(|line| line.strip_prefix(name));
-        serde_json::from_str(line.unwrap_or_else(|| panic!("no {name}"))).expect("a list")
+        let line = dockerfile.lines().find(|line| line.starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("no {name}"));
+        serde_json::from_str(&line[line.find('[').expect("a list")..]).expect("a list")
     };
-    let start = [list("ENTRYPOINT "), list("CMD ")].concat().join(" ");
+    // What the build copies is not ignored.
+    let sent = file("Dockerfile.dockerignore");
+    for name in
+        ["Cargo.toml", "Cargo.lock", ".cargo", "src", "benches", ".packaging/container.conf"]
+    {
+        assert!(sent.lines().any(|line| line.strip_prefix('!') == Some(name)), "{name}");
+    }
     let directory = Arc::new(Directory::new());
     let root = directory.file("root");
-    fs::create_dir_all(root.join("data")).expect("a directory");
+    fs::create_dir_all(root.join("etc")).expect("a directory");
+    on_a_free_port(&file("container.conf"), "4000", &root.join("etc/wormhole-mailbox.conf"));
     fs::copy(static_program(), root.join("wormhole-mailbox")).expect("copy");
     // Only root may change its root directory; others may where they are root of a namespace.
-    let mut command = Command::new(if is_root() { "chroot" } else { "unshare" });
-    if !is_root() {
-        command.args(["--map-root-user", "chroot"]);
-    }
-    command.arg(&root).arg("/wormhole-mailbox").args(arguments(&start, "--port=4000"));
+    let inside = |arguments: &[String]| {
+        let mut command = Command::new(if is_root() { "chroot" } else { "unshare" });
+        if !is_root() {
+            command.args(["--map-root-user", "chroot"]);
+        }
+        command.arg(&root).args(arguments);
+        command
+    };
+    // Another option, and another place for the admin listener: 9000 may not be free here.
+    let mut command = inside(&list("ENTRYPOINT "));
+    command.args(["--motd=Hello", "--admin=unix:/admin.sock"]);
     let server = Server::spawn(command, Arc::clone(&directory));
     exchange(&server, "happy");
+    let check =
+        list("HEALTHCHECK ").into_iter().map(|it| it.replace("127.0.0.1:9000", "unix:/admin.sock"));
+    let check: Vec<String> = check.collect();
+    assert!(inside(&check).output().expect("it runs").status.success());
     let (status, _) = server.stop();
     assert!(status.success());
     assert!(root.join("usage.sqlite").exists());
+    assert!(!inside(&check).output().expect("it runs").status.success());
 }
 
 #[test]

@@ -107,15 +107,33 @@ fn every_section_that_is_cited_is_there() {
 }
 
 #[test]
-fn the_recipes_of_the_readme_are_those_that_the_manual_has_and_tests_try() {
-    let caddy = |file: &str| document::block(file, "caddy", "reverse_proxy");
-    assert_eq!(caddy(README), caddy(&page("proxies")));
-    // The unit is the other one without its hardening.
-    let unit = document::block(&page("deployment"), "ini", "ExecStart=");
-    let known: BTreeSet<&str> = unit.lines().collect();
-    let short = document::block(README, "ini", "ExecStart=");
-    let unknown = short.lines().filter(|line| !known.contains(line));
-    assert_none(unknown.map(str::to_owned).collect());
+fn the_recipes_that_are_shown_are_the_files_that_tests_try() {
+    let file = |name: &str| document::text(&format!(".packaging/{name}")).trim_end().to_owned();
+    for (name, page_name, language, part) in [
+        ("wormhole-mailbox.service", "deployment", "ini", "ExecStart="),
+        ("wormhole-mailbox.socket", "deployment", "ini", "ListenStream="),
+        ("wormhole-mailbox.conf", "deployment", "text", "blur-usage"),
+        ("Dockerfile", "deployment", "dockerfile", "FROM scratch"),
+        ("openwrt/wormhole-mailbox.init", "deployment", "sh", "start_service()"),
+        ("openwrt/wormhole-mailbox.config", "deployment", "uci", "option port"),
+        ("nginx.conf", "proxies", "nginx", "proxy_pass http://127.0.0.1:4000"),
+        ("Caddyfile", "proxies", "caddy", "reverse_proxy 127.0.0.1:4000"),
+    ] {
+        assert_eq!(document::block(&page(page_name), language, part), file(name), "{name}");
+    }
+    // Every file that a page or the README names is there.
+    let mut complaints = Vec::new();
+    for name in pages().iter().map(|name| page(name)).chain([README.to_owned()]) {
+        let text = read(&name);
+        let named = text.split(".packaging/").skip(1).filter_map(|rest| {
+            let end = rest.find(|char: char| !char.is_alphanumeric() && !"./_-".contains(char));
+            Some(rest[..end?].trim_end_matches(['.', '/']))
+        });
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".packaging");
+        let missing = named.filter(|file| !root.join(file).exists());
+        complaints.extend(missing.map(|file| format!("{name}: .packaging/{file}")));
+    }
+    assert_none(complaints);
 }
 
 #[test]
