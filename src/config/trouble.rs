@@ -77,7 +77,7 @@ impl Troubles {
         })
     }
 
-    /// What happens once so many commands have been answered.
+    /// The troubles that are due once this number of commands has been answered.
     pub fn due(&self, commands: u64) -> impl Iterator<Item = &Trouble> {
         self.0.iter().filter(move |trouble| {
             use Trouble::{Drop, Freeze, Restart};

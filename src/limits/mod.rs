@@ -479,7 +479,6 @@ pub const CHECK_LEAVE: Duration = Duration::from_secs(2);
 /// Bytes of a message that `check` takes from a server; a welcome has the longest ones.
 pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
 
-
 const _: () = {
     assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);
     assert!(READ_BYTES_PER_TICK_MAX > FRAME_HEADER_BYTES_MAX);

@@ -15,7 +15,7 @@
 //!
 //! For operators: [`options`], [`subcommands`], [`migrating`], [`deployment`], [`proxies`],
 //! [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`], [`extensions`], [`capacity`].
-//! For those who write clients: [`testing`]. For those who change the server: [`developing`].
+//! For authors of clients: [`testing`]. For work on the server itself: [`developing`].
 
 /// Makes a module for each page.
 macro_rules! pages {

@@ -1,7 +1,7 @@
 //! Counts the memory of all mailboxes, and to which peer address it is charged.
 //!
-//! Who has the most is known by class only: a class has all sizes with the same number of binary
-//! digits. So the count costs nothing to keep up to date, however many holders there are.
+//! The largest holders are known by class only: a class has all sizes with the same number of
+//! binary digits. So the count costs nothing to keep up to date, however many holders there are.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -30,7 +30,7 @@ pub(super) struct Mailbox {
     pub sides: Sides<MailboxSideId>,
     /// Each with the place of its side in `sides`, in the order of their subscriptions.
     pub subscribers: Vec<(ConnId, usize)>,
-    /// It was loaded, and nobody has subscribed to it since.
+    /// It was loaded, and no connection has subscribed to it since.
     pub is_unclaimed: bool,
     /// Names of the nameplates that point to it; one at most, unless a file says otherwise.
     pub nameplates: Vec<Rc<str>>,

@@ -127,7 +127,7 @@ impl Session {
 
     /// Subscribes again after tables were loaded anew.
     pub fn resubscribe(&mut self, tables: &mut Tables, conn: ConnId) {
-        // As many subscribe again as were subscribed before: nobody is replaced.
+        // As many subscribe again as were subscribed before: none is replaced.
         let mut effects = Effects::default();
         if let MailboxState::Open(mailbox) = &self.mailbox
             && let Some(me) = &self.identity

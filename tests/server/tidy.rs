@@ -210,7 +210,6 @@ fn nothing_is_left_over() {
 }
 
 #[test]
-#[ignore = "the prose is being rewritten"]
 fn comments_are_in_plain_english() {
     let mut complaints = Vec::new();
     for Source { name, text } in sources(&PLAIN) {

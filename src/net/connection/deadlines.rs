@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(scene.check(3_700), None);
         scene.receive(3_700, &PONG);
         assert_eq!(run(&mut scene, 3_701, 4_000), None);
-        // Who does not answer is dropped in the end.
+        // A peer that does not answer is dropped in the end.
         assert_eq!(run(&mut scene, 4_001, 9_000), Some((4_320, CloseReason::PingTimeout)));
     }
 
