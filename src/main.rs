@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use wormhole_mailbox::config::reload;
-use wormhole_mailbox::config::{self, Invocation};
+use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::report;
 use wormhole_mailbox::startup;
 use wormhole_mailbox::sys::{logging, process};
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let (arguments, environment) = (env::args_os().skip(1), env::vars_os());
     let (config, reloadable) = match config::parse(arguments, environment, reload::read_file) {
         Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
+        Ok(Invocation::CheckConfig(config)) => return check(&config),
         Ok(Invocation::Print(text)) => return print(&text),
         Ok(Invocation::Report(wanted)) => {
             return match report::run(&wanted) {
@@ -42,6 +43,16 @@ fn main() -> ExitCode {
             log::error!("{problem}");
             ExitCode::from(STATUS_FAILED)
         }
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    for warning in &config.warnings {
+        _ = writeln!(std::io::stderr(), "wormhole-mailbox: warning: {warning}");
+    }
+    match startup::check(config) {
+        Ok(()) => print("the configuration is valid\n"),
+        Err(problem) => fail(&problem, STATUS_FAILED),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::server::signals::Signals;
 use crate::storage::Storage;
 use crate::storage::address_ids::Addresses;
 use crate::storage::db::{
-    AddridDb, ChannelDb, ChannelOptions, Examined, MEMORY, OpenError, UsageDb, UsageHistory,
+    self, AddridDb, ChannelDb, ChannelOptions, Examined, MEMORY, OpenError, UsageDb, UsageHistory,
 };
 use crate::storage::records::Records;
 use crate::store::{Settings, Store};
@@ -141,6 +141,15 @@ fn examine_files(config: &Config) -> Result<ExaminedFiles, String> {
         })
     };
     examine().map_err(|error: OpenError| error.to_string())
+}
+
+/// Checks what can be checked without opening anything for writing. Files of a running server may
+/// be named.
+pub fn check(config: &Config) -> Result<(), String> {
+    check_distinct(config)?;
+    let Config { channel_db, usage_db, addrid_db, .. } = config;
+    db::check_files(channel_db, usage_db.as_deref(), addrid_db.as_deref())
+        .map_err(|error| error.to_string())
 }
 
 /// Fails if two options name the same file.

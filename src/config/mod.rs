@@ -46,6 +46,8 @@ use subcommands::{Query, Subcommand};
 #[derive(Debug)]
 pub enum Invocation {
     Serve(Box<Config>, Box<Reloadable>),
+    /// Check what options alone do not show, and exit.
+    CheckConfig(Box<Config>),
     /// Print a report on a server and exit.
     Report(Report),
     /// Print this text and exit.
@@ -110,6 +112,9 @@ fn serve(
         apply(&mut settings, option, read_file)?;
     }
     let (config, reloadable) = settings.finish();
+    if given.iter().any(|option| matches!(option.row.action, Action::CheckConfig)) {
+        return Ok(Invocation::CheckConfig(Box::new(config)));
+    }
     Ok(Invocation::Serve(Box::new(config), Box::new(reloadable)))
 }
 
@@ -140,7 +145,11 @@ fn apply(
             .map(|number| (limit.set)(&mut settings.config.limits, number)),
         Action::ReloadFile(set) => set(settings, &content(option, read_file)?)
             .map_err(|problem| format!("{value}: {problem}")),
-        Action::Help | Action::Version | Action::Generate | Action::OptionsFile => Ok(()),
+        Action::Help
+        | Action::Version
+        | Action::CheckConfig
+        | Action::Generate
+        | Action::OptionsFile => Ok(()),
     };
     done.map_err(|problem| option.error(&problem))
 }

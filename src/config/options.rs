@@ -177,6 +177,8 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--config": Once("FILE"), OptionsFile, Text("none"),
                 "More options, one a line, as in `motd = Hello`; `#` begins a comment. The command \
                  line takes precedence. Read again at SIGHUP.";
+            "--check-config": Flag, CheckConfig, Unset,
+                "Read options and files, open nothing for writing, say what is wrong, and exit.";
             "--log-level": Once("error|warn|info|debug"),
                 Set |s, text| s.config.log_level = values::log_level(text)?, Text("`info`"),
                 "How much is logged; `debug` shows each connection.";

@@ -48,6 +48,7 @@ pub type Setter<S> = fn(&mut S, &str) -> Result<(), String>;
 pub enum Action<S: 'static> {
     Help,
     Version,
+    CheckConfig,
     Generate,
     /// Names a file with more options, which is read again at SIGHUP.
     OptionsFile,
@@ -63,8 +64,8 @@ pub enum Action<S: 'static> {
 impl<S> Action<S> {
     /// Whether a file of options may contain the option.
     pub fn may_be_in_file(&self) -> bool {
-        use Action::{Generate, Help, OptionsFile, Version};
-        !matches!(self, Help | Version | Generate | OptionsFile)
+        use Action::{CheckConfig, Generate, Help, OptionsFile, Version};
+        !matches!(self, Help | Version | CheckConfig | Generate | OptionsFile)
     }
 
     /// Whether the option names a file that is read again at SIGHUP.

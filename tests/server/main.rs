@@ -41,6 +41,7 @@ mod refused_files; // files that stop the start
 mod usage; // the usage database
 
 // Running it: options, signals, service managers.
+mod check_config; // `--check-config`
 mod command_line;
 mod config_file;
 mod drain; // SIGQUIT

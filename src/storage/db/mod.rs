@@ -27,7 +27,8 @@ pub use file::{Examined, MEMORY};
 pub use open_error::OpenError;
 pub use reader::{
     AddressesById, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts, UsageKind,
-    UsageSince, addresses_by_id, read_connections, read_current, read_usage, stored_counts,
+    UsageSince, addresses_by_id, check_files, read_connections, read_current, read_usage,
+    stored_counts,
 };
 pub use usage::{Current, UsageDb, UsageHistory};
 

@@ -13,7 +13,7 @@ pub use channel::{ConnectionRow, StoredCounts, read_connections, stored_counts};
 pub use usage::{ClientCount, EndingRow, UsageKind, UsageSince, read_current, read_usage};
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -22,9 +22,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::create::with_suffix;
-use super::file;
+use super::file::{self, MEMORY};
 use super::open_error::{OpenError, OpenErrorKind};
-use super::schema::Kind;
+use super::schema::{ADDRID, CHANNEL, Kind, USAGE};
 use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 
 /// A file as it was found.
@@ -109,6 +109,36 @@ impl ReadOnly {
     ) -> Result<T, OpenError> {
         read(&self.connection).map_err(|error| OpenError::new(&self.path, self.kind, error))
     }
+}
+
+/// Checks that what is there can be read, and that there is a directory for what is not.
+pub fn check_files(
+    channel: &Path,
+    usage: Option<&Path>,
+    addrid: Option<&Path>,
+) -> Result<(), OpenError> {
+    let files = [(Some(channel), &CHANNEL), (usage, &USAGE), (addrid, &ADDRID)];
+    for (path, kind) in files {
+        let Some(path) = path.filter(|path| *path != Path::new(MEMORY)) else { continue };
+        match fs::metadata(path) {
+            // Empty counts as new.
+            Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                check_directory(path).map_err(|error| OpenError::new(path, kind, error))?
+            }
+            _ => _ = ReadOnly::open(path, kind)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_directory(path: &Path) -> Result<(), OpenErrorKind> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
+    let metadata = fs::metadata(directory).and_then(|metadata| {
+        if metadata.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
+    });
+    metadata.map_err(|error| OpenErrorKind::Directory(directory.to_owned(), error))
 }
 
 /// Whether it may come from a server that is starting or stopping: a log without its index yet, or

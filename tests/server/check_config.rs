@@ -1,0 +1,90 @@
+//! `--check-config`: options and files are read, and nothing is opened for writing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
+
+fn check(directory: &Directory, options: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.arg("--check-config").args(options).current_dir(directory.path());
+    command.stdin(Stdio::null()).output().expect("the program runs")
+}
+
+/// All files with their contents.
+fn contents(directory: &Directory) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(directory.path()).expect("a directory");
+    let files = entries.map(|entry| entry.expect("an entry").path());
+    files
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), fs::read(path).expect("read")))
+        .collect()
+}
+
+fn assert_valid(directory: &Directory, options: &[&str]) {
+    let before = contents(directory);
+    let output = check(directory, options);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.stdout, b"the configuration is valid\n", "{output:?}");
+    assert_eq!(contents(directory), before);
+}
+
+fn assert_wrong(directory: &Directory, options: &[&str], status: i32, named: &str) {
+    let before = contents(directory);
+    let output = check(directory, options);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(status), 0), "{error}");
+    assert!(error.lines().count() == 1 && error.contains(named), "{named}: {error}");
+    assert_eq!(contents(directory), before);
+}
+
+#[test]
+fn a_valid_configuration_of_a_running_server_disturbs_nothing() {
+    let options = ["--usage-db=usage.sqlite", "--addrid-db=addrid.sqlite", "--motd=Hello"];
+    let mut server = Server::start(&options);
+    let port = format!("--port={}", server.address);
+    assert_valid(&server.directory, &[&options[..], &[&port]].concat());
+    server.bind("app", "side").allocate();
+    server.signal(crate::common::Signal::TERM);
+    server.wait();
+    assert_valid(&server.directory, &options);
+}
+
+#[test]
+fn files_that_do_not_exist_yet_are_not_made() {
+    let directory = Directory::new();
+    assert_valid(&directory, &[FREE_PORT, "--usage-db=u.sqlite", "--addrid-db=:memory:"]);
+    fs::write(directory.file("empty"), "").expect("write");
+    assert_valid(&directory, &["--channel-db=empty"]);
+    assert_valid(&directory, &["--channel-db=:memory:"]);
+}
+
+#[test]
+fn what_is_wrong_is_one_line() {
+    let directory = Directory::new();
+    for (name, text) in [
+        ("text", "This is no database, whatever else it may be. ".repeat(100)),
+        ("conf", "motd = one\nmotd = two".to_owned()),
+        ("welcome", "[]".to_owned()),
+    ] {
+        fs::write(directory.file(name), text).expect("write");
+    }
+    for (option, status, named) in [
+        ("--prot=4000", 2, "--port"),
+        ("--expire-after=soon", 2, "soon"),
+        ("--config=conf", 2, "conf:2"),
+        ("--welcome-file=welcome", 2, "JSON object"),
+        ("--channel-db=text", 1, "text"),
+        ("--usage-db=text", 1, "usage database text"),
+        ("--channel-db=missing/relay.sqlite", 1, "missing"),
+        ("--usage-db=relay.sqlite", 1, "--channel-db and --usage-db"),
+        ("--channel-db=.", 1, "regular file"),
+    ] {
+        assert_wrong(&directory, &[option], status, named);
+    }
+    assert_wrong(&directory, &["--check-config"], 2, "only once");
+    fs::write(directory.file("check"), "check-config").expect("write");
+    assert_wrong(&directory, &["--config=check"], 2, "command line only");
+}
