@@ -28,7 +28,8 @@
 //!
 //! | room | duty | imports | crates |
 //! |---|---|---|---|
-//! | `main` | the program: arguments in, exit status out | config report startup sys | log |
+//! | `main` | the program: arguments in, exit status out | config report startup sys testing | log |
+//! | `testing` | a server in the process of a client's test | config server startup |  |
 //! | `startup` | opens files and addresses, builds the server | admin config engine limits net server storage store sys | log rustix |
 //! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net storage sys | log mio signal_hook |
 //! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine format limits message net storage store sys | serde_json |
@@ -90,3 +91,4 @@ pub mod startup;
 pub mod storage;
 pub mod store;
 pub mod sys;
+pub mod testing;

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use wormhole_mailbox::config::reload;
@@ -12,6 +12,7 @@ use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::report;
 use wormhole_mailbox::startup;
 use wormhole_mailbox::sys::{logging, process};
+use wormhole_mailbox::testing::{Server, Trouble};
 
 /// Something cannot be opened, bound or asked.
 const STATUS_FAILED: u8 = 1;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
         Ok(Invocation::CheckConfig(config)) => return check(&config),
         Ok(Invocation::Print(text)) => return print(&text),
+        Ok(Invocation::TestServer(troubles)) => return test_server(&troubles),
         Ok(Invocation::Report(wanted)) => {
             return match report::run(&wanted) {
                 Ok(text) => print(&text),
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
 
 fn check(config: &Config) -> ExitCode {
     for warning in &config.warnings {
-        _ = writeln!(std::io::stderr(), "wormhole-mailbox: warning: {warning}");
+        _ = writeln!(io::stderr(), "wormhole-mailbox: warning: {warning}");
     }
     match startup::check(config) {
         Ok(()) => print("the configuration is valid\n"),
@@ -56,8 +58,21 @@ fn check(config: &Config) -> ExitCode {
     }
 }
 
+/// Serves until stdin is closed.
+fn test_server(troubles: &[Trouble]) -> ExitCode {
+    match Server::start_with(troubles) {
+        Ok(server) => {
+            let printed = print(&format!("{}\n", server.url()));
+            // An error is an end as well.
+            _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            printed
+        }
+        Err(problem) => fail(&problem, STATUS_FAILED),
+    }
+}
+
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(STATUS_FAILED),
     }
@@ -65,6 +80,6 @@ fn print(text: &str) -> ExitCode {
 
 fn fail(problem: &str, status: u8) -> ExitCode {
     // The exit status remains if the line cannot be written.
-    _ = writeln!(std::io::stderr(), "wormhole-mailbox: {problem}");
+    _ = writeln!(io::stderr(), "wormhole-mailbox: {problem}");
     ExitCode::from(status)
 }

@@ -2,6 +2,7 @@
 //!
 //! Every failure is one line for the log; nothing is left half-open.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -31,14 +32,43 @@ use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 
 /// Opens everything. The error is one line for the log.
-pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, String> {
+pub fn start(config: Config, reloadable: Reloadable) -> Result<Server, String> {
     info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         warn!("{warning}");
     }
     let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
+    let passed = PassedSockets::from_environment()?;
+    let notifier = Notifier::from_environment(Clock::read());
+    raise_descriptor_limit();
+    build(config, reloadable, signals, passed, notifier).map(|(server, _)| server)
+}
+
+/// Starts a server inside another program; returns the TCP address that it listens on. Leaves the
+/// environment of the process and its limits alone.
+pub fn start_for_tests(
+    config: Config,
+    reloadable: Reloadable,
+    signals: Signals,
+) -> Result<(Server, SocketAddr), String> {
+    let passed = PassedSockets::none();
+    let (server, bound) = build(config, reloadable, signals, passed, None)?;
+    let address = bound.iter().find_map(|(endpoint, _)| match endpoint {
+        Endpoint::Tcp(address) => Some(*address),
+        Endpoint::Unix { .. } => None,
+    });
+    Ok((server, address.ok_or("no TCP address is listened on")?))
+}
+
+fn build(
+    mut config: Config,
+    reloadable: Reloadable,
+    signals: Signals,
+    passed: PassedSockets,
+    notifier: Option<Notifier>,
+) -> Result<(Server, Vec<(Endpoint, Role)>), String> {
     let entropy = SystemEntropy::new().map_err(|error| format!("no secure randomness: {error}"))?;
-    let descriptors = raise_descriptor_limit();
+    let descriptors = descriptor_limit();
     config.limits.connections_max =
         config.limits.connections_max.min(descriptors.saturating_sub(DESCRIPTORS_RESERVED));
     if config.limits.connections_max == 0 {
@@ -49,7 +79,7 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
 
     // Addresses first: a second server on the same ones must not touch the files. Then files, and
     // only then the first connection.
-    let (mut listeners, bound) = bind(&mut config)?;
+    let (mut listeners, bound) = bind(&mut config, passed)?;
     let examined = examine_files(&config)?;
     let Files { store, storage, records, past } =
         open_files(&config, &reloadable, examined).map_err(|error| error.to_string())?;
@@ -69,14 +99,16 @@ pub fn start(mut config: Config, reloadable: Reloadable) -> Result<Server, Strin
         return Err(problem);
     }
     log_addresses(&bound);
-    let notifier = Notifier::from_environment(clock);
-    Server::new(config, engine, listeners, signals, notifier, admin)
-        .map_err(|error| format!("cannot start the event loop: {error}"))
+    let server = Server::new(config, engine, listeners, signals, notifier, admin)
+        .map_err(|error| format!("cannot start the event loop: {error}"))?;
+    Ok((server, bound))
 }
 
 /// Binds all addresses and adds the passed sockets; returns the addresses.
-fn bind(config: &mut Config) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
-    let mut passed = PassedSockets::from_environment()?;
+fn bind(
+    config: &mut Config,
+    mut passed: PassedSockets,
+) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
     config.listen_by_default(!passed.is_empty());
     let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
     bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
@@ -317,14 +349,17 @@ fn log_extensions(config: &Config) {
     }
 }
 
-/// Raises the soft limit of open files to the hard one; returns the limit in force.
-fn raise_descriptor_limit() -> usize {
+/// Raises the soft limit of open files to the hard one.
+fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
     {
         warn!("cannot raise the limit of open files: {error}");
     }
+}
+
+fn descriptor_limit() -> usize {
     // None means unlimited.
     getrlimit(Resource::Nofile)
         .current

@@ -21,6 +21,7 @@ mod server_url;
 mod settings;
 mod spec;
 mod subcommands;
+pub mod trouble;
 mod values;
 mod websocket_options;
 mod welcome_files;
@@ -41,6 +42,7 @@ pub use settings::{Config, Source};
 use spec::{Action, Row};
 pub use subcommands::{Period, Report, Subject};
 use subcommands::{Query, Subcommand};
+use trouble::Trouble;
 
 /// The purpose of a run.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub enum Invocation {
     Serve(Box<Config>, Box<Reloadable>),
     /// Check what options alone do not show, and exit.
     CheckConfig(Box<Config>),
+    /// Serve in memory until stdin is closed.
+    TestServer(Vec<Trouble>),
     /// Print a report on a server and exit.
     Report(Report),
     /// Print this text and exit.
@@ -67,7 +71,7 @@ pub fn parse(
     let mut words = Arguments::from_vec(arguments.clone());
     match arguments::take_subcommand(&mut words)? {
         Some(name) if name == subcommands::HELP => help(words).map(Invocation::Print),
-        Some(name) => report(subcommands::find(&name)?, words),
+        Some(name) => subcommand(subcommands::find(&name)?, words),
         None => {
             let is_ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
             let environment = environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
@@ -180,7 +184,10 @@ fn text_to_print<S>(
 }
 
 /// The command line of a subcommand.
-fn report(subcommand: &'static Subcommand, mut words: Arguments) -> Result<Invocation, UsageError> {
+fn subcommand(
+    subcommand: &'static Subcommand,
+    mut words: Arguments,
+) -> Result<Invocation, UsageError> {
     let operand = match subcommand.operand {
         Some(operand) => arguments::take_subcommand(&mut words)?.map(|word| (operand, word)),
         None => None,
@@ -198,7 +205,5 @@ fn report(subcommand: &'static Subcommand, mut words: Arguments) -> Result<Invoc
             set(&mut query, &option.value).map_err(|problem| option.error(&problem))?;
         }
     }
-    let json = query.json;
-    let subject = (subcommand.finish)(query).map_err(UsageError)?;
-    Ok(Invocation::Report(Report { subject, json }))
+    (subcommand.finish)(query).map_err(UsageError)
 }

@@ -54,7 +54,7 @@ pub fn again(config: &Config) -> Option<Reloadable> {
             Some(*reloadable)
         }
         // The same arguments have started the server.
-        Ok(Invocation::CheckConfig(_) | Invocation::Print(_) | Invocation::Report(_)) => None,
+        Ok(_) => None,
         Err(error) => {
             warn!("not read again, all stays as it was: {}", error.0);
             None

@@ -12,6 +12,7 @@ use super::arguments::RawOption;
 use super::origins::Origins;
 use super::policy::Policy;
 use super::reloadable::{Drain, Notices, Reloadable};
+use super::trouble::Troubles;
 use super::{endpoint, values};
 use crate::codec::json::Welcome;
 use crate::limits::{self, Limits, Pings};
@@ -56,6 +57,8 @@ pub struct Config {
     /// connections, as upstream.
     pub blur_usage: Option<Seconds>,
     pub log_level: LevelFilter,
+    /// None but in tests of clients.
+    pub troubles: Troubles,
     /// Logged once logging works.
     pub warnings: Vec<String>,
     /// The options that this was made from.
@@ -139,6 +142,7 @@ impl Settings {
             expire_check: limits::EXPIRE_CHECK_SECONDS,
             blur_usage: None,
             log_level: LevelFilter::Info,
+            troubles: Troubles::default(),
             warnings: Vec::new(),
             source,
         };

@@ -1,17 +1,18 @@
-//! The table of subcommands: reports on a server and its files. One row an option, as in
-//! `options`.
+//! The table of subcommands: reports on a server and its files, and a server for tests. One row an
+//! option, as in `options`.
 //!
-//! Opens nothing and connects to nothing: that is done in `report`.
+//! Opens nothing and connects to nothing: that is done in `report` and `testing`.
 
 use std::path::{Path, PathBuf};
 
 use super::arguments::UsageError;
 use super::nearest::nearest;
 use super::server_url::ServerUrl;
-use super::spec::Arity::{Flag, Once};
+use super::spec::Arity::{Flag, Many, Once};
 use super::spec::Default::{Text, Unset};
 use super::spec::{Row, Setter, rows};
-use super::{endpoint, values};
+use super::trouble::Trouble;
+use super::{Invocation, endpoint, values};
 use crate::net::socket::Endpoint;
 use crate::storage::db::MEMORY;
 
@@ -86,6 +87,7 @@ pub struct Query {
     addresses: bool,
     period: Period,
     pub json: bool,
+    troubles: Vec<Trouble>,
 }
 
 /// A subcommand.
@@ -99,7 +101,7 @@ pub struct Subcommand {
     pub operand: Option<Operand>,
     pub rows: &'static [Row<Query>],
     /// Checks the options together. The error is a whole line.
-    pub finish: fn(Query) -> Result<Subject, String>,
+    pub finish: fn(Query) -> Result<Invocation, String>,
 }
 
 /// The name of a word, as the help shows it, and its effect.
@@ -123,7 +125,7 @@ pub static TABLE: &[Subcommand] = &[
             "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: status,
+        finish: |query| report(query, status),
     },
     Subcommand {
         name: "usage",
@@ -138,7 +140,7 @@ pub static TABLE: &[Subcommand] = &[
             "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: usage,
+        finish: |query| report(query, usage),
     },
     Subcommand {
         name: "connections",
@@ -154,7 +156,7 @@ pub static TABLE: &[Subcommand] = &[
             "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: connections,
+        finish: |query| report(query, connections),
     },
     Subcommand {
         name: "check",
@@ -168,7 +170,22 @@ pub static TABLE: &[Subcommand] = &[
             "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: |query| Ok(Subject::Check(query.server)),
+        finish: |query| report(query, |query| Ok(Subject::Check(query.server))),
+    },
+    Subcommand {
+        name: "test-server",
+        about: "Run a server for the tests of a client: in memory, on a free port, until stdin is \
+                closed. The only line on stdout is its URL.",
+        operand: None,
+        rows: rows! { Query;
+            "--trouble": Many("TROUBLE"), Set |q, text| q.troubles.push(Trouble::parse(text)?),
+                Text("none"),
+                "What goes wrong; repeatable. After that many commands, `restart:AFTER`, \
+                 `drop:AFTER` or `freeze:AFTER:SECONDS`; or else `crowded`, `error:TEXT` or \
+                 `slow-replay:MS`.";
+            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+        },
+        finish: |query| Ok(Invocation::TestServer(query.troubles)),
     },
 ];
 
@@ -191,6 +208,14 @@ pub const HELP: &str = "help";
 
 /// What `twist` calls the Python server.
 const TWIST_PLUGIN: &str = "wormhole-mailbox";
+
+fn report(
+    query: Query,
+    subject: fn(Query) -> Result<Subject, String>,
+) -> Result<Invocation, String> {
+    let json = query.json;
+    Ok(Invocation::Report(Report { subject: subject(query)?, json }))
+}
 
 fn status(query: Query) -> Result<Subject, String> {
     let Query { admin, channel_db, usage_db, .. } = query;

@@ -37,6 +37,7 @@ impl Engine {
         self.effects.outputs.reply(conn, Response::Ack { id: request.id.map(Box::from) });
         let command = &request.command;
         self.metrics.commands[command.index()] += 1;
+        self.note_trouble(conn);
         let (name, at) = (command.name(), self.clock.wall);
         self.records.track(conn, || ConnectionChange::Command { name, at });
         let outcome = self.check(conn, command).and_then(|()| {
@@ -133,6 +134,7 @@ impl Engine {
 
     /// Checks a command against everything but the protocol's own rules, which are the store's.
     fn check(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
+        self.refuse_for_trouble(command)?;
         let shows_state = matches!(command, Command::List);
         if self.storage.is_degraded()
             && (command.changes_state() || shows_state && !self.store.is_loaded())

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod permission;
 pub mod quotas;
 mod timers;
+mod trouble;
 
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use log::{debug, info, warn};
 
 use crate::config::Config;
 use crate::config::reloadable::Reloadable;
+use crate::config::trouble::Trouble;
 use crate::engine::client_programs::ClientPrograms;
 use crate::engine::health::Health;
 use crate::engine::metrics::Metrics;
@@ -68,6 +70,8 @@ pub struct Engine {
     /// All that this tick has caused, not yet committed.
     effects: Effects,
     timers: TimerTable,
+    /// What this tick's commands have made due; nothing but in tests of clients.
+    trouble: Vec<(Trouble, ConnId)>,
     /// There are more mailboxes to check, or messages of ended ones to delete.
     is_deleting: bool,
     rebooted: Timestamp,
@@ -103,6 +107,7 @@ impl Engine {
             steady: SteadyClock::new(clock),
             effects: Effects::default(),
             timers: TimerTable::default(),
+            trouble: Vec::new(),
             is_deleting: true,
             rebooted: clock.wall,
         };

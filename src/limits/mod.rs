@@ -467,16 +467,6 @@ pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 /// Shortest interval between two log lines of a kind that peers can cause.
 pub const LOG_REPEAT: Duration = Duration::from_secs(10);
 
-/// How long a step of `check` may take: what a patient user waits.
-pub const CHECK_STEP: Duration = Duration::from_secs(10);
-
-/// How long `check` waits for a server to take back what a failed exchange holds.
-pub const CHECK_LEAVE: Duration = Duration::from_secs(2);
-
-/// Bytes of a message that `check` takes from a server; a welcome has the longest ones.
-pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
-
-
 const _: () = {
     assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);
     assert!(READ_BYTES_PER_TICK_MAX > FRAME_HEADER_BYTES_MAX);

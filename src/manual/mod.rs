@@ -15,7 +15,7 @@
 //!
 //! For operators: [`options`], [`subcommands`], [`migrating`], [`deployment`], [`proxies`],
 //! [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`], [`extensions`], [`capacity`].
-//! For those who change the server: [`developing`].
+//! For those who write clients: [`testing`]. For those who change the server: [`developing`].
 
 /// Makes a module for each page.
 macro_rules! pages {
@@ -37,5 +37,5 @@ macro_rules! pages {
 
 pages! {
     capacity clients command_line deployment developing durability extensions files limits migrating
-    monitoring options proof_of_work protocol proxies reloading rules subcommands
+    monitoring options proof_of_work protocol proxies reloading rules subcommands testing
 }

@@ -49,6 +49,8 @@ pub enum Refusal {
     TooManyNameplates,
     /// The server drains; the operator's message.
     Draining(Rc<str>),
+    /// The trouble that the test of a client ordered.
+    OnOrder(Rc<str>),
     MailboxFull {
         bytes_max: usize,
         messages_max: usize,
@@ -133,6 +135,7 @@ impl Refusal {
                 "too many nameplates from your address, release some or wait until they expire",
             ),
             Refusal::Draining(_) => ("draining", ""),
+            Refusal::OnOrder(_) => ("on_order", ""),
             Refusal::MailboxFull { .. } => ("mailbox_full", ""),
             Refusal::TooFast { command: Throttled::Allocate, .. } => ("too_many_allocates", ""),
             Refusal::TooFast { command: Throttled::Claim, .. } => ("too_many_claims", ""),
@@ -170,7 +173,7 @@ impl fmt::Display for Refusal {
             Refusal::FrameTooLong { bytes_max } => {
                 write!(f, "WebSocket frame is too long: at most {bytes_max} bytes")
             }
-            Refusal::Draining(message) => f.write_str(message),
+            Refusal::Draining(message) | Refusal::OnOrder(message) => f.write_str(message),
             Refusal::PermissionDenied(denial) => write!(f, "permission denied: {denial}"),
             Refusal::MailboxFull { bytes_max, messages_max } => {
                 write!(f, "mailbox is full: at most {messages_max} messages and {bytes_max} bytes")

@@ -42,6 +42,10 @@ pub struct PassedSockets {
 }
 
 impl PassedSockets {
+    pub fn none() -> PassedSockets {
+        PassedSockets { manager: ListenFd::empty(), names: Vec::new(), taken: Vec::new() }
+    }
+
     /// Reads the environment, and removes the variables. To be called once.
     pub fn from_environment() -> Result<PassedSockets, String> {
         let variable = |name| env::var(name).unwrap_or_default();

@@ -119,6 +119,11 @@ impl Connections {
         !self.readable.is_empty() || !self.accounting.unsent.is_empty()
     }
 
+    /// Whether output waits for the next tick.
+    pub fn has_unsent(&self) -> bool {
+        !self.accounting.unsent.is_empty()
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
         self.accounting.timers.next()
     }
@@ -237,7 +242,9 @@ impl Connections {
     /// Portions of waiting output that a connection may send: none if the tick's share is used up.
     fn portions_left(&self) -> usize {
         let sent_bytes = self.output.delivered().bytes - self.delivered_before;
-        if sent_bytes < limits::SENT_BYTES_PER_TICK_MAX as u64 {
+        if self.output.replays_slowly {
+            1
+        } else if sent_bytes < limits::SENT_BYTES_PER_TICK_MAX as u64 {
             limits::WRITE_PORTIONS_PER_TURN_MAX
         } else {
             0
@@ -305,6 +312,18 @@ impl Connections {
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         slot.connection.close(reason, &mut context(conn, now, &self.settings, engine));
         self.accounting.update(conn, slot, &self.settings);
+    }
+
+    /// From now on a tick sends one message of a replay at most.
+    pub fn replay_slowly(&mut self) {
+        self.output.replays_slowly = true;
+    }
+
+    /// Cuts a connection without a close frame.
+    pub fn cut(&mut self, conn: ConnId) {
+        if let Some(slot) = self.slots.get_mut(&conn) {
+            self.accounting.close_later(conn, slot, CloseReason::PeerReset);
+        }
     }
 
     pub fn close_all(&mut self, reason: CloseReason, now: Instant, engine: &mut Engine) {

@@ -12,6 +12,7 @@ mod shedding;
 mod shutdown;
 pub mod signals;
 mod timers;
+mod trouble;
 
 use std::io;
 use std::rc::Rc;
@@ -73,11 +74,14 @@ impl Server {
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
         let first_conn = listeners.register(poll.registry(), FIRST_LISTENER)? as u64;
         let origins = config.origins.clone();
-        let connections = Connections::new(Settings {
+        let mut connections = Connections::new(Settings {
             limits: config.limits.clone(),
             pings: config.pings,
             origin_allowed: Box::new(move |origin| origins.allow(origin)),
         });
+        if config.troubles.replay_pause().is_some() {
+            connections.replay_slowly();
+        }
         Ok(Server {
             config,
             engine,
@@ -129,6 +133,7 @@ impl Server {
         self.run_timers();
         self.end_drain_if_due();
         self.accept();
+        let pause = self.cause_trouble();
 
         let committed = self.commit();
         self.answer_admins();
@@ -137,6 +142,7 @@ impl Server {
         self.connections.reap(self.poll.registry(), &mut self.engine);
         self.admin_connections.reap(self.poll.registry());
         self.engine.end_tick(events.is_empty());
+        self.stand_still(pause);
         self.notify();
         if let Some(admin) = &mut self.admin {
             admin.note_tick(self.clock, self.connections.admitted(), &self.engine);

@@ -4,7 +4,7 @@
 //! A handler sets the signal's flag, then writes a byte to a socket pair that the poll watches.
 //! A second SIGTERM or SIGINT ends the process at once, even when the loop is stuck.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,32 @@ pub struct Asked {
     pub reopen_logs: bool,
 }
 
+/// Asks a server in the same process to stop.
+#[derive(Debug)]
+pub struct Remote {
+    stop: Arc<AtomicBool>,
+    writer: StdUnixStream,
+}
+
+impl Remote {
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Fails if the server has ended.
+        _ = (&self.writer).write(&[0]);
+    }
+}
+
 impl Signals {
+    /// Leaves the signals of the process alone; only the `Remote` asks for anything.
+    pub fn remote() -> io::Result<(Signals, Remote)> {
+        let (reader, writer) = StdUnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        let [stop, reload, drain, reopen_logs]: [Arc<AtomicBool>; 4] = Default::default();
+        let remote = Remote { stop: Arc::clone(&stop), writer };
+        let stream = UnixStream::from_std(reader);
+        Ok((Signals { stream, stop, reload, drain, reopen_logs }, remote))
+    }
+
     /// Takes over the signals.
     pub fn install() -> io::Result<Signals> {
         let (reader, writer) = StdUnixStream::pair()?;
@@ -66,6 +91,11 @@ impl Signals {
     /// To register it with the poll.
     pub fn stream_mut(&mut self) -> &mut UnixStream {
         &mut self.stream
+    }
+
+    /// Whether a stop has been asked for, handled yet or not.
+    pub fn must_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// What signals have asked for since the last call.

@@ -19,7 +19,7 @@ fn options(command: &[&str]) -> Vec<String> {
     names.map(|name| name.trim_end_matches(',').to_owned()).collect()
 }
 
-const COMMANDS: [&str; 4] = ["status", "usage", "connections", "check"];
+const COMMANDS: [&str; 5] = ["status", "usage", "connections", "check", "test-server"];
 
 #[test]
 fn every_kind_knows_every_option_and_command() {

@@ -46,6 +46,8 @@ pub struct WriteBuffers {
     frames: Vec<u8>,
     large: LargeMessages,
     delivered: Delivered,
+    /// Whether a portion has one message of a replay at most.
+    pub replays_slowly: bool,
 }
 
 impl WriteBuffers {
@@ -238,6 +240,9 @@ impl Outbox {
                         let rest = Queued::Output(Output::Response(Response::Replay(replay)));
                         self.note_pending(&rest, usize::checked_add);
                         self.pending.push_front(rest);
+                        if buffers.replays_slowly {
+                            return false;
+                        }
                     }
                 }
                 Some(_) => return true, // the end

@@ -1,0 +1,99 @@
+//! A mailbox server for the tests of clients: in memory, on a free port of 127.0.0.1, in the
+//! process of the test (manual: testing 1).
+//!
+//! Installs no signal handlers, reads no environment, writes no file and sets no logger. Any number
+//! can run at once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+pub use crate::config::trouble::Trouble;
+use crate::config::trouble::Troubles;
+use crate::config::{self, Invocation};
+use crate::server::signals::{Remote, Signals};
+use crate::startup;
+
+/// The options of a server for tests. It handles one command of a connection at a time, so that
+/// trouble comes after the very command that it was ordered for, and it waits for no client at its
+/// end.
+const OPTIONS: [&str; 4] = [
+    "--port=tcp:0:interface=127.0.0.1",
+    "--channel-db=:memory:",
+    "--limit-tick-messages=1",
+    "--limit-close-seconds=0.2",
+];
+
+/// A running server. Stops when dropped.
+///
+/// ```
+/// let server = wormhole_mailbox::testing::Server::start()?;
+/// assert!(server.url().starts_with("ws://127.0.0.1:"));
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    remote: Remote,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Server {
+    /// Starts a server that works.
+    pub fn start() -> Result<Server, String> {
+        Server::start_with(&[])
+    }
+
+    /// Starts a server with trouble.
+    pub fn start_with(troubles: &[Trouble]) -> Result<Server, String> {
+        let (signals, remote) = Signals::remote().map_err(|error| error.to_string())?;
+        let (sender, receiver) = mpsc::channel();
+        let troubles = troubles.to_vec();
+        let thread = thread::Builder::new().name("wormhole-mailbox".to_owned()).spawn(move || {
+            match build(signals, &troubles) {
+                Ok((server, address)) => {
+                    _ = sender.send(Ok(address)); // the receiver waits for it
+                    server.run()
+                }
+                Err(problem) => {
+                    _ = sender.send(Err(problem));
+                    Ok(())
+                }
+            }
+        });
+        let thread = Some(thread.map_err(|error| error.to_string())?);
+        let address = receiver.recv().map_err(|_| "the server did not start".to_owned())??;
+        Ok(Server { address, remote, thread })
+    }
+
+    /// The URL that clients are given, as `ws://127.0.0.1:34567/v1`.
+    pub fn url(&self) -> String {
+        format!("ws://{}/v1", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.remote.stop();
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join(); // a panic has been printed
+        }
+    }
+}
+
+fn build(
+    signals: Signals,
+    troubles: &[Trouble],
+) -> Result<(crate::server::Server, SocketAddr), String> {
+    let no_files = |_: &std::path::Path| Err("not read".to_owned());
+    match config::parse(OPTIONS.map(Into::into), [], no_files) {
+        Ok(Invocation::Serve(mut config, mut reloadable)) => {
+            config.troubles = Troubles(troubles.to_vec());
+            reloadable.welcome.error = config.troubles.error().map(str::to_owned);
+            startup::start_for_tests(*config, *reloadable, signals)
+        }
+        Ok(_) => Err("the options start no server".to_owned()),
+        Err(error) => Err(error.0),
+    }
+}
