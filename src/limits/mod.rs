@@ -298,6 +298,9 @@ pub const BATCH_ENTRIES_KEPT: usize = 1_024;
 /// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
 
+/// Digits of a nameplate that is allocated: a code should be short enough to be told.
+pub const NAMEPLATE_DIGITS_ALLOCATED_MAX: u32 = 6;
+
 /// Levels of arrays and objects in a message; what clients send has 3. Parsers on the other side
 /// fail at 128 (serde_json) to 1,000 (Python).
 pub const JSON_DEPTH_MAX: usize = 128;
