@@ -275,6 +275,7 @@ fn open_channel_db(
         blur: config.blur_usage,
         list: reloadable.list,
         claim_without_allocate: config.claim_without_allocate,
+        nameplate_digits_min: config.nameplate_digits_min,
         nameplate_cooldown: config.nameplate_cooldown,
         limits: config.limits.clone(),
         ..Settings::default()
@@ -346,6 +347,9 @@ fn log_extensions(config: &Config) {
     }
     if config.nameplate_cooldown > 0.0 {
         info!("nameplates are allocated again after {} s", config.nameplate_cooldown);
+    }
+    if !config.allocate_from.is_empty() {
+        info!("exchanges begin in {} networks only", config.allocate_from.len());
     }
 }
 

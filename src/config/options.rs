@@ -133,6 +133,19 @@ pub static GROUPS: &[Group<Settings>] = &[
         },
     },
     Group {
+        title: "Who may begin",
+        rows: rows! { Settings;
+            "--allocate-from": Many("NETWORK"),
+                Set |s, text| s.config.allocate_from.push(values::network(text)?), Text("everywhere"),
+                "Let exchanges begin only at addresses of this network; repeatable. Clients from \
+                 elsewhere can join them.";
+            "--nameplate-digits": Once("DIGITS"),
+                Set |s, text| s.config.nameplate_digits_min = values::digits(text)?,
+                Number(1.0, "digit"),
+                "Allocate no nameplate with fewer digits, 1 to 6.";
+        },
+    },
+    Group {
         title: "Lifetime and privacy",
         rows: rows! { Settings;
             "--expire-after": Once("SECONDS"),

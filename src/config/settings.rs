@@ -47,6 +47,10 @@ pub struct Config {
     pub permission: Policy,
     /// Whether `claim` may say that it must not create its nameplate.
     pub claim_without_allocate: bool,
+    /// Networks whose clients may begin exchanges; all if there is none.
+    pub allocate_from: Vec<Network>,
+    /// Digits of an allocated nameplate at least.
+    pub nameplate_digits_min: u32,
     /// Time after its end in which a nameplate is not allocated again.
     pub nameplate_cooldown: Seconds,
     /// Lifetime of an idle mailbox.
@@ -137,6 +141,8 @@ impl Settings {
             synchronous: Synchronous::default(),
             permission: Policy::default(),
             claim_without_allocate: false,
+            allocate_from: Vec::new(),
+            nameplate_digits_min: 1,
             nameplate_cooldown: 0.0,
             expire_after: limits::EXPIRE_AFTER_SECONDS,
             expire_check: limits::EXPIRE_CHECK_SECONDS,

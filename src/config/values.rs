@@ -64,6 +64,13 @@ pub fn bits(text: &str) -> Result<u32, String> {
     whole(text, min..=max, &format!("a whole number from {min} to {max}"))
 }
 
+pub fn digits(text: &str) -> Result<u32, String> {
+    let allowed = 1..=limits::NAMEPLATE_DIGITS_ALLOCATED_MAX;
+    text.parse().ok().filter(|digits| allowed.contains(digits)).ok_or_else(|| {
+        format!("'{text}' must be a whole number of digits from 1 to {}", allowed.end())
+    })
+}
+
 pub fn events(text: &str) -> Result<f64, String> {
     whole(text, 1..=u32::MAX, "a whole number of events above 0").map(f64::from)
 }

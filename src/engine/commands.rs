@@ -141,6 +141,15 @@ impl Engine {
         {
             return Err(Refusal::StorageUnavailable);
         }
+        self.check_quotas(conn, command)?;
+        // After the quotas, which bound the guessing of nameplates.
+        if self.outsiders.contains(&conn) && self.store.would_begin(conn, command) {
+            return Err(Refusal::Outsider);
+        }
+        Ok(())
+    }
+
+    fn check_quotas(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
         let now = self.clock.instant;
         match command {
             Command::SubmitPermissions { proof, .. } => {

@@ -85,6 +85,12 @@ impl Engine {
                 self.note_limit(Limit::ForwardedMalformed);
             }
         }
+        let known = peer.ip.filter(|_| !forwarded.is_ip_unreadable);
+        let networks = &self.config.allocate_from;
+        let is_inside = |ip| networks.iter().any(|network| network.contains(ip));
+        if !networks.is_empty() && !known.is_some_and(is_inside) {
+            self.outsiders.insert(conn);
+        }
         let at = self.clock.wall;
         let address_id = self.records.address_id(peer.ip, self.clock);
         match address_id {

@@ -57,6 +57,8 @@ pub struct Engine {
     permissions: Permissions,
     /// Connections whose last `bind` was refused for a reason that upstream does not know.
     refused_binds: HashSet<ConnId>,
+    /// Connections from outside of `--allocate-from`.
+    outsiders: HashSet<ConnId>,
     /// Connections whose `release` or `close` was refused because the storage is unavailable.
     refused_farewells: BTreeSet<ConnId>,
     limit_log: LimitLog,
@@ -98,6 +100,7 @@ impl Engine {
             storage,
             records,
             refused_binds: HashSet::new(),
+            outsiders: HashSet::new(),
             refused_farewells: BTreeSet::new(),
             limit_log: LimitLog::default(),
             metrics: Metrics::default(),
@@ -332,6 +335,7 @@ impl Engine {
         self.quotas.disconnect(conn);
         self.permissions.forget(conn);
         self.refused_binds.remove(&conn);
+        self.outsiders.remove(&conn);
         self.refused_farewells.remove(&conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());

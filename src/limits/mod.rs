@@ -298,6 +298,9 @@ pub const BATCH_ENTRIES_KEPT: usize = 1_024;
 /// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
 
+/// Digits of a nameplate that is allocated: a code should be short enough to be told.
+pub const NAMEPLATE_DIGITS_ALLOCATED_MAX: u32 = 6;
+
 /// Levels of arrays and objects in a message; what clients send has 3. Parsers on the other side
 /// fail at 128 (serde_json) to 1,000 (Python).
 pub const JSON_DEPTH_MAX: usize = 128;
@@ -466,18 +469,6 @@ pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 
 /// Shortest interval between two log lines of a kind that peers can cause.
 pub const LOG_REPEAT: Duration = Duration::from_secs(10);
-
-/// How soon a server that stands still for a test sees that it must stop.
-pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);
-
-/// How long a step of `check` may take: what a patient user waits.
-pub const CHECK_STEP: Duration = Duration::from_secs(10);
-
-/// How long `check` waits for a server to take back what a failed exchange holds.
-pub const CHECK_LEAVE: Duration = Duration::from_secs(2);
-
-/// Bytes of a message that `check` takes from a server; a welcome has the longest ones.
-pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
 
 const _: () = {
     assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);

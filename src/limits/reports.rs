@@ -54,3 +54,15 @@ pub const REPORT_ANSWER: Duration = Duration::from_secs(5);
 
 /// Bytes of such an answer; real ones have a few thousand.
 pub const REPORT_ANSWER_BYTES_MAX: usize = MIB;
+
+/// How long a step of `check` may take: what a patient user waits.
+pub const CHECK_STEP: Duration = Duration::from_secs(10);
+
+/// How long `check` waits for a server to take back what a failed exchange holds.
+pub const CHECK_LEAVE: Duration = Duration::from_secs(2);
+
+/// Bytes of a message that `check` takes from a server; a welcome has the longest ones.
+pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
+
+/// How soon a server that stands still for a test sees that it must stop.
+pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);

@@ -49,6 +49,8 @@ pub enum Refusal {
     TooManyNameplates,
     /// The server drains; the operator's message.
     Draining(Rc<str>),
+    /// Exchanges begin in other networks only.
+    Outsider,
     /// The trouble that the test of a client ordered.
     OnOrder(Rc<str>),
     MailboxFull {
@@ -135,6 +137,9 @@ impl Refusal {
                 "too many nameplates from your address, release some or wait until they expire",
             ),
             Refusal::Draining(_) => ("draining", ""),
+            Refusal::Outsider => {
+                ("outsider", "from your address, exchanges on this server can be joined, not begun")
+            }
             Refusal::OnOrder(_) => ("on_order", ""),
             Refusal::MailboxFull { .. } => ("mailbox_full", ""),
             Refusal::TooFast { command: Throttled::Allocate, .. } => ("too_many_allocates", ""),

@@ -106,9 +106,15 @@ impl App {
     }
 
     /// A number that is neither taken nor cooling, chosen by `random` among those of the fewest
-    /// digits.
-    pub fn pick_free(&self, random: u64, cools: impl Fn(u64) -> bool) -> Option<Rc<str>> {
-        for range in SHORT_RANGES {
+    /// digits, `digits_min` at least.
+    pub fn pick_free(
+        &self,
+        random: u64,
+        digits_min: u32,
+        cools: impl Fn(u64) -> bool,
+    ) -> Option<Rc<str>> {
+        let first = 10_u64.pow(digits_min - 1);
+        for range in SHORT_RANGES.into_iter().filter(|range| *range.start() as u64 >= first) {
             let is_free = |number: &usize| !self.taken.contains(*number) && !cools(*number as u64);
             let free = || range.clone().filter(is_free);
             if let Some(count) = NonZeroU64::new(free().count() as u64) {
@@ -118,13 +124,19 @@ impl App {
             }
         }
         // From a random start, the next free one: a short walk unless nearly all are taken.
-        let count = LONG_RANGE.end() - LONG_RANGE.start() + 1;
-        (0..LONG_STEPS_MAX)
-            .map(|step| LONG_RANGE.start() + (random % count + step) % count)
-            .filter(|number| !cools(*number))
-            .map(|number| number.to_string())
-            .find(|name| !self.by_name.contains_key(name.as_str()))
-            .map(Rc::from)
+        let walk = |range: RangeInclusive<u64>| {
+            let count = range.end() - range.start() + 1;
+            (0..LONG_STEPS_MAX)
+                .map(|step| range.start() + (random % count + step) % count)
+                .filter(|number| !cools(*number))
+                .map(|number| number.to_string())
+                .find(|name| !self.by_name.contains_key(name.as_str()))
+                .map(Rc::from)
+        };
+        if first < *LONG_RANGE.start() {
+            return walk(LONG_RANGE);
+        }
+        walk(first..=10 * first - 1).or_else(|| walk(first..=*LONG_RANGE.end()))
     }
 }
 

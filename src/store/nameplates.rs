@@ -50,9 +50,10 @@ impl Tables {
         }
         let random = act.entropy.next_u64();
         let cools = self.cooling.of(&me.app, act.now, self.settings.nameplate_cooldown);
+        let digits_min = self.settings.nameplate_digits_min;
         let name = match self.apps.get(&me.app) {
-            Some(app) => app.pick_free(random, cools),
-            None => App::default().pick_free(random, cools),
+            Some(app) => app.pick_free(random, digits_min, cools),
+            None => App::default().pick_free(random, digits_min, cools),
         };
         let name = name.ok_or(Refusal::NoFreeNameplate)?;
         self.claim_for(&me, &name, act)?;

@@ -77,6 +77,8 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("--attack-half-life", Some("90")),
     ("--claim-without-allocate", None),
     ("--nameplate-cooldown", Some("30")),
+    ("--allocate-from", Some("127.0.0.0/8")),
+    ("--nameplate-digits", Some("4")),
     ("--websocket-protocol-option", Some("autoPingInterval=30")),
     ("--log-fd", Some("7")),
     ("--log-level", Some("debug")),
@@ -252,9 +254,15 @@ fn log_levels_may_be_written_as_the_log_has_them() {
 #[test]
 fn every_option_but_the_repeatable_ones_may_be_given_once() {
     for (name, value) in OPTIONS {
-        if ["--port", "--trusted-proxy", "--websocket-protocol-option", "--admin", "--admin-host"]
-            .contains(name)
-        {
+        const REPEATABLE: [&str; 6] = [
+            "--port",
+            "--trusted-proxy",
+            "--websocket-protocol-option",
+            "--admin",
+            "--admin-host",
+            "--allocate-from",
+        ];
+        if REPEATABLE.contains(name) {
             continue;
         }
         let argument = value.map_or((*name).to_owned(), |value| format!("{name}={value}"));
@@ -312,6 +320,10 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
         ("--attack-events", "0"),
         ("--attack-events", "1.5"),
         ("--attack-half-life", "0"),
+        ("--nameplate-digits", "0"),
+        ("--nameplate-digits", "7"),
+        ("--nameplate-digits", "two"),
+        ("--allocate-from", "10.0.0.0/33"),
         ("--nameplate-cooldown", "-1"),
         ("--nameplate-cooldown", "NaN"),
     ] {

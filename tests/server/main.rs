@@ -20,6 +20,7 @@ mod proxy_protocol; // the PROXY header before the first byte
 mod welcome; // listeners, the welcome, the peer's address
 
 // The rules: what commands do to nameplates and mailboxes.
+mod allocate_from; // who may begin
 mod crowding; // a third side
 mod expiry; // what the expiry check deletes
 mod mailboxes; // open, add, close

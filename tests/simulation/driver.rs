@@ -172,6 +172,7 @@ impl Simulation {
             blur: settings.blur,
             list: if settings.allow_list { Listing::Real } else { Listing::Empty },
             claim_without_allocate: settings.claim_without_allocate,
+            nameplate_digits_min: 1,
             nameplate_cooldown: settings.nameplate_cooldown,
             limits: Limits {
                 mailbox_bytes_max: settings.mailbox_bytes_max,
