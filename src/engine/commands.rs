@@ -7,7 +7,7 @@ use crate::codec::json::{DecodeError, Request};
 use crate::engine::limit_log::Limit;
 use crate::message::close::CloseReason;
 use crate::message::event::Verdict;
-use crate::message::{Command, ConnId, Field, Flag, Orig, Refusal, Response};
+use crate::message::{CHECK_APP, Command, ConnId, Field, Flag, Orig, Refusal, Response};
 use crate::storage::db::ConnectionChange;
 use crate::store::Act;
 
@@ -178,6 +178,7 @@ impl Engine {
     fn note_done(&mut self, conn: ConnId, command: &Command<'_>) {
         match command {
             Command::Add { .. } => self.metrics.messages_stored += 1,
+            Command::Close { .. } if self.store.app(conn) == Some(CHECK_APP) => {}
             Command::Close { mood: Field::Text(mood), .. } => self.metrics.count_mood(Some(mood)),
             Command::Close { .. } => self.metrics.count_mood(None),
             Command::Bind { side: Field::Text(side), client_version, .. } => {

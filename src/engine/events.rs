@@ -1,5 +1,7 @@
 //! What a connection's events come to, and which connections may stay.
 
+use std::net::IpAddr;
+
 use log::debug;
 
 use super::Engine;
@@ -85,12 +87,7 @@ impl Engine {
                 self.note_limit(Limit::ForwardedMalformed);
             }
         }
-        let known = peer.ip.filter(|_| !forwarded.is_ip_unreadable);
-        let networks = &self.config.allocate_from;
-        let is_inside = |ip| networks.iter().any(|network| network.contains(ip));
-        if !networks.is_empty() && !known.is_some_and(is_inside) {
-            self.outsiders.insert(conn);
-        }
+        self.note_outsider(conn, peer.ip.filter(|_| !forwarded.is_ip_unreadable));
         let at = self.clock.wall;
         let address_id = self.records.address_id(peer.ip, self.clock);
         match address_id {
@@ -112,6 +109,15 @@ impl Engine {
         };
         self.effects.outputs.reply(conn, Response::Welcome(welcome));
         Ok(verdict)
+    }
+
+    /// Decides whether a connection may begin exchanges, by its address if that is known.
+    fn note_outsider(&mut self, conn: ConnId, ip: Option<IpAddr>) {
+        let networks = &self.config.allocate_from;
+        let is_inside = |ip| networks.iter().any(|network| network.contains(ip));
+        if !networks.is_empty() && !ip.is_some_and(is_inside) {
+            self.outsiders.insert(conn);
+        }
     }
 
     /// The `error` of a welcome, if it is not the operator's text: the notice, else the state of

@@ -272,13 +272,17 @@ impl Store {
 
     /// Whether the connection has bound.
     pub fn is_bound(&self, conn: ConnId) -> bool {
-        self.sessions.get(&conn).is_some_and(|session| session.app().is_some())
+        self.app(conn).is_some()
+    }
+
+    /// The app that the connection is bound to.
+    pub fn app(&self, conn: ConnId) -> Option<&str> {
+        self.sessions.get(&conn).and_then(|session| session.app())
     }
 
     /// Whether a nameplate of that name exists in the connection's app.
     pub fn has_nameplate(&self, conn: ConnId, name: &str) -> bool {
-        let app = self.sessions.get(&conn).and_then(|session| session.app());
-        app.is_some_and(|app| self.tables.nameplate(app, name).is_some())
+        self.app(conn).is_some_and(|app| self.tables.nameplate(app, name).is_some())
     }
 
     /// Whether a command would begin something, instead of joining what exists. A command that the

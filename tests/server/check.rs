@@ -75,7 +75,9 @@ fn its_rows_are_left_out_of_results_clients_and_reports() {
     });
     let metrics = server.ask_admin("/metrics").body;
     let ended = metrics.lines().filter(|line| {
-        line.contains("mailboxes_ended_total{") || line.contains("nameplates_ended_total{")
+        ["mailboxes_ended_total{", "nameplates_ended_total{", "closes_total{"]
+            .iter()
+            .any(|name| line.contains(name))
     });
     assert!(ended.clone().count() > 0, "{metrics}");
     for line in ended {
