@@ -207,6 +207,18 @@ fn allocation_reaches_every_free_number() {
     assert_eq!(seen.into_iter().collect::<String>(), "12356789");
 }
 
+#[test]
+fn when_all_nameplates_of_the_fewest_digits_are_taken_longer_ones_are_used() {
+    let settings = Settings { nameplate_digits_min: 4, ..Settings::default() };
+    let mut bench = Bench::new(settings);
+    for number in 1_000..10_000 {
+        let conn = bench.bind("a");
+        assert_eq!(bench.allocate(conn).map(|name| name.len()), Ok(4), "{number}");
+    }
+    let conn = bench.bind("a");
+    assert!(bench.allocate(conn).is_ok_and(|name| name.len() > 4));
+}
+
 /// Ends the nine nameplates of one digit in some way; gives the next one allocated, so long after.
 fn next_after(end: impl Fn(&mut Bench, ConnId, &str, &str), seconds: Seconds) -> String {
     let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
