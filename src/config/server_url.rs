@@ -27,8 +27,8 @@ impl ServerUrl {
         }
         if text.starts_with("wss://") {
             return Err(format!(
-                "'{text}': TLS is the proxy's work; give the address behind it, as in \
-                 ws://127.0.0.1:4000{SERVICE}"
+                "wss:// is not possible, TLS is the proxy's work: give the address behind it, as \
+                 in ws://127.0.0.1:4000{SERVICE}"
             ));
         }
         let wrong = || format!("'{text}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
@@ -68,10 +68,17 @@ impl Default for ServerUrl {
     }
 }
 
+/// Without what follows the path of the service: it may be a member's secret.
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerUrl::Tcp { .. } => f.write_str(&self.http()),
+            ServerUrl::Tcp { .. } => {
+                let url = self.http();
+                match url.split_once("/v1/") {
+                    Some((before, _)) => write!(f, "{before}/v1/…"),
+                    None => f.write_str(&url),
+                }
+            }
             ServerUrl::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -89,6 +96,7 @@ mod tests {
             ("ws://[::1]:4000/", "ws://[::1]:4000/v1"),
             ("ws://[::1]", "ws://[::1]:80/v1"),
             ("ws://host:1/relay/v1?x", "ws://host:1/relay/v1?x"),
+            ("ws://host:1/v1/secret", "ws://host:1/v1/…"),
             ("unix:/run/x:y.sock", "unix:/run/x:y.sock"),
         ] {
             assert_eq!(ServerUrl::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()));
