@@ -57,7 +57,7 @@ pub struct Engine {
     permissions: Permissions,
     /// Connections whose last `bind` was refused for a reason that upstream does not know.
     refused_binds: HashSet<ConnId>,
-    /// Connections whose `release` or `close` was refused because the storage is unavailable.
+    /// Connections that could not leave what they hold because the storage is unavailable.
     refused_farewells: BTreeSet<ConnId>,
     limit_log: LimitLog,
     metrics: Metrics,
