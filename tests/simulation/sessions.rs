@@ -130,6 +130,8 @@ impl Model {
         }
         let Some((app, side)) = &client.bound else { return false };
         let (named, known) = match ask {
+            Ask::Release(_) if client.released => return false,
+            Ask::Close { .. } if client.closed => return false,
             Ask::Release(nameplate) => (nameplate, client.claimed.clone()),
             Ask::Close { mailbox, .. } if client.mailbox.is_some() => {
                 (mailbox, client.mailbox.clone())
