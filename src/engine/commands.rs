@@ -114,7 +114,7 @@ impl Engine {
             self.note_limit(limit);
         }
         self.permissions.note_refusal(command, &refusal, self.clock.instant);
-        if refusal == Refusal::StorageUnavailable && answer_to_farewell(command).is_some() {
+        if refusal == Refusal::StorageUnavailable && self.leaves_something(conn, command) {
             self.refused_farewells.insert(conn);
         }
         let verdict = verdict_on(&refusal);
@@ -136,10 +136,14 @@ impl Engine {
     fn check(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
         self.refuse_for_trouble(command)?;
         let shows_state = matches!(command, Command::List);
-        if self.storage.is_degraded()
-            && (command.changes_state() || shows_state && !self.store.is_loaded())
-        {
-            return Err(Refusal::StorageUnavailable);
+        if self.storage.is_degraded() {
+            let is_loaded = self.store.is_loaded();
+            let is_idle = matches!(command, Command::Release { .. })
+                && self.store.is_bound(conn)
+                && !self.leaves_something(conn, command);
+            if command.changes_state() && !is_idle || shows_state && !is_loaded {
+                return Err(Refusal::StorageUnavailable);
+            }
         }
         self.check_quotas(conn, command)?;
         // After the quotas, which bound the guessing of nameplates.
@@ -172,6 +176,12 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a `release` or `close` is about what the side holds, as far as that is known.
+    fn leaves_something(&self, conn: ConnId, command: &Command<'_>) -> bool {
+        answer_to_farewell(command).is_some()
+            && (!self.store.is_loaded() || self.store.would_leave(conn, command))
     }
 
     /// Counts and records a command that was carried out.

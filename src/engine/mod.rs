@@ -59,7 +59,7 @@ pub struct Engine {
     refused_binds: HashSet<ConnId>,
     /// Connections from outside of `--allocate-from`.
     outsiders: HashSet<ConnId>,
-    /// Connections whose `release` or `close` was refused because the storage is unavailable.
+    /// Connections that could not leave what they hold because the storage is unavailable.
     refused_farewells: BTreeSet<ConnId>,
     limit_log: LimitLog,
     metrics: Metrics,

@@ -275,7 +275,7 @@ impl Tables {
     }
 
     /// Whether the side is on record with the app's mailbox as one of those served.
-    fn serves(&self, me: &Identity, mailbox: &str) -> bool {
+    pub fn serves(&self, me: &Identity, mailbox: &str) -> bool {
         self.mailboxes.get(mailbox).is_some_and(|known| {
             let sides = &known.sides;
             known.app == me.app && sides.get(&me.side).is_some() && sides.admits(&me.side)

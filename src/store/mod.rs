@@ -313,6 +313,23 @@ impl Store {
         })
     }
 
+    /// Whether a `release` or `close` would end a claim or an open mailbox of the connection's side.
+    pub fn would_leave(&self, conn: ConnId, command: &Command<'_>) -> bool {
+        let Some(session) = self.sessions.get(&conn) else { return false };
+        let Ok(me) = session.identity() else { return false };
+        match command {
+            Command::Release { nameplate } => session
+                .nameplate_to_release(nameplate)
+                .and_then(|name| self.tables.nameplate(&me.app, name))
+                .and_then(|known| known.sides.get(&me.side))
+                .is_some_and(|side| side.holds),
+            Command::Close { mailbox, .. } => {
+                session.mailbox_to_close(mailbox).is_some_and(|id| self.tables.serves(&me, id))
+            }
+            _ => false,
+        }
+    }
+
     /// Subscriptions of connections to mailboxes.
     pub fn subscriptions_count(&self) -> usize {
         self.tables.subscriptions_count

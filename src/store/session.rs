@@ -96,6 +96,29 @@ impl Session {
         self.identity.clone().ok_or(Refusal::MustBindFirst)
     }
 
+    /// The nameplate that a `release` is about, if the connection may release it.
+    pub fn nameplate_to_release<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
+        match (named, &self.claimed) {
+            _ if self.released => None,
+            (Field::Absent, claimed) => claimed.as_deref(),
+            (Field::Text(name), None) => Some(name),
+            (Field::Text(name), Some(claimed)) if **name == **claimed => Some(claimed),
+            _ => None,
+        }
+    }
+
+    /// The mailbox that a `close` is about, if the connection may close it.
+    pub fn mailbox_to_close<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
+        use MailboxState::{Deleted, Open, Refused, Unopened};
+        match (named, &self.mailbox) {
+            _ if self.closed => None,
+            (Field::Absent, Refused(known) | Open(known) | Deleted(known)) => Some(known),
+            (Field::Text(name), Open(known) | Deleted(known)) if **name == **known => Some(known),
+            (Field::Text(name), Unopened | Refused(_)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The app it has bound to.
     pub fn app(&self) -> Option<&str> {
         self.identity.as_ref().map(|me| &*me.app)

@@ -103,7 +103,8 @@ impl Model {
                 self.tell(conn, Reply::Closed); // the welcome had an error
                 return;
             }
-            self.clients[place].is_refused_farewell = true;
+            let client = self.clients[place].clone();
+            self.clients[place].is_refused_farewell |= self.leaves_something(&client, &sent.ask);
         }
         let mut client = self.clients[place].clone();
         let was_subscribed = client.opened == Opened::Yes;
@@ -122,6 +123,39 @@ impl Model {
         }
     }
 
+    /// Whether a `release` or `close` is about what the side holds, as far as that is known.
+    fn leaves_something(&mut self, client: &Client, ask: &Ask) -> bool {
+        if self.is_blind {
+            return true;
+        }
+        let Some((app, side)) = &client.bound else { return false };
+        let (named, known) = match ask {
+            Ask::Release(_) if client.released => return false,
+            Ask::Close { .. } if client.closed => return false,
+            Ask::Release(nameplate) => (nameplate, client.claimed.clone()),
+            Ask::Close { mailbox, .. } if client.mailbox.is_some() => {
+                (mailbox, client.mailbox.clone())
+            }
+            Ask::Close { mailbox: Arg::Absent, .. } => (&Arg::Absent, client.refused.clone()),
+            Ask::Close { mailbox, .. } => (mailbox, None),
+            _ => return false,
+        };
+        let name = match (named, known) {
+            (Arg::Absent, Some(known)) => known,
+            (Arg::Text(name), None) => name.clone(),
+            (Arg::Text(name), Some(known)) if *name == known => known,
+            _ => return false,
+        };
+        if matches!(ask, Ask::Release(_)) {
+            let nameplate = self.nameplate(app, &name);
+            return nameplate
+                .is_some_and(|it| it.sides.iter().any(|known| known.side == *side && known.holds));
+        }
+        self.mailbox(&name).is_some_and(|mailbox| {
+            mailbox.app == *app && mailbox.sides.iter().take(2).any(|known| known.side == *side)
+        })
+    }
+
     /// Storage and limits come before the protocol's own rules.
     fn check(&mut self, client: &Client, ask: &Ask) -> Result<(), Refused> {
         let changes = matches!(
@@ -133,7 +167,10 @@ impl Model {
                 | Ask::Add { .. }
                 | Ask::Close { .. }
         );
-        if (self.is_degraded && changes) || (self.is_blind && *ask == Ask::List) {
+        let is_idle = matches!(ask, Ask::Release(_))
+            && client.bound.is_some()
+            && !self.leaves_something(client, ask);
+        if (self.is_degraded && changes && !is_idle) || (self.is_blind && *ask == Ask::List) {
             return Err(UNAVAILABLE.into());
         }
         let Some(address) = client.address else { return Ok(()) };

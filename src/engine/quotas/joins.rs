@@ -6,10 +6,15 @@
 //!
 //! A join is the claim of a nameplate that another side began. It is *shown* when both sides have
 //! added [`JOIN_MESSAGES_MIN`] messages and neither has closed as `scary` or `errory` within
-//! [`JOIN_PROBATION`] after. It *kept a side out* if a third side was refused as `crowded` before
-//! it was shown, or at any time if a side closed as `scary`. Pure; [`Quotas`] charges the address.
+//! [`JOIN_PROBATION`] after. Of messages with the same phase one counts: the first phase of a client
+//! without the code can be valid, but not the second. It *kept a side out* if a third side was
+//! refused as `crowded` before it was shown, or at any time if a side closed as `scary`; and if it
+//! ended the exchange for the side that began it, before another could come: a side closed as
+//! `scary` before it was shown, or as `errory` before the messages. Pure; [`Quotas`] charges the
+//! address.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -43,8 +48,10 @@ pub enum Charge<S> {
 struct Join<S> {
     source: S,
     joiner: Rc<str>,
-    /// Messages of the joiner, and of the side that was there before.
+    /// Messages of the joiner, and of the side that was there before, each in a phase of its own.
     messages: [usize; 2],
+    /// Hashes of the phases of their last messages.
+    last_phases: [Option<u64>; 2],
     state: State,
     /// A third side was refused.
     is_crowded: bool,
@@ -81,6 +88,7 @@ impl<S: Copy> Joins<S> {
             source,
             joiner: joiner.clone(),
             messages: [0, 0],
+            last_phases: [None, None],
             state: State::Unshown,
             is_crowded: false,
             is_scary: false,
@@ -91,12 +99,20 @@ impl<S: Copy> Joins<S> {
     }
 
     /// A side added a message.
-    pub fn note_message(&mut self, mailbox: &Rc<str>, side: &str, now: Instant) {
+    pub fn note_message(&mut self, mailbox: &Rc<str>, side: &str, phase: &str, now: Instant) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
-        join.messages[usize::from(*join.joiner != *side)] += 1;
+        if join.state != State::Unshown {
+            return;
+        }
+        let sender = usize::from(*join.joiner != *side);
+        let mut hasher = DefaultHasher::new();
+        phase.hash(&mut hasher);
+        if join.last_phases[sender].replace(hasher.finish()) != join.last_phases[sender] {
+            join.messages[sender] += 1;
+        }
         let is_complete = join.messages.iter().all(|count| *count >= JOIN_MESSAGES_MIN);
-        if is_complete && join.state == State::Unshown {
+        if is_complete {
             let end = now + JOIN_PROBATION;
             join.state = State::Probation { end };
             self.probations.push_back((end, mailbox.clone()));
@@ -108,8 +124,17 @@ impl<S: Copy> Joins<S> {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
         join.is_scary |= mood == Some(Mood::Scary);
+        let ends_exchange = match mood {
+            Some(Mood::Scary) => join.state != State::Shown,
+            Some(Mood::Errory) => join.state == State::Unshown,
+            _ => false,
+        };
         if matches!(mood, Some(Mood::Scary | Mood::Errory)) && join.state != State::Shown {
             join.state = State::Failed;
+        }
+        if ends_exchange && !join.is_charged {
+            join.is_charged = true;
+            self.charges.push(Charge::KeptOut(join.source));
         }
     }
 
@@ -192,7 +217,7 @@ impl Quotas {
                     }
                 }
                 Change::Insert(Row::Message { mailbox, message, .. }) => {
-                    self.joins.note_message(mailbox, &message.side, now);
+                    self.joins.note_message(mailbox, &message.side, &message.phase(), now);
                 }
                 Change::CloseMailboxSide { mailbox, mood, .. } => {
                     let mood = mood.as_deref().map(Mood::from_name);
@@ -233,12 +258,13 @@ mod tests {
         joins: Joins<u32>,
         mailbox: Rc<str>,
         start: Instant,
+        phases: u32,
     }
 
     impl Exchange {
         fn new() -> Exchange {
-            let mut exchange =
-                Exchange { joins: Joins::default(), mailbox: "m".into(), start: Instant::now() };
+            let (joins, start) = (Joins::default(), Instant::now());
+            let mut exchange = Exchange { joins, mailbox: "m".into(), start, phases: 0 };
             let joiner = "joiner".into();
             exchange.joins.begin(&exchange.mailbox, &joiner, SOURCE);
             assert_eq!(exchange.charges(0), [Charge::Unshown(SOURCE)]);
@@ -256,11 +282,17 @@ mod tests {
             self.joins.take_charges(self.at(seconds))
         }
 
+        /// Each message has a phase of its own.
         fn messages(&mut self, sides: &[&str], seconds: u64) {
-            let now = self.at(seconds);
             for side in sides {
-                self.joins.note_message(&self.mailbox, side, now);
+                self.phases += 1;
+                let phase = self.phases.to_string();
+                self.message(side, &phase, seconds);
             }
+        }
+
+        fn message(&mut self, side: &str, phase: &str, seconds: u64) {
+            self.joins.note_message(&self.mailbox, side, phase, self.at(seconds));
         }
 
         fn close(&mut self, mood: Mood, seconds: u64) {
@@ -309,13 +341,16 @@ mod tests {
 
     #[test]
     fn a_bad_close_in_the_probation_leaves_the_join_unshown() {
-        for mood in [Mood::Scary, Mood::Errory] {
+        let kept_out = &[Charge::KeptOut(SOURCE)][..];
+        for (mood, at_once, later) in
+            [(Mood::Scary, kept_out, &[][..]), (Mood::Errory, &[], kept_out)]
+        {
             let mut exchange = Exchange::new();
             exchange.messages(&BOTH_TWICE, 1);
             exchange.close(mood, 10);
-            assert_eq!(exchange.charges(1_000), []);
+            assert_eq!(exchange.charges(1_000), at_once);
             exchange.crowded(1_000);
-            assert_eq!(exchange.charges(1_000), [Charge::KeptOut(SOURCE)]);
+            assert_eq!(exchange.charges(1_000), later);
             exchange.end(1_001);
             assert_eq!(exchange.charges(1_001), [Charge::Settled(SOURCE)]);
         }
@@ -325,6 +360,34 @@ mod tests {
             exchange.close(mood, seconds);
             assert_eq!(exchange.charges(11), [Charge::Settled(SOURCE)], "{mood:?}");
         }
+    }
+
+    #[test]
+    fn a_join_that_ends_the_exchange_before_its_messages_is_charged_though_no_third_side_comes() {
+        for mood in [Mood::Scary, Mood::Errory] {
+            let mut exchange = Exchange::new();
+            exchange.messages(&["sender", "joiner", "sender"], 1);
+            exchange.close(mood, 1);
+            exchange.close(mood, 1);
+            assert_eq!(exchange.charges(1), [Charge::KeptOut(SOURCE)], "{mood:?}");
+            exchange.end(2);
+            assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)], "{mood:?}");
+        }
+        for mood in [Mood::Happy, Mood::Lonely] {
+            let mut exchange = Exchange::new();
+            exchange.close(mood, 1);
+            assert_eq!(exchange.charges(1), [], "{mood:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_phase_again_does_not_show_a_join() {
+        let mut exchange = Exchange::new();
+        exchange.messages(&["sender", "sender"], 1);
+        (0..10).for_each(|_| exchange.message("joiner", "pake", 1));
+        assert_eq!(exchange.charges(1_000), []);
+        exchange.message("joiner", "version", 1_000);
+        assert_eq!(exchange.charges(1_010), [Charge::Settled(SOURCE)]);
     }
 
     #[test]
@@ -377,8 +440,8 @@ mod tests {
         [Change::Insert(claim), mailbox_side(mailbox, "joiner", true)]
     }
 
-    fn message(mailbox: &Rc<str>, side: &str) -> Change {
-        let message = Message::new(side.into(), "p", "", Default::default(), None);
+    fn message(mailbox: &Rc<str>, side: &str, phase: &str) -> Change {
+        let message = Message::new(side.into(), phase, "", Default::default(), None);
         let (app, mailbox) = ("app".into(), mailbox.clone());
         Change::Insert(Row::Message { app, mailbox, message: message.into() })
     }
@@ -436,8 +499,10 @@ mod tests {
             let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 10 });
             assert_eq!(quotas.check_join(ConnId(1), now), refused);
             // One is shown, the others end.
-            for side in ["sender", "joiner", "sender", "joiner"] {
-                quotas.note(ConnId(1), &[message(&mailboxes[0], side)], now);
+            for phase in ["pake", "version"] {
+                for side in ["sender", "joiner"] {
+                    quotas.note(ConnId(1), &[message(&mailboxes[0], side, phase)], now);
+                }
             }
             assert_eq!(quotas.check_join(ConnId(1), now), refused);
             now += Duration::from_secs(10);
