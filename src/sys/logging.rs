@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,12 +19,12 @@ use simple_logger::SimpleLogger;
 use crate::limits::LOG_LINE_BYTES_MAX;
 use crate::sys::clock::{self, Clock, Timestamp};
 
-/// Lines lost since the start.
-static LINES_LOST: AtomicU64 = AtomicU64::new(0);
+/// Lines lost since the start. A `usize`: MIPS has no atomic of 64 bits.
+static LINES_LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// Log lines that could not be written since the start.
 pub fn lines_lost() -> u64 {
-    LINES_LOST.load(Ordering::Relaxed)
+    LINES_LOST.load(Ordering::Relaxed) as u64
 }
 
 /// How a line begins.
@@ -55,7 +55,7 @@ struct Logger {
     filter: SimpleLogger,
     prefix: Prefix,
     /// Lines lost that no line has reported yet.
-    unreported: AtomicU64,
+    unreported: AtomicUsize,
 }
 
 impl Log for Logger {
@@ -79,7 +79,7 @@ impl Log for Logger {
 
 impl Logger {
     /// Writes one line, or counts `stands_for` lines as lost.
-    fn write(&self, level: Level, text: fmt::Arguments<'_>, stands_for: u64) {
+    fn write(&self, level: Level, text: fmt::Arguments<'_>, stands_for: usize) {
         let line = line(self.prefix, level, Clock::read().wall, text);
         // The whole line in one write: a pipe that is writable takes it without blocking, and
         // nothing of another process comes in between.
@@ -88,7 +88,7 @@ impl Logger {
         if !written {
             self.unreported.fetch_add(stands_for, Ordering::Relaxed);
             // A report that is lost was counted when its lines were.
-            LINES_LOST.fetch_add(u64::from(stands_for == 1), Ordering::Relaxed);
+            LINES_LOST.fetch_add(usize::from(stands_for == 1), Ordering::Relaxed);
         }
     }
 }
@@ -146,7 +146,7 @@ pub fn start(level: LevelFilter) {
         .with_level(level)
         .with_module_level("tungstenite", others)
         .with_module_level("mio", others);
-    let logger = Logger { filter, prefix: Prefix::of_stderr(), unreported: AtomicU64::new(0) };
+    let logger = Logger { filter, prefix: Prefix::of_stderr(), unreported: AtomicUsize::new(0) };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
         panic::set_hook(Box::new(|panic| log::error!("internal error, please report: {panic}")));
