@@ -153,7 +153,7 @@ pub static GROUPS: &[Group<Settings>] = &[
         rows: rows! { Settings;
             "--drain-message": Once("TEXT"), Reload |s, text| s.set_drain_message(text),
                 Text(values::DRAIN_MESSAGE),
-                "The error that new clients get while the server waits for the others to finish.";
+                "The error of commands that would begin something during a drain.";
             "--drain-seconds": Once("SECONDS"),
                 Reload |s, text| s.reloadable.drain.seconds = values::positive_seconds(text)?,
                 Number(limits::DRAIN_SECONDS, "s"),

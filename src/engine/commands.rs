@@ -74,7 +74,7 @@ impl Engine {
         refusal: &Refusal,
     ) -> Option<Response> {
         if let Command::Bind { .. } = command
-            && matches!(refusal, Refusal::Draining(_) | Refusal::StorageUnavailable)
+            && matches!(refusal, Refusal::StorageUnavailable)
         {
             self.refused_binds.insert(conn);
         }
@@ -141,13 +141,13 @@ impl Engine {
         {
             return Err(Refusal::StorageUnavailable);
         }
+        if self.draining && self.store.would_begin(conn, command) {
+            return Err(Refusal::Draining(Rc::clone(&self.live.drain.message)));
+        }
         let now = self.clock.instant;
         match command {
             Command::SubmitPermissions { proof, .. } => {
                 self.permissions.submit(conn, proof).map_err(Refusal::PermissionDenied)
-            }
-            Command::Bind { .. } if self.draining && !self.store.is_bound(conn) => {
-                Err(Refusal::Draining(Rc::clone(&self.live.drain.message)))
             }
             Command::Bind { .. } => self.permissions.check_bind(conn),
             Command::Allocate => self.quotas.allocate(conn, now),

@@ -48,7 +48,7 @@ use limit_log::{Limit, LimitLog};
 pub struct Engine {
     config: Rc<Config>,
     live: Reloadable,
-    /// No connection may bind any more; those that have bound go on.
+    /// Nothing may begin any more; what exists goes on, and may be joined.
     draining: bool,
     store: Store,
     storage: Storage,
@@ -350,24 +350,25 @@ impl Engine {
         self.live = live;
     }
 
-    /// Refuses all further binds; returns the time at which the drain ends at the latest.
+    /// Lets nothing begin any more; returns the time at which the drain ends at the latest.
     pub fn begin_drain(&mut self) -> Instant {
         self.draining = true;
         let seconds = self.live.drain.seconds;
         info!(
-            "draining: {} bound connections have up to {seconds} s, nobody else may bind",
-            self.store.bound_count()
+            "draining: {} mailboxes have up to {seconds} s, no new ones are created",
+            self.store.counts().mailboxes
         );
         self.clock.after(seconds)
     }
 
-    /// Whether a drain has no bound connection left to wait for.
+    /// Whether a drain has no mailbox left to wait for. Without its storage the server does not
+    /// know.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.store.bound_count() == 0
+        self.draining && self.store.is_loaded() && self.store.counts().mailboxes == 0
     }
 
     pub fn end_drain(&self) {
-        info!("drained: {} bound connections are left", self.store.bound_count());
+        info!("drained: {} mailboxes are left", self.store.counts().mailboxes);
     }
 
     fn logs_connections(&self) -> bool {

@@ -33,7 +33,7 @@ pub struct Asked {
     pub stop: bool,
     /// To read the settings again.
     pub reload: bool,
-    /// To let bound connections finish, and then stop.
+    /// To let what has begun come to its end, and then stop.
     pub drain: bool,
     /// To open the log files again, of which there are none.
     pub reopen_logs: bool,

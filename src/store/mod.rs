@@ -31,7 +31,7 @@ use crate::limits::{
     DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS, Limits, SUBSCRIBERS_PER_SIDE_MAX,
 };
 use crate::message::ledger::Holder;
-use crate::message::{Command, ConnId, ConnMap, Refusal, Response};
+use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use expiry::Expiry;
@@ -276,6 +276,24 @@ impl Store {
     pub fn has_nameplate(&self, conn: ConnId, name: &str) -> bool {
         let app = self.sessions.get(&conn).and_then(|session| session.app());
         app.is_some_and(|app| self.tables.nameplate(app, name).is_some())
+    }
+
+    /// Whether a command would begin something, instead of joining what exists. A command that the
+    /// rules refuse anyway would not.
+    pub fn would_begin(&self, conn: ConnId, command: &Command<'_>) -> bool {
+        let Some(session) = self.sessions.get(&conn).filter(|it| it.app().is_some()) else {
+            return false;
+        };
+        match command {
+            Command::Allocate => !session.allocated,
+            Command::Claim { nameplate: Field::Text(name), .. } => {
+                session.claimed.is_none() && !self.has_nameplate(conn, name)
+            }
+            Command::Open { mailbox: Field::Text(id) } => {
+                !session.has_open_mailbox() && !self.tables.mailboxes.contains_key(&**id)
+            }
+            _ => false,
+        }
     }
 
     /// Whether a claim would add the connection's side to a nameplate that another side began.

@@ -101,6 +101,10 @@ impl Session {
         self.identity.as_ref().map(|me| &*me.app)
     }
 
+    pub fn has_open_mailbox(&self) -> bool {
+        matches!(self.mailbox, MailboxState::Open(_))
+    }
+
     /// The connection is gone. What its side claimed and opened stays.
     pub fn end(&self, tables: &mut Tables, conn: ConnId) {
         if let MailboxState::Open(mailbox) = &self.mailbox {

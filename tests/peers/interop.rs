@@ -144,13 +144,13 @@ fn a_transfer_that_has_begun_comes_to_its_end_while_the_server_drains() {
     let binds = "SELECT count(*) FROM client_versions";
     sql::wait_for(&server.file("usage.sqlite"), binds, &json!([[2]]));
     server.signal(Signal::QUIT);
-    assert!(server.wait_for_log("draining: ").contains("2 bound connections"));
+    assert!(server.wait_for_log("draining: ").contains("1 mailboxes"));
     receiver.type_line("7-guitarist-revenge");
     receiver.succeed();
     sender.succeed();
     assert_eq!(receiver.received(), b"content");
     assert!(server.wait().success());
-    server.wait_for_log("drained: 0 bound connections are left");
+    server.wait_for_log("drained: 0 mailboxes are left");
     assert!(!server.file("relay.sqlite-wal").exists());
 }
 
