@@ -8,6 +8,7 @@ pub mod client_programs;
 mod commands;
 mod counts;
 mod events;
+mod handover;
 pub mod health;
 pub mod limit_log;
 pub mod metrics;
@@ -78,7 +79,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts the parts together and runs the first expiry check to its end.
+    /// Puts the parts together. [`Engine::run_first_check`] must come before the first tick.
     pub fn new(
         config: Rc<Config>,
         live: Reloadable,
@@ -113,13 +114,17 @@ impl Engine {
         };
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
         engine.timers.set(Timer::AddressSweep, clock.instant);
-        while engine.is_deleting {
-            engine.run_timers();
-            // Nothing waits for the proof: there is no connection yet.
-            _ = engine.commit();
-        }
-        engine.records.flush(engine.storage.db_mut());
         engine
+    }
+
+    /// Runs the first expiry check to its end.
+    pub fn run_first_check(&mut self) {
+        while self.is_deleting {
+            self.run_timers();
+            // Nothing waits for the proof: no connection is served yet.
+            _ = self.commit();
+        }
+        self.records.flush(self.storage.db_mut());
     }
 
     /// Begins a tick, all of which happens at this time.

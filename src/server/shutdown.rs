@@ -50,6 +50,9 @@ impl Server {
         if asked.reopen_logs {
             info!("SIGUSR1 is ignored: the log goes to stderr; SIGQUIT drains");
         }
+        if asked.replace {
+            self.begin_takeover();
+        }
         if asked.drain && matches!(self.stage, Stage::Serving) {
             self.stage = Stage::Draining { until: self.engine.begin_drain() };
         }
