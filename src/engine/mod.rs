@@ -17,7 +17,7 @@ pub mod quotas;
 mod timers;
 mod trouble;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -56,8 +56,6 @@ pub struct Engine {
     records: Records,
     quotas: Quotas,
     permissions: Permissions,
-    /// Connections whose last `bind` was refused for a reason that upstream does not know.
-    refused_binds: HashSet<ConnId>,
     /// Connections whose `release` or `close` was refused because the storage is unavailable.
     refused_farewells: BTreeSet<ConnId>,
     limit_log: LimitLog,
@@ -98,7 +96,6 @@ impl Engine {
             store,
             storage,
             records,
-            refused_binds: HashSet::new(),
             refused_farewells: BTreeSet::new(),
             limit_log: LimitLog::default(),
             metrics: Metrics::default(),
@@ -336,7 +333,6 @@ impl Engine {
         self.store.disconnect(conn);
         self.quotas.disconnect(conn);
         self.permissions.forget(conn);
-        self.refused_binds.remove(&conn);
         self.refused_farewells.remove(&conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());
