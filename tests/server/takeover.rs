@@ -98,7 +98,6 @@ fn sessions_go_on_where_they_were() {
 fn a_frame_and_a_request_head_that_have_begun_are_read_on() {
     let (mut server, _) = start(&[]);
     let mut raw = Raw::open(server.address);
-    raw.frame(); // the welcome
     let ping = frame(TEXT, PING_7);
     let mut head = std::net::TcpStream::connect(server.address).expect("connect");
     raw.send(&ping[..9]);
@@ -191,7 +190,6 @@ fn a_message_between_its_fragments_has_a_second_to_end() {
     let (mut ends, mut hangs) = (Raw::open(server.address), Raw::open(server.address));
     let ping = frame(TEXT, PING_7);
     for raw in [&mut ends, &mut hangs] {
-        raw.frame(); // the welcome
         raw.send(&frame(TEXT_BEGINS, PING_7));
     }
     let mut idle = server.connect();
