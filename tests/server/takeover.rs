@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -11,8 +12,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::common::client::assert_welcomed;
 use crate::common::raw::{CLOSE, ENDS, Raw, TEXT, TEXT_BEGINS, frame};
-use crate::common::{Client, Directory, FREE_PORT, PROGRAM, Server, Signal, process};
+use crate::common::{
+    Client, Directory, FREE_PORT, PROGRAM, Server, Signal, eventually, process, retry, sql,
+};
 
 /// The server's program in the directory of the test, so that another can take its place.
 fn program(directory: &Directory) -> PathBuf {
@@ -257,4 +261,126 @@ fn nobody_else_can_hand_anything_over() {
     let server = Server::spawn(command, directory);
     assert!(server.log().iter().all(|line| !line.contains("took over")), "{:#?}", server.log());
     server.bind("app", "s").claim("4");
+}
+
+#[test]
+fn unix_sockets_go_over_and_their_file_is_removed_at_the_end() {
+    let (mut server, _) = start(&["--port=unix:relay.sock:mode=600"]);
+    let path = server.file("relay.sock");
+    let connect = || UnixStream::connect(&path).expect("connect");
+    let (mut client, _) = tungstenite::client("ws://localhost/v1", connect()).expect("handshake");
+    client.read().expect("a welcome");
+    replace(&mut server);
+    client.send(r#"{"type": "ping", "ping": 7}"#.into()).expect("send");
+    client.read().expect("an ack");
+    assert!(client.read().expect("a pong").into_text().expect("text").contains(r#""pong":7"#));
+    assert_welcomed(connect());
+    drop(client);
+    let (status, _) = server.stop();
+    assert!(status.success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn connections_still_count_for_their_addresses() {
+    let (mut server, _) = start(&["--limit-address-connections=2"]);
+    let from = |server: &Server| server.connect_from(Some("192.0.2.1"));
+    let first = from(&server).expect("the first");
+    let _second = from(&server).expect("the second");
+    replace(&mut server);
+    assert_eq!(from(&server).err().expect("a refusal").status, 429);
+    drop(first);
+    retry(|| from(&server).map_err(|refused| format!("{refused:?}")));
+}
+
+#[test]
+fn live_connections_are_in_the_table_of_connections() {
+    let (mut server, _) = start(&["--track-connections"]);
+    let _client = server.bind("app", "s");
+    let sides = "SELECT side FROM connections";
+    sql::wait_for(&server.file("relay.sqlite"), sides, &json!([["s"]]));
+    replace(&mut server);
+    sql::wait_for(&server.file("relay.sqlite"), sides, &json!([["s"]]));
+}
+
+#[test]
+fn a_subscribed_mailbox_does_not_expire_at_a_takeover() {
+    let (mut server, _) = start(&["--expire-after=0.1", "--expire-check=1000"]);
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    thread::sleep(Duration::from_millis(200));
+    replace(&mut server);
+    assert_eq!(client.one(add("p"))["phase"], "p");
+}
+
+/// A program that checks itself well, and then does something else than taking over.
+fn put_impostor(path: &PathBuf, then: &str) {
+    let check = r#"case "$*" in *--check-config*) exit 0;; esac"#;
+    put_script(path, &format!("#!/bin/sh\n{check}\n{then}\n"));
+}
+
+#[test]
+fn a_program_that_takes_nothing_over_closes_the_connections_and_keeps_the_state() {
+    let (mut server, path) = start(&[]);
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    client.one(add("p"));
+    put_impostor(&path, &format!("exec {PROGRAM} \"$@\" </dev/null"));
+    let before = server.log().len();
+    server.signal(Signal::USR2);
+    client.assert_lost();
+    server.wait_for_log_after(before, "listening on ");
+    server.address = *server.logged_addresses().last().expect("an address");
+    eventually("the event loop", || process::has_event_loop(server.pid()));
+    let mut client = retry(|| {
+        std::net::TcpStream::connect(server.address).map_err(|error| error.to_string())?;
+        Ok(server.bind("app", "s"))
+    });
+    assert_eq!(client.claim("4"), mailbox);
+    assert_eq!(client.open(&mailbox).len(), 1);
+}
+
+#[test]
+fn a_program_that_crashes_loses_nothing_acknowledged() {
+    let (mut server, path) = start(&[]);
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    client.one(add("p"));
+    put_impostor(&path, "kill -9 $$");
+    server.signal(Signal::USR2);
+    client.assert_lost();
+    assert!(!server.wait().success());
+    assert_stored(Arc::clone(&server.directory), &mailbox, 1);
+}
+
+/// A start in the directory finds the mailbox with that many messages at least.
+fn assert_stored(directory: Arc<Directory>, mailbox: &str, messages: usize) -> Arc<Directory> {
+    let server = Server::start_in(directory, &[]);
+    let mut client = server.bind("app", "s");
+    let replayed = client.open(mailbox).len();
+    assert!(replayed >= messages, "{replayed} of {messages}");
+    server.kill()
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_takeover_loses_nothing_acknowledged() {
+    let mut directory = Arc::new(Directory::new());
+    let mut acknowledged = 0;
+    for round in 0..12 {
+        let server = Server::start_in(directory, &[]);
+        let mut client = server.bind("app", "s");
+        assert!(client.open("m").len() >= acknowledged);
+        for _ in 0..3 {
+            client.one(add("p"));
+            acknowledged += 1;
+        }
+        server.signal(Signal::USR2);
+        // From before the check to after the start of the new program.
+        thread::sleep(Duration::from_millis(5 * round));
+        directory = server.kill();
+    }
+    assert_stored(directory, "m", acknowledged);
 }
