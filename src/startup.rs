@@ -15,10 +15,11 @@ use crate::config::policy::{Mode, Policy};
 use crate::config::reloadable::Reloadable;
 use crate::engine::Engine;
 use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_BUCKET_SECONDS};
-use crate::net::listeners::Listeners;
+use crate::net::listeners::{HandedOver, Listeners};
 use crate::net::passed_sockets::{PassedSockets, Pick};
 use crate::net::socket::{Endpoint, Role};
 use crate::server::Server;
+use crate::server::inheritance::Inheritance;
 use crate::server::service_manager::Notifier;
 use crate::server::signals::Signals;
 use crate::storage::Storage;
@@ -41,7 +42,8 @@ pub fn start(config: Config, reloadable: Reloadable) -> Result<Server, String> {
     let passed = PassedSockets::from_environment()?;
     let notifier = Notifier::from_environment(Clock::read());
     raise_descriptor_limit();
-    build(config, reloadable, signals, passed, notifier).map(|(server, _)| server)
+    let inheritance = Inheritance::receive();
+    build(config, reloadable, signals, passed, notifier, inheritance).map(|(server, _)| server)
 }
 
 /// Starts a server inside another program; returns the TCP address that it listens on. Leaves the
@@ -52,7 +54,7 @@ pub fn start_for_tests(
     signals: Signals,
 ) -> Result<(Server, SocketAddr), String> {
     let passed = PassedSockets::none();
-    let (server, bound) = build(config, reloadable, signals, passed, None)?;
+    let (server, bound) = build(config, reloadable, signals, passed, None, None)?;
     let address = bound.iter().find_map(|(endpoint, _)| match endpoint {
         Endpoint::Tcp(address) => Some(*address),
         Endpoint::Unix { .. } => None,
@@ -66,6 +68,7 @@ fn build(
     signals: Signals,
     passed: PassedSockets,
     notifier: Option<Notifier>,
+    mut inheritance: Option<Inheritance>,
 ) -> Result<(Server, Vec<(Endpoint, Role)>), String> {
     let entropy = SystemEntropy::new().map_err(|error| format!("no secure randomness: {error}"))?;
     let descriptors = descriptor_limit();
@@ -79,7 +82,10 @@ fn build(
 
     // Addresses first: a second server on the same ones must not touch the files. Then files, and
     // only then the first connection.
-    let (mut listeners, bound) = bind(&mut config, passed)?;
+    let (mut listeners, bound) = bind(&mut config, passed, inheritance.as_mut())?;
+    if let Some(inheritance) = &mut inheritance {
+        inheritance.renumber(&listeners);
+    }
     let examined = examine_files(&config)?;
     let Files { store, storage, records, past } =
         open_files(&config, &reloadable, examined).map_err(|error| error.to_string())?;
@@ -89,6 +95,10 @@ fn build(
     let entropy = Box::new(entropy);
     let mut engine =
         Engine::new(Rc::clone(&config), reloadable, store, storage, records, entropy, clock);
+    if let Some(inheritance) = &mut inheritance {
+        engine.restore(inheritance.take_states());
+    }
+    engine.run_first_check();
     let admin = config.is_watched().then(|| {
         let mut admin = Admin::new(clock);
         engine.watch_clients(admin.restore(past));
@@ -99,8 +109,11 @@ fn build(
         return Err(problem);
     }
     log_addresses(&bound);
-    let server = Server::new(config, engine, listeners, signals, notifier, admin)
+    let mut server = Server::new(config, engine, listeners, signals, notifier, admin)
         .map_err(|error| format!("cannot start the event loop: {error}"))?;
+    if let Some(inheritance) = inheritance {
+        server.restore(inheritance);
+    }
     Ok((server, bound))
 }
 
@@ -108,9 +121,13 @@ fn build(
 fn bind(
     config: &mut Config,
     mut passed: PassedSockets,
+    inheritance: Option<&mut Inheritance>,
 ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
+    let mut none = HandedOver::default();
+    let handed_over = inheritance.map_or(&mut none, Inheritance::listeners_mut);
+    passed.add_handed_over(handed_over.passed());
     config.listen_by_default(!passed.is_empty());
-    let (mut listeners, mut bound) = Listeners::bind(&config.endpoints)?;
+    let (mut listeners, mut bound) = Listeners::bind(&config.endpoints, handed_over)?;
     bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
     Ok((listeners, bound))
 }
@@ -136,8 +153,8 @@ fn adopt(
         let taken = passed
             .take(pick)
             .map_err(|problem| format!("cannot listen on systemd:{pick}: {problem}"))?;
-        for (listener, address) in taken {
-            listeners.add(listener, *role);
+        for (listener, address, origin) in taken {
+            listeners.add(listener, *role, origin);
             addresses.push((address, *role));
         }
     }

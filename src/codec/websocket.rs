@@ -369,6 +369,13 @@ impl WebSocket {
         self.closing = true;
     }
 
+    /// The beginning of an incomplete frame, as it came in; `None` between the fragments of a
+    /// message, and while a close is under way.
+    pub fn partial_frame(&self) -> Option<&[u8]> {
+        let is_between_messages = self.context.is_none() && self.message.is_none();
+        is_between_messages.then(|| self.partial.bytes())
+    }
+
     /// Memory held of incomplete frames and messages.
     pub fn buffered_bytes(&self) -> usize {
         let message = self.message.as_ref();

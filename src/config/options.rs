@@ -166,7 +166,7 @@ pub static GROUPS: &[Group<Settings>] = &[
         rows: rows! { Settings;
             "--drain-message": Once("TEXT"), Reload |s, text| s.set_drain_message(text),
                 Text(values::DRAIN_MESSAGE),
-                "The error that new clients get while the server waits for the others to finish.";
+                "The error of commands that would begin something during a drain.";
             "--drain-seconds": Once("SECONDS"),
                 Reload |s, text| s.reloadable.drain.seconds = values::positive_seconds(text)?,
                 Number(limits::DRAIN_SECONDS, "s"),
@@ -195,6 +195,11 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--log-level": Once("error|warn|info|debug"),
                 Set |s, text| s.config.log_level = values::log_level(text)?, Text("`info`"),
                 "How much is logged; `debug` shows each connection.";
+            "--takeover": Once("yes|no"),
+                Set |s, text| s.config.takeover = values::one_of(text, &values::YES_OR_NO)?,
+                Text("`yes`"),
+                "Whether SIGUSR2 replaces the process by the program that is now at its path, \
+                 keeping all connections.";
             "--generate": Once("man|bash|fish|zsh|markdown"), Generate, Unset,
                 "Print a manual page, completions for a shell, or the option reference, and exit.";
             "--version" / "-V": Flag, Version, Unset, "Print the version and exit.";

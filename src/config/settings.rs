@@ -60,6 +60,8 @@ pub struct Config {
     /// Usage times are rounded down to a multiple of this. Zero only silences the log of
     /// connections, as upstream.
     pub blur_usage: Option<Seconds>,
+    /// Whether SIGUSR2 replaces the program.
+    pub takeover: bool,
     pub log_level: LevelFilter,
     /// None but in tests of clients.
     pub troubles: Troubles,
@@ -147,6 +149,7 @@ impl Settings {
             expire_after: limits::EXPIRE_AFTER_SECONDS,
             expire_check: limits::EXPIRE_CHECK_SECONDS,
             blur_usage: None,
+            takeover: true,
             log_level: LevelFilter::Info,
             troubles: Troubles::default(),
             warnings: Vec::new(),

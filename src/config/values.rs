@@ -103,6 +103,8 @@ pub fn log_level(text: &str) -> Result<LevelFilter, String> {
     one_of(&text.to_ascii_lowercase(), &levels)
 }
 
+pub const YES_OR_NO: [(&str, bool); 2] = [("yes", true), ("no", false)];
+
 /// The value with that name.
 pub fn one_of<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
     all.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {

@@ -55,7 +55,7 @@ impl Engine {
                 Verdict::Stay
             }
             Err(refusal) => {
-                if let Some(response) = self.answer_after_refused_bind(conn, command, &refusal) {
+                if let Some(response) = self.answer_to_close_before_bind(conn, command) {
                     self.effects.outputs.reply(conn, response);
                     return Verdict::Stay;
                 }
@@ -64,27 +64,13 @@ impl Engine {
         }
     }
 
-    /// The answer to a `release` or `close` after a `bind` that was refused for a reason that
-    /// upstream does not know: Python's client shows the error only after these. Remembers such
-    /// binds.
-    fn answer_after_refused_bind(
-        &mut self,
-        conn: ConnId,
-        command: &Command<'_>,
-        refusal: &Refusal,
-    ) -> Option<Response> {
-        if let Command::Bind { .. } = command
-            && matches!(refusal, Refusal::Draining(_) | Refusal::StorageUnavailable)
-        {
-            self.refused_binds.insert(conn);
-        }
-        // Go's client has no `bind` refused: it does not send one after a welcome with an error.
+    /// The answer to a `close` before `bind` while the welcome has an error: Go's client does not
+    /// bind then, and waits for it before it shows the error.
+    fn answer_to_close_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
         let has_error = || self.live.welcome.error.is_some() || self.welcome_error(None).is_some();
-        let is_refused = self.refused_binds.contains(&conn)
-            || matches!(command, Command::Close { .. })
-                && !self.store.is_bound(conn)
-                && has_error();
-        answer_to_farewell(command).filter(|_| is_refused)
+        let is_close = matches!(command, Command::Close { .. });
+        let is_answered = is_close && !self.store.is_bound(conn) && has_error();
+        is_answered.then_some(Response::Closed)
     }
 
     /// Replies to a message that was too long to be kept. The `ack` is for Go's client, which would
@@ -145,6 +131,9 @@ impl Engine {
                 return Err(Refusal::StorageUnavailable);
             }
         }
+        if self.draining && self.store.would_begin(conn, command) {
+            return Err(Refusal::Draining(Rc::clone(&self.live.drain.message)));
+        }
         self.check_quotas(conn, command)?;
         // After the quotas, which bound the guessing of nameplates.
         if self.outsiders.contains(&conn) && self.store.would_begin(conn, command) {
@@ -158,9 +147,6 @@ impl Engine {
         match command {
             Command::SubmitPermissions { proof, .. } => {
                 self.permissions.submit(conn, proof).map_err(Refusal::PermissionDenied)
-            }
-            Command::Bind { .. } if self.draining && !self.store.is_bound(conn) => {
-                Err(Refusal::Draining(Rc::clone(&self.live.drain.message)))
             }
             Command::Bind { .. } => self.permissions.check_bind(conn),
             Command::Allocate => self.quotas.allocate(conn, now),
@@ -193,7 +179,6 @@ impl Engine {
             Command::Close { .. } => self.metrics.count_mood(None),
             Command::Bind { side: Field::Text(side), client_version, .. } => {
                 self.permissions.forget(conn);
-                self.refused_binds.remove(&conn);
                 self.records.track(conn, || ConnectionChange::Bound {
                     side: (&**side).into(),
                     implementation: client_version.implementation.clone(),

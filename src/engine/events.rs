@@ -125,7 +125,6 @@ impl Engine {
     pub(super) fn welcome_error<'a>(&'a self, notice: Option<&'a str>) -> Option<&'a str> {
         match notice {
             Some(notice) => Some(notice),
-            None if self.draining => Some(&self.live.drain.message),
             None if self.storage.is_degraded() => Some(DEGRADED_WELCOME),
             None => None,
         }

@@ -8,6 +8,7 @@ pub mod client_programs;
 mod commands;
 mod counts;
 mod events;
+mod handover;
 pub mod health;
 pub mod limit_log;
 pub mod metrics;
@@ -48,15 +49,13 @@ use limit_log::{Limit, LimitLog};
 pub struct Engine {
     config: Rc<Config>,
     live: Reloadable,
-    /// No connection may bind any more; those that have bound go on.
+    /// Nothing may begin any more; what exists goes on, and may be joined.
     draining: bool,
     store: Store,
     storage: Storage,
     records: Records,
     quotas: Quotas,
     permissions: Permissions,
-    /// Connections whose last `bind` was refused for a reason that upstream does not know.
-    refused_binds: HashSet<ConnId>,
     /// Connections from outside of `--allocate-from`.
     outsiders: HashSet<ConnId>,
     /// Connections that could not leave what they hold because the storage is unavailable.
@@ -80,7 +79,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts the parts together and runs the first expiry check to its end.
+    /// Puts the parts together. [`Engine::run_first_check`] must come before the first tick.
     pub fn new(
         config: Rc<Config>,
         live: Reloadable,
@@ -99,7 +98,6 @@ impl Engine {
             store,
             storage,
             records,
-            refused_binds: HashSet::new(),
             outsiders: HashSet::new(),
             refused_farewells: BTreeSet::new(),
             limit_log: LimitLog::default(),
@@ -116,13 +114,17 @@ impl Engine {
         };
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
         engine.timers.set(Timer::AddressSweep, clock.instant);
-        while engine.is_deleting {
-            engine.run_timers();
-            // Nothing waits for the proof: there is no connection yet.
-            _ = engine.commit();
-        }
-        engine.records.flush(engine.storage.db_mut());
         engine
+    }
+
+    /// Runs the first expiry check to its end.
+    pub fn run_first_check(&mut self) {
+        while self.is_deleting {
+            self.run_timers();
+            // Nothing waits for the proof: no connection is served yet.
+            _ = self.commit();
+        }
+        self.records.flush(self.storage.db_mut());
     }
 
     /// Begins a tick, all of which happens at this time.
@@ -334,7 +336,6 @@ impl Engine {
         self.store.disconnect(conn);
         self.quotas.disconnect(conn);
         self.permissions.forget(conn);
-        self.refused_binds.remove(&conn);
         self.outsiders.remove(&conn);
         self.refused_farewells.remove(&conn);
         self.records.track(conn, || ConnectionChange::Lost);
@@ -354,24 +355,25 @@ impl Engine {
         self.live = live;
     }
 
-    /// Refuses all further binds; returns the time at which the drain ends at the latest.
+    /// Lets nothing begin any more; returns the time at which the drain ends at the latest.
     pub fn begin_drain(&mut self) -> Instant {
         self.draining = true;
         let seconds = self.live.drain.seconds;
         info!(
-            "draining: {} bound connections have up to {seconds} s, nobody else may bind",
-            self.store.bound_count()
+            "draining: {} mailboxes have up to {seconds} s, no new ones are created",
+            self.store.counts().mailboxes
         );
         self.clock.after(seconds)
     }
 
-    /// Whether a drain has no bound connection left to wait for.
+    /// Whether a drain has no mailbox left to wait for. Without its storage the server does not
+    /// know.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.store.bound_count() == 0
+        self.draining && self.store.is_loaded() && self.store.counts().mailboxes == 0
     }
 
     pub fn end_drain(&self) {
-        info!("drained: {} bound connections are left", self.store.bound_count());
+        info!("drained: {} mailboxes are left", self.store.counts().mailboxes);
     }
 
     fn logs_connections(&self) -> bool {

@@ -417,6 +417,15 @@ pub const CHECKPOINT_IDLE: Duration = Duration::from_millis(20);
 /// five seconds, and the databases need some of them.
 pub const SHUTDOWN: Duration = Duration::from_secs(3);
 
+/// How long the check of a new program may take (manual: reloading 5), and how often the loop looks
+/// whether it has ended.
+pub const TAKEOVER_CHECK: Duration = Duration::from_secs(10);
+pub const TAKEOVER_CHECK_POLL: Duration = Duration::from_millis(10);
+
+/// How long connections have to come to the end of a message before a hand-over closes them, and
+/// requests to the admin listener to be answered.
+pub const TAKEOVER_GRACE: Duration = Duration::from_secs(1);
+
 /// Longest duration of a drain in seconds: by then even slow exchanges are over, and a client that
 /// still waits for the other side has waited long.
 pub const DRAIN_SECONDS: f64 = 600.0;

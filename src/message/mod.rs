@@ -7,6 +7,7 @@
 pub mod close;
 mod command;
 pub mod event;
+pub mod handover;
 pub mod ledger;
 pub mod log;
 pub mod outcome;

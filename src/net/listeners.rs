@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use log::warn;
@@ -12,13 +13,60 @@ use rustix::io::Errno;
 
 use crate::codec::http::Rejection;
 use crate::limits::{ACCEPT_RETRY, LOG_REPEAT};
+use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
 use crate::net::socket::{Endpoint, Listener, Role, Socket};
+
+/// Where a listener is from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// The endpoint, as the option names it.
+    Bound(String),
+    /// Number and name that the service manager gave it.
+    Passed { index: usize, name: String },
+}
+
+/// Listeners of an earlier process, until an option asks for them.
+#[derive(Debug, Default)]
+pub struct HandedOver(Vec<(ListenerRecord, OwnedFd)>);
+
+impl HandedOver {
+    pub fn new(listeners: Vec<(ListenerRecord, OwnedFd)>) -> HandedOver {
+        HandedOver(listeners)
+    }
+
+    fn take(&mut self, wanted: &Endpoint) -> Option<(OwnedFd, Option<(u64, u64)>)> {
+        let name = wanted.to_string();
+        let is_it = |(record, _): &(ListenerRecord, OwnedFd)| match record {
+            ListenerRecord::Bound { endpoint, .. } => *endpoint == name,
+            ListenerRecord::Passed { .. } => false,
+        };
+        let (record, descriptor) = self.0.remove(self.0.iter().position(is_it)?);
+        let ListenerRecord::Bound { file, .. } = record else { return None };
+        Some((descriptor, file))
+    }
+
+    /// Those that the service manager has passed to the earlier process, with number and name.
+    pub fn passed(&mut self) -> Vec<(usize, String, OwnedFd)> {
+        let mut passed = Vec::new();
+        for (record, descriptor) in std::mem::take(&mut self.0) {
+            match record {
+                ListenerRecord::Passed { index, name } => {
+                    passed.push((index as usize, name, descriptor));
+                }
+                ListenerRecord::Bound { .. } => self.0.push((record, descriptor)),
+            }
+        }
+        passed
+    }
+}
 
 /// The listening sockets.
 #[derive(Debug, Default)]
 pub struct Listeners {
     list: Vec<(Listener, Role)>,
+    /// Where each is from, for a hand-over; by index into `list`.
+    origins: Vec<Origin>,
     /// Whether more connections may wait; by index into `list`.
     ready: Vec<bool>,
     /// Spare descriptor, closed on EMFILE so that one pending connection can be accepted and
@@ -33,20 +81,39 @@ pub struct Listeners {
 impl Listeners {
     /// Binds all endpoints; returns the addresses that will be listened on. The error names the
     /// endpoint.
+    ///
+    /// A listener that an earlier process has handed over is taken instead of bound.
     pub fn bind(
         endpoints: &[(Endpoint, Role)],
+        handed_over: &mut HandedOver,
     ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
-        let mut list = Vec::new();
+        let mut listeners = Listeners { spare: open_spare(), ..Listeners::default() };
         let mut bound = Vec::new();
         for (endpoint, role) in endpoints {
-            let (listener, address) = Listener::bind(endpoint)
-                .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
-            list.push((listener, *role));
+            let (listener, address) = match handed_over.take(endpoint) {
+                Some((descriptor, file)) => Listener::take_over(descriptor, endpoint, file),
+                None => Listener::bind(endpoint),
+            }
+            .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
+            listeners.add(listener, *role, Origin::Bound(endpoint.to_string()));
             bound.push((address, *role));
         }
-        let ready = vec![false; list.len()];
-        let spare = open_spare();
-        Ok((Listeners { list, ready, spare, retry_at: None, quiet_until: None }, bound))
+        Ok((listeners, bound))
+    }
+
+    /// The listeners as records and descriptors.
+    pub fn export(&self) -> impl Iterator<Item = (ListenerRecord, BorrowedFd<'_>)> {
+        self.list.iter().zip(&self.origins).map(|((listener, _), origin)| {
+            let record = match origin.clone() {
+                Origin::Bound(endpoint) => {
+                    ListenerRecord::Bound { endpoint, file: listener.file() }
+                }
+                Origin::Passed { index, name } => {
+                    ListenerRecord::Passed { index: index as u64, name }
+                }
+            };
+            (record, listener.as_fd())
+        })
     }
 
     /// Begins to listen on all of them, at `addresses`. The error names the address.
@@ -57,18 +124,23 @@ impl Listeners {
         Ok(())
     }
 
-    /// Adds a socket that listens already.
-    pub fn add(&mut self, listener: Listener, role: Role) {
+    /// Adds a listener.
+    pub fn add(&mut self, listener: Listener, role: Role, origin: Origin) {
         self.list.push((listener, role));
+        self.origins.push(origin);
         self.ready.push(false);
     }
 
-    /// Registers all with the poll, under tokens from `first` on; returns the token after the last.
-    pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<usize> {
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Registers all with the poll, under tokens from `first` on.
+    pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<()> {
         for (index, (listener, _)) in self.list.iter_mut().enumerate() {
             registry.register(listener, Token(first + index), Interest::READABLE)?;
         }
-        Ok(first + self.list.len())
+        Ok(())
     }
 
     /// To be called when the poll has reported that connections wait at this one.

@@ -5,6 +5,7 @@
 
 pub mod admin_connection;
 pub mod connection;
+pub mod handover;
 pub mod listeners;
 pub mod outbox;
 pub mod passed_sockets;

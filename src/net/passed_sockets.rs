@@ -4,12 +4,15 @@
 //! Takes them over as listeners, each once. Must never close one that is not selected, nor remove a
 //! unix socket's file: both are the manager's.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 
 use crate::limits::PASSED_SOCKETS_MAX;
+use crate::net::listeners::Origin;
 use crate::net::socket::{Endpoint, Listener};
 
 /// Which of the passed sockets.
@@ -36,6 +39,8 @@ impl fmt::Display for Pick {
 /// The passed sockets, and which of them are taken.
 pub struct PassedSockets {
     manager: ListenFd,
+    /// Those that an earlier process has taken from the manager and handed over, by index.
+    handed_over: BTreeMap<usize, OwnedFd>,
     /// Names by index; several sockets may have the same one.
     names: Vec<String>,
     taken: Vec<bool>,
@@ -43,7 +48,12 @@ pub struct PassedSockets {
 
 impl PassedSockets {
     pub fn none() -> PassedSockets {
-        PassedSockets { manager: ListenFd::empty(), names: Vec::new(), taken: Vec::new() }
+        PassedSockets {
+            manager: ListenFd::empty(),
+            handed_over: BTreeMap::new(),
+            names: Vec::new(),
+            taken: Vec::new(),
+        }
     }
 
     /// Reads the environment, and removes the variables. To be called once.
@@ -53,9 +63,25 @@ impl PassedSockets {
         Ok(PassedSockets {
             // By itself it would also accept LISTEN_FDS without LISTEN_PID.
             manager: if count == 0 { ListenFd::empty() } else { ListenFd::from_env() },
+            handed_over: BTreeMap::new(),
             names: variable("LISTEN_FDNAMES").split(':').map(str::to_owned).collect(),
             taken: vec![false; count],
         })
+    }
+
+    /// Adds sockets that an earlier process has handed over, with their numbers and names. It has
+    /// removed the variables.
+    pub fn add_handed_over(&mut self, sockets: Vec<(usize, String, OwnedFd)>) {
+        for (index, name, descriptor) in sockets {
+            if index >= PASSED_SOCKETS_MAX {
+                continue;
+            }
+            let count = self.taken.len().max(index + 1);
+            self.taken.resize(count, true); // what no option took has stayed with the manager
+            self.names.resize(count, String::new());
+            (self.taken[index], self.names[index]) = (false, name);
+            self.handed_over.insert(index, descriptor);
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -63,7 +89,7 @@ impl PassedSockets {
     }
 
     /// Takes the selected sockets, with the addresses that they listen on.
-    pub fn take(&mut self, pick: &Pick) -> Result<Vec<(Listener, Endpoint)>, String> {
+    pub fn take(&mut self, pick: &Pick) -> Result<Vec<(Listener, Endpoint, Origin)>, String> {
         if self.is_empty() {
             return Err(
                 "no socket has been passed to this process (LISTEN_FDS, LISTEN_PID)".to_owned()
@@ -88,19 +114,23 @@ impl PassedSockets {
         }
     }
 
-    fn take_one(&mut self, index: usize) -> Result<(Listener, Endpoint), String> {
+    fn take_one(&mut self, index: usize) -> Result<(Listener, Endpoint, Origin), String> {
         if std::mem::replace(&mut self.taken[index], true) {
             return Err(format!("passed socket {index} is picked twice"));
         }
         let problem = |why: &dyn fmt::Display| format!("passed socket {index}: {why}");
-        let adopted = if let Ok(Some(listener)) = self.manager.take_tcp_listener(index) {
+        let adopted = if let Some(descriptor) = self.handed_over.remove(&index) {
+            Listener::adopt(descriptor)
+        } else if let Ok(Some(listener)) = self.manager.take_tcp_listener(index) {
             Listener::adopt_tcp(listener)
         } else if let Ok(Some(listener)) = self.manager.take_unix_listener(index) {
             Listener::adopt_unix(listener)
         } else {
             return Err(problem(&"not a stream socket of TCP or unix"));
         };
-        adopted.map_err(|error| problem(&error))
+        let (listener, address) = adopted.map_err(|error| problem(&error))?;
+        let name = self.names.get(index).cloned().unwrap_or_default();
+        Ok((listener, address, Origin::Passed { index, name }))
     }
 
     /// Sockets that no option selects; connections to them would hang.

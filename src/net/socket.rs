@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{
     SocketAddr as StdUnixAddress, UnixListener as StdUnixListener, UnixStream as StdUnixStream,
@@ -17,7 +17,7 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockopt};
 
 use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::message::peer::Peer;
@@ -133,6 +133,40 @@ impl Listener {
         Ok((Listener::Unix(UnixListener::from_std(listener), None), Endpoint::Unix { path, mode }))
     }
 
+    /// Takes over a socket of either kind that listens already.
+    pub fn adopt(descriptor: OwnedFd) -> io::Result<(Listener, Endpoint)> {
+        match getsockname(&descriptor)?.address_family() {
+            AddressFamily::UNIX => Listener::adopt_unix(descriptor.into()),
+            _ => Listener::adopt_tcp(descriptor.into()),
+        }
+    }
+
+    /// Takes over a listener of an earlier process. `file`: device and inode of the socket's file,
+    /// if that process has made it.
+    pub fn take_over(
+        descriptor: OwnedFd,
+        endpoint: &Endpoint,
+        file: Option<(u64, u64)>,
+    ) -> io::Result<(Listener, Endpoint)> {
+        match endpoint {
+            Endpoint::Tcp(_) => Listener::adopt_tcp(descriptor.into()),
+            Endpoint::Unix { path, mode } => {
+                check_listening(&descriptor)?;
+                let listener = UnixListener::from(descriptor);
+                let file = file.map(|id| SocketFile { path: path.clone(), mode: *mode, id });
+                Ok((Listener::Unix(listener, file), endpoint.clone()))
+            }
+        }
+    }
+
+    /// Device and inode of the file of a unix socket that we have made.
+    pub fn file(&self) -> Option<(u64, u64)> {
+        match self {
+            Listener::Tcp(_) => None,
+            Listener::Unix(_, file) => file.as_ref().map(|file| file.id),
+        }
+    }
+
     /// Accepts one connection, if one waits.
     pub fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
@@ -143,6 +177,15 @@ impl Listener {
             Listener::Unix(listener, _) => {
                 Ok((Socket::Unix(listener.accept()?.0), Peer::default()))
             }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener, _) => listener.as_fd(),
         }
     }
 }
@@ -253,6 +296,14 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// Takes over a connected socket of an earlier process. It is non-blocking already.
+    pub fn adopt(descriptor: OwnedFd, is_unix: bool) -> io::Result<Socket> {
+        if sockopt::socket_type(&descriptor)? != SocketType::STREAM {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(if is_unix { Socket::Unix(descriptor.into()) } else { Socket::Tcp(descriptor.into()) })
+    }
+
     /// Sends small answers at once, without waiting for more.
     pub fn set_nodelay(&self) -> io::Result<()> {
         match self {
@@ -265,6 +316,15 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// Fails if the peer is gone already, or the kernel has no memory.
-    fn register(&mut self, conn: ConnId, socket: &mut Socket) -> bool {
+    pub(super) fn register(&mut self, conn: ConnId, socket: &mut Socket) -> bool {
         let token = Token(conn.0 as usize);
         let interests = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(socket, token, interests).is_ok()

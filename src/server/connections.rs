@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::iter;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use mio::Registry;
@@ -13,16 +14,17 @@ use super::read_queue::{Address, ReadQueue};
 use super::shedding::Shedding;
 use super::timers::Timers;
 use crate::engine::Engine;
-use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
+use crate::limits::{self, Limits, SHARE_BYTES_PER_TICK_MAX};
 use crate::message::close::CloseReason;
 use crate::message::event::Event as Incoming;
+use crate::message::handover::ConnectionRecord;
 use crate::message::output::Outputs;
 use crate::message::{ConnId, ConnMap};
-use crate::net::connection::{Connection, Context, Input, Progress, Settings};
+use crate::net::connection::{Connection, Context, Input, Progress, Settings, Times};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
-use crate::sys::clock::Clock;
+use crate::sys::clock::{Clock, Timestamp};
 
 /// All clients' connections.
 #[derive(Debug)]
@@ -149,6 +151,65 @@ impl Connections {
         };
         self.accounting.update(conn, &mut slot, &self.settings);
         self.slots.insert(conn, Box::new(slot));
+    }
+
+    /// Whether any connection is in a state that cannot be handed over.
+    pub fn is_any_mid_message(&self) -> bool {
+        self.slots.values().any(|slot| slot.connection.is_mid_message())
+    }
+
+    /// Begins to close the connections that cannot be handed over.
+    pub fn close_mid_message(&mut self, now: Instant, engine: &mut Engine) {
+        let slots = self.slots.iter().filter(|(_, slot)| slot.connection.is_mid_message());
+        for conn in slots.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.close(conn, CloseReason::GoingAway, now, engine);
+        }
+    }
+
+    /// All connections in the order of their numbers.
+    pub fn numbers(&self) -> Vec<ConnId> {
+        let mut numbers: Vec<_> = self.slots.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// The record of a connection; see [`Connection::export`].
+    pub fn export(
+        &mut self,
+        conn: ConnId,
+        engine: &Engine,
+        times: &Times,
+        server_tx: Timestamp,
+    ) -> Option<ConnectionRecord> {
+        let slot = self.slots.get_mut(&conn)?;
+        let state = engine.export(conn);
+        let record = slot.connection.export(conn, slot.is_rejected, state, times, server_tx);
+        self.accounting.update(conn, slot, &self.settings);
+        Some(record)
+    }
+
+    pub fn descriptor(&self, conn: ConnId) -> Option<BorrowedFd<'_>> {
+        self.slots.get(&conn).map(|slot| slot.connection.descriptor())
+    }
+
+    /// Adds a connection of another process.
+    pub fn restore(
+        &mut self,
+        conn: ConnId,
+        connection: Connection,
+        address: Address,
+        is_rejected: bool,
+    ) {
+        let has_unread = connection.has_unread();
+        self.insert(conn, connection, address, is_rejected);
+        if let Some(slot) = self.slots.get_mut(&conn).filter(|_| has_unread) {
+            slot.is_readable = true;
+            self.readable.push(conn, address);
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
     }
 
     /// A connection's part in a tick, for what happens outside of reading.

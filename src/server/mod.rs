@@ -6,11 +6,13 @@
 mod accept;
 mod admin_connections;
 mod connections;
+pub mod inheritance;
 mod read_queue;
 pub mod service_manager;
 mod shedding;
 mod shutdown;
 pub mod signals;
+mod takeover;
 mod timers;
 mod trouble;
 
@@ -33,12 +35,19 @@ use crate::server::connections::Connections;
 use crate::server::service_manager::Notifier;
 use crate::server::shutdown::Stage;
 use crate::server::signals::Signals;
+use crate::server::takeover::Takeover;
 use crate::storage::Committed;
 use crate::sys::clock::Clock;
+use crate::sys::program::Program;
 
 /// The signal stream's token; listeners come after it, then connections by their numbers.
 const SIGNALS: Token = Token(0);
 const FIRST_LISTENER: usize = 1;
+
+/// The number of the first connection.
+fn first_conn(listeners: &Listeners) -> u64 {
+    (FIRST_LISTENER + listeners.count()) as u64
+}
 
 /// A running server.
 #[derive(Debug)]
@@ -56,6 +65,9 @@ pub struct Server {
     admin: Option<Box<Admin>>,
     clock: Clock,
     stage: Stage,
+    /// The program at whose path the next one is looked for.
+    program: Program,
+    takeover: Takeover,
     first_conn: u64,
     next_conn: u64,
 }
@@ -72,7 +84,8 @@ impl Server {
     ) -> io::Result<Server> {
         let poll = Poll::new()?;
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
-        let first_conn = listeners.register(poll.registry(), FIRST_LISTENER)? as u64;
+        let first_conn = first_conn(&listeners);
+        listeners.register(poll.registry(), FIRST_LISTENER)?;
         let origins = config.origins.clone();
         let mut connections = Connections::new(Settings {
             limits: config.limits.clone(),
@@ -94,6 +107,8 @@ impl Server {
             admin: admin.map(Box::new),
             clock: Clock::read(),
             stage: Stage::Serving,
+            program: Program::current()?,
+            takeover: Takeover::default(),
             first_conn,
             next_conn: first_conn,
         })
@@ -131,6 +146,7 @@ impl Server {
         self.admin_connections.read(self.clock.instant, &self.config.limits);
         self.connections.read_all(self.clock.instant, &mut self.engine);
         self.run_timers();
+        self.close_late_for_takeover();
         self.end_drain_if_due();
         self.accept();
         let pause = self.cause_trouble();
@@ -147,6 +163,7 @@ impl Server {
         if let Some(admin) = &mut self.admin {
             admin.note_tick(self.clock, self.connections.admitted(), &self.engine);
         }
+        self.advance_takeover();
         Ok(())
     }
 
@@ -177,6 +194,7 @@ impl Server {
             self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.admin.as_ref().map(|admin| admin.next_bucket()),
             self.stage.until(),
+            self.takeover.next_deadline(self.clock.instant),
         ];
         let mut limit = limits::SLEEP_MAX;
         if let Some(deadline) = deadlines.into_iter().flatten().min() {

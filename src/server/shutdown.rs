@@ -14,7 +14,7 @@ use crate::net::listeners::Listeners;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
     Serving,
-    /// No connection may bind any more; ends when no bound one is left, or at that time.
+    /// Nothing may begin any more; ends when no mailbox is left, or at that time.
     Draining {
         until: Instant,
     },
@@ -50,6 +50,9 @@ impl Server {
         if asked.reopen_logs {
             info!("SIGUSR1 is ignored: the log goes to stderr; SIGQUIT drains");
         }
+        if asked.replace {
+            self.begin_takeover();
+        }
         if asked.drain && matches!(self.stage, Stage::Serving) {
             self.stage = Stage::Draining { until: self.engine.begin_drain() };
         }
@@ -68,7 +71,7 @@ impl Server {
         matches!(self.stage, Stage::Draining { .. }) && self.engine.is_drained()
     }
 
-    /// Stops when a drain has no connection left to wait for, or its time is up.
+    /// Stops when a drain has no mailbox left to wait for, or its time is up.
     pub(super) fn end_drain_if_due(&mut self) {
         let Stage::Draining { until } = self.stage else { return };
         if self.engine.is_drained() || until <= self.clock.instant {

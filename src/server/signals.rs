@@ -1,5 +1,5 @@
 //! Signals as readiness events: SIGTERM and SIGINT to stop, SIGHUP to read the settings again,
-//! SIGQUIT to drain. SIGUSR1 is ignored: log rotation sends it.
+//! SIGQUIT to drain, SIGUSR2 to replace the program. SIGUSR1 is ignored: log rotation sends it.
 //!
 //! A handler sets the signal's flag, then writes a byte to a socket pair that the poll watches.
 //! A second SIGTERM or SIGINT ends the process at once, even when the loop is stuck.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 
 /// Exit status of a second signal.
@@ -24,6 +24,7 @@ pub struct Signals {
     reload: Arc<AtomicBool>,
     drain: Arc<AtomicBool>,
     reopen_logs: Arc<AtomicBool>,
+    replace: Arc<AtomicBool>,
 }
 
 /// What signals have asked for.
@@ -33,10 +34,12 @@ pub struct Asked {
     pub stop: bool,
     /// To read the settings again.
     pub reload: bool,
-    /// To let bound connections finish, and then stop.
+    /// To let what has begun come to its end, and then stop.
     pub drain: bool,
     /// To open the log files again, of which there are none.
     pub reopen_logs: bool,
+    /// To replace the program by the one that is now at its path.
+    pub replace: bool,
 }
 
 /// Asks a server in the same process to stop.
@@ -59,17 +62,17 @@ impl Signals {
     pub fn remote() -> io::Result<(Signals, Remote)> {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let [stop, reload, drain, reopen_logs]: [Arc<AtomicBool>; 4] = Default::default();
+        let [stop, reload, drain, reopen_logs, replace]: [Arc<AtomicBool>; 5] = Default::default();
         let remote = Remote { stop: Arc::clone(&stop), writer };
         let stream = UnixStream::from_std(reader);
-        Ok((Signals { stream, stop, reload, drain, reopen_logs }, remote))
+        Ok((Signals { stream, stop, reload, drain, reopen_logs, replace }, remote))
     }
 
     /// Takes over the signals.
     pub fn install() -> io::Result<Signals> {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let [stop, reload, drain, reopen_logs]: [Arc<AtomicBool>; 4] = Default::default();
+        let [stop, reload, drain, reopen_logs, replace]: [Arc<AtomicBool>; 5] = Default::default();
         for signal in [SIGTERM, SIGINT] {
             // In this order: the first signal finds the flag unset, and sets it.
             flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, Arc::clone(&stop))?;
@@ -80,12 +83,20 @@ impl Signals {
             (SIGHUP, &reload),
             (SIGQUIT, &drain),
             (SIGUSR1, &reopen_logs),
+            (SIGUSR2, &replace),
         ] {
             // In this order: the byte that wakes the loop comes after what it is about.
             flag::register(signal, Arc::clone(asked))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
-        Ok(Signals { stream: UnixStream::from_std(reader), stop, reload, drain, reopen_logs })
+        Ok(Signals {
+            stream: UnixStream::from_std(reader),
+            stop,
+            reload,
+            drain,
+            reopen_logs,
+            replace,
+        })
     }
 
     /// To register it with the poll.
@@ -108,6 +119,7 @@ impl Signals {
             reload: self.reload.swap(false, Ordering::Relaxed),
             drain: self.drain.swap(false, Ordering::Relaxed),
             reopen_logs: self.reopen_logs.swap(false, Ordering::Relaxed),
+            replace: self.replace.swap(false, Ordering::Relaxed),
         }
     }
 }

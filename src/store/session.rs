@@ -44,8 +44,8 @@ impl MailboxState {
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    holder: Option<Holder>,
-    identity: Option<Identity>,
+    pub(super) holder: Option<Holder>,
+    pub(super) identity: Option<Identity>,
     pub allocated: bool,
     /// The nameplate of its one claim, which may have been refused as crowded or reclaimed.
     pub claimed: Option<Rc<str>>,

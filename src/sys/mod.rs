@@ -8,3 +8,4 @@ pub mod heap;
 pub mod logging;
 pub mod mmap;
 pub mod process;
+pub mod program;

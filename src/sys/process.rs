@@ -26,6 +26,12 @@ pub fn host_names() -> Vec<String> {
     [name, short].into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
+/// Makes a write to a closed pipe fail instead of ending the process. The runtime does it at the
+/// start, and executing a program takes it back.
+pub fn survive_closed_pipe() -> io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default()).map(|_| ())
+}
+
 /// The process now.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {

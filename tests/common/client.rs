@@ -145,6 +145,20 @@ impl Client {
         assert_eq!(self.one(json!({"type": "close"})), json!({"type": "closed"}));
     }
 
+    /// Waits for an end without a close frame.
+    pub fn assert_lost(&mut self) {
+        loop {
+            match self.read() {
+                Ok(Message::Close(frame)) => panic!("a close frame: {frame:?}"),
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    panic!("still open")
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
     /// The code of the close frame that ends the connection.
     pub fn close_code(&mut self) -> u16 {
         loop {

@@ -144,14 +144,43 @@ fn a_transfer_that_has_begun_comes_to_its_end_while_the_server_drains() {
     let binds = "SELECT count(*) FROM client_versions";
     sql::wait_for(&server.file("usage.sqlite"), binds, &json!([[2]]));
     server.signal(Signal::QUIT);
-    assert!(server.wait_for_log("draining: ").contains("2 bound connections"));
+    assert!(server.wait_for_log("draining: ").contains("1 mailboxes"));
     receiver.type_line("7-guitarist-revenge");
     receiver.succeed();
     sender.succeed();
     assert_eq!(receiver.received(), b"content");
     assert!(server.wait().success());
-    server.wait_for_log("drained: 0 bound connections are left");
+    server.wait_for_log("drained: 0 mailboxes are left");
     assert!(!server.file("relay.sqlite-wal").exists());
+}
+
+#[test]
+#[ignore = "needs the Python, Go and Rust clients"]
+fn transfers_go_on_while_the_server_is_replaced_again_and_again() {
+    let mut server = Server::start(&OPTIONS);
+    let file = random_file(&server.directory);
+    let url = server.url();
+    std::thread::scope(|scope| {
+        let transfers = scope.spawn(|| {
+            for_each_pair(Kind::pairs(), &url, |site, _, from, to| {
+                let mut sender = from.send(site, None, &Payload::File(file.clone()));
+                let code = sender.code();
+                std::thread::sleep(Duration::from_millis(700)); // it waits through a takeover
+                let mut receiver = to.receive(site, &code);
+                receiver.succeed();
+                sender.succeed();
+                assert!(receiver.received() == std::fs::read(&file).expect("file"));
+            });
+        });
+        while !transfers.is_finished() {
+            let before = server.log().len();
+            server.signal(Signal::USR2);
+            server.wait_for_log_after(before, "took over ");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    });
+    assert!(server.count_log("took over ") > 5, "{:#?}", server.log());
+    assert_left_clean(&server, &["happy", "pruney"], Kind::pairs().len());
 }
 
 /// Runs a transfer for each pair, some at a time; the number is the pair's own.

@@ -80,7 +80,7 @@ fn clients_show_the_message_of_a_draining_server_to_their_user() {
     let mut server = Server::start(&["--drain-message", DRAINING]);
     let site = Site::new(server.url());
     let file = server.file("relay.sqlite");
-    let _bound = server.bind("app", "s");
+    server.bind("app", "s").claim("4");
     server.signal(Signal::QUIT);
     server.wait_for_log("draining: ");
     for kind in Kind::ALL {

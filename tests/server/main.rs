@@ -52,6 +52,7 @@ mod log; // its lines, and a log that cannot be written
 mod reload; // SIGHUP
 mod service_manager; // notification, passed sockets
 mod stopping; // SIGTERM, SIGINT
+mod takeover; // SIGUSR2
 mod test_server; // a server for the tests of clients
 
 // Observing it.

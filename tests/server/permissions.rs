@@ -2,7 +2,7 @@
 //! `bind` without one, and when `auto` demands it. Real clients are in `permissions_interop.rs`.
 
 use crate::common::raw::{Raw, upgrade};
-use crate::common::{Client, Server, eventually};
+use crate::common::{Client, Server, Signal, eventually};
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
@@ -52,6 +52,23 @@ fn fatal(client: &mut Client, command: &Value) -> String {
     assert_eq!((&answer["type"], &answer["orig"]), (&json!("error"), command));
     assert_eq!(client.close_code(), 1008);
     answer["error"].as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn a_demand_and_a_proof_go_on_when_another_process_takes_over() {
+    let mut server = required();
+    let (mut proven, resource) = connect(&server);
+    proven.send(submit(&good(&resource)));
+    assert_eq!(proven.recv()["type"], "ack");
+    let (mut late, resource) = connect(&server);
+    let (mut never, _) = connect(&server);
+    server.signal(Signal::USR2);
+    server.wait_for_log("took over 3 connections");
+    proven.quiet(bind());
+    late.send(submit(&good(&resource)));
+    assert_eq!(late.recv()["type"], "ack");
+    late.quiet(bind());
+    assert!(fatal(&mut never, &bind()).starts_with("permission required"));
 }
 
 #[test]

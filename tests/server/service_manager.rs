@@ -285,6 +285,20 @@ fn passed_sockets_are_listened_on_without_being_asked_for_and_stay_when_it_ends(
 }
 
 #[test]
+fn passed_sockets_go_over_to_another_process() {
+    let (first, _) = listener();
+    let (second, other) = listener();
+    let mut server = start_passing(vec![first.into(), second.into()], "a:b", &["--port=systemd:b"]);
+    for _ in 0..2 {
+        let before = server.log().len();
+        server.signal(Signal::USR2);
+        server.wait_for_log_after(before, "took over ");
+        assert_serves(other);
+    }
+    assert!(server.stop().0.success());
+}
+
+#[test]
 fn passed_sockets_are_picked_by_number_and_name_and_upstreams_spelling() {
     for (port, picked, unused) in [
         ("--port=systemd:", &[0, 1][..], 0),

@@ -192,7 +192,9 @@ impl Simulation {
         let records = Records::new(self.usage.as_ref().map(UsageFile::open), None, false);
         let entropy = Box::new(Random::new(self.random.next()));
         let (config, live) = (Rc::clone(&self.config), self.live.clone());
-        self.engine = Some(Engine::new(config, live, store, storage, records, entropy, clock));
+        let mut engine = Engine::new(config, live, store, storage, records, entropy, clock);
+        engine.run_first_check();
+        self.engine = Some(engine);
         self.peerings.clear();
         self.model.times.origin = clock;
         self.model.begin_tick(clock, &self.disk.borrow(), false);

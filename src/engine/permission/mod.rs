@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::config::policy::{Mode, Policy};
 use crate::limits::HASHCASH_BITS_MAX;
+use crate::message::handover::DemandRecord;
 use crate::message::{Command, ConnId, ConnMap, Demand, Field, Proof, Refusal, StampError};
 use crate::store::UsageRecord;
 use crate::sys::entropy::Entropy;
@@ -113,6 +114,30 @@ impl Permissions {
     /// Removes a connection that has bound or is closed.
     pub fn forget(&mut self, conn: ConnId) {
         self.pending.remove(&conn);
+    }
+
+    /// The demand to a connection, for another process to go on with.
+    pub fn export(&self, conn: ConnId) -> Option<DemandRecord> {
+        let Pending { demand, state } = self.pending.get(&conn)?;
+        Some(DemandRecord {
+            bits: demand.bits,
+            resource: demand.resource,
+            is_required: demand.is_required,
+            is_given: *state == ProofState::Given,
+            is_refused: *state == ProofState::Refused,
+        })
+    }
+
+    /// Goes on with a demand of another process.
+    pub fn restore(&mut self, conn: ConnId, record: DemandRecord) {
+        let DemandRecord { bits, resource, is_required, .. } = record;
+        let state = match (record.is_given, record.is_refused) {
+            (true, _) => ProofState::Given,
+            (_, true) => ProofState::Refused,
+            _ => ProofState::Missing,
+        };
+        self.pending
+            .insert(conn, Pending { demand: Demand { bits, resource, is_required }, state });
     }
 
     /// Counts the refusal of a nameplate by a limit.

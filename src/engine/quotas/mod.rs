@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
+use crate::message::handover::CountedAddress;
 use crate::message::ledger;
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
@@ -137,6 +138,27 @@ impl Quotas {
             }
             Source::Unreadable => alone(u64::MAX),
         })
+    }
+
+    /// The address that a connection counts for, for another process to go on with.
+    pub fn counted_as(&self, conn: ConnId) -> Option<CountedAddress> {
+        self.connections.get(&conn).map(|source| match *source {
+            Source::V4(ip) => CountedAddress::Ip(ip.into()),
+            Source::V6(ip) => CountedAddress::Ip(ip.into()),
+            Source::Unreadable => CountedAddress::Unreadable,
+        })
+    }
+
+    /// Counts a connection of another process. It has been accepted, so nothing is checked.
+    pub fn restore(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
+        let source = match address {
+            CountedAddress::Ip(IpAddr::V4(ip)) => Source::V4(ip),
+            CountedAddress::Ip(IpAddr::V6(ip)) => Source::V6(ip),
+            CountedAddress::Unreadable => Source::Unreadable,
+        };
+        self.all(source, now, |_, _| true); // so that there are entries
+        self.update(source, |usage| usage.connections += 1);
+        self.connections.insert(conn, source);
     }
 
     /// Checks the limits of `allocate`.

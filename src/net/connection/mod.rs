@@ -4,9 +4,11 @@
 //! and never free itself: the server reaps it.
 
 mod deadlines;
+mod handover;
 mod opening;
 mod reading;
 
+pub use handover::Times;
 pub use reading::{Input, Progress};
 
 use std::fmt;
@@ -280,7 +282,7 @@ impl Connection {
         let has_progressed = buffers.delivered().bytes > delivered_before;
         self.note_output(has_progressed, clock.instant);
         match sent {
-            Ok(Sent::Blocked) if self.outbox.bytes() > limits.outbox_bytes_max => {
+            Ok(Sent::Blocked) if self.outbox.is_over(limits.outbox_bytes_max) => {
                 Err(CloseReason::SlowReader)
             }
             Ok(Sent::Ended) => {

@@ -86,12 +86,39 @@ pub struct Outbox {
     shared_bytes: usize,
     /// The end has been pushed; nothing goes out after it.
     ended: bool,
+    /// `encoded` was encoded for a hand-over, replays included: it counts for no limit.
+    is_handed_over: bool,
 }
 
 impl Outbox {
     /// Drops what waits and all that will come: the peer reads no more.
     pub fn abandon(&mut self) {
         *self = Outbox { ended: true, ..Outbox::default() };
+    }
+
+    /// What another process has encoded, and whether the end comes after it.
+    pub fn handed_over(encoded: Vec<u8>, ended: bool) -> Outbox {
+        let mut outbox = Outbox { encoded, ended, is_handed_over: true, ..Outbox::default() };
+        if ended {
+            outbox.pending.push_back(Queued::Output(Output::End));
+        }
+        outbox
+    }
+
+    /// Encodes all that waits; returns it, and whether the end comes after it.
+    pub fn encode_all(&mut self, server_tx: Timestamp) -> (&[u8], bool) {
+        if self.begun.is_some() || !self.pending.is_empty() {
+            let (mut bytes, mut buffers) = (Vec::new(), WriteBuffers::default());
+            // Memory takes everything, and writing to it does not fail.
+            _ = self.send(std::iter::empty(), &mut bytes, server_tx, &mut buffers, usize::MAX);
+            *self = Outbox::handed_over(bytes, self.ended);
+        }
+        (&self.encoded[self.sent..], self.ended)
+    }
+
+    /// Whether more waits than a peer may leave unread.
+    pub fn is_over(&self, bytes_max: usize) -> bool {
+        !self.is_handed_over && self.bytes() > bytes_max
     }
 
     pub fn is_empty(&self) -> bool {
@@ -206,6 +233,7 @@ impl Outbox {
             }
             self.encoded = Vec::new();
             self.sent = 0;
+            self.is_handed_over = false;
 
             buffers.frames.clear();
             let ended = self.encode_portion(buffers);

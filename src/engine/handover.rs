@@ -1,0 +1,59 @@
+//! What the engine knows of a connection as a record, and back (manual: reloading 5).
+
+use super::Engine;
+use crate::message::ConnId;
+use crate::message::handover::{SessionRecord, StateRecord};
+use crate::storage::db::{ConnectionChange, MEMORY};
+
+impl Engine {
+    /// Whether another process finds the state in the file.
+    pub fn has_state_on_disk(&self) -> bool {
+        self.config.channel_db.as_os_str() != MEMORY && !self.storage.is_degraded()
+    }
+
+    /// Writes the records that wait, so that the next process finds them.
+    pub fn flush_records(&mut self) {
+        self.records.flush(self.storage.db_mut());
+    }
+
+    pub fn export(&self, conn: ConnId) -> StateRecord {
+        StateRecord {
+            counted: self.quotas.counted_as(conn),
+            session: self.store.export_session(conn),
+            demand: self.permissions.export(conn),
+        }
+    }
+
+    /// Restores what an earlier process knew of its connections.
+    pub fn restore(&mut self, records: impl Iterator<Item = (ConnId, StateRecord)>) {
+        for (conn, record) in records {
+            self.restore_one(conn, record);
+        }
+    }
+
+    fn restore_one(&mut self, conn: ConnId, record: StateRecord) {
+        if let Some(address) = record.counted {
+            self.quotas.restore(conn, address, self.clock.instant);
+        }
+        if let Some(demand) = record.demand {
+            self.permissions.restore(conn, demand);
+        }
+        if let Some(session) = record.session {
+            self.track_again(conn, &session);
+            self.store.restore_session(conn, self.quotas.holder(conn), session);
+        }
+    }
+
+    /// The connection table was emptied at the start.
+    fn track_again(&mut self, conn: ConnId, session: &SessionRecord) {
+        let at = self.clock.wall;
+        self.records.track(conn, || ConnectionChange::Connected { address_id: None, at });
+        if let Some((_, side)) = &session.identity {
+            self.records.track(conn, || ConnectionChange::Bound {
+                side: side.as_str().into(),
+                implementation: None,
+                version: None,
+            });
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a process hands over to its successor (manual: reloading 5): its listeners, and of each
+//! connection all that is not in the databases.
+
+use std::net::IpAddr;
+
+use crate::message::ConnId;
+use crate::message::peer::Peer;
+
+/// A point on the kernel's monotonic clock, which both processes share.
+pub type Microseconds = i64;
+
+/// What concerns the server as a whole.
+#[derive(Debug, Default, PartialEq)]
+pub struct Head {
+    /// The number of the first connection, and of the next.
+    pub first_conn: u64,
+    pub next_conn: u64,
+    pub listeners: Vec<ListenerRecord>,
+    /// How many records follow.
+    pub connections: u64,
+}
+
+/// A listener: where its socket is from, so that the successor finds it under the same option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerRecord {
+    /// As the option names it, and device and inode of a unix socket's file.
+    Bound { endpoint: String, file: Option<(u64, u64)> },
+    /// Number and name that the service manager gave it.
+    Passed { index: u64, name: String },
+}
+
+/// One connection.
+#[derive(Debug, PartialEq)]
+pub struct ConnectionRecord {
+    pub conn: ConnId,
+    pub is_unix: bool,
+    /// It is kept only until it has read why it may not stay.
+    pub is_rejected: bool,
+    pub peer: Peer,
+    pub phase: PhaseRecord,
+    /// When the phase began.
+    pub since: Microseconds,
+    /// Input that has been read and not been handled.
+    pub unread: Vec<u8>,
+    /// Encoded output that the socket has not taken.
+    pub unsent: Vec<u8>,
+    /// Nothing comes after that output.
+    pub is_ended: bool,
+    pub state: StateRecord,
+}
+
+/// How far a connection is.
+#[derive(Debug, PartialEq)]
+pub enum PhaseRecord {
+    ProxyHeader(Vec<u8>),
+    Head(Vec<u8>),
+    Open { pinged: Microseconds, unanswered: Option<Microseconds> },
+    Closing,
+    Lingering,
+}
+
+/// What the engine knows of a connection.
+#[derive(Debug, Default, PartialEq)]
+pub struct StateRecord {
+    /// The address that it counts for.
+    pub counted: Option<CountedAddress>,
+    /// None before the handshake is complete.
+    pub session: Option<SessionRecord>,
+    pub demand: Option<DemandRecord>,
+}
+
+/// The address that a connection counts for in the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountedAddress {
+    Ip(IpAddr),
+    Unreadable,
+}
+
+/// What a session has done so far.
+#[derive(Debug, Default, PartialEq)]
+pub struct SessionRecord {
+    /// App and side.
+    pub identity: Option<(String, String)>,
+    pub allocated: bool,
+    pub claimed: Option<String>,
+    pub released: bool,
+    pub mailbox: MailboxRecord,
+    pub closed: bool,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub enum MailboxRecord {
+    #[default]
+    Unopened,
+    Refused(String),
+    Open(String),
+    Deleted(String),
+}
+
+/// A demand for a proof of work.
+#[derive(Debug, PartialEq)]
+pub struct DemandRecord {
+    pub bits: u32,
+    pub resource: u64,
+    pub is_required: bool,
+    pub is_given: bool,
+    /// A `bind` was refused for it.
+    pub is_refused: bool,
+}

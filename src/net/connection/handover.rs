@@ -1,0 +1,131 @@
+//! A connection as a record, and back (manual: reloading 5).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::{Connection, Open, Phase};
+use crate::codec::websocket::WebSocket;
+use crate::limits::Limits;
+use crate::message::ConnId;
+use crate::message::close::CloseReason;
+use crate::message::handover::{ConnectionRecord, Microseconds, PhaseRecord, StateRecord};
+use crate::net::outbox::Outbox;
+use crate::net::socket::Socket;
+use crate::sys::clock::{self, Timestamp};
+
+/// The present time on the clock of the process and on that which the records use.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    instant: Instant,
+    microseconds: Microseconds,
+}
+
+impl Times {
+    pub fn now() -> Times {
+        Times { instant: Instant::now(), microseconds: clock::monotonic_microseconds() }
+    }
+
+    fn record(&self, time: Instant) -> Microseconds {
+        let age = self.instant.saturating_duration_since(time).as_micros();
+        self.microseconds.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX))
+    }
+
+    /// A time that the clock of this process cannot have counts as now.
+    fn restore(&self, time: Microseconds) -> Instant {
+        let age = u64::try_from(self.microseconds.saturating_sub(time)).unwrap_or(0);
+        self.instant.checked_sub(Duration::from_micros(age)).unwrap_or(self.instant)
+    }
+}
+
+impl Connection {
+    /// The socket, to be handed over.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Whether it is in a state that a record cannot hold: between the fragments of a message.
+    pub fn is_mid_message(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.websocket.partial_frame().is_none())
+    }
+
+    /// The record of the connection, which goes on as it was if the hand-over fails. Encodes the
+    /// output that waits.
+    pub fn export(
+        &mut self,
+        conn: ConnId,
+        is_rejected: bool,
+        state: StateRecord,
+        times: &Times,
+        server_tx: Timestamp,
+    ) -> ConnectionRecord {
+        let mut unread = Vec::new();
+        let phase = match &self.phase {
+            Phase::ProxyHeader(header) => PhaseRecord::ProxyHeader(header.clone()),
+            Phase::Head(head) => PhaseRecord::Head(head.clone()),
+            Phase::Open(open) => {
+                unread.extend_from_slice(open.websocket.partial_frame().unwrap_or_default());
+                PhaseRecord::Open {
+                    pinged: times.record(open.pinged),
+                    unanswered: open.unanswered_since.map(|since| times.record(since)),
+                }
+            }
+            Phase::Closing { .. } => PhaseRecord::Closing,
+            Phase::Upgrading | Phase::Lingering { .. } => PhaseRecord::Lingering,
+        };
+        unread.extend_from_slice(&self.unread[self.handled..]);
+        let (unsent, is_ended) = self.outbox.encode_all(server_tx);
+        ConnectionRecord {
+            conn,
+            is_unix: matches!(self.socket, Socket::Unix(_)),
+            is_rejected,
+            peer: self.peer,
+            phase,
+            since: times.record(self.since),
+            unread,
+            unsent: unsent.to_vec(),
+            is_ended,
+            state,
+        }
+    }
+
+    /// The connection of a record and its socket.
+    pub fn restore(
+        record: ConnectionRecord,
+        descriptor: OwnedFd,
+        times: &Times,
+        limits: &Limits,
+    ) -> io::Result<Connection> {
+        let reason = CloseReason::GoingAway;
+        let phase = match record.phase {
+            PhaseRecord::ProxyHeader(header) => Phase::ProxyHeader(header),
+            PhaseRecord::Head(head) => Phase::Head(head),
+            PhaseRecord::Open { pinged, unanswered } => Phase::Open(Open {
+                pinged: times.restore(pinged),
+                unanswered_since: unanswered.map(|since| times.restore(since)),
+                ..Open::new(times.instant)
+            }),
+            PhaseRecord::Closing => {
+                let mut websocket = WebSocket::default();
+                websocket.close(reason, &mut Vec::new(), limits); // it has been sent
+                Phase::Closing { websocket, reason }
+            }
+            PhaseRecord::Lingering => Phase::Lingering { reason },
+        };
+        let socket = Socket::adopt(descriptor, record.is_unix)?;
+        let mut connection = Connection {
+            phase,
+            outbox: Outbox::handed_over(record.unsent, record.is_ended),
+            unread: record.unread,
+            since: times.restore(record.since),
+            ..Connection::new(socket, record.peer, times.instant)
+        };
+        connection.note_output(false, times.instant);
+        Ok(connection)
+    }
+
+    /// Whether input waits that the poll will not report.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+}

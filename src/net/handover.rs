@@ -1,0 +1,149 @@
+//! The way of records and descriptors from a process to the program that replaces it
+//! (manual: reloading 5).
+//!
+//! The new program has the same process id and inherits standard input: the end of a socket pair in
+//! which all descriptors wait (`SCM_RIGHTS`), a file in memory with the records first. So they are
+//! owned again by those who take them, no name in the file system leads to them, and no other
+//! process can hand anything over. An environment variable has the number of that socket.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, fstat};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+/// Its value is the process id and the inode of the socket, so that it counts for no other process
+/// and no other standard input.
+pub const VARIABLE: &str = "WORMHOLE_HANDOVER";
+
+/// Most descriptors that Linux takes in one message (`SCM_MAX_FD`).
+const DESCRIPTORS_PER_MESSAGE: usize = 253;
+
+const CONTROL_BYTES: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE));
+
+/// Writes records to a file in memory.
+#[derive(Debug)]
+pub struct RecordWriter(BufWriter<File>);
+
+impl RecordWriter {
+    pub fn new() -> io::Result<RecordWriter> {
+        let file = rustix::fs::memfd_create("wormhole-mailbox-handover", MemfdFlags::CLOEXEC)?;
+        Ok(RecordWriter(BufWriter::new(file.into())))
+    }
+
+    pub fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        self.0.write_all(&(record.len() as u64).to_le_bytes())?;
+        self.0.write_all(record)
+    }
+
+    /// The file, to be read from its beginning.
+    pub fn finish(self) -> io::Result<File> {
+        let mut file = self.0.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
+
+/// Reads what [`RecordWriter`] has written.
+#[derive(Debug)]
+pub struct RecordReader {
+    file: BufReader<File>,
+    bytes_left: u64,
+}
+
+impl RecordReader {
+    fn new(file: File) -> io::Result<RecordReader> {
+        let bytes_left = file.metadata()?.len();
+        Ok(RecordReader { file: BufReader::new(file), bytes_left })
+    }
+
+    pub fn read(&mut self) -> io::Result<Vec<u8>> {
+        let mut length = [0; size_of::<u64>()];
+        self.file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        if length > self.bytes_left {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut record = vec![0; length as usize];
+        self.file.read_exact(&mut record)?;
+        Ok(record)
+    }
+}
+
+/// Sends descriptors to the returned socket, where they wait. Fails if they do not fit: the kernel
+/// bounds the memory of the socket and the descriptors on their way.
+pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (sender, receiver) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let mut batch = Vec::with_capacity(DESCRIPTORS_PER_MESSAGE);
+    for descriptor in descriptors {
+        batch.push(descriptor);
+        if batch.len() == DESCRIPTORS_PER_MESSAGE {
+            send_batch(&sender, &batch)?;
+            batch.clear();
+        }
+    }
+    if !batch.is_empty() {
+        send_batch(&sender, &batch)?;
+    }
+    Ok(receiver)
+}
+
+fn send_batch(sender: &OwnedFd, batch: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fits = control.push(SendAncillaryMessage::ScmRights(batch));
+    debug_assert!(fits);
+    rustix::net::sendmsg(sender, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The value of [`VARIABLE`] for this process and socket.
+pub fn variable(socket: impl AsFd) -> io::Result<String> {
+    Ok(format!("{} {}", std::process::id(), fstat(socket)?.st_ino))
+}
+
+/// What a process has handed over to this one, if any has. Afterwards standard input is empty.
+pub fn receive() -> io::Result<Option<(RecordReader, Vec<OwnedFd>)>> {
+    let stdin = io::stdin();
+    let Ok(value) = env::var(VARIABLE) else { return Ok(None) };
+    if variable(&stdin)? != value {
+        return Ok(None);
+    }
+    let received = receive_all(stdin.as_fd());
+    close_stdin()?;
+    let mut descriptors = received?.into_iter();
+    let file = descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(Some((RecordReader::new(file.into())?, descriptors.collect())))
+}
+
+fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    let mut descriptors = Vec::new();
+    loop {
+        let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let (mut byte, flags) = ([0], RecvFlags::CMSG_CLOEXEC);
+        let buffer = &mut [IoSliceMut::new(&mut byte)];
+        let received = rustix::net::recvmsg(socket, buffer, &mut control, flags)?;
+        if received.bytes == 0 {
+            return Ok(descriptors);
+        }
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+    }
+}
+
+/// Lets go of what waits at standard input: a descriptor that waits there keeps its socket open.
+pub fn close_stdin() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?)
+}

@@ -1,0 +1,91 @@
+//! What an earlier process has handed over to this one, read and checked (manual: reloading 5).
+
+use std::os::fd::OwnedFd;
+
+use log::warn;
+
+use crate::codec::handover::{self as codec, HandoverError};
+use crate::message::ConnId;
+use crate::message::handover::{ConnectionRecord, Head, StateRecord};
+use crate::net::handover::{self, RecordReader};
+use crate::net::listeners::{HandedOver, Listeners};
+
+/// The listeners and connections of an earlier process.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    first_conn: u64,
+    next_conn: u64,
+    listeners: HandedOver,
+    connections: Vec<(ConnectionRecord, OwnedFd)>,
+}
+
+impl Inheritance {
+    /// Takes what is there; none if this process is not a successor. What cannot be read is closed,
+    /// so that the start goes on as any other.
+    pub fn receive() -> Option<Inheritance> {
+        match handover::receive() {
+            Ok(None) => None,
+            Ok(Some((records, descriptors))) => match read(records, descriptors) {
+                Ok(inheritance) => Some(inheritance),
+                Err(problem) => {
+                    warn!("closing the connections that were handed over: {problem}");
+                    None
+                }
+            },
+            Err(error) => {
+                warn!("nothing can be taken over: {error}");
+                None
+            }
+        }
+    }
+
+    pub fn listeners_mut(&mut self) -> &mut HandedOver {
+        &mut self.listeners
+    }
+
+    /// Raises the numbers of connections above those of the listeners.
+    pub fn renumber(&mut self, listeners: &Listeners) {
+        let shift = super::first_conn(listeners).saturating_sub(self.first_conn);
+        self.next_conn += shift;
+        for (record, _) in &mut self.connections {
+            record.conn.0 += shift;
+        }
+    }
+
+    /// Takes the part of the engine.
+    pub fn take_states(&mut self) -> impl Iterator<Item = (ConnId, StateRecord)> {
+        let connections = self.connections.iter_mut();
+        connections.map(|(record, _)| (record.conn, std::mem::take(&mut record.state)))
+    }
+
+    /// The connections, and the number of the next.
+    pub(super) fn into_connections(self) -> (Vec<(ConnectionRecord, OwnedFd)>, u64) {
+        (self.connections, self.next_conn)
+    }
+}
+
+fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inheritance, String> {
+    let mut record = || records.read().map_err(|error| error.to_string());
+    let head = codec::decode_head(&record()?).map_err(describe)?;
+    let Head { first_conn, next_conn, listeners, connections } = head;
+    let (count, expected) = (descriptors.len(), listeners.len() as u64 + connections);
+    if count as u64 != expected {
+        return Err(format!("{count} descriptors have come, not {expected}"));
+    }
+    let mut descriptors = descriptors.into_iter();
+    let listeners = HandedOver::new(listeners.into_iter().zip(descriptors.by_ref()).collect());
+    let mut decoded = Vec::with_capacity(descriptors.len());
+    for descriptor in descriptors {
+        decoded.push((codec::decode_connection(&record()?).map_err(describe)?, descriptor));
+    }
+    Ok(Inheritance { first_conn, next_conn, listeners, connections: decoded })
+}
+
+fn describe(error: HandoverError) -> String {
+    match error {
+        HandoverError::UnknownVersion(version) => {
+            format!("their format is version {version}, this program reads {}", codec::VERSION)
+        }
+        HandoverError::Malformed => "their records are malformed".to_owned(),
+    }
+}

@@ -1,0 +1,205 @@
+//! Replaces the program by the one that is now at its path, and keeps the connections (SIGUSR2;
+//! manual: reloading 5).
+//!
+//! The new program first checks itself with the same options. Then the state that is not in the
+//! database is written down, and the process executes the new program. Until then nothing has
+//! changed, so that a failure at any step leaves the server as it was; a failure afterwards closes
+//! the connections, and loses nothing acknowledged.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::process::{Child, ExitStatus};
+use std::time::Instant;
+
+use log::{info, warn};
+
+use super::inheritance::Inheritance;
+use super::{Server, Stage};
+use crate::codec::handover as codec;
+use crate::limits::{LOG_LINE_BYTES_MAX, TAKEOVER_CHECK, TAKEOVER_CHECK_POLL, TAKEOVER_GRACE};
+use crate::message::close::CloseReason;
+use crate::message::handover::Head;
+use crate::net::connection::{Connection, Times};
+use crate::net::handover::{self, RecordWriter};
+use crate::sys::clock::Clock;
+use crate::sys::process;
+
+/// How far a takeover is.
+#[derive(Debug, Default)]
+pub(super) enum Takeover {
+    #[default]
+    Idle,
+    /// The new program checks itself; ends with it, or at that time.
+    Checking { child: Child, until: Instant },
+    /// Connections come to a point at which they can be handed over; ends then, or at that time.
+    Waiting { until: Instant },
+}
+
+impl Takeover {
+    /// When to look again at the latest.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        match self {
+            Takeover::Idle => None,
+            Takeover::Checking { .. } => Some(now + TAKEOVER_CHECK_POLL),
+            Takeover::Waiting { until } => Some(*until),
+        }
+    }
+}
+
+impl Server {
+    /// Begins with the check of the new program.
+    pub(super) fn begin_takeover(&mut self) {
+        if let Some(reason) = self.takeover_obstacle() {
+            warn!("SIGUSR2 is ignored: {reason}");
+            return;
+        }
+        let until = self.clock.instant + TAKEOVER_CHECK;
+        match self.program.check() {
+            Ok(child) => self.takeover = Takeover::Checking { child, until },
+            Err(error) => self.refuse_takeover(&error.to_string()),
+        }
+    }
+
+    fn takeover_obstacle(&self) -> Option<&'static str> {
+        if !self.config.takeover {
+            Some("--takeover=no")
+        } else if !matches!(self.stage, Stage::Serving) {
+            Some("the server is about to stop")
+        } else if !matches!(self.takeover, Takeover::Idle) {
+            Some("the server is being replaced already")
+        } else if !self.engine.has_state_on_disk() {
+            Some("without a channel database on disk the new process would not find the state")
+        } else {
+            None
+        }
+    }
+
+    fn refuse_takeover(&mut self, reason: &str) {
+        self.takeover = Takeover::Idle;
+        warn!("not replaced by {}: {reason}", self.program.path().display());
+    }
+
+    /// Goes on with a takeover. To be called at the end of a tick.
+    pub(super) fn advance_takeover(&mut self) {
+        match &mut self.takeover {
+            Takeover::Idle => {}
+            Takeover::Checking { child, until } => {
+                let is_late = *until <= self.clock.instant;
+                match outcome(child, is_late) {
+                    None => {}
+                    Some(Ok(())) => {
+                        let until = self.clock.instant + TAKEOVER_GRACE;
+                        self.takeover = Takeover::Waiting { until };
+                        self.hand_over_if_ready(until);
+                    }
+                    Some(Err(reason)) => self.refuse_takeover(&reason),
+                }
+            }
+            Takeover::Waiting { until } => {
+                let until = *until;
+                self.hand_over_if_ready(until);
+            }
+        }
+    }
+
+    /// Closes the connections that have had their time to come to the end of a message.
+    pub(super) fn close_late_for_takeover(&mut self) {
+        let now = self.clock.instant;
+        if matches!(self.takeover, Takeover::Waiting { until } if until <= now) {
+            self.connections.close_mid_message(now, &mut self.engine);
+        }
+    }
+
+    /// Hands over when no connection is between the fragments of a message.
+    fn hand_over_if_ready(&mut self, until: Instant) {
+        if !matches!(self.stage, Stage::Serving) || !self.engine.has_state_on_disk() {
+            self.refuse_takeover("the server stops, or its storage has failed");
+            return;
+        }
+        let is_late = until <= self.clock.instant;
+        let has_admins = self.admin_connections.len() > 0;
+        if !self.connections.is_any_mid_message() && (is_late || !has_admins) {
+            let Err(error) = self.hand_over();
+            // Executing a program takes this back, even if it fails.
+            _ = process::survive_closed_pipe();
+            self.refuse_takeover(&error.to_string());
+        }
+    }
+
+    /// Executes the new program; returns only if something fails.
+    fn hand_over(&mut self) -> io::Result<std::convert::Infallible> {
+        self.engine.flush_records();
+        let (times, now) = (Times::now(), Clock::read().wall);
+        let numbers = self.connections.numbers();
+        let mut records = RecordWriter::new()?;
+        records.write(&codec::encode_head(&Head {
+            first_conn: self.first_conn,
+            next_conn: self.next_conn,
+            listeners: self.listeners.export().map(|(record, _)| record).collect(),
+            connections: numbers.len() as u64,
+        }))?;
+        for conn in &numbers {
+            if let Some(record) = self.connections.export(*conn, &self.engine, &times, now) {
+                records.write(&codec::encode_connection(&record))?;
+            }
+        }
+        let file = records.finish()?;
+        let listeners = self.listeners.export().map(|(_, descriptor)| descriptor);
+        let connections = numbers.iter().filter_map(|conn| self.connections.descriptor(*conn));
+        let all = std::iter::once(file.as_fd()).chain(listeners).chain(connections);
+        let socket = handover::send(all)?;
+        let variable = handover::variable(&socket)?;
+        info!("handing over {} connections to {}", numbers.len(), self.program.path().display());
+        let error = self.program.replace(socket, (handover::VARIABLE, &variable));
+        // What waits in the socket keeps connections open.
+        handover::close_stdin()?;
+        Err(error)
+    }
+
+    /// Goes on with the connections of an earlier process, which the engine knows already.
+    pub fn restore(&mut self, inheritance: Inheritance) {
+        let (connections, next_conn) = inheritance.into_connections();
+        self.next_conn = self.next_conn.max(next_conn);
+        let (times, count) = (Times::now(), connections.len());
+        for (record, descriptor) in connections {
+            let (conn, is_rejected) = (record.conn, record.is_rejected);
+            let limits = self.connections.limits();
+            let restored = Connection::restore(record, descriptor, &times, limits);
+            let registered = restored.ok().and_then(|mut connection| {
+                self.register(conn, connection.socket_mut()).then_some(connection)
+            });
+            match registered {
+                Some(connection) => {
+                    let address = self.engine.holder_of(conn);
+                    self.connections.restore(conn, connection, address, is_rejected);
+                }
+                None => self.engine.disconnect(conn, CloseReason::PeerReset),
+            }
+        }
+        info!("took over {count} connections");
+    }
+}
+
+/// The end of a check: the reason if it failed; none if it goes on.
+fn outcome(child: &mut Child, is_late: bool) -> Option<Result<(), String>> {
+    match child.try_wait() {
+        Ok(Some(status)) if status.success() => Some(Ok(())),
+        Ok(Some(status)) => Some(Err(problem(child, status))),
+        Ok(None) if is_late => {
+            // Both fail only if it has ended meanwhile.
+            _ = child.kill();
+            _ = child.wait();
+            Some(Err(format!("its check takes more than {} s", TAKEOVER_CHECK.as_secs())))
+        }
+        Ok(None) => None,
+        Err(error) => Some(Err(error.to_string())),
+    }
+}
+
+/// What the new program has written about its failure.
+fn problem(child: &mut Child, status: ExitStatus) -> String {
+    let mut text = [0; LOG_LINE_BYTES_MAX / 2];
+    let read = child.stderr.as_mut().map_or(Ok(0), |stderr| stderr.read(&mut text));
+    let text = String::from_utf8_lossy(&text[..read.unwrap_or(0)]).into_owned();
+    format!("{status}: {}", text.trim().replace('\n', "; "))
+}

@@ -1,0 +1,386 @@
+//! SIGUSR2: the program at the server's path takes over, with all connections.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::common::client::assert_welcomed;
+use crate::common::raw::{CLOSE, ENDS, Raw, TEXT, TEXT_BEGINS, frame};
+use crate::common::{
+    Client, Directory, FREE_PORT, PROGRAM, Server, Signal, eventually, process, retry, sql,
+};
+
+/// The server's program in the directory of the test, so that another can take its place.
+fn program(directory: &Directory) -> PathBuf {
+    let path = directory.file("server");
+    fs::copy(PROGRAM, &path).expect("a copy");
+    path
+}
+
+/// A server whose program can be replaced.
+fn start(options: &[&str]) -> (Server, PathBuf) {
+    let directory = Arc::new(Directory::new());
+    let path = program(&directory);
+    let mut command = Command::new(&path);
+    command.arg(FREE_PORT).args(options);
+    (Server::spawn(command, directory), path)
+}
+
+/// Puts a script at the path of the program.
+fn put_script(path: &PathBuf, text: &str) {
+    fs::remove_file(path).expect("remove");
+    fs::write(path, text).expect("write");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("mode");
+}
+
+/// Replaces the server, and waits until the new process serves.
+fn replace(server: &mut Server) {
+    let before = server.log().len();
+    server.signal(Signal::USR2);
+    server.wait_for_log_after(before, "took over ");
+}
+
+const PING_7: &[u8] = br#"{"type": "ping", "ping": 7}"#;
+
+fn add(phase: &str) -> Value {
+    json!({"type": "add", "phase": phase, "body": "00"})
+}
+
+#[test]
+fn sessions_go_on_where_they_were() {
+    let (mut server, _) = start(&[]);
+    let (mut sender, mut receiver) = (server.bind("app", "s"), server.bind("app", "r"));
+    let mailbox = sender.claim("4");
+    sender.open(&mailbox);
+    sender.one(add("p"));
+    receiver.claim("4");
+    let mut unbound = server.connect();
+    let pid = server.pid();
+    let open_files = process::descriptors(pid);
+    for _ in 0..3 {
+        replace(&mut server);
+        assert_eq!(sender.one(add("q"))["phase"], "q");
+    }
+    assert_eq!(process::descriptors(pid), open_files);
+    // What a connection may do once stays done, and nothing is replayed.
+    assert_eq!(
+        sender.error(json!({"type": "claim", "nameplate": "5"})),
+        "only one claim per connection"
+    );
+    assert_eq!(
+        sender.error(json!({"type": "open", "mailbox": "other"})),
+        "only one open per connection"
+    );
+    let replayed = receiver.open(&mailbox);
+    assert_eq!(replayed.len(), 4, "{replayed:?}");
+    receiver.one(add("r"));
+    assert_eq!(sender.recv()["phase"], "r");
+    sender.release();
+    receiver.release();
+    assert_eq!(sender.error(json!({"type": "release"})), "only one release per connection");
+    sender.close();
+    replace(&mut server);
+    receiver.close();
+    assert_eq!(receiver.error(json!({"type": "close"})), "only one close per connection");
+    assert_eq!(sender.list(), Vec::<String>::new());
+    unbound = unbound.bound("app", "later");
+    assert_ne!(unbound.allocate(), "");
+    assert_ne!(server.bind("app", "new").allocate(), "");
+    let (status, _) = server.stop();
+    assert!(status.success());
+}
+
+#[test]
+fn a_frame_and_a_request_head_that_have_begun_are_read_on() {
+    let (mut server, _) = start(&[]);
+    let mut raw = Raw::open(server.address);
+    let ping = frame(TEXT, PING_7);
+    let mut head = std::net::TcpStream::connect(server.address).expect("connect");
+    raw.send(&ping[..9]);
+    head.write_all(b"GET / HTTP/1.1\r\nHo").expect("write");
+    replace(&mut server);
+    raw.send(&ping[9..]);
+    raw.frame(); // the ack
+    assert!(String::from_utf8_lossy(&raw.frame().1).contains(r#""pong":7"#));
+    head.write_all(b"st: x\r\n\r\n").expect("write");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut head, &mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[test]
+fn output_that_waits_arrives_in_order() {
+    let (mut server, _) = start(&[]);
+    let (mut writer, mut reader) = (server.bind("app", "w"), server.bind("app", "r"));
+    writer.open("m");
+    let body = "0".repeat(100_000);
+    for phase in 0..100 {
+        let phase = phase.to_string();
+        writer.one(json!({"type": "add", "phase": phase, "body": body}));
+    }
+    // 10 MB are more than its socket takes.
+    reader.send(json!({"type": "open", "mailbox": "m"}));
+    writer.one(json!({"type": "ping", "ping": 1}));
+    replace(&mut server);
+    writer.one(add("last"));
+    replace(&mut server);
+    assert_eq!(reader.recv()["type"], "ack");
+    for phase in 0..100 {
+        assert_eq!(reader.recv()["phase"], phase.to_string());
+    }
+    assert_eq!(reader.recv()["phase"], "last");
+}
+
+#[test]
+fn a_busy_pair_loses_and_doubles_nothing_in_twenty_takeovers() {
+    const MESSAGES: usize = 200;
+    let (mut server, _) = start(&[]);
+    let (mut writer, mut reader) = (server.bind("app", "w"), server.bind("app", "r"));
+    writer.open("m");
+    reader.open("m");
+    let writing = thread::spawn(move || {
+        for phase in 0..MESSAGES {
+            writer.send(add(&phase.to_string()));
+            thread::sleep(Duration::from_millis(20));
+        }
+        for phase in 0..MESSAGES {
+            assert_eq!(writer.recv()["type"], "ack");
+            assert_eq!(writer.recv()["phase"], phase.to_string());
+        }
+    });
+    let reading = thread::spawn(move || {
+        for phase in 0..MESSAGES {
+            assert_eq!(reader.recv()["phase"], phase.to_string());
+        }
+    });
+    for _ in 0..20 {
+        replace(&mut server);
+    }
+    writing.join().expect("the writer");
+    reading.join().expect("the reader");
+}
+
+#[test]
+fn thousands_of_idle_connections_stay() {
+    const CONNECTIONS: usize = 2_000;
+    process::raise_own_descriptor_limit();
+    let (mut server, _) = start(&[]);
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| server.connect()).collect();
+    let pid = server.pid();
+    replace(&mut server);
+    let (open_files, memory) = (process::descriptors(pid), process::resident_bytes(pid));
+    for _ in 0..5 {
+        replace(&mut server);
+    }
+    assert_eq!(process::descriptors(pid), open_files);
+    let grown = process::resident_bytes(pid).saturating_sub(memory);
+    assert!(grown < memory / 4, "{memory} bytes, and {grown} more");
+    for client in &mut clients {
+        client.one(json!({"type": "ping", "ping": 1}));
+    }
+}
+
+#[test]
+fn a_message_between_its_fragments_has_a_second_to_end() {
+    let (mut server, _) = start(&[]);
+    let (mut ends, mut hangs) = (Raw::open(server.address), Raw::open(server.address));
+    let ping = frame(TEXT, PING_7);
+    for raw in [&mut ends, &mut hangs] {
+        raw.send(&frame(TEXT_BEGINS, PING_7));
+    }
+    let mut idle = server.connect();
+    idle.one(json!({"type": "ping", "ping": 1}));
+    let before = server.log().len();
+    server.signal(Signal::USR2);
+    ends.send(&frame(ENDS, b""));
+    ends.frame(); // the ack
+    assert!(String::from_utf8_lossy(&ends.frame().1).contains(r#""pong":7"#));
+    let (opcode, payload) = hangs.frame();
+    assert_eq!((opcode, &payload[..2]), (CLOSE, &1001_u16.to_be_bytes()[..]));
+    server.wait_for_log_after(before, "took over ");
+    idle.one(json!({"type": "ping", "ping": 1}));
+    ends.send(&ping);
+    ends.frame();
+}
+
+#[test]
+fn a_program_that_fails_its_check_does_not_take_over() {
+    let (mut server, path) = start(&[]);
+    let mut client = server.bind("app", "s");
+    for (script, reason) in [
+        ("#!/bin/sh\necho 'no such option' >&2\nexit 2\n", "no such option"),
+        ("not a program\n", "Exec format error"),
+    ] {
+        put_script(&path, script);
+        let before = server.log().len();
+        server.signal(Signal::USR2);
+        let line = server.wait_for_log_after(before, "not replaced by ");
+        assert!(line.contains("WARN") && line.contains(reason), "{line}");
+        client.one(json!({"type": "ping", "ping": 1}));
+    }
+    // One that passes its check, but cannot be executed afterwards.
+    put_script(&path, "#!/bin/sh\nrm -f \"$0\"\n");
+    let before = server.log().len();
+    server.signal(Signal::USR2);
+    server.wait_for_log_after(before, "not replaced by ");
+    client.claim("4");
+    // A good one still can.
+    fs::copy(PROGRAM, &path).expect("a copy");
+    replace(&mut server);
+    client.one(json!({"type": "ping", "ping": 1}));
+}
+
+#[test]
+fn what_is_not_on_disk_is_not_handed_over_and_it_can_be_switched_off() {
+    for (option, reason) in [
+        ("--channel-db=:memory:", "without a channel database on disk"),
+        ("--takeover=no", "--takeover=no"),
+    ] {
+        let (mut server, _) = start(&[option]);
+        let mut client = server.bind("app", "s");
+        server.signal(Signal::USR2);
+        let line = server.wait_for_log("SIGUSR2 is ignored");
+        assert!(line.contains(reason), "{line}");
+        client.claim("4");
+    }
+}
+
+#[test]
+fn nobody_else_can_hand_anything_over() {
+    let directory = Arc::new(Directory::new());
+    let mut command = Command::new(PROGRAM);
+    command.arg(FREE_PORT).env("WORMHOLE_HANDOVER", "1 1");
+    let server = Server::spawn(command, directory);
+    assert!(server.log().iter().all(|line| !line.contains("took over")), "{:#?}", server.log());
+    server.bind("app", "s").claim("4");
+}
+
+#[test]
+fn unix_sockets_go_over_and_their_file_is_removed_at_the_end() {
+    let (mut server, _) = start(&["--port=unix:relay.sock:mode=600"]);
+    let path = server.file("relay.sock");
+    let connect = || UnixStream::connect(&path).expect("connect");
+    let (mut client, _) = tungstenite::client("ws://localhost/v1", connect()).expect("handshake");
+    client.read().expect("a welcome");
+    replace(&mut server);
+    client.send(r#"{"type": "ping", "ping": 7}"#.into()).expect("send");
+    client.read().expect("an ack");
+    assert!(client.read().expect("a pong").into_text().expect("text").contains(r#""pong":7"#));
+    assert_welcomed(connect());
+    drop(client);
+    let (status, _) = server.stop();
+    assert!(status.success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn connections_still_count_for_their_addresses() {
+    let (mut server, _) = start(&["--limit-address-connections=2"]);
+    let from = |server: &Server| server.connect_from(Some("192.0.2.1"));
+    let first = from(&server).expect("the first");
+    let _second = from(&server).expect("the second");
+    replace(&mut server);
+    assert_eq!(from(&server).err().expect("a refusal").status, 429);
+    drop(first);
+    retry(|| from(&server).map_err(|refused| format!("{refused:?}")));
+}
+
+#[test]
+fn live_connections_are_in_the_table_of_connections() {
+    let (mut server, _) = start(&["--track-connections"]);
+    let _client = server.bind("app", "s");
+    let sides = "SELECT side FROM connections";
+    sql::wait_for(&server.file("relay.sqlite"), sides, &json!([["s"]]));
+    replace(&mut server);
+    sql::wait_for(&server.file("relay.sqlite"), sides, &json!([["s"]]));
+}
+
+#[test]
+fn a_subscribed_mailbox_does_not_expire_at_a_takeover() {
+    let (mut server, _) = start(&["--expire-after=0.1", "--expire-check=1000"]);
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    thread::sleep(Duration::from_millis(200));
+    replace(&mut server);
+    assert_eq!(client.one(add("p"))["phase"], "p");
+}
+
+/// A program that checks itself well, and then does something else than taking over.
+fn put_impostor(path: &PathBuf, then: &str) {
+    let check = r#"case "$*" in *--check-config*) exit 0;; esac"#;
+    put_script(path, &format!("#!/bin/sh\n{check}\n{then}\n"));
+}
+
+#[test]
+fn a_program_that_takes_nothing_over_closes_the_connections_and_keeps_the_state() {
+    let (mut server, path) = start(&[]);
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    client.one(add("p"));
+    put_impostor(&path, &format!("exec {PROGRAM} \"$@\" </dev/null"));
+    let before = server.log().len();
+    server.signal(Signal::USR2);
+    client.assert_lost();
+    server.wait_for_log_after(before, "listening on ");
+    server.address = *server.logged_addresses().last().expect("an address");
+    eventually("the event loop", || process::has_event_loop(server.pid()));
+    let mut client = retry(|| {
+        std::net::TcpStream::connect(server.address).map_err(|error| error.to_string())?;
+        Ok(server.bind("app", "s"))
+    });
+    assert_eq!(client.claim("4"), mailbox);
+    assert_eq!(client.open(&mailbox).len(), 1);
+}
+
+#[test]
+fn a_program_that_crashes_loses_nothing_acknowledged() {
+    let (mut server, path) = start(&[]);
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    client.one(add("p"));
+    put_impostor(&path, "kill -9 $$");
+    server.signal(Signal::USR2);
+    client.assert_lost();
+    assert!(!server.wait().success());
+    assert_stored(Arc::clone(&server.directory), &mailbox, 1);
+}
+
+/// A start in the directory finds the mailbox with that many messages at least.
+fn assert_stored(directory: Arc<Directory>, mailbox: &str, messages: usize) -> Arc<Directory> {
+    let server = Server::start_in(directory, &[]);
+    let mut client = server.bind("app", "s");
+    let replayed = client.open(mailbox).len();
+    assert!(replayed >= messages, "{replayed} of {messages}");
+    server.kill()
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_takeover_loses_nothing_acknowledged() {
+    let mut directory = Arc::new(Directory::new());
+    let mut acknowledged = 0;
+    for round in 0..12 {
+        let server = Server::start_in(directory, &[]);
+        let mut client = server.bind("app", "s");
+        assert!(client.open("m").len() >= acknowledged);
+        for _ in 0..3 {
+            client.one(add("p"));
+            acknowledged += 1;
+        }
+        server.signal(Signal::USR2);
+        // From before the check to after the start of the new program.
+        thread::sleep(Duration::from_millis(5 * round));
+        directory = server.kill();
+    }
+    assert_stored(directory, "m", acknowledged);
+}
