@@ -108,7 +108,7 @@ pub fn encode_connection(record: &ConnectionRecord) -> Vec<u8> {
     out.bytes(&record.unread);
     out.bytes(&record.unsent);
     out.flag(record.is_ended);
-    let StateRecord { counted, session, demand } = &record.state;
+    let StateRecord { counted, session, demand, is_outsider } = &record.state;
     out.option(*counted, |out, counted| {
         let ip = match counted {
             CountedAddress::Ip(ip) => Some(ip),
@@ -124,6 +124,7 @@ pub fn encode_connection(record: &ConnectionRecord) -> Vec<u8> {
             out.flag(flag);
         }
     });
+    out.flag(*is_outsider);
     out.0
 }
 
@@ -275,6 +276,7 @@ impl Reader<'_> {
                 })?,
                 session: self.option(Self::session)?,
                 demand: self.option(Self::demand)?,
+                is_outsider: self.flag()?,
             },
         })
     }
@@ -342,7 +344,10 @@ mod tests {
             is_given: false,
             is_refused: true,
         };
-        let state = |session, counted, demand| StateRecord { counted, session, demand };
+        let state = |session: Option<SessionRecord>, counted, demand| {
+            let is_outsider = session.is_some();
+            StateRecord { counted, session, demand, is_outsider }
+        };
         let v4: IpAddr = "192.0.2.1".parse().expect("an address");
         let v6: IpAddr = "2001:db8::1".parse().expect("an address");
         let record = |conn, ip, phase, state| ConnectionRecord {

@@ -21,6 +21,7 @@ impl Engine {
             counted: self.quotas.counted_as(conn),
             session: self.store.export_session(conn),
             demand: self.permissions.export(conn),
+            is_outsider: self.outsiders.contains(&conn),
         }
     }
 
@@ -37,6 +38,9 @@ impl Engine {
         }
         if let Some(demand) = record.demand {
             self.permissions.restore(conn, demand);
+        }
+        if record.is_outsider {
+            self.outsiders.insert(conn);
         }
         if let Some(session) = record.session {
             self.track_again(conn, &session);

@@ -67,6 +67,8 @@ pub struct StateRecord {
     /// None before the handshake is complete.
     pub session: Option<SessionRecord>,
     pub demand: Option<DemandRecord>,
+    /// It may join exchanges, and not begin any.
+    pub is_outsider: bool,
 }
 
 /// The address that a connection counts for in the limits.

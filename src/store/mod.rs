@@ -315,7 +315,8 @@ impl Store {
         })
     }
 
-    /// Whether a `release` or `close` would end a claim or an open mailbox of the connection's side.
+    /// Whether a `release` or `close` would end a claim or an open mailbox of the connection's
+    /// side.
     pub fn would_leave(&self, conn: ConnId, command: &Command<'_>) -> bool {
         let Some(session) = self.sessions.get(&conn) else { return false };
         let Ok(me) = session.identity() else { return false };

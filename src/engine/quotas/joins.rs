@@ -6,7 +6,7 @@
 //!
 //! A join is the claim of a nameplate that another side began. It is *shown* when both sides have
 //! added [`JOIN_MESSAGES_MIN`] messages and neither has closed as `scary` or `errory` within
-//! [`JOIN_PROBATION`] after. Of messages with the same phase one counts: the first phase of a client
+//! [`JOIN_PROBATION`] after. Of messages with the same phase one counts: a client's first phase
 //! without the code can be valid, but not the second. It *kept a side out* if a third side was
 //! refused as `crowded` before it was shown, or at any time if a side closed as `scary`; and if it
 //! ended the exchange for the side that began it, before another could come: a side closed as
