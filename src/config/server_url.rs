@@ -49,14 +49,14 @@ impl ServerUrl {
         Ok(ServerUrl::Tcp { host: bare.to_owned(), port, path: path.to_owned() })
     }
 
-    /// As WebSocket clients need it; the host of a unix socket means nothing.
-    pub fn http(&self) -> String {
+    /// For a request; the host of a unix socket means nothing.
+    pub fn host_and_path(&self) -> (String, &str) {
         match self {
             ServerUrl::Tcp { host, port, path } if host.contains(':') => {
-                format!("ws://[{host}]:{port}{path}")
+                (format!("[{host}]:{port}"), path)
             }
-            ServerUrl::Tcp { host, port, path } => format!("ws://{host}:{port}{path}"),
-            ServerUrl::Unix(_) => format!("ws://localhost{SERVICE}"),
+            ServerUrl::Tcp { host, port, path } => (format!("{host}:{port}"), path),
+            ServerUrl::Unix(_) => ("localhost".to_owned(), SERVICE),
         }
     }
 }
@@ -72,13 +72,10 @@ impl Default for ServerUrl {
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerUrl::Tcp { .. } => {
-                let url = self.http();
-                match url.split_once("/v1/") {
-                    Some((before, _)) => write!(f, "{before}/v1/…"),
-                    None => f.write_str(&url),
-                }
-            }
+            ServerUrl::Tcp { .. } => match self.host_and_path() {
+                (host, path) if path.starts_with("/v1/") => write!(f, "ws://{host}/v1/…"),
+                (host, path) => write!(f, "ws://{host}{path}"),
+            },
             ServerUrl::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::MIB;
+use super::{KIB, MIB};
 
 /// The last hour on the status page: buckets, and the length of each.
 pub const HOUR_BUCKETS: usize = 60;
@@ -63,6 +63,9 @@ pub const CHECK_LEAVE: Duration = Duration::from_secs(2);
 
 /// Bytes of a message that `check` takes from a server; a welcome has the longest ones.
 pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
+
+/// Bytes of a server's answer to the upgrade of `check`; proxies add a few lines.
+pub const CHECK_HEAD_BYTES_MAX: usize = 16 * KIB;
 
 /// How soon a server that stands still for a test sees that it must stop.
 pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);

@@ -3,21 +3,22 @@
 //! Leaves nothing behind: whatever happens, both clients release and close what they have.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
-use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{HandshakeError, Message, WebSocket};
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::{Message, WebSocket};
 
 use super::Report;
 use super::stream::Stream;
 use super::table::list;
 use crate::config::ServerUrl;
 use crate::format;
-use crate::limits::{CHECK_LEAVE, CHECK_MESSAGE_BYTES_MAX, CHECK_STEP};
+use crate::limits::{CHECK_HEAD_BYTES_MAX, CHECK_LEAVE, CHECK_MESSAGE_BYTES_MAX, CHECK_STEP};
 use crate::message::CHECK_APP;
 use crate::net::socket::Endpoint;
 use crate::sys::clock::Clock;
@@ -103,15 +104,12 @@ struct Client {
 impl Client {
     /// Returns the client, and the proof of work that the server demands.
     fn connect(server: &ServerUrl, side: &'static str) -> Result<(Client, Value), String> {
-        let stream = stream(server).map_err(describe)?;
+        let mut stream = stream(server).map_err(describe)?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(CHECK_MESSAGE_BYTES_MAX))
             .max_frame_size(Some(CHECK_MESSAGE_BYTES_MAX));
-        let socket = tungstenite::client::client_with_config(server.http(), stream, Some(config));
-        let (socket, _) = socket.map_err(|error| match error {
-            HandshakeError::Failure(error) => problem(error),
-            HandshakeError::Interrupted(_) => "the handshake was interrupted".to_owned(),
-        })?;
+        shake_hands(server, &mut stream)?;
+        let socket = WebSocket::from_raw_socket(stream, Role::Client, Some(config));
         let mut client = Client { socket, side, nameplate: None, mailbox: None };
         let welcome = client.wait(|message| message["type"] == "welcome")?["welcome"].take();
         if let Some(text) = welcome["error"].as_str() {
@@ -250,6 +248,38 @@ fn stream(server: &ServerUrl) -> io::Result<Stream> {
     Err(last)
 }
 
+/// The upgrade. By hand, as tungstenite's client would make the program a tenth larger.
+fn shake_hands(server: &ServerUrl, stream: &mut Stream) -> Result<(), String> {
+    const KEY: &str = "d29ybWhvbGUtbWFpbGJveA=="; // any 16 bytes
+    let (host, path) = server.host_and_path();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).map_err(describe)?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        // One by one: frames may follow at once.
+        let mut byte = [0];
+        stream.read_exact(&mut byte).map_err(describe)?;
+        head.push(byte[0]);
+        if head.len() > CHECK_HEAD_BYTES_MAX {
+            return Err("the answer is no HTTP".to_owned());
+        }
+    }
+    let head = String::from_utf8_lossy(&head);
+    let mut lines = head.lines();
+    let status = lines.next().unwrap_or_default();
+    if status.split(' ').nth(1) != Some("101") {
+        return Err(format!("the answer is '{}'", format::harmless(status)));
+    }
+    let accepted = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
+        name.eq_ignore_ascii_case("sec-websocket-accept")
+            && value.trim() == derive_accept_key(KEY.as_bytes())
+    });
+    if accepted { Ok(()) } else { Err("the answer is no WebSocket upgrade".to_owned()) }
+}
+
 fn text(value: &Value) -> Result<String, String> {
     value.as_str().map(str::to_owned).ok_or_else(|| "the answer has no text".to_owned())
 }
@@ -264,6 +294,7 @@ fn problem(error: tungstenite::Error) -> String {
 fn describe(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => format!("no answer within {} seconds", CHECK_STEP.as_secs()),
+        io::ErrorKind::UnexpectedEof => "the connection ended".to_owned(),
         io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         _ => error.to_string(),
     }
