@@ -131,13 +131,13 @@ impl Engine {
                 return Err(Refusal::StorageUnavailable);
             }
         }
-        if self.draining && self.store.would_begin(conn, command) {
-            return Err(Refusal::Draining(Rc::clone(&self.live.drain.message)));
-        }
         self.check_quotas(conn, command)?;
         // After the quotas, which bound the guessing of nameplates.
-        if self.outsiders.contains(&conn) && self.store.would_begin(conn, command) {
-            return Err(Refusal::Outsider);
+        let is_outsider = self.outsiders.contains(&conn);
+        if (is_outsider || self.draining) && self.store.would_begin(conn, command) {
+            let message = &self.live.drain.message;
+            let draining = || Refusal::Draining(Rc::clone(message));
+            return Err(if is_outsider { Refusal::Outsider } else { draining() });
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ pub struct StateRecord {
     /// None before the handshake is complete.
     pub session: Option<SessionRecord>,
     pub demand: Option<DemandRecord>,
-    /// It may join exchanges, and not begin any.
+    /// It may only join what others began (`--allocate-from`).
     pub is_outsider: bool,
 }
 

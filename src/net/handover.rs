@@ -2,9 +2,9 @@
 //! (manual: reloading 5).
 //!
 //! The new program has the same process id and inherits standard input: the end of a socket pair in
-//! which all descriptors wait (`SCM_RIGHTS`), a file in memory with the records first. So the new
-//! process owns them again, no name in the file system leads to them, and no other
-//! process can hand anything over. An environment variable has the number of that socket.
+//! which all descriptors wait (`SCM_RIGHTS`), a file in memory with the records first. So no name
+//! in the file system leads to them, and no other process can hand anything over. An environment
+//! variable has the number of that socket.
 
 use std::env;
 use std::fs::File;

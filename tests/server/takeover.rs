@@ -305,6 +305,14 @@ fn connections_still_count_for_their_addresses() {
 }
 
 #[test]
+fn an_outsider_stays_one() {
+    let (mut server, _) = start(&["--allocate-from=192.0.2.0/24"]);
+    let mut client = server.bind("app", "s");
+    replace(&mut server);
+    assert!(client.error(json!({"type": "allocate"})).contains("not begun"));
+}
+
+#[test]
 fn live_connections_are_in_the_table_of_connections() {
     let (mut server, _) = start(&["--track-connections"]);
     let _client = server.bind("app", "s");
