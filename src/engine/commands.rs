@@ -99,7 +99,8 @@ impl Engine {
         if let Some(limit) = Limit::of_refusal(&refusal) {
             self.note_limit(limit);
         }
-        self.permissions.note_refusal(command, &refusal, self.clock.instant);
+        let holder = self.quotas.holder(conn);
+        self.permissions.note_refusal(command, &refusal, holder, self.clock.instant);
         if refusal == Refusal::StorageUnavailable && self.leaves_something(conn, command) {
             self.refused_farewells.insert(conn);
         }

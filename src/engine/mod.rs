@@ -292,7 +292,8 @@ impl Engine {
             return (committed, closings.collect());
         }
         if !self.effects.usage.is_empty() {
-            self.permissions.note_endings(&self.effects.usage, now);
+            let hostile = std::mem::take(&mut self.effects.hostile_endings);
+            self.permissions.note_hostile_endings(&hostile, now);
             self.update_attack();
             self.count_usage();
             self.records.push_usage(&mut self.effects.usage);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::message::log::{Message, Replay};
 use crate::message::refusal::Refusal;
+use crate::sys::heap::block_bytes;
 
 /// The `orig` of an `error`: the message that caused it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,19 +50,19 @@ impl Response {
     /// Bytes that count towards the outbox limit. The memory of a replay is the mailbox's.
     pub fn queued_bytes(&self) -> usize {
         let payload = match self {
-            Response::Welcome(text) | Response::Pong(text) => text.len(),
-            Response::Ack { id } => id.as_ref().map_or(0, |id| id.len()),
-            Response::Nameplates(names) => names.len() * NAMEPLATE_JSON_BYTES,
+            Response::Welcome(text) | Response::Pong(text) => block_bytes(text.len()),
+            Response::Ack { id } => id.as_ref().map_or(0, |id| block_bytes(id.len())),
+            // A list that has changed since is in memory for those alone for whom it waits.
+            Response::Nameplates(names) => size_of_val(&**names),
             Response::Message(message) => message.bytes(),
-            Response::Error { orig: Orig::Command(text) | Orig::Text(text), .. } => text.len(),
+            Response::Error { orig: Orig::Command(text) | Orig::Text(text), .. } => {
+                block_bytes(text.len()) + block_bytes(size_of::<Refusal>())
+            }
             _ => 0,
         };
         payload + size_of::<Response>()
     }
 }
-
-/// JSON bytes of one short nameplate in a list.
-const NAMEPLATE_JSON_BYTES: usize = 12;
 
 /// The proof of work that a connection is asked for (`permission-required` in its welcome).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::limits::BATCH_ENTRIES_KEPT;
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
+use crate::message::ledger::Holder;
 use crate::message::log::Message;
 use crate::message::outcome::Outcome;
 use crate::message::output::Outputs;
@@ -168,6 +169,9 @@ pub struct Effects {
     pub outputs: Outputs,
     /// For the usage database.
     pub usage: Vec<UsageRecord>,
+    /// Mailboxes of two or more sides that ended as an attacked exchange does: the addresses of
+    /// the sides.
+    pub hostile_endings: Vec<Vec<Option<Holder>>>,
     /// Connections whose sessions may have changed with the tick, and which are closed if it fails:
     /// those that sent something, and those whose open mailbox was deleted by another connection.
     pub participants: Vec<ConnId>,
@@ -189,6 +193,7 @@ impl Effects {
     pub fn discard(&mut self) -> Vec<ConnId> {
         self.changes.clear();
         self.usage.clear();
+        self.hostile_endings.clear();
         self.outputs.discard_responses();
         self.closings.clear();
         self.evicted_count = 0;

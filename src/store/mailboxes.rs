@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::Act;
-use super::change::{Change, Effects, MailboxSideId, Row};
+use super::change::{Change, Effects, MailboxSideId, Row, UsageRecord};
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, MailboxState, Session, required};
 use super::sides::{Side, Sides};
@@ -12,7 +12,7 @@ use super::tables::Tables;
 use super::usage::{self, Ending};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
-use crate::message::ledger::Ledger;
+use crate::message::ledger::{Holder, Ledger};
 use crate::message::log::{Message, MessageLog, Replay};
 use crate::message::{ConnId, Field, Refusal, Response};
 use crate::sys::clock::Timestamp;
@@ -28,6 +28,8 @@ pub(super) struct Mailbox {
     /// Its place in the expiry index, which may be older than `updated`.
     pub indexed: Timestamp,
     pub sides: Sides<MailboxSideId>,
+    /// The addresses of the sides added since the start; none if exempt or unknown.
+    pub origins: Vec<Option<Holder>>,
     /// Each with the place of its side in `sides`, in the order of their subscriptions.
     pub subscribers: Vec<(ConnId, usize)>,
     /// It was loaded, and no connection has subscribed to it since.
@@ -46,6 +48,7 @@ impl Mailbox {
             updated,
             indexed: updated,
             sides: Sides::default(),
+            origins: Vec::new(),
             subscribers: Vec::new(),
             nameplates: Vec::new(),
             log: MessageLog::new(ledger),
@@ -168,6 +171,7 @@ impl Tables {
             known.log.charge(me.holder, side_bytes(&side));
         }
         known.sides.push(Side { id, side: side.clone(), added, holds: opened, mood: None });
+        known.origins.push(me.holder);
         let mailbox = mailbox.clone();
         act.insert(Row::MailboxSide { id, mailbox, opened, side, added, mood: None });
     }
@@ -321,7 +325,14 @@ impl Tables {
         }
         let Some(ended) = self.remove_mailbox(mailbox) else { return };
         let effects = &mut *act.effects;
-        effects.usage.extend(usage::of_mailbox(&ended, act.now, ending, self.settings.blur));
+        let record = usage::of_mailbox(&ended, act.now, ending, self.settings.blur);
+        if let Some(UsageRecord::Mailbox { result, .. }) = &record
+            && result.is_hostile()
+            && ended.sides.iter().len() >= SIDES_MAX
+        {
+            effects.hostile_endings.push(ended.origins);
+        }
+        effects.usage.extend(record);
         let has_messages = ended.log.count() > 0;
         let sides = ended.sides.ids();
         effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));

@@ -299,6 +299,34 @@ fn no_answer_leaves_before_its_commit_and_a_locked_database_degrades_the_service
 }
 
 #[test]
+fn who_could_not_leave_is_closed_once_the_storage_works_and_others_stay() {
+    let mut server = Server::start(&[]);
+    let mut writer = server.bind("app", "a");
+    let mailbox = writer.claim("7");
+    let mut held = [server.bind("app", "a"), server.bind("app", "a")];
+    let mut others = server.bind("app", "other");
+    let locked = sql::lock(&server.file("relay.sqlite"));
+    writer.send(json!({"type": "open", "mailbox": mailbox}));
+    assert_told_to_come_back(writer);
+    server.wait_for_log(BEGINS);
+    let [release, close] = [
+        json!({"type": "release", "nameplate": "7"}),
+        json!({"type": "close", "mailbox": mailbox}),
+    ];
+    for (client, command) in held.iter_mut().zip([&release, &close]) {
+        assert!(client.error(command.clone()).contains("storage"));
+    }
+    // What the side does not hold, it need not leave.
+    assert_eq!(others.one(release)["type"], "released");
+    drop(locked);
+    server.wait_for_log(ENDS);
+    held.into_iter().for_each(assert_told_to_come_back);
+    assert_eq!(others.one(json!({"type": "ping", "ping": 1}))["type"], "pong");
+    let mut again = server.bind("app", "a");
+    assert_eq!(again.one(close)["type"], "closed");
+}
+
+#[test]
 fn every_command_that_changes_something_waits_for_its_commit() {
     let server = Server::start(&[]);
     for (number, command) in [

@@ -95,6 +95,29 @@ fn a_client_that_claims_before_the_receivers_is_stopped() {
 }
 
 #[test]
+fn a_client_that_ends_exchanges_before_the_receivers_come_is_stopped() {
+    let server = Server::start(&["--limit-address-join-burst=2", "--limit-address-join-rate=4"]);
+    for number in 1..=3 {
+        let mut sender = server.bind_from(OTHER, "app", "sender");
+        let mailbox = sender.claim(&number.to_string());
+        sender.open(&mailbox);
+        let mut sniper = server.bind_from(ONE, "app", "sniper");
+        let sniped = sniper.one(json!({"type": "claim", "nameplate": number.to_string()}));
+        if number == 3 {
+            let error = sniped["error"].as_str().expect("a text");
+            assert!(error.starts_with("too many 'claim' from your address"), "{error}");
+            return;
+        }
+        // A first message that the sender cannot verify: it ends before its receiver comes.
+        sniper.open(&mailbox);
+        sniper.one(json!({"type": "add", "phase": "pake", "body": "00"}));
+        assert_eq!(sender.recv()["phase"], "pake");
+        assert_eq!(sender.one(json!({"type": "close", "mood": "scary"}))["type"], "closed");
+        assert_eq!(sniper.one(json!({"type": "close", "mood": "happy"}))["type"], "closed");
+    }
+}
+
+#[test]
 fn new_connections_from_one_address_have_a_burst_and_then_a_rate() {
     let server =
         Server::start(&["--limit-address-connect-burst=3", "--limit-address-connect-rate=0.5"]);

@@ -371,15 +371,16 @@ fn auto_takes_refused_allocations_for_an_attack_however_often_it_comes() {
         "--limit-address-allocate-burst=1",
         "--limit-address-allocate-rate=0.001",
     ]);
-    let mut greedy = server.bind_from("192.0.2.1", "app", "side");
+    let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    let mut greedy = addresses.map(|ip| server.bind_from(ip, "app", "side"));
     for round in 1..=2 {
         for _ in 0..50 {
-            greedy
-                .socket
-                .write(tungstenite::Message::text(r#"{"type":"allocate"}"#))
-                .expect("write");
+            let allocate = tungstenite::Message::text(r#"{"type":"allocate"}"#);
+            for client in &mut greedy {
+                client.socket.write(allocate.clone()).expect("write");
+            }
         }
-        greedy.socket.flush().expect("flush");
+        greedy.iter_mut().for_each(|client| client.socket.flush().expect("flush"));
         wait_for_lines(&server, BEGUN, round);
         wait_for_lines(&server, OVER, round);
         assert!(!is_demanding(&server));

@@ -1,21 +1,23 @@
 //! Proof of work before `bind` (manual: proof_of_work 1): the demand to each connection, and
 //! whether its proof has come.
 //!
-//! `stamp` verifies a proof, `attack` decides when the mode `auto` demands one. Pure: time and
-//! randomness are arguments. Must never log, send or close.
+//! `stamp` verifies a proof, `attack` decides when the mode `auto` demands one, `sources` which
+//! events it counts. Pure: time and randomness are arguments. Must never log, send or close.
 
 mod attack;
+mod sources;
 mod stamp;
 
 use std::time::Instant;
 
 use crate::config::policy::{Mode, Policy};
-use crate::limits::HASHCASH_BITS_MAX;
+use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
 use crate::message::handover::DemandRecord;
+use crate::message::ledger::Holder;
 use crate::message::{Command, ConnId, ConnMap, Demand, Field, Proof, Refusal, StampError};
-use crate::store::UsageRecord;
 use crate::sys::entropy::Entropy;
 use attack::AttackDetector;
+use sources::Sources;
 
 /// The only method.
 const METHOD: &str = "hashcash";
@@ -46,6 +48,7 @@ enum ProofState {
 pub struct Permissions {
     policy: Policy,
     attack: AttackDetector,
+    sources: Sources,
     pending: ConnMap<Pending>,
 }
 
@@ -53,6 +56,7 @@ impl Permissions {
     pub fn new(policy: Policy, now: Instant) -> Permissions {
         Permissions {
             attack: AttackDetector::new(policy.attack_events, policy.attack_half_life, now),
+            sources: Sources::new(policy.attack_half_life),
             policy,
             pending: ConnMap::default(),
         }
@@ -140,8 +144,14 @@ impl Permissions {
             .insert(conn, Pending { demand: Demand { bits, resource, is_required }, state });
     }
 
-    /// Counts the refusal of a nameplate by a limit.
-    pub fn note_refusal(&mut self, command: &Command<'_>, refusal: &Refusal, now: Instant) {
+    /// Counts the refusal of a nameplate by a limit. `holder`: the address that met it.
+    pub fn note_refusal(
+        &mut self,
+        command: &Command<'_>,
+        refusal: &Refusal,
+        holder: Option<Holder>,
+        now: Instant,
+    ) {
         let is_limit = matches!(
             refusal,
             Refusal::TooFast { .. }
@@ -150,22 +160,28 @@ impl Permissions {
                 | Refusal::ServerFull
         );
         if is_limit && matches!(command, Command::Allocate | Command::Claim { .. }) {
-            self.count(1, now);
+            self.count(&[holder], now);
         }
     }
 
-    /// Counts mailboxes with a hostile outcome. A nameplate counts through its mailbox.
-    pub fn note_endings(&mut self, records: &[UsageRecord], now: Instant) {
-        let is_hostile = |record: &&UsageRecord| match record {
-            UsageRecord::Mailbox { result, .. } => result.is_hostile(),
-            _ => false,
-        };
-        self.count(records.iter().filter(is_hostile).count(), now);
+    /// Counts mailboxes with a hostile outcome, by the addresses of their sides; one address alone
+    /// can make as many as it likes. A nameplate counts through its mailbox.
+    pub fn note_hostile_endings(&mut self, endings: &[Vec<Option<Holder>>], now: Instant) {
+        for origins in endings {
+            // Sides that were loaded have no address here.
+            let first = origins.first().and_then(source);
+            let is_of_one = first.is_some() && origins.iter().all(|it| source(it) == first);
+            if !is_of_one || origins.len() < SIDES_MAX {
+                self.count(origins, now);
+            }
+        }
     }
 
-    fn count(&mut self, events: usize, now: Instant) {
-        if self.policy.mode == Mode::Auto && events > 0 {
-            self.attack.add(events, now);
+    /// Counts an event in which these addresses had a part; exempt and unknown ones are none.
+    fn count(&mut self, origins: &[Option<Holder>], now: Instant) {
+        let sources = origins.iter().filter_map(source).collect();
+        if self.policy.mode == Mode::Auto && self.sources.admit(sources, now) {
+            self.attack.add(1, now);
         }
     }
 
@@ -180,12 +196,15 @@ impl Permissions {
     }
 }
 
+/// What counts as one address: of IPv6 a /48, since one peer may have that many addresses.
+fn source(origin: &Option<Holder>) -> Option<u64> {
+    origin.map(|holder| holder.network)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::outcome::Outcome;
     use crate::message::{Flag, Throttled};
-    use crate::sys::clock::Timestamp;
 
     #[derive(Debug)]
     struct Counter(u64);
@@ -201,20 +220,34 @@ mod tests {
         Permissions::new(Policy { mode, bits: 1, attack_events: 2.0, ..Policy::default() }, now)
     }
 
-    fn end(permissions: &mut Permissions, result: Outcome, count: usize, now: Instant) {
-        let record = UsageRecord::Mailbox {
-            app: "app".into(),
-            for_nameplate: true,
-            started: Timestamp::default(),
-            waiting_time: None,
-            total_time: 0.0,
-            result,
-        };
-        permissions.note_endings(&vec![record; count], now);
+    fn crowded(permissions: &mut Permissions, count: usize, now: Instant) {
+        permissions.note_hostile_endings(&vec![vec![None; 3]; count], now);
     }
 
-    fn crowded(permissions: &mut Permissions, count: usize, now: Instant) {
-        end(permissions, Outcome::Crowded, count, now);
+    fn of(address: u64) -> Option<Holder> {
+        Some(Holder { address, network: address })
+    }
+
+    #[test]
+    fn one_address_counts_twice_in_a_half_life_and_not_alone_in_a_mailbox() {
+        let policy = Policy { mode: Mode::Auto, attack_events: 2.5, ..Policy::default() };
+        let now = Instant::now();
+        let begins = |endings: &[Vec<Option<Holder>>], refusals: &[Option<Holder>]| {
+            let mut permissions = Permissions::new(policy, now);
+            permissions.note_hostile_endings(endings, now);
+            for holder in refusals {
+                let refusal = Refusal::TooManyNameplates;
+                permissions.note_refusal(&Command::Allocate, &refusal, *holder, now);
+            }
+            permissions.update_attack(now).is_some()
+        };
+        assert!(!begins(&vec![vec![of(1), of(1)]; 1_000], &[]), "all sides of one address");
+        let victims: Vec<_> = (2..1_000).map(|victim| vec![of(victim), of(1)]).collect();
+        assert!(!begins(&victims, &[of(1); 1_000]), "one address, many victims");
+        let pairs: Vec<_> = (0..3).map(|pair| vec![of(2 * pair), of(2 * pair + 1)]).collect();
+        assert!(begins(&pairs, &[]), "three pairs");
+        assert!(begins(&[vec![of(1), of(2)]], &[of(3), of(4)]));
+        assert!(begins(&vec![vec![None, None]; 3], &[]), "unknown addresses");
     }
 
     #[test]
@@ -256,18 +289,6 @@ mod tests {
     }
 
     #[test]
-    fn endings_with_a_stranger_or_a_wrong_code_are_hostile() {
-        let now = Instant::now();
-        for result in Outcome::all() {
-            let mut permissions = permissions(Mode::Auto, now);
-            end(&mut permissions, result, 1_000, now);
-            let is_hostile = matches!(result, Outcome::Scary | Outcome::Crowded);
-            let turn = is_hostile.then_some(AttackChange::Began);
-            assert_eq!(permissions.update_attack(now), turn, "{result:?}");
-        }
-    }
-
-    #[test]
     fn nameplates_refused_by_a_limit_are_hostile() {
         let now = Instant::now();
         let claim = Command::Claim { nameplate: Field::Absent, allocate: Flag::Absent };
@@ -285,7 +306,7 @@ mod tests {
         ] {
             let mut permissions = permissions(Mode::Auto, now);
             for _ in 0..1_000 {
-                permissions.note_refusal(command, &refusal, now);
+                permissions.note_refusal(command, &refusal, None, now);
             }
             assert_eq!(permissions.update_attack(now).is_some(), is_hostile, "{refusal:?}");
         }

@@ -172,7 +172,7 @@ impl Connection {
 
     /// Bytes kept of unfinished input and waiting output.
     pub fn claimed_bytes(&self) -> usize {
-        self.input_bytes() + self.outbox.bytes()
+        self.buffered_bytes() + self.outbox.large_bytes()
     }
 
     fn input_bytes(&self) -> usize {

@@ -131,9 +131,15 @@ impl Outbox {
         self.encoded.len() - self.sent + begun + self.pending_bytes
     }
 
-    /// Bytes that wait for this connection alone; [`WriteBuffers::large_bytes`] are the others.
+    /// Memory of what waits for this connection alone; [`WriteBuffers::large_bytes`] are the others.
     pub fn own_bytes(&self) -> usize {
-        self.encoded.len() - self.sent + self.pending_bytes - self.shared_bytes
+        let entries = self.pending.capacity() * size_of::<Queued>();
+        self.encoded.capacity() + entries + self.pending_bytes - self.shared_bytes
+    }
+
+    /// Memory of large messages that wait for this connection, and maybe for others.
+    pub fn large_bytes(&self) -> usize {
+        self.begun.as_ref().map_or(0, Begun::rest_bytes) + self.shared_bytes
     }
 
     /// Appends output, and writes as much as the socket takes; of what waits, that many portions.
@@ -225,7 +231,10 @@ impl Outbox {
         for _ in 0..portions_max {
             while self.sent < self.encoded.len() || self.begun.is_some() {
                 let head = &self.encoded[self.sent..];
-                let Some(written) = self.write(head, socket)? else { return Ok(Sent::Blocked) };
+                let Some(written) = self.write(head, socket)? else {
+                    self.free_sent();
+                    return Ok(Sent::Blocked);
+                };
                 let of_head = written.min(head.len());
                 self.sent += of_head;
                 self.advance_begun(written - of_head);
@@ -250,6 +259,16 @@ impl Outbox {
             }
         }
         Ok(Sent::More)
+    }
+
+    /// Frees what has been sent, once it is half: a reader that takes all but the last bytes of a
+    /// long answer must not pin it.
+    fn free_sent(&mut self) {
+        if self.sent > self.encoded.len() / 2 {
+            self.encoded.drain(..self.sent);
+            self.encoded.shrink_to_fit();
+            self.sent = 0;
+        }
     }
 
     /// Encodes pending output into `buffers.frames`, up to a portion or a large message; returns
@@ -316,5 +335,57 @@ fn write(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<Option<us
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes that many bytes more.
+    struct Reader(usize);
+
+    impl Write for Reader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.0);
+            self.0 -= count;
+            if count > 0 { Ok(count) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn send(outbox: &mut Outbox, output: Option<Output>, reader_takes: usize) -> Sent {
+        let (mut buffers, mut reader) = (WriteBuffers::default(), Reader(reader_takes));
+        let outputs = output.map(Released::in_test).into_iter();
+        outbox.send(outputs, &mut reader, Timestamp(1.0), &mut buffers, 4).expect("it blocks")
+    }
+
+    #[test]
+    fn a_reader_that_takes_all_but_the_last_bytes_pins_no_more_than_twice_what_waits() {
+        let mut outbox = Outbox::default();
+        let answer = Output::Bytes(vec![b'x'; 4_000_000]);
+        assert_eq!(send(&mut outbox, Some(answer), 100_000), Sent::Blocked);
+        for _ in 0..43 {
+            assert_eq!(send(&mut outbox, None, 90_000), Sent::Blocked);
+            assert!(outbox.encoded.capacity() <= outbox.own_bytes());
+            assert!(outbox.own_bytes() <= 2 * outbox.bytes() + 1_000, "{}", outbox.own_bytes());
+        }
+        assert_eq!(outbox.bytes(), 30_000);
+        assert_eq!(send(&mut outbox, None, 30_000), Sent::All);
+        assert_eq!(outbox.own_bytes(), 0);
+    }
+
+    #[test]
+    fn small_answers_count_as_what_they_take() {
+        let mut outbox = Outbox::default();
+        send(&mut outbox, Some(Output::Bytes(vec![0; 10])), 0);
+        for _ in 0..1_000 {
+            send(&mut outbox, Some(Output::Response(Response::Pong("1".into()))), 0);
+        }
+        let (entry, text) = (size_of::<Queued>(), 32);
+        assert!(outbox.own_bytes() >= 1_000 * (entry + text), "{}", outbox.own_bytes());
     }
 }

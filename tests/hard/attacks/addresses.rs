@@ -296,31 +296,26 @@ fn six_each() -> Vec<String> {
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn a_48_has_sixteen_times_what_a_64_has() {
     holds(&Prefixes { bits: 48, networks: 40, each: 6, most: 16 * 6, options: six_each() });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn a_56_has_four_times_what_a_64_has() {
     holds(&Prefixes { bits: 56, networks: 20, each: 6, most: 4 * 6, options: six_each() });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn a_sniper_keeps_few_receivers_out() {
     holds(&Sniper { transfers: 20 });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn an_office_is_not_an_attack() {
     holds(&Office { pairs: 60 });
 }
 
 #[test]
-#[ignore = "not held yet"]
 fn one_address_cannot_switch_permissions_on() {
     holds(&AutoPermission { connections: 22 });
 }

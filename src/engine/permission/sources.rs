@@ -1,0 +1,81 @@
+//! Which hostile events count: at most [`EVENTS_MAX`] of one address in a half-life, so that an
+//! address alone never makes an attack. Pure; the time is an argument.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::limits::ADDRESSES_MAX;
+
+/// Events of one address that count in a half-life.
+const EVENTS_MAX: usize = 2;
+
+/// Entries that are kept without a look for old ones.
+const TRIM_MIN: usize = 64;
+
+/// The addresses of which events counted in the last half-life.
+#[derive(Debug)]
+pub struct Sources {
+    half_life: Duration,
+    /// When the last events of each address counted, the oldest first.
+    counted: HashMap<u64, [Option<Instant>; EVENTS_MAX]>,
+    /// Entries from which on old ones are looked for.
+    trim_at: usize,
+}
+
+impl Sources {
+    /// `half_life`: in seconds.
+    pub fn new(half_life: f64) -> Sources {
+        let half_life = Duration::from_secs_f64(half_life);
+        Sources { half_life, counted: HashMap::new(), trim_at: 0 }
+    }
+
+    /// Whether an event of these addresses counts: if one of them has had its share, it does not.
+    /// Then it counts for each.
+    pub fn admit(&mut self, mut addresses: Vec<u64>, now: Instant) -> bool {
+        addresses.sort_unstable();
+        addresses.dedup();
+        let is_recent = |at: &Option<Instant>| at.is_some_and(|at| at + self.half_life > now);
+        let is_used_up =
+            |address: &u64| self.counted.get(address).is_some_and(|times| is_recent(&times[0]));
+        if addresses.iter().any(is_used_up) {
+            return false;
+        }
+        if self.counted.len() >= self.trim_at {
+            self.counted.retain(|_, times| times.iter().any(is_recent));
+            self.trim_at = (2 * self.counted.len()).clamp(TRIM_MIN, ADDRESSES_MAX);
+        }
+        for address in addresses {
+            // With so many there is an attack, whatever counts besides.
+            if self.counted.len() < ADDRESSES_MAX || self.counted.contains_key(&address) {
+                let times = self.counted.entry(address).or_default();
+                times.rotate_left(1);
+                times[EVENTS_MAX - 1] = Some(now);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_events_of_an_address_count_in_a_half_life_and_old_entries_are_forgotten() {
+        let (mut sources, start) = (Sources::new(60.0), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(sources.admit(vec![1, 1, 2], at(0)));
+        assert!(sources.admit(vec![1, 3], at(30)));
+        assert!(!sources.admit(vec![1, 4], at(59)));
+        assert!(sources.admit(vec![2, 4], at(59)), "those counted once");
+        assert!(sources.admit(vec![1], at(60)), "the first is old");
+        assert!(!sources.admit(vec![1], at(61)));
+        assert!(sources.admit(vec![], at(61)), "unknown addresses");
+        for address in 0..2 * ADDRESSES_MAX as u64 {
+            assert!(sources.admit(vec![100 + address], at(200)));
+            assert!(sources.counted.len() <= ADDRESSES_MAX);
+        }
+        assert!(sources.admit(vec![1], at(300)));
+        assert_eq!(sources.counted.len(), 1);
+    }
+}
