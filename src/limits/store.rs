@@ -65,6 +65,13 @@ pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 /// ids that they keep alive they take at most 4 MiB, which is in `BASE_BYTES`.
 pub const COOLING_MAX: usize = 8_192;
 
+/// How much older the last activity in the file may be than it was: at most this, and one part in
+/// [`ACTIVITY_LAG_DIVISOR`] of `--expire-after`. A mailbox may expire that early after a restart.
+pub const ACTIVITY_LAG_SECONDS_MAX: f64 = 30.0;
+
+/// See [`ACTIVITY_LAG_SECONDS_MAX`].
+pub const ACTIVITY_LAG_DIVISOR: f64 = 10.0;
+
 /// Mailboxes that one tick of an expiry check looks at.
 pub const PRUNES_PER_TICK_MAX: usize = 128;
 

@@ -34,9 +34,9 @@ impl Loader<'_> {
         let (tables, now) = (&mut *self.tables, self.now);
         match row {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => {
-                let updated = updated.min(now);
                 let bytes = mailbox_bytes(&tables.settings.limits, &app, &mailbox);
-                let mut loaded = Mailbox::new(app, for_nameplate, updated, &tables.ledger);
+                let mut loaded = Mailbox::new(app, for_nameplate, updated.min(now), &tables.ledger);
+                loaded.stored = updated;
                 loaded.is_unclaimed = true;
                 loaded.log.charge(None, bytes);
                 tables.insert_mailbox(mailbox, loaded);

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::Act;
 use super::change::{Change, Effects, MailboxSideId, Row, UsageRecord};
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, MailboxState, Session, required};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
 use super::usage::{self, Ending};
+use super::{Act, Settings};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
 use crate::message::ledger::{Holder, Ledger};
@@ -23,8 +23,10 @@ pub(super) struct Mailbox {
     pub app: Rc<str>,
     /// Whether a nameplate's first claim created it.
     pub for_nameplate: bool,
-    /// Last activity, as in the database.
+    /// Last activity.
     pub updated: Timestamp,
+    /// The column `updated` of its row, which may be older by [`Settings::activity_lag`].
+    pub stored: Timestamp,
     /// Its place in the expiry index, which may be older than `updated`.
     pub indexed: Timestamp,
     pub sides: Sides<MailboxSideId>,
@@ -46,6 +48,7 @@ impl Mailbox {
             app,
             for_nameplate,
             updated,
+            stored: updated,
             indexed: updated,
             sides: Sides::default(),
             origins: Vec::new(),
@@ -146,7 +149,7 @@ impl Tables {
             self.add_mailbox_side(mailbox, me, true, act);
         }
         if let Some(known) = self.mailboxes.get_mut(mailbox) {
-            known.touch(mailbox, &mut self.by_activity, act);
+            known.touch(mailbox, &mut self.by_activity, &self.settings, act);
         }
     }
 
@@ -226,7 +229,7 @@ impl Tables {
             act.effects.outputs.reply(*subscriber, Response::Message(message.clone()));
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
-        known.touch(mailbox, &mut self.by_activity, act);
+        known.touch(mailbox, &mut self.by_activity, &self.settings, act);
         Ok(())
     }
 
@@ -410,7 +413,7 @@ impl Tables {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
         let is_subscribed = !known.subscribers.is_empty();
         if is_subscribed {
-            known.touch(mailbox, &mut self.by_activity, act);
+            known.touch(mailbox, &mut self.by_activity, &self.settings, act);
         }
         if is_subscribed || known.updated > began - self.settings.expire_after {
             known.reindex(mailbox, &mut self.by_activity);
@@ -425,16 +428,25 @@ impl Tables {
 pub(super) type ByActivity = BTreeSet<(Timestamp, Rc<str>)>;
 
 impl Mailbox {
-    /// Counts as activity. All of one tick happens at one time, so this writes once per tick.
-    fn touch(&mut self, id: &Rc<str>, by_activity: &mut ByActivity, act: &mut Act<'_>) {
-        if self.updated == act.now {
-            return;
-        }
+    /// Counts as activity. Its row is written only when it is too old, or later than now: a write
+    /// for each message would make it as dear as two.
+    fn touch(
+        &mut self,
+        id: &Rc<str>,
+        by_activity: &mut ByActivity,
+        settings: &Settings,
+        act: &mut Act<'_>,
+    ) {
         self.updated = act.now;
         if self.updated < self.indexed {
             self.reindex(id, by_activity); // the clock has been set back
         }
-        let (mailbox, updated) = (id.clone(), act.now);
+        let age = self.updated - self.stored;
+        if (0.0..=settings.activity_lag()).contains(&age) {
+            return;
+        }
+        self.stored = self.updated;
+        let (mailbox, updated) = (id.clone(), self.updated);
         act.effects.changes.push(Change::TouchMailbox { mailbox, updated });
     }
 

@@ -30,7 +30,8 @@ mod usage;
 pub use change::{Change, Effects, MailboxSideId, NameplateId, NameplateSideId, Row, UsageRecord};
 
 use crate::limits::{
-    DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS, Limits, SUBSCRIBERS_PER_SIDE_MAX,
+    ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,
+    Limits, SUBSCRIBERS_PER_SIDE_MAX,
 };
 use crate::message::ledger::Holder;
 use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
@@ -109,6 +110,13 @@ impl Default for Settings {
             deletions_per_tick_max: DELETIONS_PER_TICK_MAX,
             subscribers_per_side_max: SUBSCRIBERS_PER_SIDE_MAX,
         }
+    }
+}
+
+impl Settings {
+    /// By how much the time of a mailbox's last activity in the file may lag (manual: rules 5).
+    fn activity_lag(&self) -> Seconds {
+        ACTIVITY_LAG_SECONDS_MAX.min(self.expire_after / ACTIVITY_LAG_DIVISOR)
     }
 }
 

@@ -134,6 +134,7 @@ impl Tables {
     pub fn shift_times(&mut self, seconds: Seconds) {
         for mailbox in self.mailboxes.values_mut() {
             mailbox.updated = mailbox.updated + seconds;
+            mailbox.stored = mailbox.stored + seconds;
             mailbox.indexed = mailbox.indexed + seconds;
             mailbox.sides.shift_times(seconds);
         }

@@ -134,23 +134,39 @@ fn a_mailbox_that_closed_sides_listen_to_stays_while_they_do() {
 #[test]
 fn open_add_and_claim_by_one_of_the_two_sides_are_activity() {
     let server = Server::start(&[]);
-    let file = server.file("relay.sqlite");
-    let mut last = 0.0;
-    let mut check_renewed = |what: &str| {
-        let now = sql::rows(&file, "SELECT updated FROM mailboxes")[0][0].as_f64();
-        let now = now.expect("one mailbox");
-        assert!(now > last, "{what}");
-        last = now;
-    };
     let mailbox = server.bind("app", "first").claim("1");
-    check_renewed("claim that creates");
-    server.bind("app", "first").claim("1");
-    check_renewed("claim again");
-    server.bind("app", "second").claim("1");
-    check_renewed("claim by the second side");
-    let mut client = server.bind("app", "first");
+    let (_, mut directory) = server.stop();
+    let activities: [(&str, &dyn Fn(&Server)); 4] = [
+        ("claim again", &|server| _ = server.bind("app", "first").claim("1")),
+        ("claim by the second side", &|server| _ = server.bind("app", "second").claim("1")),
+        ("open", &|server| _ = server.bind("app", "first").open(&mailbox)),
+        ("add", &|server| {
+            let mut client = server.bind("app", "first");
+            client.open(&mailbox);
+            client.one(json!({"type": "add", "phase": "p", "body": "b"}));
+        }),
+    ];
+    for (what, act) in activities {
+        // Older than the file may be.
+        sql::set_back_activity(&directory.file("relay.sqlite"), 100.0);
+        let server = Server::start_in(directory, &[]);
+        let sql = format!("SELECT updated FROM mailboxes WHERE id = '{mailbox}'");
+        let updated = || sql::rows(&server.file("relay.sqlite"), &sql)[0][0].as_f64();
+        let before = updated();
+        act(&server);
+        assert!(updated() >= before.map(|before| before + 100.0), "{what}");
+        (_, directory) = server.stop();
+    }
+}
+
+#[test]
+fn activity_within_a_tenth_of_the_lifetime_writes_nothing() {
+    let server = Server::start(&[]);
+    let updated = || sql::rows(&server.file("relay.sqlite"), "SELECT updated FROM mailboxes");
+    let mailbox = server.bind("app", "first").claim("1");
+    let created = updated();
+    let mut client = server.bind("app", "second");
     client.open(&mailbox);
-    check_renewed("open");
     client.one(json!({"type": "add", "phase": "p", "body": "b"}));
-    check_renewed("add");
+    assert_eq!(updated(), created);
 }

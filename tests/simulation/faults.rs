@@ -20,6 +20,8 @@ pub enum Fault {
     ThirdSideRenews,
     /// By the model's rules, a mailbox idle for exactly the allowed time lives on.
     ExpiresLate,
+    /// By the model's rules, the time of an activity is written an eighth of a second later.
+    WritesActivityLate,
     /// By the model's clock, a mailbox expires an eighth of a second too soon.
     ExpiresEarly,
     /// Closing the last side leaves the nameplate in the database.

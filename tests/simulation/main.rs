@@ -131,6 +131,11 @@ fn finds_an_expiry_that_is_off_by_one() {
 }
 
 #[test]
+fn finds_an_activity_that_is_written_too_early() {
+    must_find(Fault::WritesActivityLate);
+}
+
+#[test]
 fn finds_a_close_that_forgets_the_nameplate() {
     must_find(Fault::CloseForgetsNameplate);
 }

@@ -4,7 +4,7 @@
 //! nameplates, mailboxes and sides (manual: rules 1); `sessions` those of a connection
 //! (manual: protocol 3.2), `moments` those of time and of failure.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use wormhole_mailbox::message::ConnId;
@@ -34,6 +34,9 @@ pub struct Model {
     pub times: Times,
     pub rows: Rows,
     pub clients: Vec<Client>,
+    /// The last activity of each mailbox, not earlier and not later than these: what an expiry
+    /// check in progress touches without a write cannot be seen.
+    pub activity: HashMap<Name, (Seconds, Seconds)>,
     /// Which peer address created which nameplate.
     pub creators: Vec<(Name, Name, Option<u8>)>,
     /// App and name of nameplates that have ended, and when.
@@ -66,6 +69,7 @@ impl Model {
             times,
             rows: Rows::default(),
             clients: Vec::new(),
+            activity: HashMap::new(),
             creators: Vec::new(),
             cooling: Vec::new(),
             usage: Vec::new(),
@@ -224,7 +228,7 @@ impl Model {
         if !is_id || self.mailbox(&mailbox).is_some() {
             self.complaints.push(format!("{mailbox} is no new mailbox id"));
         }
-        self.rows.mailboxes.push(self.new_mailbox(app, &mailbox, true));
+        self.create_mailbox(app, &mailbox, true);
         let bytes = shares::mailbox_bytes(app, &mailbox) + shares::nameplate_bytes(app, name);
         self.shares.charge(&mailbox, by, bytes);
         let nameplate =
@@ -234,15 +238,39 @@ impl Model {
         Ok(())
     }
 
-    fn new_mailbox(&self, app: &Name, id: &Name, for_nameplate: bool) -> Mailbox {
-        Mailbox {
+    /// Counts as activity. The file's time is written when it is older by more than 30 s, and by
+    /// more than a tenth of what a mailbox lives for.
+    pub fn touch(&mut self, id: &Name) {
+        let (now, lag) = (self.now(), self.activity_lag());
+        let Some(mailbox) = self.mailbox(id) else { return };
+        if now - mailbox.updated > lag || now < mailbox.updated {
+            mailbox.updated = now;
+        }
+        self.activity.insert(id.clone(), (now, now));
+    }
+
+    pub fn activity_lag(&self) -> Seconds {
+        let lag: Seconds =
+            if self.fault == Some(Fault::WritesActivityLate) { 30.125 } else { 30.0 };
+        lag.min(self.settings.expire_after / 10.0)
+    }
+
+    /// Memory is filled from the file: the last activity is what that says.
+    pub fn load_activity(&mut self) {
+        let stored = self.rows.mailboxes.iter();
+        self.activity = stored.map(|it| (it.id.clone(), (it.updated, it.updated))).collect();
+    }
+
+    fn create_mailbox(&mut self, app: &Name, id: &Name, for_nameplate: bool) {
+        self.rows.mailboxes.push(Mailbox {
             app: app.clone(),
             id: id.clone(),
             for_nameplate,
             updated: self.now(),
             sides: Vec::new(),
             messages: Vec::new(),
-        }
+        });
+        self.touch(id);
     }
 
     pub fn release(&mut self, app: &Name, name: &Name, side: &Name) {
@@ -270,7 +298,7 @@ impl Model {
     pub fn open(&mut self, app: &Name, id: &Name, side: &Name, by: By) -> Result<(), Refused> {
         let now = self.now();
         if self.mailbox(id).is_none() {
-            self.rows.mailboxes.push(self.new_mailbox(app, id, false));
+            self.create_mailbox(app, id, false);
             self.shares.charge(id, by, shares::mailbox_bytes(app, id));
             if self.shares.openings.front() == Some(id) {
                 self.shares.openings.pop_front();
@@ -287,15 +315,15 @@ impl Model {
                 mailbox.sides.push(new_side(side, now, false));
             }
             if third_renews {
-                mailbox.updated = now;
+                self.touch(id);
             }
             return Err(CROWDED.into());
         }
-        mailbox.updated = now;
         if !knows {
             mailbox.sides.push(new_side(side, now, true));
             self.shares.charge(id, by, shares::side_bytes(side));
         }
+        self.touch(id);
         Ok(())
     }
 
@@ -325,7 +353,6 @@ impl Model {
     }
 
     pub fn add(&mut self, id: &Name, message: Stored, by: By) -> Result<(), Refused> {
-        let now = self.now();
         let (messages_max, bytes_max) =
             (self.settings.mailbox_messages_max, self.settings.mailbox_bytes_max);
         let Some(mailbox) = self.mailbox(id) else {
@@ -339,7 +366,7 @@ impl Model {
         self.make_room(by, Some(id), bytes, bytes <= shares::SHORT_MESSAGE_BYTES)?;
         let Some(mailbox) = self.mailbox(id) else { unreachable!("it is spared") };
         mailbox.messages.push(message);
-        mailbox.updated = now;
+        self.touch(id);
         self.shares.charge(id, by, bytes);
         Ok(())
     }
@@ -369,6 +396,7 @@ impl Model {
             return;
         };
         let gone = self.rows.mailboxes.remove(place);
+        self.activity.remove(id);
         self.shares.forget(id, self.replayed.iter().any(|(replayed, _)| replayed == id));
         if !gone.messages.is_empty() {
             self.shares.remains.push(id.clone());

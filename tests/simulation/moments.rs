@@ -10,7 +10,7 @@ use crate::commands::{CLOSED_1013, Reply};
 use crate::database::Disk;
 use crate::faults::Fault;
 use crate::model::Model;
-use crate::rows::{Name, Rows};
+use crate::rows::{Mailbox, Name, Rows};
 use crate::sessions::Opened;
 
 /// Seconds by which the wall clock may be off before what is stored gets new times.
@@ -66,6 +66,10 @@ impl Model {
             mailbox.updated += step;
             mailbox.sides.iter_mut().for_each(|side| side.added += step);
         }
+        for (earliest, latest) in self.activity.values_mut() {
+            *earliest += step;
+            *latest += step;
+        }
         for nameplate in &mut self.rows.nameplates {
             nameplate.sides.iter_mut().for_each(|side| side.added += step);
         }
@@ -96,6 +100,7 @@ impl Model {
             self.is_degraded = !works;
             if works {
                 self.load_shares();
+                self.load_activity();
             }
         }
         if now >= self.times.next_check {
@@ -125,29 +130,46 @@ impl Model {
         }
         let lives_at_boundary = self.fault == Some(Fault::ExpiresLate);
         let is_subscribed = self.is_subscribed(id);
-        let now = self.now();
-        let Some(mailbox) = self.mailbox(id) else { return true };
-        let is_idle = mailbox.updated < old || mailbox.updated == old && !lives_at_boundary;
-        if !is_subscribed && !is_idle {
-            return false;
-        }
+        let is_idle = |active: Seconds| active < old || active == old && !lives_at_boundary;
+        let Some((earliest, latest)) = self.activity.get(id).copied() else { return true };
         let there = found.mailboxes.iter().find(|it| it.id == *id);
         if is_subscribed {
-            let is_touched = there.is_some_and(|it| it.updated == now);
-            if is_checking && (!is_touched || mailbox.updated == now) {
-                *is_free |= is_touched;
-                return false;
-            }
-            if is_touched || !*is_free {
-                mailbox.updated = now;
-            }
-            return true;
+            return self.check_subscribed(id, is_free, there, is_checking);
+        }
+        if !is_idle(earliest) || !is_idle(latest) && there.is_some() {
+            return false;
         }
         if is_checking && there.is_some() {
             return false;
         }
         self.prune_mailbox(id, began);
         true
+    }
+
+    /// The same of a mailbox that has subscribers.
+    fn check_subscribed(
+        &mut self,
+        id: &Name,
+        is_free: &mut bool,
+        there: Option<&Mailbox>,
+        is_checking: bool,
+    ) -> bool {
+        let (now, lag) = (self.now(), self.activity_lag());
+        let Some(mailbox) = self.mailbox(id) else { return true };
+        let would_write = now - mailbox.updated > lag || now < mailbox.updated;
+        let is_written = would_write && there.is_some_and(|it| it.updated == now);
+        if is_written || !is_checking && !*is_free {
+            self.touch(id);
+            return true;
+        }
+        // The server may touch it in this tick, or may have, and nothing shows it.
+        if !would_write {
+            *is_free |= is_checking;
+            if let Some((_, latest)) = self.activity.get_mut(id) {
+                *latest = now;
+            }
+        }
+        !is_checking
     }
 
     pub fn is_subscribed(&self, id: &Name) -> bool {
@@ -190,6 +212,7 @@ impl Model {
         self.is_blind = disk.unreadable;
         self.times.retry_at = Some(self.times.instant + RETRY);
         self.load_shares();
+        self.load_activity();
     }
 
     /// The tick is over.
@@ -223,6 +246,7 @@ impl Model {
         (self.is_degraded, self.is_blind) = (false, false);
         self.times.next_check = self.times.instant;
         self.load_shares();
+        self.load_activity();
         if !disk.broken {
             self.run_timers(disk, &Rows::default(), false);
             return;
@@ -233,6 +257,7 @@ impl Model {
             self.rows = rows;
             self.cooling.clear();
             self.usage.truncate(usage_count);
+            self.load_activity();
             self.is_degraded = true;
             self.times.retry_at = Some(self.times.instant + RETRY);
         }

@@ -32,6 +32,7 @@ pub struct Mailbox {
     pub app: Name,
     pub id: Name,
     pub for_nameplate: bool,
+    /// As in the file: its last activity may be later.
     pub updated: Seconds,
     pub sides: Vec<Side>,
     pub messages: Vec<Stored>,

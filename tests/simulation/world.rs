@@ -136,7 +136,9 @@ impl Simulation {
             let expiry = updated + self.swarm.settings.expire_after;
             (expiry - self.model.now()) / SECONDS_PER_UNIT
         };
-        let mailboxes = self.model.rows.mailboxes.iter().map(|mailbox| left(mailbox.updated));
+        let activity = &self.model.activity;
+        let mailboxes = self.model.rows.mailboxes.iter();
+        let mailboxes = mailboxes.map(|mailbox| left(activity[&mailbox.id].0));
         // A check must be due by then.
         let met: Vec<f64> = mailboxes.filter(|left| *left > until_check).collect();
         if !met.is_empty() {
