@@ -11,6 +11,7 @@ use super::spec::Default::{Number, Text, Unset};
 use super::spec::{Action, Group, OptionSpec, Row, rows};
 use super::{values, websocket_options, welcome_files};
 use crate::limits::{self, LimitRow};
+use crate::message::peer::AddressHeader;
 use crate::storage::db::Synchronous;
 use crate::store::Listing;
 
@@ -29,6 +30,11 @@ pub static GROUPS: &[Group<Settings>] = &[
                 Text("`127.0.0.0/8` and `::1`"),
                 "Trust `X-Real-IP`, `X-Real-Port` and PROXY headers from peers in this network; \
                  repeatable. Unix sockets are always trusted.";
+            "--proxy-header": Once("x-real-ip|x-forwarded-for|forwarded"),
+                Set |s, text| s.config.address_header = values::one_of(text, &AddressHeader::NAMES)?,
+                Text("`x-real-ip`"),
+                "The header in which trusted proxies name the client's address. Of a list the last \
+                 address counts that is no trusted proxy's.";
         },
     },
     Group {

@@ -64,7 +64,7 @@ const LIMITS: [(Limit, &str, &str); 22] = [
     (
         Limit::ForwardedMalformed,
         "forwarded_malformed",
-        "X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
+        "addresses or ports in X-Real-IP, X-Real-Port or another --proxy-header that cannot be read",
     ),
 ];
 

@@ -18,6 +18,7 @@ mod timers;
 mod trouble;
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -61,6 +62,8 @@ pub struct Engine {
     /// Connections that could not leave what they hold because the storage is unavailable.
     refused_farewells: BTreeSet<ConnId>,
     limit_log: LimitLog,
+    /// Proxies that the log has named; none is a unix socket.
+    proxies_named: Vec<Option<IpAddr>>,
     metrics: Metrics,
     /// Binds by client program; counted only with an admin listener.
     client_programs: Option<Box<ClientPrograms>>,
@@ -101,6 +104,7 @@ impl Engine {
             outsiders: HashSet::new(),
             refused_farewells: BTreeSet::new(),
             limit_log: LimitLog::default(),
+            proxies_named: Vec::new(),
             metrics: Metrics::default(),
             client_programs: None,
             entropy,
@@ -379,6 +383,10 @@ impl Engine {
 
     fn logs_connections(&self) -> bool {
         self.config.blur_usage.is_none()
+    }
+
+    fn logs_addresses(&self) -> bool {
+        self.logs_connections() && self.config.addrid_db.is_none()
     }
 
     /// Writes what waits and leaves the files clean.

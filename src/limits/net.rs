@@ -79,6 +79,13 @@ pub const HEAD_LINES_MAX: usize = 256;
 /// extensions, of which the longest in use describe a client's certificate.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 
+/// Addresses of a list of proxies that are read, from its end: chains of trusted proxies have two
+/// or three, and a client can send a list of thousands.
+pub const PROXY_HOPS_MAX: usize = 32;
+
+/// Proxies that the log names because they send another header than the one that is looked at.
+pub const PROXIES_NAMED_MAX: usize = 16;
+
 /// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
 /// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
