@@ -14,6 +14,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::codec::forwarded;
 use crate::limits::HEAD_LINES_MAX;
 use crate::message::peer::{AddressHeader, Forwarded, Hop, Unreadable};
+use crate::message::secret::Secret;
 
 /// What the bytes received so far come to.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Upgrade {
     /// Length of the head; frames may follow at once.
     pub head_bytes: usize,
     pub forwarded: Forwarded,
+    /// What follows `/v1/` in the path; none if nothing does.
+    pub secret: Option<Secret>,
 }
 
 /// Statuses of this server's answers.
@@ -142,7 +145,7 @@ pub fn parse(
         let is_websocket = match request.path {
             "/" => false,
             "/v1" => true,
-            path if path.starts_with("/v1/") => true,
+            _ if request.path_below_v1().is_some() => true,
             _ => return request.answer(Status::WrongPath, "not found: the WebSocket is at /v1"),
         };
         match (request.method, is_websocket) {
@@ -240,6 +243,10 @@ impl Request<'_> {
         self.method == "HEAD"
     }
 
+    fn path_below_v1(&self) -> Option<&str> {
+        self.path.strip_prefix("/v1/")
+    }
+
     /// As [`text_answer`], without its body if the method is HEAD.
     fn answer(&self, status: Status, body: &str) -> Head {
         let answer = text_answer(status, body);
@@ -264,8 +271,12 @@ impl Request<'_> {
              Upgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
             derive_accept_key(key)
         );
-        let (head_bytes, forwarded) = (self.head_bytes, self.forwarded(address_header));
-        Head::Upgrade(Upgrade { response: response.into(), head_bytes, forwarded })
+        Head::Upgrade(Upgrade {
+            response: response.into(),
+            head_bytes: self.head_bytes,
+            forwarded: self.forwarded(address_header),
+            secret: self.path_below_v1().filter(|rest| !rest.is_empty()).map(Secret::new),
+        })
     }
 
     /// The `Sec-WebSocket-Key` of a valid handshake (RFC 6455, section 4.2.1), or what is wrong.

@@ -11,6 +11,7 @@ mod arguments;
 mod endpoint;
 mod environment;
 mod generate;
+pub mod members;
 mod nearest;
 mod options;
 mod origins;

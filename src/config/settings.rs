@@ -166,6 +166,7 @@ impl Settings {
             list: Listing::default(),
             notices: Notices::default(),
             drain: Drain { message: values::DRAIN_MESSAGE.into(), seconds: limits::DRAIN_SECONDS },
+            members: None,
         };
         Settings { config, reloadable, admin_public: false, list: None }
     }

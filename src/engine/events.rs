@@ -41,8 +41,10 @@ impl Engine {
                 Ok(Verdict::Stay)
             }
             Event::ProxiedPeer(peer) => self.admit(conn, peer).map(|()| Verdict::Stay),
-            Event::Upgrade { peer, forwarded, response } => {
-                self.open(conn, peer, &forwarded, response)
+            Event::Upgrade { peer, forwarded, secret, response } => {
+                let peer = self.identify(conn, peer, &forwarded)?;
+                self.recognise(conn, secret.as_ref())?;
+                self.open(conn, peer, response)
             }
         }
     }
@@ -72,14 +74,7 @@ impl Engine {
         })
     }
 
-    fn open(
-        &mut self,
-        conn: ConnId,
-        socket_peer: Peer,
-        forwarded: &Forwarded,
-        response: Vec<u8>,
-    ) -> Result<Verdict, Rejection> {
-        let peer = self.identify(conn, socket_peer, forwarded)?;
+    fn open(&mut self, conn: ConnId, peer: Peer, response: Vec<u8>) -> Result<Verdict, Rejection> {
         let at = self.clock.wall;
         let address_id = self.records.address_id(peer.ip, self.clock);
         match address_id {

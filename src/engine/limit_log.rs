@@ -36,10 +36,12 @@ pub enum Limit {
     ProxyHeaderMalformed,
     ProxyUntrusted,
     ForwardedMalformed,
+    UnknownMember,
+    AddressGuesses,
 }
 
 /// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
-const LIMITS: [(Limit, &str, &str); 22] = [
+const LIMITS: [(Limit, &str, &str); 24] = [
     (Limit::Connections, "connections", "connections"),
     (Limit::AddressConnections, "address_connections", "connections of one address"),
     (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
@@ -66,6 +68,8 @@ const LIMITS: [(Limit, &str, &str); 22] = [
         "forwarded_malformed",
         "addresses or ports in X-Real-IP, X-Real-Port or another --proxy-header that cannot be read",
     ),
+    (Limit::UnknownMember, "unknown_member", "unknown secrets of members"),
+    (Limit::AddressGuesses, "address_guesses", "unknown secrets of members from one address"),
 ];
 
 impl Limit {

@@ -67,6 +67,7 @@ impl Connection {
                 Some(Event::Upgrade {
                     peer: self.peer,
                     forwarded: upgrade.forwarded,
+                    secret: upgrade.secret,
                     response: upgrade.response,
                 })
             }
