@@ -66,7 +66,7 @@ const LIMITS: [(Limit, &str, &str); 24] = [
     (
         Limit::ForwardedMalformed,
         "forwarded_malformed",
-        "addresses or ports in X-Real-IP, X-Real-Port or another --proxy-header that cannot be read",
+        "--proxy-header, X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
     ),
     (Limit::UnknownMember, "unknown_member", "unknown secrets of members"),
     (Limit::AddressGuesses, "address_guesses", "unknown secrets of members from one address"),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use crate::common::raw::{Raw, answer_to, upgrade};
@@ -272,6 +273,57 @@ fn the_log_never_shows_a_secret() {
     for line in server.log() {
         assert!(!line.contains(SECRET) && !line.contains("wrong-wrong"), "{line}");
         assert!(!line.contains("/v1"), "{line}");
+    }
+}
+
+/// Runs `member add` in a directory; returns its exit status, and stdout and stderr together.
+fn add(directory: &Directory, words: &[&str]) -> (Option<i32>, String) {
+    let members = format!("--members={}", directory.file("members").display());
+    let output = output_of(&[&["member"], words, &[&*members]].concat());
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).expect("UTF-8"))
+}
+
+#[test]
+fn member_add_writes_a_line_that_works_and_prints_what_to_type() {
+    let directory = Arc::new(Directory::new());
+    let (status, text) = add(&directory, &["add", "alice", "--url=wss://mailbox.example.org/v1"]);
+    assert_eq!(status, Some(0), "{text}");
+    let file = directory.file("members");
+    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+    let content = fs::read_to_string(&file).expect("readable");
+    let secret = content.strip_prefix("alice ").expect("a line").trim_end();
+    assert_eq!(secret.len(), 26);
+    let url = format!("wss://mailbox.example.org/v1/{secret}");
+    assert!(text.matches(&url).count() == 4, "the URL, and three clients: {text}");
+
+    // A file without a line end at its end, by hand, and a second member.
+    fs::write(&file, content.trim_end()).expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
+    let (status, text) = add(&directory, &["add", "bob"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("wss://HOST/v1/") && text.contains("chmod 600"), "{text}");
+    assert!(!text.contains(secret), "another member's secret: {text}");
+    let content = fs::read_to_string(&file).expect("readable");
+    assert_eq!(content.lines().count(), 2);
+
+    for (words, status, named) in [
+        (&["add", "alice"][..], 1, "alice already"),
+        (&["add", "a b"], 2, "the name"),
+        (&["add"], 2, "add NAME"),
+        (&[], 2, "add NAME"),
+        (&["remove", "alice"], 2, "add NAME"),
+        (&["add", "carol", "--url=https://x/v1"], 2, "wss://HOST/v1"),
+    ] {
+        let (found, text) = add(&directory, words);
+        assert!(found == Some(status) && text.contains(named), "{words:?}: {text}");
+    }
+    assert_eq!(fs::read_to_string(&file).expect("readable"), content);
+
+    let server = start_in(directory, &[]);
+    for line in content.lines() {
+        let (_, secret) = line.split_once(' ').expect("two words");
+        assert!(is_member(&mut bind_at(&server, &format!("/v1/{secret}"), secret)));
     }
 }
 
