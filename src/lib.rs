@@ -34,7 +34,7 @@
 //! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net storage sys | log mio signal_hook |
 //! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine format limits message net storage store sys | serde_json |
 //! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message storage store sys | log sha1 |
-//! | `report/` | the subcommands that look at a server or its files from outside | config format limits message net storage sys | serde_json sha1 tungstenite |
+//! | `report/` | the subcommands: a look at a server or its files from outside, a new member | config format limits message net storage sys | serde_json sha1 tungstenite |
 //! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec format limits message net storage store sys | log pico_args serde_json |
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd log mio rustix |
 //! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | log rusqlite rustix |

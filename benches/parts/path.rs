@@ -102,7 +102,8 @@ impl Scene {
 
     pub fn apply(&mut self, conn: ConnId, text: &str) {
         let request = protocol::decode(text, NAME_BYTES_MAX).expect("a command");
-        let mut act = Act { now: NOW, entropy: &mut Zeros, effects: &mut self.effects };
+        let (entropy, effects) = (&mut Zeros, &mut self.effects);
+        let mut act = Act { now: NOW, entropy, effects, may_begin: true };
         let outcome = self.store.apply(conn, &request.command, &mut act);
         assert_eq!(outcome, Ok(()));
     }

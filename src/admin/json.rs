@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::metrics::{self, Value};
 use super::status::{self, Bucket, DatabaseFile, Status};
+use crate::engine::members::MemberCounts;
 use crate::engine::metrics::Histogram;
 
 pub fn render(status: &Status<'_>) -> String {
@@ -27,6 +28,9 @@ pub fn render(status: &Status<'_>) -> String {
         },
         "clients_last_day": clients(status),
     });
+    if let Some(members) = engine.members() {
+        object["members"] = members.map(member).collect();
+    }
     for metric in metrics::all(status).iter().filter(|metric| !metric.json.is_empty()) {
         let value = match &metric.value {
             Value::Count(count) => json!(count),
@@ -40,6 +44,16 @@ pub fn render(status: &Status<'_>) -> String {
         }
     }
     format!("{object}\n")
+}
+
+fn member((name, counts): (&str, MemberCounts)) -> Json {
+    let MemberCounts { connected, connections, exchanges } = counts;
+    json!({
+        "name": name,
+        "connected": connected,
+        "connections": connections,
+        "exchanges": exchanges,
+    })
 }
 
 fn counts(counts: impl Iterator<Item = (&'static str, u64)>) -> Json {

@@ -63,6 +63,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
             charts(status, |span, buckets| latency_chart(span, buckets, "Commit", |it| &it.commit))
         }
         "results" => tables::results(status),
+        "members" => tables::members(status.view.engine),
         "clients" => tables::clients(status),
         "files" => tables::files(status),
         "storage-state" => tables::storage_state(view.engine),

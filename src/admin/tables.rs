@@ -3,6 +3,7 @@
 use super::metrics::{self, Value};
 use super::status::{self, Status};
 use crate::engine::Engine;
+use crate::engine::members::MemberCounts;
 use crate::format::{UNKNOWN, bytes, escaped, number};
 use crate::limits::{self, LimitRow};
 use crate::message::outcome::Outcome;
@@ -39,6 +40,25 @@ pub fn clients(status: &Status<'_>) -> String {
         rows += &row(&[head("all others"), cell(""), numeric(&number(others))]);
     }
     if rows.is_empty() { row(&[head("No client has bound.")]) } else { rows }
+}
+
+/// The section about members; nothing if there is no file of them.
+pub fn members(engine: &Engine) -> String {
+    let Some(members) = engine.members() else { return String::new() };
+    let rows = members.map(|(name, counts)| {
+        let MemberCounts { connected, connections, exchanges } = counts;
+        let cells = [exchanges, connections, connected].map(|count| numeric(&dim(count)));
+        row(&[&[head(&escaped(name))][..], &cells].concat())
+    });
+    format!(
+        "<section aria-labelledby=\"members-heading\"><h2 id=\"members-heading\">Members</h2>\n\
+         <div class=\"table\"><table><thead><tr><th scope=\"col\">Name</th>\
+         <th scope=\"col\" class=\"number\">Exchanges begun</th>\
+         <th scope=\"col\" class=\"number\">Connections</th>\
+         <th scope=\"col\" class=\"number\">Now</th></tr></thead>\n\
+         <tbody>{}</tbody></table></div></section>\n",
+        rows.collect::<String>()
+    )
 }
 
 pub fn files(status: &Status<'_>) -> String {

@@ -11,8 +11,10 @@ use std::str::FromStr;
 use httparse::Header;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::codec::forwarded;
 use crate::limits::HEAD_LINES_MAX;
-use crate::message::peer::Forwarded;
+use crate::message::peer::{AddressHeader, Forwarded, Hop, Unreadable};
+use crate::message::secret::Secret;
 
 /// What the bytes received so far come to.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Upgrade {
     /// Length of the head; frames may follow at once.
     pub head_bytes: usize,
     pub forwarded: Forwarded,
+    /// What follows `/v1/` in the path; none if nothing does.
+    pub secret: Option<Secret>,
 }
 
 /// Statuses of this server's answers.
@@ -129,19 +133,26 @@ struct Request<'a> {
     head_bytes: usize,
 }
 
-/// Parses a client's request head of at most `bytes_max` bytes. `origin_allowed` decides on the
-/// `Origin` of an upgrade.
-pub fn parse(bytes: &[u8], bytes_max: usize, origin_allowed: impl Fn(&str) -> bool) -> Head {
+/// Parses a client's request head of at most `bytes_max` bytes. An upgrade's `address_header` is read,
+/// and `origin_allowed` decides on its `Origin`.
+pub fn parse(
+    bytes: &[u8],
+    bytes_max: usize,
+    address_header: AddressHeader,
+    origin_allowed: impl Fn(&str) -> bool,
+) -> Head {
     with_request(bytes, bytes_max, |request| {
         let is_websocket = match request.path {
             "/" => false,
             "/v1" => true,
-            path if path.starts_with("/v1/") => true,
+            _ if request.path_below_v1().is_some() => true,
             _ => return request.answer(Status::WrongPath, "not found: the WebSocket is at /v1"),
         };
         match (request.method, is_websocket) {
             ("GET" | "HEAD", false) => request.answer(Status::Ok, "Wormhole Relay"),
-            ("GET", true) if request.has("upgrade") => request.upgrade(origin_allowed),
+            ("GET", true) if request.has("upgrade") => {
+                request.upgrade(address_header, origin_allowed)
+            }
             ("GET" | "HEAD", true) => request.answer(Status::Ok, ENDPOINT),
             _ => answer(Status::MethodNotAllowed, USE_GET),
         }
@@ -232,13 +243,21 @@ impl Request<'_> {
         self.method == "HEAD"
     }
 
+    fn path_below_v1(&self) -> Option<&str> {
+        self.path.strip_prefix("/v1/")
+    }
+
     /// As [`text_answer`], without its body if the method is HEAD.
     fn answer(&self, status: Status, body: &str) -> Head {
         let answer = text_answer(status, body);
         Head::Answer(if self.is_head() { without_body(answer) } else { answer })
     }
 
-    fn upgrade(&self, origin_allowed: impl Fn(&str) -> bool) -> Head {
+    fn upgrade(
+        &self,
+        address_header: AddressHeader,
+        origin_allowed: impl Fn(&str) -> bool,
+    ) -> Head {
         let key = match self.handshake_key() {
             Ok(key) => key,
             Err(reason) => return answer(Status::BadRequest, reason),
@@ -252,8 +271,12 @@ impl Request<'_> {
              Upgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
             derive_accept_key(key)
         );
-        let (head_bytes, forwarded) = (self.head_bytes, self.forwarded());
-        Head::Upgrade(Upgrade { response: response.into(), head_bytes, forwarded })
+        Head::Upgrade(Upgrade {
+            response: response.into(),
+            head_bytes: self.head_bytes,
+            forwarded: self.forwarded(address_header),
+            secret: self.path_below_v1().filter(|rest| !rest.is_empty()).map(Secret::new),
+        })
     }
 
     /// The `Sec-WebSocket-Key` of a valid handshake (RFC 6455, section 4.2.1), or what is wrong.
@@ -292,14 +315,22 @@ impl Request<'_> {
         Ok((!is_address && !text.is_empty()).then(|| name.strip_suffix('.').unwrap_or(name).into()))
     }
 
-    fn forwarded(&self) -> Forwarded {
-        let (ip, port) = (self.single("x-real-ip"), self.single("x-real-port"));
-        Forwarded {
-            is_ip_unreadable: ip.is_err(),
-            is_port_unreadable: port.is_err(),
-            ip: ip.unwrap_or_default(),
-            port: port.unwrap_or_default(),
-        }
+    fn forwarded(&self, header: AddressHeader) -> Forwarded {
+        let is_missing = !self.has(header.name());
+        let mut others = AddressHeader::NAMES.into_iter().filter(|_| is_missing);
+        let other = others.find(|(name, _)| self.has(name)).map(|(_, other)| other);
+        let lines = self.values(header.name());
+        let (hops, is_port_unreadable) = match header {
+            AddressHeader::XRealIp => {
+                let (ip, port) = (self.single("x-real-ip"), self.single("x-real-port"));
+                let (is_port_unreadable, port) = (port.is_err(), port.unwrap_or_default());
+                let hop = ip.map(|ip| ip.map(|ip| Hop { ip, port })).map_err(|()| Unreadable);
+                (hop.transpose().into_iter().collect(), is_port_unreadable)
+            }
+            AddressHeader::XForwardedFor => (forwarded::addresses(lines), false),
+            AddressHeader::Forwarded => (forwarded::elements(lines), false),
+        };
+        Forwarded { hops, is_port_unreadable, other }
     }
 
     /// The value of a header; an error if there are several or it cannot be parsed.
@@ -320,7 +351,7 @@ impl Request<'_> {
     }
 
     /// The values of the header lines of that name, which must be in lower case.
-    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+    fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &[u8]> {
         let lines = self.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
         lines.map(|line| line.value.trim_ascii())
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure functions and state machines in memory. Must never touch a socket, a file or the clock.
 
+pub mod forwarded;
 pub mod handover;
 pub mod http;
 pub mod json;

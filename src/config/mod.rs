@@ -11,6 +11,7 @@ mod arguments;
 mod endpoint;
 mod environment;
 mod generate;
+pub mod members;
 mod nearest;
 mod options;
 mod origins;
@@ -188,17 +189,21 @@ fn subcommand(
     subcommand: &'static Subcommand,
     mut words: Arguments,
 ) -> Result<Invocation, UsageError> {
-    let operand = match subcommand.operand {
-        Some(operand) => arguments::take_subcommand(&mut words)?.map(|word| (operand, word)),
-        None => None,
-    };
+    let mut operand = None;
+    if let Some((_, set)) = subcommand.operand {
+        let mut operands = Vec::new();
+        while let Some(word) = arguments::take_subcommand(&mut words)? {
+            operands.push(word);
+        }
+        operand = (!operands.is_empty()).then(|| (set, operands.join(" ")));
+    }
     let given = arguments::read(words, subcommand.rows.iter())?;
     if let Some(text) = text_to_print(&given, |_| Ok(generate::help::subcommand(subcommand)))? {
         return Ok(Invocation::Print(text));
     }
     let mut query = Query::default();
-    if let Some(((_, set), word)) = operand {
-        set(&mut query, &word).map_err(UsageError)?;
+    if let Some((set, words)) = operand {
+        set(&mut query, &words).map_err(UsageError)?;
     }
     for option in in_table_order(subcommand.rows.iter(), &given) {
         if let Action::Set(set) = option.row.action {

@@ -4,6 +4,7 @@
 //! made from it. Options are applied in the order of the table, so a row may rely on the rows
 //! above it.
 
+use super::members::Members;
 use super::policy::Mode;
 use super::settings::Settings;
 use super::spec::Arity::{Flag, Many, Once, Optional};
@@ -11,6 +12,7 @@ use super::spec::Default::{Number, Text, Unset};
 use super::spec::{Action, Group, OptionSpec, Row, rows};
 use super::{values, websocket_options, welcome_files};
 use crate::limits::{self, LimitRow};
+use crate::message::peer::AddressHeader;
 use crate::storage::db::Synchronous;
 use crate::store::Listing;
 
@@ -29,6 +31,12 @@ pub static GROUPS: &[Group<Settings>] = &[
                 Text("`127.0.0.0/8` and `::1`"),
                 "Trust `X-Real-IP`, `X-Real-Port` and PROXY headers from peers in this network; \
                  repeatable. Unix sockets are always trusted.";
+            "--proxy-header": Once("x-real-ip|x-forwarded-for|forwarded"),
+                Set |s, text| s.config.address_header =
+                    values::one_of(text, &AddressHeader::NAMES)?,
+                Text("`x-real-ip`"),
+                "The header in which trusted proxies name the client's address. Of a list the last \
+                 address counts that is no trusted proxy's.";
         },
     },
     Group {
@@ -103,8 +111,13 @@ pub static GROUPS: &[Group<Settings>] = &[
         },
     },
     Group {
-        title: "Permissions and draft extensions",
+        title: "Members, permissions and draft extensions",
         rows: rows! { Settings;
+            "--members": Once("FILE"),
+                ReloadFile |s, text| s.reloadable.members = Some(Members::parse(text)?),
+                Text("none: all may begin"),
+                "Lines `NAME SECRET`: only clients with `/v1/SECRET` in their URL may begin an \
+                 exchange, others may join one. Read again at SIGHUP.";
             "--permission": Once("none|offer|require|auto"),
                 Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?, Text("none"),
                 "Proof of work (hashcash) from clients before they bind: never, optional, always, \

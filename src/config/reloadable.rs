@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::members::Members;
 use crate::codec::json::Welcome;
 use crate::message::peer::Network;
 use crate::store::Listing;
@@ -28,6 +29,8 @@ pub struct Reloadable {
     /// Networks whose clients get an error text and are disconnected.
     pub notices: Notices,
     pub drain: Drain,
+    /// Those who may begin something; all may if there is no file of members.
+    pub members: Option<Members>,
 }
 
 /// A stop that lets bound clients finish first.
@@ -79,6 +82,9 @@ impl fmt::Display for Reloadable {
             self.trusted_proxies.len(),
             self.exempt.len()
         )?;
+        if let Some(members) = &self.members {
+            write!(f, ", {} lines of members", members.count())?;
+        }
         self.list_note().map_or(Ok(()), |note| write!(f, ", {note}"))
     }
 }

@@ -16,7 +16,7 @@ use super::trouble::Troubles;
 use super::{endpoint, values};
 use crate::codec::json::Welcome;
 use crate::limits::{self, Limits, Pings};
-use crate::message::peer::{self, Network};
+use crate::message::peer::{self, AddressHeader, Network};
 use crate::net::passed_sockets::Pick;
 use crate::net::socket::{Endpoint, Role};
 use crate::storage::db::Synchronous;
@@ -32,6 +32,8 @@ pub struct Config {
     pub passed: Vec<(Pick, Role)>,
     pub limits: Limits,
     pub pings: Pings,
+    /// The header in which trusted proxies name the client's address.
+    pub address_header: AddressHeader,
     /// Values of `Origin` that may connect.
     pub origins: Origins,
     /// Whether small answers are sent at once.
@@ -133,6 +135,7 @@ impl Settings {
             passed: Vec::new(),
             limits: Limits::default(),
             pings: Pings::default(),
+            address_header: AddressHeader::default(),
             origins: Origins::default(),
             tcp_nodelay: true,
             channel_db: values::CHANNEL_DB.into(),
@@ -163,6 +166,7 @@ impl Settings {
             list: Listing::default(),
             notices: Notices::default(),
             drain: Drain { message: values::DRAIN_MESSAGE.into(), seconds: limits::DRAIN_SECONDS },
+            members: None,
         };
         Settings { config, reloadable, admin_public: false, list: None }
     }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::arguments::UsageError;
+use super::members;
 use super::nearest::nearest;
 use super::server_url::ServerUrl;
 use super::spec::Arity::{Flag, Many, Once};
@@ -44,6 +45,13 @@ pub enum Subject {
     },
     /// An exchange through a server.
     Check(ServerUrl),
+    /// Adds a member to a file.
+    AddMember {
+        members: PathBuf,
+        name: String,
+        /// As clients use it; none if it is not known.
+        url: Option<String>,
+    },
 }
 
 /// How far back a report goes.
@@ -79,6 +87,9 @@ impl Period {
 /// The settings of all subcommands.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
+    name: Option<String>,
+    members: Option<PathBuf>,
+    url: Option<String>,
     server: ServerUrl,
     admin: Option<Endpoint>,
     channel_db: Option<PathBuf>,
@@ -97,7 +108,7 @@ pub struct Subcommand {
     pub name: &'static str,
     /// Whole sentences.
     pub about: &'static str,
-    /// A word that may follow the name.
+    /// What may follow the name: one word, or several with blanks between them.
     pub operand: Option<Operand>,
     pub rows: &'static [Row<Query>],
     /// Checks the options together. The error is a whole line.
@@ -173,6 +184,25 @@ pub static TABLE: &[Subcommand] = &[
         finish: |query| report(query, |query| Ok(Subject::Check(query.server))),
     },
     Subcommand {
+        name: "member",
+        about: "Make a secret for the new member `NAME`, add it to the file of members, and show the \
+                lines to type for each client.",
+        operand: Some(("add NAME", |q, text| {
+            let name = text.strip_prefix("add ").ok_or("member: give add NAME")?;
+            q.name =
+                Some(members::name(name).map_err(|rule| format!("member: {rule}"))?.to_owned());
+            Ok(())
+        })),
+        rows: rows! { Query;
+            "--members": Once("FILE"), Set |q, text| q.members = Some(values::path(text)?), Unset,
+                "The file of members; created if it is missing. Must be given.";
+            "--url": Once("URL"), Set |q, text| q.url = Some(values::member_url(text)?), Unset,
+                "The server's URL as clients use it, as in `wss://mailbox.example.org/v1`.";
+            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+        },
+        finish: member,
+    },
+    Subcommand {
         name: "test-server",
         about: "Run a server for the tests of a client: in memory, on a free port, until stdin is \
                 closed. The only line on stdout is its URL.",
@@ -236,6 +266,13 @@ fn connections(query: Query) -> Result<Subject, String> {
     }
     let channel_db = channel_db.unwrap_or_else(|| values::CHANNEL_DB.into());
     Ok(Subject::Connections { channel_db, addrid_db: addrid_db.filter(|_| addresses) })
+}
+
+fn member(query: Query) -> Result<Invocation, String> {
+    let name = query.name.ok_or("member: give add NAME")?;
+    let members = query.members.ok_or("--members: must be given, as in --members=FILE")?;
+    let subject = Subject::AddMember { members, name, url: query.url };
+    Ok(Invocation::Report(Report { subject, json: false }))
 }
 
 /// A file that another process can read.

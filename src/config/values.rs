@@ -36,6 +36,18 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("needs a file name".to_owned()) } else { Ok(text.into()) }
 }
 
+/// The URL of a server, without a secret, as its clients use it.
+pub fn member_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let is_url = ["ws://", "wss://"].iter().any(|scheme| url.starts_with(scheme));
+    let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\'');
+    if is_url && is_plain && url.ends_with("/v1") {
+        Ok(url.to_owned())
+    } else {
+        Err(format!("'{text}' must have the form wss://HOST/v1"))
+    }
+}
+
 /// A text that counts as not given when it is empty.
 pub fn unless_empty(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())

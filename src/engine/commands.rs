@@ -43,10 +43,13 @@ impl Engine {
         let outcome = self.check(conn, command).and_then(|()| {
             let changes_before = self.effects.changes.len();
             let now = self.now();
+            let may_begin = self.may_begin(conn);
             let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
-            let outcome = self.store.apply(conn, command, &mut Act { now, entropy, effects });
+            let mut act = Act { now, entropy, effects, may_begin };
+            let outcome = self.store.apply(conn, command, &mut act);
             let changes = &self.effects.changes[changes_before..];
             self.quotas.note(conn, changes, self.clock.instant);
+            self.memberships.note(conn, command, changes);
             outcome
         });
         match outcome {

@@ -2,17 +2,18 @@
 
 use std::net::IpAddr;
 
-use log::debug;
+use log::{debug, warn};
 
 use super::Engine;
 use crate::codec::http::{Rejection, Status};
 use crate::codec::json::{self, Welcome};
 use crate::engine::limit_log::Limit;
 use crate::engine::quotas::{PeerAddress, QuotaExceeded, whole_seconds};
+use crate::limits::PROXIES_NAMED_MAX;
 use crate::message::close::CloseReason;
 use crate::message::event::{Event, Verdict};
 use crate::message::output::Output;
-use crate::message::peer::{Forwarded, Peer};
+use crate::message::peer::{AddressHeader, Forwarded, Peer};
 use crate::message::{ConnId, Demand, Response};
 use crate::storage::db::ConnectionChange;
 
@@ -40,8 +41,10 @@ impl Engine {
                 Ok(Verdict::Stay)
             }
             Event::ProxiedPeer(peer) => self.admit(conn, peer).map(|()| Verdict::Stay),
-            Event::Upgrade { peer, forwarded, response } => {
-                self.open(conn, peer, &forwarded, response)
+            Event::Upgrade { peer, forwarded, secret, response } => {
+                let peer = self.identify(conn, peer, &forwarded)?;
+                self.recognise(conn, secret.as_ref())?;
+                self.open(conn, peer, response)
             }
         }
     }
@@ -71,23 +74,7 @@ impl Engine {
         })
     }
 
-    fn open(
-        &mut self,
-        conn: ConnId,
-        socket_peer: Peer,
-        forwarded: &Forwarded,
-        response: Vec<u8>,
-    ) -> Result<Verdict, Rejection> {
-        let peer = socket_peer.behind(forwarded, &self.live.trusted_proxies);
-        if socket_peer.is_trusted(&self.live.trusted_proxies) {
-            let address =
-                if forwarded.is_ip_unreadable { PeerAddress::Unreadable } else { peer.ip.into() };
-            self.count_connection(conn, address)?;
-            if forwarded.is_ip_unreadable || forwarded.is_port_unreadable {
-                self.note_limit(Limit::ForwardedMalformed);
-            }
-        }
-        self.note_outsider(conn, peer.ip.filter(|_| !forwarded.is_ip_unreadable));
+    fn open(&mut self, conn: ConnId, peer: Peer, response: Vec<u8>) -> Result<Verdict, Rejection> {
         let at = self.clock.wall;
         let address_id = self.records.address_id(peer.ip, self.clock);
         match address_id {
@@ -118,6 +105,49 @@ impl Engine {
         if !networks.is_empty() && !ip.is_some_and(is_inside) {
             self.outsiders.insert(conn);
         }
+    }
+
+    /// The client's address, as far as a trusted proxy names it; the connection is then counted.
+    fn identify(
+        &mut self,
+        conn: ConnId,
+        socket_peer: Peer,
+        forwarded: &Forwarded,
+    ) -> Result<Peer, Rejection> {
+        if !socket_peer.is_trusted(&self.live.trusted_proxies) {
+            self.note_outsider(conn, socket_peer.ip);
+            return Ok(socket_peer);
+        }
+        let client = forwarded.client(&self.live.trusted_proxies);
+        let peer = client.unwrap_or_default().unwrap_or(socket_peer);
+        let address = if client.is_err() { PeerAddress::Unreadable } else { peer.ip.into() };
+        self.count_connection(conn, address)?;
+        self.note_outsider(conn, peer.ip.filter(|_| client.is_ok()));
+        if client.is_err() || forwarded.is_port_unreadable {
+            self.note_limit(Limit::ForwardedMalformed);
+        }
+        if let Some(header) = forwarded.other {
+            self.warn_of_other_header(socket_peer, header);
+        }
+        Ok(peer)
+    }
+
+    /// Logs once that a trusted proxy sends another header than the one that is looked at.
+    fn warn_of_other_header(&mut self, proxy: Peer, header: AddressHeader) {
+        if self.proxies_named.contains(&proxy.ip) || self.proxies_named.len() == PROXIES_NAMED_MAX {
+            return;
+        }
+        self.proxies_named.push(proxy.ip);
+        let proxy = match proxy.ip {
+            Some(ip) if self.logs_addresses() => format!("the proxy at {ip}"),
+            Some(_) => "a proxy".to_owned(),
+            None => "the proxy at a unix socket".to_owned(),
+        };
+        let (looked_at, sent) = (self.config.address_header.name(), header.name());
+        warn!(
+            "{proxy} sends no {looked_at} but {sent}, which is not looked at: all its clients count \
+             as one address; if the proxy itself writes it, give --proxy-header={sent}"
+        );
     }
 
     /// The `error` of a welcome, if it is not the operator's text: the notice, else the state of

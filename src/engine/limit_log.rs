@@ -36,10 +36,12 @@ pub enum Limit {
     ProxyHeaderMalformed,
     ProxyUntrusted,
     ForwardedMalformed,
+    UnknownMember,
+    AddressGuesses,
 }
 
 /// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
-const LIMITS: [(Limit, &str, &str); 22] = [
+const LIMITS: [(Limit, &str, &str); 24] = [
     (Limit::Connections, "connections", "connections"),
     (Limit::AddressConnections, "address_connections", "connections of one address"),
     (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
@@ -64,8 +66,10 @@ const LIMITS: [(Limit, &str, &str); 22] = [
     (
         Limit::ForwardedMalformed,
         "forwarded_malformed",
-        "X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
+        "--proxy-header, X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
     ),
+    (Limit::UnknownMember, "unknown_member", "unknown secrets of members"),
+    (Limit::AddressGuesses, "address_guesses", "unknown secrets of members from one address"),
 ];
 
 impl Limit {

@@ -11,6 +11,7 @@ mod events;
 mod handover;
 pub mod health;
 pub mod limit_log;
+pub mod members;
 pub mod metrics;
 pub mod permission;
 pub mod quotas;
@@ -18,6 +19,7 @@ mod timers;
 mod trouble;
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -28,6 +30,7 @@ use crate::config::reloadable::Reloadable;
 use crate::config::trouble::Trouble;
 use crate::engine::client_programs::ClientPrograms;
 use crate::engine::health::Health;
+use crate::engine::members::Memberships;
 use crate::engine::metrics::Metrics;
 use crate::engine::permission::{AttackChange, Permissions};
 use crate::engine::quotas::{Holder, Quotas};
@@ -56,11 +59,14 @@ pub struct Engine {
     records: Records,
     quotas: Quotas,
     permissions: Permissions,
+    memberships: Memberships,
     /// Connections from outside of `--allocate-from`.
     outsiders: HashSet<ConnId>,
     /// Connections that could not leave what they hold because the storage is unavailable.
     refused_farewells: BTreeSet<ConnId>,
     limit_log: LimitLog,
+    /// Proxies that the log has named; none is a unix socket.
+    proxies_named: Vec<Option<IpAddr>>,
     metrics: Metrics,
     /// Binds by client program; counted only with an admin listener.
     client_programs: Option<Box<ClientPrograms>>,
@@ -92,6 +98,7 @@ impl Engine {
         let mut engine = Engine {
             quotas: Quotas::new(config.limits.clone(), live.exempt.clone()),
             permissions: Permissions::new(config.permission, clock.instant),
+            memberships: Memberships::default(),
             config,
             live,
             draining: false,
@@ -101,6 +108,7 @@ impl Engine {
             outsiders: HashSet::new(),
             refused_farewells: BTreeSet::new(),
             limit_log: LimitLog::default(),
+            proxies_named: Vec::new(),
             metrics: Metrics::default(),
             client_programs: None,
             entropy,
@@ -112,6 +120,7 @@ impl Engine {
             is_deleting: true,
             rebooted: clock.wall,
         };
+        engine.memberships.set(engine.live.members.as_ref());
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
         engine.timers.set(Timer::AddressSweep, clock.instant);
         engine
@@ -175,6 +184,7 @@ impl Engine {
             now: self.steady.at(self.clock),
             entropy: &mut *self.entropy,
             effects: &mut self.effects,
+            may_begin: false,
         });
         let has_remains = !self.is_degraded() && self.store.delete_remains(&mut self.effects);
         self.is_deleting = is_checking || has_remains;
@@ -338,6 +348,7 @@ impl Engine {
         self.quotas.disconnect(conn);
         self.permissions.forget(conn);
         self.outsiders.remove(&conn);
+        self.memberships.disconnect(conn);
         self.refused_farewells.remove(&conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());
@@ -353,6 +364,7 @@ impl Engine {
     pub fn set_live(&mut self, live: Reloadable) {
         self.quotas.set_exempt(live.exempt.clone());
         self.store.set_list(live.list);
+        self.memberships.set(live.members.as_ref());
         self.live = live;
     }
 
@@ -379,6 +391,10 @@ impl Engine {
 
     fn logs_connections(&self) -> bool {
         self.config.blur_usage.is_none()
+    }
+
+    fn logs_addresses(&self) -> bool {
+        self.logs_connections() && self.config.addrid_db.is_none()
     }
 
     /// Writes what waits and leaves the files clean.

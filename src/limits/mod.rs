@@ -174,6 +174,12 @@ limits! {
     address_join_burst: usize = 10, "--limit-address-join-burst", "claims",
         "Claims of one address by which another side found a nameplate crowded, at once.",
         "`error` with the wait", "address_claims";
+    address_guesses_per_minute: f64 = 6.0, "--limit-address-guess-rate", "per minute",
+        "Connections of one address that guess at a member's URL, after the burst.", "HTTP 429",
+        "address_guesses";
+    address_guess_burst: usize = 20, "--limit-address-guess-burst", "connections",
+        "Connections of one address that guess at a member's URL, at once.", "HTTP 429",
+        "address_guesses";
     address_nameplates_max: usize = 250, "--limit-address-nameplates", "nameplates",
         "Nameplates alive at once that one address created.", "`error`", "address_nameplates";
 }

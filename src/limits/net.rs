@@ -79,6 +79,22 @@ pub const HEAD_LINES_MAX: usize = 256;
 /// extensions, of which the longest in use describe a client's certificate.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 
+/// Addresses of a list of proxies that are read, from its end: chains of trusted proxies have two
+/// or three, and a client can send a list of thousands.
+pub const PROXY_HOPS_MAX: usize = 32;
+
+/// Proxies that the log names because they send another header than the one that is looked at.
+pub const PROXIES_NAMED_MAX: usize = 16;
+
+/// Bytes of a member's secret at least: 16 random letters and digits have 95 bits.
+pub const MEMBER_SECRET_BYTES_MIN: usize = 16;
+
+/// Bytes of a member's secret at most. Each that is presented is compared over as many.
+pub const MEMBER_SECRET_BYTES_MAX: usize = 128;
+
+/// Bytes of a member's name.
+pub const MEMBER_NAME_BYTES_MAX: usize = 64;
+
 /// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
 /// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;

@@ -14,7 +14,8 @@
 //! - [`limits`]: every bound that a client can meet
 //!
 //! For operators: [`options`], [`subcommands`], [`migrating`], [`deployment`], [`proxies`],
-//! [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`], [`extensions`], [`capacity`].
+//! [`members`], [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`], [`extensions`],
+//! [`capacity`].
 //! For authors of clients: [`testing`]. For work on the server itself: [`developing`].
 
 /// Makes a module for each page.
@@ -36,6 +37,7 @@ macro_rules! pages {
 }
 
 pages! {
-    capacity clients command_line deployment developing durability extensions files limits migrating
-    monitoring options proof_of_work protocol proxies reloading rules subcommands testing
+    capacity clients command_line deployment developing durability extensions files limits
+    members migrating monitoring options proof_of_work protocol proxies reloading rules
+    subcommands testing
 }

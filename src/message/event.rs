@@ -3,6 +3,7 @@
 use crate::message::Refusal;
 use crate::message::close::CloseReason;
 use crate::message::peer::{Forwarded, Peer};
+use crate::message::secret::Secret;
 
 /// Something that came from a client and that the engine must decide on.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub enum Event<'a> {
         peer: Peer,
         /// The peer in the request's headers, not yet trusted.
         forwarded: Forwarded,
+        /// What follows `/v1/` in the request's path.
+        secret: Option<Secret>,
         /// The HTTP response that accepts the handshake.
         response: Vec<u8>,
     },

@@ -15,6 +15,7 @@ pub mod output;
 pub mod peer;
 mod refusal;
 mod response;
+pub mod secret;
 
 use std::collections::HashMap;
 use std::fmt;

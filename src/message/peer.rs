@@ -23,16 +23,6 @@ impl Peer {
     pub fn is_trusted(&self, trusted: &[Network]) -> bool {
         self.ip.is_none_or(|ip| trusted.iter().any(|network| network.contains(ip)))
     }
-
-    /// The address behind a trusted proxy, or the socket's own.
-    pub fn behind(self, forwarded: &Forwarded, trusted: &[Network]) -> Peer {
-        match forwarded.ip {
-            Some(ip) if self.is_trusted(trusted) => {
-                Peer { ip: Some(ip.to_canonical()), port: forwarded.port }
-            }
-            _ => self,
-        }
-    }
 }
 
 impl fmt::Display for Peer {
@@ -46,17 +36,69 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The peer's address in a proxy's headers, not yet trusted.
+/// The header in which trusted proxies name the client's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// `X-Real-IP`.
-    pub ip: Option<IpAddr>,
-    /// `X-Real-Port`.
+pub enum AddressHeader {
+    /// `X-Real-IP`, with `X-Real-Port`.
+    #[default]
+    XRealIp,
+    /// `X-Forwarded-For`, a list.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), a list of elements with `for=`.
+    Forwarded,
+}
+
+impl AddressHeader {
+    /// Their names in requests and, in lower case, on the command line.
+    pub const NAMES: [(&'static str, AddressHeader); 3] = [
+        ("x-real-ip", AddressHeader::XRealIp),
+        ("x-forwarded-for", AddressHeader::XForwardedFor),
+        ("forwarded", AddressHeader::Forwarded),
+    ];
+
+    pub fn name(self) -> &'static str {
+        AddressHeader::NAMES[self as usize].0
+    }
+}
+
+/// One address in a proxy's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    pub ip: IpAddr,
     pub port: Option<u16>,
-    /// `X-Real-IP` is there, but it is no address, or there are several.
-    pub is_ip_unreadable: bool,
-    /// The same of `X-Real-Port`.
+}
+
+/// It is there, but it is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// What a request's proxy header says, not yet trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The addresses, the last one first: each proxy adds the one that it sees at the end. Ends
+    /// with the first that cannot be read.
+    pub hops: Vec<Result<Hop, Unreadable>>,
+    /// A port is there, but it cannot be read.
     pub is_port_unreadable: bool,
+    /// Another header that names an address, if the one that is looked at is missing.
+    pub other: Option<AddressHeader>,
+}
+
+impl Forwarded {
+    /// The client's address, if the header has one: the last that is no trusted proxy's. If all
+    /// are, the first one, as the client is then at a proxy's address itself.
+    pub fn client(&self, trusted: &[Network]) -> Result<Option<Peer>, Unreadable> {
+        let mut client = None;
+        for hop in &self.hops {
+            let Hop { ip, port } = (*hop)?;
+            let peer = Peer { ip: Some(ip.to_canonical()), port };
+            client = Some(peer);
+            if !peer.is_trusted(trusted) {
+                break;
+            }
+        }
+        Ok(client)
+    }
 }
 
 /// An address with a prefix length.

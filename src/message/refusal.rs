@@ -42,6 +42,8 @@ pub enum Refusal {
     CloseOther,
     CloseWithoutOpen,
     MailboxNotAvailable,
+    /// A guest would begin something on a server that has members.
+    MembersOnly,
     StorageUnavailable,
     ServerFull,
     /// The peer's address has its share of the store.
@@ -124,6 +126,10 @@ impl Refusal {
                 ("close_without_open", "close without mailbox must follow open")
             }
             Refusal::MailboxNotAvailable => ("mailbox_not_available", "mailbox is not available"),
+            Refusal::MembersOnly => (
+                "members_only",
+                "only members of this server may begin an exchange, others may join one",
+            ),
             Refusal::StorageUnavailable => {
                 ("storage_unavailable", "server storage is unavailable, try again later")
             }

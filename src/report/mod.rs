@@ -1,11 +1,12 @@
 //! The subcommands `status`, `usage`, `connections` and `check`: reports on a server and its files,
-//! as tables for people and as JSON for programs.
+//! as tables for people and as JSON for programs; and `member add`.
 //!
-//! Creates and changes no file, and does not disturb a running server, of which it sees only the
-//! files and the admin listener; `check` is two clients like others.
+//! Creates and changes no file but that of members, and does not disturb a running server, of which
+//! it sees only the files and the admin listener; `check` is two clients like others.
 
 mod check;
 mod connections;
+mod member;
 mod server;
 mod status;
 mod stream;
@@ -40,6 +41,7 @@ pub fn run(request: &config::Report) -> Result<String, Box<dyn Error>> {
             connections::report(channel_db, addrid_db.as_deref(), now)?
         }
         Subject::Check(server) => check::report(server)?,
+        Subject::AddMember { members, name, url } => member::add(members, name, url.as_deref())?,
     };
     Ok(if request.json { json_text(&report.json) } else { report.text })
 }

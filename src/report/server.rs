@@ -10,8 +10,7 @@ use crate::format;
 use crate::limits::{REPORT_ANSWER, REPORT_ANSWER_BYTES_MAX};
 use crate::net::socket::Endpoint;
 
-const REQUEST: &[u8] =
-    b"GET /status.json HTTP/1.1\r\nHost: wormhole-mailbox\r\nConnection: close\r\n\r\n";
+const REQUEST: &[u8] = b"GET /status.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// Returns the server's status, a JSON object.
 pub fn fetch(endpoint: &Endpoint) -> Result<Value, String> {

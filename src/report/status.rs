@@ -97,7 +97,11 @@ fn server_text(status: &Value) -> String {
     let files = status["storage"]["files"].as_array().into_iter().flatten();
     let files = files.map(|file| format::fill(FILE, |pointer| show(file, pointer)));
     let text = format::fill(include_str!("server.txt"), |pointer| show(status, pointer));
-    text + &files.collect::<String>()
+    const MEMBER: &str = "  member       {{/name}}: {{/exchanges}} exchanges begun, {{/connections}} \
+                          connections since the start, {{/connected}} now\n";
+    let members = status["members"].as_array().into_iter().flatten();
+    let members = members.map(|member| format::fill(MEMBER, |pointer| show(member, pointer)));
+    text + &files.chain(members).collect::<String>()
 }
 
 /// The value at a JSON pointer, in the unit that its key names.

@@ -90,6 +90,7 @@ impl Server {
         let mut connections = Connections::new(Settings {
             limits: config.limits.clone(),
             pings: config.pings,
+            address_header: config.address_header,
             origin_allowed: Box::new(move |origin| origins.allow(origin)),
         });
         if config.troubles.replay_pause().is_some() {

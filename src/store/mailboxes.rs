@@ -99,6 +99,7 @@ impl Tables {
         let bytes = match self.mailboxes.get(mailbox) {
             Some(known) if known.app != me.app || !known.sides.is_new(&me.side) => return Ok(()),
             Some(_) => side_bytes(&me.side),
+            None if !act.may_begin => return Err(Refusal::MembersOnly),
             None if !self.remains.finish(mailbox, act.effects) => {
                 return Err(Refusal::MailboxNotAvailable);
             }
@@ -269,6 +270,8 @@ impl Tables {
                     self.close_for(&me, &id, mood, act);
                 }
             }
+            // It would be created only to be deleted again.
+            Unopened | Refused(_) if !act.may_begin && !self.mailboxes.contains_key(&id) => {}
             // Even when the server is full: a mailbox that this creates, it deletes again.
             Unopened | Refused(_) => match self.open_for(&me, &id, act) {
                 Ok(()) => self.close_for(&me, &id, mood, act),
@@ -419,7 +422,8 @@ impl Tables {
             known.reindex(mailbox, &mut self.by_activity);
             return;
         }
-        let mut act = Act { now: began, entropy: &mut *act.entropy, effects: &mut *act.effects };
+        let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
+        let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
         self.delete_mailbox(mailbox, Ending::Pruned, Some(Ending::Pruned), &mut act);
     }
 }

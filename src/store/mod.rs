@@ -49,6 +49,8 @@ pub struct Act<'a> {
     /// For mailbox ids and the choice of nameplates.
     pub entropy: &'a mut dyn Entropy,
     pub effects: &'a mut Effects,
+    /// Whether the connection may begin something, instead of joining what exists.
+    pub may_begin: bool,
 }
 
 impl Act<'_> {
@@ -259,7 +261,7 @@ impl Store {
                 session.bind(tables, appid, side, client_version, act)?;
                 None
             }
-            Command::List => Some(tables.list(session)?),
+            Command::List => Some(tables.list(session, act.may_begin)?),
             Command::Allocate => Some(tables.allocate(session, act)?),
             Command::Claim { nameplate, allocate } => {
                 Some(tables.claim(session, nameplate, *allocate, act)?)

@@ -29,9 +29,10 @@ pub(super) struct Nameplate {
 }
 
 impl Tables {
-    pub fn list(&mut self, session: &Session) -> Result<Response, Refusal> {
+    pub fn list(&mut self, session: &Session, may_begin: bool) -> Result<Response, Refusal> {
         let me = session.identity()?;
         let names = match self.settings.list {
+            _ if !may_begin => None,
             Listing::Real => self.apps.get_mut(&me.app).map(|app| app.list()),
             Listing::Empty => None,
             Listing::Decoy => Some(self.decoys.get_or_insert_with(app::decoys).clone()),
@@ -47,6 +48,9 @@ impl Tables {
         let me = session.identity()?;
         if session.allocated {
             return Err(Refusal::AlreadyAllocated);
+        }
+        if !act.may_begin {
+            return Err(Refusal::MembersOnly);
         }
         let random = act.entropy.next_u64();
         let cools = self.cooling.of(&me.app, act.now, self.settings.nameplate_cooldown);
@@ -143,6 +147,9 @@ impl Tables {
         name: &Rc<str>,
         act: &mut Act<'_>,
     ) -> Result<Rc<str>, Refusal> {
+        if !act.may_begin {
+            return Err(Refusal::MembersOnly);
+        }
         let mailbox: Rc<str> = mailbox_id(act.entropy.next_u64()).into();
         if self.mailboxes.contains_key(&mailbox) || self.remains.contains(&mailbox) {
             return Err(Refusal::MailboxNotAvailable); // once in 2^64

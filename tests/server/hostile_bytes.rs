@@ -17,6 +17,7 @@ use wormhole_mailbox::codec::proxy_header::{self, ProxyHeader};
 use wormhole_mailbox::codec::websocket::{Inbound, SharedContext, WebSocket};
 use wormhole_mailbox::limits::{Limits, PROXY_HEADER_BYTES_MAX};
 use wormhole_mailbox::message::close::FrameError;
+use wormhole_mailbox::message::peer::AddressHeader;
 
 /// Small, so that the limits are met.
 fn limits() -> Limits {
@@ -165,12 +166,14 @@ fn no_head_makes_the_parser_panic_and_a_head_in_pieces_is_the_same_head() {
         "",
         "X-Real-IP: 192.0.2.1\r\nX-Real-Port: 80\r\n",
         "X-Real-IP: 2001:db8::1\r\nX-Real-Port: 99999\r\nOrigin: null\r\n",
+        "X-Forwarded-For: 192.0.2.1:5, [::1]:6\r\nForwarded: for=\"[::1]:1\", for=_x;a=\"\\\"\"\r\n",
         "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: a, b\r\n",
     ] {
         corpus.push(upgrade("/v1", headers).into_bytes());
     }
-    let parse = |bytes: &[u8]| http::parse(bytes, bytes_max, |origin| origin != "evil");
     fuzz(&corpus, |bytes, _| {
+        let (_, header) = AddressHeader::NAMES[bytes.len() % AddressHeader::NAMES.len()];
+        let parse = |bytes: &[u8]| http::parse(bytes, bytes_max, header, |origin| origin != "evil");
         // Every beginning either is told to go on, or ends it; then how much came makes no
         // difference to the kind of answer.
         let decided =

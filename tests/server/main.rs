@@ -32,6 +32,8 @@ mod store; // the rules on the store alone, with a given clock
 // Limits: of one connection, and of one address.
 mod limits;
 mod limits_of_addresses;
+mod members; // members and guests
+mod proxy_headers; // X-Forwarded-For and Forwarded
 
 // The files.
 mod addresses; // `--addrid-db`, `--track-connections`

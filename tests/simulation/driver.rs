@@ -349,6 +349,7 @@ impl Simulation {
                 let upgrade = event::Event::Upgrade {
                     peer: peer(*address),
                     forwarded: Forwarded::default(),
+                    secret: None,
                     response: UPGRADED.as_bytes().to_vec(),
                 };
                 let opened = engine.handle(conn, upgrade);

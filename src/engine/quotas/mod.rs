@@ -161,6 +161,22 @@ impl Quotas {
         self.connections.insert(conn, source);
     }
 
+    /// Checks the limit of unknown secrets; fails with the time after which to try again.
+    pub fn check_secret(&mut self, conn: ConnId, now: Instant) -> Result<(), Duration> {
+        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
+        match self.wait(source, Action::Guess, now) {
+            Duration::ZERO => Ok(()),
+            wait => Err(wait),
+        }
+    }
+
+    /// Counts an unknown secret.
+    pub fn note_unknown_secret(&mut self, conn: ConnId) {
+        if let Some(&source) = self.connections.get(&conn) {
+            self.spend(source, Action::Guess);
+        }
+    }
+
     /// Checks the limits of `allocate`.
     pub fn allocate(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         self.command(conn, Throttled::Allocate, true, now)

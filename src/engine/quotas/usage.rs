@@ -54,11 +54,13 @@ pub(super) enum Action {
     Claim,
     /// A join that keeps a side out; it is charged after the fact.
     KeepOut,
+    /// A connection with an unknown secret; it is charged after the fact.
+    Guess,
 }
 
 impl Action {
-    pub(super) const ALL: [Action; 4] =
-        [Action::Connect, Action::Allocate, Action::Claim, Action::KeepOut];
+    pub(super) const ALL: [Action; 5] =
+        [Action::Connect, Action::Allocate, Action::Claim, Action::KeepOut, Action::Guess];
 }
 
 /// The rate of an action, in tokens.
@@ -74,6 +76,7 @@ impl Rate {
             Action::Connect => (limits.address_connect_per_second, limits.address_connect_burst),
             Action::Allocate => (limits.address_allocate_per_second, limits.address_allocate_burst),
             Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
+            Action::Guess => (limits.address_guesses_per_minute / 60.0, limits.address_guess_burst),
             Action::KeepOut => (limits.address_joins_per_minute / 60.0, limits.address_join_burst),
         };
         Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }

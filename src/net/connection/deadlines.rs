@@ -198,7 +198,7 @@ mod tests {
     use crate::limits::Limits;
     use crate::message::ConnId;
     use crate::message::output::{Output, Outputs};
-    use crate::message::peer::Peer;
+    use crate::message::peer::{AddressHeader, Peer};
     use crate::net::connection::{Input, Progress};
     use crate::net::outbox::WriteBuffers;
     use crate::net::socket::Socket;
@@ -224,6 +224,7 @@ mod tests {
             let open = Open { is_bound: true, ..Open::new(begun) };
             connection.enter(Phase::Open(open), begun);
             let settings = Settings {
+                address_header: AddressHeader::default(),
                 limits: Limits::default(),
                 pings: Pings::default(),
                 origin_allowed: Box::new(|_| true),

@@ -21,7 +21,7 @@ use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::event::Verdict;
 use crate::message::output::{Output, Outputs};
-use crate::message::peer::Peer;
+use crate::message::peer::{AddressHeader, Peer};
 use crate::net::outbox::{Outbox, Sent, WriteBuffers};
 use crate::net::socket::Socket;
 use crate::storage::held::Released;
@@ -32,6 +32,8 @@ use deadlines::Unfinished;
 pub struct Settings {
     pub limits: Limits,
     pub pings: Pings,
+    /// The header in which trusted proxies name the client's address.
+    pub address_header: AddressHeader,
     /// Whether a browser page of that `Origin` may connect.
     pub origin_allowed: Box<dyn Fn(&str) -> bool>,
 }

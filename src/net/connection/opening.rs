@@ -1,6 +1,6 @@
 //! How a connection begins: a PROXY header where one is due, and the request head.
 
-use super::{Connection, Context, Input, Phase};
+use super::{Connection, Context, Input, Phase, Settings};
 use crate::codec::http::{self, Head, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
@@ -51,7 +51,8 @@ impl Connection {
         // One byte more than allowed is enough to see that it is too much.
         let wanted = (bytes_max + 1).saturating_sub(known).min(input.rest().len());
         head.extend_from_slice(&input.rest()[..wanted]);
-        match http::parse(head, bytes_max, &context.settings.origin_allowed) {
+        let Settings { address_header, origin_allowed, .. } = context.settings;
+        match http::parse(head, bytes_max, *address_header, origin_allowed) {
             Head::Incomplete | Head::Question(_) => {
                 input.skip(wanted);
                 None
@@ -66,6 +67,7 @@ impl Connection {
                 Some(Event::Upgrade {
                     peer: self.peer,
                     forwarded: upgrade.forwarded,
+                    secret: upgrade.secret,
                     response: upgrade.response,
                 })
             }

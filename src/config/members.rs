@@ -1,0 +1,144 @@
+//! The file of members (`--members`), whose clients may begin an exchange (manual: members 1).
+//!
+//! Text in, members out; an error names the line and the rule, and never the text. Must never open
+//! a file.
+
+use std::rc::Rc;
+
+use crate::limits::{MEMBER_NAME_BYTES_MAX, MEMBER_SECRET_BYTES_MAX, MEMBER_SECRET_BYTES_MIN};
+use crate::message::secret::Secret;
+
+/// One line of the file. A member may have several, so that a secret can be replaced step by step.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub name: Rc<str>,
+    secret: Secret,
+}
+
+impl Member {
+    /// Whether it is the same line.
+    fn is(&self, other: &Member) -> bool {
+        self.name == other.name && self.secret.matches(&other.secret)
+    }
+}
+
+/// All lines of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Members(Vec<Member>);
+
+impl Members {
+    pub fn parse(content: &str) -> Result<Members, String> {
+        let mut members = Members::default();
+        for (index, line) in content.lines().map(str::trim).enumerate() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let member = member(line).and_then(|member| match members.find(&member.secret) {
+                Some(_) => Err("the secret is in an earlier line already".to_owned()),
+                None => Ok(member),
+            });
+            let member = member.map_err(|problem| format!("line {}: {problem}", index + 1))?;
+            members.0.push(member);
+        }
+        Ok(members)
+    }
+
+    /// The member with that secret. All are compared, so that the time does not depend on it.
+    pub fn find(&self, secret: &Secret) -> Option<&Member> {
+        self.0.iter().fold(None, |found, member| match member.secret.matches(secret) {
+            true => Some(member),
+            false => found,
+        })
+    }
+
+    pub fn contains(&self, member: &Member) -> bool {
+        self.0.iter().any(|known| known.is(member))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
+        self.0.iter().map(|member| &member.name)
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A line: `NAME SECRET`.
+fn member(line: &str) -> Result<Member, String> {
+    let mut words = line.split_whitespace();
+    let (Some(name), Some(secret), None) = (words.next(), words.next(), words.next()) else {
+        return Err("must have the form NAME SECRET".to_owned());
+    };
+    let is_secret = (MEMBER_SECRET_BYTES_MIN..=MEMBER_SECRET_BYTES_MAX).contains(&secret.len())
+        && secret.bytes().all(is_unreserved);
+    if !is_secret {
+        return Err(format!(
+            "the secret must be {MEMBER_SECRET_BYTES_MIN} to {MEMBER_SECRET_BYTES_MAX} letters, \
+             digits, '-', '.', '_' or '~'"
+        ));
+    }
+    Ok(Member { name: self::name(name)?.into(), secret: Secret::new(secret) })
+}
+
+/// A member's name, as the log and the status page may show it.
+pub fn name(text: &str) -> Result<&str, String> {
+    let is_allowed = |byte| is_unreserved(byte) || matches!(byte, b'@' | b'+');
+    if (1..=MEMBER_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_allowed) {
+        return Ok(text);
+    }
+    // It may be a secret in the wrong place.
+    Err(format!(
+        "the name must be 1 to {MEMBER_NAME_BYTES_MAX} letters, digits, '-', '.', '_', '~', '@' or '+'"
+    ))
+}
+
+/// What stands in a URL as it is (RFC 3986, section 2.3).
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef";
+
+    #[test]
+    fn a_line_has_a_name_and_a_secret() {
+        let content = format!(
+            "# comment\n\n  alice \t{SECRET} \r\nalice {SECRET}x\nbob@home+1 {}",
+            "~".repeat(MEMBER_SECRET_BYTES_MAX)
+        );
+        let members = Members::parse(&content).expect("good");
+        let names: Vec<&str> = members.names().map(|name| &**name).collect();
+        assert_eq!(names, ["alice", "alice", "bob@home+1"]);
+        let find = |text: &str| members.find(&Secret::new(text)).map(|member| &*member.name);
+        assert_eq!(find(SECRET), Some("alice"));
+        assert_eq!(find(&"~".repeat(MEMBER_SECRET_BYTES_MAX)), Some("bob@home+1"));
+        for wrong in ["", "alice", "0123456789ABCDEF", &SECRET[1..], "0123456789abcdefy"] {
+            assert_eq!(find(wrong), None, "{wrong}");
+        }
+        assert_eq!(Members::parse("\n# nobody\n").map(|members| members.count()), Ok(0));
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_never_the_secret() {
+        for (line, named) in [
+            ("hunter2hunter2hunter2".to_owned(), "NAME SECRET"),
+            (format!("alice hunter2 {SECRET}"), "NAME SECRET"),
+            ("alice hunter2hunter2x".replace("hunter2x", ""), "16 to 128"),
+            (format!("alice hunter2{}", "x".repeat(MEMBER_SECRET_BYTES_MAX)), "16 to 128"),
+            ("alice hunter2/hunter2/hunter2".to_owned(), "letters"),
+            ("alice hunter2%20hunter2hunter2".to_owned(), "letters"),
+            ("hunter2hunter2!? 0123456789abcdefg".to_owned(), "the name"),
+            (format!("bob {SECRET}"), "earlier line"),
+        ] {
+            let content = format!("# members\nalice {SECRET}\n{line}\n");
+            let problem = Members::parse(&content).expect_err("bad");
+            let expected = ["line 3", named];
+            assert!(expected.iter().all(|text| problem.contains(text)), "{line}: {problem}");
+            assert!(!problem.contains("hunter2") && !problem.contains(SECRET), "{problem}");
+        }
+    }
+}

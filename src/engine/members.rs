@@ -1,0 +1,114 @@
+//! Members and guests: which connections may begin something, and what each member has begun
+//! (manual: members 2 and 3).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::Engine;
+use crate::codec::http::{Rejection, Status};
+use crate::config::members::{Member, Members};
+use crate::engine::limit_log::Limit;
+use crate::engine::quotas::whole_seconds;
+use crate::message::secret::Secret;
+use crate::message::{Command, ConnId, ConnMap};
+use crate::store::{Change, Row};
+
+/// The connections of members, and what is counted for each name.
+#[derive(Debug, Default)]
+pub struct Memberships {
+    connections: ConnMap<Member>,
+    counts: BTreeMap<Rc<str>, MemberCounts>,
+}
+
+/// Counts of one member since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberCounts {
+    /// Connections at present.
+    pub connected: u64,
+    pub connections: u64,
+    /// Exchanges that it began.
+    pub exchanges: u64,
+}
+
+impl Memberships {
+    /// Follows a new file. Connections whose line is gone become guests.
+    pub fn set(&mut self, members: Option<&Members>) {
+        self.connections.retain(|_, member| members.is_some_and(|all| all.contains(member)));
+        let names = members.into_iter().flat_map(Members::names);
+        self.counts = names
+            .map(|name| (Rc::clone(name), self.counts.get(name).copied().unwrap_or_default()))
+            .collect();
+        self.counts.values_mut().for_each(|counts| counts.connected = 0);
+        for member in self.connections.values() {
+            if let Some(counts) = self.counts.get_mut(&member.name) {
+                counts.connected += 1;
+            }
+        }
+    }
+
+    fn connect(&mut self, conn: ConnId, member: Member) {
+        if let Some(counts) = self.counts.get_mut(&member.name) {
+            counts.connected += 1;
+            counts.connections += 1;
+        }
+        self.connections.insert(conn, member);
+    }
+
+    pub fn disconnect(&mut self, conn: ConnId) {
+        if let Some(member) = self.connections.remove(&conn)
+            && let Some(counts) = self.counts.get_mut(&member.name)
+        {
+            counts.connected = counts.connected.saturating_sub(1);
+        }
+    }
+
+    /// Counts the mailbox that a command has begun.
+    pub fn note(&mut self, conn: ConnId, command: &Command<'_>, changes: &[Change]) {
+        let Some(member) = self.connections.get(&conn) else { return };
+        let is_begun = |change: &Change| matches!(change, Change::Insert(Row::Mailbox { .. }));
+        // A late `close` creates the mailbox that it deletes.
+        if !matches!(command, Command::Close { .. })
+            && changes.iter().any(is_begun)
+            && let Some(counts) = self.counts.get_mut(&member.name)
+        {
+            counts.exchanges += 1;
+        }
+    }
+}
+
+impl Engine {
+    /// Makes the connection a member's if it knows a secret. An address that has presented many
+    /// unknown ones is refused for a while, whatever it presents: else it would learn as fast as
+    /// before which are right.
+    pub(super) fn recognise(
+        &mut self,
+        conn: ConnId,
+        secret: Option<&Secret>,
+    ) -> Result<(), Rejection> {
+        let (Some(members), Some(secret)) = (&self.live.members, secret) else { return Ok(()) };
+        if let Err(retry_after) = self.quotas.check_secret(conn, self.clock.instant) {
+            self.limit_log.hit(Limit::AddressGuesses);
+            let status = Status::TooManyRequests(whole_seconds(retry_after));
+            return Err(Rejection::new(status, "too many unknown secrets from your address"));
+        }
+        match members.find(secret) {
+            Some(member) => self.memberships.connect(conn, member.clone()),
+            None => {
+                self.quotas.note_unknown_secret(conn);
+                self.limit_log.hit(Limit::UnknownMember);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a connection may begin something: all may if there is no file of members.
+    pub(super) fn may_begin(&self, conn: ConnId) -> bool {
+        self.live.members.is_none() || self.memberships.connections.contains_key(&conn)
+    }
+
+    /// The members by name, if there is a file of them.
+    pub fn members(&self) -> Option<impl Iterator<Item = (&str, MemberCounts)>> {
+        self.live.members.as_ref()?;
+        Some(self.memberships.counts.iter().map(|(name, counts)| (&**name, *counts)))
+    }
+}
