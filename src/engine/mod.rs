@@ -119,6 +119,7 @@ impl Engine {
             _ = engine.commit();
         }
         engine.records.flush(engine.storage.db_mut());
+        engine.arm_timers();
         engine
     }
 

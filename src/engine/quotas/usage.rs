@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::limits::{ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits};
+use crate::limits::{
+    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
+};
 
 /// The address that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +56,13 @@ pub(super) enum Action {
     Claim,
     /// A join that keeps a side out; it is charged after the fact.
     KeepOut,
+    /// A `bind` that the usage database records.
+    Record,
 }
 
 impl Action {
-    pub(super) const ALL: [Action; 4] =
-        [Action::Connect, Action::Allocate, Action::Claim, Action::KeepOut];
+    pub(super) const ALL: [Action; 5] =
+        [Action::Connect, Action::Allocate, Action::Claim, Action::KeepOut, Action::Record];
 }
 
 /// The rate of an action, in tokens.
@@ -75,6 +79,7 @@ impl Rate {
             Action::Allocate => (limits.address_allocate_per_second, limits.address_allocate_burst),
             Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
             Action::KeepOut => (limits.address_joins_per_minute / 60.0, limits.address_join_burst),
+            Action::Record => (USAGE_BINDS_PER_HOUR as f64 / 3_600.0, USAGE_BINDS_PER_HOUR),
         };
         Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }
     }
