@@ -136,7 +136,8 @@ fn open_add_and_claim_by_one_of_the_two_sides_are_activity() {
     let server = Server::start(&[]);
     let mailbox = server.bind("app", "first").claim("1");
     let (_, mut directory) = server.stop();
-    let activities: [(&str, &dyn Fn(&Server)); 4] = [
+    type Activity<'a> = (&'a str, &'a dyn Fn(&Server));
+    let activities: [Activity<'_>; 4] = [
         ("claim again", &|server| _ = server.bind("app", "first").claim("1")),
         ("claim by the second side", &|server| _ = server.bind("app", "second").claim("1")),
         ("open", &|server| _ = server.bind("app", "first").open(&mailbox)),
