@@ -11,11 +11,12 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
-use rustix::fs::{MemfdFlags, fstat};
+use rustix::fs::fstat;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
 };
 
 /// Its value is the process id and the inode of the socket, so that it counts for no other process
@@ -33,8 +34,7 @@ pub struct RecordWriter(BufWriter<File>);
 
 impl RecordWriter {
     pub fn new() -> io::Result<RecordWriter> {
-        let file = rustix::fs::memfd_create("wormhole-mailbox-handover", MemfdFlags::CLOEXEC)?;
-        Ok(RecordWriter(BufWriter::new(file.into())))
+        Ok(RecordWriter(BufWriter::new(memory_file()?)))
     }
 
     pub fn write(&mut self, record: &[u8]) -> io::Result<()> {
@@ -48,6 +48,18 @@ impl RecordWriter {
         file.rewind()?;
         Ok(file)
     }
+}
+
+#[cfg(not(target_os = "macos"))]
+fn memory_file() -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    Ok(memfd_create("wormhole-mailbox-handover", MemfdFlags::CLOEXEC)?.into())
+}
+
+/// macOS has no files in memory, so there is no takeover.
+#[cfg(target_os = "macos")]
+fn memory_file() -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Reads what [`RecordWriter`] has written.
@@ -79,9 +91,8 @@ impl RecordReader {
 /// Sends descriptors to the returned socket, where they wait. Fails if they do not fit: the kernel
 /// bounds the memory of the socket and the descriptors on their way.
 pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (sender, receiver) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let (sender, receiver) = UnixStream::pair()?;
+    sender.set_nonblocking(true)?;
     let mut batch = Vec::with_capacity(DESCRIPTORS_PER_MESSAGE);
     for descriptor in descriptors {
         batch.push(descriptor);
@@ -93,15 +104,15 @@ pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result
     if !batch.is_empty() {
         send_batch(&sender, &batch)?;
     }
-    Ok(receiver)
+    Ok(receiver.into())
 }
 
-fn send_batch(sender: &OwnedFd, batch: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn send_batch(sender: &UnixStream, batch: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = control.push(SendAncillaryMessage::ScmRights(batch));
     debug_assert!(fits);
-    rustix::net::sendmsg(sender, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(sender, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
     Ok(())
 }
 
@@ -124,14 +135,19 @@ pub fn receive() -> io::Result<Option<(RecordReader, Vec<OwnedFd>)>> {
     Ok(Some((RecordReader::new(file.into())?, descriptors.collect())))
 }
 
+#[cfg(not(target_os = "macos"))]
+const RECEIVE: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(target_os = "macos")]
+const RECEIVE: RecvFlags = RecvFlags::empty();
+
 fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     let mut descriptors = Vec::new();
     loop {
         let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let (mut byte, flags) = ([0], RecvFlags::CMSG_CLOEXEC);
+        let mut byte = [0];
         let buffer = &mut [IoSliceMut::new(&mut byte)];
-        let received = rustix::net::recvmsg(socket, buffer, &mut control, flags)?;
+        let received = rustix::net::recvmsg(socket, buffer, &mut control, RECEIVE)?;
         if received.bytes == 0 {
             return Ok(descriptors);
         }
