@@ -108,7 +108,7 @@ pub fn encode_connection(record: &ConnectionRecord) -> Vec<u8> {
     out.bytes(&record.unread);
     out.bytes(&record.unsent);
     out.flag(record.is_ended);
-    let StateRecord { counted, session, demand, is_outsider } = &record.state;
+    let StateRecord { counted, session, demand, is_outsider, member } = &record.state;
     out.option(*counted, |out, counted| {
         let ip = match counted {
             CountedAddress::Ip(ip) => Some(ip),
@@ -125,6 +125,7 @@ pub fn encode_connection(record: &ConnectionRecord) -> Vec<u8> {
         }
     });
     out.flag(*is_outsider);
+    out.option(member.as_deref(), Writer::text);
     out.0
 }
 
@@ -277,6 +278,7 @@ impl Reader<'_> {
                 session: self.option(Self::session)?,
                 demand: self.option(Self::demand)?,
                 is_outsider: self.flag()?,
+                member: self.option(Self::text)?,
             },
         })
     }
@@ -346,7 +348,8 @@ mod tests {
         };
         let state = |session: Option<SessionRecord>, counted, demand| {
             let is_outsider = session.is_some();
-            StateRecord { counted, session, demand, is_outsider }
+            let member = is_outsider.then(|| "alice".into());
+            StateRecord { counted, session, demand, is_outsider, member }
         };
         let v4: IpAddr = "192.0.2.1".parse().expect("an address");
         let v6: IpAddr = "2001:db8::1".parse().expect("an address");

@@ -51,6 +51,11 @@ impl Members {
         })
     }
 
+    /// The first line of that name.
+    pub fn with_name(&self, name: &str) -> Option<&Member> {
+        self.0.iter().find(|member| *member.name == *name)
+    }
+
     pub fn contains(&self, member: &Member) -> bool {
         self.0.iter().any(|known| known.is(member))
     }

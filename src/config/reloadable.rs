@@ -29,7 +29,7 @@ pub struct Reloadable {
     /// Networks whose clients get an error text and are disconnected.
     pub notices: Notices,
     pub drain: Drain,
-    /// Those who may begin something; all may if there is no file of members.
+    /// The clients that may begin something; all may if there is no file of members.
     pub members: Option<Members>,
 }
 

@@ -22,6 +22,7 @@ impl Engine {
             session: self.store.export_session(conn),
             demand: self.permissions.export(conn),
             is_outsider: self.outsiders.contains(&conn),
+            member: self.memberships.name(conn).map(str::to_owned),
         }
     }
 
@@ -41,6 +42,9 @@ impl Engine {
         }
         if record.is_outsider {
             self.outsiders.insert(conn);
+        }
+        if let (Some(name), Some(members)) = (record.member, &self.live.members) {
+            self.memberships.restore(conn, members.with_name(&name));
         }
         if let Some(session) = record.session {
             self.track_again(conn, &session);

@@ -54,6 +54,17 @@ impl Memberships {
         self.connections.insert(conn, member);
     }
 
+    pub fn name(&self, conn: ConnId) -> Option<&str> {
+        self.connections.get(&conn).map(|member| &*member.name)
+    }
+
+    /// Goes on with a connection of another process, if its member still has a line.
+    pub fn restore(&mut self, conn: ConnId, member: Option<&Member>) {
+        if let Some(member) = member {
+            self.connect(conn, member.clone());
+        }
+    }
+
     pub fn disconnect(&mut self, conn: ConnId) {
         if let Some(member) = self.connections.remove(&conn)
             && let Some(counts) = self.counts.get_mut(&member.name)

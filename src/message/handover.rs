@@ -69,6 +69,8 @@ pub struct StateRecord {
     pub demand: Option<DemandRecord>,
     /// It may only join what others began (`--allocate-from`).
     pub is_outsider: bool,
+    /// The member's name; the secret is not handed over.
+    pub member: Option<String>,
 }
 
 /// The address that a connection counts for in the limits.
