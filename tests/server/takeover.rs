@@ -55,6 +55,17 @@ fn add(phase: &str) -> Value {
 }
 
 #[test]
+fn a_client_from_elsewhere_may_not_begin_after_a_takeover_either() {
+    let (mut server, _) = start(&["--allocate-from=192.0.2.0/24"]);
+    let mut inside = server.bind_from("192.0.2.1", "app", "inside");
+    let mut outside = server.bind_from("198.51.100.1", "app", "outside");
+    replace(&mut server);
+    assert!(outside.error(json!({"type": "allocate"})).contains("joined, not begun"));
+    let nameplate = inside.allocate();
+    outside.claim(&nameplate);
+}
+
+#[test]
 fn sessions_go_on_where_they_were() {
     let (mut server, _) = start(&[]);
     let (mut sender, mut receiver) = (server.bind("app", "s"), server.bind("app", "r"));
