@@ -15,7 +15,7 @@
 //!
 //! For operators: [`options`], [`subcommands`], [`migrating`], [`deployment`], [`proxies`],
 //! [`members`], [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`], [`extensions`],
-//! [`capacity`].
+//! [`capacity`], [`attacks`].
 //! For authors of clients: [`testing`]. For work on the server itself: [`developing`].
 
 /// Makes a module for each page.
@@ -37,7 +37,7 @@ macro_rules! pages {
 }
 
 pages! {
-    capacity clients command_line deployment developing durability extensions files limits
-    members migrating monitoring options proof_of_work protocol proxies reloading rules
+    attacks capacity clients command_line deployment developing durability extensions files
+    limits members migrating monitoring options proof_of_work protocol proxies reloading rules
     subcommands testing
 }

@@ -52,7 +52,7 @@ impl Response {
         let payload = match self {
             Response::Welcome(text) | Response::Pong(text) => block_bytes(text.len()),
             Response::Ack { id } => id.as_ref().map_or(0, |id| block_bytes(id.len())),
-            // A list that has changed since is in memory for those alone for whom it waits.
+            // A list that has changed since is kept only for the connections that it waits for.
             Response::Nameplates(names) => size_of_val(&**names),
             Response::Message(message) => message.bytes(),
             Response::Error { orig: Orig::Command(text) | Orig::Text(text), .. } => {

@@ -45,7 +45,7 @@ impl Sources {
             self.trim_at = (2 * self.counted.len()).clamp(TRIM_MIN, ADDRESSES_MAX);
         }
         for address in addresses {
-            // With so many there is an attack, whatever counts besides.
+            // A full table is an attack, whatever counts besides.
             if self.counted.len() < ADDRESSES_MAX || self.counted.contains_key(&address) {
                 let times = self.counted.entry(address).or_default();
                 times.rotate_left(1);

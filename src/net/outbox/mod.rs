@@ -131,7 +131,7 @@ impl Outbox {
         self.encoded.len() - self.sent + begun + self.pending_bytes
     }
 
-    /// Memory of what waits for this connection alone; [`WriteBuffers::large_bytes`] are the others.
+    /// Memory of what waits for this connection alone, besides [`WriteBuffers::large_bytes`].
     pub fn own_bytes(&self) -> usize {
         let entries = self.pending.capacity() * size_of::<Queued>();
         self.encoded.capacity() + entries + self.pending_bytes - self.shared_bytes
