@@ -304,13 +304,12 @@ impl Tables {
         let Some(closing) = known.sides.get_mut(&me.side) else { return };
         closing.holds = false;
         closing.mood.clone_from(&mood);
-        act.effects.changes.push(Change::CloseMailboxSide {
-            id: closing.id,
-            mailbox: mailbox.clone(),
-            side: me.side.clone(),
-            mood,
-        });
-        if !known.sides.held() {
+        let id = closing.id;
+        if known.sides.held() {
+            let (mailbox, side) = (mailbox.clone(), me.side.clone());
+            act.effects.changes.push(Change::CloseMailboxSide { id, mailbox, side, mood });
+        } else {
+            // A row that goes with its mailbox need not be changed first.
             // As upstream: a nameplate that ends with its mailbox gets no usage record.
             self.delete_mailbox(mailbox, Ending::Left, None, act);
         }

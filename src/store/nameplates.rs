@@ -227,12 +227,12 @@ impl Tables {
             return;
         };
         known.holds = false;
-        act.effects.changes.push(Change::ReleaseNameplateSide {
-            id: known.id,
-            nameplate: nameplate.id,
-            side: me.side.clone(),
-        });
-        if !nameplate.sides.held() {
+        let id = known.id;
+        // A row that goes with its nameplate need not be changed first.
+        if nameplate.sides.held() {
+            let (nameplate, side) = (nameplate.id, me.side.clone());
+            act.effects.changes.push(Change::ReleaseNameplateSide { id, nameplate, side });
+        } else {
             self.delete_nameplate(&me.app, name, Some(Ending::Left), act);
         }
     }
