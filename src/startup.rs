@@ -270,7 +270,7 @@ fn open_records(
         info!("address-id database {}: generation {}", path.display(), ids.generation().0);
         addresses = Some((addrid, ids));
     }
-    Ok((Records::new(usage, addresses, config.track_connections), past))
+    Ok((Records::new(usage, config.usage_keep, addresses, config.track_connections), past))
 }
 
 /// Opens the channel database and loads the state from it.

@@ -63,6 +63,9 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--usage-db": Once("FILE"), Set |s, text| s.config.usage_db = Some(values::path(text)?),
                 Text("none"),
                 "Record usage in this database.";
+            "--usage-keep": Once("DAYS"),
+                Set |s, text| s.config.usage_keep = Some(values::days(text)?), Text("for ever"),
+                "Delete usage records that are older.";
             "--addrid-db": Once("FILE"), Set |s, text| s.config.addrid_db = Some(values::path(text)?),
                 Text("none"),
                 "Number peer addresses in this database, `:memory:` allowed; logs then show only \

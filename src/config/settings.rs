@@ -40,6 +40,8 @@ pub struct Config {
     pub tcp_nodelay: bool,
     pub channel_db: PathBuf,
     pub usage_db: Option<PathBuf>,
+    /// Age at which a usage record is deleted; none to keep all.
+    pub usage_keep: Option<Seconds>,
     pub addrid_db: Option<PathBuf>,
     /// Lifetime of a generation of address ids.
     pub generation_duration: Seconds,
@@ -140,6 +142,7 @@ impl Settings {
             tcp_nodelay: true,
             channel_db: values::CHANNEL_DB.into(),
             usage_db: None,
+            usage_keep: None,
             addrid_db: None,
             generation_duration: limits::GENERATION_SECONDS,
             track_connections: false,

@@ -67,6 +67,13 @@ pub fn seconds_or_never(text: &str) -> Result<Seconds, String> {
     }
 }
 
+/// A number of days, in seconds.
+pub fn days(text: &str) -> Result<Seconds, String> {
+    const DAY_SECONDS: Seconds = 86_400.0;
+    whole(text, 1..=u32::MAX, "a whole number of days above 0")
+        .map(|days| Seconds::from(days) * DAY_SECONDS)
+}
+
 pub fn whole_seconds(text: &str) -> Result<Seconds, String> {
     whole(text, 0..=u32::MAX, "a whole number of seconds").map(Seconds::from)
 }

@@ -183,6 +183,10 @@ impl Engine {
             Command::Close { .. } => self.metrics.count_mood(None),
             Command::Bind { side: Field::Text(side), client_version, .. } => {
                 self.permissions.forget(conn);
+                if self.records.has_usage() && !self.quotas.record(conn, self.clock.instant) {
+                    self.effects.usage.pop(); // its own record
+                    self.note_limit(Limit::AddressRecords);
+                }
                 self.records.track(conn, || ConnectionChange::Bound {
                     side: (&**side).into(),
                     implementation: client_version.implementation.clone(),

@@ -19,6 +19,7 @@ pub enum Limit {
     AddressAllocates,
     AddressClaims,
     AddressNameplates,
+    AddressRecords,
     MessageBytes,
     MailboxMessages,
     StoredBytes,
@@ -41,12 +42,13 @@ pub enum Limit {
 }
 
 /// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
-const LIMITS: [(Limit, &str, &str); 24] = [
+const LIMITS: [(Limit, &str, &str); 25] = [
     (Limit::Connections, "connections", "connections"),
     (Limit::AddressConnections, "address_connections", "connections of one address"),
     (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
     (Limit::AddressClaims, "address_claims", "claims of one address"),
     (Limit::AddressNameplates, "address_nameplates", "nameplates of one address"),
+    (Limit::AddressRecords, "address_records", "binds of one address that are not recorded"),
     (Limit::MessageBytes, "message_bytes", "bytes of one message"),
     (Limit::MailboxMessages, "mailbox_messages", "messages of one mailbox"),
     (Limit::StoredBytes, "stored_bytes", "stored bytes"),

@@ -409,6 +409,22 @@ pub const TRACKED_COMMANDS_MAX: u32 = 1_000;
 /// Records that wait for a failing usage or address database before they are dropped.
 pub const RECORDS_BACKLOG_MAX: usize = 10_000;
 
+/// Longest name in a row of the usage database, in bytes.
+pub const USAGE_NAME_BYTES_MAX: usize = 64;
+
+/// Binds of one address that the usage database records in an hour.
+pub const USAGE_BINDS_PER_HOUR: usize = 1_000;
+
+/// Rows of a table that one write of usage records examines for rows that are too old: about a
+/// millisecond.
+pub const USAGE_ROWS_DELETED_AT_ONCE: usize = 1_000;
+
+/// Room on its file system below which usage is not recorded: what the channel database may need
+/// for its log and a busy hour. On a small file system a share of it; recording goes on when there
+/// is a quarter more.
+pub const USAGE_ROOM_BYTES: u64 = 64 * MIB as u64;
+pub const USAGE_ROOM_SHARE: u64 = 8;
+
 /// WAL pages after which the log is copied into the database even in a busy tick: few, so that each
 /// time the clients wait no longer than for some commits.
 pub const CHECKPOINT_PAGES: u32 = 1_000;
@@ -501,6 +517,7 @@ const _: () = {
     assert!(ATTACK_END_SHARE < 1.0);
     assert!(STORAGE_PROBE_BYTES_MIN < STORAGE_PROBE_BYTES_MAX);
     assert!(RECORDS_FLUSH.as_millis() < 1_000);
+    assert!(USAGE_ROOM_BYTES > LOG_BYTES_KEPT as u64);
     assert!(SHUTDOWN.as_secs() < 5);
     assert!(WELCOME_FILE_BYTES_MAX <= SETTINGS_FILE_BYTES_MAX);
     assert!(NOTICE_BYTES_MAX <= SETTINGS_FILE_BYTES_MAX);

@@ -17,7 +17,7 @@ use crate::storage::db::{
     AddridDb, ConnectionChange, ConnectionTable, Current, Database, Failure, UsageDb,
 };
 use crate::store::UsageRecord;
-use crate::sys::clock::Clock;
+use crate::sys::clock::{Clock, Seconds, Timestamp};
 
 /// The optional files and what waits to be written to them.
 #[derive(Debug)]
@@ -32,6 +32,12 @@ struct Usage {
     db: UsageDb,
     backlog: Backlog<UsageRecord>,
     current: Option<Current>,
+    /// Age at which a record is deleted.
+    keep: Option<Seconds>,
+    /// Records that began before are to be deleted.
+    keep_since: Option<Timestamp>,
+    /// Whether the file system had room at the last write.
+    has_room: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +53,7 @@ struct AddressBook {
 impl Records {
     pub fn new(
         usage: Option<UsageDb>,
+        usage_keep: Option<Seconds>,
         addresses: Option<(AddridDb, Addresses)>,
         track_connections: bool,
     ) -> Records {
@@ -55,6 +62,9 @@ impl Records {
                 db,
                 backlog: Backlog::new("usage database"),
                 current: None,
+                keep: usage_keep,
+                keep_since: None,
+                has_room: true,
             }),
             addresses: addresses.map(|(db, addresses)| AddressBook {
                 db,
@@ -74,10 +84,17 @@ impl Records {
         }
     }
 
-    /// Replaces the `current` row with the next flush.
+    /// Whether usage is recorded, or would be if there were room.
+    pub fn has_usage(&self) -> bool {
+        self.usage.is_some()
+    }
+
+    /// Replaces the `current` row with the next flush, and deletes records that are too old with it
+    /// and those after it.
     pub fn set_current(&mut self, current: Current) {
         if let Some(usage) = &mut self.usage {
             usage.current = Some(current);
+            usage.keep_since = usage.keep.map(|keep| Timestamp(current.updated.0 - keep));
         }
     }
 
@@ -149,16 +166,41 @@ impl Records {
 
 impl Usage {
     fn is_empty(&self) -> bool {
-        self.backlog.rows.is_empty() && self.current.is_none()
+        self.backlog.rows.is_empty() && self.current.is_none() && self.keep_since.is_none()
     }
 
     fn flush(&mut self) {
-        if !self.is_empty() {
-            let written = self.db.write(&self.backlog.rows, self.current);
-            if self.backlog.settle(written) {
-                self.current = None;
-            }
+        if self.is_empty() {
+            return;
         }
+        if !self.look_for_room() {
+            self.backlog.rows.clear();
+            (self.current, self.keep_since) = (None, None);
+            return;
+        }
+        let written = self.db.write(&self.backlog.rows, self.current, self.keep_since);
+        let has_more_to_delete = matches!(written, Ok(true));
+        if self.backlog.settle(written.map(|_| ())) {
+            self.current = None;
+            self.keep_since = self.keep_since.filter(|_| has_more_to_delete);
+        }
+    }
+
+    /// Whether the file system has room for records. Without, they are dropped: the channel
+    /// database must not be without room for their sake.
+    fn look_for_room(&mut self) -> bool {
+        // Where it cannot be known the write shows it.
+        let has_room = self.db.room().map_or(true, |room| room.is_enough(self.has_room));
+        match (self.has_room, has_room) {
+            (true, false) => warn!(
+                "the file system of the usage database has little room left: usage is not recorded \
+                 until it has more"
+            ),
+            (false, true) => info!("the file system has room again: usage is recorded"),
+            _ => {}
+        }
+        self.has_room = has_room;
+        has_room
     }
 }
 

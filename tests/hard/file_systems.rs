@@ -181,6 +181,31 @@ fn log_and_database_on_one_full_disk_degrade_and_recover_as_without_the_log() {
 
 #[test]
 #[ignore = "needs root to mount a file system"]
+fn usage_is_not_recorded_while_the_file_system_has_little_room() {
+    let directory = Arc::new(Directory::new());
+    let disk = directory.file("disk");
+    let _disk = Mounted::new(&disk, &["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs"]);
+    let options = ["--channel-db=disk/relay.sqlite", "--usage-db=disk/usage.sqlite"];
+    let mut server = Server::start_in(Arc::clone(&directory), &options);
+    let sides = "SELECT side FROM client_versions ORDER BY rowid";
+    drop(server.bind("app", "before"));
+    sql::wait_for(&disk.join("usage.sqlite"), sides, &json!([["before"]]));
+    fs::write(disk.join("filler"), vec![0; 7 << 20]).expect("filler");
+    drop(server.bind("app", "meanwhile"));
+    server.wait_for_log("has little room left");
+    assert_eq!(server.bind("app", "a").claim("7"), server.bind("app", "b").claim("7"));
+    fs::remove_file(disk.join("filler")).expect("filler");
+    eventually("recording goes on", || {
+        drop(server.bind("app", "after"));
+        server.count_log("has room again") == 1
+    });
+    let (_, _) = server.stop();
+    let rows = sql::rows(&disk.join("usage.sqlite"), sides).to_string();
+    assert!(!rows.contains("meanwhile") && rows.contains("after"), "{rows}");
+}
+
+#[test]
+#[ignore = "needs root to mount a file system"]
 fn a_read_only_file_system_stops_the_start_with_that_reason() {
     let directory = Directory::new();
     let disk = directory.file("disk");

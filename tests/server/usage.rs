@@ -228,6 +228,84 @@ fn every_bind_is_recorded_with_its_client_version_however_odd() {
 }
 
 #[test]
+fn names_are_cut_to_64_bytes_between_characters() {
+    let server = Server::start(&[USAGE]);
+    let long = "é".repeat(40);
+    let odd = format!("x{long}");
+    let mut client = server.connect();
+    client.quiet(json!(
+        {"type": "bind", "appid": long, "side": odd, "client_version": [odd, long]}
+    ));
+    client.claim("7");
+    client.release();
+    client.open("box");
+    client.close();
+    drop(client);
+    let (_, directory) = server.stop();
+    let usage = directory.file("usage.sqlite");
+    let (even, odd) = ("é".repeat(32), format!("x{}", "é".repeat(31)));
+    let versions = "SELECT app_id, side, implementation, version FROM client_versions";
+    assert_eq!(sql::rows(&usage, versions), json!([[even, odd, odd, even]]));
+    for table in ["nameplates", "mailboxes"] {
+        let apps = sql::rows(&usage, &format!("SELECT app_id FROM {table}"));
+        assert_eq!(apps, json!([[even]]), "{table}");
+    }
+}
+
+#[test]
+fn of_one_address_a_thousand_binds_are_recorded_and_the_rest_is_counted() {
+    let server = Server::start(&[
+        USAGE,
+        "--limit-exempt=192.0.2.0/24",
+        "--limit-address-connect-burst=2000",
+        "--expire-check=3600",
+    ]);
+    for _ in 0..1_004 {
+        drop(server.bind("app", "flood"));
+    }
+    drop(server.bind_from("198.51.100.1", "app", "other"));
+    drop(server.bind_from("192.0.2.1", "app", "exempt"));
+    let log = server.log();
+    let (_, directory) = server.stop();
+    let counts = "SELECT side, COUNT(*) FROM client_versions GROUP BY side ORDER BY side";
+    let rows = sql::rows(&directory.file("usage.sqlite"), counts);
+    let count = |row: usize| rows[row][1].as_u64().expect("a count");
+    assert!((1_000..1_004).contains(&count(1)), "{rows}"); // one more every 3.6 s
+    assert_eq!((count(0), count(2)), (1, 1), "{rows}");
+    let part = "binds of one address that are not recorded";
+    assert!(log.iter().any(|line| line.contains(part)), "{log:#?}");
+}
+
+#[test]
+fn records_older_than_usage_keep_are_deleted_at_the_start_and_at_checks() {
+    const DAY_SECONDS: f64 = 86_400.0;
+    let directory = Arc::new(Directory::new());
+    let age = |days: f64| now() - days * DAY_SECONDS;
+    let mut rows = String::new();
+    for (days, name) in [(9.0, "old"), (7.001, "old"), (6.99, "new"), (0.0, "new")] {
+        let time = age(days);
+        rows += &format!(
+            "INSERT INTO nameplates VALUES ('{name}', {time}, NULL, 1, 'lonely'); \
+             INSERT INTO mailboxes VALUES ('{name}', 0, {time}, 1, NULL, 'lonely'); \
+             INSERT INTO client_versions VALUES ('{name}', 's', {time}, NULL, NULL);"
+        );
+    }
+    // More than one portion, before these.
+    let many = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
+         INSERT INTO client_versions SELECT 'many', 's', {}, NULL, NULL FROM n;",
+        age(30.0)
+    );
+    sql::create(&directory.file("usage.sqlite"), &[USAGE_V1, USAGE_V2, &many, &rows]);
+    let server = Server::start_in(Arc::clone(&directory), &[USAGE, "--usage-keep=7"]);
+    let usage = server.file("usage.sqlite");
+    for table in ["nameplates", "mailboxes", "client_versions"] {
+        let apps = format!("SELECT app_id FROM {table}");
+        sql::wait_for(&usage, &apps, &json!([["new"], ["new"]]));
+    }
+}
+
+#[test]
 fn a_refused_bind_is_not_recorded() {
     let server = Server::start(&[USAGE]);
     let mut client = server.bind("app", "side");

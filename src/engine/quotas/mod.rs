@@ -187,6 +187,12 @@ impl Quotas {
         self.command(conn, Throttled::Claim, creates, now)
     }
 
+    /// Whether a `bind` is recorded in the usage database: up to a bound an hour for one address.
+    pub fn record(&mut self, conn: ConnId, now: Instant) -> bool {
+        let source = self.connections.get(&conn).copied();
+        source.is_none_or(|source| self.take(source, Action::Record, now).is_ok())
+    }
+
     fn command(
         &mut self,
         conn: ConnId,
@@ -463,6 +469,21 @@ mod tests {
             }
             (1..=4).for_each(|conn| quotas.disconnect(ConnId(conn)));
         }
+    }
+
+    #[test]
+    fn binds_of_one_address_are_recorded_up_to_a_thousand_an_hour() {
+        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
+        for (conn, address) in
+            [(1, address("192.0.2.1")), (2, address("192.0.2.2")), (3, address("127.0.0.1"))]
+        {
+            assert_eq!(quotas.connect(ConnId(conn), address, start), Ok(()));
+        }
+        let mut recorded =
+            |conn, now| (0..1_500).filter(|_| quotas.record(ConnId(conn), now)).count();
+        assert_eq!([recorded(1, start), recorded(1, start)], [1_000, 0]);
+        assert_eq!([recorded(2, start), recorded(3, start)], [1_000, 1_500], "others, exempt ones");
+        assert_eq!(recorded(1, start + Duration::from_secs(1_800)), 500);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::limits::{ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits};
+use crate::limits::{
+    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
+};
 
 /// The address that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +58,19 @@ pub(super) enum Action {
     KeepOut,
     /// A connection with an unknown secret; it is charged after the fact.
     Guess,
+    /// A `bind` that the usage database records.
+    Record,
 }
 
 impl Action {
-    pub(super) const ALL: [Action; 5] =
-        [Action::Connect, Action::Allocate, Action::Claim, Action::KeepOut, Action::Guess];
+    pub(super) const ALL: [Action; 6] = [
+        Action::Connect,
+        Action::Allocate,
+        Action::Claim,
+        Action::KeepOut,
+        Action::Guess,
+        Action::Record,
+    ];
 }
 
 /// The rate of an action, in tokens.
@@ -78,6 +88,7 @@ impl Rate {
             Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
             Action::Guess => (limits.address_guesses_per_minute / 60.0, limits.address_guess_burst),
             Action::KeepOut => (limits.address_joins_per_minute / 60.0, limits.address_join_burst),
+            Action::Record => (USAGE_BINDS_PER_HOUR as f64 / 3_600.0, USAGE_BINDS_PER_HOUR),
         };
         Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }
     }

@@ -1,6 +1,7 @@
 //! A file of records: opened, written and closed alike for usage and address ids. Its last second
 //! may be lost, so commits do not wait for the disk (manual: durability 4).
 
+use std::io;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
@@ -10,10 +11,26 @@ use super::file::{self, Examined, LogPages, Opened};
 use super::open_error::OpenError;
 use super::place::Place;
 use super::schema::Kind;
-use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES};
+use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE};
 
 /// SQLite's page cache for a file of records, in KiB.
 const RECORDS_CACHE_KIB: i64 = 64;
+
+/// Bytes on a file system.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Free for this process.
+    pub free: u64,
+    pub all: u64,
+}
+
+impl Room {
+    /// Whether there is enough to record usage; `was_enough`: at the last look.
+    pub fn is_enough(self, was_enough: bool) -> bool {
+        let needed = USAGE_ROOM_BYTES.min(self.all / USAGE_ROOM_SHARE);
+        self.free >= if was_enough { needed } else { needed + needed / 4 }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct RecordsFile {
@@ -44,6 +61,12 @@ impl RecordsFile {
         // What is deleted, an address above all, must not survive in a free page.
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "synchronous", "normal")
+    }
+
+    pub(super) fn room(&self) -> io::Result<Room> {
+        let status = rustix::fs::statvfs(self.place.path())?;
+        let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+        Ok(Room { free: bytes(status.f_bavail), all: bytes(status.f_blocks) })
     }
 
     pub(super) fn version(&self) -> usize {
@@ -80,5 +103,24 @@ impl RecordsFile {
     /// Leaves the file clean, without a write-ahead log.
     pub(super) fn close(self) -> Result<(), OpenError> {
         file::close(self.connection, self.place, self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn recording_stops_below_the_bound_and_goes_on_well_above_it() {
+        for (all, needed) in
+            [(1024 * MIB * MIB, 64 * MIB), (512 * MIB, 64 * MIB), (16 * MIB, 2 * MIB)]
+        {
+            let is_enough = |free, was_enough| Room { free, all }.is_enough(was_enough);
+            assert!(is_enough(needed, true) && !is_enough(needed - 1, true), "{all}");
+            let again = needed / 4 * 5;
+            assert!(is_enough(again, false) && !is_enough(again - 1, false), "{all}");
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! The usage database (manual: files 3): nameplates and mailboxes that ended, client versions, and
 //! the `current` row. Writes do not wait for the disk.
 
+use std::io;
 use std::path::Path;
 
 use rusqlite::{Connection, Row};
 
 use super::file::{self, Examined};
 use super::open_error::OpenError;
-use super::records_file::RecordsFile;
+use super::records_file::{RecordsFile, Room};
 use super::{Failure, schema};
 use crate::limits::USAGE_ROWS_READ_MAX;
+use crate::limits::{USAGE_NAME_BYTES_MAX, USAGE_ROWS_DELETED_AT_ONCE};
 use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
 use crate::store::UsageRecord;
@@ -57,13 +59,24 @@ impl UsageDb {
         self.0.history()
     }
 
-    /// Appends records, and replaces the `current` row if one is given.
+    /// The bytes that are free on its file system, and all it has.
+    pub fn room(&self) -> io::Result<Room> {
+        self.0.room()
+    }
+
+    /// Appends records, replaces the `current` row if one is given, and deletes some of the oldest
+    /// rows if they began before `keep_since`. Returns whether there may be more of those.
     pub fn write(
         &mut self,
         records: &[UsageRecord],
         current: Option<Current>,
-    ) -> Result<(), Failure> {
+        keep_since: Option<Timestamp>,
+    ) -> Result<bool, Failure> {
+        let mut has_more = false;
         self.0.write(records.len() + 1, |transaction| {
+            if let Some(since) = keep_since {
+                has_more = delete_before(transaction, since)?;
+            }
             for record in records {
                 insert(transaction, record)?;
             }
@@ -81,7 +94,8 @@ impl UsageDb {
                 )?;
             }
             Ok(())
-        })
+        })?;
+        Ok(has_more)
     }
 
     /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
@@ -118,6 +132,33 @@ impl UsageDb {
     }
 }
 
+/// Examines the first rows of each table, which are nearly in the order of their time, and deletes
+/// those that began before a time; returns whether all of some table's were deleted.
+fn delete_before(connection: &Connection, since: Timestamp) -> rusqlite::Result<bool> {
+    let mut has_more = false;
+    for (table, time) in
+        [("nameplates", "started"), ("mailboxes", "started"), ("client_versions", "connect_time")]
+    {
+        let sql = format!(
+            "DELETE FROM {table} WHERE {time} < ?1 \
+             AND rowid IN (SELECT rowid FROM {table} ORDER BY rowid LIMIT ?2)"
+        );
+        let deleted =
+            connection.prepare_cached(&sql)?.execute((since, USAGE_ROWS_DELETED_AT_ONCE as i64))?;
+        has_more |= deleted == USAGE_ROWS_DELETED_AT_ONCE;
+    }
+    Ok(has_more)
+}
+
+/// A name as far as it is recorded: a peer chooses it, and the file keeps it.
+fn cut(name: &str) -> &str {
+    let mut end = name.len().min(USAGE_NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
 fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usize> {
     match record {
         UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => connection
@@ -125,18 +166,24 @@ fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usi
                 "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute((app, started, waiting_time, total_time, result.name())),
+            .execute((cut(app), started, waiting_time, total_time, result.name())),
         UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => connection
             .prepare_cached(
                 "INSERT INTO mailboxes (app_id, for_nameplate, started, total_time, waiting_time, result) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute((app, for_nameplate, started, total_time, waiting_time, result.name())),
+            .execute((cut(app), for_nameplate, started, total_time, waiting_time, result.name())),
         UsageRecord::ClientVersion { app, side, connect_time, implementation, version } => connection
             .prepare_cached(
                 "INSERT INTO client_versions (app_id, side, connect_time, implementation, version) \
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute((app, side, connect_time, implementation, version)),
+            .execute((
+                cut(app),
+                cut(side),
+                connect_time,
+                implementation.as_deref().map(cut),
+                version.as_deref().map(cut),
+            )),
     }
 }
