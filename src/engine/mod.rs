@@ -134,6 +134,7 @@ impl Engine {
             _ = self.commit();
         }
         self.records.flush(self.storage.db_mut());
+        self.arm_timers();
     }
 
     /// Begins a tick, all of which happens at this time.

@@ -187,7 +187,7 @@ impl Quotas {
         self.command(conn, Throttled::Claim, creates, now)
     }
 
-    /// Whether a `bind` is recorded in the usage database: of one address only so many an hour.
+    /// Whether a `bind` is recorded in the usage database: up to a bound an hour for one address.
     pub fn record(&mut self, conn: ConnId, now: Instant) -> bool {
         let source = self.connections.get(&conn).copied();
         source.is_none_or(|source| self.take(source, Action::Record, now).is_ok())
