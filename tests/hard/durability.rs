@@ -303,10 +303,11 @@ fn who_could_not_leave_is_closed_once_the_storage_works_and_others_stay() {
     let mut server = Server::start(&[]);
     let mut writer = server.bind("app", "a");
     let mailbox = writer.claim("7");
+    writer.open(&mailbox);
     let mut held = [server.bind("app", "a"), server.bind("app", "a")];
     let mut others = server.bind("app", "other");
     let locked = sql::lock(&server.file("relay.sqlite"));
-    writer.send(json!({"type": "open", "mailbox": mailbox}));
+    writer.send(json!({"type": "add", "phase": "p", "body": "b"}));
     assert_told_to_come_back(writer);
     server.wait_for_log(BEGINS);
     let [release, close] = [

@@ -94,10 +94,15 @@ fn assert_degraded(server: &Server) {
         json!({"type": "claim", "nameplate": "77"}),
         json!({"type": "open", "mailbox": "other"}),
         json!({"type": "close", "mailbox": "box"}),
-        json!({"type": "release", "nameplate": "1"}),
     ] {
         assert_eq!(client.error(command), UNAVAILABLE);
     }
+    let release = json!({"type": "release", "nameplate": "1"});
+    assert_eq!(client.one(release.clone())["type"], "released", "not held by this side");
+    let mut holder = Client::connect(server.address);
+    holder.recv();
+    holder.quiet(json!({"type": "bind", "appid": "app", "side": "one"}));
+    assert_eq!(holder.error(release), UNAVAILABLE);
     assert_eq!(client.one(json!({"type": "ping", "ping": 1}))["type"], "pong");
     let list = client.one(json!({"type": "list"}));
     assert_eq!(list["nameplates"], json!([{"id": "1"}]), "what is stored can be read");
