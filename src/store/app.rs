@@ -5,7 +5,8 @@ use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use super::nameplates::Nameplate;
+use super::change::{NameplateId, NameplateSideId};
+use super::sides::Sides;
 use crate::sys::clock::Seconds;
 
 /// Numbers handed out while any is free, fewest digits first.
@@ -20,6 +21,15 @@ const LONG_STEPS_MAX: u64 = 10_000;
 
 /// Length of the set of short numbers, zero included.
 const SHORT_NUMBERS: usize = 1_000;
+
+/// A pointer to a mailbox, held by the sides that claim it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Nameplate {
+    pub id: NameplateId,
+    /// Exists as long as the nameplate does.
+    pub mailbox: Rc<str>,
+    pub sides: Sides<NameplateSideId>,
+}
 
 /// A set of short numbers, one bit each.
 #[derive(Debug)]

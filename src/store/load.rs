@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::app::Nameplate;
 use super::change::{NameplateId, Row};
-use super::mailboxes::Mailbox;
-use super::nameplates::Nameplate;
+use super::mailbox::Mailbox;
 use super::room::{mailbox_bytes, nameplate_bytes, side_bytes};
 use super::sides::{Side, Sides};
 use super::tables::Tables;

@@ -1,63 +1,20 @@
 //! Mailboxes, in which two sides exchange messages: `open`, `add` and `close`, and their expiry.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::change::{Change, Effects, MailboxSideId, Row, UsageRecord};
+use super::Act;
+use super::change::{Change, Effects, Row, UsageRecord};
+use super::mailbox::Mailbox;
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, MailboxState, Session, required};
-use super::sides::{Side, Sides};
+use super::sides::Side;
 use super::tables::Tables;
 use super::usage::{self, Ending};
-use super::{Act, Settings};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
-use crate::message::ledger::{Holder, Ledger};
-use crate::message::log::{Message, MessageLog, Replay};
+use crate::message::log::{Message, Replay};
 use crate::message::{ConnId, Field, Refusal, Response};
 use crate::sys::clock::Timestamp;
-
-#[derive(Debug)]
-pub(super) struct Mailbox {
-    /// Ids are unique over all apps.
-    pub app: Rc<str>,
-    /// Whether a nameplate's first claim created it.
-    pub for_nameplate: bool,
-    /// Last activity.
-    pub updated: Timestamp,
-    /// The column `updated` of its row, which may be older by [`Settings::activity_lag`].
-    pub stored: Timestamp,
-    /// Its place in the expiry index, which may be older than `updated`.
-    pub indexed: Timestamp,
-    pub sides: Sides<MailboxSideId>,
-    /// The addresses of the sides added since the start; none if exempt or unknown.
-    pub origins: Vec<Option<Holder>>,
-    /// Each with the place of its side in `sides`, in the order of their subscriptions.
-    pub subscribers: Vec<(ConnId, usize)>,
-    /// It was loaded, and no connection has subscribed to it since.
-    pub is_unclaimed: bool,
-    /// Names of the nameplates that point to it; one at most, unless a file says otherwise.
-    pub nameplates: Vec<Rc<str>>,
-    pub log: Rc<MessageLog>,
-}
-
-impl Mailbox {
-    pub fn new(app: Rc<str>, for_nameplate: bool, updated: Timestamp, ledger: &Ledger) -> Mailbox {
-        Mailbox {
-            is_unclaimed: false,
-            app,
-            for_nameplate,
-            updated,
-            stored: updated,
-            indexed: updated,
-            sides: Sides::default(),
-            origins: Vec::new(),
-            subscribers: Vec::new(),
-            nameplates: Vec::new(),
-            log: MessageLog::new(ledger),
-        }
-    }
-}
 
 impl Tables {
     /// Returns the stored messages, if there are any.
@@ -424,40 +381,5 @@ impl Tables {
         let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
         let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
         self.delete_mailbox(mailbox, Ending::Pruned, Some(Ending::Pruned), &mut act);
-    }
-}
-
-/// Mailboxes in the order of their last activity.
-pub(super) type ByActivity = BTreeSet<(Timestamp, Rc<str>)>;
-
-impl Mailbox {
-    /// Counts as activity. Its row is written only when it is too old, or later than now: a write
-    /// for each message would make it as dear as two.
-    fn touch(
-        &mut self,
-        id: &Rc<str>,
-        by_activity: &mut ByActivity,
-        settings: &Settings,
-        act: &mut Act<'_>,
-    ) {
-        self.updated = act.now;
-        if self.updated < self.indexed {
-            self.reindex(id, by_activity); // the clock has been set back
-        }
-        let age = self.updated - self.stored;
-        if (0.0..=settings.activity_lag()).contains(&age) {
-            return;
-        }
-        self.stored = self.updated;
-        let (mailbox, updated) = (id.clone(), self.updated);
-        act.effects.changes.push(Change::TouchMailbox { mailbox, updated });
-    }
-
-    /// Moves it in the expiry index to where its last activity belongs.
-    fn reindex(&mut self, id: &Rc<str>, by_activity: &mut ByActivity) {
-        let place = (self.indexed, id.clone());
-        by_activity.remove(&place);
-        self.indexed = self.updated;
-        by_activity.insert((self.indexed, place.1));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::app::{self, App};
-use super::change::{Change, NameplateId, NameplateSideId, Row};
+use super::app::{self, App, Nameplate};
+use super::change::{Change, Row};
 use super::room::{Growth, mailbox_bytes, nameplate_bytes, side_bytes};
 use super::session::{Identity, Session, required};
 use super::sides::{Side, Sides};
@@ -18,15 +18,6 @@ const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// Bits of a mailbox id.
 const MAILBOX_ID_BITS: u32 = 64;
-
-/// A pointer to a mailbox, held by the sides that claim it.
-#[derive(Debug, PartialEq)]
-pub(super) struct Nameplate {
-    pub id: NameplateId,
-    /// Exists as long as the nameplate does.
-    pub mailbox: Rc<str>,
-    pub sides: Sides<NameplateSideId>,
-}
 
 impl Tables {
     pub fn list(&mut self, session: &Session, may_begin: bool) -> Result<Response, Refusal> {

@@ -7,11 +7,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::app::App;
+use super::app::{App, Nameplate};
 use super::change::{MailboxSideId, NameplateId, NameplateSideId};
 use super::cooling::Cooling;
-use super::mailboxes::{ByActivity, Mailbox};
-use super::nameplates::Nameplate;
+use super::mailbox::{ByActivity, Mailbox};
 use super::remains::Remains;
 use super::{NAMEPLATE_CLASSES, Settings};
 use crate::message::ledger::Ledger;

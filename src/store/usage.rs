@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
+use super::app::Nameplate;
 use super::change::UsageRecord;
-use super::mailboxes::Mailbox;
-use super::nameplates::Nameplate;
+use super::mailbox::Mailbox;
 use super::sides::Sides;
 use crate::limits::SIDES_MAX;
 use crate::message::outcome::{Mood, Outcome};
