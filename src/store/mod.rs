@@ -7,8 +7,8 @@
 //! A command's rules are in one place: `bind` in `session`, those about nameplates in
 //! `nameplates`, those about mailboxes in `mailboxes`. Beneath them: `tables` holds what there is,
 //! `app` the nameplates of one app id, `mailbox` one mailbox, `sides` the crowding rule, `room` the
-//! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand out
-//! yet, `usage` the summaries, `load` the way back from the files, `handover` the sessions that
+//! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand
+//! out yet, `usage` the summaries, `load` the way back from the files, `handover` the sessions that
 //! another process goes on with, `expiry` the periodic check.
 
 mod app;

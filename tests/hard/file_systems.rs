@@ -72,7 +72,8 @@ fn a_start_on_a_full_disk_serves_or_says_so_however_much_is_left() {
             }
             fill(&ballast, free * 1024);
             let mut command = Command::new("timeout");
-            // In the foreground: otherwise the group gets a second signal, which ends the server at once.
+            // In the foreground: otherwise the group gets a second signal, which ends the server at
+            // once.
             command.args(["--foreground", "--preserve-status", "1", PROGRAM, FREE_PORT]);
             command.args(["--channel-db=disk/relay.sqlite", "--log-level=error"]);
             command.current_dir(directory.path()).stdin(Stdio::null());

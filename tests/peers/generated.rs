@@ -142,7 +142,7 @@ fn fish_completes_names_choices_and_files() {
     assert_eq!(of("--synchronous=n"), ["--synchronous=normal"]);
     assert_eq!(of("--usage-db us"), ["usage.sqlite"]);
     assert!(of("--port ").is_empty(), "{offered}");
-    assert_eq!(of(""), ["check", "connections", "status", "test-server", "usage"]);
+    assert_eq!(of(""), ["check", "connections", "member", "status", "test-server", "usage"]);
     assert_eq!(of("usage --per"), ["--period"]);
     assert!(of("status --syn").is_empty(), "{offered}");
 }

@@ -98,15 +98,20 @@ impl Drop for UsageFile {
     }
 }
 
+/// A name as it is recorded: its first 64 bytes. Long ones are ASCII here.
+fn cut(name: &str) -> &str {
+    name.get(..64).unwrap_or(name)
+}
+
 fn describe(record: &UsageRecord) -> String {
     match record {
         UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => {
-            line("nameplate", app, false, started.0, *waiting_time, *total_time, result.name())
+            line("nameplate", cut(app), false, started.0, *waiting_time, *total_time, result.name())
         }
         UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => {
             line(
                 "mailbox",
-                app,
+                cut(app),
                 *for_nameplate,
                 started.0,
                 *waiting_time,
@@ -115,7 +120,7 @@ fn describe(record: &UsageRecord) -> String {
             )
         }
         UsageRecord::ClientVersion { app, side, connect_time, .. } => {
-            line("client", app, false, connect_time.0, None, 0.0, side)
+            line("client", cut(app), false, connect_time.0, None, 0.0, cut(side))
         }
     }
 }

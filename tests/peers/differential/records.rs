@@ -36,9 +36,11 @@ const CHANNEL: [(&str, &[Column]); 5] = [
         &[App, Nameplate, Plain, Plain, Time],
     ),
     (
-        "SELECT app_id, id, updated, for_nameplate FROM mailboxes
+        // Without `updated`, which ours writes only when it is old (manual: rules 5); that it does so
+        // exactly then is what the simulation tries.
+        "SELECT app_id, id, for_nameplate FROM mailboxes
          WHERE app_id LIKE ?1 ORDER BY rowid",
-        &[App, Mailbox, Time, Plain],
+        &[App, Mailbox, Plain],
     ),
     (
         "SELECT app_id, id, opened, side, added, mood FROM mailbox_sides
