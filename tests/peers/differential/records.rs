@@ -36,8 +36,8 @@ const CHANNEL: [(&str, &[Column]); 5] = [
         &[App, Nameplate, Plain, Plain, Time],
     ),
     (
-        // Without `updated`, which ours writes only when it is old (manual: rules 5); the simulation
-        // tries exactly when.
+        // Without `updated`, which ours writes only when it is old (manual: rules 5): the
+        // simulation tries exactly when.
         "SELECT app_id, id, for_nameplate FROM mailboxes
          WHERE app_id LIKE ?1 ORDER BY rowid",
         &[App, Mailbox, Plain],
