@@ -20,13 +20,15 @@ pub struct Sources {
     counted: HashMap<u64, [Option<Instant>; EVENTS_MAX]>,
     /// Entries from which on old ones are looked for.
     trim_at: usize,
+    /// Time before which they are not looked for again: a full table costs no walk per event.
+    trim_from: Option<Instant>,
 }
 
 impl Sources {
     /// `half_life`: in seconds.
     pub fn new(half_life: f64) -> Sources {
         let half_life = Duration::from_secs_f64(half_life);
-        Sources { half_life, counted: HashMap::new(), trim_at: 0 }
+        Sources { half_life, counted: HashMap::new(), trim_at: 0, trim_from: None }
     }
 
     /// Whether an event of these addresses counts: if one of them has had its share, it does not.
@@ -40,9 +42,10 @@ impl Sources {
         if addresses.iter().any(is_used_up) {
             return false;
         }
-        if self.counted.len() >= self.trim_at {
+        if self.counted.len() >= self.trim_at && self.trim_from.is_none_or(|from| from <= now) {
             self.counted.retain(|_, times| times.iter().any(is_recent));
             self.trim_at = (2 * self.counted.len()).clamp(TRIM_MIN, ADDRESSES_MAX);
+            self.trim_from = Some(now + self.half_life / 4);
         }
         for address in addresses {
             // A full table is an attack, whatever counts besides.
