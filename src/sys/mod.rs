@@ -1,10 +1,12 @@
-//! The operating system: clock, randomness, memory pages, process facts, the log's sink.
+//! The operating system: clock, randomness, memory pages, process facts, file identity,
+//! the log's sink.
 //!
 //! The only room that reads the clock or draws random bytes; knows nothing of the server.
 
 pub mod clock;
 pub mod entropy;
 pub mod heap;
+pub mod identity;
 pub mod logging;
 pub mod mmap;
 pub mod process;

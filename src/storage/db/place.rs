@@ -3,13 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use log::warn;
 
 use super::create::with_suffix;
 use super::open_error::OpenErrorKind;
+use crate::sys::identity::{self, FileId};
 
 /// Attempts to lock a file that another process replaces again and again.
 const LOCK_ATTEMPTS: usize = 10;
@@ -22,23 +23,20 @@ const OTHERS: u32 = 0o066;
 struct Held {
     path: PathBuf,
     file: File,
-    /// Device and inode.
-    id: (u64, u64),
+    id: FileId,
 }
 
 impl Held {
     fn new(path: PathBuf, file: File) -> io::Result<Held> {
-        let id = id(&file.metadata()?);
+        let (id, _) = identity::of(&file)?;
         Ok(Held { path, file, id })
     }
 
-    /// What is at the path, if it is this file.
-    fn at_path(&self) -> Result<fs::Metadata, OpenErrorKind> {
-        match fs::metadata(&self.path) {
+    /// The length in bytes of what is at the path, if it is this file.
+    fn len_at_path(&self) -> Result<u64, OpenErrorKind> {
+        match identity::at_path(&self.path) {
             // Some file systems change the number of an inode while it is open.
-            Ok(there) if id(&there) == self.id || id(&there) == id(&self.file.metadata()?) => {
-                Ok(there)
-            }
+            Ok((there, len)) if there == self.id || there == identity::of(&self.file)?.0 => Ok(len),
             Ok(_) => Err(OpenErrorKind::Replaced),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(OpenErrorKind::Missing),
             Err(error) => Err(error.into()),
@@ -95,10 +93,10 @@ impl Place {
     pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
         let Some(guard) = &self.guard else { return Ok(()) };
         // An open database has pages: an empty file was emptied by another program.
-        if guard.at_path()?.len() == 0 {
+        if guard.len_at_path()? == 0 {
             return Err(OpenErrorKind::Replaced);
         }
-        let has_lost_log = match self.log.as_ref().map(Held::at_path) {
+        let has_lost_log = match self.log.as_ref().map(Held::len_at_path) {
             None | Some(Ok(_)) => false,
             Some(Err(OpenErrorKind::Missing | OpenErrorKind::Replaced)) => true,
             Some(Err(error)) => return Err(error),
@@ -108,14 +106,14 @@ impl Place {
 
     /// Whether the file that is open has been emptied.
     pub(super) fn is_emptied(&self) -> bool {
-        let metadata = self.guard.as_ref().map(|guard| guard.file.metadata());
-        metadata.is_some_and(|it| it.is_ok_and(|it| it.len() == 0))
+        let found = self.guard.as_ref().map(|guard| identity::of(&guard.file));
+        found.is_some_and(|it| it.is_ok_and(|(_, len)| len == 0))
     }
 
     /// Removes the log if it is the one that was open: it must not be played into another file.
     pub(super) fn remove_log(&self) -> io::Result<()> {
         match &self.log {
-            Some(log) if log.at_path().is_ok() => fs::remove_file(&log.path),
+            Some(log) if log.len_at_path().is_ok() => fs::remove_file(&log.path),
             _ => Ok(()),
         }
     }
@@ -127,7 +125,7 @@ impl Place {
 
     /// The lock, if the file at the path is the one that it is on.
     pub(super) fn lock_to_keep(&self) -> Option<File> {
-        let guard = self.guard.as_ref().filter(|guard| guard.at_path().is_ok())?;
+        let guard = self.guard.as_ref().filter(|guard| guard.len_at_path().is_ok())?;
         // The copy shares the lock.
         guard.file.try_clone().ok()
     }
@@ -170,13 +168,9 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenErrorKind> {
 
 /// Whether an open file is the one at `path`.
 fn is_at(path: &Path, file: &File) -> io::Result<bool> {
-    match fs::metadata(path) {
-        Ok(there) => Ok(id(&there) == id(&file.metadata()?)),
+    match identity::at_path(path) {
+        Ok((there, _)) => Ok(there == identity::of(file)?.0),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn id(metadata: &fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
 }
