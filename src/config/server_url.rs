@@ -1,4 +1,4 @@
-//! The URL of a mailbox server: `ws://HOST:PORT/v1`, or `unix:PATH`.
+//! The URL of a mailbox server: `ws://HOST:PORT/v1`, `wss://HOST:PORT/v1`, or `unix:PATH`.
 //!
 //! Resolves no names.
 
@@ -10,35 +10,52 @@ use super::values;
 /// Where a mailbox server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerUrl {
-    Tcp { host: String, port: u16, path: String },
+    Tcp { scheme: Scheme, host: String, port: u16, path: String },
     Unix(PathBuf),
 }
 
 /// The path of the service.
 const SERVICE: &str = "/v1";
 
-/// The port of a URL without one.
-const HTTP_PORT: u16 = 80;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Ws,
+    Wss,
+}
+
+impl Scheme {
+    const ALL: [Scheme; 2] = [Scheme::Ws, Scheme::Wss];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Scheme::Ws => "ws://",
+            Scheme::Wss => "wss://",
+        }
+    }
+
+    /// The port of a URL without one.
+    fn default_port(self) -> u16 {
+        match self {
+            Scheme::Ws => 80,
+            Scheme::Wss => 443,
+        }
+    }
+}
 
 impl ServerUrl {
     pub fn parse(text: &str) -> Result<ServerUrl, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(ServerUrl::Unix(values::path(path)?));
         }
-        if text.starts_with("wss://") {
-            return Err(format!(
-                "wss:// is not possible, TLS is the proxy's work: give the address behind it, as \
-                 in ws://127.0.0.1:4000{SERVICE}"
-            ));
-        }
         let wrong = || format!("'{text}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
-        let rest = text.strip_prefix("ws://").ok_or_else(wrong)?;
+        let with_scheme = |it: Scheme| text.strip_prefix(it.prefix()).map(|rest| (it, rest));
+        let (scheme, rest) = Scheme::ALL.into_iter().find_map(with_scheme).ok_or_else(wrong)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| wrong())?)
             }
-            _ => (authority, HTTP_PORT),
+            _ => (authority, scheme.default_port()),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_whole = bare.len() < host.len() || !host.contains(':');
@@ -46,16 +63,17 @@ impl ServerUrl {
             return Err(wrong());
         }
         let path = if path.len() > 1 { path } else { SERVICE };
-        Ok(ServerUrl::Tcp { host: bare.to_owned(), port, path: path.to_owned() })
+        Ok(ServerUrl::Tcp { scheme, host: bare.to_owned(), port, path: path.to_owned() })
     }
 
     /// For a request; the host of a unix socket means nothing.
     pub fn host_and_path(&self) -> (String, &str) {
         match self {
-            ServerUrl::Tcp { host, port, path } if host.contains(':') => {
-                (format!("[{host}]:{port}"), path)
+            ServerUrl::Tcp { scheme, host, port, path } => {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let is_default = *port == scheme.default_port();
+                (if is_default { host } else { format!("{host}:{port}") }, path)
             }
-            ServerUrl::Tcp { host, port, path } => (format!("{host}:{port}"), path),
             ServerUrl::Unix(_) => ("localhost".to_owned(), SERVICE),
         }
     }
@@ -64,7 +82,8 @@ impl ServerUrl {
 /// A server on this machine with the default port.
 impl Default for ServerUrl {
     fn default() -> ServerUrl {
-        ServerUrl::Tcp { host: "127.0.0.1".to_owned(), port: 4000, path: SERVICE.to_owned() }
+        let (host, path) = ("127.0.0.1".to_owned(), SERVICE.to_owned());
+        ServerUrl::Tcp { scheme: Scheme::Ws, host, port: 4000, path }
     }
 }
 
@@ -72,10 +91,11 @@ impl Default for ServerUrl {
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerUrl::Tcp { .. } => match self.host_and_path() {
-                (host, path) if path.starts_with("/v1/") => write!(f, "ws://{host}/v1/…"),
-                (host, path) => write!(f, "ws://{host}{path}"),
-            },
+            ServerUrl::Tcp { scheme, .. } => {
+                let (host, path) = self.host_and_path();
+                let path = if path.starts_with("/v1/") { "/v1/…" } else { path };
+                write!(f, "{}{host}{path}", scheme.prefix())
+            }
             ServerUrl::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -89,9 +109,11 @@ mod tests {
     fn a_url_has_a_host_and_may_have_port_and_path() {
         for (text, shown) in [
             ("ws://127.0.0.1:4000/v1", "ws://127.0.0.1:4000/v1"),
-            ("ws://localhost", "ws://localhost:80/v1"),
+            ("ws://localhost", "ws://localhost/v1"),
             ("ws://[::1]:4000/", "ws://[::1]:4000/v1"),
-            ("ws://[::1]", "ws://[::1]:80/v1"),
+            ("ws://[::1]", "ws://[::1]/v1"),
+            ("wss://host", "wss://host/v1"),
+            ("wss://host:80/", "wss://host:80/v1"),
             ("ws://host:1/relay/v1?x", "ws://host:1/relay/v1?x"),
             ("ws://host:1/v1/secret", "ws://host:1/v1/…"),
             ("unix:/run/x:y.sock", "unix:/run/x:y.sock"),
@@ -112,6 +134,5 @@ mod tests {
         ] {
             assert!(ServerUrl::parse(text).is_err(), "{text}");
         }
-        assert!(ServerUrl::parse("wss://host/v1").is_err_and(|error| error.contains("TLS")));
     }
 }

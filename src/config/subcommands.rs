@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::arguments::UsageError;
 use super::members;
 use super::nearest::nearest;
-use super::server_url::ServerUrl;
+use super::server_url::{Scheme, ServerUrl};
 use super::spec::Arity::{Flag, Many, Once};
 use super::spec::Default::{Text, Unset};
 use super::spec::{Row, Setter, rows};
@@ -44,7 +44,11 @@ pub enum Subject {
         addrid_db: Option<PathBuf>,
     },
     /// An exchange through a server.
-    Check(ServerUrl),
+    Check {
+        server: ServerUrl,
+        /// A line of the shell that connects to it with its stdin and stdout.
+        via: Option<String>,
+    },
     /// Adds a member to a file.
     AddMember {
         members: PathBuf,
@@ -91,6 +95,7 @@ pub struct Query {
     members: Option<PathBuf>,
     url: Option<String>,
     server: ServerUrl,
+    via: Option<String>,
     admin: Option<Endpoint>,
     channel_db: Option<PathBuf>,
     usage_db: Option<PathBuf>,
@@ -178,10 +183,14 @@ pub static TABLE: &[Subcommand] = &[
             Ok(())
         })),
         rows: rows! { Query;
+            "--via": Once("COMMAND"), Set |q, text| q.via = Some(values::shell_line(text)?),
+                Text("none"),
+                "Talk to the server through stdin and stdout of this command, which the shell runs \
+                 for each of the two clients. `URL` may then begin with `wss://`.";
             "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: |query| report(query, |query| Ok(Subject::Check(query.server))),
+        finish: |query| report(query, check),
     },
     Subcommand {
         name: "member",
@@ -266,6 +275,22 @@ fn connections(query: Query) -> Result<Subject, String> {
     }
     let channel_db = channel_db.unwrap_or_else(|| values::CHANNEL_DB.into());
     Ok(Subject::Connections { channel_db, addrid_db: addrid_db.filter(|_| addresses) })
+}
+
+fn check(query: Query) -> Result<Subject, String> {
+    let Query { server, via, .. } = query;
+    match (&server, &via) {
+        (ServerUrl::Unix(_), Some(_)) => {
+            Err("--via: connects to the server by itself, so give the URL that clients use"
+                .to_owned())
+        }
+        (ServerUrl::Tcp { scheme: Scheme::Wss, .. }, None) => Err(format!(
+            "{server}: TLS needs a command that speaks it, as in --via='openssl s_client -quiet \
+             -verify_return_error -connect HOST:443'; or check behind the proxy, as in \
+             ws://127.0.0.1:4000/v1"
+        )),
+        _ => Ok(Subject::Check { server, via }),
+    }
 }
 
 fn member(query: Query) -> Result<Invocation, String> {

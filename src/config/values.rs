@@ -36,6 +36,11 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("needs a file name".to_owned()) } else { Ok(text.into()) }
 }
 
+/// A command for the shell.
+pub fn shell_line(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("needs a command".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 /// The URL of a server, without a secret, as its clients use it.
 pub fn member_url(text: &str) -> Result<String, String> {
     let url = text.trim_end_matches('/');

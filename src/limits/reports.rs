@@ -67,5 +67,8 @@ pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
 /// Bytes of a server's answer to the upgrade of `check`; proxies add a few lines.
 pub const CHECK_HEAD_BYTES_MAX: usize = 16 * KIB;
 
+/// Bytes of the stderr of `check --via` that are looked at, the first ones.
+pub const COMPANION_ERROR_BYTES_MAX: u64 = 64 * KIB as u64;
+
 /// How soon a server that stands still for a test sees that it must stop.
 pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);

@@ -27,9 +27,9 @@ use crate::sys::clock::Clock;
 const BODY: &str = "6120776f726d686f6c652d6d61696c626f7820636865636b206973207061737365642074687275";
 
 /// Carries out an exchange; the error says which step failed and why.
-pub fn report(server: &ServerUrl) -> Result<Report, Box<dyn Error>> {
+pub fn report(server: &ServerUrl, via: Option<&str>) -> Result<Report, Box<dyn Error>> {
     let mut steps = Steps::default();
-    exchange(server, &mut steps).map_err(|problem| format!("check of {server}: {problem}"))?;
+    exchange(server, via, &mut steps).map_err(|problem| format!("check of {server}: {problem}"))?;
     let total: Duration = steps.0.iter().map(|(_, time)| *time).sum();
     let shown = |time: &Duration| format::duration(time.as_secs_f64());
     let mut lines: Vec<_> = steps.0.iter().map(|(name, time)| (*name, shown(time))).collect();
@@ -44,8 +44,8 @@ pub fn report(server: &ServerUrl) -> Result<Report, Box<dyn Error>> {
     Ok(Report { text: format!("A whole exchange through {server}\n{}", list(&lines)), json })
 }
 
-fn exchange(server: &ServerUrl, steps: &mut Steps) -> Result<(), String> {
-    let (mut sender, demand) = steps.take("connect", || Client::connect(server, "sender"))?;
+fn exchange(server: &ServerUrl, via: Option<&str>, steps: &mut Steps) -> Result<(), String> {
+    let (mut sender, demand) = steps.take("connect", || Client::connect(server, via, "sender"))?;
     steps.take("bind", || sender.bind(&demand))?;
     steps.take("allocate", || sender.allocate())?;
     steps.take("claim", || sender.claim())?;
@@ -55,7 +55,7 @@ fn exchange(server: &ServerUrl, steps: &mut Steps) -> Result<(), String> {
         sender.expect_message("sender", "pake")
     })?;
     let (mut receiver, demand) =
-        steps.take("second connect", || Client::connect(server, "receiver"))?;
+        steps.take("second connect", || Client::connect(server, via, "receiver"))?;
     steps.take("second bind", || receiver.bind(&demand))?;
     receiver.nameplate.clone_from(&sender.nameplate);
     steps.take("second claim", || receiver.claim())?;
@@ -103,12 +103,20 @@ struct Client {
 
 impl Client {
     /// Returns the client, and the proof of work that the server demands.
-    fn connect(server: &ServerUrl, side: &'static str) -> Result<(Client, Value), String> {
-        let mut stream = stream(server).map_err(describe)?;
+    fn connect(
+        server: &ServerUrl,
+        via: Option<&str>,
+        side: &'static str,
+    ) -> Result<(Client, Value), String> {
+        let stream = match via {
+            Some(command) => Stream::through(command, CHECK_STEP),
+            None => stream(server),
+        };
+        let mut stream = stream.map_err(describe)?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(CHECK_MESSAGE_BYTES_MAX))
             .max_frame_size(Some(CHECK_MESSAGE_BYTES_MAX));
-        shake_hands(server, &mut stream)?;
+        shake_hands(server, &mut stream).map_err(|problem| stream.explain(problem))?;
         let socket = WebSocket::from_raw_socket(stream, Role::Client, Some(config));
         let mut client = Client { socket, side, nameplate: None, mailbox: None };
         let welcome = client.wait(|message| message["type"] == "welcome")?["welcome"].take();
@@ -228,6 +236,8 @@ impl Drop for Client {
         self.socket.get_mut().allow(CHECK_LEAVE);
         _ = self.socket.close(None);
         _ = self.socket.flush();
+        // A command is not killed before it has passed this on.
+        while self.socket.read().is_ok_and(|message| !message.is_close()) {}
     }
 }
 
@@ -294,7 +304,9 @@ fn problem(error: tungstenite::Error) -> String {
 fn describe(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => format!("no answer within {} seconds", CHECK_STEP.as_secs()),
-        io::ErrorKind::UnexpectedEof => "the connection ended".to_owned(),
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => "the connection ended".to_owned(),
         io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         _ => error.to_string(),
     }

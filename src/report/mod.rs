@@ -40,7 +40,7 @@ pub fn run(request: &config::Report) -> Result<String, Box<dyn Error>> {
         Subject::Connections { channel_db, addrid_db } => {
             connections::report(channel_db, addrid_db.as_deref(), now)?
         }
-        Subject::Check(server) => check::report(server)?,
+        Subject::Check { server, via } => check::report(server, via.as_deref())?,
         Subject::AddMember { members, name, url } => member::add(members, name, url.as_deref())?,
     };
     Ok(if request.json { json_text(&report.json) } else { report.text })

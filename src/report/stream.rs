@@ -5,14 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use crate::format;
 use crate::net::socket::Endpoint;
 use crate::sys::clock::Clock;
+use crate::sys::companion::Companion;
 
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
     /// Reading and writing fail with `TimedOut` from then on.
     until: Instant,
+    /// The command at the other end; killed after the socket is closed.
+    companion: Option<Companion>,
 }
 
 #[derive(Debug)]
@@ -31,9 +35,22 @@ impl Stream {
             }
             Endpoint::Unix { path, .. } => Socket::Unix(UnixStream::connect(path)?),
         };
-        let mut stream = Stream { socket, until: Clock::read().instant };
-        stream.allow(limit);
-        Ok(stream)
+        Ok(Stream { socket, until: Clock::read().instant + limit, companion: None })
+    }
+
+    /// Starts a line of the shell, whose stdin and stdout are the connection.
+    pub fn through(line: &str, limit: Duration) -> io::Result<Stream> {
+        let (companion, socket) = Companion::start(line)?;
+        let until = Clock::read().instant + limit;
+        Ok(Stream { socket: Socket::Unix(socket), until, companion: Some(companion) })
+    }
+
+    /// Adds what the command has to say of a problem, if there is one.
+    pub fn explain(&self, problem: String) -> String {
+        match self.companion.as_ref().and_then(Companion::last_error) {
+            Some(error) => format!("{problem}; the command says '{}'", format::harmless(&error)),
+            None => problem,
+        }
     }
 
     /// Moves the deadline.

@@ -4,6 +4,7 @@
 //! The only room that reads the clock or draws random bytes; knows nothing of the server.
 
 pub mod clock;
+pub mod companion;
 pub mod entropy;
 pub mod heap;
 pub mod identity;

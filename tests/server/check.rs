@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 
@@ -15,7 +16,11 @@ fn checked(url: &str) -> Value {
 
 /// Checks that a check fails with one line on stderr that names this.
 fn assert_failure(url: &str, status: i32, named: &[&str]) {
-    let Output { status: code, stdout, stderr } = output_of(&["check", url]);
+    assert_fails(&[url], status, named);
+}
+
+fn assert_fails(arguments: &[&str], status: i32, named: &[&str]) {
+    let Output { status: code, stdout, stderr } = output_of(&[&["check"], arguments].concat());
     let error = String::from_utf8(stderr).expect("UTF-8");
     assert_eq!((code.code(), stdout.len()), (Some(status), 0), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
@@ -123,7 +128,58 @@ fn what_fails_in_the_middle_leaves_nothing() {
 
 #[test]
 fn a_url_that_cannot_be_checked_is_a_mistake() {
-    assert_failure("wss://relay.example/v1", 2, &["TLS", "ws://127.0.0.1:4000/v1"]);
+    assert_failure("wss://relay.example/v1", 2, &["TLS", "--via=", "ws://127.0.0.1:4000/v1"]);
     assert_failure("http://localhost:4000", 2, &["http://localhost:4000", "unix:PATH"]);
     assert!(fs::metadata("relay.sqlite").is_err());
+}
+
+/// A command with what every Debian has: its stdin and stdout are a connection to the server, which
+/// a process of its own reads. The line has quotes, so only a shell understands it.
+fn through_bash(server: &Server) -> String {
+    let place = server.address.to_string().replace(':', "/");
+    format!("--via=bash -c 'exec 3<>/dev/tcp/{place}; cat <&3 & exec cat >&3'")
+}
+
+#[test]
+fn a_check_talks_through_a_command_by_the_name_that_clients_use() {
+    let server = Server::start(&["--log-level=debug"]);
+    let via = through_bash(&server);
+    let json = stdout_of(&["check", "wss://mailbox.example.org/v1/x", &via, "--json"]);
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["server"], "wss://mailbox.example.org/v1/…");
+    assert!(json["steps"].as_array().is_some_and(|steps| steps.len() > 10), "{json}");
+    // Its own steps fail as without a command.
+    let server = Server::start(&["--limit-mailbox-messages=1"]);
+    let via = through_bash(&server);
+    assert_fails(&["wss://mailbox.example.org/v1", &via], 1, &["'delivery'"]);
+    assert_fails(&["ws://localhost/elsewhere", &via], 1, &["'connect'", "404"]);
+}
+
+#[test]
+fn a_command_that_fails_is_quoted_in_the_error() {
+    let url = "wss://mailbox.example.org/v1";
+    assert_fails(&[url, "--via=/nonexistent/x"], 1, &["'connect'", "ended", "/nonexistent/x"]);
+    let via = "--via=echo first >&2; echo no route >&2";
+    assert_fails(&[url, via], 1, &["'connect'", "ended; the command says 'no route'"]);
+    assert_fails(&[url, "--via=true"], 1, &["'connect'", "ended"]);
+    assert_fails(&[url, "--via=yes"], 1, &["'connect'", "no HTTP"]);
+    assert_fails(&[url, "--via= "], 2, &["--via"]);
+    assert_fails(&["unix:x.sock", "--via=true"], 2, &["--via"]);
+}
+
+#[test]
+fn a_command_that_says_nothing_holds_nothing_up_and_is_gone_afterwards() {
+    let directory = Directory::new();
+    let pids = directory.file("pids");
+    // Neither hears a polite signal, and the second outlives the shell that started it.
+    let via = format!(
+        "--via=trap '' TERM HUP; sleep 1000 & echo $$ $! >{}; exec sleep 1000",
+        pids.display()
+    );
+    assert_fails(&["wss://mailbox.example.org/v1", &via], 1, &["'connect'", "within 10 seconds"]);
+    let pids = fs::read_to_string(pids).expect("the command ran");
+    assert_eq!(pids.split_whitespace().count(), 2, "{pids}");
+    eventually("both are gone", || {
+        pids.split_whitespace().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    });
 }

@@ -1,0 +1,52 @@
+//! A command that runs beside this process, with a socket as its stdin and stdout.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::limits::COMPANION_ERROR_BYTES_MAX;
+
+/// Killed and reaped when dropped, together with the commands that it has started.
+#[derive(Debug)]
+pub struct Companion {
+    child: Child,
+    stderr: UnixStream,
+}
+
+impl Companion {
+    /// Starts a line of the shell. Returns the other end of its stdin and stdout.
+    pub fn start(line: &str) -> io::Result<(Companion, UnixStream)> {
+        let (connection, its_connection) = UnixStream::pair()?;
+        let (stderr, its_stderr) = UnixStream::pair()?;
+        stderr.set_nonblocking(true)?;
+        let child = Command::new("/bin/sh")
+            .args(["-c", line])
+            .stdin(OwnedFd::from(its_connection.try_clone()?))
+            .stdout(OwnedFd::from(its_connection))
+            .stderr(OwnedFd::from(its_stderr))
+            .process_group(0)
+            .spawn()?;
+        Ok((Companion { child, stderr }, connection))
+    }
+
+    /// The last line that it has written to stderr.
+    pub fn last_error(&self) -> Option<String> {
+        let mut bytes = Vec::new();
+        // Ends with an error where nothing more is there, and keeps what was.
+        _ = (&self.stderr).take(COMPANION_ERROR_BYTES_MAX).read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        // Not reaped yet, so that the number is still its own.
+        _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        _ = self.child.wait();
+    }
+}
