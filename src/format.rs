@@ -4,7 +4,7 @@
 //! A text that a client chose never reaches a terminal or a page as it is: it passes [`harmless`]
 //! or [`escaped`].
 
-use crate::limits::REPORT_TEXT_CHARS_MAX;
+use crate::limits::{REPORT_ERROR_CHARS_MAX, REPORT_TEXT_CHARS_MAX};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// Stands for a value that is not known.
@@ -87,9 +87,18 @@ pub fn is_hostile(char: char) -> bool {
 /// A foreign text for a terminal: hostile characters as escapes, at most
 /// [`REPORT_TEXT_CHARS_MAX`] characters.
 pub fn harmless(text: &str) -> String {
+    cut(text, REPORT_TEXT_CHARS_MAX)
+}
+
+/// The same for the text of an error, at most [`REPORT_ERROR_CHARS_MAX`] characters.
+pub fn harmless_error(text: &str) -> String {
+    cut(text, REPORT_ERROR_CHARS_MAX)
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
     let mut shown = String::new();
     let mut chars = text.chars();
-    for char in chars.by_ref().take(REPORT_TEXT_CHARS_MAX) {
+    for char in chars.by_ref().take(chars_max) {
         if is_hostile(char) {
             shown.extend(char.escape_unicode());
         } else {

@@ -49,6 +49,9 @@ pub const REPORT_COMMANDS_MAX: usize = 5;
 /// Characters that a table shows of a text chosen by a client.
 pub const REPORT_TEXT_CHARS_MAX: usize = 40;
 
+/// Characters shown of an error that a server or a command answers with: three lines of openssl.
+pub const REPORT_ERROR_CHARS_MAX: usize = 400;
+
 /// How long a report waits for the answer of the admin listener.
 pub const REPORT_ANSWER: Duration = Duration::from_secs(5);
 

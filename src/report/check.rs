@@ -121,7 +121,7 @@ impl Client {
         let mut client = Client { socket, side, nameplate: None, mailbox: None };
         let welcome = client.wait(|message| message["type"] == "welcome")?["welcome"].take();
         if let Some(text) = welcome["error"].as_str() {
-            return Err(format!("the welcome has the error '{}'", format::harmless(text)));
+            return Err(format!("the welcome has the error '{}'", format::harmless_error(text)));
         }
         Ok((client, welcome["permission-required"].clone()))
     }
@@ -197,7 +197,7 @@ impl Client {
                 Message::Text(text) => text,
                 Message::Close(frame) => {
                     let reason = frame.map(|frame| format!(": {} {}", frame.code, frame.reason));
-                    let reason = format::harmless(&reason.unwrap_or_default());
+                    let reason = format::harmless_error(&reason.unwrap_or_default());
                     return Err(format!("the server closed the connection{reason}"));
                 }
                 _ => continue,
@@ -209,7 +209,7 @@ impl Client {
             }
             if message["type"] == "error" {
                 let error = message["error"].as_str().unwrap_or_default();
-                return Err(format!("the server answers '{}'", format::harmless(error)));
+                return Err(format!("the server answers '{}'", format::harmless_error(error)));
             }
         }
     }
@@ -281,7 +281,7 @@ fn shake_hands(server: &ServerUrl, stream: &mut Stream) -> Result<(), String> {
     let mut lines = head.lines();
     let status = lines.next().unwrap_or_default();
     if status.split(' ').nth(1) != Some("101") {
-        return Err(format!("the answer is '{}'", format::harmless(status)));
+        return Err(format!("the answer is '{}'", format::harmless_error(status)));
     }
     let accepted = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
         name.eq_ignore_ascii_case("sec-websocket-accept")
@@ -297,7 +297,7 @@ fn text(value: &Value) -> Result<String, String> {
 fn problem(error: tungstenite::Error) -> String {
     match error {
         tungstenite::Error::Io(error) => describe(error),
-        error => format::harmless(&error.to_string()),
+        error => format::harmless_error(&error.to_string()),
     }
 }
 

@@ -47,8 +47,10 @@ impl Stream {
 
     /// Adds what the command has to say of a problem, if there is one.
     pub fn explain(&self, problem: String) -> String {
-        match self.companion.as_ref().and_then(Companion::last_error) {
-            Some(error) => format!("{problem}; the command says '{}'", format::harmless(&error)),
+        match self.companion.as_ref().and_then(Companion::complaint) {
+            Some(text) => {
+                format!("{problem}; the command says '{}'", format::harmless_error(&text))
+            }
             None => problem,
         }
     }

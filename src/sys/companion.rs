@@ -33,13 +33,16 @@ impl Companion {
         Ok((Companion { child, stderr }, connection))
     }
 
-    /// The last line that it has written to stderr.
-    pub fn last_error(&self) -> Option<String> {
+    /// The last lines that it has written to stderr: of openssl's, the very last is the vaguest.
+    pub fn complaint(&self) -> Option<String> {
+        const LINES_MAX: usize = 3;
         let mut bytes = Vec::new();
         // Ends with an error where nothing more is there, and keeps what was.
         _ = (&self.stderr).take(COMPANION_ERROR_BYTES_MAX).read_to_end(&mut bytes);
         let text = String::from_utf8_lossy(&bytes);
-        text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = &lines[lines.len().saturating_sub(LINES_MAX)..];
+        if last.is_empty() { None } else { Some(last.join(" / ")) }
     }
 }
 

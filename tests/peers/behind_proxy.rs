@@ -1,8 +1,8 @@
-//! Behind nginx and Caddy, with the files of `.packaging/` on other ports, and behind
-//! HAProxy: WebSocket passes, the server knows its clients' addresses, and real clients meet.
+//! Behind nginx and Caddy, with the files of `.packaging/` on other ports, and behind HAProxy:
+//! WebSocket passes, the server knows its clients' addresses, real clients meet, and a monitor sees
+//! the server's state and nothing else of its operator's.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -11,13 +11,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clients::{Kind, Payload, Site};
+use crate::common::admin::Answer;
 use crate::common::document::{self, with};
-use crate::common::{Client, Directory, FREE_PORT, PATIENCE, Running, Server};
+use crate::common::raw::answer_to;
+use crate::common::{
+    Client, Directory, FREE_PORT, PATIENCE, Running, Server, eventually, output_of, stdout_of,
+};
 use crate::programs::program;
 use serde_json::json;
 
 /// Where the configurations are shown.
 const PAGE: &str = "src/manual/proxies.md";
+
+/// Port 0 instead of 9000.
+const ADMIN: &str = "--admin=tcp:0";
 
 /// A running proxy, with a plain and a TLS port of this machine.
 pub struct Proxy {
@@ -84,17 +91,21 @@ fn certificate(directory: &Directory) -> (PathBuf, PathBuf) {
 
 /// The server as the manual has it behind a proxy; port 0 instead of 4000.
 fn server() -> Server {
-    assert!(
-        document::text(PAGE).contains("wormhole-mailbox --port=tcp:4000:interface=127.0.0.1\n")
-    );
-    Server::start(&[FREE_PORT])
+    let line = "\nwormhole-mailbox --port=tcp:4000:interface=127.0.0.1 --admin=9000\n";
+    assert!(document::text(PAGE).contains(line));
+    Server::start(&[FREE_PORT, ADMIN])
+}
+
+fn on_ports_of(server: &Server, block: &str) -> String {
+    let block = with(block, "127.0.0.1:4000", &server.address.to_string());
+    with(&block, "127.0.0.1:9000", &server.admin_address().to_string())
 }
 
 fn nginx(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
         let block = document::text(".packaging/nginx.conf");
-        let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
+        let block = on_ports_of(server, &block);
         let block =
             with(&block, "/etc/ssl/mailbox.example.org.pem", &certificate.to_string_lossy());
         let block = with(&block, "/etc/ssl/mailbox.example.org.key", &key.to_string_lossy());
@@ -121,7 +132,7 @@ fn caddy(server: &Server, directory: &Directory) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
         let block = document::text(".packaging/Caddyfile");
-        let block = with(&block, "127.0.0.1:4000", &server.address.to_string());
+        let block = on_ports_of(server, &block);
         let name = "mailbox.example.org {";
         let own = format!("tls {} {}", certificate.display(), key.display());
         let encrypted = with(&block, name, &format!("https://localhost:{} {{\n{own}", tls.port()));
@@ -152,13 +163,53 @@ fn assert_proxied(proxy: &Proxy) {
     assert_eq!((&received["type"], &received["side"]), (&json!("message"), &json!("s1")));
 
     // Other paths pass as well.
-    let mut stream = TcpStream::connect(proxy.plain).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", proxy.plain);
-    stream.write_all(request.as_bytes()).expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Wormhole Relay"), "{answer}");
+    let answer = get(proxy.plain, "/");
+    assert!(answer.status == 200 && answer.body.contains("Wormhole Relay"), "{answer:?}");
+}
+
+pub fn get(address: SocketAddr, path: &str) -> Answer {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    Answer::of(&answer_to(address, &request))
+}
+
+/// A monitor outside sees that storage fails and when it is back, and no other page of the admin
+/// listener.
+pub fn assert_monitored(address: SocketAddr, server: &Server) {
+    let health = || get(address, "/healthz");
+    assert_eq!((health().status, health().body.as_str()), (200, "ok\n"));
+    let (file, aside) = (server.file("relay.sqlite"), server.file("aside"));
+    fs::rename(&file, &aside).expect("rename");
+    let mut client = Client::connect(address);
+    client.recv();
+    client.bound("app", "a").send(json!({"type": "claim", "nameplate": "7"}));
+    eventually("the failure shows", || health().status == 503);
+    assert!(health().body.contains("missing"), "{:?}", health());
+    assert_eq!(get(address, "/").status, 200, "which is why a monitor does not ask for this");
+    fs::rename(&aside, &file).expect("rename");
+    eventually("the end of it shows", || health().status == 200);
+    for path in ["/metrics", "/status.json", "/live", "/healthz/../metrics", "//status.json"] {
+        let answer = get(address, path);
+        assert_ne!(answer.status, 200, "{path}: {answer:?}");
+        assert!(!answer.body.contains("wormhole_mailbox"), "{path}: {answer:?}");
+    }
+}
+
+/// `check` goes the way of the clients, and fails where they do.
+fn assert_checked(proxy: &Proxy, directory: &Directory) {
+    let port = proxy.tls.port();
+    let url = format!("wss://localhost:{port}/v1");
+    // As in the manual, but for the authority.
+    let page = document::block("src/manual/subcommands.md", "sh", "--via=");
+    let via = page.split('\'').nth(1).expect("a quoted command");
+    // A name without a dot is told to the proxy only if asked to.
+    let host = format!("localhost:{port} -servername localhost");
+    let via = with(via, "mailbox.example.org:443", &host);
+    let authority = directory.file("certificate.pem");
+    let trusting = format!("--via={via} -CAfile {}", authority.display());
+    assert!(stdout_of(&["check", &url, &trusting]).contains("replay"));
+    let output = output_of(&["check", &url, &format!("--via={via}")]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("certificate verify failed"), "{error}");
 }
 
 /// The clients that know `wss://` and take another list of authorities from the environment.
@@ -181,6 +232,8 @@ fn nginx_as_in_the_manual_passes_everything() {
     let (server, directory) = (server(), Arc::new(Directory::new()));
     let proxy = nginx(&server, &directory);
     assert_proxied(&proxy);
+    assert_monitored(proxy.plain, &server);
+    assert_checked(&proxy, &directory);
     assert_real_clients_meet(&proxy, &directory);
 }
 
@@ -190,6 +243,37 @@ fn caddy_as_in_the_manual_passes_everything() {
     let (server, directory) = (server(), Arc::new(Directory::new()));
     let proxy = caddy(&server, &directory);
     assert_proxied(&proxy);
+    assert_monitored(proxy.plain, &server);
+    assert_checked(&proxy, &directory);
+    assert_real_clients_meet(&proxy, &directory);
+}
+
+#[test]
+#[ignore = "needs haproxy, openssl and the Python and Go clients"]
+fn haproxy_as_in_the_manual_passes_everything() {
+    let line = "\nwormhole-mailbox --port=haproxy:tcp:4000:interface=127.0.0.1 --admin=9000\n";
+    assert!(document::text(PAGE).contains(line));
+    let (server, proxied) = start_for_haproxy(&[ADMIN]);
+    let directory = Directory::new();
+    let (certificate, key) = certificate(&directory);
+    let both = [certificate, key].map(|path| fs::read_to_string(path).expect("PEM")).concat();
+    let pem = directory.file("both.pem");
+    fs::write(&pem, both).expect("write");
+    let configure = |plain: SocketAddr, tls: SocketAddr| {
+        let block = document::block(PAGE, "haproxy", "send-proxy-v2");
+        let block = with(&block, "127.0.0.1:4000", &proxied.to_string());
+        let block = with(&block, "127.0.0.1:9000", &server.admin_address().to_string());
+        let block = with(&block, "/etc/ssl/mailbox.example.org.pem", &pem.to_string_lossy());
+        with(&block, "bind :443", &format!("bind {plain}\n    bind {tls}")) + "\n"
+    };
+    let proxy = Proxy::start(&directory, configure, || {
+        let mut command = Command::new(program("haproxy"));
+        command.args(["-db", "-f", "configuration"]);
+        command
+    });
+    assert_proxied(&proxy);
+    assert_monitored(proxy.plain, &server);
+    assert_checked(&proxy, &directory);
     assert_real_clients_meet(&proxy, &directory);
 }
 

@@ -2,15 +2,15 @@
 //! and not as the manual says: load balancers, proxies and monitors that speak HTTP/1.0, proxies
 //! with their default timeouts.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::behind_proxy::Proxy;
+use crate::behind_proxy::{Proxy, assert_monitored, get};
+use crate::common::document::{self, with};
 use crate::common::raw::{PING, PONG, Raw, frame};
-use crate::common::{Client, Directory, FREE_PORT, PATIENCE, Server};
+use crate::common::{Client, Directory, FREE_PORT, Server};
 use crate::programs::program;
 use serde_json::json;
 
@@ -25,16 +25,6 @@ fn assert_meet(address: SocketAddr) {
     });
     clients[0].send(json!({"type": "add", "phase": "p", "body": "00"}));
     assert_eq!(clients[1].recv()["type"], "message");
-}
-
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
 }
 
 /// nginx with a configuration; `{listen}` in it is where it listens.
@@ -98,7 +88,7 @@ fn haproxys_plain_health_check_finds_the_server_up() {
         // Some checks later.
         std::thread::sleep(Duration::from_millis(300));
         assert_meet(proxy.plain);
-        assert!(get(proxy.plain, "/").contains("Wormhole Relay"), "{check}");
+        assert!(get(proxy.plain, "/").body.contains("Wormhole Relay"), "{check}");
         let log = std::fs::read_to_string(directory.file("proxy.log")).expect("log");
         assert!(!log.contains("DOWN"), "{check}: {log}");
     }
@@ -111,9 +101,8 @@ fn nginx_speaks_http_1_0_to_the_server_unless_told_otherwise() {
     let lines = "proxy_set_header Upgrade $http_upgrade;\nproxy_set_header Connection upgrade;";
     let proxy = nginx_http(&server, &directory, lines);
     assert_meet(proxy.plain);
-    for (path, answer) in [("/", "Wormhole Relay\n"), ("/elsewhere", "404")] {
-        assert!(get(proxy.plain, path).contains(answer), "{path}: {}", get(proxy.plain, path));
-    }
+    assert_eq!(get(proxy.plain, "/").body, "Wormhole Relay\n");
+    assert_eq!(get(proxy.plain, "/elsewhere").status, 404);
 }
 
 #[test]
@@ -233,17 +222,18 @@ fn nagios_finds_the_server_well() {
 #[test]
 #[ignore = "needs apache2"]
 fn apaches_proxy_passes_upgrades_and_pages() {
-    let (server, directory) = (Server::start(&[]), Directory::new());
+    let (server, directory) = (Server::start(&["--admin=tcp:0"]), Directory::new());
     let modules = PathBuf::from("/usr/lib/apache2/modules");
     let path = directory.path().display().to_string();
     let load: String = ["mpm_event", "authz_core", "proxy", "proxy_http", "proxy_wstunnel"]
         .map(|name| format!("LoadModule {name}_module {}/mod_{name}.so\n", modules.display()))
         .concat();
     let address = server.address;
-    for lines in [
-        format!("ProxyPass / http://{address}/ upgrade=websocket"),
-        format!("ProxyPass /v1 ws://{address}/v1\nProxyPass / http://{address}/"),
-    ] {
+    let shown = document::block("src/manual/proxies.md", "apache", "upgrade=websocket");
+    let shown = with(&shown, "127.0.0.1:4000", &address.to_string());
+    let shown = with(&shown, "127.0.0.1:9000", &server.admin_address().to_string());
+    for lines in [shown, format!("ProxyPass /v1 ws://{address}/v1\nProxyPass / http://{address}/")]
+    {
         let configure = |plain: SocketAddr, tls: SocketAddr| {
             format!(
                 "ServerRoot {path}\nServerName localhost\nPidFile {path}/pid\nErrorLog {path}/log\n\
@@ -256,7 +246,10 @@ fn apaches_proxy_passes_upgrades_and_pages() {
             command
         });
         assert_meet(proxy.plain);
-        assert!(get(proxy.plain, "/").contains("Wormhole Relay"), "{lines}");
+        assert!(get(proxy.plain, "/").body.contains("Wormhole Relay"), "{lines}");
+        if lines.contains("/healthz") {
+            assert_monitored(proxy.plain, &server);
+        }
     }
 }
 

@@ -149,9 +149,9 @@ fn a_check_talks_through_a_command_by_the_name_that_clients_use() {
     assert_eq!(json["server"], "wss://mailbox.example.org/v1/…");
     assert!(json["steps"].as_array().is_some_and(|steps| steps.len() > 10), "{json}");
     // Its own steps fail as without a command.
-    let server = Server::start(&["--limit-mailbox-messages=1"]);
+    let server = Server::start(&["--limit-mailbox-bytes=1"]);
     let via = through_bash(&server);
-    assert_fails(&["wss://mailbox.example.org/v1", &via], 1, &["'delivery'"]);
+    assert_fails(&["wss://mailbox.example.org/v1", &via], 1, &["'add'"]);
     assert_fails(&["ws://localhost/elsewhere", &via], 1, &["'connect'", "404"]);
 }
 
@@ -160,7 +160,7 @@ fn a_command_that_fails_is_quoted_in_the_error() {
     let url = "wss://mailbox.example.org/v1";
     assert_fails(&[url, "--via=/nonexistent/x"], 1, &["'connect'", "ended", "/nonexistent/x"]);
     let via = "--via=echo first >&2; echo no route >&2";
-    assert_fails(&[url, via], 1, &["'connect'", "ended; the command says 'no route'"]);
+    assert_fails(&[url, via], 1, &["'connect'", "ended; the command says 'first / no route'"]);
     assert_fails(&[url, "--via=true"], 1, &["'connect'", "ended"]);
     assert_fails(&[url, "--via=yes"], 1, &["'connect'", "no HTTP"]);
     assert_fails(&[url, "--via= "], 2, &["--via"]);
