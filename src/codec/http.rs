@@ -143,7 +143,8 @@ pub fn parse(
 ) -> Head {
     with_request(bytes, bytes_max, |request| {
         let is_websocket = match request.path {
-            "/" => false,
+            // A client whose user left out the path sees nothing but the reason phrase.
+            "/" if !request.has("sec-websocket-key") => false,
             "/v1" => true,
             _ if request.path_below_v1().is_some() => true,
             _ => return request.answer(Status::WrongPath, "not found: the WebSocket is at /v1"),

@@ -72,6 +72,19 @@ fn the_endpoint_without_an_upgrade_says_what_it_is() {
 }
 
 #[test]
+fn an_upgrade_without_a_path_names_the_path() {
+    let server = Server::start(&[]);
+    for path in ["/", "/?x"] {
+        let answer = answer_to(server.address, upgrade(path, ""));
+        assert!(
+            answer.starts_with("HTTP/1.1 404 Not Found: the WebSocket is at /v1\r\n"),
+            "{answer}"
+        );
+        assert_refused(&answer, "404");
+    }
+}
+
+#[test]
 fn an_unknown_path_is_404() {
     let server = Server::start(&[]);
     for target in ["/v2", "/v12", "/favicon.ico", "/V1", "//v1"] {
