@@ -30,7 +30,7 @@ const ADMIN: &str = "--admin=tcp:0";
 pub struct Proxy {
     child: Running,
     pub plain: SocketAddr,
-    tls: SocketAddr,
+    pub tls: SocketAddr,
 }
 
 impl Proxy {
@@ -68,13 +68,13 @@ impl Proxy {
     }
 }
 
-fn free_addresses() -> [SocketAddr; 2] {
+pub fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("an address"))
 }
 
 /// A certificate for `localhost`, and its key.
-fn certificate(directory: &Directory) -> (PathBuf, PathBuf) {
+pub fn certificate(directory: &Directory) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.file("certificate.pem"), directory.file("key.pem"));
     let output = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
@@ -96,7 +96,7 @@ fn server() -> Server {
     Server::start(&[FREE_PORT, ADMIN])
 }
 
-fn on_ports_of(server: &Server, block: &str) -> String {
+pub fn on_ports_of(server: &Server, block: &str) -> String {
     let block = with(block, "127.0.0.1:4000", &server.address.to_string());
     with(&block, "127.0.0.1:9000", &server.admin_address().to_string())
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use super::programs::program;
 use crate::common::{Directory, Running, retry};
 
 /// The port of the public transit relay, which the Go client has built in.
-const RELAY_PORT: u16 = 4001;
+pub const RELAY_PORT: u16 = 4001;
 
 /// An implementation of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +116,7 @@ impl Kind {
             }
             Kind::Go => {
                 command.args(["--relay-url", &site.url, verb]);
-                // Have it ask the C library for the relay's name, and that give ours.
-                command.env("GODEBUG", "netdns=cgo");
-                command.env("LD_PRELOAD", LOOPBACK_RELAY.as_path());
-                command.env("TRANSIT_RELAY_ADDRESS", relay.ip().to_string());
+                redirect_relay(&mut command, relay.ip());
             }
             Kind::Rust => {
                 command.args([verb, "--rendezvous-server", &site.url]);
@@ -128,6 +125,13 @@ impl Kind {
         }
         command
     }
+}
+
+/// Has the Go client ask the C library for the name of the public relay, and that give this.
+pub fn redirect_relay(command: &mut Command, to: IpAddr) {
+    command.env("GODEBUG", "netdns=cgo");
+    command.env("LD_PRELOAD", LOOPBACK_RELAY.as_path());
+    command.env("TRANSIT_RELAY_ADDRESS", to.to_string());
 }
 
 /// The library that keeps the Go client from looking its transit relay up.
@@ -183,7 +187,7 @@ pub struct Client {
 }
 
 impl Client {
-    fn start(kind: Kind, mut command: Command, directory: Directory) -> Client {
+    pub fn start(kind: Kind, mut command: Command, directory: Directory) -> Client {
         let output = File::create(directory.file("output")).expect("output file");
         let received = directory.file("received");
         fs::create_dir(&received).expect("directory");

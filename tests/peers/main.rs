@@ -16,6 +16,7 @@ mod clock; // libfaketime
 mod deployment; // systemd's unit and sockets, the container, the OpenWrt script
 mod differential; // random commands for the reference server and ours
 mod generated; // the shells complete, groff and mandoc read the manual
+mod hosting; // with the transit relay, each client as the manual points it
 mod interop; // real clients, each with each
 mod neighbours; // load balancers, proxies and monitors as they come
 mod prometheus; // its parser reads the metrics

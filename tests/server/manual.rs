@@ -118,6 +118,8 @@ fn the_recipes_that_are_shown_are_the_files_that_tests_try() {
         ("openwrt/wormhole-mailbox.config", "deployment", "uci", "option port"),
         ("nginx.conf", "proxies", "nginx", "proxy_pass http://127.0.0.1:4000"),
         ("Caddyfile", "proxies", "caddy", "reverse_proxy 127.0.0.1:4000"),
+        ("compose/compose.yaml", "hosting", "yaml", "services:"),
+        ("compose/Caddyfile", "hosting", "caddy", "{$NAME}"),
     ] {
         assert_eq!(document::block(&page(page_name), language, part), file(name), "{name}");
     }
