@@ -14,8 +14,8 @@
 //! - [`limits`]: every bound that a client can meet
 //!
 //! For operators: [`options`], [`subcommands`], [`migrating`], [`deployment`], [`hosting`],
-//! [`proxies`], [`members`], [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`], [`extensions`],
-//! [`capacity`], [`attacks`].
+//! [`proxies`], [`members`], [`monitoring`], [`clients`], [`reloading`], [`proof_of_work`],
+//! [`extensions`], [`capacity`], [`attacks`].
 //! For authors of clients: [`testing`]. For work on the server itself: [`developing`].
 
 /// Makes a module for each page.
@@ -38,6 +38,6 @@ macro_rules! pages {
 
 pages! {
     attacks capacity clients command_line deployment developing durability extensions files
-    hosting limits members migrating monitoring options proof_of_work protocol proxies reloading rules
-    subcommands testing
+    hosting limits members migrating monitoring options proof_of_work protocol proxies reloading
+    rules subcommands testing
 }
