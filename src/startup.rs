@@ -339,7 +339,8 @@ fn log_settings(config: &Config, reloadable: &Reloadable) {
     );
     match config.blur_usage {
         Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
-        None => info!("usage times are exact"),
+        None if config.usage_db.is_some() => info!("usage times are exact"),
+        None => {}
     }
     if let Some(note) = reloadable.list_note() {
         info!("{note}");
