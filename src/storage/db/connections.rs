@@ -61,6 +61,13 @@ impl ConnectionTable {
         }
     }
 
+    /// Removes the connections that are live when the server ends.
+    pub fn remove_all(&mut self) {
+        for conn in self.live.keys().copied().collect::<Vec<_>>() {
+            self.remove(conn);
+        }
+    }
+
     /// Whether the file is up to date.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.lost.is_empty()
