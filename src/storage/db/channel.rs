@@ -136,9 +136,10 @@ impl ChannelDb {
         OpenError::new(self.place.path(), &CHANNEL, kind)
     }
 
-    /// Fails if the file is not at its path any more: what is committed then will be lost.
+    /// Fails if the file is not at its path any more, or was written over: what is committed then
+    /// will be lost.
     fn check_place(&self) -> Result<(), OpenError> {
-        self.place.check().map_err(|kind| self.error(kind))
+        self.place.check_all().map_err(|kind| self.error(kind))
     }
 
     /// Makes sure that the write-ahead log can take a batch.
@@ -370,7 +371,7 @@ impl Database for ChannelDb {
             self.failed_bytes = bytes.fold(0, usize::saturating_add);
         }
         // Where the file has gone explains an error better than the error does.
-        self.check_place()?;
+        self.place.check().map_err(|kind| self.error(kind))?;
         Ok(written?)
     }
 

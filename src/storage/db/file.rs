@@ -323,7 +323,7 @@ pub(super) fn reopen_if_moved(
     let path = place.path().to_owned();
     // The loop stands still meanwhile.
     let target = Target { path, kind, create: at_least, at_least, busy: DATABASE_BUSY };
-    let moved = match place.check() {
+    let moved = match place.check_all() {
         Ok(()) => return Ok(None),
         Err(moved) => moved,
     };
@@ -384,7 +384,7 @@ pub(super) fn close(connection: Connection, place: Place, kind: &Kind) -> Result
     let path = place.path().to_owned();
     let close = || {
         if place.is_on_disk() {
-            if let Err(moved) = place.check() {
+            if let Err(moved) = place.check_all() {
                 // The log at the path belongs to another file.
                 connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
                 return Err(moved);

@@ -29,9 +29,8 @@ struct Contents {
 }
 
 impl Contents {
-    fn of(database: &File) -> io::Result<Contents> {
+    fn of(database: &File, bytes: u64) -> io::Result<Contents> {
         let mut header = [0; HEADER_BYTES];
-        let (_, bytes) = identity::of(database)?;
         if bytes >= HEADER_BYTES as u64 {
             database.read_exact_at(&mut header, 0)?;
         }
@@ -70,8 +69,8 @@ impl Index {
     }
 
     fn checkpoints(&self) -> io::Result<Checkpoints> {
-        let Log { salts, .. } = self.log()?;
-        let [done, _, _, _, _, _, _, _, attempted] = words(&self.0, 96)?;
+        let numbers: [u32; 29] = words(&self.0, 16)?;
+        let (salts, done, attempted) = ([numbers[4], numbers[5]], numbers[20], numbers[28]);
         Ok(Checkpoints { salts, done, attempted })
     }
 }
@@ -95,7 +94,8 @@ impl Watch {
     /// `database`: it must have been read by SQLite.
     pub(super) fn new(database: &File, index: &Path) -> io::Result<Watch> {
         let index = Index(File::open(index)?);
-        let seen = (index.checkpoints()?, Contents::of(database)?);
+        let (_, bytes) = identity::of(database)?;
+        let seen = (index.checkpoints()?, Contents::of(database, bytes)?);
         let page_bytes = match u16::from_be_bytes([seen.1.header[16], seen.1.header[17]]) {
             1 => 65_536, // which two bytes cannot hold
             bytes => u64::from(bytes),
@@ -103,12 +103,12 @@ impl Watch {
         Ok(Watch { index, page_bytes, seen: Cell::new(seen) })
     }
 
-    /// Whether the database has other contents than SQLite has given it.
-    pub(super) fn is_overwritten(&self, database: &File) -> io::Result<bool> {
+    /// Whether the database has other contents than SQLite has given it. `bytes`: its length.
+    pub(super) fn is_overwritten(&self, database: &File, bytes: u64) -> io::Result<bool> {
         let (before, known) = self.seen.get();
         // In this order: the contents are then not older than what is said of checkpoints.
         let checkpoints = self.index.checkpoints()?;
-        let contents = Contents::of(database)?;
+        let contents = Contents::of(database, bytes)?;
         if contents != known {
             let after = self.index.checkpoints()?;
             let in_progress = before.done < before.attempted || after.done < after.attempted;

@@ -93,14 +93,18 @@ impl Place {
         self.log.as_ref().map(|log| &*log.path)
     }
 
-    /// Whether the path still leads to the file and the log that are open. What is written to
-    /// others is lost.
+    /// As [`Place::check`], and fails if the log is not what was written to it.
+    pub(super) fn check_all(&self) -> Result<(), OpenErrorKind> {
+        self.check_log()?;
+        self.check()
+    }
+
+    /// Whether the path still leads to the file and the log that are open, and no other program has
+    /// written over the file. What is written to others is lost.
     pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
         let Some(guard) = &self.guard else { return Ok(()) };
         let bytes = guard.len_at_path()?;
-        self.check_log()?;
-        // An open database has pages: an empty file was emptied by another program.
-        if bytes == 0 || self.is_overwritten()? {
+        if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
         let has_lost_log = match self.log.as_ref().map(Held::len_at_path) {
@@ -128,10 +132,18 @@ impl Place {
 
     /// Whether the file that is open has other contents than were written to it.
     pub(super) fn is_overwritten(&self) -> io::Result<bool> {
+        match &self.guard {
+            Some(guard) => self.is_overwritten_with(identity::of(&guard.file)?.1),
+            None => Ok(false),
+        }
+    }
+
+    /// The same, if its length is known.
+    fn is_overwritten_with(&self, bytes: u64) -> io::Result<bool> {
         match (&self.guard, &self.watch) {
-            (Some(guard), Some(watch)) => watch.is_overwritten(&guard.file),
-            (Some(guard), None) => Ok(identity::of(&guard.file)?.1 == 0),
-            _ => Ok(false),
+            (Some(guard), Some(watch)) => watch.is_overwritten(&guard.file, bytes),
+            // An open database has pages: an empty file was emptied by another program.
+            _ => Ok(bytes == 0),
         }
     }
 
