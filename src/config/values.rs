@@ -33,7 +33,11 @@ pub fn host(text: &str) -> Result<Box<str>, String> {
 }
 
 pub fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("needs a file name".to_owned()) } else { Ok(text.into()) }
+    if text.is_empty() || text.ends_with('/') {
+        Err("needs a file name".to_owned())
+    } else {
+        Ok(text.into())
+    }
 }
 
 /// A command for the shell.

@@ -415,8 +415,9 @@ pub const USAGE_NAME_BYTES_MAX: usize = 64;
 /// Binds of one address that the usage database records in an hour.
 pub const USAGE_BINDS_PER_HOUR: usize = 1_000;
 
-/// Rows of a table that one write of usage records examines for rows that are too old: about a
-/// millisecond.
+/// Rows of a table that one write of usage records examines for rows that are too old, and those of
+/// them that it deletes: about a millisecond each.
+pub const USAGE_ROWS_EXAMINED_AT_ONCE: usize = 5_000;
 pub const USAGE_ROWS_DELETED_AT_ONCE: usize = 1_000;
 
 /// Room on its file system below which usage is not recorded: what the channel database may need

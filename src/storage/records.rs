@@ -155,6 +155,9 @@ impl Records {
 
     /// Writes everything that waits, and closes the files.
     pub fn close(mut self, channel: &mut dyn Database) {
+        if let Some(connections) = &mut self.connections {
+            connections.remove_all();
+        }
         self.flush(channel);
         let closed =
             [self.usage.map(|usage| usage.db.close()), self.addresses.map(|book| book.db.close())];

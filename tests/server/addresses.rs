@@ -214,6 +214,9 @@ fn rows_of_an_earlier_run_are_cleared_at_the_start() {
     let directory = server.kill();
     let server = Server::start_in(directory, &["--track-connections"]);
     assert_eq!(sql::rows(&file, CONNECTIONS), json!([]));
+    // It does not answer the server's goodbye.
+    let _client = server.bind("app", "s2");
+    sql::wait_for(&file, "SELECT side FROM connections", &json!([["s2"]]));
     let (_, _directory) = server.stop();
     assert_eq!(sql::rows(&file, CONNECTIONS), json!([]));
 }

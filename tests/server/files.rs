@@ -354,6 +354,35 @@ fn messages_of_mailboxes_that_do_not_exist_are_removed() {
 }
 
 #[test]
+fn a_clean_stop_leaves_no_messages_of_mailboxes_that_have_ended() {
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
+                INSERT INTO messages SELECT 'app', 'box', 'a', i, '', 1, NULL FROM n;";
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows(), many]);
+    let server = Server::start_in(directory, &[]);
+    let mut client = server.bind("app", "a");
+    client.one(json!({"type": "close", "mailbox": "box", "mood": "happy"}));
+    // With nobody to wait for, the stop comes before all is deleted.
+    drop(client);
+    let (_, directory) = server.stop();
+    let count = "SELECT COUNT(*) FROM messages";
+    assert_eq!(sql::rows(&directory.file("relay.sqlite"), count), json!([[0]]));
+}
+
+#[test]
+fn of_two_nameplates_of_one_name_the_first_counts_and_the_other_goes() {
+    let second = "INSERT INTO mailboxes SELECT app_id, 'second', updated, 1 FROM mailboxes;
+                  INSERT INTO nameplates SELECT 90, app_id, name, 'second', NULL FROM nameplates;
+                  INSERT INTO nameplate_sides VALUES (90, 1, 'a', 1);";
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows(), second]);
+    let server = Server::start_in(directory, &[]);
+    assert_live_rows_are_served(&server);
+    let nameplates = sql::rows(&server.file("relay.sqlite"), "SELECT mailbox_id FROM nameplates");
+    assert_eq!(nameplates, json!([["box"]]));
+    let server = Server::start_in(server.kill(), &[]);
+    assert_live_rows_are_served(&server);
+}
+
+#[test]
 fn a_file_in_wal_mode_with_a_log_left_over_is_taken_with_what_the_log_holds() {
     let directory = Arc::new(Directory::new());
     let made = directory.file("made.db");

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use crate::common::sql::{self, CHANNEL_V1};
+use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2};
 use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, eventually};
 use serde_json::{Value, json};
 
@@ -138,6 +138,124 @@ fn a_log_that_is_removed_or_replaced_is_missed_and_what_it_held_is_kept() {
         server.wait_for_log(ENDS);
         assert_nothing_is_lost(server, "7", &mailbox, &[]);
     }
+}
+
+/// A claim whose pages are in the database, by a checkpoint of another program, and one whose pages
+/// are in the log alone.
+fn checkpointed_and_logged(server: &Server) -> [String; 2] {
+    let first = server.bind("app", "a").claim("7");
+    let other = sql::open(&server.file("relay.sqlite"));
+    sql::query(&other, "PRAGMA wal_checkpoint(PASSIVE)");
+    [first, server.bind("app", "a").claim("6")]
+}
+
+#[test]
+fn a_log_that_is_overwritten_where_it_is_does_not_get_into_the_file() {
+    let empty = |_: Vec<u8>| Vec::new();
+    let half = |log: Vec<u8>| log[..log.len() / 2].to_vec();
+    let garbage = |log: Vec<u8>| vec![b'x'; log.len()];
+    for overwrite in [empty, half, garbage] as [fn(Vec<u8>) -> Vec<u8>; 3] {
+        let mut server = Server::start(&[]);
+        let [kept, lost] = checkpointed_and_logged(&server);
+        let path = server.file("relay.sqlite-wal");
+        let log = overwrite(fs::read(&path).expect("read"));
+        fs::write(&path, log).expect("write");
+        assert_claim_fails(&mut server, "its '-wal' file was overwritten");
+        server.wait_for_log(ENDS);
+        let integrity = "PRAGMA integrity_check";
+        assert_eq!(sql::rows(&server.file("relay.sqlite"), integrity), json!([["ok"]]));
+        assert_ne!(server.bind("app", "a").claim("6"), lost);
+        assert_nothing_is_lost(server, "7", &kept, &[]);
+    }
+}
+
+#[test]
+fn a_file_that_is_overwritten_where_it_is_is_opened_with_what_it_holds() {
+    for nameplates in [1, 60] {
+        let other = Server::start(&[]);
+        let mut mailbox = String::new();
+        for number in 0..nameplates {
+            mailbox = other.bind("app", "a").claim(&(100 + number).to_string());
+        }
+        let (_, directory) = other.stop();
+        let mut server = Server::start(&[]);
+        checkpointed_and_logged(&server);
+        // Copied into the file, which stays the same inode.
+        fs::copy(directory.file("relay.sqlite"), server.file("relay.sqlite")).expect("copy");
+        assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
+        server.wait_for_log(ENDS);
+        assert_eq!(server.bind("app", "a").list().len(), nameplates);
+        assert_nothing_is_lost(server, &(99 + nameplates).to_string(), &mailbox, &[]);
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_is_not_written_any_more() {
+    let mut server = Server::start(&[]);
+    checkpointed_and_logged(&server);
+    let file = fs::File::options().write(true).open(server.file("relay.sqlite")).expect("open");
+    file.set_len(file.metadata().expect("metadata").len() / 2).expect("cut");
+    assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
+    server.bind("app", "reader").error(json!({"type": "claim", "nameplate": "1"}));
+}
+
+#[test]
+fn what_other_programs_write_by_the_rules_is_no_overwriting() {
+    let server = Server::start(&[]);
+    let other = sql::open(&server.file("relay.sqlite"));
+    for (number, command) in [
+        "PRAGMA wal_checkpoint(PASSIVE)",
+        "PRAGMA wal_checkpoint(RESTART)",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        "VACUUM",
+        "CREATE TABLE theirs AS SELECT zeroblob(100000)",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        "DROP TABLE theirs",
+        "VACUUM",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        sql::query(&other, command);
+        server.bind("app", "a").claim(&(10 + number).to_string());
+        server.bind("app", "a").claim(&(20 + number).to_string());
+    }
+    assert_eq!(server.count_log(BEGINS), 0);
+}
+
+#[test]
+fn a_file_that_is_opened_again_is_locked_as_one_in_use() {
+    let mut server = Server::start(&[]);
+    let mailbox = server.bind("app", "a").claim("7");
+    fs::remove_file(server.file("relay.sqlite-wal")).expect("remove");
+    assert_claim_fails(&mut server, "its '-wal' file was removed");
+    server.wait_for_log(ENDS);
+    // SQLite removes the log when the last program closes the file.
+    let other = sql::open(&server.file("relay.sqlite"));
+    sql::query(&other, "SELECT * FROM nameplates");
+    other.close().expect("close");
+    assert_nothing_is_lost(server, "7", &mailbox, &[]);
+}
+
+#[test]
+fn connections_from_before_a_replacement_leave_no_rows_that_point_to_nothing() {
+    let options = ["--track-connections"];
+    let mut server = Server::start(&options);
+    let path = server.file("relay.sqlite");
+    let mut listener = server.bind("app", "listener");
+    listener.open("box");
+    sql::wait_for(&path, "SELECT side FROM connections", &json!([["listener"]]));
+    let other = server.file("other");
+    sql::create(&other, &[CHANNEL_V1, CHANNEL_V2]);
+    fs::rename(&other, &path).expect("rename");
+    assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
+    server.wait_for_log(ENDS);
+    listener.one(json!({"type": "list"}));
+    let _new = server.bind("app", "new");
+    sql::wait_for(&path, "SELECT side FROM connections", &json!([["new"]]));
+    let server = Server::start_in(server.kill(), &options);
+    server.bind("app", "a").claim("7");
 }
 
 #[test]

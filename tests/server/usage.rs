@@ -290,18 +290,24 @@ fn records_older_than_usage_keep_are_deleted_at_the_start_and_at_checks() {
              INSERT INTO client_versions VALUES ('{name}', 's', {time}, NULL, NULL);"
         );
     }
-    // More than one portion, before these.
-    let many = format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
-         INSERT INTO client_versions SELECT 'many', 's', {}, NULL, NULL FROM n;",
-        age(30.0)
-    );
-    sql::create(&directory.file("usage.sqlite"), &[USAGE_V1, USAGE_V2, &many, &rows]);
+    // More than one portion before these; in one table by a clock that was ahead.
+    let many = |table: &str, columns: &str, days: f64| {
+        format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 7500) \
+             INSERT INTO {table} (app_id, {columns}) SELECT 'many', {} FROM n;",
+            age(days)
+        )
+    };
+    let old = many("client_versions", "connect_time", 30.0);
+    let ahead = many("mailboxes", "started", -30.0);
+    sql::create(&directory.file("usage.sqlite"), &[USAGE_V1, USAGE_V2, &old, &ahead, &rows]);
     let server = Server::start_in(Arc::clone(&directory), &[USAGE, "--usage-keep=7"]);
     let usage = server.file("usage.sqlite");
-    for table in ["nameplates", "mailboxes", "client_versions"] {
-        let apps = format!("SELECT app_id FROM {table}");
-        sql::wait_for(&usage, &apps, &json!([["new"], ["new"]]));
+    for (table, many) in [("nameplates", 0), ("mailboxes", 7500), ("client_versions", 0)] {
+        let apps = format!("SELECT app_id, count(*) FROM {table} GROUP BY app_id");
+        let new = [json!(["many", many]), json!(["new", 2])];
+        let expected = &new[usize::from(many == 0)..];
+        sql::wait_for(&usage, &apps, &json!(expected));
     }
 }
 

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use log::info;
+use log::{debug, info};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Params, ToSql};
 
@@ -136,9 +136,10 @@ impl ChannelDb {
         OpenError::new(self.place.path(), &CHANNEL, kind)
     }
 
-    /// Fails if the file is not at its path any more: what is committed then will be lost.
+    /// Fails if the file is not at its path any more, or was written over: what is committed then
+    /// will be lost.
     fn check_place(&self) -> Result<(), OpenError> {
-        self.place.check().map_err(|kind| self.error(kind))
+        self.place.check_all().map_err(|kind| self.error(kind))
     }
 
     /// Makes sure that the write-ahead log can take a batch.
@@ -173,22 +174,39 @@ impl ChannelDb {
     }
 
     /// Cleans up what an earlier run left. Returns the number of messages deleted because their
-    /// mailbox does not exist; upstream can leave such behind.
+    /// mailbox does not exist; upstream can leave such behind. Of several nameplates of one name
+    /// upstream uses the first.
     pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<usize> {
         self.tracks_connections = track_connections;
         if track_connections {
-            self.connection.execute_batch(
-                "BEGIN; DELETE FROM connection_messages; DELETE FROM connections; COMMIT",
-            )?;
+            self.transaction(|db| {
+                db.connection
+                    .execute_batch("DELETE FROM connection_messages; DELETE FROM connections")
+            })?;
         }
+        const SHADOWED: &str = "FROM nameplates WHERE id NOT IN (SELECT MIN(id) FROM nameplates GROUP BY app_id, name)";
+        if self.has_rows(SHADOWED)? {
+            self.transaction(|db| {
+                db.connection.execute_batch(&format!(
+                    "DELETE FROM nameplate_sides WHERE nameplates_id IN (SELECT id {SHADOWED}); \
+                     DELETE {SHADOWED}"
+                ))
+            })?;
+        }
+        self.delete_orphans()
+    }
+
+    /// Deletes the messages of mailboxes that do not exist; returns their number.
+    fn delete_orphans(&self) -> rusqlite::Result<usize> {
         const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
-        let count: i64 =
-            self.connection
-                .query_row(&format!("SELECT COUNT(*) {ORPHANS}"), [], |row| row.get(0))?;
-        if count == 0 {
-            return Ok(0); // without writing anything
+        match self.has_rows(ORPHANS)? {
+            true => self.connection.execute(&format!("DELETE {ORPHANS}"), []),
+            false => Ok(0), // without writing anything
         }
-        self.connection.execute(&format!("DELETE {ORPHANS}"), [])
+    }
+
+    fn has_rows(&self, from: &str) -> rusqlite::Result<bool> {
+        self.connection.query_row(&format!("SELECT EXISTS (SELECT 1 {from})"), [], |row| row.get(0))
     }
 
     /// Reads everything; see [`Database::load`].
@@ -353,7 +371,7 @@ impl Database for ChannelDb {
             self.failed_bytes = bytes.fold(0, usize::saturating_add);
         }
         // Where the file has gone explains an error better than the error does.
-        self.check_place()?;
+        self.place.check().map_err(|kind| self.error(kind))?;
         Ok(written?)
     }
 
@@ -404,6 +422,7 @@ impl Database for ChannelDb {
     }
 
     fn checkpoint(&mut self) -> Result<bool, Failure> {
+        self.check_place()?; // a log that is not whole would spoil the file
         self.checkpointed_pages = self.logged_pages.get();
         Ok(file::checkpoint(&self.connection, "PASSIVE")?)
     }
@@ -421,6 +440,12 @@ impl Database for ChannelDb {
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {
+        // Those that ticks had not deleted yet: upstream would replay them in a new mailbox of that
+        // id.
+        let deleted = self.check_place().map(|()| self.delete_orphans());
+        if let Ok(Err(error)) = deleted {
+            debug!("messages of mailboxes that have ended are left: {error}");
+        }
         let ChannelDb { connection, place, .. } = *self;
         Ok(file::close(connection, place, &CHANNEL)?)
     }

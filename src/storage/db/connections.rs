@@ -61,6 +61,13 @@ impl ConnectionTable {
         }
     }
 
+    /// Removes the connections that are live when the server ends.
+    pub fn remove_all(&mut self) {
+        for conn in self.live.keys().copied().collect::<Vec<_>>() {
+            self.remove(conn);
+        }
+    }
+
     /// Whether the file is up to date.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.lost.is_empty()
@@ -112,9 +119,12 @@ fn write(connection: &Connection, id: i64, change: &ConnectionChange) -> rusqlit
                 .execute((id, side, implementation, version))?;
         }
         ConnectionChange::Command { name, at } => {
-            connection
+            let known = connection
                 .prepare_cached("UPDATE connections SET active = ?2 WHERE id = ?1")?
                 .execute((id, at))?;
+            if known == 0 {
+                return Ok(()); // its row went with a file that was replaced
+            }
             connection
                 .prepare_cached(
                     "INSERT INTO connection_messages (id, \"when\", name) VALUES (?1, ?2, ?3)",

@@ -5,6 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -55,7 +56,7 @@ enum Found {
     Memory,
     Nothing(Journal),
     /// A database of that version; unknown where SQLite would have to change the file to read it.
-    File(Journal, File, Option<usize>),
+    File(Journal, Rc<File>, Option<usize>),
 }
 
 /// An open file.
@@ -107,7 +108,7 @@ impl Target {
     }
 
     /// `lock`: that of the file, if this process has it already.
-    fn find(&self, lock: Option<File>) -> Result<Found, OpenErrorKind> {
+    fn find(&self, lock: Option<Rc<File>>) -> Result<Found, OpenErrorKind> {
         let path = &*self.path;
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
@@ -183,7 +184,7 @@ impl Target {
     fn open(
         &self,
         journal: Journal,
-        lock: File,
+        lock: Rc<File>,
         version: Option<usize>,
         history: &str,
     ) -> Result<Opened, OpenErrorKind> {
@@ -322,7 +323,7 @@ pub(super) fn reopen_if_moved(
     let path = place.path().to_owned();
     // The loop stands still meanwhile.
     let target = Target { path, kind, create: at_least, at_least, busy: DATABASE_BUSY };
-    let moved = match place.check() {
+    let moved = match place.check_all() {
         Ok(()) => return Ok(None),
         Err(moved) => moved,
     };
@@ -342,16 +343,18 @@ fn leave(
     match moved {
         // What was committed to the log goes into the file, wherever that is now.
         OpenErrorKind::LogLost => copy_log(connection)?,
-        OpenErrorKind::Replaced if place.is_emptied() => {}
+        OpenErrorKind::Replaced if place.is_overwritten()? => {}
         OpenErrorKind::Replaced => _ = copy_log(connection),
+        OpenErrorKind::LogOverwritten | OpenErrorKind::IndexCut => {}
         moved => return Err(moved),
     }
+    let is_log_spoiled = matches!(moved, OpenErrorKind::Replaced | OpenErrorKind::LogOverwritten);
     // Closing must remove no log that belongs to the other file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A connection to nothing, on which all fails until the file is opened.
     drop(std::mem::replace(connection, Connection::open_in_memory()?));
     place.set_closed();
-    if matches!(place.check(), Err(OpenErrorKind::Replaced)) {
+    if is_log_spoiled {
         place.remove_log()?;
     }
     Ok(())
@@ -381,7 +384,7 @@ pub(super) fn close(connection: Connection, place: Place, kind: &Kind) -> Result
     let path = place.path().to_owned();
     let close = || {
         if place.is_on_disk() {
-            if let Err(moved) = place.check() {
+            if let Err(moved) = place.check_all() {
                 // The log at the path belongs to another file.
                 connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
                 return Err(moved);
@@ -423,8 +426,8 @@ impl LogPages {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Makes sure that the disk has room for the index of the log if `more` pages make it grow by
-    /// a piece. SQLite maps it into memory, where a missing block ends the process.
+    /// Makes sure that the log is whole, and that the disk has room for its index if `more` pages
+    /// make it grow by a piece. SQLite maps it into memory, where a missing block ends the process.
     pub(super) fn reserve(&self, more: usize, place: &Place) -> Result<(), OpenErrorKind> {
         let piece = |pages: u32| pages.saturating_add(INDEX_FRAMES_LESS) / INDEX_FRAMES;
         let more = u32::try_from(more).unwrap_or(u32::MAX);
@@ -433,6 +436,6 @@ impl LogPages {
         {
             create::has_reserve(log)?;
         }
-        Ok(())
+        place.check_log()
     }
 }

@@ -14,6 +14,7 @@ mod create;
 mod file;
 mod load;
 mod open_error;
+mod overwriting;
 mod place;
 mod reader;
 mod records_file;

@@ -35,6 +35,10 @@ pub(super) enum OpenErrorKind {
     Replaced,
     /// The write-ahead log is not the one that is open.
     LogLost,
+    /// The write-ahead log has other contents than were written to it.
+    LogOverwritten,
+    /// The index of the log is too short.
+    IndexCut,
     /// The path is a symbolic link to a file that does not exist.
     DanglingLink,
     UnknownVersion {
@@ -110,6 +114,8 @@ impl fmt::Display for OpenError {
             OpenErrorKind::Missing => write!(f, "the file is missing"),
             OpenErrorKind::Replaced => write!(f, "the file was replaced by another"),
             OpenErrorKind::LogLost => write!(f, "its '-wal' file was removed or replaced"),
+            OpenErrorKind::LogOverwritten => write!(f, "its '-wal' file was overwritten"),
+            OpenErrorKind::IndexCut => write!(f, "its '-shm' file was overwritten"),
             OpenErrorKind::DanglingLink => {
                 write!(f, "it is a symbolic link to a file that does not exist")
             }

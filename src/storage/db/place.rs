@@ -5,11 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use log::warn;
 
 use super::create::with_suffix;
 use super::open_error::OpenErrorKind;
+use super::overwriting::Watch;
 use crate::sys::identity::{self, FileId};
 
 /// Attempts to lock a file that another process replaces again and again.
@@ -22,12 +24,12 @@ const OTHERS: u32 = 0o066;
 #[derive(Debug)]
 struct Held {
     path: PathBuf,
-    file: File,
+    file: Rc<File>,
     id: FileId,
 }
 
 impl Held {
-    fn new(path: PathBuf, file: File) -> io::Result<Held> {
+    fn new(path: PathBuf, file: Rc<File>) -> io::Result<Held> {
         let (id, _) = identity::of(&file)?;
         Ok(Held { path, file, id })
     }
@@ -54,25 +56,28 @@ pub(super) struct Place {
     guard: Option<Held>,
     /// The write-ahead log, where there is one.
     log: Option<Held>,
+    /// What a write-ahead log shows of what others do; none once SQLite has closed the file.
+    watch: Option<Watch>,
     /// Whether SQLite has closed the file.
     is_closed: bool,
 }
 
 impl Place {
     pub(super) fn in_memory() -> Place {
-        Place { path: PathBuf::new(), guard: None, log: None, is_closed: false }
+        Place { path: PathBuf::new(), guard: None, log: None, watch: None, is_closed: false }
     }
 
     /// The place of a file that SQLite has just opened.
-    pub(super) fn new(path: &Path, guard: File, has_log: bool) -> io::Result<Place> {
-        let guard = Some(Held::new(path.to_owned(), guard)?);
-        let mut place = Place { path: path.to_owned(), guard, ..Place::in_memory() };
+    pub(super) fn new(path: &Path, guard: Rc<File>, has_log: bool) -> io::Result<Place> {
+        let (path, mut place) = (path.to_owned(), Place::in_memory());
         if has_log {
-            let log = log_path(path)?;
-            let file = File::open(&log)?;
+            let (log, index) = (beside(&path, "-wal")?, beside(&path, "-shm")?);
+            place.watch = Some(Watch::new(&guard, &index)?);
+            let file = Rc::new(File::open(&log)?);
             place.log = Some(Held::new(log, file)?);
         }
-        Ok(place)
+        place.guard = Some(Held::new(path.clone(), guard)?);
+        Ok(Place { path, ..place })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -88,12 +93,18 @@ impl Place {
         self.log.as_ref().map(|log| &*log.path)
     }
 
-    /// Whether the path still leads to the file and the log that are open. What is written to
-    /// others is lost.
+    /// As [`Place::check`], and fails if the log is not what was written to it.
+    pub(super) fn check_all(&self) -> Result<(), OpenErrorKind> {
+        self.check_log()?;
+        self.check()
+    }
+
+    /// Whether the path still leads to the file and the log that are open, and no other program has
+    /// written over the file. What is written to others is lost.
     pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
         let Some(guard) = &self.guard else { return Ok(()) };
-        // An open database has pages: an empty file was emptied by another program.
-        if guard.len_at_path()? == 0 {
+        let bytes = guard.len_at_path()?;
+        if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
         let has_lost_log = match self.log.as_ref().map(Held::len_at_path) {
@@ -104,10 +115,36 @@ impl Place {
         if has_lost_log || self.is_closed { Err(OpenErrorKind::LogLost) } else { Ok(()) }
     }
 
-    /// Whether the file that is open has been emptied.
-    pub(super) fn is_emptied(&self) -> bool {
-        let found = self.guard.as_ref().map(|guard| identity::of(&guard.file));
-        found.is_some_and(|it| it.is_ok_and(|(_, len)| len == 0))
+    /// Fails if the log is not what was written to it: what is added to it would be lost.
+    pub(super) fn check_log(&self) -> Result<(), OpenErrorKind> {
+        match (&self.watch, &self.log) {
+            (Some(watch), Some(log)) => match watch.is_log_overwritten(&log.file) {
+                Ok(true) => Err(OpenErrorKind::LogOverwritten),
+                Ok(false) => Ok(()),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    Err(OpenErrorKind::IndexCut)
+                }
+                Err(error) => Err(error.into()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the file that is open has other contents than were written to it.
+    pub(super) fn is_overwritten(&self) -> io::Result<bool> {
+        match &self.guard {
+            Some(guard) => self.is_overwritten_with(identity::of(&guard.file)?.1),
+            None => Ok(false),
+        }
+    }
+
+    /// The same, if its length is known.
+    fn is_overwritten_with(&self, bytes: u64) -> io::Result<bool> {
+        match (&self.guard, &self.watch) {
+            (Some(guard), Some(watch)) => watch.is_overwritten(&guard.file, bytes),
+            // An open database has pages: an empty file was emptied by another program.
+            _ => Ok(bytes == 0),
+        }
     }
 
     /// Removes the log if it is the one that was open: it must not be played into another file.
@@ -120,24 +157,24 @@ impl Place {
 
     /// To be called when SQLite has closed the file, which must then be opened again.
     pub(super) fn set_closed(&mut self) {
+        self.watch = None; // before SQLite has locks on it again
         self.is_closed = true;
     }
 
     /// The lock, if the file at the path is the one that it is on.
-    pub(super) fn lock_to_keep(&self) -> Option<File> {
+    pub(super) fn lock_to_keep(&self) -> Option<Rc<File>> {
         let guard = self.guard.as_ref().filter(|guard| guard.len_at_path().is_ok())?;
-        // The copy shares the lock.
-        guard.file.try_clone().ok()
+        Some(Rc::clone(&guard.file))
     }
 }
 
-/// SQLite puts the log beside the file itself, not beside a link to it.
-pub(super) fn log_path(path: &Path) -> io::Result<PathBuf> {
-    Ok(with_suffix(&fs::canonicalize(path)?, "-wal"))
+/// SQLite puts what belongs to a file beside the file itself, not beside a link to it.
+fn beside(path: &Path, suffix: &str) -> io::Result<PathBuf> {
+    Ok(with_suffix(&fs::canonicalize(path)?, suffix))
 }
 
 /// Locks the file that is at `path` now.
-pub(super) fn lock(path: &Path) -> Result<File, OpenErrorKind> {
+pub(super) fn lock(path: &Path) -> Result<Rc<File>, OpenErrorKind> {
     for _ in 0..LOCK_ATTEMPTS {
         let file = File::open(path)?;
         let failed = match file.try_lock() {
@@ -161,7 +198,7 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenErrorKind> {
             ),
             None => {}
         }
-        return Ok(file);
+        return Ok(Rc::new(file));
     }
     Err(OpenErrorKind::InUse)
 }

@@ -4,14 +4,16 @@
 use std::io;
 use std::path::Path;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::file::{self, Examined};
 use super::open_error::OpenError;
 use super::records_file::{RecordsFile, Room};
 use super::{Failure, schema};
-use crate::limits::USAGE_ROWS_READ_MAX;
-use crate::limits::{USAGE_NAME_BYTES_MAX, USAGE_ROWS_DELETED_AT_ONCE};
+use crate::limits::{
+    USAGE_NAME_BYTES_MAX, USAGE_ROWS_DELETED_AT_ONCE, USAGE_ROWS_EXAMINED_AT_ONCE,
+    USAGE_ROWS_READ_MAX,
+};
 use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
 use crate::store::UsageRecord;
@@ -39,8 +41,21 @@ pub struct UsageHistory {
     pub clients: Vec<(Timestamp, Option<String>, Option<String>, u64)>,
 }
 
+/// Tables whose rows have a time, and its column.
+const TIMED: [(&str, &str); 3] =
+    [("nameplates", "started"), ("mailboxes", "started"), ("client_versions", "connect_time")];
+
+/// Of each of these tables, the last rowid that the search for old rows has looked at.
+type Searched = [i64; TIMED.len()];
+
+/// Before a search.
+const NOT_SEARCHED: Searched = [i64::MIN; TIMED.len()];
+
 #[derive(Debug)]
-pub struct UsageDb(RecordsFile);
+pub struct UsageDb {
+    file: RecordsFile,
+    searched: Searched,
+}
 
 impl UsageDb {
     pub fn examine(path: &Path) -> Result<Examined, OpenError> {
@@ -48,34 +63,36 @@ impl UsageDb {
     }
 
     pub fn open(examined: Examined) -> Result<UsageDb, OpenError> {
-        RecordsFile::open(examined, &schema::USAGE).map(UsageDb)
+        let file = RecordsFile::open(examined, &schema::USAGE)?;
+        Ok(UsageDb { file, searched: NOT_SEARCHED })
     }
 
     pub fn version(&self) -> usize {
-        self.0.version()
+        self.file.version()
     }
 
     pub fn history(&self) -> &str {
-        self.0.history()
+        self.file.history()
     }
 
     /// The bytes that are free on its file system, and all it has.
     pub fn room(&self) -> io::Result<Room> {
-        self.0.room()
+        self.file.room()
     }
 
-    /// Appends records, replaces the `current` row if one is given, and deletes some of the oldest
-    /// rows if they began before `keep_since`. Returns whether there may be more of those.
+    /// Appends records, replaces the `current` row if one is given, and goes on with the search for
+    /// rows that began before `keep_since`, which it deletes. Returns whether the search has not
+    /// ended.
     pub fn write(
         &mut self,
         records: &[UsageRecord],
         current: Option<Current>,
         keep_since: Option<Timestamp>,
     ) -> Result<bool, Failure> {
-        let mut has_more = false;
-        self.0.write(records.len() + 1, |transaction| {
+        let (mut searched, mut has_more) = (self.searched, false);
+        self.file.write(records.len() + 1, |transaction| {
             if let Some(since) = keep_since {
-                has_more = delete_before(transaction, since)?;
+                has_more = delete_before(transaction, since, &mut searched)?;
             }
             for record in records {
                 insert(transaction, record)?;
@@ -95,18 +112,19 @@ impl UsageDb {
             }
             Ok(())
         })?;
+        self.searched = if has_more { searched } else { NOT_SEARCHED };
         Ok(has_more)
     }
 
     /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
     /// rows, if there are very many.
     pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<UsageHistory> {
-        let mut mailboxes = self.0.connection.prepare(
+        let mut mailboxes = self.file.connection.prepare(
             "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
              FROM mailboxes WHERE started + total_time >= ?1 AND app_id != ?4 \
              AND rowid > (SELECT MAX(rowid) FROM mailboxes) - ?3 GROUP BY step, result",
         )?;
-        let mut clients = self.0.connection.prepare(
+        let mut clients = self.file.connection.prepare(
             "SELECT CAST(connect_time / ?2 AS INTEGER) AS step, implementation, version, COUNT(*) \
              FROM client_versions WHERE connect_time >= ?1 AND app_id != ?4 \
              AND rowid > (SELECT MAX(rowid) FROM client_versions) - ?3 \
@@ -128,24 +146,36 @@ impl UsageDb {
 
     /// Leaves the file clean, without a write-ahead log.
     pub fn close(self) -> Result<(), OpenError> {
-        self.0.close()
+        self.file.close()
     }
 }
 
-/// Examines the first rows of each table, which are nearly in the order of their time, and deletes
-/// those that began before a time; returns whether all of some table's were deleted.
-fn delete_before(connection: &Connection, since: Timestamp) -> rusqlite::Result<bool> {
+/// Looks at the next rows of each table and deletes those that began before a time; returns whether
+/// there are more rows. All are looked at: a clock that was ahead has put later times before
+/// earlier ones.
+fn delete_before(
+    connection: &Connection,
+    since: Timestamp,
+    searched: &mut Searched,
+) -> rusqlite::Result<bool> {
     let mut has_more = false;
-    for (table, time) in
-        [("nameplates", "started"), ("mailboxes", "started"), ("client_versions", "connect_time")]
-    {
-        let sql = format!(
-            "DELETE FROM {table} WHERE {time} < ?1 \
-             AND rowid IN (SELECT rowid FROM {table} ORDER BY rowid LIMIT ?2)"
+    for ((table, time), last) in TIMED.into_iter().zip(searched) {
+        let portion =
+            format!("SELECT rowid FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT 1 OFFSET ?2");
+        let end: Option<i64> = connection
+            .prepare_cached(&portion)?
+            .query_row((*last, USAGE_ROWS_EXAMINED_AT_ONCE as i64), |row| row.get(0))
+            .optional()?;
+        let old = format!(
+            "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} \
+             WHERE rowid > ?1 AND rowid <= ?2 AND {time} < ?3 LIMIT ?4)"
         );
-        let deleted =
-            connection.prepare_cached(&sql)?.execute((since, USAGE_ROWS_DELETED_AT_ONCE as i64))?;
-        has_more |= deleted == USAGE_ROWS_DELETED_AT_ONCE;
+        let bounds = (*last, end.unwrap_or(i64::MAX), since, USAGE_ROWS_DELETED_AT_ONCE as i64);
+        let deleted = connection.prepare_cached(&old)?.execute(bounds)?;
+        if deleted < USAGE_ROWS_DELETED_AT_ONCE {
+            *last = bounds.1;
+        }
+        has_more |= *last != i64::MAX;
     }
     Ok(has_more)
 }
