@@ -37,6 +37,12 @@ pub static GROUPS: &[Group<Settings>] = &[
                 Text("`x-real-ip`"),
                 "The header in which trusted proxies name the client's address. Of a list the last \
                  address counts that is no trusted proxy's.";
+            "--onion-network": Many("NETWORK"),
+                Reload |s, text| s.reloadable.onion_networks.push(values::onion_network(text)?),
+                Text("none"),
+                "Count each IPv6 address of this network alone in the limits, and all of them \
+                 together for 16: tor's PROXY headers number the circuits of an onion service so; \
+                 repeatable.";
         },
     },
     Group {

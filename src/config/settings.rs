@@ -165,6 +165,7 @@ impl Settings {
             trusted_proxies: Vec::new(),
             admin_hosts: Vec::new(),
             exempt: Vec::new(),
+            onion_networks: Vec::new(),
             welcome: Welcome::default(),
             list: Listing::default(),
             notices: Notices::default(),

@@ -22,6 +22,12 @@ pub fn network(text: &str) -> Result<Network, String> {
     Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
 }
 
+pub fn onion_network(text: &str) -> Result<Network, String> {
+    let network = Network::from_str(text).ok().filter(Network::is_ipv6);
+    let rule = "must be an IPv6 network, as in fc00:dead:beef:4dad::/64";
+    network.ok_or_else(|| format!("'{text}' {rule}"))
+}
+
 /// A host's name, as it comes in a `Host` header, without the port.
 pub fn host(text: &str) -> Result<Box<str>, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
