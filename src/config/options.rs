@@ -148,6 +148,9 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";
+            "--delete": Flag, Set |s, _| s.config.delete = true, Text("off"),
+                "Draft: let clients delete single messages that they have received, so that a mailbox \
+                 of a long session does not keep them.";
             "--nameplate-cooldown": Once("SECONDS"),
                 Set |s, text| s.config.nameplate_cooldown = values::seconds_or_never(text)?,
                 Number(0.0, "s"),
