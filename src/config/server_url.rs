@@ -31,7 +31,8 @@ impl ServerUrl {
                  in ws://127.0.0.1:4000{SERVICE}"
             ));
         }
-        let wrong = || format!("'{text}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
+        let shown = values::without_secret(text);
+        let wrong = || format!("'{shown}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
         let rest = text.strip_prefix("ws://").ok_or_else(wrong)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = match authority.rsplit_once(':') {

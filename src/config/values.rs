@@ -50,8 +50,14 @@ pub fn member_url(text: &str) -> Result<String, String> {
     if is_url && is_plain && url.ends_with("/v1") {
         Ok(url.to_owned())
     } else {
-        Err(format!("'{text}' must have the form wss://HOST/v1"))
+        Err(format!("'{}' must have the form wss://HOST/v1", without_secret(text)))
     }
+}
+
+/// A URL up to where a member's secret may follow.
+pub fn without_secret(url: &str) -> &str {
+    const BEFORE_SECRET: &str = "/v1/";
+    url.find(BEFORE_SECRET).map_or(url, |at| &url[..at + BEFORE_SECRET.len()])
 }
 
 /// A text that counts as not given when it is empty.
