@@ -554,6 +554,24 @@ mod tests {
     }
 
     #[test]
+    fn a_circuit_of_an_onion_service_is_one_address_after_a_takeover_too() {
+        let mut quotas = quotas(Limits { address_connections_max: 1, ..Limits::default() });
+        quotas.set_onion(vec!["fc00:dead:beef:4dad::/64".parse().expect("a network")]);
+        let circuit = |number: u128| Ipv6Addr::from_bits(0xfc00_dead_beef_4dad << 64 | number);
+        let now = Instant::now();
+        quotas.restore(ConnId(1), CountedAddress::Ip(circuit(1).into()), now);
+        let mut connect = |conn, number| {
+            quotas.connect(ConnId(conn), PeerAddress::Ip(circuit(number).into()), now)
+        };
+        assert_eq!(connect(2, 1), Err(QuotaExceeded::Connections));
+        assert_eq!(connect(3, 2), Ok(()));
+        let [one, other] = [1, 3].map(|conn| quotas.holder(ConnId(conn)).expect("a holder"));
+        assert_eq!(one.network, other.network);
+        assert_ne!(one.address, other.address);
+        assert_eq!(quotas.holder_of(ConnId(1)), quotas.holder_of(ConnId(3)));
+    }
+
+    #[test]
     fn connections_at_once_are_counted_and_given_back() {
         let mut quotas = quotas(Limits { address_connections_max: 2, ..Limits::default() });
         let now = Instant::now();
