@@ -363,6 +363,9 @@ fn log_extensions(config: &Config) {
     if config.claim_without_allocate {
         info!("'claim' with '\"allocate\": false' creates no nameplate");
     }
+    if config.delete {
+        info!("clients may delete single messages");
+    }
     if config.nameplate_cooldown > 0.0 {
         info!("nameplates are allocated again after {} s", config.nameplate_cooldown);
     }

@@ -73,6 +73,10 @@ pub fn read_file<S>(
             None => (line, None),
         };
         let place = format!("{file}:{}: ", index + 1);
+        // It is not shown: it may belong in the file of members.
+        if name.contains(char::is_whitespace) {
+            return Err(UsageError(format!("{place}a line must have the form NAME = VALUE")));
+        }
         let name = format!("--{}", name.trim_start_matches('-'));
         let row = find(table.clone(), &name, &format!("{place}{name}"))?;
         if !row.action.may_be_in_file() {

@@ -37,6 +37,12 @@ pub static GROUPS: &[Group<Settings>] = &[
                 Text("`x-real-ip`"),
                 "The header in which trusted proxies name the client's address. Of a list the last \
                  address counts that is no trusted proxy's.";
+            "--onion-network": Many("NETWORK"),
+                Reload |s, text| s.reloadable.onion_networks.push(values::onion_network(text)?),
+                Text("none"),
+                "Count each IPv6 address of this network alone in the limits, and all of them \
+                 together for 16: tor's PROXY headers number the circuits of an onion service so; \
+                 repeatable.";
         },
     },
     Group {
@@ -142,6 +148,9 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";
+            "--delete": Flag, Set |s, _| s.config.delete = true, Text("off"),
+                "Draft: let clients delete single messages that they have received, so that a mailbox \
+                 of a long session does not keep them.";
             "--nameplate-cooldown": Once("SECONDS"),
                 Set |s, text| s.config.nameplate_cooldown = values::seconds_or_never(text)?,
                 Number(0.0, "s"),

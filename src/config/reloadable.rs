@@ -23,6 +23,8 @@ pub struct Reloadable {
     pub admin_hosts: Vec<Box<str>>,
     /// Networks to which the limits on one address do not apply.
     pub exempt: Vec<Network>,
+    /// Networks in which each address stands for a circuit of an onion service.
+    pub onion_networks: Vec<Network>,
     /// Keys of the welcome that the operator sets.
     pub welcome: Welcome,
     pub list: Listing,

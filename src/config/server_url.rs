@@ -47,7 +47,8 @@ impl ServerUrl {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(ServerUrl::Unix(values::path(path)?));
         }
-        let wrong = || format!("'{text}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
+        let shown = values::without_secret(text);
+        let wrong = || format!("'{shown}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
         let with_scheme = |it: Scheme| text.strip_prefix(it.prefix()).map(|rest| (it, rest));
         let (scheme, rest) = Scheme::ALL.into_iter().find_map(with_scheme).ok_or_else(wrong)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

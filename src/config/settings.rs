@@ -51,6 +51,8 @@ pub struct Config {
     pub permission: Policy,
     /// Whether `claim` may say that it must not create its nameplate.
     pub claim_without_allocate: bool,
+    /// Whether clients may delete single messages (a draft).
+    pub delete: bool,
     /// Networks whose clients may begin exchanges; all if there is none.
     pub allocate_from: Vec<Network>,
     /// Digits of an allocated nameplate at least.
@@ -149,6 +151,7 @@ impl Settings {
             synchronous: Synchronous::default(),
             permission: Policy::default(),
             claim_without_allocate: false,
+            delete: false,
             allocate_from: Vec::new(),
             nameplate_digits_min: 1,
             nameplate_cooldown: 0.0,
@@ -165,6 +168,7 @@ impl Settings {
             trusted_proxies: Vec::new(),
             admin_hosts: Vec::new(),
             exempt: Vec::new(),
+            onion_networks: Vec::new(),
             welcome: Welcome::default(),
             list: Listing::default(),
             notices: Notices::default(),

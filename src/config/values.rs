@@ -22,6 +22,12 @@ pub fn network(text: &str) -> Result<Network, String> {
     Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
 }
 
+pub fn onion_network(text: &str) -> Result<Network, String> {
+    let network = Network::from_str(text).ok().filter(Network::is_ipv6);
+    let rule = "must be an IPv6 network, as in fc00:dead:beef:4dad::/64";
+    network.ok_or_else(|| format!("'{text}' {rule}"))
+}
+
 /// A host's name, as it comes in a `Host` header, without the port.
 pub fn host(text: &str) -> Result<Box<str>, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
@@ -53,8 +59,14 @@ pub fn member_url(text: &str) -> Result<String, String> {
     if is_url && is_plain && url.ends_with("/v1") {
         Ok(url.to_owned())
     } else {
-        Err(format!("'{text}' must have the form wss://HOST/v1"))
+        Err(format!("'{}' must have the form wss://HOST/v1", without_secret(text)))
     }
+}
+
+/// A URL up to where a member's secret may follow.
+pub fn without_secret(url: &str) -> &str {
+    const BEFORE_SECRET: &str = "/v1/";
+    url.find(BEFORE_SECRET).map_or(url, |at| &url[..at + BEFORE_SECRET.len()])
 }
 
 /// A text that counts as not given when it is empty.

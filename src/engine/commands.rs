@@ -30,6 +30,9 @@ impl Engine {
             }
         };
         self.permissions.normalise(&mut request.command);
+        if !self.config.delete && matches!(request.command, Command::Delete { .. }) {
+            request.command = Command::Unknown;
+        }
         if self.permissions.is_refused(conn) {
             self.answer_while_closing(conn, &request);
             return Verdict::Stay;

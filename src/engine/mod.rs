@@ -120,6 +120,7 @@ impl Engine {
             is_deleting: true,
             rebooted: clock.wall,
         };
+        engine.quotas.set_onion(engine.live.onion_networks.clone());
         engine.memberships.set(engine.live.members.as_ref());
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
         engine.timers.set(Timer::AddressSweep, clock.instant);
@@ -364,6 +365,7 @@ impl Engine {
     /// Replaces the settings that a reload may change.
     pub fn set_live(&mut self, live: Reloadable) {
         self.quotas.set_exempt(live.exempt.clone());
+        self.quotas.set_onion(live.onion_networks.clone());
         self.store.set_list(live.list);
         self.memberships.set(live.members.as_ref());
         self.live = live;

@@ -295,6 +295,9 @@ const ADDRESS_BYTES: usize = 256;
 /// customer usually has a /56 or a /48, of which each /64 may stand for a user of its own.
 pub const IPV6_PREFIXES: [(u32, usize); 3] = [(64, 1), (56, 4), (48, 16)];
 
+/// The multiple of the limits for all addresses of an `--onion-network` together: as an IPv6 /48.
+pub const ONION_NETWORK_FACTOR: usize = 16;
+
 /// Interval between two sweeps that drop the entries without state.
 pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);
 

@@ -16,6 +16,10 @@ pub const NAMEPLATE_BYTES: usize = KIB;
 /// Bytes that a message counts towards its mailbox's limit in addition to its text.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
+/// Messages at the beginning of a mailbox that a `delete` looks at: clients delete what they have
+/// received, so it is near the beginning.
+pub const DELETE_SEARCHED_MAX: usize = 256;
+
 /// Memory of a message in addition to its text: its head, and its entry in a list that may be half
 /// empty.
 pub const MESSAGE_BYTES: usize = 112;

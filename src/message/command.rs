@@ -70,6 +70,11 @@ pub enum Command<'a> {
         /// Delivered with the message, as text of whatever JSON it was.
         id: Option<Cow<'a, str>>,
     },
+    /// A draft.
+    Delete {
+        their_phase: Field<'a>,
+        their_side: Field<'a>,
+    },
     Close {
         mailbox: Field<'a>,
         mood: Field<'a>,
@@ -121,6 +126,7 @@ command_types! {
     Release: "release",
     Open: "open",
     Add: "add",
+    Delete: "delete",
     Close: "close",
     Unknown: "unknown",
 }
@@ -140,6 +146,7 @@ impl Command<'_> {
                 | Command::Release { .. }
                 | Command::Open { .. }
                 | Command::Add { .. }
+                | Command::Delete { .. }
                 | Command::Close { .. }
         )
     }

@@ -1,14 +1,16 @@
 //! A mailbox's messages in order of arrival.
 //!
-//! The log only grows, so that a replay in progress can share it. Its memory leaves the ledger when
-//! it is dropped, with the mailbox and the last such replay, or cleared.
+//! Messages keep their places while a replay in progress shares the log: one that is deleted leaves
+//! a gap. The log's memory leaves the ledger when it is dropped, with the mailbox and the last such
+//! replay, or cleared.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::rc::Rc;
 
 use super::ledger::{Holder, Ledger};
-use crate::limits::{CHARGE_BYTES, MESSAGE_BYTES, MESSAGE_OVERHEAD_BYTES};
+use crate::limits::{CHARGE_BYTES, DELETE_SEARCHED_MAX, MESSAGE_BYTES, MESSAGE_OVERHEAD_BYTES};
 use crate::sys::clock::Timestamp;
 use crate::sys::mmap::MmapStr;
 
@@ -86,19 +88,22 @@ impl Iterator for Replay {
     type Item = Rc<Message>;
 
     fn next(&mut self) -> Option<Rc<Message>> {
-        if self.next == self.end {
-            return None;
+        while self.next < self.end {
+            self.next += 1;
+            if let Some(message) = self.log.get(self.next - 1) {
+                return Some(message);
+            }
         }
-        let message = self.log.get(self.next);
-        self.next += 1;
-        message
+        None
     }
 }
 
 /// The messages of one mailbox, and the memory that all of the mailbox takes.
 #[derive(Debug)]
 pub struct MessageLog {
-    messages: RefCell<Vec<Rc<Message>>>,
+    /// None are gaps.
+    messages: RefCell<Vec<Option<Rc<Message>>>>,
+    gaps: Cell<usize>,
     /// Of the messages, as they count towards the mailbox's limit.
     counted_bytes: Cell<usize>,
     /// Bytes of the mailbox by the holder they are charged to. Those of none are the mailbox's own.
@@ -110,6 +115,7 @@ impl MessageLog {
     pub fn new(ledger: &Ledger) -> Rc<MessageLog> {
         Rc::new(MessageLog {
             messages: RefCell::default(),
+            gaps: Cell::default(),
             counted_bytes: Cell::default(),
             charges: RefCell::default(),
             ledger: ledger.clone(),
@@ -120,7 +126,45 @@ impl MessageLog {
         self.counted_bytes.set(self.counted_bytes.get() + message.counted_bytes());
         self.charge(holder, message.bytes());
         self.ledger.count_messages(1);
-        self.messages.borrow_mut().push(message);
+        self.messages.borrow_mut().push(Some(message));
+    }
+
+    /// Deletes the messages of a side with that phase, as far as they are among the first
+    /// [`DELETE_SEARCHED_MAX`], and gives back their memory, to `holder` first. Returns how many
+    /// messages from the first on had to be searched to find the last of them; 0 if there is none.
+    pub fn delete(self: &Rc<MessageLog>, side: &str, phase: &str, holder: Option<Holder>) -> usize {
+        let mut messages = self.messages.borrow_mut();
+        let (mut searched, mut deleted, mut bytes) = (0, 0, 0);
+        let places = messages.iter_mut().filter(|place| place.is_some());
+        for (before, place) in places.take(DELETE_SEARCHED_MAX).enumerate() {
+            let is_it =
+                |message: &mut Rc<Message>| *message.side == *side && message.phase() == phase;
+            if let Some(message) = place.take_if(is_it) {
+                (searched, deleted) = (before + 1, deleted + 1);
+                // The rest goes with the gap.
+                bytes += message.bytes() - MESSAGE_BYTES;
+                self.counted_bytes.set(self.counted_bytes.get() - message.counted_bytes());
+            }
+        }
+        drop(messages);
+        self.ledger.uncount_messages(deleted);
+        self.gaps.set(self.gaps.get() + deleted);
+        self.uncharge(holder, bytes);
+        self.close_gaps(holder);
+        searched
+    }
+
+    /// Gives back the places of deleted messages, unless a replay is in progress.
+    pub fn close_gaps(self: &Rc<MessageLog>, holder: Option<Holder>) {
+        if self.gaps.get() == 0 || Rc::strong_count(self) > 1 {
+            return;
+        }
+        let mut messages = self.messages.borrow_mut();
+        messages.retain(Option::is_some);
+        if messages.len() < messages.capacity() / 2 {
+            messages.shrink_to_fit();
+        }
+        self.uncharge(holder, self.gaps.take() * MESSAGE_BYTES);
     }
 
     /// Charges a holder for memory of the mailbox, until the log is dropped.
@@ -147,6 +191,19 @@ impl MessageLog {
         }
     }
 
+    /// Gives back memory of messages: to a holder, and to those charged most what is more than its
+    /// charge. Which holder each message was charged to is not kept.
+    fn uncharge(&self, holder: Option<Holder>, mut bytes: usize) {
+        let mut charges = self.charges.borrow_mut();
+        charges.sort_unstable_by_key(|(known, charged)| (*known != holder, Reverse(*charged)));
+        for (known, charged) in &mut *charges {
+            let taken = bytes.min(*charged - CHARGE_BYTES);
+            self.ledger.change(*known, *charged, *charged - taken);
+            *charged -= taken;
+            bytes -= taken;
+        }
+    }
+
     fn take_charge(&self, holder: Option<Holder>) -> Option<usize> {
         let mut charges = self.charges.borrow_mut();
         let place = charges.iter().position(|(known, _)| *known == holder)?;
@@ -168,10 +225,15 @@ impl MessageLog {
     }
 
     pub fn get(&self, index: usize) -> Option<Rc<Message>> {
-        self.messages.borrow().get(index).cloned()
+        self.messages.borrow().get(index).cloned().flatten()
     }
 
     pub fn count(&self) -> usize {
+        self.places() - self.gaps.get()
+    }
+
+    /// Messages and gaps.
+    pub fn places(&self) -> usize {
         self.messages.borrow().len()
     }
 
@@ -185,7 +247,9 @@ impl MessageLog {
     pub fn shorten(&self, count: usize) {
         let mut messages = self.messages.borrow_mut();
         let kept = messages.len().saturating_sub(count);
-        self.ledger.uncount_messages(messages.len() - kept);
+        let gaps = messages[kept..].iter().filter(|place| place.is_none()).count();
+        self.ledger.uncount_messages(messages.len() - kept - gaps);
+        self.gaps.set(self.gaps.get() - gaps);
         messages.truncate(kept);
     }
 
@@ -203,5 +267,71 @@ impl MessageLog {
 impl Drop for MessageLog {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(address: u64) -> Option<Holder> {
+        Some(Holder { address, network: address })
+    }
+
+    fn push(log: &MessageLog, side: &str, phase: &str, holder: Option<Holder>) {
+        let message = Message::new(side.into(), phase, "body", Timestamp(0.0), None);
+        log.push(Rc::new(message), holder);
+    }
+
+    fn phases(replay: Replay) -> Vec<String> {
+        replay.map(|message| message.phase().into_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_deleted_is_given_back_to_whom_it_was_charged() {
+        let ledger = Ledger::default();
+        let log = MessageLog::new(&ledger);
+        let charged = || [1, 2].map(|address| log.charged(holder(address)));
+        push(&log, "a", "1", holder(1));
+        push(&log, "b", "1", holder(2));
+        let (before, bytes, counted) = (charged(), ledger.bytes(), log.counted_bytes());
+        push(&log, "a", "2", holder(1));
+        push(&log, "b", "2", holder(2));
+        assert_eq!([log.delete("a", "3", holder(1)), log.delete("c", "1", None)], [0, 0]);
+        assert_eq!(log.delete("b", "2", holder(2)), 4);
+        assert_eq!(log.delete("a", "2", holder(1)), 3);
+        assert_eq!((charged(), ledger.bytes(), log.counted_bytes()), (before, bytes, counted));
+        assert_eq!((log.count(), log.places(), ledger.messages()), (2, 2, 2));
+        // Without the right holder the largest gives back.
+        push(&log, "a", "a long phase", holder(1));
+        assert_eq!(log.delete("a", "a long phase", holder(3)), 3);
+        assert_eq!((charged(), ledger.bytes()), (before, bytes));
+    }
+
+    #[test]
+    fn a_deletion_looks_at_the_first_messages_only() {
+        let log = MessageLog::new(&Ledger::default());
+        (1..=300).for_each(|phase| push(&log, "a", &phase.to_string(), None));
+        for (phase, searched) in [(257, 0), (256, 256), (1, 1), (257, 255), (300, 0)] {
+            assert_eq!(log.delete("a", &phase.to_string(), None), searched, "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_replay_in_progress_goes_on_after_a_deletion() {
+        let ledger = Ledger::default();
+        let log = MessageLog::new(&ledger);
+        (1..=4).for_each(|phase| push(&log, "a", &phase.to_string(), holder(1)));
+        let mut replay = Replay { log: log.clone(), next: 0, end: log.places() };
+        assert!(replay.next().is_some_and(|message| message.phase() == "1"));
+        for phase in ["1", "3"] {
+            assert!(log.delete("a", phase, holder(1)) > 0);
+        }
+        assert_eq!((log.count(), log.places(), ledger.messages()), (2, 4, 2));
+        assert_eq!(phases(replay), ["2", "4"]);
+        assert_eq!(log.delete("a", "4", holder(1)), 2);
+        assert_eq!((log.count(), log.places()), (1, 1));
+        log.clear();
+        assert_eq!((ledger.bytes(), ledger.messages(), log.count()), (0, 0, 0));
     }
 }

@@ -145,6 +145,10 @@ impl Network {
         differing >= self.prefix_bits
     }
 
+    pub fn is_ipv6(&self) -> bool {
+        self.address.is_ipv6()
+    }
+
     pub fn prefix_bits(&self) -> u32 {
         self.prefix_bits
     }

@@ -38,6 +38,7 @@ pub enum Refusal {
     ReleaseWithoutClaim,
     OnlyOneOpen,
     MustOpenFirst,
+    MustOpenToDelete,
     OnlyOneClose,
     CloseOther,
     CloseWithoutOpen,
@@ -70,6 +71,10 @@ pub enum Refusal {
     },
     /// As `Requires`, in the words that upstream uses for `add`.
     Missing {
+        field: &'static str,
+    },
+    /// The same of the draft `delete`.
+    DeleteMissing {
         field: &'static str,
     },
     Invalid {
@@ -120,6 +125,7 @@ impl Refusal {
             }
             Refusal::OnlyOneOpen => ("only_one_open", "only one open per connection"),
             Refusal::MustOpenFirst => ("must_open_first", "must open mailbox before adding"),
+            Refusal::MustOpenToDelete => ("must_open_first", "must open mailbox before DELETE-ing"),
             Refusal::OnlyOneClose => ("only_one_close", "only one close per connection"),
             Refusal::CloseOther => ("close_other", "open and close must use same mailbox"),
             Refusal::CloseWithoutOpen => {
@@ -150,7 +156,9 @@ impl Refusal {
             Refusal::MailboxFull { .. } => ("mailbox_full", ""),
             Refusal::TooFast { command: Throttled::Allocate, .. } => ("too_many_allocates", ""),
             Refusal::TooFast { command: Throttled::Claim, .. } => ("too_many_claims", ""),
-            Refusal::Requires { .. } | Refusal::Missing { .. } => ("missing_field", ""),
+            Refusal::Requires { .. } | Refusal::Missing { .. } | Refusal::DeleteMissing { .. } => {
+                ("missing_field", "")
+            }
             Refusal::Invalid { .. } => ("invalid_field", ""),
         }
     }
@@ -198,6 +206,9 @@ impl fmt::Display for Refusal {
             }
             Refusal::Requires { command, field } => write!(f, "{command} requires '{field}'"),
             Refusal::Missing { field } => write!(f, "missing '{field}'"),
+            Refusal::DeleteMissing { field } => {
+                write!(f, "delete is missing argument '{field}'")
+            }
             Refusal::Invalid { command, field, rule } => {
                 write!(f, "{command} requires '{field}' to be {rule}")
             }

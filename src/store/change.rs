@@ -104,6 +104,14 @@ pub enum Change {
         mailbox: Rc<str>,
         count: usize,
     },
+    /// Deletes the messages of a side with a phase from the first `searched` of a mailbox.
+    DeletePhase {
+        app: Rc<str>,
+        mailbox: Rc<str>,
+        side: Box<str>,
+        phase: Box<str>,
+        searched: usize,
+    },
     CloseMailboxSide {
         id: MailboxSideId,
         mailbox: Rc<str>,

@@ -55,6 +55,13 @@ impl Mailbox {
         }
     }
 
+    /// The address of a side, if it was added since the start and is not exempt or unknown.
+    pub fn origin(&self, side: &str) -> Option<Holder> {
+        let loaded = self.sides.iter().len().checked_sub(self.origins.len())?;
+        let place = self.sides.position(side)?.checked_sub(loaded)?;
+        self.origins.get(place).copied().flatten()
+    }
+
     /// Counts as activity. Its row is written only when it is too old, or later than now: a write
     /// for each message would make it as dear as two.
     pub fn touch(

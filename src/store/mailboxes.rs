@@ -43,7 +43,7 @@ impl Tables {
         let log = self.subscribe(&id, &me, conn, act.effects).map(|mailbox| &mailbox.log);
         let stored = log.filter(|log| log.count() > 0);
         Ok(stored
-            .map(|log| Response::Replay(Replay { log: log.clone(), next: 0, end: log.count() })))
+            .map(|log| Response::Replay(Replay { log: log.clone(), next: 0, end: log.places() })))
     }
 
     /// Makes room for a mailbox that does not exist, or for a side that it does not know.
@@ -159,10 +159,11 @@ impl Tables {
             return Err(Refusal::MustOpenFirst);
         };
         let (phase, body) = (required("add", "phase", phase)?, required("add", "body", body)?);
+        known.log.close_gaps(me.holder);
         // The mailbox's own: that of a session would live as long as the message, uncounted.
         let side = known.sides.get(&me.side).map_or(me.side, |known| known.side.clone());
         let message = Rc::new(Message::new(side, phase, body, act.now, id));
-        if known.log.count() >= limits.mailbox_messages_max
+        if known.log.places() >= limits.mailbox_messages_max
             || known.log.counted_bytes() + message.counted_bytes() > limits.mailbox_bytes_max
         {
             return Err(Refusal::MailboxFull {
@@ -188,6 +189,38 @@ impl Tables {
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
         known.touch(mailbox, &mut self.by_activity, &self.settings, act);
+        Ok(())
+    }
+
+    /// Deletes what the other side has sent (manual: extensions 4).
+    pub fn delete(
+        &mut self,
+        session: &Session,
+        their_phase: &Field<'_>,
+        their_side: &Field<'_>,
+        act: &mut Act<'_>,
+    ) -> Result<(), Refusal> {
+        let me = session.identity()?;
+        let MailboxState::Open(mailbox) = &session.mailbox else {
+            return Err(Refusal::MustOpenToDelete);
+        };
+        for (field, value) in [("their-phase", their_phase), ("their-side", their_side)] {
+            if *value == Field::Absent {
+                return Err(Refusal::DeleteMissing { field });
+            }
+        }
+        let phase = required("delete", "their-phase", their_phase)?;
+        let side = required("delete", "their-side", their_side)?;
+        let Some(known) = self.mailboxes.get(mailbox).filter(|_| *side != *me.side) else {
+            return Ok(());
+        };
+        let searched = known.log.delete(side, phase, known.origin(side));
+        if searched > 0 {
+            let (app, mailbox) = (me.app, mailbox.clone());
+            let (side, phase) = (side.into(), phase.into());
+            let change = Change::DeletePhase { app, mailbox, side, phase, searched };
+            act.effects.changes.push(change);
+        }
         Ok(())
     }
 

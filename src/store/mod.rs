@@ -272,6 +272,10 @@ impl Store {
                 tables.add(session, phase, body, id.as_deref(), act)?;
                 None
             }
+            Command::Delete { their_phase, their_side } => {
+                tables.delete(session, their_phase, their_side, act)?;
+                None
+            }
             Command::Close { mailbox, mood } => {
                 Some(tables.close(session, conn, mailbox, mood, act)?)
             }

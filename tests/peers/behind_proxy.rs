@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::clients::{Kind, Payload, Site};
 use crate::common::admin::Answer;
 use crate::common::document::{self, with};
-use crate::common::raw::answer_to;
+use crate::common::raw::{Raw, answer_to, upgrade};
 use crate::common::{
     Client, Directory, FREE_PORT, PATIENCE, Running, Server, eventually, output_of, stdout_of,
 };
@@ -287,10 +287,15 @@ struct HaProxy {
 impl HaProxy {
     /// In front of a server, given as HAProxy's configuration has it.
     fn start(backend: &str) -> HaProxy {
+        HaProxy::bound("", backend)
+    }
+
+    /// The same, with options of the listening side.
+    fn bound(bind: &str, backend: &str) -> HaProxy {
         let directory = Directory::new();
         let config = format!(
             "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
-             listen mailbox\n bind fd@3\n server mailbox {backend}\n"
+             listen mailbox\n bind fd@3 {bind}\n server mailbox {backend}\n"
         );
         fs::write(directory.file("haproxy.cfg"), config).expect("configuration");
         // It listens on our socket, so we know where.
@@ -336,6 +341,30 @@ fn haproxy_tells_who_its_clients_are_in_both_versions() {
             client.quiet(json!({"type": "bind", "appid": "app", "side": "side"}));
         }
     }
+}
+
+#[test]
+#[ignore = "needs haproxy"]
+fn circuits_that_tor_numbers_are_told_apart_behind_haproxy() {
+    let network = "fc00:dead:beef:4dad::";
+    let option = format!("--onion-network={network}/64");
+    let (_server, proxied) = start_for_haproxy(&[&option, "--limit-address-connections=1"]);
+    let haproxy = HaProxy::bound("accept-proxy", &format!("{proxied} send-proxy-v2"));
+    let circuit = |number: u32| {
+        let mut raw = Raw::connect(haproxy.address);
+        // As tor writes it: the number in two parts, and the lower one again as the port.
+        raw.send(format!("PROXY TCP6 {network}7:{number:x} ::1 {number} 80\r\n").as_bytes());
+        raw.send(upgrade("/v1", "").as_bytes());
+        (raw.head(), raw)
+    };
+    // One address may have one connection: so each circuit, and all of them 16.
+    let mut accepted: Vec<Raw> = (1..=16).map(|number| circuit(number).1).collect();
+    for (raw, number) in accepted.iter_mut().zip(1..) {
+        let expected = json!({"ipv6": format!("{network}7:{number:x}"), "port": number});
+        assert_eq!(raw.json()["welcome"]["your-address"], expected);
+    }
+    assert!(circuit(1).0.starts_with("HTTP/1.1 429 "));
+    assert!(circuit(17).0.starts_with("HTTP/1.1 429 "));
 }
 
 #[test]

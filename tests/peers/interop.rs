@@ -79,6 +79,65 @@ fn a_receiver_may_come_before_the_sender() {
     assert_left_clean(&server, &["happy", "pruney"], Kind::pairs().len());
 }
 
+const SECRET: &str = "correct-horse-battery-staple";
+
+/// A server with a member, who is at the second URL.
+fn server_with_a_member() -> (Server, Site) {
+    let directory = Directory::new();
+    std::fs::write(directory.file("members"), format!("alice {SECRET}\n")).expect("file");
+    let options = [&OPTIONS[..], &["--members=members"]].concat();
+    let server = Server::start_in(Arc::new(directory), &options);
+    let members = Site::new(format!("{}/{SECRET}", server.url()));
+    (server, members)
+}
+
+#[test]
+#[ignore = "needs the Python, Go and Rust clients"]
+fn a_member_sends_to_a_guest_and_receives_from_one() {
+    let (server, members) = server_with_a_member();
+    let file = random_file(&server.directory);
+    for_each_pair(Kind::pairs(), &server.url(), |guests, number, from, to| {
+        let mut sender = from.send(&members, None, &Payload::File(file.clone()));
+        let mut receiver = to.receive(guests, &sender.code());
+        receiver.succeed();
+        sender.succeed();
+        assert!(receiver.received() == std::fs::read(&file).expect("file"));
+
+        // Who receives begins: the two have agreed on a code, and the receiver is there first.
+        let code = format!("{}-guitarist-revenge", 100 + number);
+        let mut receiver = to.receive(&members, &code);
+        wait_for_nameplate(&server, &code);
+        from.send(guests, Some(&code), &Payload::File(file.clone())).succeed();
+        receiver.succeed();
+        assert!(receiver.received() == std::fs::read(&file).expect("file"));
+    });
+    assert_left_clean(&server, &["happy", "pruney"], Kind::pairs().len() * 2);
+}
+
+#[test]
+#[ignore = "needs the Python and Rust clients"]
+fn a_guest_who_would_begin_is_shown_that_only_members_may() {
+    let (server, members) = server_with_a_member();
+    let guests = Site::new(server.url());
+    let wrong = Site::new(format!("{}s", members.url));
+    let file = Payload::File(random_file(&server.directory));
+    // Go's client waits after a refused `allocate` or `claim`, whatever the error is.
+    for kind in [Kind::Python, Kind::Rust] {
+        for site in [&guests, &wrong] {
+            for mut client in [
+                kind.send(site, None, &file),
+                kind.send(site, Some("4-guitarist-revenge"), &file),
+                kind.receive(site, "4-guitarist-revenge"),
+            ] {
+                assert!(!client.wait().success(), "{kind:?}: {}", client.output());
+                let shown = "only members of this server may begin an exchange";
+                assert!(client.output().contains(shown), "{kind:?}: {}", client.output());
+            }
+        }
+    }
+    assert_eq!(count(&server.file("relay.sqlite"), "SELECT count(*) FROM mailboxes"), 0);
+}
+
 #[test]
 #[ignore = "needs the Python, Go and Rust clients"]
 fn a_wrong_code_fails_on_both_sides_and_counts_as_scary() {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::behind_proxy::{Proxy, assert_monitored, get};
 use crate::common::document::{self, with};
-use crate::common::raw::{PING, PONG, Raw, frame};
-use crate::common::{Client, Directory, FREE_PORT, Server};
+use crate::common::raw::{PING, PONG, Raw, frame, upgrade};
+use crate::common::{Client, Directory, FREE_PORT, PATIENCE, Server};
 use crate::programs::program;
+use rustix::net::{self, AddressFamily, SocketType};
 use serde_json::json;
 
 /// Two sides meet through a proxy.
@@ -219,38 +220,101 @@ fn nagios_finds_the_server_well() {
     }
 }
 
-#[test]
-#[ignore = "needs apache2"]
-fn apaches_proxy_passes_upgrades_and_pages() {
-    let (server, directory) = (Server::start(&["--admin=tcp:0"]), Directory::new());
+fn apache(directory: &Directory, lines: &str) -> Proxy {
     let modules = PathBuf::from("/usr/lib/apache2/modules");
     let path = directory.path().display().to_string();
     let load: String = ["mpm_event", "authz_core", "proxy", "proxy_http", "proxy_wstunnel"]
         .map(|name| format!("LoadModule {name}_module {}/mod_{name}.so\n", modules.display()))
         .concat();
+    let configure = |plain: SocketAddr, tls: SocketAddr| {
+        format!(
+            "ServerRoot {path}\nServerName localhost\nPidFile {path}/pid\nErrorLog {path}/log\n\
+             DefaultRuntimeDir {path}\n{load}Listen {plain}\nListen {tls}\n{lines}\n"
+        )
+    };
+    Proxy::start(directory, configure, || {
+        let mut command = Command::new(program("apache2"));
+        command.args(["-DFOREGROUND", "-f"]).arg(directory.file("configuration"));
+        command
+    })
+}
+
+#[test]
+#[ignore = "needs apache2"]
+fn apaches_proxy_passes_upgrades_and_pages() {
+    let (server, directory) = (Server::start(&["--admin=tcp:0"]), Directory::new());
     let address = server.address;
     let shown = document::block("src/manual/proxies.md", "apache", "upgrade=websocket");
     let shown = with(&shown, "127.0.0.1:4000", &address.to_string());
     let shown = with(&shown, "127.0.0.1:9000", &server.admin_address().to_string());
     for lines in [shown, format!("ProxyPass /v1 ws://{address}/v1\nProxyPass / http://{address}/")]
     {
-        let configure = |plain: SocketAddr, tls: SocketAddr| {
-            format!(
-                "ServerRoot {path}\nServerName localhost\nPidFile {path}/pid\nErrorLog {path}/log\n\
-                 DefaultRuntimeDir {path}\n{load}Listen {plain}\nListen {tls}\n{lines}\n"
-            )
-        };
-        let proxy = Proxy::start(&directory, configure, || {
-            let mut command = Command::new(program("apache2"));
-            command.args(["-DFOREGROUND", "-f"]).arg(directory.file("configuration"));
-            command
-        });
+        let proxy = apache(&directory, &lines);
         assert_meet(proxy.plain);
         assert!(get(proxy.plain, "/").body.contains("Wormhole Relay"), "{lines}");
         if lines.contains("/healthz") {
             assert_monitored(proxy.plain, &server);
         }
     }
+}
+
+/// A proxy of the local machine is trusted, its client at another address is not.
+fn server_with_header(header: &str) -> Server {
+    Server::start(&[&format!("--proxy-header={header}"), "--trusted-proxy=127.0.0.1", FREE_PORT])
+}
+
+/// A client at 127.0.0.2 that claims to be somewhere else is known by its address.
+fn assert_known(proxy: &Proxy) {
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    net::bind(&socket, &SocketAddr::from(([127, 0, 0, 2], 0))).expect("an address");
+    net::connect(&socket, &proxy.plain).expect("connect");
+    let mut raw = Raw { stream: TcpStream::from(socket) };
+    raw.stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let forged = "X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9;x=\"\r\n";
+    raw.send(upgrade("/v1", forged).as_bytes());
+    let head = raw.head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(raw.json()["welcome"]["your-address"]["ipv4"], "127.0.0.2");
+}
+
+#[test]
+#[ignore = "needs apache2, haproxy, caddy and nginx"]
+fn proxies_that_send_x_forwarded_for_name_the_client() {
+    let (server, directory) = (server_with_header("x-forwarded-for"), Directory::new());
+    let address = server.address;
+    assert_known(&apache(&directory, &format!("ProxyPass / http://{address}/ upgrade=websocket")));
+    let http = "defaults\n mode http\n timeout connect 5s\n timeout client 50s\n \
+                timeout server 50s\n";
+    let backend = format!("{http}backend it\n option forwardfor\n server it {address}");
+    assert_known(&haproxy(&directory, &backend));
+    let upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+                   proxy_set_header Connection upgrade;";
+    let added = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;";
+    assert_known(&nginx_http(&server, &directory, &format!("{upgrade} {added}")));
+    let configure = |plain: SocketAddr, tls: SocketAddr| {
+        let site = |of: SocketAddr| {
+            let port = of.port();
+            format!("http://:{port} {{\nbind 127.0.0.1\nreverse_proxy {address}\n}}\n")
+        };
+        format!("{{\nadmin off\n}}\n{}{}", site(plain), site(tls))
+    };
+    assert_known(&Proxy::start(&directory, configure, || {
+        let mut command = Command::new(program("caddy"));
+        command.args(["run", "--adapter", "caddyfile", "--config", "configuration"]);
+        command
+    }));
+}
+
+#[test]
+#[ignore = "needs haproxy"]
+fn a_proxy_that_sends_forwarded_names_the_client() {
+    let (server, directory) = (server_with_header("forwarded"), Directory::new());
+    let backend = format!(
+        "defaults\n mode http\n timeout connect 5s\n timeout client 50s\n timeout server 50s\n\
+         backend it\n http-request add-header Forwarded for=%[src];proto=http\n server it {}",
+        server.address
+    );
+    assert_known(&haproxy(&directory, &backend));
 }
 
 /// Of a burst of health checks that connect and leave without a word, none is in the way.

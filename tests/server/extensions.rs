@@ -125,3 +125,101 @@ fn a_list_is_real_or_empty_or_the_same_for_everyone() {
         assert_eq!(client.list(), decoys);
     }
 }
+
+fn delete(phase: &str, side: &str) -> Value {
+    json!({"type": "delete", "their-phase": phase, "their-side": side})
+}
+
+fn add(client: &mut Client, phase: &str) {
+    client.one(json!({"type": "add", "phase": phase, "body": "b"}));
+}
+
+/// The phases that an `open` of this side replays.
+fn replayed(server: &Server, side: &str) -> Vec<String> {
+    let messages = server.bind("app", side).open("m");
+    messages.iter().map(|it| it["phase"].as_str().expect("a phase").to_owned()).collect()
+}
+
+#[test]
+fn without_the_option_delete_is_an_unknown_type() {
+    let server = Server::start(&[]);
+    let mut client = server.bind("app", "a");
+    client.open("m");
+    add(&mut client, "p");
+    let mut other = server.bind("app", "b");
+    other.open("m");
+    assert_eq!(other.error(delete("p", "a")), "unknown type");
+    assert_eq!(replayed(&server, "a"), ["p"]);
+}
+
+#[test]
+fn a_client_deletes_what_the_other_side_has_sent() {
+    let server = Server::start(&["--delete"]);
+    let mut unbound = server.connect();
+    assert_eq!(unbound.error(delete("p", "a")), "must bind first");
+    let mut sender = server.bind("app", "a");
+    assert_eq!(sender.error(delete("p", "b")), "must open mailbox before DELETE-ing");
+    sender.open("m");
+    // A client that comes back sends again what was not confirmed, so a phase may be there twice.
+    for phase in ["pake", "version", "pake", "0"] {
+        add(&mut sender, phase);
+    }
+    let mut receiver = server.bind("app", "b");
+    assert_eq!(receiver.open("m").len(), 4);
+    receiver.one(json!({"type": "add", "phase": "pake", "body": "b"}));
+    receiver.quiet(delete("pake", "a"));
+    assert_eq!(replayed(&server, "b"), ["version", "0", "pake"]);
+    for (phase, side) in [("pake", "b"), ("pake", "a"), ("1", "a"), ("0", "c")] {
+        receiver.quiet(delete(phase, side));
+    }
+    assert_eq!(replayed(&server, "a"), ["version", "0", "pake"]);
+    sender.recv();
+    sender.quiet(delete("pake", "b"));
+    assert_eq!(replayed(&server, "a"), ["version", "0"]);
+
+    // Another mailbox's stays, whatever its app.
+    for (app, mailbox) in [("app", "m2"), ("other", "m3")] {
+        let mut stranger = server.bind(app, "z");
+        stranger.open(mailbox);
+        stranger.quiet(delete("version", "a"));
+    }
+    assert_eq!(replayed(&server, "a"), ["version", "0"]);
+
+    for (command, error) in [
+        (json!({"type": "delete"}), "delete is missing argument 'their-phase'"),
+        (json!({"type": "delete", "their-phase": 3}), "delete is missing argument 'their-side'"),
+        (
+            json!({"type": "delete", "their-phase": 3, "their-side": "a"}),
+            "delete requires 'their-phase' to be a string of at most 256 bytes",
+        ),
+    ] {
+        assert_eq!(receiver.error(command), error);
+    }
+    let (_, directory) = server.stop();
+    let server = Server::start_in(directory, &["--delete"]);
+    assert_eq!(replayed(&server, "b"), ["version", "0"]);
+    let mut receiver = server.bind("app", "b");
+    receiver.open("m");
+    receiver.quiet(delete("version", "a"));
+    assert_eq!(Server::start_in(server.kill(), &[]).bind("app", "b").open("m").len(), 1);
+}
+
+#[test]
+fn a_session_that_deletes_what_it_has_received_never_fills_its_mailbox() {
+    let limits = ["--limit-mailbox-messages=10", "--limit-mailbox-bytes=4000"];
+    let server = Server::start(&[&limits[..], &["--delete", "--admin=0"]].concat());
+    let mut clients = ["a", "b"].map(|side| server.bind("app", side));
+    clients.iter_mut().for_each(|client| drop(client.open("m")));
+    for round in 0..200 {
+        let phase = round.to_string();
+        let [one, other] = &mut clients;
+        add(one, &phase);
+        assert_eq!(other.recv()["phase"], phase.as_str());
+        other.quiet(delete(&phase, "a"));
+    }
+    for phase in 0..10 {
+        add(&mut clients[0], &phase.to_string());
+    }
+    let full = clients[0].error(json!({"type": "add", "phase": "p", "body": "b"}));
+    assert!(full.starts_with("mailbox is full"), "{full}");
+}

@@ -218,6 +218,26 @@ fn a_file_that_is_not_right_stops_the_start_without_showing_a_secret() {
 }
 
 #[test]
+fn a_secret_in_the_wrong_place_is_not_shown() {
+    let directory = directory();
+    let members = directory.file("members");
+    for words in [
+        vec![format!("--config={}", members.display())],
+        vec![format!("--welcome-file={}", members.display())],
+        vec![format!("--notices-file={}", members.display())],
+        vec!["check".to_owned(), format!("ws://127.0.0.1:x/v1/{SECRET}")],
+        vec!["check".to_owned(), format!("ws://127.0.0.1:1/v1/{SECRET}")],
+        vec!["member".to_owned(), "add".to_owned(), format!("--url=https://host/v1/{SECRET}")],
+    ] {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let output = output_of(&words);
+        assert!(!output.status.success(), "{words:?}");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(text.contains("wormhole-mailbox: ") && !text.contains(SECRET), "{words:?}: {text}");
+    }
+}
+
+#[test]
 fn names_and_counts_are_in_the_status_and_secrets_are_nowhere() {
     let options = [
         "--admin=tcp:0:interface=127.0.0.1",

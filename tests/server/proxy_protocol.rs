@@ -220,6 +220,46 @@ fn limits_by_address_hold_for_the_address_in_the_header() {
     server.wait_for_log("connections of one address");
 }
 
+/// As tor writes it (`HiddenServiceExportCircuitID haproxy`): the number of the circuit in two
+/// parts, and its lower one as the port.
+fn circuit(number: u32) -> Vec<u8> {
+    let (high, low) = (number >> 16, number & 0xffff);
+    format!("PROXY TCP6 fc00:dead:beef:4dad::{high:x}:{low:x} ::1 {low} 80\r\n").into_bytes()
+}
+
+const ONION_NETWORK: &str = "--onion-network=fc00:dead:beef:4dad::/64";
+
+/// How many of these are accepted, and kept open.
+fn accepted(proxied: SocketAddr, headers: impl Iterator<Item = Vec<u8>>) -> Vec<Raw> {
+    let connect = |header: Vec<u8>| {
+        let mut raw = Raw::connect(proxied);
+        raw.send(&with_request(&header));
+        raw.head().starts_with("HTTP/1.1 101 ").then_some(raw)
+    };
+    headers.filter_map(connect).collect()
+}
+
+#[test]
+fn the_circuits_of_an_onion_service_count_each_alone_and_all_together() {
+    let (_server, proxied) = start(&[ONION_NETWORK]);
+    assert_eq!(accepted(proxied, (0..300).map(circuit)).len(), 300);
+
+    // One address may have 2, so all circuits 32.
+    let (server, proxied) = start(&[ONION_NETWORK, "--limit-address-connections=2", "--admin=0"]);
+    for _ in 0..2 {
+        let of_one = accepted(proxied, [0x1_0001; 5].into_iter().map(circuit));
+        assert_eq!(of_one.len(), 2);
+        let all = accepted(proxied, (0x1_0001..0x1_0065).map(circuit));
+        assert_eq!(of_one.len() + all.len(), 32);
+        let others = ["fc00:dead:beef:4dae::1", "2001:db8::1"];
+        let others = others.map(|ip| format!("PROXY TCP6 {ip} ::1 1 80\r\n").into_bytes());
+        let others = accepted(proxied, others.into_iter().chain([from("192.0.2.1")]));
+        assert_eq!(others.len(), 3, "they have what they have without circuits");
+        drop((of_one, all, others));
+        server.wait_for_connections(0);
+    }
+}
+
 #[test]
 fn a_header_inside_the_request_counts_only_from_an_address_that_is_trusted_itself() {
     let (_server, proxied) = start(&[

@@ -209,6 +209,21 @@ fn exemptions_and_trusted_proxies_follow_the_file() {
 }
 
 #[test]
+fn networks_of_onion_services_follow_the_file() {
+    let limited = "limit-address-connections = 1\n";
+    let mut server = start(&[(CONFIG, limited)], &["--config=mailbox.conf"]);
+    let connect = |server: &Server, number: u8| {
+        server.connect_from(Some(&format!("fc00:dead:beef:4dad::0:{number}")))
+    };
+    let _of_all = connect(&server, 1).expect("the first of a /64");
+    assert!(connect(&server, 2).is_err());
+    write(&server, CONFIG, &format!("{limited}onion-network = fc00:dead:beef:4dad::/64"));
+    reload(&mut server, DONE);
+    let _circuits = [1, 2].map(|number| connect(&server, number).expect("the first of a circuit"));
+    assert!(connect(&server, 2).is_err());
+}
+
+#[test]
 fn the_answer_to_list_follows_the_file() {
     let mut server = start(&[(CONFIG, "")], &["--config=mailbox.conf"]);
     let mut client = server.bind("app", "s");

@@ -227,6 +227,12 @@ impl Tables {
                     self.mixed.retain(|mixed| mixed != mailbox);
                 }
             }
+            Change::DeletePhase { mailbox, side, phase, .. } => {
+                let before = self.messages.len();
+                self.messages
+                    .retain(|(of, it)| of != mailbox || *it.side != **side || *it.phase != **phase);
+                ensure(self.messages.len() < before, "no such message")?;
+            }
             Change::CloseMailboxSide { id, mailbox, side, mood } => {
                 let found = find_side(&mut self.mailbox_sides, *id, mailbox, side)?;
                 found.holds = false;

@@ -75,6 +75,8 @@ struct Keys<'a> {
     method: Option<&'a str>,
     stamp: Option<&'a str>,
     allocate: Option<&'a str>,
+    their_phase: Option<&'a str>,
+    their_side: Option<&'a str>,
     /// The nesting of the message, which itself is one level.
     depth_max: usize,
 }
@@ -96,6 +98,8 @@ impl<'a> Keys<'a> {
             "method" => &mut self.method,
             "stamp" => &mut self.stamp,
             "allocate" => &mut self.allocate,
+            "their-phase" => &mut self.their_phase,
+            "their-side" => &mut self.their_side,
             _ => return None,
         })
     }
@@ -123,6 +127,10 @@ impl<'a> Keys<'a> {
                 phase: name(self.phase),
                 body: field(self.body, Rule::Text, |_| true),
                 id: message_id(self.id),
+            },
+            CommandType::Delete => Command::Delete {
+                their_phase: name(self.their_phase),
+                their_side: name(self.their_side),
             },
             CommandType::Close => Command::Close {
                 mailbox: name(self.mailbox),

@@ -2,14 +2,15 @@
 //! connecting, allocating and claiming (manual: limits 2).
 //!
 //! An IPv6 peer counts for its /64, and with a multiple of the limits for its /56 and /48: one
-//! customer may have that many /64s. Pure; the time is an argument. The tables are bounded: when
+//! customer may have that many /64s. An address of an onion service's network counts alone, and the
+//! network with a multiple. Pure; the time is an argument. The tables are bounded: when
 //! one is full, the entries nearest to idle are forgotten.
 
 mod joins;
 mod usage;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
 use joins::Joins;
 pub use usage::Holder;
-use usage::{Action, Rate, Source, Table, Tables, Usage};
+use usage::{Action, Rate, Source, Table, Tables, Usage, prefix};
 
 /// The address of a peer, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Quotas {
     limits: Limits,
     /// Networks without limits.
     exempt: Vec<Network>,
+    /// Networks whose IPv6 addresses stand for the circuits of an onion service.
+    onion: Vec<Network>,
     tables: Tables,
     connections: ConnMap<Source>,
     /// The creator of each nameplate.
@@ -72,6 +75,7 @@ impl Quotas {
         Quotas {
             limits,
             exempt,
+            onion: Vec::new(),
             tables: Tables::default(),
             connections: ConnMap::default(),
             creators: HashMap::new(),
@@ -85,6 +89,11 @@ impl Quotas {
     /// Replaces the exempt networks. Present connections stay counted, or not counted.
     pub fn set_exempt(&mut self, exempt: Vec<Network>) {
         self.exempt = exempt;
+    }
+
+    /// Replaces the networks of onion services, with the same effect.
+    pub fn set_onion(&mut self, onion: Vec<Network>) {
+        self.onion = onion;
     }
 
     /// Counts a connection against its address's limits. Called again with the real address once a
@@ -125,7 +134,7 @@ impl Quotas {
 
     /// The holder of the store's shares that a connection counts for; none if its address has no
     /// limits. An IPv6 address counts for its /64, and its /48 is the network; those /64s that
-    /// equal an IPv4 address here are reserved.
+    /// equal an IPv4 address here are reserved. In an onion service's /64 each address is another.
     pub fn holder(&self, conn: ConnId) -> Option<ledger::Holder> {
         const V4: u64 = 0xffff << u32::BITS;
         const SUBNET_BITS: u32 = 16;
@@ -136,6 +145,11 @@ impl Quotas {
                 let address = (ip.to_bits() >> u64::BITS) as u64;
                 ledger::Holder { address, network: address >> SUBNET_BITS << SUBNET_BITS }
             }
+            Source::Onion { ip, network_bits } => {
+                let high = |ip: Ipv6Addr| (ip.to_bits() >> u64::BITS) as u64;
+                let network = high(prefix(*ip, *network_bits));
+                ledger::Holder { address: high(*ip) ^ ip.to_bits() as u64, network }
+            }
             Source::Unreadable => alone(u64::MAX),
         })
     }
@@ -144,7 +158,7 @@ impl Quotas {
     pub fn counted_as(&self, conn: ConnId) -> Option<CountedAddress> {
         self.connections.get(&conn).map(|source| match *source {
             Source::V4(ip) => CountedAddress::Ip(ip.into()),
-            Source::V6(ip) => CountedAddress::Ip(ip.into()),
+            Source::V6(ip) | Source::Onion { ip, .. } => CountedAddress::Ip(ip.into()),
             Source::Unreadable => CountedAddress::Unreadable,
         })
     }
@@ -152,8 +166,7 @@ impl Quotas {
     /// Counts a connection of another process. It has been accepted, so nothing is checked.
     pub fn restore(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
         let source = match address {
-            CountedAddress::Ip(IpAddr::V4(ip)) => Source::V4(ip),
-            CountedAddress::Ip(IpAddr::V6(ip)) => Source::V6(ip),
+            CountedAddress::Ip(ip) => self.source_of_ip(ip),
             CountedAddress::Unreadable => Source::Unreadable,
         };
         self.all(source, now, |_, _| true); // so that there are entries
@@ -278,10 +291,18 @@ impl Quotas {
             PeerAddress::Unreadable => return Some(Source::Unreadable),
         };
         let is_exempt = self.exempt.iter().any(|network| network.contains(address));
-        (!is_exempt).then_some(match address {
-            IpAddr::V4(ip) => Source::V4(ip),
-            IpAddr::V6(ip) => Source::V6(ip),
-        })
+        (!is_exempt).then(|| self.source_of_ip(address))
+    }
+
+    fn source_of_ip(&self, address: IpAddr) -> Source {
+        let onion = self.onion.iter().find(|network| network.contains(address));
+        match (address, onion) {
+            (IpAddr::V4(ip), _) => Source::V4(ip),
+            (IpAddr::V6(ip), None) => Source::V6(ip),
+            (IpAddr::V6(ip), Some(network)) => {
+                Source::Onion { ip, network_bits: network.prefix_bits() }
+            }
+        }
     }
 
     /// Takes a token from all holders of the source, or from none; fails with the time until all
@@ -530,6 +551,24 @@ mod tests {
         assert_eq!(connect(&mut quotas, 2), Ok(()));
         quotas.set_exempt(Vec::new());
         assert_eq!(connect(&mut quotas, 3), Err(QuotaExceeded::Connections));
+    }
+
+    #[test]
+    fn a_circuit_of_an_onion_service_is_one_address_after_a_takeover_too() {
+        let mut quotas = quotas(Limits { address_connections_max: 1, ..Limits::default() });
+        quotas.set_onion(vec!["fc00:dead:beef:4dad::/64".parse().expect("a network")]);
+        let circuit = |number: u128| Ipv6Addr::from_bits(0xfc00_dead_beef_4dad << 64 | number);
+        let now = Instant::now();
+        quotas.restore(ConnId(1), CountedAddress::Ip(circuit(1).into()), now);
+        let mut connect = |conn, number| {
+            quotas.connect(ConnId(conn), PeerAddress::Ip(circuit(number).into()), now)
+        };
+        assert_eq!(connect(2, 1), Err(QuotaExceeded::Connections));
+        assert_eq!(connect(3, 2), Ok(()));
+        let [one, other] = [1, 3].map(|conn| quotas.holder(ConnId(conn)).expect("a holder"));
+        assert_eq!(one.network, other.network);
+        assert_ne!(one.address, other.address);
+        assert_eq!(quotas.holder_of(ConnId(1)), quotas.holder_of(ConnId(3)));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
+    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, ONION_NETWORK_FACTOR,
+    USAGE_BINDS_PER_HOUR,
 };
 
 /// The address that a connection counts for.
@@ -14,6 +15,11 @@ use crate::limits::{
 pub enum Source {
     V4(Ipv4Addr),
     V6(Ipv6Addr),
+    /// One address of an onion service's network (`--onion-network`).
+    Onion {
+        ip: Ipv6Addr,
+        network_bits: u32,
+    },
     /// All peers with an unreadable address.
     Unreadable,
 }
@@ -27,25 +33,37 @@ pub enum Holder {
         prefix_bits: u32,
         prefix: Ipv6Addr,
     },
+    Onion(Ipv6Addr),
+    OnionNetwork {
+        prefix_bits: u32,
+        prefix: Ipv6Addr,
+    },
     Unreadable,
 }
 
 impl Source {
     /// The holders, each with the multiple of the limits that it has.
     pub fn holders(self) -> impl Iterator<Item = (Holder, usize)> {
-        let single = match self {
-            Source::V4(ip) => Some((Holder::V4(ip), 1)),
-            Source::Unreadable => Some((Holder::Unreadable, 1)),
-            Source::V6(_) => None,
+        let alone = |holder| [Some((holder, 1)), None, None];
+        let holders = match self {
+            Source::V4(ip) => alone(Holder::V4(ip)),
+            Source::Unreadable => alone(Holder::Unreadable),
+            Source::V6(ip) => IPV6_PREFIXES.map(|(prefix_bits, factor)| {
+                Some((Holder::V6 { prefix_bits, prefix: prefix(ip, prefix_bits) }, factor))
+            }),
+            Source::Onion { ip, network_bits: prefix_bits } => {
+                let prefix = prefix(ip, prefix_bits);
+                let network = Holder::OnionNetwork { prefix_bits, prefix };
+                [Some((Holder::Onion(ip), 1)), Some((network, ONION_NETWORK_FACTOR)), None]
+            }
         };
-        let prefixes = IPV6_PREFIXES.into_iter().filter_map(move |(prefix_bits, factor)| {
-            let Source::V6(ip) = self else { return None };
-            let mask = u128::MAX << (Ipv6Addr::BITS - prefix_bits);
-            let prefix = Ipv6Addr::from_bits(ip.to_bits() & mask);
-            Some((Holder::V6 { prefix_bits, prefix }, factor))
-        });
-        single.into_iter().chain(prefixes)
+        holders.into_iter().flatten()
     }
+}
+
+pub(super) fn prefix(ip: Ipv6Addr, bits: u32) -> Ipv6Addr {
+    let mask = u128::MAX.checked_shl(Ipv6Addr::BITS - bits).unwrap_or(0);
+    Ipv6Addr::from_bits(ip.to_bits() & mask)
 }
 
 /// What is limited by a rate.
@@ -176,7 +194,7 @@ impl Tables {
     pub(super) fn of(&mut self, source: Source) -> &mut Table {
         match source {
             Source::V4(_) | Source::Unreadable => &mut self.v4,
-            Source::V6(_) => &mut self.v6,
+            Source::V6(_) | Source::Onion { .. } => &mut self.v6,
         }
     }
 }

@@ -265,6 +265,11 @@ impl ChannelDb {
                  WHERE app_id = ?1 AND mailbox_id = ?2 ORDER BY rowid DESC LIMIT ?3)",
                 (app, mailbox, *count as i64),
             ),
+            Change::DeletePhase { app, mailbox, side, phase, searched } => self.run(
+                "DELETE FROM messages WHERE side = ?4 AND phase = ?5 AND rowid IN (SELECT rowid \
+                 FROM messages WHERE app_id = ?1 AND mailbox_id = ?2 ORDER BY rowid LIMIT ?3)",
+                (app, mailbox, *searched as i64, side, phase),
+            ),
             Change::CloseMailboxSide { id, mailbox, side, mood } => self.update_side(
                 "UPDATE mailbox_sides SET opened = 0, mood = ?1 \
                  WHERE rowid = ?2 AND mailbox_id = ?3 AND side = ?4",
