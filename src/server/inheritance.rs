@@ -1,4 +1,5 @@
-//! What an earlier process has handed over to this one, read and checked (manual: reloading 5).
+//! What an earlier process has handed over to this one, read and checked (manual: reloading 5
+//! and 6).
 
 use std::os::fd::OwnedFd;
 
@@ -20,10 +21,12 @@ pub struct Inheritance {
 }
 
 impl Inheritance {
-    /// Takes what is there; none if this process is not a successor. What cannot be read is closed,
-    /// so that the start goes on as any other.
-    pub fn receive() -> Option<Inheritance> {
-        match handover::receive() {
+    /// Takes what is there, at standard input or in what the service manager has kept; none if this
+    /// process is not a successor. What cannot be read is closed, so that the start goes on as any
+    /// other.
+    pub fn receive(stored: Option<OwnedFd>) -> Option<Inheritance> {
+        let socket = handover::take_stdin().map(|socket| socket.or(stored));
+        match socket.and_then(|socket| socket.map_or(Ok(None), handover::receive)) {
             Ok(None) => None,
             Ok(Some((records, descriptors))) => match read(records, descriptors) {
                 Ok(inheritance) => Some(inheritance),
