@@ -113,7 +113,7 @@ fn build(
     let mut engine =
         Engine::new(Rc::clone(&config), reloadable, store, storage, records, entropy, clock);
     if let Some(inheritance) = &mut inheritance {
-        engine.restore(inheritance.take_states());
+        engine.restore(inheritance.take_addresses(), inheritance.take_states());
     }
     engine.run_first_check();
     let admin = config.is_watched().then(|| {

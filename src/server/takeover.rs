@@ -200,6 +200,7 @@ impl Server {
             listeners: self.listeners.export().map(|(record, _)| record).collect(),
             connections: numbers.len() as u64,
         }))?;
+        records.write(&codec::encode_addresses(&self.engine.export_addresses()))?;
         for conn in &numbers {
             if let Some(record) = self.connections.export(*conn, &self.engine, &times, now) {
                 records.write(&codec::encode_connection(&record))?;

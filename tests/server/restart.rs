@@ -1,15 +1,18 @@
 //! SIGALRM: everything is left with the service manager, and the next process goes on with it. The
 //! test is the manager.
 
-use std::io::{IoSliceMut, Read};
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Seek};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
+use wormhole_mailbox::net::handover;
 
 use crate::common::raw::{CLOSE, Raw, TEXT_BEGINS, frame};
 use crate::common::{Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal};
@@ -53,19 +56,9 @@ impl Manager {
     /// Waits for a message that begins so; gives what came with it.
     fn wait_for(&self, beginning: &str) -> Option<OwnedFd> {
         loop {
-            let mut bytes = [0; 4096];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let buffer = &mut [IoSliceMut::new(&mut bytes)];
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            let received = recvmsg(&self.socket, buffer, &mut control, flags).expect("a message");
-            let mut rights = control.drain().filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(rights) => Some(rights),
-                _ => None,
-            });
-            let descriptor = rights.next().and_then(|mut rights| rights.next());
-            if bytes[..received.bytes].starts_with(beginning.as_bytes()) {
-                return descriptor;
+            let (text, mut descriptors) = receive(self.socket.as_fd());
+            if text.starts_with(beginning.as_bytes()) {
+                return descriptors.pop();
             }
         }
     }
@@ -75,6 +68,51 @@ impl Manager {
         server.signal(Signal::ALARM);
         let stored = self.wait_for(&format!("FDSTORE=1\nFDNAME={NAME}")).expect("a descriptor");
         (stored, server.wait())
+    }
+}
+
+/// A message with its descriptors.
+fn receive(socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
+    let mut bytes = vec![0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(100))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let buffer = &mut [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(socket, buffer, &mut control, RecvFlags::CMSG_CLOEXEC);
+    let count = received.expect("a message").bytes;
+    let descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    let descriptors = descriptors.flatten().collect();
+    bytes.truncate(count);
+    (bytes, descriptors)
+}
+
+#[test]
+fn records_of_another_version_of_the_format_close_the_connections_and_lose_nothing() {
+    const MAGIC: &[u8] = b"wormhole-mailbox handover";
+    for change in [-1, 1, 100] {
+        let manager = Manager::new();
+        let mut server = manager.start_first(&[]);
+        let mut client = server.bind("app", "s");
+        let mailbox = client.claim("4");
+        let (stored, _) = manager.stop(&mut server);
+        let (_, descriptors) = receive(stored.as_fd());
+        let mut records = File::from(descriptors[0].try_clone().expect("a copy"));
+        let mut bytes = Vec::new();
+        records.read_to_end(&mut bytes).expect("records");
+        let at = bytes.windows(MAGIC.len()).position(|it| it == MAGIC).expect("a head");
+        let version = at + MAGIC.len();
+        bytes[version] = bytes[version].wrapping_add_signed(change);
+        records.write_all_at(&bytes, 0).expect("records");
+        records.rewind().expect("rewind");
+        let changed = handover::send(descriptors.iter().map(AsFd::as_fd)).expect("send");
+        drop((descriptors, stored, records));
+        let mut server = manager.start_next(changed, &[]);
+        let line = server.wait_for_log("their format is version");
+        assert!(line.contains(&format!("version {}", bytes[version])), "{line}");
+        client.assert_lost();
+        assert_eq!(server.bind("app", "s").claim("4"), mailbox);
     }
 }
 

@@ -5,6 +5,7 @@
 //! customer may have that many /64s. Pure; the time is an argument. The tables are bounded: when
 //! one is full, the entries nearest to idle are forgotten.
 
+mod handover;
 mod joins;
 mod usage;
 
@@ -142,20 +143,12 @@ impl Quotas {
 
     /// The address that a connection counts for, for another process to go on with.
     pub fn counted_as(&self, conn: ConnId) -> Option<CountedAddress> {
-        self.connections.get(&conn).map(|source| match *source {
-            Source::V4(ip) => CountedAddress::Ip(ip.into()),
-            Source::V6(ip) => CountedAddress::Ip(ip.into()),
-            Source::Unreadable => CountedAddress::Unreadable,
-        })
+        self.connections.get(&conn).map(|source| CountedAddress::from(*source))
     }
 
     /// Counts a connection of another process. It has been accepted, so nothing is checked.
     pub fn restore(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
-        let source = match address {
-            CountedAddress::Ip(IpAddr::V4(ip)) => Source::V4(ip),
-            CountedAddress::Ip(IpAddr::V6(ip)) => Source::V6(ip),
-            CountedAddress::Unreadable => Source::Unreadable,
-        };
+        let source = Source::from(address);
         self.all(source, now, |_, _| true); // so that there are entries
         self.update(source, |usage| usage.connections += 1);
         self.connections.insert(conn, source);

@@ -2,12 +2,13 @@
 //! its counts and token buckets, in bounded tables.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use crate::limits::{
     ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
 };
+use crate::message::handover::{CountedAddress, RATES_COUNT};
 
 /// The address that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,26 @@ pub enum Holder {
         prefix: Ipv6Addr,
     },
     Unreadable,
+}
+
+impl From<CountedAddress> for Source {
+    fn from(address: CountedAddress) -> Source {
+        match address {
+            CountedAddress::Ip(IpAddr::V4(ip)) => Source::V4(ip),
+            CountedAddress::Ip(IpAddr::V6(ip)) => Source::V6(ip),
+            CountedAddress::Unreadable => Source::Unreadable,
+        }
+    }
+}
+
+impl From<Source> for CountedAddress {
+    fn from(source: Source) -> CountedAddress {
+        match source {
+            Source::V4(ip) => CountedAddress::Ip(ip.into()),
+            Source::V6(ip) => CountedAddress::Ip(ip.into()),
+            Source::Unreadable => CountedAddress::Unreadable,
+        }
+    }
 }
 
 impl Source {
@@ -63,7 +84,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) const ALL: [Action; 6] = [
+    pub(super) const ALL: [Action; RATES_COUNT] = [
         Action::Connect,
         Action::Allocate,
         Action::Claim,
@@ -98,7 +119,7 @@ impl Rate {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     pub(super) tokens: f64,
-    filled: Instant,
+    pub(super) filled: Instant,
 }
 
 impl Bucket {
