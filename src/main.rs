@@ -20,6 +20,7 @@ const STATUS_FAILED: u8 = 1;
 const STATUS_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let signals = startup::signals_of_successor();
     // A handler that cannot be installed shows when the server installs its own.
     _ = process::survive_file_size_limit();
     let (arguments, environment) = (env::args_os().skip(1), env::vars_os());
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.0, STATUS_USAGE),
     };
     logging::start(config.log_level);
-    match startup::start(config, reloadable)
+    match startup::start(config, reloadable, signals)
         .and_then(|server| server.run().map_err(|error| error.to_string()))
     {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 //!
 //! Every failure is one line for the log; nothing is left half-open.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,12 +16,13 @@ use crate::config::policy::{Mode, Policy};
 use crate::config::reloadable::Reloadable;
 use crate::engine::Engine;
 use crate::limits::{CLIENT_HOURS, DESCRIPTORS_RESERVED, HOUR_BUCKET_SECONDS};
+use crate::net::handover;
 use crate::net::listeners::{HandedOver, Listeners};
 use crate::net::passed_sockets::{PassedSockets, Pick};
 use crate::net::socket::{Endpoint, Role};
 use crate::server::Server;
 use crate::server::inheritance::Inheritance;
-use crate::server::service_manager::Notifier;
+use crate::server::service_manager::{Notifier, STORED_NAME};
 use crate::server::signals::Signals;
 use crate::storage::Storage;
 use crate::storage::address_ids::Addresses;
@@ -32,17 +34,32 @@ use crate::store::{Settings, Store};
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 
+/// Takes over the signals if this program has replaced another, to be called first of all: a signal
+/// that comes before ends the process, and with it the connections.
+pub fn signals_of_successor() -> Option<io::Result<Signals>> {
+    handover::is_announced().then(Signals::install)
+}
+
 /// Opens everything. The error is one line for the log.
-pub fn start(config: Config, reloadable: Reloadable) -> Result<Server, String> {
+pub fn start(
+    config: Config,
+    reloadable: Reloadable,
+    signals: Option<io::Result<Signals>>,
+) -> Result<Server, String> {
     info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
-    let passed = PassedSockets::from_environment()?;
-    let notifier = Notifier::from_environment(Clock::read());
+    let signals = signals.unwrap_or_else(Signals::install);
+    let signals = signals.map_err(|error| format!("cannot handle signals: {error}"))?;
+    let mut passed = PassedSockets::from_environment()?;
+    let mut notifier = Notifier::from_environment(Clock::read());
     raise_descriptor_limit();
-    let inheritance = Inheritance::receive();
+    let stored = passed.take_stored(STORED_NAME);
+    if let (Some(_), Some(notifier)) = (&stored, &mut notifier) {
+        notifier.remove_stored();
+    }
+    let inheritance = Inheritance::receive(stored);
     build(config, reloadable, signals, passed, notifier, inheritance).map(|(server, _)| server)
 }
 
@@ -96,7 +113,7 @@ fn build(
     let mut engine =
         Engine::new(Rc::clone(&config), reloadable, store, storage, records, entropy, clock);
     if let Some(inheritance) = &mut inheritance {
-        engine.restore(inheritance.take_states());
+        engine.restore(inheritance.take_addresses(), inheritance.take_states());
     }
     engine.run_first_check();
     let admin = config.is_watched().then(|| {

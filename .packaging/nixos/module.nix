@@ -52,6 +52,7 @@ in
     systemd.services.wormhole-mailbox = {
       wantedBy = [ "multi-user.target" ];
       reloadTriggers = [ options ];
+      stopIfChanged = false; # a restart keeps all connections
       path = [ ];
       serviceConfig = {
         ExecStart = [ "" "${cfg.package}/bin/wormhole-mailbox --config=/etc/wormhole-mailbox.conf" ];

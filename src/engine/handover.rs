@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::message::ConnId;
-use crate::message::handover::{SessionRecord, StateRecord};
+use crate::message::handover::{AddressesRecord, SessionRecord, StateRecord};
 use crate::storage::db::{ConnectionChange, MEMORY};
 
 impl Engine {
@@ -26,9 +26,34 @@ impl Engine {
         }
     }
 
-    /// Restores what an earlier process knew of its connections.
-    pub fn restore(&mut self, records: impl Iterator<Item = (ConnId, StateRecord)>) {
-        for (conn, record) in records {
+    /// What is known of addresses, for another process to go on with.
+    pub fn export_addresses(&mut self) -> AddressesRecord {
+        let now = self.clock.instant;
+        AddressesRecord {
+            rates: self.quotas.export_rates(now),
+            creators: self.quotas.export_creators(),
+            joins: self.quotas.export_joins(now),
+            attack: self.permissions.export_attack(now),
+            ids: self.records.export_ids(now),
+        }
+    }
+
+    /// Restores what an earlier process knew of addresses and connections.
+    pub fn restore(
+        &mut self,
+        addresses: AddressesRecord,
+        connections: impl Iterator<Item = (ConnId, StateRecord)>,
+    ) {
+        let now = self.clock.instant;
+        let AddressesRecord { rates, creators, joins, attack, ids } = addresses;
+        self.quotas.restore_rates(rates, now);
+        self.quotas.restore_creators(creators, now);
+        self.quotas.restore_joins(joins, now);
+        self.permissions.restore_attack(&attack, now);
+        if let Some(ids) = ids {
+            self.records.restore_ids(ids, now);
+        }
+        for (conn, record) in connections {
             self.restore_one(conn, record);
         }
     }

@@ -2,6 +2,7 @@
 //! connection all that is not in the databases.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::message::ConnId;
 use crate::message::peer::Peer;
@@ -99,6 +100,70 @@ pub enum MailboxRecord {
     Refused(String),
     Open(String),
     Deleted(String),
+}
+
+/// What the engine knows beyond connections. Times are those that are left.
+#[derive(Debug, Default, PartialEq)]
+pub struct AddressesRecord {
+    pub rates: Vec<RatesRecord>,
+    /// Row id and creator of each nameplate.
+    pub creators: Vec<(i64, CountedAddress)>,
+    pub joins: Vec<JoinRecord>,
+    pub attack: AttackRecord,
+    pub ids: Option<AddressIdsRecord>,
+}
+
+/// What is limited by a rate: connecting, allocating, claiming and so on.
+pub const RATES_COUNT: usize = 6;
+
+/// The tokens that are left to an address or prefix.
+#[derive(Debug, PartialEq)]
+pub struct RatesRecord {
+    pub address: CountedAddress,
+    /// Of an IPv6 address.
+    pub prefix_bits: u32,
+    pub tokens: [f64; RATES_COUNT],
+}
+
+/// The claim of a nameplate that another side began.
+#[derive(Debug, PartialEq)]
+pub struct JoinRecord {
+    pub mailbox: String,
+    pub source: CountedAddress,
+    pub joiner: String,
+    pub messages: [u64; 2],
+    /// Hashes, which another version of the program may compute in another way.
+    pub last_phases: [Option<u64>; 2],
+    pub state: JoinState,
+    pub is_crowded: bool,
+    pub is_scary: bool,
+    pub is_charged: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinState {
+    Unshown,
+    Probation { left: Duration },
+    Failed,
+    Shown,
+}
+
+/// The level of hostile events.
+#[derive(Debug, Default, PartialEq)]
+pub struct AttackRecord {
+    pub level: f64,
+    pub is_attack: bool,
+    pub held: Duration,
+}
+
+/// The ids of addresses, all of which are in their file.
+#[derive(Debug, PartialEq)]
+pub struct AddressIdsRecord {
+    pub generation: u64,
+    /// Seconds since 1970.
+    pub started: f64,
+    pub left: Duration,
+    pub counters: Vec<(IpAddr, u64)>,
 }
 
 /// A demand for a proof of work.

@@ -1,19 +1,21 @@
-//! The way of records and descriptors from a process to the program that replaces it
-//! (manual: reloading 5).
+//! The way of records and descriptors from a process to the one that replaces it
+//! (manual: reloading 5 and 6).
 //!
-//! The new program has the same process id and inherits standard input: the end of a socket pair in
-//! which all descriptors wait (`SCM_RIGHTS`), a file in memory with the records first. So no name
-//! in the file system leads to them, and no other process can hand anything over. An environment
-//! variable has the number of that socket.
+//! All descriptors wait in the end of a socket pair (`SCM_RIGHTS`), a file in memory with the
+//! records first. A program that is executed in the same process inherits it as standard input, and
+//! an environment variable has its number; for a process that the service manager starts, the
+//! manager keeps it. So no name in the file system leads to it, and no other process can hand
+//! anything over.
 
 use std::env;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixDatagram;
 
 use rustix::fs::fstat;
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -90,29 +92,33 @@ impl RecordReader {
 
 /// Sends descriptors to the returned socket, where they wait. Fails if they do not fit: the kernel
 /// bounds the memory of the socket and the descriptors on their way.
+///
+/// The sockets have no connection that the end of the sender would end: the service manager lets go
+/// of those that hang up.
 pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
-    let (sender, receiver) = UnixStream::pair()?;
+    let (sender, receiver) = UnixDatagram::pair()?;
     sender.set_nonblocking(true)?;
     let mut batch = Vec::with_capacity(DESCRIPTORS_PER_MESSAGE);
     for descriptor in descriptors {
         batch.push(descriptor);
         if batch.len() == DESCRIPTORS_PER_MESSAGE {
-            send_batch(&sender, &batch)?;
+            send_with(&sender, &[0], &batch)?;
             batch.clear();
         }
     }
     if !batch.is_empty() {
-        send_batch(&sender, &batch)?;
+        send_with(&sender, &[0], &batch)?;
     }
     Ok(receiver.into())
 }
 
-fn send_batch(sender: &UnixStream, batch: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Sends a message with at most [`DESCRIPTORS_PER_MESSAGE`] descriptors.
+pub fn send_with(sender: &UnixDatagram, text: &[u8], batch: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = control.push(SendAncillaryMessage::ScmRights(batch));
     debug_assert!(fits);
-    rustix::net::sendmsg(sender, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
+    rustix::net::sendmsg(sender, &[IoSlice::new(text)], &mut control, SendFlags::empty())?;
     Ok(())
 }
 
@@ -121,24 +127,39 @@ pub fn variable(socket: impl AsFd) -> io::Result<String> {
     Ok(format!("{} {}", std::process::id(), fstat(socket)?.st_ino))
 }
 
-/// What a process has handed over to this one, if any has. Afterwards standard input is empty.
-pub fn receive() -> io::Result<Option<(RecordReader, Vec<OwnedFd>)>> {
+/// Whether a program has executed this one.
+pub fn is_announced() -> bool {
+    env::var_os(VARIABLE).is_some()
+}
+
+/// Takes the socket that standard input is, if a program has executed this one to hand over to it.
+/// Afterwards standard input is empty.
+pub fn take_stdin() -> io::Result<Option<OwnedFd>> {
     let stdin = io::stdin();
     let Ok(value) = env::var(VARIABLE) else { return Ok(None) };
     if variable(&stdin)? != value {
         return Ok(None);
     }
-    let received = receive_all(stdin.as_fd());
+    let socket = stdin.as_fd().try_clone_to_owned();
     close_stdin()?;
-    let mut descriptors = received?.into_iter();
+    socket.map(Some)
+}
+
+/// What waits in a socket; none if all has been received before.
+pub fn receive(socket: OwnedFd) -> io::Result<Option<(RecordReader, Vec<OwnedFd>)>> {
+    let descriptors = receive_all(socket.as_fd())?;
+    if descriptors.is_empty() {
+        return Ok(None);
+    }
+    let mut descriptors = descriptors.into_iter();
     let file = descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(Some((RecordReader::new(file.into())?, descriptors.collect())))
 }
 
 #[cfg(not(target_os = "macos"))]
-const RECEIVE: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+const RECEIVE: RecvFlags = RecvFlags::CMSG_CLOEXEC.union(RecvFlags::DONTWAIT);
 #[cfg(target_os = "macos")]
-const RECEIVE: RecvFlags = RecvFlags::empty();
+const RECEIVE: RecvFlags = RecvFlags::DONTWAIT;
 
 fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     let mut descriptors = Vec::new();
@@ -147,10 +168,10 @@ fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         let buffer = &mut [IoSliceMut::new(&mut byte)];
-        let received = rustix::net::recvmsg(socket, buffer, &mut control, RECEIVE)?;
-        if received.bytes == 0 {
-            return Ok(descriptors);
-        }
+        match rustix::net::recvmsg(socket, buffer, &mut control, RECEIVE) {
+            Err(Errno::WOULDBLOCK) => return Ok(descriptors),
+            received => received?,
+        };
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
                 descriptors.extend(rights);

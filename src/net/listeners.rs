@@ -124,6 +124,11 @@ impl Listeners {
         Ok(())
     }
 
+    /// Leaves the files of unix sockets where they are, for the next process.
+    pub fn leave_files(&mut self) {
+        self.list.iter_mut().for_each(|(listener, _)| listener.leave_file());
+    }
+
     /// Adds a listener.
     pub fn add(&mut self, listener: Listener, role: Role, origin: Origin) {
         self.list.push((listener, role));

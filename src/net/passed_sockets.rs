@@ -69,11 +69,25 @@ impl PassedSockets {
         })
     }
 
-    /// Adds sockets that an earlier process has handed over, with their numbers and names. It has
-    /// removed the variables.
+    /// Takes what an earlier process has left with the manager under that name; it comes after the
+    /// sockets that are listened on.
+    pub fn take_stored(&mut self, name: &str) -> Option<OwnedFd> {
+        let index = self.taken.len().checked_sub(1)?;
+        if self.names.get(index)? != name {
+            return None;
+        }
+        self.taken.pop();
+        // It takes any unix socket of that type.
+        let socket = self.manager.take_unix_datagram(index);
+        socket.ok().flatten().map(OwnedFd::from)
+    }
+
+    /// Adds sockets that an earlier process has handed over, with their numbers and names. If it
+    /// has executed this one, it has removed the variables; else the manager passes the same again.
     pub fn add_handed_over(&mut self, sockets: Vec<(usize, String, OwnedFd)>) {
+        let passed = self.taken.len();
         for (index, name, descriptor) in sockets {
-            if index >= PASSED_SOCKETS_MAX {
+            if index < passed || index >= PASSED_SOCKETS_MAX {
                 continue;
             }
             let count = self.taken.len().max(index + 1);

@@ -167,6 +167,13 @@ impl Listener {
         }
     }
 
+    /// Leaves the file of a unix socket where it is.
+    pub fn leave_file(&mut self) {
+        if let Listener::Unix(_, file) = self {
+            std::mem::forget(file.take());
+        }
+    }
+
     /// Accepts one connection, if one waits.
     pub fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {

@@ -1,4 +1,5 @@
-//! What an earlier process has handed over to this one, read and checked (manual: reloading 5).
+//! What an earlier process has handed over to this one, read and checked (manual: reloading 5
+//! and 6).
 
 use std::os::fd::OwnedFd;
 
@@ -6,7 +7,7 @@ use log::warn;
 
 use crate::codec::handover::{self as codec, HandoverError};
 use crate::message::ConnId;
-use crate::message::handover::{ConnectionRecord, Head, StateRecord};
+use crate::message::handover::{AddressesRecord, ConnectionRecord, Head, StateRecord};
 use crate::net::handover::{self, RecordReader};
 use crate::net::listeners::{HandedOver, Listeners};
 
@@ -16,14 +17,17 @@ pub struct Inheritance {
     first_conn: u64,
     next_conn: u64,
     listeners: HandedOver,
+    addresses: AddressesRecord,
     connections: Vec<(ConnectionRecord, OwnedFd)>,
 }
 
 impl Inheritance {
-    /// Takes what is there; none if this process is not a successor. What cannot be read is closed,
-    /// so that the start goes on as any other.
-    pub fn receive() -> Option<Inheritance> {
-        match handover::receive() {
+    /// Takes what is there, at standard input or in what the service manager has kept; none if this
+    /// process is not a successor. What cannot be read is closed, so that the start goes on as any
+    /// other.
+    pub fn receive(stored: Option<OwnedFd>) -> Option<Inheritance> {
+        let socket = handover::take_stdin().map(|socket| socket.or(stored));
+        match socket.and_then(|socket| socket.map_or(Ok(None), handover::receive)) {
             Ok(None) => None,
             Ok(Some((records, descriptors))) => match read(records, descriptors) {
                 Ok(inheritance) => Some(inheritance),
@@ -52,7 +56,12 @@ impl Inheritance {
         }
     }
 
-    /// Takes the part of the engine.
+    /// Takes a part of the engine.
+    pub fn take_addresses(&mut self) -> AddressesRecord {
+        std::mem::take(&mut self.addresses)
+    }
+
+    /// Takes the other part of the engine.
     pub fn take_states(&mut self) -> impl Iterator<Item = (ConnId, StateRecord)> {
         let connections = self.connections.iter_mut();
         connections.map(|(record, _)| (record.conn, std::mem::take(&mut record.state)))
@@ -74,11 +83,12 @@ fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inherita
     }
     let mut descriptors = descriptors.into_iter();
     let listeners = HandedOver::new(listeners.into_iter().zip(descriptors.by_ref()).collect());
+    let addresses = codec::decode_addresses(&record()?).map_err(describe)?;
     let mut decoded = Vec::with_capacity(descriptors.len());
     for descriptor in descriptors {
         decoded.push((codec::decode_connection(&record()?).map_err(describe)?, descriptor));
     }
-    Ok(Inheritance { first_conn, next_conn, listeners, connections: decoded })
+    Ok(Inheritance { first_conn, next_conn, listeners, addresses, connections: decoded })
 }
 
 fn describe(error: HandoverError) -> String {

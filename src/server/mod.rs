@@ -122,6 +122,9 @@ impl Server {
         while !self.is_stopped() {
             self.tick(&mut events)?;
         }
+        if let Stage::Left = self.stage {
+            self.listeners.leave_files();
+        }
         self.engine.close();
         Ok(())
     }

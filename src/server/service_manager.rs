@@ -1,5 +1,5 @@
 //! Notifies the service manager by systemd's protocol (`sd_notify`): ready, reloading, stopping, a
-//! status line, and a watchdog.
+//! status line, a watchdog, and what it keeps for the next process.
 //!
 //! Called by the loop itself: if the loop hangs, the watchdog messages stop and the manager
 //! restarts the service. A message that cannot be sent is dropped, as it must not delay the loop.
@@ -7,6 +7,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::BorrowedFd;
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +20,11 @@ use crate::engine::health::Health;
 use crate::limits::{
     NOTIFY_READY, NOTIFY_RETRY, NOTIFY_STATUS, OPTION_SECONDS_MAX, OPTION_SECONDS_MIN,
 };
+use crate::net::handover;
 use crate::sys::clock::{self, Clock, Timestamp};
+
+/// What is left with the manager for the next process has this name.
+pub const STORED_NAME: &str = "wormhole-handover";
 
 /// The service manager's socket, and what it has been sent.
 #[derive(Debug)]
@@ -132,6 +137,21 @@ impl Notifier {
 
     pub fn stopping(&mut self) {
         self.send("STOPPING=1");
+    }
+
+    /// Leaves a descriptor with the manager for the next process, and waits until the manager takes
+    /// the message. It closes the descriptor if it does not start one.
+    pub fn store(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(NOTIFY_READY))?;
+        socket.connect_addr(&self.manager)?;
+        let text = format!("FDSTORE=1\nFDNAME={STORED_NAME}");
+        handover::send_with(&socket, text.as_bytes(), &[descriptor])
+    }
+
+    /// Makes room for the next: what an earlier process has left has been taken.
+    pub fn remove_stored(&mut self) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={STORED_NAME}"));
     }
 
     fn keep_alive(&mut self, now: Clock) {

@@ -22,13 +22,15 @@ pub(super) enum Stage {
     Stopping {
         until: Instant,
     },
+    /// The service manager keeps everything for the next process.
+    Left,
 }
 
 impl Stage {
     /// When the stage ends at the latest.
     pub fn until(self) -> Option<Instant> {
         match self {
-            Stage::Serving => None,
+            Stage::Serving | Stage::Left => None,
             Stage::Draining { until } | Stage::Stopping { until } => Some(until),
         }
     }
@@ -52,6 +54,9 @@ impl Server {
         }
         if asked.replace {
             self.begin_takeover();
+        }
+        if asked.leave && !self.begin_leaving() {
+            self.begin_stop();
         }
         if asked.drain && matches!(self.stage, Stage::Serving) {
             self.stage = Stage::Draining { until: self.engine.begin_drain() };
@@ -80,7 +85,7 @@ impl Server {
         }
     }
 
-    fn begin_stop(&mut self) {
+    pub(super) fn begin_stop(&mut self) {
         if let Stage::Stopping { .. } = self.stage {
             return;
         }
@@ -96,8 +101,13 @@ impl Server {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        let Stage::Stopping { until } = self.stage else { return false };
-        self.connections_count() == 0 || until <= self.clock.instant
+        match self.stage {
+            Stage::Serving | Stage::Draining { .. } => false,
+            Stage::Stopping { until } => {
+                self.connections_count() == 0 || until <= self.clock.instant
+            }
+            Stage::Left => true,
+        }
     }
 
     fn connections_count(&self) -> usize {

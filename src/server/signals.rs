@@ -1,5 +1,6 @@
 //! Signals as readiness events: SIGTERM and SIGINT to stop, SIGHUP to read the settings again,
-//! SIGQUIT to drain, SIGUSR2 to replace the program. SIGUSR1 is ignored: log rotation sends it.
+//! SIGQUIT to drain, SIGUSR2 to replace the program, SIGALRM to leave everything to the service
+//! manager, which starts the next process. SIGUSR1 is ignored: log rotation sends it.
 //!
 //! A handler sets the signal's flag, then writes a byte to a socket pair that the poll watches.
 //! A second SIGTERM or SIGINT ends the process at once, even when the loop is stuck.
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 
 /// Exit status of a second signal.
@@ -25,6 +26,7 @@ pub struct Signals {
     drain: Arc<AtomicBool>,
     reopen_logs: Arc<AtomicBool>,
     replace: Arc<AtomicBool>,
+    leave: Arc<AtomicBool>,
 }
 
 /// What signals have asked for.
@@ -40,6 +42,8 @@ pub struct Asked {
     pub reopen_logs: bool,
     /// To replace the program by the one that is now at its path.
     pub replace: bool,
+    /// To leave the connections to the next process that the service manager starts, and to stop.
+    pub leave: bool,
 }
 
 /// Asks a server in the same process to stop.
@@ -62,17 +66,19 @@ impl Signals {
     pub fn remote() -> io::Result<(Signals, Remote)> {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let [stop, reload, drain, reopen_logs, replace]: [Arc<AtomicBool>; 5] = Default::default();
+        let [stop, reload, drain, reopen_logs, replace, leave]: [Arc<AtomicBool>; 6] =
+            Default::default();
         let remote = Remote { stop: Arc::clone(&stop), writer };
         let stream = UnixStream::from_std(reader);
-        Ok((Signals { stream, stop, reload, drain, reopen_logs, replace }, remote))
+        Ok((Signals { stream, stop, reload, drain, reopen_logs, replace, leave }, remote))
     }
 
     /// Takes over the signals.
     pub fn install() -> io::Result<Signals> {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let [stop, reload, drain, reopen_logs, replace]: [Arc<AtomicBool>; 5] = Default::default();
+        let [stop, reload, drain, reopen_logs, replace, leave]: [Arc<AtomicBool>; 6] =
+            Default::default();
         for signal in [SIGTERM, SIGINT] {
             // In this order: the first signal finds the flag unset, and sets it.
             flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, Arc::clone(&stop))?;
@@ -84,6 +90,7 @@ impl Signals {
             (SIGQUIT, &drain),
             (SIGUSR1, &reopen_logs),
             (SIGUSR2, &replace),
+            (SIGALRM, &leave),
         ] {
             // In this order: the byte that wakes the loop comes after what it is about.
             flag::register(signal, Arc::clone(asked))?;
@@ -96,6 +103,7 @@ impl Signals {
             drain,
             reopen_logs,
             replace,
+            leave,
         })
     }
 
@@ -120,6 +128,7 @@ impl Signals {
             drain: self.drain.swap(false, Ordering::Relaxed),
             reopen_logs: self.reopen_logs.swap(false, Ordering::Relaxed),
             replace: self.replace.swap(false, Ordering::Relaxed),
+            leave: self.leave.swap(false, Ordering::Relaxed),
         }
     }
 }

@@ -1,13 +1,14 @@
-//! Replaces the program by the one that is now at its path, and keeps the connections (SIGUSR2;
-//! manual: reloading 5).
+//! Hands the connections over to the program that is now at its path, which the process executes
+//! (SIGUSR2; manual: reloading 5), or to the next process that the service manager starts (SIGALRM;
+//! manual: reloading 6).
 //!
-//! The new program first checks itself with the same options. Then the state that is not in the
-//! database is written down, and the process executes the new program. Until then nothing has
-//! changed, so that a failure at any step leaves the server as it was; a failure afterwards closes
-//! the connections, and loses nothing acknowledged.
+//! A program to be executed first checks itself with the same options. Then the state that is not
+//! in the database is written down, and the process executes the new program, or leaves all with
+//! the manager and ends. Until then nothing has changed, so that a failure at any step leaves the
+//! server as it was; a failure afterwards closes the connections, and loses nothing acknowledged.
 
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ExitStatus};
 use std::time::Instant;
 
@@ -32,7 +33,16 @@ pub(super) enum Takeover {
     /// The new program checks itself; ends with it, or at that time.
     Checking { child: Child, until: Instant },
     /// Connections come to a point at which they can be handed over; ends then, or at that time.
-    Waiting { until: Instant },
+    Waiting { until: Instant, successor: Successor },
+}
+
+/// The successor of this process.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Successor {
+    /// The program that is now at the path of this one.
+    Program,
+    /// The next process that the service manager starts.
+    NextProcess,
 }
 
 impl Takeover {
@@ -41,7 +51,7 @@ impl Takeover {
         match self {
             Takeover::Idle => None,
             Takeover::Checking { .. } => Some(now + TAKEOVER_CHECK_POLL),
-            Takeover::Waiting { until } => Some(*until),
+            Takeover::Waiting { until, .. } => Some(*until),
         }
     }
 }
@@ -57,6 +67,27 @@ impl Server {
         match self.program.check() {
             Ok(child) => self.takeover = Takeover::Checking { child, until },
             Err(error) => self.refuse_takeover(&error.to_string()),
+        }
+    }
+
+    /// Begins to leave the connections with the service manager; returns whether it does.
+    pub(super) fn begin_leaving(&mut self) -> bool {
+        self.abandon_check();
+        if self.takeover_obstacle().is_some() {
+            return false;
+        }
+        let Some(notifier) = &mut self.notifier else { return false };
+        notifier.stopping();
+        let until = self.clock.instant + TAKEOVER_GRACE;
+        self.takeover = Takeover::Waiting { until, successor: Successor::NextProcess };
+        true
+    }
+
+    /// A restart goes before a takeover.
+    fn abandon_check(&mut self) {
+        if let Takeover::Checking { child, .. } = &mut self.takeover {
+            end(child);
+            self.takeover = Takeover::Idle;
         }
     }
 
@@ -89,15 +120,15 @@ impl Server {
                     None => {}
                     Some(Ok(())) => {
                         let until = self.clock.instant + TAKEOVER_GRACE;
-                        self.takeover = Takeover::Waiting { until };
-                        self.hand_over_if_ready(until);
+                        self.takeover = Takeover::Waiting { until, successor: Successor::Program };
+                        self.hand_over_if_ready(until, Successor::Program);
                     }
                     Some(Err(reason)) => self.refuse_takeover(&reason),
                 }
             }
-            Takeover::Waiting { until } => {
-                let until = *until;
-                self.hand_over_if_ready(until);
+            Takeover::Waiting { until, successor } => {
+                let (until, successor) = (*until, *successor);
+                self.hand_over_if_ready(until, successor);
             }
         }
     }
@@ -105,29 +136,60 @@ impl Server {
     /// Closes the connections that have had their time to come to the end of a message.
     pub(super) fn close_late_for_takeover(&mut self) {
         let now = self.clock.instant;
-        if matches!(self.takeover, Takeover::Waiting { until } if until <= now) {
+        if matches!(self.takeover, Takeover::Waiting { until, .. } if until <= now) {
             self.connections.close_mid_message(now, &mut self.engine);
         }
     }
 
     /// Hands over when no connection is between the fragments of a message.
-    fn hand_over_if_ready(&mut self, until: Instant) {
-        if !matches!(self.stage, Stage::Serving) || !self.engine.has_state_on_disk() {
-            self.refuse_takeover("the server stops, or its storage has failed");
-            return;
-        }
+    fn hand_over_if_ready(&mut self, until: Instant, successor: Successor) {
         let is_late = until <= self.clock.instant;
         let has_admins = self.admin_connections.len() > 0;
-        if !self.connections.is_any_mid_message() && (is_late || !has_admins) {
-            let Err(error) = self.hand_over();
-            // Executing a program takes this back, even if it fails.
-            _ = process::survive_closed_pipe();
-            self.refuse_takeover(&error.to_string());
+        if !matches!(self.stage, Stage::Serving) || !self.engine.has_state_on_disk() {
+            self.fail(successor, "the server stops, or its storage has failed");
+        } else if !self.connections.is_any_mid_message() && (is_late || !has_admins) {
+            let error = self.hand_over(successor).err();
+            error.into_iter().for_each(|error| self.fail(successor, &error.to_string()));
         }
     }
 
-    /// Executes the new program; returns only if something fails.
-    fn hand_over(&mut self) -> io::Result<std::convert::Infallible> {
+    fn fail(&mut self, successor: Successor, reason: &str) {
+        match successor {
+            Successor::Program => self.refuse_takeover(reason),
+            Successor::NextProcess => {
+                self.takeover = Takeover::Idle;
+                warn!("nothing is left with the service manager: {reason}");
+                self.begin_stop();
+            }
+        }
+    }
+
+    /// If nothing fails, the new program is executed, or the server has come to its end.
+    fn hand_over(&mut self, successor: Successor) -> io::Result<()> {
+        let socket = self.pack()?;
+        let count = self.connections.len();
+        match (successor, &self.notifier) {
+            (Successor::NextProcess, Some(notifier)) => {
+                notifier.store(socket.as_fd())?;
+                info!("leaving {count} connections with the service manager");
+                self.stage = Stage::Left;
+                Ok(())
+            }
+            _ => {
+                let variable = handover::variable(&socket)?;
+                info!("handing over {count} connections to {}", self.program.path().display());
+                let error = self.program.replace(socket, (handover::VARIABLE, &variable));
+                // What waits in the socket keeps connections open.
+                handover::close_stdin()?;
+                // Executing a program takes this back, even if it fails.
+                process::survive_closed_pipe()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The socket in which everything waits for the successor.
+    fn pack(&mut self) -> io::Result<OwnedFd> {
         self.engine.flush_records();
         let (times, now) = (Times::now(), Clock::read().wall);
         let numbers = self.connections.numbers();
@@ -138,6 +200,7 @@ impl Server {
             listeners: self.listeners.export().map(|(record, _)| record).collect(),
             connections: numbers.len() as u64,
         }))?;
+        records.write(&codec::encode_addresses(&self.engine.export_addresses()))?;
         for conn in &numbers {
             if let Some(record) = self.connections.export(*conn, &self.engine, &times, now) {
                 records.write(&codec::encode_connection(&record))?;
@@ -147,13 +210,7 @@ impl Server {
         let listeners = self.listeners.export().map(|(_, descriptor)| descriptor);
         let connections = numbers.iter().filter_map(|conn| self.connections.descriptor(*conn));
         let all = std::iter::once(file.as_fd()).chain(listeners).chain(connections);
-        let socket = handover::send(all)?;
-        let variable = handover::variable(&socket)?;
-        info!("handing over {} connections to {}", numbers.len(), self.program.path().display());
-        let error = self.program.replace(socket, (handover::VARIABLE, &variable));
-        // What waits in the socket keeps connections open.
-        handover::close_stdin()?;
-        Err(error)
+        handover::send(all)
     }
 
     /// Goes on with the connections of an earlier process, which the engine knows already.
@@ -186,14 +243,18 @@ fn outcome(child: &mut Child, is_late: bool) -> Option<Result<(), String>> {
         Ok(Some(status)) if status.success() => Some(Ok(())),
         Ok(Some(status)) => Some(Err(problem(child, status))),
         Ok(None) if is_late => {
-            // Both fail only if it has ended meanwhile.
-            _ = child.kill();
-            _ = child.wait();
+            end(child);
             Some(Err(format!("its check takes more than {} s", TAKEOVER_CHECK.as_secs())))
         }
         Ok(None) => None,
         Err(error) => Some(Err(error.to_string())),
     }
+}
+
+fn end(child: &mut Child) {
+    // Both fail only if it has ended meanwhile.
+    _ = child.kill();
+    _ = child.wait();
 }
 
 /// What the new program has written about its failure.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::limits::ADDRESS_IDS_MAX;
+use crate::message::handover::AddressIdsRecord;
 use crate::sys::clock::{Clock, Seconds, Timestamp};
 
 /// Stands for an address in logs and in the connection table.
@@ -51,6 +52,27 @@ impl Addresses {
 
     pub fn ends(&self) -> Instant {
         self.ends
+    }
+
+    /// The generation, for another process to go on with.
+    pub fn export(&self, now: Instant) -> AddressIdsRecord {
+        AddressIdsRecord {
+            generation: self.generation,
+            started: self.started.0,
+            left: self.ends.saturating_duration_since(now),
+            counters: self.counters.iter().map(|(address, counter)| (*address, *counter)).collect(),
+        }
+    }
+
+    /// Goes on with the generation of another process, if it is the one before this.
+    pub fn restore(&mut self, record: AddressIdsRecord, now: Instant) -> bool {
+        let is_last = record.generation.checked_add(1) == Some(self.generation);
+        if is_last {
+            (self.generation, self.started) = (record.generation, Timestamp(record.started));
+            self.ends = self.ends.min(now.checked_add(record.left).unwrap_or(now));
+            self.counters = record.counters.into_iter().collect();
+        }
+        is_last
     }
 
     /// Begins a new generation if the current one is over or full; returns whether it did.

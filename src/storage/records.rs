@@ -12,6 +12,7 @@ use log::{error, info, warn};
 
 use crate::limits::RECORDS_BACKLOG_MAX;
 use crate::message::ConnId;
+use crate::message::handover::AddressIdsRecord;
 use crate::storage::address_ids::{AddressId, Addresses};
 use crate::storage::db::{
     AddridDb, ConnectionChange, ConnectionTable, Current, Database, Failure, UsageDb,
@@ -120,6 +121,19 @@ impl Records {
             book.backlog.rows.push((id.counter, address));
         }
         Some(id)
+    }
+
+    /// The ids of addresses, for another process to go on with; none if some are not in the file.
+    pub fn export_ids(&self, now: Instant) -> Option<AddressIdsRecord> {
+        let book = self.addresses.as_ref().filter(|book| book.is_empty())?;
+        Some(book.addresses.export(now))
+    }
+
+    /// Goes on with the ids of another process.
+    pub fn restore_ids(&mut self, record: AddressIdsRecord, now: Instant) {
+        if let Some(book) = &mut self.addresses {
+            book.erase &= !book.addresses.restore(record, now);
+        }
     }
 
     /// Adds a change of the connection table, if connections are tracked.

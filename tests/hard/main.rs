@@ -11,3 +11,4 @@ mod file_systems; // full, read-only, without shared memory
 mod overload; // descriptors, floods, every abuse at once
 mod power_loss; // what a power failure may leave of the files
 mod storage_failure; // a disk that fails and works again
+mod takeover; // kills at each step, many connections, steady traffic

@@ -217,29 +217,48 @@ fn a_transfer_that_has_begun_comes_to_its_end_while_the_server_drains() {
 #[ignore = "needs the Python, Go and Rust clients"]
 fn transfers_go_on_while_the_server_is_replaced_again_and_again() {
     let mut server = Server::start(&OPTIONS);
-    let file = random_file(&server.directory);
     let url = server.url();
     std::thread::scope(|scope| {
-        let transfers = scope.spawn(|| {
-            for_each_pair(Kind::pairs(), &url, |site, _, from, to| {
-                let mut sender = from.send(site, None, &Payload::File(file.clone()));
-                let code = sender.code();
-                std::thread::sleep(Duration::from_millis(700)); // it waits through a takeover
-                let mut receiver = to.receive(site, &code);
-                receiver.succeed();
-                sender.succeed();
-                assert!(receiver.received() == std::fs::read(&file).expect("file"));
-            });
-        });
+        let transfers = scope.spawn(|| transfer_again_and_again(&url));
         while !transfers.is_finished() {
             let before = server.log().len();
             server.signal(Signal::USR2);
             server.wait_for_log_after(before, "took over ");
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_secs(1));
         }
     });
     assert!(server.count_log("took over ") > 5, "{:#?}", server.log());
-    assert_left_clean(&server, &["happy", "pruney"], Kind::pairs().len());
+    assert_left_clean(&server, &["happy", "pruney"], pairs_again_and_again().len());
+}
+
+#[test]
+#[ignore = "needs TRANSFERS_URL, a server that is restarted meanwhile (.ci/package)"]
+fn transfers_go_on_through_restarts_of_a_server_elsewhere() {
+    // `.ci/run` runs all tests, and has no such server.
+    if let Ok(url) = std::env::var("TRANSFERS_URL") {
+        transfer_again_and_again(&url);
+    }
+}
+
+/// All pairs of clients, as often as it takes to have that many transfers.
+fn pairs_again_and_again() -> Vec<(Kind, Kind)> {
+    let pairs = Kind::pairs();
+    let count = std::env::var("TRANSFERS").map_or(pairs.len(), |it| it.parse().expect("a number"));
+    pairs.into_iter().cycle().take(count).collect()
+}
+
+fn transfer_again_and_again(url: &str) {
+    let home = Directory::new();
+    let file = random_file(&home);
+    for_each_pair(pairs_again_and_again(), url, |site, number, from, to| {
+        let mut sender = from.send(site, None, &Payload::File(file.clone()));
+        let code = sender.code();
+        std::thread::sleep(Duration::from_millis(1_100)); // it waits through a restart
+        let mut receiver = to.receive(site, &code);
+        receiver.succeed();
+        sender.succeed();
+        assert!(receiver.received() == std::fs::read(&file).expect("file"), "transfer {number}");
+    });
 }
 
 /// Runs a transfer for each pair, some at a time; the number is the pair's own.

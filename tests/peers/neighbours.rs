@@ -2,7 +2,7 @@
 //! and not as the manual says: load balancers, proxies and monitors that speak HTTP/1.0, proxies
 //! with their default timeouts.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};

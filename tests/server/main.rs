@@ -52,6 +52,7 @@ mod environment; // options from variables
 mod generate; // the manual page and the completions
 mod log; // its lines, and a log that cannot be written
 mod reload; // SIGHUP
+mod restart; // SIGALRM
 mod service_manager; // notification, passed sockets
 mod stopping; // SIGTERM, SIGINT
 mod takeover; // SIGUSR2

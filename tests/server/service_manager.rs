@@ -223,7 +223,7 @@ fn a_manager_that_cannot_be_told_does_no_harm() {
 }
 
 /// The program with one or two sockets passed, as a service manager does it.
-fn passing(sockets: Vec<OwnedFd>, names: &str, options: &[&str]) -> Command {
+pub fn passing(sockets: Vec<OwnedFd>, names: &str, options: &[&str]) -> Command {
     // The numbers can only be set between fork and exec, by a shell.
     const SHELL: &str = "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$@\"";
     let mut command = Command::new("sh");

@@ -304,6 +304,97 @@ fn connections_still_count_for_their_addresses() {
     retry(|| from(&server).map_err(|refused| format!("{refused:?}")));
 }
 
+/// The error of a command that the limits of its address refuse.
+fn refused(client: &mut Client, command: Value) -> String {
+    let reply = client.one(command);
+    reply["error"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned()
+}
+
+#[test]
+fn what_an_address_has_used_of_its_rates_and_nameplates_stays_used() {
+    let (mut server, _) = start(&[
+        "--limit-address-allocate-burst=1",
+        "--limit-address-allocate-rate=0.001",
+        "--limit-address-nameplates=2",
+    ]);
+    let mut first = server.bind_from("2001:db8:0:1::1", "app", "first");
+    let nameplate = first.allocate();
+    let mailbox = first.claim(&nameplate);
+    first.open(&mailbox);
+    for _ in 0..2 {
+        replace(&mut server);
+        let mut second = server.bind_from("2001:db8:0:1::2", "app", "second");
+        let error = refused(&mut second, json!({"type": "allocate"}));
+        assert!(error.contains("too many 'allocate' from your address"), "{error}");
+    }
+    let mut third = server.bind_from("2001:db8:0:1::3", "app", "third");
+    third.claim("1001");
+    let mut fourth = server.bind_from("2001:db8:0:1::4", "app", "fourth");
+    let error = refused(&mut fourth, json!({"type": "claim", "nameplate": "1002"}));
+    assert!(error.contains("too many nameplates"), "{error}");
+    // One that ends counts no more.
+    first.close();
+    fourth.claim("1002");
+}
+
+#[test]
+fn a_join_before_a_takeover_that_keeps_a_side_out_after_it_is_charged() {
+    let (mut server, _) = start(&["--limit-address-join-burst=1", "--limit-address-join-rate=1"]);
+    let claim = |server: &Server, ip, side, nameplate| {
+        let mut client = server.bind_from(ip, "app", side);
+        client.one(json!({"type": "claim", "nameplate": nameplate}))
+    };
+    for nameplate in ["1", "2"] {
+        claim(&server, "192.0.2.1", "sender", nameplate);
+    }
+    assert_eq!(claim(&server, "192.0.2.2", "sniper", "1")["type"], "claimed");
+    replace(&mut server);
+    assert_eq!(claim(&server, "192.0.2.3", "receiver", "1")["error"], "crowded");
+    replace(&mut server);
+    let sniped = claim(&server, "192.0.2.2", "sniper", "2");
+    assert!(sniped["error"].as_str().expect("a text").contains("too many 'claim'"), "{sniped}");
+    assert_eq!(claim(&server, "192.0.2.3", "receiver", "2")["type"], "claimed");
+}
+
+#[test]
+fn an_attack_goes_on() {
+    let (mut server, _) = start(&[
+        "--permission=auto",
+        "--attack-events=3",
+        "--attack-half-life=1000",
+        "--limit-address-allocate-burst=1",
+        "--limit-address-allocate-rate=0.001",
+    ]);
+    for ip in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"] {
+        let mut greedy = server.bind_from(ip, "app", "side");
+        greedy.send(json!({"type": "allocate"}));
+        (0..3).for_each(|_| greedy.send(json!({"type": "allocate"})));
+    }
+    server.wait_for_log("under attack");
+    for _ in 0..2 {
+        replace(&mut server);
+        let welcome = Client::connect(server.address).recv();
+        assert!(welcome["welcome"]["permission-required"].is_object(), "{welcome}");
+    }
+    assert_eq!(server.count_log("under attack"), 1);
+}
+
+#[test]
+fn address_ids_go_on_in_their_generation() {
+    let (mut server, _) = start(&["--addrid-db=a.sqlite", "--log-level=debug"]);
+    drop(server.connect_from(Some("192.0.2.1")));
+    server.wait_for_log("addr-1-1");
+    for number in 2..=3 {
+        replace(&mut server);
+        drop(server.connect_from(Some("192.0.2.1")));
+        drop(server.connect_from(Some(&format!("192.0.2.{number}"))));
+        server.wait_for_log(&format!("addr-1-{number}"));
+    }
+    let rows = "SELECT generation, counter, address FROM address_ids ORDER BY counter";
+    let expected = json!([[1, 1, "192.0.2.1"], [1, 2, "192.0.2.2"], [1, 3, "192.0.2.3"]]);
+    sql::wait_for(&server.file("a.sqlite"), rows, &expected);
+}
+
 #[test]
 fn an_outsider_stays_one() {
     let (mut server, _) = start(&["--allocate-from=192.0.2.0/24"]);

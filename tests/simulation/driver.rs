@@ -28,6 +28,7 @@ use crate::faults::Fault;
 use crate::model::Model;
 use crate::moments::Times;
 use crate::random::Random;
+use crate::takeover::Inheritance;
 use crate::usage::UsageFile;
 use crate::workload::Swarm;
 use crate::world::peer;
@@ -80,6 +81,7 @@ pub struct Totals {
     pub commits: usize,
     pub failures: usize,
     pub crashes: usize,
+    pub takeovers: usize,
     pub endings: usize,
 }
 
@@ -91,6 +93,7 @@ impl Totals {
         self.commits += other.commits;
         self.failures += other.failures;
         self.crashes += other.crashes;
+        self.takeovers += other.takeovers;
         self.endings += other.endings;
     }
 }
@@ -104,7 +107,7 @@ pub struct Simulation {
     config: Rc<Config>,
     live: Reloadable,
     pub disk: Rc<RefCell<Disk>>,
-    usage: Option<UsageFile>,
+    pub usage: Option<UsageFile>,
     /// When each tick since the start ended, and how many usage records there were then.
     usage_counts: Vec<(Instant, usize)>,
     engine: Option<Engine>,
@@ -117,7 +120,7 @@ pub struct Simulation {
     pub next_conn: u64,
     pub mends_in: usize,
     pub totals: Totals,
-    is_traced: bool,
+    pub is_traced: bool,
 }
 
 /// Runs a seed to its end, or to the first thing that is wrong.
@@ -160,12 +163,12 @@ impl Simulation {
             totals: Totals::default(),
             is_traced: std::env::var_os("SIMULATION_TRACE").is_some(),
         };
-        simulation.start();
+        simulation.start(None);
         simulation
     }
 
-    /// A process starts on what the disk holds.
-    fn start(&mut self) {
+    /// A process starts on what the disk holds, and on what another has handed over.
+    pub fn start(&mut self, inheritance: Option<Inheritance>) {
         let settings = &self.swarm.settings;
         let settings = store::Settings {
             expire_after: settings.expire_after,
@@ -193,9 +196,17 @@ impl Simulation {
         let entropy = Box::new(Random::new(self.random.next()));
         let (config, live) = (Rc::clone(&self.config), self.live.clone());
         let mut engine = Engine::new(config, live, store, storage, records, entropy, clock);
+        match inheritance {
+            Some(Inheritance { addresses, connections }) => {
+                engine.restore(addresses, connections.into_iter());
+            }
+            None => {
+                self.peerings.clear();
+                self.model.lose_connections();
+            }
+        }
         engine.run_first_check();
         self.engine = Some(engine);
-        self.peerings.clear();
         self.model.times.origin = clock;
         self.model.begin_tick(clock, &self.disk.borrow(), false);
         self.model.restart(&self.disk.borrow());
@@ -300,6 +311,11 @@ impl Simulation {
         engine.end_tick(events.is_empty());
         self.model.end_tick();
         self.usage_counts.push((clock.instant, self.model.usage.len()));
+        // Where the next process cannot read its files, its check fails.
+        let may_take_over = engine.has_state_on_disk() && !self.disk.borrow().unreadable;
+        if self.random.chance(self.swarm.takeovers) && may_take_over {
+            return self.take_over(engine);
+        }
         self.engine = Some(engine);
         Ok(())
     }
@@ -402,7 +418,7 @@ impl Simulation {
         self.disk.borrow_mut().fail_once = false;
         self.disk.borrow_mut().unreadable = false;
         check::rows(&self.disk.borrow(), &mut self.model)?;
-        self.start();
+        self.start(None);
         check::rows(&self.disk.borrow(), &mut self.model)
     }
 

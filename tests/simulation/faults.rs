@@ -38,6 +38,10 @@ pub enum Fault {
     EvictsSmallest,
     /// By the model's rules, what was loaded is charged to nobody.
     LoadedIsFree,
+    /// A takeover forgets which mailboxes are open.
+    TakeoverForgetsMailboxes,
+    /// A takeover forgets who created the nameplates.
+    TakeoverForgetsCreators,
     /// After a crash, the last commit is gone.
     CrashLosesCommit,
     /// A failed commit's changes stay in what the model expects.

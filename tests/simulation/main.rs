@@ -11,6 +11,8 @@
 //! left before its commit; the database holds what the model says is durable; after a failure or
 //! a crash that is the state before the tick or after it, whole. `faults` shows that it notices.
 //!
+//! A process may hand over to another at the end of any tick; the model then knows of nothing.
+//!
 //! `driver` runs the tick, `world` and `workload` think up what happens, `model` (with `sessions`, `shares` and
 //! `moments`) says what must come of it, `check` compares, `database` is the disk.
 
@@ -27,6 +29,7 @@ mod random;
 mod rows;
 mod sessions;
 mod shares;
+mod takeover;
 mod usage;
 mod workload;
 mod world;
@@ -164,6 +167,12 @@ fn finds_a_reserve_that_long_messages_use() {
 #[test]
 fn finds_an_eviction_of_the_wrong_holder() {
     must_find(Fault::EvictsSmallest);
+}
+
+#[test]
+fn finds_what_a_takeover_forgets() {
+    must_find(Fault::TakeoverForgetsMailboxes);
+    must_find(Fault::TakeoverForgetsCreators);
 }
 
 #[test]

@@ -236,10 +236,14 @@ impl Model {
         self.creations.clear();
     }
 
-    /// The process is gone, with all connections; a new one starts on the same rows.
-    pub fn restart(&mut self, disk: &Disk) {
+    /// The process is gone, with all connections and what it knew of addresses.
+    pub fn lose_connections(&mut self) {
         self.clients.clear();
         self.creators.clear();
+    }
+
+    /// A new process starts on the same rows.
+    pub fn restart(&mut self, disk: &Disk) {
         self.cooling.clear();
         self.expected.clear();
         self.times.retry_at = None;

@@ -52,6 +52,7 @@ pub struct Swarm {
     /// Per mille of ticks.
     pub failures: usize,
     pub crashes: usize,
+    pub takeovers: usize,
     pub jumps: usize,
     pub steps: usize,
     pub boundaries: usize,
@@ -99,6 +100,7 @@ impl Swarm {
             }),
             failures: some(random, 500, 60),
             crashes: some(random, 500, 40),
+            takeovers: some(random, 300, 60),
             jumps: some(random, 600, 40),
             steps,
             boundaries: some(random, 600, 60),

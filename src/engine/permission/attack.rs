@@ -7,6 +7,7 @@ use super::AttackChange;
 use crate::limits::{
     ATTACK_BITS_EXTRA_MAX, ATTACK_END_SHARE, ATTACK_HOLD_HALF_LIVES, OPTION_SECONDS_MIN,
 };
+use crate::message::handover::AttackRecord;
 
 /// The level of hostile events, and whether it is an attack.
 #[derive(Debug)]
@@ -33,6 +34,21 @@ impl AttackDetector {
             is_attack: false,
             held_until: now,
         }
+    }
+
+    /// The state, for another process to go on with.
+    pub fn export(&self, now: Instant) -> AttackRecord {
+        AttackRecord {
+            level: self.level_at(now),
+            is_attack: self.is_attack,
+            held: self.held_until.saturating_duration_since(now),
+        }
+    }
+
+    /// Goes on with the state of another process.
+    pub fn restore(&mut self, record: &AttackRecord, now: Instant) {
+        (self.level, self.measured, self.is_attack) = (record.level, now, record.is_attack);
+        self.held_until = now.checked_add(record.held).unwrap_or(now);
     }
 
     /// Whether there is an attack, as of the last update.

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::config::policy::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
-use crate::message::handover::DemandRecord;
+use crate::message::handover::{AttackRecord, DemandRecord};
 use crate::message::ledger::Holder;
 use crate::message::{Command, ConnId, ConnMap, Demand, Field, Proof, Refusal, StampError};
 use crate::sys::entropy::Entropy;
@@ -142,6 +142,18 @@ impl Permissions {
         };
         self.pending
             .insert(conn, Pending { demand: Demand { bits, resource, is_required }, state });
+    }
+
+    /// Whether there is an attack, for another process to go on with.
+    pub fn export_attack(&self, now: Instant) -> AttackRecord {
+        self.attack.export(now)
+    }
+
+    /// Goes on with an attack, if this process looks for any.
+    pub fn restore_attack(&mut self, record: &AttackRecord, now: Instant) {
+        if self.policy.mode == Mode::Auto {
+            self.attack.restore(record, now);
+        }
     }
 
     /// Counts the refusal of a nameplate by a limit. `holder`: the address that met it.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::usage::Action;
 use super::{Quotas, whole_seconds};
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
+use crate::message::handover::{CountedAddress, JoinRecord, JoinState};
 use crate::message::outcome::Mood;
 use crate::message::{ConnId, Refusal, Throttled};
 use crate::store::{Change, Row};
@@ -178,6 +179,66 @@ impl<S: Copy> Joins<S> {
                 self.charges.push(Charge::Settled(join.source));
             }
         }
+    }
+}
+
+impl<S: Copy + Into<CountedAddress>> Joins<S> {
+    /// The joins, for another process to go on with.
+    pub fn export(&self, now: Instant) -> Vec<JoinRecord> {
+        let records = self.by_mailbox.iter().map(|(mailbox, join)| JoinRecord {
+            mailbox: mailbox.to_string(),
+            source: join.source.into(),
+            joiner: join.joiner.to_string(),
+            messages: join.messages.map(|count| count as u64),
+            last_phases: join.last_phases,
+            state: match join.state {
+                State::Unshown => JoinState::Unshown,
+                State::Probation { end } => {
+                    JoinState::Probation { left: end.saturating_duration_since(now) }
+                }
+                State::Failed => JoinState::Failed,
+                State::Shown => JoinState::Shown,
+            },
+            is_crowded: join.is_crowded,
+            is_scary: join.is_scary,
+            is_charged: join.is_charged,
+        });
+        let mut records: Vec<_> = records.collect();
+        // As probations are in the order of their ends, so they must be restored.
+        records.sort_by_key(|record| match record.state {
+            JoinState::Probation { left } => left,
+            _ => Duration::ZERO,
+        });
+        records
+    }
+
+    /// Goes on with a join of another process, of this source.
+    pub fn restore(&mut self, record: JoinRecord, source: S, now: Instant) {
+        let mailbox = Rc::from(record.mailbox);
+        let state = match record.state {
+            JoinState::Unshown => State::Unshown,
+            JoinState::Probation { left } => {
+                let end = now + left.min(JOIN_PROBATION);
+                self.probations.push_back((end, Rc::clone(&mailbox)));
+                State::Probation { end }
+            }
+            JoinState::Failed => State::Failed,
+            JoinState::Shown => State::Shown,
+        };
+        if state != State::Shown {
+            self.charges.push(Charge::Unshown(source));
+        }
+        let join = Join {
+            source,
+            joiner: record.joiner.into(),
+            messages: record.messages.map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
+            last_phases: record.last_phases,
+            state,
+            is_crowded: record.is_crowded,
+            is_scary: record.is_scary,
+            is_charged: record.is_charged,
+        };
+        self.by_mailbox.insert(mailbox, join);
     }
 }
 

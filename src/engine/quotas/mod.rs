@@ -6,6 +6,7 @@
 //! network with a multiple. Pure; the time is an argument. The tables are bounded: when
 //! one is full, the entries nearest to idle are forgotten.
 
+mod handover;
 mod joins;
 mod usage;
 
@@ -156,19 +157,12 @@ impl Quotas {
 
     /// The address that a connection counts for, for another process to go on with.
     pub fn counted_as(&self, conn: ConnId) -> Option<CountedAddress> {
-        self.connections.get(&conn).map(|source| match *source {
-            Source::V4(ip) => CountedAddress::Ip(ip.into()),
-            Source::V6(ip) | Source::Onion { ip, .. } => CountedAddress::Ip(ip.into()),
-            Source::Unreadable => CountedAddress::Unreadable,
-        })
+        self.connections.get(&conn).map(|source| CountedAddress::from(*source))
     }
 
     /// Counts a connection of another process. It has been accepted, so nothing is checked.
     pub fn restore(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
-        let source = match address {
-            CountedAddress::Ip(ip) => self.source_of_ip(ip),
-            CountedAddress::Unreadable => Source::Unreadable,
-        };
+        let source = self.source_of(address);
         self.all(source, now, |_, _| true); // so that there are entries
         self.update(source, |usage| usage.connections += 1);
         self.connections.insert(conn, source);
@@ -292,6 +286,13 @@ impl Quotas {
         };
         let is_exempt = self.exempt.iter().any(|network| network.contains(address));
         (!is_exempt).then(|| self.source_of_ip(address))
+    }
+
+    fn source_of(&self, address: CountedAddress) -> Source {
+        match address {
+            CountedAddress::Ip(ip) => self.source_of_ip(ip),
+            CountedAddress::Unreadable => Source::Unreadable,
+        }
     }
 
     fn source_of_ip(&self, address: IpAddr) -> Source {

@@ -9,6 +9,7 @@ use crate::limits::{
     ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, ONION_NETWORK_FACTOR,
     USAGE_BINDS_PER_HOUR,
 };
+use crate::message::handover::{CountedAddress, RATES_COUNT};
 
 /// The address that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,16 @@ pub enum Holder {
         prefix: Ipv6Addr,
     },
     Unreadable,
+}
+
+impl From<Source> for CountedAddress {
+    fn from(source: Source) -> CountedAddress {
+        match source {
+            Source::V4(ip) => CountedAddress::Ip(ip.into()),
+            Source::V6(ip) | Source::Onion { ip, .. } => CountedAddress::Ip(ip.into()),
+            Source::Unreadable => CountedAddress::Unreadable,
+        }
+    }
 }
 
 impl Source {
@@ -81,7 +92,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) const ALL: [Action; 6] = [
+    pub(super) const ALL: [Action; RATES_COUNT] = [
         Action::Connect,
         Action::Allocate,
         Action::Claim,
@@ -116,7 +127,7 @@ impl Rate {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     pub(super) tokens: f64,
-    filled: Instant,
+    pub(super) filled: Instant,
 }
 
 impl Bucket {

@@ -4,6 +4,8 @@
 //! A number has eight bytes, lowest first; a text its length before it; an option or a choice a
 //! byte before it. Change [`VERSION`] with every change of the format.
 
+mod addresses;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::message::ConnId;
@@ -12,12 +14,13 @@ use crate::message::handover::{
     PhaseRecord, SessionRecord, StateRecord,
 };
 use crate::message::peer::Peer;
+pub use addresses::{decode_addresses, encode_addresses};
 
-/// Begins the head in every version.
+/// Begins the head in every version, and what follows it is the version.
 const MAGIC: &[u8] = b"wormhole-mailbox handover";
 
 /// The version of the format.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Why records cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,13 +112,7 @@ pub fn encode_connection(record: &ConnectionRecord) -> Vec<u8> {
     out.bytes(&record.unsent);
     out.flag(record.is_ended);
     let StateRecord { counted, session, demand, is_outsider, member } = &record.state;
-    out.option(*counted, |out, counted| {
-        let ip = match counted {
-            CountedAddress::Ip(ip) => Some(ip),
-            CountedAddress::Unreadable => None,
-        };
-        out.option(ip, |out, ip| out.address(ip));
-    });
+    out.option(*counted, Writer::counted);
     out.option(session.as_ref(), Writer::session);
     out.option(demand.as_ref(), |out, demand| {
         out.number(demand.bits.into());
@@ -168,6 +165,14 @@ impl Writer {
         if let Some(value) = value {
             write(self, value);
         }
+    }
+
+    fn counted(&mut self, counted: CountedAddress) {
+        let ip = match counted {
+            CountedAddress::Ip(ip) => Some(ip),
+            CountedAddress::Unreadable => None,
+        };
+        self.option(ip, Writer::address);
     }
 
     fn address(&mut self, ip: IpAddr) {
@@ -240,6 +245,11 @@ impl Reader<'_> {
         if self.flag()? { read(self).map(Some) } else { Some(None) }
     }
 
+    fn counted(&mut self) -> Option<CountedAddress> {
+        let ip = self.option(Self::address)?;
+        Some(ip.map_or(CountedAddress::Unreadable, CountedAddress::Ip))
+    }
+
     fn address(&mut self) -> Option<IpAddr> {
         let bytes = self.bytes()?;
         let v4 = <[u8; 4]>::try_from(&*bytes).map(|octets| Ipv4Addr::from(octets).into());
@@ -271,10 +281,7 @@ impl Reader<'_> {
             unsent: self.bytes()?,
             is_ended: self.flag()?,
             state: StateRecord {
-                counted: self.option(|input| {
-                    let ip = input.option(Self::address)?;
-                    Some(ip.map_or(CountedAddress::Unreadable, CountedAddress::Ip))
-                })?,
+                counted: self.option(Self::counted)?,
                 session: self.option(Self::session)?,
                 demand: self.option(Self::demand)?,
                 is_outsider: self.flag()?,
