@@ -34,10 +34,6 @@ use crate::sys::entropy::SystemEntropy;
 
 /// Opens everything. The error is one line for the log.
 pub fn start(config: Config, reloadable: Reloadable) -> Result<Server, String> {
-    info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
     let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
     let passed = PassedSockets::from_environment()?;
     let notifier = Notifier::from_environment(Clock::read());
@@ -87,6 +83,10 @@ fn build(
         inheritance.renumber(&listeners);
     }
     let examined = examine_files(&config)?;
+    info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     let Files { store, storage, records, past } =
         open_files(&config, &reloadable, examined).map_err(|error| error.to_string())?;
     log_settings(&config, &reloadable);

@@ -6,8 +6,6 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use log::warn;
-
 use super::create::with_suffix;
 use super::open_error::OpenErrorKind;
 use crate::sys::identity::{self, FileId};
@@ -136,8 +134,11 @@ pub(super) fn log_path(path: &Path) -> io::Result<PathBuf> {
     Ok(with_suffix(&fs::canonicalize(path)?, "-wal"))
 }
 
+/// A lock, and what is wrong with it: a warning for when all files are known to be in order.
+pub(super) type Lock = (File, Option<String>);
+
 /// Locks the file that is at `path` now.
-pub(super) fn lock(path: &Path) -> Result<File, OpenErrorKind> {
+pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
     for _ in 0..LOCK_ATTEMPTS {
         let file = File::open(path)?;
         let failed = match file.try_lock() {
@@ -150,18 +151,18 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenErrorKind> {
         }
         let mode = file.metadata()?.permissions().mode() & 0o777;
         let name = path.display();
-        match failed {
-            Some(error) => warn!(
+        let warning = match failed {
+            Some(error) => Some(format!(
                 "{name}: the file system has no locks ({error}), nothing keeps a second server \
                  off the file"
-            ),
-            None if mode & OTHERS != 0 => warn!(
+            )),
+            None if mode & OTHERS != 0 => Some(format!(
                 "{name}: with mode {mode:o} other users can lock the file and hold this server \
                  up; chmod 600 prevents it"
-            ),
-            None => {}
-        }
-        return Ok(file);
+            )),
+            None => None,
+        };
+        return Ok((file, warning));
     }
     Err(OpenErrorKind::InUse)
 }
