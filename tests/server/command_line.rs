@@ -1,8 +1,10 @@
 //! What the program does with its arguments: help, mistakes, and what the log says of a start.
 //! How it stops is the subject of `stopping.rs`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -38,17 +40,14 @@ fn assert_mistake(arguments: &[&str], named: &[&str]) {
     assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
 }
 
-/// Checks that the program gives up with status 1 and one line on stderr that names what is wrong
-/// (besides the ordinary log lines of a start).
+/// Checks that the program gives up with status 1 and one line on stderr that names what is wrong.
 fn assert_failure(directory: &Directory, arguments: &[&str], named: &[&str]) {
     let output = run_in(directory, arguments);
     let log = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
-    let errors: Vec<&str> =
-        log.lines().filter(|it| !matches!(level(it), Some("INFO" | "WARN"))).collect();
-    assert_eq!(errors.len(), 1, "{arguments:?}: {log}");
+    assert_eq!(log.lines().count(), 1, "{arguments:?}: {log}");
     for part in named {
-        assert!(errors[0].contains(part), "{arguments:?} must name {part:?}: {log}");
+        assert!(log.contains(part), "{arguments:?} must name {part:?}: {log}");
     }
 }
 
@@ -234,6 +233,8 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
         assert_mistake(&[FREE_PORT, argument], &[name, named]);
     }
     assert_mistake(&["wormhole-mailbox", FREE_PORT], &["wormhole-mailbox", "leave out"]);
+    let after_option = ["--log-level=info", "wormhole-mailbox", FREE_PORT];
+    assert_mistake(&after_option, &["wormhole-mailbox: leave out"]);
     for (value, named) in [
         ("trustXForwardedFor=1", "--trusted-proxy"),
         ("allowNullOrigin=true", "allowedOrigins"),
@@ -243,6 +244,22 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
         let name = value.split('=').next().expect("a name");
         let option = "--websocket-protocol-option";
         assert_mistake(&[&format!("{option}={value}")], &[option, name, named]);
+    }
+}
+
+#[test]
+fn a_mistake_is_one_line_whatever_the_value_holds() {
+    assert_mistake(&["--port=a\nb\u{1b}[31mc"], &["--port: 'a b [31mc'"]);
+    assert_mistake(&["--track-connections", ""], &["'': unknown option"]);
+}
+
+#[test]
+fn what_is_no_text_is_named() {
+    for word in [&b"--motd=\xff"[..], b"\xff", b"--motd\xff=x"] {
+        let output = Command::new(PROGRAM).arg(OsStr::from_bytes(word)).output().expect("it runs");
+        let named = format!("{}: must be UTF-8\n", String::from_utf8_lossy(word));
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(text(&output.stderr), format!("wormhole-mailbox: {named}"));
     }
 }
 
@@ -426,6 +443,12 @@ fn a_database_that_cannot_be_opened_is_a_failure_and_is_left_as_it_was() {
             assert_failure(&directory, &[FREE_PORT, &format!("{option}={file}")], &[file]);
         }
     }
+    // A directory that is there, and takes no files.
+    assert_failure(
+        &directory,
+        &[FREE_PORT, "--channel-db=/proc/x"],
+        &["'/proc' takes no new files"],
+    );
     let text = fs::read_to_string(directory.file("text")).expect("read");
     assert_eq!(text, CONTENT.repeat(100));
 }
