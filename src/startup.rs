@@ -46,10 +46,6 @@ pub fn start(
     reloadable: Reloadable,
     signals: Option<io::Result<Signals>>,
 ) -> Result<Server, String> {
-    info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
     let signals = signals.unwrap_or_else(Signals::install);
     let signals = signals.map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut passed = PassedSockets::from_environment()?;
@@ -104,6 +100,10 @@ fn build(
         inheritance.renumber(&listeners);
     }
     let examined = examine_files(&config)?;
+    info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     let Files { store, storage, records, past } =
         open_files(&config, &reloadable, examined).map_err(|error| error.to_string())?;
     log_settings(&config, &reloadable);

@@ -178,9 +178,14 @@ pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
 /// Calls `handle` once the head is complete. HTTP/1.0 is treated as 1.1, upgrades too: load
 /// balancers check with it, and some proxies speak nothing else to the server behind.
 fn with_request(bytes: &[u8], bytes_max: usize, handle: impl FnOnce(&Request<'_>) -> Head) -> Head {
-    // The parser would skip empty lines before the request line.
-    if bytes.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
-        return answer(Status::BadRequest, NO_REQUEST);
+    // One empty line may stand before the request line (RFC 9112, section 2.2); the parser would
+    // skip any number of them.
+    let request_line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let is_after_empty_line = request_line.len() < bytes.len();
+    match request_line.first() {
+        Some(b'\r') if is_after_empty_line => return answer(Status::BadRequest, NO_REQUEST),
+        Some(b'\n') => return answer(Status::BadRequest, NO_REQUEST),
+        _ => {}
     }
     let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -191,7 +196,7 @@ fn with_request(bytes: &[u8], bytes_max: usize, handle: impl FnOnce(&Request<'_>
             let body = format!("request head must be at most {bytes_max} bytes");
             return answer(Status::HeadTooLarge, &body);
         }
-        Err(error) => return parse_error(error, &request, bytes),
+        Err(error) => return parse_error(error, &request, request_line),
     };
     // The parser takes a bare line feed for a line end. A proxy in front may not, and both must
     // agree on what the lines are.
@@ -203,6 +208,7 @@ fn with_request(bytes: &[u8], bytes_max: usize, handle: impl FnOnce(&Request<'_>
     }
 }
 
+/// `bytes` begin with the request line.
 fn parse_error(error: httparse::Error, request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Head {
     if error == httparse::Error::TooManyHeaders {
         let body = format!("request head must have at most {HEAD_LINES_MAX} header lines");
@@ -282,6 +288,9 @@ impl Request<'_> {
 
     /// The `Sec-WebSocket-Key` of a valid handshake (RFC 6455, section 4.2.1), or what is wrong.
     fn handshake_key(&self) -> Result<&[u8], &'static str> {
+        if !self.has("host") {
+            return Err("bad upgrade: 'Host' is missing");
+        }
         if !self.tokens("connection").any(|token| token.eq_ignore_ascii_case(b"upgrade")) {
             return Err("bad upgrade: 'Connection: Upgrade' is missing");
         }
@@ -410,11 +419,10 @@ pub const TEXT: &str = "text/plain";
 /// The path of a request target: without query, and without scheme and host if it has the
 /// absolute form.
 fn path(target: &str) -> &str {
-    let after_scheme =
-        target.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "ws"));
-    let target = match after_scheme {
+    let path = target.split(['?', '#']).next().unwrap_or(target);
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match path.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => target,
-    };
-    target.split(['?', '#']).next().unwrap_or(target)
+        None => path,
+    }
 }

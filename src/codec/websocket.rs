@@ -177,6 +177,10 @@ impl WebSocket {
         };
         let mask = check_header(&header, payload_bytes, self.message.is_some())?;
         let header_bytes = cursor.position() as usize;
+        // The length must take the fewest bytes (RFC 6455, section 5.2).
+        if header_bytes != header.len(payload_bytes) {
+            return Err(FrameError::Framing);
+        }
         Ok(Some(Header { header, mask, header_bytes, payload_bytes }))
     }
 

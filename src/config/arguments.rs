@@ -47,7 +47,8 @@ pub fn read<S>(
     let mut words = words.finish().into_iter().map(text);
     while let Some(word) = words.next().transpose()? {
         let (name, attached) = split(&word);
-        let row = find(table.clone(), name, &word)?;
+        let shown = if word.is_empty() { "''" } else { &word };
+        let row = find(table.clone(), name, shown)?;
         let value = match (attached, row.spec.arity) {
             (None, Arity::Once(_) | Arity::Many(_)) => words.next().transpose()?,
             _ => attached.map(str::to_owned),

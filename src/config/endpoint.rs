@@ -163,7 +163,7 @@ fn tcp(mut parts: Parts, defaults: IpAddr) -> Result<Endpoint, String> {
             text.parse().map_err(|_| format!("interface '{text}' must be an IP address"))?
         }
     };
-    parts.ignore("backlog"); // the queue is deep enough (`limits::LISTEN_BACKLOG`)
+    parts.ignore("backlog")?; // the queue is deep enough (`limits::LISTEN_BACKLOG`)
     parts.finish()?;
     Ok(Endpoint::Tcp((address, port).into()))
 }
@@ -178,8 +178,8 @@ fn unix(mut parts: Parts, default_mode: u32) -> Result<Endpoint, String> {
             .filter(|mode| *mode <= 0o777)
             .ok_or_else(|| format!("mode '{text}' must be octal, as in 660"))?,
     };
-    parts.ignore("backlog");
-    parts.ignore("lockfile"); // a stale socket is replaced without one
+    parts.ignore("backlog")?;
+    parts.ignore("lockfile")?; // a stale socket is replaced without one
     parts.finish()?;
     Ok(Endpoint::Unix { path: path.into(), mode })
 }
@@ -210,7 +210,7 @@ fn passed(mut parts: Parts) -> Result<Pick, String> {
 /// `\`.
 struct Parts {
     kind: String,
-    /// In order; the first may have no name.
+    /// In order; values without a name have that of their place.
     fields: Vec<(String, String)>,
 }
 
@@ -229,20 +229,19 @@ impl Parts {
         words.push((name, value));
         let mut words = words.into_iter();
         let kind = words.next().map(|(_, value)| value).unwrap_or_default();
-        let unnamed = match kind.as_str() {
-            "unix" => "address",
-            "systemd" => "socket",
-            _ => "port",
-        };
+        let mut unnamed = match kind.as_str() {
+            "unix" => &["address", "mode", "backlog", "lockfile"][..],
+            "systemd" => &["socket"],
+            _ => &["port", "interface", "backlog"],
+        }
+        .iter();
         let mut fields: Vec<(String, String)> = Vec::new();
-        for (index, (name, value)) in words.enumerate() {
-            let name = match name {
-                Some(name) => name,
-                None if index == 0 => unnamed.to_owned(),
-                None => return Err(format!("'{value}' must have the form name=value")),
+        for (name, value) in words {
+            let Some(name) = name.or_else(|| unnamed.next().map(|name| (*name).to_owned())) else {
+                return Err(format!("'{value}' must have the form name=value"));
             };
             if fields.iter().any(|(known, _)| *known == name) {
-                return Err(format!("'{name}' is given twice"));
+                return Err(format!("'{name}' is given twice; ':' in a value is written '\\:'"));
             }
             fields.push((name, value));
         }
@@ -254,8 +253,12 @@ impl Parts {
         Some(self.fields.remove(position).1)
     }
 
-    fn ignore(&mut self, name: &str) {
-        _ = self.take(name);
+    /// Takes a number that has no effect here.
+    fn ignore(&mut self, name: &str) -> Result<(), String> {
+        match self.take(name).filter(|value| value.parse::<u32>().is_err()) {
+            Some(value) => Err(format!("{name} '{value}' must be a number")),
+            None => Ok(()),
+        }
     }
 
     fn finish(self) -> Result<(), String> {
@@ -287,6 +290,8 @@ mod tests {
             ("tcp:4000:interface=127.0.0.1", "127.0.0.1:4000"),
             ("tcp:interface=\\:\\:1:port=4000", "[::1]:4000"),
             ("tcp:4000:backlog=50", "0.0.0.0:4000"),
+            ("tcp:4000:127.0.0.1", "127.0.0.1:4000"),
+            ("tcp:4000:127.0.0.1:50", "127.0.0.1:4000"),
             ("tcp6:4000", "[::]:4000"),
             ("4000", "[::]:4000"),
             ("0", "[::]:0"),
@@ -299,6 +304,7 @@ mod tests {
             parse("unix:/run/x.sock:mode=660"),
             Ok(Endpoint::Unix { path: "/run/x.sock".into(), mode: 0o660 })
         );
+        assert_eq!(parse("unix:/run/x.sock:660:50:0"), parse("unix:/run/x.sock:mode=660"));
         assert_eq!(
             parse("unix:/run/a\\:b:lockfile=0"),
             Ok(Endpoint::Unix { path: "/run/a:b".into(), mode: 0o666 })
@@ -368,7 +374,11 @@ mod tests {
             ("tcp:99999", "99999"),
             ("tcp:4000:interface=eth0", "eth0"),
             ("tcp:4000:tls=1", "'tls' is not known"),
-            ("tcp:4000:5000", "name=value"),
+            ("tcp:4000:5000", "interface '5000'"),
+            ("tcp:4000:interface=::1", "written '\\:'"),
+            ("tcp:4000:127.0.0.1:5:6", "name=value"),
+            ("tcp:4000:backlog=x", "backlog 'x' must be a number"),
+            ("unix:/x:lockfile=", "lockfile ''"),
             ("tcp:port=1:port=2", "twice"),
             ("unix:/x:mode=999", "octal"),
             ("unix:", "needs a path"),

@@ -239,7 +239,7 @@ pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
     let names = TABLE.iter().map(|subcommand| subcommand.name).chain([HELP]);
     let meant = nearest(name, names.clone()).map(|known| format!(" (did you mean {known}?)"));
     let (meant, names) = (meant.unwrap_or_default(), names.collect::<Vec<_>>().join(", "));
-    Err(UsageError(format!("{name}: unknown command{meant}, there are {names}; see --help")))
+    Err(UsageError(format!("'{name}': unknown command{meant}, there are {names}; see --help")))
 }
 
 /// The command that shows the help of another, which follows it.

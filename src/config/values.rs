@@ -76,7 +76,8 @@ pub fn unless_empty(text: &str) -> Option<String> {
 
 pub fn positive_seconds(text: &str) -> Result<Seconds, String> {
     text.parse().ok().filter(|seconds: &Seconds| limits::is_duration(*seconds)).ok_or_else(|| {
-        format!("'{text}' must be a number of seconds, at least {}", limits::OPTION_SECONDS_MIN)
+        let (min, max) = (limits::OPTION_SECONDS_MIN, limits::OPTION_SECONDS_MAX);
+        format!("'{text}' must be a number of seconds from {min} to {max}")
     })
 }
 

@@ -50,7 +50,7 @@ protocol_options! {
         "As `--limit-handshake-seconds`; 0 for never";
     "closeHandshakeTimeout" ["3 s"]: |config, value| config.limits.close_seconds = timeout(value)?,
         "As `--limit-close-seconds`; 0 for never";
-    "maxMessagePayloadSize" ["1048576 bytes"]:
+    "maxMessagePayloadSize" ["4194304 bytes"]:
         |config, value| config.limits.message_bytes_max = message_bytes(config, value)?,
         "As `--limit-message-bytes`; 0 for 64 MiB";
     "maxFramePayloadSize" ["the limit of a message"]:
@@ -154,4 +154,22 @@ fn origins(value: &Value) -> Result<Origins, String> {
     };
     let wrong = |_| "must be a list of strings, as in [\"https://example.org\"]".to_owned();
     patterns.map(Origins::new).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_limits_are_those_of_the_limits() {
+        let limits = limits::Limits::default();
+        for (name, default) in [
+            ("maxMessagePayloadSize", format!("{} bytes", limits.message_bytes_max)),
+            ("openHandshakeTimeout", format!("{} s", limits.handshake_seconds)),
+            ("closeHandshakeTimeout", format!("{} s", limits.close_seconds)),
+        ] {
+            let option = TABLE.iter().find(|option| option.name == name).expect(name);
+            assert_eq!(option.default, default, "{name}");
+        }
+    }
 }

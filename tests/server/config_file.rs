@@ -98,7 +98,7 @@ fn a_mistake_in_the_file_is_told_with_file_line_option_and_rule() {
         ("motd hello\n", 1, &["NAME = VALUE"]),
         ("expire-after = 5\nblur-usage = often\n", 2, &["--blur-usage", "often", "whole number"]),
         ("limit-exempt=::1\n\nlimit-exempt=::1/200\n", 3, &["--limit-exempt", "network"]),
-        ("drain-seconds = 0\n", 1, &["--drain-seconds", "at least 0.001"]),
+        ("drain-seconds = 0\n", 1, &["--drain-seconds", "from 0.001"]),
         (
             "websocket-protocol-option = tcpNoDelay=1",
             1,

@@ -537,7 +537,7 @@ fn fails(name: &str, row: &Row, user: Option<u32>) {
     let mut command = Command::new("timeout");
     let script = format!("{}\nexec \"$@\"", row.shell);
     command.args(["--preserve-status", "20", "sh", "-c", &script, "sh"]);
-    command.args([PROGRAM, "--log-level=error", "--track-connections"]);
+    command.args([PROGRAM, "--track-connections"]);
     if !row.arguments.iter().any(|argument| argument.starts_with("--port")) {
         command.arg(FREE_PORT);
     }

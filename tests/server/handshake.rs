@@ -52,8 +52,10 @@ fn head_of_the_root_says_the_same_without_the_body() {
 #[test]
 fn the_root_may_have_a_query() {
     let server = Server::start(&[]);
-    let answer = answer_to(server.address, "GET /?x=y HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(answer.ends_with("\r\n\r\nWormhole Relay\n"), "{answer}");
+    for target in ["/?x=y", "http://h?x=/v1", "http://h"] {
+        let answer = answer_to(server.address, format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert!(answer.ends_with("\r\n\r\nWormhole Relay\n"), "{target}: {answer}");
+    }
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn an_upgrade_without_a_path_names_the_path() {
 #[test]
 fn an_unknown_path_is_404() {
     let server = Server::start(&[]);
-    for target in ["/v2", "/v12", "/favicon.ico", "/V1", "//v1"] {
+    for target in ["/v2", "/v12", "/favicon.ico", "/V1", "//v1", "/a://h/v1"] {
         let plain = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         for request in [plain, upgrade(target, "")] {
             let answer = answer_to(server.address, &request);
@@ -199,6 +201,7 @@ fn a_bad_upgrade_is_400_and_says_what_is_wrong() {
         ("Upgrade: websocket\r\n", "Upgrade: h2c\r\n", "Upgrade"),
         ("Connection: Upgrade\r\n", "Connection: close\r\n", "Connection"),
         ("Connection: Upgrade\r\n", "", "Connection"),
+        ("Host: localhost\r\n", "", "Host"),
         ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version"),
         ("Sec-WebSocket-Version: 13\r\n", "", "Sec-WebSocket-Version"),
         (&format!("Sec-WebSocket-Key: {KEY}\r\n"), "", "Sec-WebSocket-Key"),
@@ -208,6 +211,27 @@ fn a_bad_upgrade_is_400_and_says_what_is_wrong() {
         assert_refused(&answer, "400");
         let body = answer.split_once("\r\n\r\n").expect("a head").1;
         assert!(body.contains(named), "{line:?} → {replacement:?}: {body}");
+    }
+}
+
+#[test]
+fn one_empty_line_may_stand_before_the_request_line() {
+    let server = Server::start(&[]);
+    let answer = answer_to(server.address, "\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_refused(&answer, "200");
+    assert_refused(&answer_to(server.address, "\r\nGET / HTTP/1.2\r\n\r\n"), "505");
+    for byte_by_byte in [false, true] {
+        let mut raw = Raw::connect(server.address);
+        let mut request = format!("\r\n{}", upgrade("/v1", "")).into_bytes();
+        request.extend(frame(PING, b"at once"));
+        request.chunks(if byte_by_byte { 1 } else { request.len() }).for_each(|it| raw.send(it));
+        assert!(raw.head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(raw.json()["type"], "welcome");
+        assert_eq!(raw.frame(), (PONG, b"at once".to_vec()));
+    }
+    for beginning in ["\r\n\r\n", "\n", "\r", "\r\n\n"] {
+        let request = format!("{beginning}GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_refused(&answer_to(server.address, request), "400");
     }
 }
 
@@ -326,9 +350,17 @@ fn header_names_and_values_of_the_handshake_are_case_insensitive() {
 #[test]
 fn the_endpoint_has_subpaths_queries_and_an_absolute_form() {
     let server = Server::start(&[]);
-    for target in
-        ["/v1", "/v1/", "/v1/anything", "/v1?x=y", "/v1/?x=y/z", "http://localhost/v1", "ws://h/v1"]
-    {
+    for target in [
+        "/v1",
+        "/v1/",
+        "/v1/anything",
+        "/v1?x=y",
+        "/v1/?x=y/z",
+        "/v1?x=http://h/y",
+        "http://localhost/v1",
+        "ws://h/v1",
+        "WSS://h:443/v1?x=http://h/y",
+    ] {
         let mut raw = Raw::connect(server.address);
         raw.send(upgrade(target, "").as_bytes());
         let head = raw.head();

@@ -326,6 +326,7 @@ const NOT_UTF8: u16 = 1007;
 fn bad_frames_are_answered_with_the_close_code_that_names_the_fault() {
     let server = Server::start(&[]);
     let unmasked = b"\x81\x02{}".to_vec();
+    let padded = |form: u8, length: &[u8]| [&[TEXT, 0x80 | form], length, &[0; 4], b"{}"].concat();
     let cut_character = "ä".as_bytes();
     let cases: Vec<(&str, Vec<u8>, u16)> = vec![
         ("text that is not UTF-8", frame(TEXT, b"\"\xff\""), NOT_UTF8),
@@ -344,6 +345,12 @@ fn bad_frames_are_answered_with_the_close_code_that_names_the_fault() {
         ("a ping in fragments", frame(0x09, b"x"), PROTOCOL_ERROR),
         ("a long ping", frame(0x89, &[b'x'; 126]), PROTOCOL_ERROR),
         ("a close of one byte", frame(0x88, b"\x03"), PROTOCOL_ERROR),
+        ("a length in two bytes too many", padded(126, &[0, 2]), PROTOCOL_ERROR),
+        (
+            "a length in eight bytes too many",
+            padded(127, &[0, 0, 0, 0, 0, 0, 0, 2]),
+            PROTOCOL_ERROR,
+        ),
     ];
     for (what, bytes, code) in cases {
         for pieces in [bytes.len(), 1] {

@@ -116,7 +116,7 @@ fn the_journal_gets_priorities_instead_of_time_and_level() {
     let log = File::create(&path).expect("a file");
     let stream = log.metadata().map(|it| format!("{}:{}", it.dev(), it.ino())).expect("metadata");
     let status = Command::new(PROGRAM)
-        .args(["--port=unix:missing/x.sock", "--channel-db=:memory:"])
+        .args(["--port=unix:x.sock", "--port=unix:x.sock", "--channel-db=:memory:"])
         .current_dir(directory.path())
         .env("JOURNAL_STREAM", stream)
         .stderr(log)

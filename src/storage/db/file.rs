@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::create::{self, Journal, SUFFIXES, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
-use super::place::{self, Place};
+use super::place::{self, Lock, Place};
 use super::schema::Kind;
 use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
 
@@ -56,7 +56,7 @@ enum Found {
     Memory,
     Nothing(Journal),
     /// A database of that version; unknown where SQLite would have to change the file to read it.
-    File(Journal, Rc<File>, Option<usize>),
+    File(Journal, Lock, Option<usize>),
 }
 
 /// An open file.
@@ -138,7 +138,7 @@ impl Target {
             }
         }
         let lock = match lock {
-            Some(lock) => lock,
+            Some(lock) => (lock, None),
             None => place::lock(path)?,
         };
         let journal = create::try_directory(&real)?;
@@ -184,10 +184,13 @@ impl Target {
     fn open(
         &self,
         journal: Journal,
-        lock: Rc<File>,
+        (lock, warning): Lock,
         version: Option<usize>,
         history: &str,
     ) -> Result<Opened, OpenErrorKind> {
+        if let Some(warning) = warning {
+            warn!("{warning}");
+        }
         let Target { path, kind, create, at_least, busy } = self;
         let mut history = history.to_owned();
         let mut connection = connect_for(path, journal, *busy)?;

@@ -94,6 +94,8 @@ impl fmt::Display for OpenError {
             OpenErrorKind::Directory(path, error) => {
                 write!(f, "the directory '{}' ", path.display())?;
                 match error.kind() {
+                    // The kernel's own file systems answer so to whoever makes a file.
+                    ErrorKind::NotFound if path.is_dir() => write!(f, "takes no new files"),
                     ErrorKind::NotFound => write!(f, "does not exist"),
                     ErrorKind::NotADirectory => write!(f, "is not a directory"),
                     _ => {

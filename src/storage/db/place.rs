@@ -7,8 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use log::warn;
-
 use super::create::with_suffix;
 use super::open_error::OpenErrorKind;
 use super::overwriting::Watch;
@@ -173,8 +171,11 @@ fn beside(path: &Path, suffix: &str) -> io::Result<PathBuf> {
     Ok(with_suffix(&fs::canonicalize(path)?, suffix))
 }
 
+/// A lock, and what is wrong with it: a warning for when all files are known to be in order.
+pub(super) type Lock = (Rc<File>, Option<String>);
+
 /// Locks the file that is at `path` now.
-pub(super) fn lock(path: &Path) -> Result<Rc<File>, OpenErrorKind> {
+pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
     for _ in 0..LOCK_ATTEMPTS {
         let file = File::open(path)?;
         let failed = match file.try_lock() {
@@ -187,18 +188,18 @@ pub(super) fn lock(path: &Path) -> Result<Rc<File>, OpenErrorKind> {
         }
         let mode = file.metadata()?.permissions().mode() & 0o777;
         let name = path.display();
-        match failed {
-            Some(error) => warn!(
+        let warning = match failed {
+            Some(error) => Some(format!(
                 "{name}: the file system has no locks ({error}), nothing keeps a second server \
                  off the file"
-            ),
-            None if mode & OTHERS != 0 => warn!(
+            )),
+            None if mode & OTHERS != 0 => Some(format!(
                 "{name}: with mode {mode:o} other users can lock the file and hold this server \
                  up; chmod 600 prevents it"
-            ),
-            None => {}
-        }
-        return Ok(Rc::new(file));
+            )),
+            None => None,
+        };
+        return Ok((Rc::new(file), warning));
     }
     Err(OpenErrorKind::InUse)
 }
