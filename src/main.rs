@@ -80,7 +80,8 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(problem: &str, status: u8) -> ExitCode {
-    // The exit status remains if the line cannot be written.
+    // One line, as in the log. The exit status remains if it cannot be written.
+    let problem = problem.replace(char::is_control, " ");
     _ = writeln!(io::stderr(), "wormhole-mailbox: {problem}");
     ExitCode::from(status)
 }

@@ -236,7 +236,12 @@ fn check_distinct(config: &Config) -> Result<(), String> {
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    // Of a file that is to be made, there is the directory.
+    let real = |path: &Path| {
+        let absolute = std::path::absolute(path).ok()?;
+        let in_directory = || Some(absolute.parent()?.canonicalize().ok()?.join(path.file_name()?));
+        path.canonicalize().ok().or_else(in_directory)
+    };
     a == b || real(a).is_some_and(|a| Some(a) == real(b))
 }
 

@@ -34,8 +34,9 @@ impl<S> RawOption<S> {
 }
 
 /// Takes the subcommand, if the first word is one.
-pub fn take_subcommand(words: &mut Arguments) -> Result<Option<String>, UsageError> {
-    words.subcommand().map_err(|_| UsageError("the subcommand must be UTF-8".to_owned()))
+pub fn take_subcommand(words: &mut Arguments) -> Option<String> {
+    // Fails only for what is no text.
+    words.subcommand().ok().flatten()
 }
 
 /// Reads words as options of a table.
@@ -90,7 +91,7 @@ pub fn read_file<S>(
 }
 
 /// Options of `twist` and `twistd`, with which the Python server is started, and the replacement.
-const LEFT_OVER: [(&str, &str); 7] = [
+const LEFT_OVER: [(&str, &str); 8] = [
     ("--log-file", LOG_TO_STDERR),
     ("--logfile", LOG_TO_STDERR),
     ("--log-format", "an option of twist: leave it out, the log has one format"),
@@ -98,7 +99,12 @@ const LEFT_OVER: [(&str, &str); 7] = [
     ("--nodaemon", "an option of twistd: leave it out, the server stays in the foreground"),
     ("-n", "an option of twistd: leave it out, the server stays in the foreground"),
     ("--reactor", "an option of twist: leave it out"),
+    (TWIST_PLUGIN, LEAVE_OUT_PLUGIN),
 ];
+
+/// What `twist` calls the Python server.
+pub const TWIST_PLUGIN: &str = "wormhole-mailbox";
+pub const LEAVE_OUT_PLUGIN: &str = "leave out this word of twist, options follow";
 
 const LOG_TO_STDERR: &str =
     "an option of twist: leave it out, the log goes to stderr, as in '2>>mailbox.log'";
@@ -144,7 +150,8 @@ pub fn push<S>(
     Err(UsageError(format!("{place}{}: {problem}", row.spec.name)))
 }
 
-fn text(word: OsString) -> Result<String, UsageError> {
+/// A word as text.
+pub fn text(word: OsString) -> Result<String, UsageError> {
     word.into_string()
         .map_err(|word| UsageError(format!("{}: must be UTF-8", word.to_string_lossy())))
 }

@@ -69,8 +69,11 @@ pub fn parse(
     read_file: impl Fn(&Path) -> Result<String, String>,
 ) -> Result<Invocation, UsageError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    for word in &arguments {
+        arguments::text(word.clone())?;
+    }
     let mut words = Arguments::from_vec(arguments.clone());
-    match arguments::take_subcommand(&mut words)? {
+    match arguments::take_subcommand(&mut words) {
         Some(name) if name == subcommands::HELP => help(words).map(Invocation::Print),
         Some(name) => subcommand(subcommands::find(&name)?, words),
         None => {
@@ -83,7 +86,7 @@ pub fn parse(
 
 /// `help`, or `help COMMAND`.
 fn help(mut words: Arguments) -> Result<String, UsageError> {
-    let text = match arguments::take_subcommand(&mut words)? {
+    let text = match arguments::take_subcommand(&mut words) {
         Some(name) => generate::help::subcommand(subcommands::find(&name)?),
         None => generate::help::most_used(),
     };
@@ -192,7 +195,7 @@ fn subcommand(
     let mut operand = None;
     if let Some((_, set)) = subcommand.operand {
         let mut operands = Vec::new();
-        while let Some(word) = arguments::take_subcommand(&mut words)? {
+        while let Some(word) = arguments::take_subcommand(&mut words) {
             operands.push(word);
         }
         operand = (!operands.is_empty()).then(|| (set, operands.join(" ")));

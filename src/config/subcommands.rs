@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::UsageError;
+use super::arguments::{LEAVE_OUT_PLUGIN, TWIST_PLUGIN, UsageError};
 use super::members;
 use super::nearest::nearest;
 use super::server_url::{Scheme, ServerUrl};
@@ -234,7 +234,7 @@ pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
         return Ok(subcommand);
     }
     if name == TWIST_PLUGIN {
-        return Err(UsageError(format!("{name}: leave out this word of twist, options follow")));
+        return Err(UsageError(format!("{name}: {LEAVE_OUT_PLUGIN}")));
     }
     let names = TABLE.iter().map(|subcommand| subcommand.name).chain([HELP]);
     let meant = nearest(name, names.clone()).map(|known| format!(" (did you mean {known}?)"));
@@ -244,9 +244,6 @@ pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
 
 /// The command that shows the help of another, which follows it.
 pub const HELP: &str = "help";
-
-/// What `twist` calls the Python server.
-const TWIST_PLUGIN: &str = "wormhole-mailbox";
 
 fn report(
     query: Query,

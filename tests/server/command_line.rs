@@ -1,8 +1,10 @@
 //! What the program does with its arguments: help, mistakes, and what the log says of a start.
 //! How it stops is the subject of `stopping.rs`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -231,6 +233,8 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
         assert_mistake(&[FREE_PORT, argument], &[name, named]);
     }
     assert_mistake(&["wormhole-mailbox", FREE_PORT], &["wormhole-mailbox", "leave out"]);
+    let after_option = ["--log-level=info", "wormhole-mailbox", FREE_PORT];
+    assert_mistake(&after_option, &["wormhole-mailbox: leave out"]);
     for (value, named) in [
         ("trustXForwardedFor=1", "--trusted-proxy"),
         ("allowNullOrigin=true", "allowedOrigins"),
@@ -240,6 +244,22 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
         let name = value.split('=').next().expect("a name");
         let option = "--websocket-protocol-option";
         assert_mistake(&[&format!("{option}={value}")], &[option, name, named]);
+    }
+}
+
+#[test]
+fn a_mistake_is_one_line_whatever_the_value_holds() {
+    assert_mistake(&["--port=a\nb\u{1b}[31mc"], &["--port: 'a b [31mc'"]);
+    assert_mistake(&["--track-connections", ""], &["'': unknown option"]);
+}
+
+#[test]
+fn what_is_no_text_is_named() {
+    for word in [&b"--motd=\xff"[..], b"\xff", b"--motd\xff=x"] {
+        let output = Command::new(PROGRAM).arg(OsStr::from_bytes(word)).output().expect("it runs");
+        let named = format!("{}: must be UTF-8\n", String::from_utf8_lossy(word));
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(text(&output.stderr), format!("wormhole-mailbox: {named}"));
     }
 }
 

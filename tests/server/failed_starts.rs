@@ -225,8 +225,8 @@ const ROWS: &[(&str, Row)] = &[
     (
         "one new file for two",
         Row {
-            arguments: &["--usage-db=new", "--addrid-db=new"],
-            says: &["--usage-db and --addrid-db both name new"],
+            arguments: &["--usage-db=new", "--addrid-db=./new"],
+            says: &["--usage-db and --addrid-db both name ./new"],
             ..ROW
         },
     ),
