@@ -163,7 +163,7 @@ impl Tables {
         // The mailbox's own: that of a session would live as long as the message, uncounted.
         let side = known.sides.get(&me.side).map_or(me.side, |known| known.side.clone());
         let message = Rc::new(Message::new(side, phase, body, act.now, id));
-        if known.log.places() >= limits.mailbox_messages_max
+        if known.log.count() >= limits.mailbox_messages_max
             || known.log.counted_bytes() + message.counted_bytes() > limits.mailbox_bytes_max
         {
             return Err(Refusal::MailboxFull {

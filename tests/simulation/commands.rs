@@ -44,6 +44,10 @@ pub enum Ask {
         phase: Arg,
         body: Arg,
     },
+    Delete {
+        phase: Arg,
+        side: Arg,
+    },
     Close {
         mailbox: Arg,
         mood: Arg,
@@ -82,6 +86,7 @@ fn text(id: Option<&str>, ask: &Ask) -> String {
         Ask::Release(_) => "release",
         Ask::Open(_) => "open",
         Ask::Add { .. } => "add",
+        Ask::Delete { .. } => "delete",
         Ask::Close { .. } => "close",
         Ask::Unknown => "frobnicate",
         Ask::WithoutType => "",
@@ -118,6 +123,10 @@ fn text(id: Option<&str>, ask: &Ask) -> String {
         Ask::Add { phase, body } => {
             put_arg("phase", phase);
             put_arg("body", body);
+        }
+        Ask::Delete { phase, side } => {
+            put_arg("their-phase", phase);
+            put_arg("their-side", side);
         }
         Ask::Close { mailbox, mood } => {
             put_arg("mailbox", mailbox);

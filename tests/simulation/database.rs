@@ -159,6 +159,7 @@ impl Disk {
             match (self.fault, change) {
                 (Some(Fault::LosesMessage), Change::Insert(Row::Message { .. })) => {}
                 (Some(Fault::ForgetsRemains), Change::DeleteMessages { .. }) => {}
+                (Some(Fault::ForgetsDeletion), Change::DeletePhase { .. }) => {}
                 (Some(Fault::CloseForgetsNameplate), Change::DeleteNameplate { .. })
                     if deletes_mailbox => {}
                 _ => {

@@ -462,6 +462,7 @@ fn config(swarm: &Swarm) -> (Config, Reloadable) {
     config.expire_check = settings.expire_check;
     config.blur_usage = settings.blur;
     config.claim_without_allocate = settings.claim_without_allocate;
+    config.delete = settings.delete;
     let limits = &mut config.limits;
     limits.address_nameplates_max = settings.address_nameplates_max;
     for unlimited in [

@@ -26,6 +26,8 @@ pub enum Fault {
     ExpiresEarly,
     /// Closing the last side leaves the nameplate in the database.
     CloseForgetsNameplate,
+    /// A message that a client deleted stays in the database.
+    ForgetsDeletion,
     /// The rest of the messages of a mailbox that ended is never deleted.
     ForgetsRemains,
     /// By the model's rules, a side has one subscription more before the oldest is closed.

@@ -107,6 +107,11 @@ fn finds_a_lost_message() {
 }
 
 #[test]
+fn finds_a_deleted_message_that_stays() {
+    must_find(Fault::ForgetsDeletion);
+}
+
+#[test]
 fn finds_a_lost_reply() {
     must_find(Fault::LosesReply);
 }

@@ -12,6 +12,7 @@ use crate::rows::{Name, Stored};
 /// Longest name, in bytes; longest nameplate, in digits.
 const NAME_BYTES_MAX: usize = 256;
 const DIGITS_MAX: usize = 40;
+const DELETE_SEARCHED_MAX: usize = 256;
 
 const UNAVAILABLE: &str = "server storage is unavailable, try again later";
 
@@ -166,7 +167,7 @@ impl Model {
                 | Ask::Open(_)
                 | Ask::Add { .. }
                 | Ask::Close { .. }
-        );
+        ) || self.settings.delete && matches!(ask, Ask::Delete { .. });
         let is_idle = matches!(ask, Ask::Release(_))
             && client.bound.is_some()
             && !self.leaves_something(client, ask);
@@ -257,6 +258,9 @@ impl Model {
             Ask::Open(mailbox) => self.open_here(client, &app, &side, mailbox).map(|()| None),
             Ask::Add { phase, body } => {
                 self.add_here(client, &side, phase, body, sent.id).map(|()| None)
+            }
+            Ask::Delete { phase, side: their_side } if self.settings.delete => {
+                self.delete_here(client, &side, phase, their_side).map(|()| None)
             }
             Ask::Close { mailbox, mood } => {
                 self.close_here(client, &app, &side, mailbox, mood)?;
@@ -367,6 +371,43 @@ impl Model {
         for listener in self.clients.clone() {
             if listener.opened == Opened::Yes && listener.mailbox.as_ref() == Some(&mailbox) {
                 self.tell(listener.conn, told(stored.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_here(
+        &mut self,
+        client: &Client,
+        side: &Name,
+        phase: &Arg,
+        their_side: &Arg,
+    ) -> Result<(), Refused> {
+        let (Opened::Yes, Some(mailbox)) = (client.opened, client.mailbox.clone()) else {
+            return Err("must open mailbox before DELETE-ing".into());
+        };
+        present(phase, "delete is missing argument 'their-phase'")?;
+        present(their_side, "delete is missing argument 'their-side'")?;
+        let phase = valid(phase, "delete", "their-phase", is_name)?;
+        let their_side = valid(their_side, "delete", "their-side", is_name)?;
+        if their_side == *side {
+            return Ok(());
+        }
+        let is_it = |it: &Stored| it.side == their_side && it.phase == phase;
+        let mut gone = Vec::new();
+        if let Some(mailbox) = self.mailbox(&mailbox) {
+            let looked_at = mailbox.messages.len().min(DELETE_SEARCHED_MAX);
+            let rest = mailbox.messages.split_off(looked_at);
+            (gone, mailbox.messages) = mailbox.messages.drain(..).partition(is_it);
+            mailbox.messages.extend(rest);
+        }
+        // A replay that has not been sent goes without them.
+        let gone: Vec<Reply> = gone.into_iter().map(told).collect();
+        for (_, places) in self.replayed.iter().filter(|(replayed, _)| *replayed == mailbox) {
+            for (_, reply) in &mut self.expected[places.clone()] {
+                if gone.contains(reply) {
+                    *reply = Reply::Nothing;
+                }
             }
         }
         Ok(())

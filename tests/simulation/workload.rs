@@ -20,6 +20,7 @@ pub struct Settings {
     pub blur: Option<Seconds>,
     pub allow_list: bool,
     pub claim_without_allocate: bool,
+    pub delete: bool,
     pub nameplate_cooldown: Seconds,
     pub mailbox_bytes_max: usize,
     pub mailbox_messages_max: usize,
@@ -64,12 +65,13 @@ impl Swarm {
         let some = |random: &mut Random, per_mille: usize, value: usize| {
             if random.chance(per_mille) { value } else { 0 }
         };
-        let settings = Settings {
+        let mut settings = Settings {
             expire_after: random.pick(&[660.0, 660.0, 30.0]),
             expire_check: random.pick(&[300.0, 300.0, 10.0]),
             blur: random.pick(&[None, Some(60.0)]),
             allow_list: random.chance(850),
             claim_without_allocate: random.chance(500),
+            delete: false,
             nameplate_cooldown: random.pick(&[0.0, 0.0, 30.0, 900.0]),
             mailbox_bytes_max: random.pick(&[16 << 20, 20_000, 1_000]),
             mailbox_messages_max: random.pick(&[10_000, 4]),
@@ -81,6 +83,8 @@ impl Swarm {
         let steps = some(random, 300, 60);
         // When the store is full, how much of it is on its way out is not foreseen.
         let has_room = settings.stored_bytes_max > 1 << 20;
+        // To whom it is given back would have to be foreseen, too.
+        settings.delete = has_room && settings.claim_without_allocate;
         let deletions_per_tick_max = if has_room { random.pick(&[1_000, 2]) } else { 1_000 };
         let settings = Settings { deletions_per_tick_max, ..settings };
         Swarm {
@@ -157,6 +161,7 @@ impl Swarm {
             4 if random.chance(500) => Ask::Release(Arg::Absent),
             4 => Ask::Release(some_nameplate(model, client, random)),
             5 => Ask::Open(some_mailbox(model, client, random)),
+            6 if self.settings.delete && random.chance(400) => self.delete(random),
             6 => self.add(random),
             7 if random.chance(400) => Ask::Close { mailbox: Arg::Absent, mood: mood(random) },
             7 => Ask::Close { mailbox: some_mailbox(model, client, random), mood: mood(random) },
@@ -173,6 +178,12 @@ impl Swarm {
         let app = Arg::Text(format!("app-{}", random.below(self.apps)).into());
         let side = Arg::Text(format!("side-{}", random.below(self.sides)).into());
         Ask::Bind { app: mostly(app, random), side: mostly(side, random) }
+    }
+
+    fn delete(&self, random: &mut Random) -> Ask {
+        let phase = Arg::text(random.pick(&["pake", "version", "0", "1"]));
+        let side = Arg::Text(format!("side-{}", random.below(self.sides)).into());
+        Ask::Delete { phase: mostly(phase, random), side: mostly(side, random) }
     }
 
     fn add(&self, random: &mut Random) -> Ask {
