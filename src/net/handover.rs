@@ -170,6 +170,8 @@ fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
         let buffer = &mut [IoSliceMut::new(&mut byte)];
         match rustix::net::recvmsg(socket, buffer, &mut control, RECEIVE) {
             Err(Errno::WOULDBLOCK) => return Ok(descriptors),
+            // The end of a stream, which another version may have used.
+            Ok(received) if received.bytes == 0 => return Ok(descriptors),
             received => received?,
         };
         for message in control.drain() {
