@@ -98,6 +98,8 @@ impl RecordReader {
 pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
     let (sender, receiver) = UnixDatagram::pair()?;
     sender.set_nonblocking(true)?;
+    // An earlier version of the program reads to the end of a stream.
+    receiver.set_nonblocking(true)?;
     let mut batch = Vec::with_capacity(DESCRIPTORS_PER_MESSAGE);
     for descriptor in descriptors {
         batch.push(descriptor);
