@@ -98,6 +98,8 @@ impl RecordReader {
 pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
     let (sender, receiver) = UnixDatagram::pair()?;
     sender.set_nonblocking(true)?;
+    // An earlier version of the program reads to the end of a stream.
+    receiver.set_nonblocking(true)?;
     let mut batch = Vec::with_capacity(DESCRIPTORS_PER_MESSAGE);
     for descriptor in descriptors {
         batch.push(descriptor);
@@ -170,6 +172,8 @@ fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
         let buffer = &mut [IoSliceMut::new(&mut byte)];
         match rustix::net::recvmsg(socket, buffer, &mut control, RECEIVE) {
             Err(Errno::WOULDBLOCK) => return Ok(descriptors),
+            // The end of a stream, which another version may have used.
+            Ok(received) if received.bytes == 0 => return Ok(descriptors),
             received => received?,
         };
         for message in control.drain() {

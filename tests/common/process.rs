@@ -1,6 +1,7 @@
 //! A process as the kernel sees it: signals, limits, memory, descriptors.
 
 use std::fs;
+use std::path::Path;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
@@ -55,6 +56,13 @@ pub fn has_event_loop(pid: u32) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     let mut targets = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     targets.any(|target| target.as_os_str() == "anon_inode:[eventpoll]")
+}
+
+/// Whether any process has that working directory.
+pub fn is_any_in(directory: &Path) -> bool {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let mut directories = processes.filter_map(|it| fs::read_link(it.path().join("cwd")).ok());
+    directories.any(|it| it == directory)
 }
 
 /// The state of a process, as in `ps`: R, S, T for stopped.

@@ -1,7 +1,7 @@
 //! Takeovers that are killed at each of their system calls, or that come again and again under
 //! thousands of connections and steady traffic.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
@@ -16,31 +16,44 @@ use crate::common::{Server, Signal, eventually, process};
 
 const TOOK_OVER: &str = "took over ";
 
+/// A system call, by its name and its number among those of that name.
+type Call = (String, usize);
+
 /// The process takes over, traced; returns the system calls that it makes meanwhile. It is killed
 /// at one of them.
-fn traced_takeover(server: &Server, killed_at: Option<usize>) -> Vec<String> {
+fn traced_takeover(server: &Server, killed_at: Option<&Call>) -> Vec<Call> {
     let trace = server.file("trace");
     let mut strace = Command::new("strace");
     // Those of the process alone, not those of the check.
     strace.arg("-q").arg("-o").arg(&trace).args(["-p", &server.pid().to_string()]);
-    if let Some(call) = killed_at {
-        strace.args(["-e", &format!("inject=all:signal=KILL:when={call}")]);
+    if let Some((name, number)) = killed_at {
+        strace.args(["-e", &format!("inject={name}:signal=KILL:when={number}")]);
     }
     let mut strace = strace.spawn().expect("strace runs");
+    // An idle server makes calls, too: it may be killed at once.
+    let is_killed = || process::state(server.pid()) == 'Z';
     eventually("strace is attached", || {
-        assert_eq!(strace.try_wait().expect("strace"), None, "strace may not attach");
+        let has_ended = strace.try_wait().expect("strace").is_some();
+        assert!(!has_ended || is_killed(), "strace may not attach");
         let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("status");
-        !status.contains("TracerPid:\t0\n")
+        !status.contains("TracerPid:\t0\n") || is_killed()
     });
     let before = server.count_log(TOOK_OVER);
     server.signal(Signal::USR2);
-    eventually("a takeover or an end", || {
-        server.count_log(TOOK_OVER) > before || process::state(server.pid()) == 'Z'
-    });
-    process::signal(strace.id(), Signal::INT);
+    eventually("a takeover or an end", || server.count_log(TOOK_OVER) > before || is_killed());
+    if strace.try_wait().expect("strace").is_none() {
+        process::signal(strace.id(), Signal::INT);
+    }
     strace.wait().expect("strace");
-    let calls = fs::read_to_string(trace).expect("the trace");
-    calls.lines().map(str::to_owned).collect()
+    let mut numbers = BTreeMap::new();
+    let trace = fs::read_to_string(trace).expect("the trace");
+    let names = trace.lines().filter_map(|line| line.split_once('('));
+    let calls = names.map(|(name, _)| {
+        let number = numbers.entry(name.to_owned()).or_insert(0);
+        *number += 1;
+        (name.to_owned(), *number)
+    });
+    calls.collect()
 }
 
 #[test]
@@ -51,30 +64,28 @@ fn a_kill_at_any_system_call_of_a_takeover_loses_nothing_acknowledged() {
     server.bind("app", "s").claim("4");
     let calls = traced_takeover(&server, None);
     let step = (calls.len() / kills).max(1);
-    let (mut directory, mut acknowledged, mut last_calls) = (server.kill(), 0, BTreeSet::new());
-    let mut kills_after_exec = [0; 2];
-    for call in (1..calls.len()).step_by(step) {
+    let (mut directory, mut acknowledged) = (server.kill(), 0);
+    let (mut kills_after_exec, mut killed_at) = ([0; 2], BTreeSet::new());
+    for call in calls.iter().step_by(step) {
         let mut server = Server::start_in(Arc::clone(&directory), &[]);
         let mut client = server.bind("app", "s");
-        assert!(client.open("m").len() >= acknowledged, "killed before call {call}");
+        assert!(client.open("m").len() >= acknowledged, "before {call:?}");
         client.one(json!({"type": "add", "phase": "p", "body": "00"}));
         acknowledged += 1;
         let traced = traced_takeover(&server, Some(call));
         if process::state(server.pid()) == 'Z' {
             assert!(!server.wait().success());
             client.assert_lost();
-            let has_executed = traced.iter().any(|line| line.starts_with("execve("));
+            let has_executed = traced.iter().any(|(name, _)| name == "execve");
             kills_after_exec[usize::from(has_executed)] += 1;
-            let calls = traced.iter().rev().filter(|line| !line.starts_with('+'));
-            last_calls
-                .extend(calls.filter_map(|line| line.split('(').next().map(str::to_owned)).next());
-            directory = Arc::clone(&server.directory);
-        } else {
-            directory = server.kill();
+            killed_at.insert(&*call.0);
         }
+        directory = server.kill();
+        // A check that was just beginning has the server's lock until it is executed.
+        eventually("the end of the check", || !process::is_any_in(directory.path()));
     }
-    println!("{} calls, killed at: {last_calls:?}", calls.len());
-    assert!(kills_after_exec.iter().all(|count| *count > 0), "{kills_after_exec:?}");
+    println!("{kills_after_exec:?} kills of {} calls, at: {killed_at:?}", calls.len());
+    assert!(kills_after_exec.iter().all(|count| *count > 0), "{killed_at:?}");
     let server = Server::start_in(directory, &[]);
     assert!(server.bind("app", "s").open("m").len() >= acknowledged);
 }
@@ -94,6 +105,10 @@ fn ten_thousand_idle_connections_survive_twenty_takeovers() {
     process::raise_own_descriptor_limit();
     let mut server = Server::start(&[]);
     let mut clients: Vec<Raw> = (0..CONNECTIONS).map(|_| Raw::open(server.address)).collect();
+    for client in &mut clients {
+        client.send(&frame(TEXT, br#"{"type": "bind", "appid": "app", "side": "s"}"#));
+        client.frame(); // the ack
+    }
     let pid = server.pid();
     replace(&mut server);
     let (descriptors, memory) = (process::descriptors(pid), process::resident_bytes(pid));

@@ -2,15 +2,19 @@
 //! test is the manager.
 
 use std::fs::File;
-use std::io::{IoSliceMut, Read, Seek};
+use std::io::{IoSlice, IoSliceMut, Read, Seek};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::fs::fstat;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 use serde_json::json;
 use wormhole_mailbox::net::handover;
 
@@ -51,6 +55,24 @@ impl Manager {
         let server = self.start(passing(vec![stored], NAME, &options));
         self.wait_for(&format!("FDSTOREREMOVE=1\nFDNAME={NAME}"));
         server
+    }
+
+    /// Starts a program as if one that hands over through a stream had executed it.
+    fn start_on_stream(&self, descriptors: Vec<OwnedFd>) -> Server {
+        const SHELL: &str = r#"WORMHOLE_HANDOVER="$$ $1" exec "$2" "$3""#;
+        let (sender, receiver) = UnixStream::pair().expect("a pair");
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(100))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
+        let sent = sendmsg(&sender, &[IoSlice::new(&[0])], &mut control, SendFlags::empty());
+        sent.expect("send");
+        drop(descriptors);
+        let inode = fstat(&receiver).expect("fstat").st_ino.to_string();
+        let mut command = Command::new("sh");
+        command.args(["-c", SHELL, "sh", &inode, PROGRAM, FREE_PORT]);
+        command.stdin(OwnedFd::from(receiver));
+        self.start(command)
     }
 
     /// Waits for a message that begins so; gives what came with it.
@@ -106,9 +128,14 @@ fn records_of_another_version_of_the_format_close_the_connections_and_lose_nothi
         bytes[version] = bytes[version].wrapping_add_signed(change);
         records.write_all_at(&bytes, 0).expect("records");
         records.rewind().expect("rewind");
-        let changed = handover::send(descriptors.iter().map(AsFd::as_fd)).expect("send");
-        drop((descriptors, stored, records));
-        let mut server = manager.start_next(changed, &[]);
+        drop((stored, records));
+        let mut server = if change == 100 {
+            manager.start_on_stream(descriptors)
+        } else {
+            let changed = handover::send(descriptors.iter().map(AsFd::as_fd)).expect("send");
+            drop(descriptors);
+            manager.start_next(changed, &[])
+        };
         let line = server.wait_for_log("their format is version");
         assert!(line.contains(&format!("version {}", bytes[version])), "{line}");
         client.assert_lost();

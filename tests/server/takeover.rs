@@ -491,6 +491,8 @@ fn a_kill_at_any_moment_of_a_takeover_loses_nothing_acknowledged() {
         // From before the check to after the start of the new program.
         thread::sleep(Duration::from_millis(5 * round));
         directory = server.kill();
+        // A check that was just beginning has the server's lock until it is executed.
+        eventually("the end of the check", || !process::is_any_in(directory.path()));
     }
     assert_stored(directory, "m", acknowledged);
 }
