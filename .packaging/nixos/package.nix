@@ -2,7 +2,9 @@
 rustPlatform.buildRustPackage {
   pname = "wormhole-mailbox";
   version = "0.1.0";
-  src = lib.cleanSource ../..;
+  src = lib.sourceByRegex ../.. [
+    "\\.cargo.*" "\\.packaging.*" "Cargo\\..*" "LICENSE" "README.md" "benches.*" "src.*"
+  ];
   cargoLock.lockFile = ../../Cargo.lock;
   doCheck = false; # the tests need other programs
   postInstall = ''

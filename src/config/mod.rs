@@ -87,8 +87,10 @@ pub fn parse(
 /// `help`, or `help COMMAND`.
 fn help(mut words: Arguments) -> Result<String, UsageError> {
     let text = match arguments::take_subcommand(&mut words) {
-        Some(name) => generate::help::subcommand(subcommands::find(&name)?),
-        None => generate::help::most_used(),
+        Some(name) if name != subcommands::HELP => {
+            generate::help::subcommand(subcommands::find(&name)?)
+        }
+        _ => generate::help::most_used(),
     };
     // What is left over is a mistake.
     arguments::read(words, options::all().filter(|_| false)).map(|_| text)

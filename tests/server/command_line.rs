@@ -151,6 +151,7 @@ fn help_shows_a_command_by_its_name() {
         assert_eq!(help, stdout_of(&[command, "--help"]));
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
+    assert_eq!(stdout_of(&["help", "help"]), stdout_of(&["--help"]));
     assert_mistake(&["help", "usag"], &["usag", "did you mean usage?"]);
     assert_mistake(&["help", "usage", "status"], &["status"]);
     assert_mistake(&["help", "--json"], &["--json"]);

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::common::Server;
 use crate::common::client::{MESSAGES_EACH, exchange};
 use crate::common::raw::{Raw, TEXT, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const ADMIN: &str = "--admin=0";
 
@@ -202,4 +202,27 @@ fn the_manual_has_a_row_for_each_metric_and_none_besides() {
         .filter(|name| name.starts_with("wormhole_mailbox_") || name.starts_with("process_"))
         .collect();
     assert_eq!(rows, families);
+}
+
+#[test]
+fn alerts_and_the_dashboard_ask_for_metrics_that_are_there() {
+    let server = Server::start(&[ADMIN, "--usage-db=usage.sqlite"]);
+    let text = server.ask_admin("/metrics").body;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".packaging");
+    let asked = |name: &str| -> BTreeSet<String> {
+        let content = fs::read_to_string(root.join(name)).expect("a file");
+        let words = content.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+        let words = words.filter(|it| it.starts_with("wormhole_mailbox_"));
+        words.map(|it| it.trim_end_matches("_bucket").to_owned()).collect()
+    };
+    for name in ["grafana.json", "prometheus/alerts.yml", "prometheus/alerts_test.yml"] {
+        let asked = asked(name);
+        assert!(asked.len() > 4, "{name}: {asked:?}");
+        let unknown: Vec<_> =
+            asked.iter().filter(|it| !text.contains(&format!("# TYPE {it} "))).collect();
+        assert!(unknown.is_empty(), "{name}: {unknown:?}");
+    }
+    let dashboard = fs::read_to_string(root.join("grafana.json")).expect("a file");
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 4));
 }
