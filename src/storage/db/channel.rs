@@ -180,9 +180,8 @@ impl ChannelDb {
             let Opened { connection, place, version, history } = opened;
             (self.connection, self.place, self.version) = (connection, place, version);
             self.configure()?;
-            let orphans = self.prepare_for_service(self.tracks_connections)?;
-            let path = self.place.path().display();
-            info!("channel database {path}: {history} again, {orphans} stray messages deleted");
+            self.prepare_for_service(self.tracks_connections)?;
+            info!("channel database {}: {history} again", self.place.path().display());
         }
         Ok(())
     }
@@ -195,10 +194,9 @@ impl ChannelDb {
         &self.history
     }
 
-    /// Cleans up what an earlier run left. Returns the number of messages deleted because their
-    /// mailbox does not exist; upstream can leave such behind. Of several nameplates of one name
-    /// upstream uses the first.
-    pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<usize> {
+    /// Cleans up what an earlier run left. Of several nameplates of one name upstream uses the
+    /// first.
+    pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<()> {
         self.tracks_connections = track_connections;
         if track_connections {
             self.transaction(|db| {
@@ -215,15 +213,15 @@ impl ChannelDb {
                 ))
             })?;
         }
-        self.delete_orphans()
+        Ok(())
     }
 
-    /// Deletes the messages of mailboxes that do not exist; returns their number.
-    fn delete_orphans(&self) -> rusqlite::Result<usize> {
+    /// Deletes the messages of mailboxes that do not exist. At a start the load finds them.
+    fn delete_orphans(&self) -> rusqlite::Result<()> {
         const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
         match self.has_rows(ORPHANS)? {
-            true => self.connection.execute(&format!("DELETE {ORPHANS}"), []),
-            false => Ok(0), // without writing anything
+            true => self.connection.execute(&format!("DELETE {ORPHANS}"), []).map(drop),
+            false => Ok(()), // without writing anything
         }
     }
 
