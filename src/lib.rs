@@ -10,7 +10,8 @@
 //! 4. **Read** what is ready, each connection up to its share, and apply it:
 //!    bytes → [`codec::http`] or [`codec::websocket`] → [event](message::event) →
 //!    [`codec::json`] → [`store`]. Row changes and [output](message::output) gather in the tick's
-//!    [effects](store::Effects); the connection gets a verdict.
+//!    [effects](store::Effects); the connection gets a verdict. A tick with changes looks once more
+//!    at what has come in meanwhile, as it waits for the disk in any case.
 //! 5. Run **timers**: handshakes, pings, closes, expiry. Their effects join the tick's.
 //! 6. **Accept** new connections, within a budget.
 //! 7. **Commit** the changes in one transaction. If that fails, no output has left: memory goes

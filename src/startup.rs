@@ -305,10 +305,7 @@ fn open_channel_db(
     let mut db = ChannelDb::open(examined, channel_options(config))?;
     info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
     let prepared = db.prepare_for_service(config.track_connections);
-    let orphans = prepared.map_err(|error| OpenError::channel(path, error))?;
-    if orphans > 0 {
-        warn!("deleted {orphans} messages of mailboxes that do not exist");
-    }
+    prepared.map_err(|error| OpenError::channel(path, error))?;
     let settings = Settings {
         expire_after: config.expire_after,
         blur: config.blur_usage,
@@ -322,7 +319,10 @@ fn open_channel_db(
     let mut store = Store::new(settings);
     let loaded = store.load(Clock::read().wall, |each| db.load(each));
     loaded.map_err(|error| OpenError::channel(path, error))?;
-    let counts = store.counts();
+    let (counts, remains) = (store.counts(), store.remains_count());
+    if remains > 0 {
+        warn!("deleting {remains} messages of mailboxes that do not exist");
+    }
     info!(
         "loaded {} nameplates, {} mailboxes, {} messages",
         counts.nameplates, counts.mailboxes, counts.messages

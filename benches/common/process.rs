@@ -15,6 +15,8 @@ const STAT_SYSTEM: usize = 12;
 pub struct Usage {
     pub cpu: Duration,
     pub resident_bytes: u64,
+    /// The part of it that is no file's.
+    pub anonymous_bytes: u64,
     /// Bytes that the process caused to be written to storage; `None` without permission.
     pub written_bytes: Option<u64>,
 }
@@ -24,8 +26,9 @@ impl Usage {
     pub fn of(pid: u32) -> Result<Usage, String> {
         let gone = || format!("process {pid} cannot be read: is it running, and yours?");
         let cpu = cpu(&pid.to_string()).ok_or_else(gone)?;
-        let resident_bytes = resident(pid).ok_or_else(gone)?;
-        Ok(Usage { cpu, resident_bytes, written_bytes: written(pid) })
+        let resident_bytes = memory(pid, "Rss:", "VmRSS:").ok_or_else(gone)?;
+        let anonymous_bytes = memory(pid, "Anonymous:", "RssAnon:").ok_or_else(gone)?;
+        Ok(Usage { cpu, resident_bytes, anonymous_bytes, written_bytes: written(pid) })
     }
 
     /// What was used between two moments; memory is the later one's.
@@ -33,6 +36,7 @@ impl Usage {
         Usage {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             resident_bytes: self.resident_bytes,
+            anonymous_bytes: self.anonymous_bytes,
             written_bytes: self
                 .written_bytes
                 .zip(earlier.written_bytes)
@@ -55,12 +59,12 @@ fn cpu(pid: &str) -> Option<Duration> {
 }
 
 /// `smaps_rollup` is exact; the counters in `status` lag by some pages per thread.
-fn resident(pid: u32) -> Option<u64> {
+fn memory(pid: u32, exact: &str, approximate: &str) -> Option<u64> {
     let kib = |file: &str, key: &str| -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
         number_after(&text, key)
     };
-    kib("smaps_rollup", "Rss:").or_else(|| kib("status", "VmRSS:")).map(|kib| kib * 1024)
+    kib("smaps_rollup", exact).or_else(|| kib("status", approximate)).map(|kib| kib * 1024)
 }
 
 fn written(pid: u32) -> Option<u64> {

@@ -28,6 +28,14 @@ pub fn launcher(log: &Path) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
+/// The command line prefix that makes a command wait so much longer for the disk.
+pub fn delayer(delay: Duration) -> Vec<String> {
+    let inject = format!("--inject=fdatasync:delay_exit={}", delay.as_micros());
+    let words = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "signal=none"];
+    let words = words.into_iter().chain(["-e", "trace=fdatasync", &inject, "--"]);
+    words.map(str::to_owned).collect()
+}
+
 /// The calls in a tracer's log so far.
 pub fn count(log: &Path) -> Option<usize> {
     let log = fs::read(log).ok()?;

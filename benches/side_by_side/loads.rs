@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::Scope;
-use crate::common::modes::{Exchange, Idle, Load, Outcome, Ping, Plan, Relay, run, run_idle};
+use crate::common::modes::{Exchange, Load, Outcome, Ping, Plan, Relay, run};
 use crate::common::report;
 use crate::common::syncs;
-use crate::rows::{Row, count, median, per_second, seconds, times};
+use crate::rows::{Row, count, median, per_second, seconds};
 use crate::servers::{Kind, Server, Setup};
 
 /// Time before each measurement.
@@ -15,14 +15,15 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Size of the bodies that are relayed.
 const BODY_BYTES: usize = 200;
 
-/// Size of the bodies in the burst of large messages.
-const BURST_BYTES: usize = 64 * 1024;
-
 /// The tail is measured at this share of the greatest throughput.
 const TAIL_LOAD: f64 = 0.3;
 
 /// The tail needs more operations than a throughput does.
 const TAIL_TIME_FACTOR: u32 = 3;
+
+/// How much longer a commit waits on the slow disks, and the pairs that share one.
+const SLOW_DISK_MILLIS: [u64; 3] = [1, 5, 20];
+const SLOW_DISK_PAIRS: [usize; 4] = [1, 16, 64, 256];
 
 /// Factor by which the measured time grows if too few operations end in it.
 const LONGER: u32 = 4;
@@ -56,13 +57,13 @@ impl Versus {
         let figures = |outcomes: &[Outcome]| outcomes.iter().map(figure).collect::<Vec<f64>>();
         let (ours, other) = (figures(&self.ours), figures(&self.other));
         let ratios: Vec<f64> = ours.iter().zip(&other).map(|(ours, other)| ours / other).collect();
-        let compared_with = format!("{:?} {}", self.kind, write(median(&other)));
+        let compared_with = format!("{} {}", self.kind.name(), write(median(&other)));
         Row::compared(what, write(median(&ours)), compared_with, &ratios)
     }
 }
 
 /// One load on one fresh server; longer, if too few operations end in the time.
-fn once<L: Load>(
+pub fn once<L: Load>(
     scope: &Scope,
     kind: Kind,
     setup: &Setup,
@@ -86,7 +87,11 @@ fn once<L: Load>(
         }
         measured *= LONGER;
         if measured > MEASURED_MAX {
-            return Err(format!("{kind:?} is too slow: {} operations", outcome.operations()));
+            return Err(format!(
+                "{} is too slow: {} operations",
+                kind.name(),
+                outcome.operations()
+            ));
         }
     }
 }
@@ -95,34 +100,61 @@ fn p50(outcome: &Outcome) -> f64 {
     outcome.latency.quantile(0.5).as_secs_f64()
 }
 
+fn p99(outcome: &Outcome) -> f64 {
+    outcome.latency.quantile(0.99).as_secs_f64()
+}
+
+fn p999(outcome: &Outcome) -> f64 {
+    outcome.latency.quantile(0.999).as_secs_f64()
+}
+
+fn cpu(outcome: &Outcome) -> f64 {
+    outcome.cpu_per_operation().unwrap_or(f64::NAN)
+}
+
 fn written(outcome: &Outcome) -> f64 {
     outcome.written_per_operation().unwrap_or(f64::NAN)
 }
 
-/// Whole exchanges against Python.
+/// Whole exchanges against Python, and those of one pair against another build.
 pub fn exchanges(scope: &Scope) -> Result<Vec<Row>, String> {
     let alone = Versus::run(scope, Kind::Python, |_| Exchange::new(1))?;
     let some = Versus::run(scope, Kind::Python, |_| Exchange::new(16))?;
     let many = Versus::run(scope, Kind::Python, |_| Exchange::new(64))?;
-    Ok(vec![
+    let mut rows = vec![
         some.row("exchanges per second, 16 pairs", Outcome::per_second, per_second),
+        many.row("exchanges per second, 64 pairs", Outcome::per_second, per_second),
         alone.row("bytes written per exchange, one pair", written, report::bytes),
         many.row("bytes written per exchange, 64 pairs", written, report::bytes),
-    ])
+    ];
+    if let Some(build) = scope.against {
+        let alone = Versus::run(scope, build, |_| Exchange::new(1))?;
+        rows.push(alone.row("exchanges per second, one pair", Outcome::per_second, per_second));
+    }
+    Ok(rows)
 }
 
-/// Established pairs against the floor.
+/// Established pairs against the floor, and against another build.
 pub fn relay(scope: &Scope) -> Result<Vec<Row>, String> {
+    [Some(Kind::Floor), scope.against].into_iter().flatten().try_fold(vec![], |mut rows, other| {
+        rows.extend(relay_against(scope, other)?);
+        Ok(rows)
+    })
+}
+
+fn relay_against(scope: &Scope, other: Kind) -> Result<Vec<Row>, String> {
     let load = |pairs| move |kind: Kind| Relay::new(pairs, BODY_BYTES, None, kind.dialect());
-    let one = Versus::run(scope, Kind::Floor, load(1))?;
-    let many = Versus::run(scope, Kind::Floor, load(32))?;
-    let cpu = |outcome: &Outcome| outcome.cpu_per_operation().unwrap_or(f64::NAN);
-    Ok(vec![
-        one.row("relay, one pair, median", p50, seconds),
-        many.row("messages per second, 32 pairs", Outcome::per_second, per_second),
-        many.row("CPU time per message, 32 pairs", cpu, seconds),
-        many.row("bytes written per message, 32 pairs", written, report::bytes),
-    ])
+    let mut rows = Vec::new();
+    let one = Versus::run(scope, other, load(1))?;
+    rows.push(one.row("relay, one pair, median", p50, seconds));
+    for pairs in [32, 256] {
+        let many = Versus::run(scope, other, load(pairs))?;
+        let what = |figure: &str| format!("{figure}, {pairs} pairs");
+        rows.push(many.row(&what("messages per second"), Outcome::per_second, per_second));
+        rows.push(many.row(&what("CPU time per message"), cpu, seconds));
+        rows.push(many.row(&what("bytes written per message"), written, report::bytes));
+    }
+    Ok(rows)
 }
 
 /// Pings against the floor.
@@ -139,58 +171,32 @@ pub fn ping(scope: &Scope) -> Result<Vec<Row>, String> {
 pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
     let load = |kind: Kind, rate| Relay::new(32, BODY_BYTES, rate, kind.dialect());
     let longer = Scope { measured: scope.measured * TAIL_TIME_FACTOR, ..scope.clone() };
-    let (mut ratios, mut p50s, mut tails, mut rates) = (vec![], vec![], vec![], vec![]);
-    let (mut floors, mut diskless) = (vec![], vec![]);
-    let in_memory = Setup { in_memory: true, ..Setup::default() };
+    let (on_disk, in_memory) = (Setup::default(), Setup { in_memory: true, ..Setup::default() });
+    let (mut ours, mut floors, mut diskless, mut rates) = (vec![], vec![], vec![], vec![]);
     for _ in 0..scope.rounds {
-        let closed = once(scope, Kind::Ours, &Setup::default(), |kind| load(kind, None))?;
+        let closed = once(scope, Kind::Ours, &on_disk, |kind| load(kind, None))?;
         let rate = closed.per_second() * TAIL_LOAD;
-        let open = once(&longer, Kind::Ours, &Setup::default(), |kind| load(kind, Some(rate)))?;
+        let open = |kind, setup| once(&longer, kind, setup, |kind| load(kind, Some(rate)));
+        ours.push(open(Kind::Ours, &on_disk)?);
         // The floor at the same rate has the disk's own stalls, and nothing else.
-        let floor = once(&longer, Kind::Floor, &Setup::default(), |kind| load(kind, Some(rate)))?;
-        floors.push(floor.latency.quantile(0.999).as_secs_f64() / p50(&floor));
+        floors.push(open(Kind::Floor, &on_disk)?);
         // Without a disk, only other work on the machine is left.
-        let no_disk = once(&longer, Kind::Ours, &in_memory, |kind| load(kind, Some(rate)))?;
-        diskless.push(no_disk.latency.quantile(0.999).as_secs_f64());
-        let tail = open.latency.quantile(0.999).as_secs_f64();
-        ratios.push(tail / p50(&open));
-        p50s.push(p50(&open));
-        tails.push(tail);
+        diskless.push(open(Kind::Ours, &in_memory)?);
         rates.push(rate);
     }
     let rate = per_second(median(&rates));
-    let what = format!("relay at 30 % of saturation, {rate}, 99.9th percentile");
-    let compared_with = format!(
-        "its median {}; the floor has {}; without a disk it is {}",
-        seconds(median(&p50s)),
-        times(median(&floors)),
-        seconds(median(&diskless))
-    );
-    Ok(vec![Row::compared(&what, seconds(median(&tails)), compared_with, &ratios)])
-}
-
-/// Resident memory: empty, with idle connections, and after a burst on all of them.
-pub fn memory(scope: &Scope) -> Result<Vec<Row>, String> {
-    let (mut empty, mut idle, mut after, mut ratios) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..scope.rounds.min(2) {
-        let server = Server::start(Kind::Ours, &Setup::default())?;
-        let load = Idle::new(scope.crowd, Some(BURST_BYTES));
-        let report = run_idle(load, &server.target, server.pid, Duration::from_secs(1))?;
-        let burst = report.per_connection_after_burst().unwrap_or(f64::NAN);
-        empty.push(report.before as f64);
-        idle.push(report.per_connection());
-        after.push(burst);
-        ratios.push(burst / report.per_connection());
-        server.stop();
-    }
-    let per_connection = format!("memory per idle bound connection, {} of them", scope.crowd);
-    let burst =
-        format!("the same after a message of {} on each", report::bytes(BURST_BYTES as f64));
-    let before = format!("before {}", report::bytes(median(&idle)));
+    let what = |tail| format!("relay at 30 % of saturation, {rate}, {tail}th percentile");
+    let list = |outcomes: &[Outcome], figure: fn(&Outcome) -> f64| -> Vec<f64> {
+        outcomes.iter().map(figure).collect()
+    };
+    let time = |outcomes, figure| seconds(median(&list(outcomes, figure)));
+    let to_median = list(&ours, |it| p99(it) / p50(it));
+    let to_floor: Vec<f64> = ours.iter().zip(&floors).map(|(it, of)| p999(it) / p999(of)).collect();
+    let floor = format!("floor {}; without a disk {}", time(&floors, p999), time(&diskless, p999));
+    let its_median = format!("its median {}", time(&ours, p50));
     Ok(vec![
-        Row::alone("memory, empty", &empty, report::bytes),
-        Row::alone(&per_connection, &idle, report::bytes),
-        Row::compared(&burst, report::bytes(median(&after)), before, &ratios),
+        Row::compared(&what("99"), time(&ours, p99), its_median, &to_median),
+        Row::compared(&what("99.9"), time(&ours, p999), floor, &to_floor),
     ])
 }
 
@@ -212,4 +218,27 @@ pub fn fsyncs(scope: &Scope) -> Result<Vec<Row>, String> {
         Row::alone("fsyncs per exchange, one pair", &sample(1)?, count),
         Row::alone("fsyncs per exchange, 64 pairs", &sample(64)?, count),
     ])
+}
+
+/// What a server with a slow disk carries, and how long an exchange takes there.
+pub fn slow_disk(scope: &Scope) -> Result<Vec<Row>, String> {
+    if !syncs::available() {
+        return Err("strace is missing".to_owned());
+    }
+    let mut rows = Vec::new();
+    for millis in SLOW_DISK_MILLIS {
+        for pairs in SLOW_DISK_PAIRS {
+            let delay = Duration::from_millis(millis);
+            let setup = Setup { slow_disk: Some(delay), ..Setup::default() };
+            let outcome = once(scope, Kind::Ours, &setup, |_| Exchange::new(pairs))?;
+            let what = format!("exchanges per second, {pairs} pairs, commits of {millis} ms");
+            let times = format!(
+                "each takes {} (median), {} (99th percentile)",
+                seconds(p50(&outcome)),
+                seconds(p99(&outcome))
+            );
+            rows.push(Row::beside(&what, per_second(outcome.per_second()), times));
+        }
+    }
+    Ok(rows)
 }

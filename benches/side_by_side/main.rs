@@ -10,15 +10,18 @@ mod common;
 mod floor;
 mod instructions;
 mod loads;
+mod memory;
 mod rows;
 mod servers;
 mod start;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use pico_args::Arguments;
 use rows::Row;
+use servers::Kind;
 
 const HELP: &str = "\
 Compares this server with the Python server 0.8.0 and with the floor (mio, tungstenite and SQLite
@@ -31,7 +34,9 @@ the other one's, and the command that measures both.
   --seconds N    measured time of each load                    [4; quick: 1]
   --quick        a short run: fewer connections, no valgrind
   --only TEXT    only the groups whose name contains this: exchanges, relay, ping, tail, memory,
-                 fsyncs, size, start, instructions
+                 stored, fsyncs, size, start, slow-disk, instructions
+  --against FILE the binary of another build of this server: exchanges and relaying are compared
+                 with it as well
   --help         this
 
 The Python server is installed into target/venv if it is missing (with python3 and pip).
@@ -57,27 +62,31 @@ pub struct Scope {
     pub crowd: usize,
     pub quick: bool,
     pub only: Option<String>,
+    /// Another build that is compared with.
+    pub against: Option<Kind>,
 }
 
 /// A group of rows that are measured by the same runs.
 type Group = (&'static str, fn(&Scope) -> Result<Vec<Row>, String>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 11] = [
     ("exchanges", loads::exchanges),
     ("relay", loads::relay),
     ("ping", loads::ping),
     ("tail", loads::tail),
-    ("memory", loads::memory),
+    ("memory", memory::idle),
+    ("stored", memory::full_store),
     ("fsyncs", loads::fsyncs),
     ("size", start::binary_size),
     ("start", start::with_stored_messages),
+    ("slow-disk", loads::slow_disk),
     ("instructions", instructions::per_command),
 ];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_env();
     if let Ok(Some(address)) = arguments.opt_value_from_str(servers::FLOOR_ARGUMENT) {
-        let file: Result<std::path::PathBuf, _> = arguments.free_from_str();
+        let file: Result<PathBuf, _> = arguments.free_from_str();
         let outcome = file.map_err(Into::into).and_then(|file| floor::run(address, &file));
         return exit(outcome.map_err(|error| error.to_string()));
     }
@@ -112,6 +121,7 @@ fn scope(mut arguments: Arguments) -> Result<Scope, String> {
     let rounds: Option<usize> = arguments.opt_value_from_str("--rounds").map_err(text)?;
     let seconds: Option<f64> = arguments.opt_value_from_str("--seconds").map_err(text)?;
     let only = arguments.opt_value_from_str("--only").map_err(text)?;
+    let against: Option<PathBuf> = arguments.opt_value_from_str("--against").map_err(text)?;
     if let Some(extra) = arguments.finish().first() {
         return Err(format!("unknown argument '{}' (see --help)", extra.display()));
     }
@@ -125,7 +135,14 @@ fn scope(mut arguments: Arguments) -> Result<Scope, String> {
         crowd: if quick { CROWD_QUICK } else { CROWD },
         quick,
         only,
+        against: against.map(build).transpose()?,
     })
+}
+
+/// Servers run in directories of their own, and all take the path from here.
+fn build(file: PathBuf) -> Result<Kind, String> {
+    let path = file.canonicalize().map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Kind::Build(Box::leak(path.into_boxed_path())))
 }
 
 fn compare(scope: &Scope) -> Result<(), String> {

@@ -34,6 +34,11 @@ impl Row {
         Row { what: what.into(), figure, compared_with, ratio: ratio.trim_end().to_owned() }
     }
 
+    /// One figure, with others that belong to it.
+    pub fn beside(what: &str, figure: String, others: String) -> Row {
+        Row { compared_with: others, figure, ..Row::alone(what, &[], times) }
+    }
+
     /// A row that could not be measured, and why.
     pub fn failed(what: &str, why: &str) -> Row {
         Row { figure: format!("not measured: {why}"), ..Row::alone(what, &[], times) }

@@ -32,13 +32,24 @@ pub enum Kind {
     Python,
     Ours,
     Floor,
+    /// Another build of this server: its binary.
+    Build(&'static Path),
 }
 
 impl Kind {
     pub fn dialect(self) -> Dialect {
         match self {
             Kind::Floor => Dialect::Floor,
-            Kind::Python | Kind::Ours => Dialect::Mailbox,
+            Kind::Python | Kind::Ours | Kind::Build(_) => Dialect::Mailbox,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Python => "Python",
+            Kind::Ours => "this server",
+            Kind::Floor => "floor",
+            Kind::Build(_) => "the other build",
         }
     }
 }
@@ -64,6 +75,10 @@ pub struct Setup {
     pub in_memory: bool,
     /// A channel database to begin with.
     pub channel_db: Option<PathBuf>,
+    /// Instead of the options that make mailboxes roomy; only for ours.
+    pub options: Option<Vec<String>>,
+    /// How much longer each of its commits waits for the disk, by strace.
+    pub slow_disk: Option<Duration>,
     /// A command to run it under, such as valgrind's.
     pub under: Vec<String>,
 }
@@ -82,7 +97,8 @@ impl Server {
         if let Some(trace) = &trace {
             words.extend(syncs::launcher(trace));
         }
-        words.extend(command(kind, address, &directory, setup.in_memory)?);
+        words.extend(setup.slow_disk.into_iter().flat_map(syncs::delayer));
+        words.extend(command(kind, address, &directory, setup)?);
         let child = Command::new(&words[0])
             .args(&words[1..])
             .current_dir(&directory)
@@ -94,7 +110,7 @@ impl Server {
         let target = Target::parse(&format!("ws://{address}/v1"))?;
         let mut server = Server { pid: child.id(), child, target, directory, trace };
         server.wait_until_it_listens()?;
-        if server.trace.is_some() {
+        if server.trace.is_some() || setup.slow_disk.is_some() {
             server.pid = child_of(server.pid).ok_or("strace has no child")?;
         }
         Ok(server)
@@ -158,17 +174,20 @@ fn command(
     kind: Kind,
     address: SocketAddr,
     directory: &Path,
-    in_memory: bool,
+    setup: &Setup,
 ) -> Result<Vec<String>, String> {
     let port = format!("--port=tcp:{}:interface={}", address.port(), address.ip());
-    let databases = ["channel", "usage"].map(|name| match in_memory {
+    let databases = ["channel", "usage"].map(|name| match setup.in_memory {
         true => format!("--{name}-db=:memory:"),
         false => format!("--{name}-db={name}.sqlite"),
     });
     let mut words = match kind {
-        Kind::Ours => {
-            let mut words = vec![env!("CARGO_BIN_EXE_wormhole-mailbox").to_owned(), port];
-            words.extend(ROOMY_MAILBOXES.map(str::to_owned));
+        Kind::Ours | Kind::Build(_) => {
+            let own = Path::new(env!("CARGO_BIN_EXE_wormhole-mailbox"));
+            let binary = if let Kind::Build(other) = kind { other } else { own };
+            let roomy = || ROOMY_MAILBOXES.map(str::to_owned).to_vec();
+            let mut words = vec![binary.display().to_string(), port];
+            words.extend(setup.options.clone().unwrap_or_else(roomy));
             words
         }
         Kind::Python => vec![twist()?, "wormhole-mailbox".to_owned(), port],
@@ -224,7 +243,7 @@ pub fn fresh_directory() -> Result<PathBuf, String> {
     Ok(path)
 }
 
-fn free_address() -> Result<SocketAddr, String> {
+pub fn free_address() -> Result<SocketAddr, String> {
     TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .map_err(|error| format!("no free port: {error}"))

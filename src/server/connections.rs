@@ -247,6 +247,14 @@ impl Connections {
         }
     }
 
+    /// Goes on with what the poll has reported since, within what is left of the tick.
+    pub fn read_more(&mut self, now: Instant, engine: &mut Engine) {
+        self.readable.go_on();
+        while let Some(conn) = self.readable.next() {
+            self.read(conn, now, engine);
+        }
+    }
+
     fn read(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn).filter(|slot| !slot.is_closing) else { return };
         let (connection, input, settings) = (&mut slot.connection, &mut self.input, &self.settings);

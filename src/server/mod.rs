@@ -142,13 +142,13 @@ impl Server {
             self.connections.postpone_deadlines(standstill);
         }
 
-        for event in events.iter() {
-            self.note_event(event);
-        }
+        let is_idle = events.is_empty();
+        self.note_events(events);
         self.connections.send_unsent(self.clock);
         self.accept_admins();
         self.admin_connections.read(self.clock.instant, &self.config.limits);
         self.connections.read_all(self.clock.instant, &mut self.engine);
+        self.gather(events)?;
         self.run_timers();
         self.close_late_for_takeover();
         self.end_drain_if_due();
@@ -161,7 +161,7 @@ impl Server {
         self.connections.release(committed, Clock::read(), self.engine.outputs_mut());
         self.connections.reap(self.poll.registry(), &mut self.engine);
         self.admin_connections.reap(self.poll.registry());
-        self.engine.end_tick(events.is_empty());
+        self.engine.end_tick(is_idle);
         self.stand_still(pause);
         self.notify();
         if let Some(admin) = &mut self.admin {
@@ -208,6 +208,24 @@ impl Server {
             limit = limit.min(limits::CHECKPOINT_IDLE);
         }
         limit
+    }
+
+    /// Adds to the tick what has come in meanwhile, if it waits for the disk in any case.
+    fn gather(&mut self, events: &mut Events) -> io::Result<()> {
+        if self.engine.batch_len() == 0 {
+            return Ok(());
+        }
+        match self.poll.poll(events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            outcome => outcome?,
+        }
+        self.note_events(events);
+        self.connections.read_more(self.clock.instant, &mut self.engine);
+        Ok(())
+    }
+
+    fn note_events(&mut self, events: &Events) {
+        events.iter().for_each(|event| self.note_event(event));
     }
 
     fn note_event(&mut self, event: &Event) {

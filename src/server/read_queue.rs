@@ -49,6 +49,12 @@ impl ReadQueue {
         self.used_by.clear();
     }
 
+    /// Goes on with connections that the poll has reported since the tick began. Those that have
+    /// used up their share wait.
+    pub fn go_on(&mut self) {
+        (self.light_left, self.heavy_left) = (self.light.len(), 0);
+    }
+
     /// Removes and returns the next connection to read in this tick.
     pub fn next(&mut self) -> Option<ConnId> {
         while self.used_bytes < TICK_BYTES_MAX {
@@ -138,6 +144,20 @@ mod tests {
         queue.push_heavy(ConnId(0), None);
         (1..1000).for_each(|number| queue.push(ConnId(number), None));
         assert!(tick(&mut queue, None, SHARE_BYTES_PER_TICK_MAX, false).contains(&0));
+    }
+
+    #[test]
+    fn who_is_reported_while_the_tick_goes_on_is_read_and_who_used_up_its_share_waits() {
+        let mut queue = ReadQueue::default();
+        queue.push(ConnId(0), None);
+        assert_eq!(tick(&mut queue, None, SHARE_BYTES_PER_TICK_MAX, true), [0]);
+        queue.push(ConnId(1), None);
+        queue.go_on();
+        assert_eq!((queue.next(), queue.next()), (Some(ConnId(1)), None));
+        queue.note_used(None, TICK_BYTES_MAX);
+        queue.push(ConnId(2), None);
+        queue.go_on();
+        assert_eq!(queue.next(), None);
     }
 
     #[test]

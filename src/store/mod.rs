@@ -352,6 +352,11 @@ impl Store {
         self.tables.subscriptions_count
     }
 
+    /// Stored messages whose mailbox does not exist, or not any more.
+    pub fn remains_count(&self) -> usize {
+        self.tables.remains.rows()
+    }
+
     /// Bytes stored in all mailboxes, as the limits count them.
     pub fn stored_bytes(&self) -> usize {
         self.tables.ledger.bytes()

@@ -41,6 +41,10 @@ impl Remains {
         self.order.is_empty()
     }
 
+    pub fn rows(&self) -> usize {
+        self.by_mailbox.values().map(|remnant| remnant.rows).sum()
+    }
+
     pub fn contains(&self, mailbox: &str) -> bool {
         self.by_mailbox.contains_key(mailbox)
     }

@@ -346,7 +346,7 @@ fn messages_of_mailboxes_that_do_not_exist_are_removed() {
                    INSERT INTO messages VALUES ('app', 'gone', 'a', '1', 'b', 2, NULL);";
     let directory = directory_with("relay.sqlite", &[CHANNEL_V1, orphans, &live_rows()]);
     let server = Server::start_in(directory, &[]);
-    assert!(server.log().iter().any(|line| line.contains("deleted 2 messages")));
+    assert!(server.log().iter().any(|line| line.contains("deleting 2 messages")));
     let messages = sql::rows(&server.file("relay.sqlite"), "SELECT mailbox_id FROM messages");
     assert_eq!(messages, json!([["box"]]));
     assert_live_rows_are_served(&server);

@@ -1,6 +1,7 @@
 //! The loads. Each is a driver of the clients and keeps its own measurements.
 
 mod exchange;
+mod fill;
 mod idle;
 mod ping;
 mod relay;
@@ -8,6 +9,8 @@ mod storm;
 
 pub use exchange::Exchange;
 #[allow(unused_imports)] // each bench uses its own part
+pub use fill::Fill;
+#[allow(unused_imports)]
 pub use idle::{Crowd, Idle, IdleReport, gather, run_idle};
 pub use ping::Ping;
 pub use relay::Relay;

@@ -141,7 +141,7 @@ impl Connection {
 
     /// Notes whether the socket has taken any of the output.
     pub(super) fn note_output(&mut self, has_progressed: bool, now: Instant) {
-        if self.outbox.is_empty() {
+        if !self.has_output() {
             self.blocked_since = None;
         } else if has_progressed || self.blocked_since.is_none() {
             self.deadline_changed |= self.blocked_since.is_none();

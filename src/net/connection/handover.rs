@@ -74,7 +74,8 @@ impl Connection {
             Phase::Upgrading | Phase::Lingering { .. } => PhaseRecord::Lingering,
         };
         unread.extend_from_slice(&self.unread[self.handled..]);
-        let (unsent, is_ended) = self.outbox.encode_all(server_tx);
+        let outbox = self.outbox.as_mut();
+        let (unsent, is_ended) = outbox.map_or((&[][..], false), |it| it.encode_all(server_tx));
         ConnectionRecord {
             conn,
             is_unix: matches!(self.socket, Socket::Unix(_)),
@@ -115,7 +116,7 @@ impl Connection {
         let socket = Socket::adopt(descriptor, record.is_unix)?;
         let mut connection = Connection {
             phase,
-            outbox: Outbox::handed_over(record.unsent, record.is_ended),
+            outbox: Some(Box::new(Outbox::handed_over(record.unsent, record.is_ended))),
             unread: record.unread,
             since: times.restore(record.since),
             ..Connection::new(socket, record.peer, times.instant)

@@ -115,7 +115,8 @@ pub struct Connection {
     socket: Socket,
     peer: Peer,
     phase: Phase,
-    outbox: Outbox,
+    /// None while nothing waits, which is nearly always.
+    outbox: Option<Box<Outbox>>,
     /// Input that was read but not handled when a tick's share was used up, from `handled` on.
     unread: Vec<u8>,
     handled: usize,
@@ -136,7 +137,7 @@ impl Connection {
             socket,
             peer,
             phase: Phase::Head(Vec::new()),
-            outbox: Outbox::default(),
+            outbox: None,
             unread: Vec::new(),
             handled: 0,
             since: now,
@@ -163,18 +164,18 @@ impl Connection {
 
     /// Whether output waits for the socket.
     pub fn has_output(&self) -> bool {
-        !self.outbox.is_empty()
+        self.outbox.as_ref().is_some_and(|outbox| !outbox.is_empty())
     }
 
     /// Bytes kept of unfinished input and waiting output, without the large messages that wait for
     /// other connections as well.
     pub fn buffered_bytes(&self) -> usize {
-        self.input_bytes() + self.outbox.own_bytes()
+        self.input_bytes() + self.outbox.as_ref().map_or(0, |outbox| outbox.own_bytes())
     }
 
     /// Bytes kept of unfinished input and waiting output.
     pub fn claimed_bytes(&self) -> usize {
-        self.buffered_bytes() + self.outbox.large_bytes()
+        self.buffered_bytes() + self.outbox.as_ref().map_or(0, |outbox| outbox.large_bytes())
     }
 
     fn input_bytes(&self) -> usize {
@@ -245,7 +246,7 @@ impl Connection {
 
     /// Drops what it buffers: it is about to be dropped itself.
     pub fn discard_buffers(&mut self) {
-        self.outbox.abandon();
+        self.abandon_output();
         self.unread = Vec::new();
         self.handled = 0;
         if let Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } =
@@ -253,6 +254,10 @@ impl Connection {
         {
             *websocket = WebSocket::default();
         }
+    }
+
+    fn abandon_output(&mut self) {
+        self.outbox.get_or_insert_default().abandon();
     }
 
     fn enter(&mut self, phase: Phase, now: Instant) {
@@ -280,13 +285,18 @@ impl Connection {
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
         let delivered_before = buffers.delivered().bytes;
-        let sent = self.outbox.send(outputs, &mut self.socket, clock.wall, buffers, portions_max);
+        let mut fresh = Outbox::default();
+        let outbox = self.outbox.as_deref_mut().unwrap_or(&mut fresh);
+        let sent = outbox.send(outputs, &mut self.socket, clock.wall, buffers, portions_max);
+        let is_over = outbox.is_over(limits.outbox_bytes_max);
+        self.outbox = match self.outbox.take() {
+            Some(outbox) => Some(outbox).filter(|outbox| !outbox.is_idle()),
+            None => (!fresh.is_idle()).then(|| Box::new(fresh)),
+        };
         let has_progressed = buffers.delivered().bytes > delivered_before;
         self.note_output(has_progressed, clock.instant);
         match sent {
-            Ok(Sent::Blocked) if self.outbox.is_over(limits.outbox_bytes_max) => {
-                Err(CloseReason::SlowReader)
-            }
+            Ok(Sent::Blocked) if is_over => Err(CloseReason::SlowReader),
             Ok(Sent::Ended) => {
                 // Fails only if the peer is gone, which reading will show.
                 _ = self.socket.shutdown_write();
@@ -296,7 +306,7 @@ impl Connection {
             Err(_) => {
                 // The peer reads no more, but commands that came before are still to be carried
                 // out. Reading will come to the end by itself.
-                self.outbox.abandon();
+                self.abandon_output();
                 Ok(Sent::All)
             }
         }

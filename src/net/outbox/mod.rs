@@ -125,6 +125,11 @@ impl Outbox {
         self.encoded.is_empty() && self.begun.is_none() && self.pending.is_empty()
     }
 
+    /// Whether it is as a new one: nothing waits, and the end has not been pushed.
+    pub fn is_idle(&self) -> bool {
+        self.is_empty() && !self.ended
+    }
+
     /// Bytes that wait. A replay counts nothing: it is in the mailbox already.
     pub fn bytes(&self) -> usize {
         let begun = self.begun.as_ref().map_or(0, Begun::rest_bytes);

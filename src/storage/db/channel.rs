@@ -33,6 +33,12 @@ const STATEMENTS_MAX: usize = 64;
 /// batches change again and again.
 const PAGE_CACHE_KIB: i64 = 256;
 
+/// The same from a batch of that many messages on, until there has been no commit for a while: each
+/// mailbox in use has a page of an index, and what does not stay in the cache is read and written
+/// several times a batch.
+const LARGE_PAGE_CACHE_KIB: i64 = 2_048;
+const LARGE_PAGE_CACHE_MESSAGES: usize = 64;
+
 /// What a commit survives (`--synchronous`; manual: durability 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
@@ -84,6 +90,7 @@ pub struct ChannelDb {
     checkpointed_pages: u32,
     /// Page size of this file, which another server may have made.
     page_bytes: usize,
+    has_large_cache: bool,
     /// Bytes that the last failed commit would have written, roughly.
     failed_bytes: usize,
     /// What opening did to the file, for the log.
@@ -107,6 +114,7 @@ impl ChannelDb {
             logged_pages: LogPages::default(),
             checkpointed_pages: 0,
             page_bytes: 0,
+            has_large_cache: false,
             failed_bytes: 0,
             history,
         };
@@ -126,6 +134,7 @@ impl ChannelDb {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
         connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
+        self.has_large_cache = false;
         // Checked when the file was opened, and kept by the store from then on. If they were on,
         // deleting a mailbox would search all sides and nameplates for references, because the
         // schema has no index for that.
@@ -142,11 +151,24 @@ impl ChannelDb {
         self.place.check_all().map_err(|kind| self.error(kind))
     }
 
-    /// Makes sure that the write-ahead log can take a batch.
-    fn reserve(&self, changes: &[Change]) -> Result<(), OpenError> {
+    /// Makes sure that the write-ahead log and the page cache can take a batch.
+    fn reserve(&mut self, changes: &[Change]) -> Result<(), OpenError> {
         let pages = changes.iter().map(|change| written_bytes(change, self.page_bytes));
         let pages = pages.fold(0, usize::saturating_add) / self.page_bytes;
+        if !self.has_large_cache && self.has_many_short_messages(changes) {
+            let resized = self.connection.pragma_update(None, "cache_size", -LARGE_PAGE_CACHE_KIB);
+            self.has_large_cache = resized.is_ok(); // a failure only makes it slower
+        }
         self.logged_pages.reserve(pages, &self.place).map_err(|kind| self.error(kind))
+    }
+
+    /// The pages of long messages are written once: keeping them would only fragment the heap.
+    fn has_many_short_messages(&self, changes: &[Change]) -> bool {
+        let is_short = |change: &&Change| match change {
+            Change::Insert(Row::Message { message, .. }) => message.bytes() <= self.page_bytes,
+            _ => false,
+        };
+        changes.iter().filter(is_short).count() >= LARGE_PAGE_CACHE_MESSAGES
     }
 
     /// Opens what is at the path, as a start does, if that is not what is open.
@@ -158,9 +180,8 @@ impl ChannelDb {
             let Opened { connection, place, version, history } = opened;
             (self.connection, self.place, self.version) = (connection, place, version);
             self.configure()?;
-            let orphans = self.prepare_for_service(self.tracks_connections)?;
-            let path = self.place.path().display();
-            info!("channel database {path}: {history} again, {orphans} stray messages deleted");
+            self.prepare_for_service(self.tracks_connections)?;
+            info!("channel database {}: {history} again", self.place.path().display());
         }
         Ok(())
     }
@@ -173,10 +194,9 @@ impl ChannelDb {
         &self.history
     }
 
-    /// Cleans up what an earlier run left. Returns the number of messages deleted because their
-    /// mailbox does not exist; upstream can leave such behind. Of several nameplates of one name
-    /// upstream uses the first.
-    pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<usize> {
+    /// Cleans up what an earlier run left. Of several nameplates of one name upstream uses the
+    /// first.
+    pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<()> {
         self.tracks_connections = track_connections;
         if track_connections {
             self.transaction(|db| {
@@ -193,15 +213,15 @@ impl ChannelDb {
                 ))
             })?;
         }
-        self.delete_orphans()
+        Ok(())
     }
 
-    /// Deletes the messages of mailboxes that do not exist; returns their number.
-    fn delete_orphans(&self) -> rusqlite::Result<usize> {
+    /// Deletes the messages of mailboxes that do not exist. At a start the load finds them.
+    fn delete_orphans(&self) -> rusqlite::Result<()> {
         const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
         match self.has_rows(ORPHANS)? {
-            true => self.connection.execute(&format!("DELETE {ORPHANS}"), []),
-            false => Ok(0), // without writing anything
+            true => self.connection.execute(&format!("DELETE {ORPHANS}"), []).map(drop),
+            false => Ok(()), // without writing anything
         }
     }
 
@@ -441,6 +461,9 @@ impl Database for ChannelDb {
 
     fn release_memory(&mut self) {
         // A failure does not matter: memory that is not freed is used again.
+        if std::mem::take(&mut self.has_large_cache) {
+            _ = self.connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB);
+        }
         _ = self.connection.execute_batch("PRAGMA shrink_memory");
     }
 

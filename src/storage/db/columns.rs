@@ -46,7 +46,10 @@ pub fn optional_text<'row>(
         ValueRef::Null => None,
         ValueRef::Integer(value) => Some(value.to_string().into()),
         ValueRef::Real(value) => Some(value.to_string().into()),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes)),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(), // much faster than the other, which looks at each byte
+            Err(_) => String::from_utf8_lossy(bytes),
+        }),
     })
 }
 

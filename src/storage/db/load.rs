@@ -105,19 +105,27 @@ pub(super) fn load(
 
 /// One shared string for each name that occurs in several rows.
 #[derive(Default)]
-struct Names(HashSet<Rc<str>>);
+struct Names {
+    all: HashSet<Rc<str>>,
+    /// The last of each column: the next row often has the same.
+    last: [Rc<str>; 5],
+}
 
 impl Names {
     fn get(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Rc<str>> {
-        Ok(self.shared(&text(row, column)?))
+        let name = text(row, column)?;
+        if *self.last[column] != *name {
+            self.last[column] = self.shared(&name);
+        }
+        Ok(self.last[column].clone())
     }
 
     fn shared(&mut self, name: &str) -> Rc<str> {
-        if let Some(known) = self.0.get(name) {
+        if let Some(known) = self.all.get(name) {
             return known.clone();
         }
         let shared: Rc<str> = name.into();
-        self.0.insert(shared.clone());
+        self.all.insert(shared.clone());
         shared
     }
 }
