@@ -130,7 +130,7 @@ pub struct RatesRecord {
 pub struct JoinRecord {
     pub mailbox: String,
     pub source: CountedAddress,
-    /// Who began the nameplate.
+    /// The creator of the nameplate; none if exempt or unknown.
     pub beginner: Option<CountedAddress>,
     /// A hash of its app and name.
     pub nameplate: u64,
