@@ -51,7 +51,13 @@ impl Engine {
             let mut act = Act { now, entropy, effects, may_begin };
             let outcome = self.store.apply(conn, command, &mut act);
             let changes = &self.effects.changes[changes_before..];
-            self.quotas.note(conn, changes, self.clock.instant);
+            let claimed = match command {
+                Command::Claim { nameplate: Field::Text(name), .. } => {
+                    self.store.app(conn).map(|app| (app, &**name))
+                }
+                _ => None,
+            };
+            self.quotas.note(conn, claimed, changes, self.clock.instant);
             self.memberships.note(conn, command, changes);
             outcome
         });
@@ -186,10 +192,6 @@ impl Engine {
             Command::Close { .. } => self.metrics.count_mood(None),
             Command::Bind { side: Field::Text(side), client_version, .. } => {
                 self.permissions.forget(conn);
-                if self.records.has_usage() && !self.quotas.record(conn, self.clock.instant) {
-                    self.effects.usage.pop(); // its own record
-                    self.note_limit(Limit::AddressRecords);
-                }
                 self.records.track(conn, || ConnectionChange::Bound {
                     side: (&**side).into(),
                     implementation: client_version.implementation.clone(),

@@ -48,7 +48,7 @@ const LIMITS: [(Limit, &str, &str); 25] = [
     (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
     (Limit::AddressClaims, "address_claims", "claims of one address"),
     (Limit::AddressNameplates, "address_nameplates", "nameplates of one address"),
-    (Limit::AddressRecords, "address_records", "binds of one address that are not recorded"),
+    (Limit::AddressRecords, "address_records", "usage of one address that is not recorded"),
     (Limit::MessageBytes, "message_bytes", "bytes of one message"),
     (Limit::MailboxMessages, "mailbox_messages", "messages of one mailbox"),
     (Limit::StoredBytes, "stored_bytes", "stored bytes"),

@@ -42,7 +42,7 @@ use crate::message::output::Outputs;
 use crate::storage::db::{ConnectionChange, Current};
 use crate::storage::records::Records;
 use crate::storage::{CommitFailed, Committed, Storage};
-use crate::store::{Act, Change, Counts, Effects, Store};
+use crate::store::{Act, Change, Counts, Effects, Store, UsageRecord};
 use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
@@ -308,7 +308,7 @@ impl Engine {
             self.permissions.note_hostile_endings(&hostile, now);
             self.update_attack();
             self.count_usage();
-            self.records.push_usage(&mut self.effects.usage);
+            self.push_usage();
         }
         for _ in 0..std::mem::take(&mut self.effects.evicted_count) {
             self.note_limit(Limit::Evicted);
@@ -320,6 +320,24 @@ impl Engine {
             closings.extend(waiting.map(|conn| (conn, CloseReason::StorageFailed)));
         }
         (committed, closings)
+    }
+
+    /// Hands the tick's records over; of one address up to a bound an hour.
+    fn push_usage(&mut self) {
+        if self.records.has_usage() {
+            let (quotas, now) = (&mut self.quotas, self.clock.instant);
+            let mut origins = std::mem::take(&mut self.effects.usage_origins).into_iter();
+            let before = self.effects.usage.len();
+            self.effects.usage.retain(|record| {
+                let is_ending = !matches!(record, UsageRecord::ClientVersion { .. });
+                quotas.record(origins.next().flatten(), is_ending, now)
+            });
+            for _ in self.effects.usage.len()..before {
+                self.note_limit(Limit::AddressRecords);
+            }
+        }
+        self.effects.usage_origins.clear();
+        self.records.push_usage(&mut self.effects.usage);
     }
 
     fn undo(&mut self, participants: &[ConnId]) {

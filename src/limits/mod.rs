@@ -418,6 +418,10 @@ pub const USAGE_NAME_BYTES_MAX: usize = 64;
 /// Binds of one address that the usage database records in an hour.
 pub const USAGE_BINDS_PER_HOUR: usize = 1_000;
 
+/// Ends of nameplates and mailboxes that one address began, and that the usage database records in
+/// an hour: of as many exchanges.
+pub const USAGE_ENDINGS_PER_HOUR: usize = 2 * USAGE_BINDS_PER_HOUR;
+
 /// Rows of a table that one write of usage records examines for rows that are too old, and those of
 /// them that it deletes: about a millisecond each.
 pub const USAGE_ROWS_EXAMINED_AT_ONCE: usize = 5_000;

@@ -38,8 +38,20 @@ pub const TICK_BYTES_MAX: usize = 8 * MIB;
 /// attacker with thousands of connections leave room for the others in the same tick.
 pub const SHARE_BYTES_PER_TICK_MAX: usize = 128 * KIB;
 
+/// CPU time for which one tick reads, and applies what it reads. What takes longer for its bytes
+/// than this for [`TICK_BYTES_MAX`], such as JSON of a million numbers, counts as more bytes.
+pub const TICK_READING: Duration = Duration::from_millis(20);
+
+/// What reading for that long counts in a tick.
+pub fn bytes_read_in(time: Duration) -> usize {
+    (time.as_secs_f64() / TICK_READING.as_secs_f64() * TICK_BYTES_MAX as f64) as usize
+}
+
 /// What a frame counts in a tick besides its bytes: a ping takes as long as 512 bytes, about.
 pub const FRAME_BYTES_IN_TICK: usize = 512;
+
+/// What a change of a row counts in a tick besides: the commit takes about 10 µs for it.
+pub const CHANGE_BYTES_IN_TICK: usize = 4 * KIB;
 
 /// Released answers are encoded and written to the socket in portions of about this size, so that a
 /// long replay is never in memory twice.

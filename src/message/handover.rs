@@ -114,7 +114,7 @@ pub struct AddressesRecord {
 }
 
 /// What is limited by a rate: connecting, allocating, claiming and so on.
-pub const RATES_COUNT: usize = 6;
+pub const RATES_COUNT: usize = 7;
 
 /// The tokens that are left to an address or prefix.
 #[derive(Debug, PartialEq)]
@@ -130,6 +130,10 @@ pub struct RatesRecord {
 pub struct JoinRecord {
     pub mailbox: String,
     pub source: CountedAddress,
+    /// The creator of the nameplate; none if exempt or unknown.
+    pub beginner: Option<CountedAddress>,
+    /// A hash of its app and name.
+    pub nameplate: u64,
     pub joiner: String,
     pub messages: [u64; 2],
     /// Hashes, which another version of the program may compute in another way.

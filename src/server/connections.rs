@@ -24,7 +24,7 @@ use crate::net::connection::{Connection, Context, Input, Progress, Settings, Tim
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
-use crate::sys::clock::{Clock, Timestamp};
+use crate::sys::clock::{self, Clock, Timestamp};
 
 /// All clients' connections.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Connections {
     readable: ReadQueue,
     /// Connections that are only kept until they have read why they were rejected.
     rejected: usize,
+    /// The CPU time when it was last looked at in this tick.
+    cpu_time: Duration,
     input: Input,
     output: WriteBuffers,
     /// What all sockets had taken when this tick began to send what waits.
@@ -54,6 +56,8 @@ struct Slot {
     buffered_bytes: usize,
     /// It is in `readable`.
     is_readable: bool,
+    /// Reading it took much when it was last read.
+    is_heavy: bool,
     /// It is in the accounting's `unsent`.
     is_unsent: bool,
     /// It is about to be dropped for its silence, so it is read once more before.
@@ -91,6 +95,7 @@ impl Connections {
             accounting: Accounting::default(),
             readable: ReadQueue::default(),
             rejected: 0,
+            cpu_time: Duration::ZERO,
             input: Input::default(),
             output: WriteBuffers::default(),
             delivered_before: 0,
@@ -144,6 +149,7 @@ impl Connections {
             armed: None,
             buffered_bytes: 0,
             is_readable: false,
+            is_heavy: false,
             is_unsent: false,
             last_read: LastRead::NotDue,
             is_closing: false,
@@ -231,7 +237,12 @@ impl Connections {
             slot.connection.note_readable(is_end);
             if !slot.is_readable {
                 slot.is_readable = true;
-                self.readable.push(conn, slot.address);
+                // The end of a long message takes as long as all of it: to decode and to answer.
+                let is_heavy = slot.is_heavy || slot.buffered_bytes > SHARE_BYTES_PER_TICK_MAX;
+                match is_heavy {
+                    true => self.readable.push_heavy(conn, slot.address),
+                    false => self.readable.push(conn, slot.address),
+                }
             }
         }
         if event.is_writable() && slot.connection.has_output() {
@@ -242,6 +253,7 @@ impl Connections {
     /// Reads the connections that are readable, until the tick has enough in hand.
     pub fn read_all(&mut self, now: Instant, engine: &mut Engine) {
         self.readable.begin_tick();
+        self.cpu_time = clock::cpu_time();
         while let Some(conn) = self.readable.next() {
             self.read(conn, now, engine);
         }
@@ -258,6 +270,7 @@ impl Connections {
     fn read(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn).filter(|slot| !slot.is_closing) else { return };
         let (connection, input, settings) = (&mut slot.connection, &mut self.input, &self.settings);
+        let (began, changes_before) = (Instant::now(), engine.batch_len());
         let held_before = engine.held_bytes();
         connection.begin_read(input, &settings.limits);
         while let Some(event) =
@@ -277,9 +290,20 @@ impl Connections {
         let received_bytes = input.take_received_bytes();
         engine.count_received(received_bytes);
         let frames_bytes = input.frames_count(&settings.limits) * limits::FRAME_BYTES_IN_TICK;
-        let used_bytes = received_bytes as usize + frames_bytes + engine.held_bytes() - held_before;
+        let changes = engine.batch_len() - changes_before;
+        let counted_bytes = received_bytes as usize + frames_bytes + engine.held_bytes()
+            - held_before
+            + changes * limits::CHANGE_BYTES_IN_TICK;
+        let mut used_bytes = counted_bytes;
+        if limits::bytes_read_in(began.elapsed()) > counted_bytes {
+            // Or other processes had the processor.
+            let cpu_time = clock::cpu_time();
+            let since = std::mem::replace(&mut self.cpu_time, cpu_time);
+            used_bytes = used_bytes.max(limits::bytes_read_in(cpu_time.saturating_sub(since)));
+        }
         self.readable.note_used(slot.address, used_bytes);
         slot.is_readable = progress == Progress::More;
+        slot.is_heavy = used_bytes > SHARE_BYTES_PER_TICK_MAX / 2;
         if slot.last_read == LastRead::Due {
             slot.last_read = LastRead::Done;
         }

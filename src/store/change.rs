@@ -11,7 +11,7 @@ use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::ledger::Holder;
 use crate::message::log::Message;
-use crate::message::outcome::Outcome;
+use crate::message::outcome::{Mood, Outcome};
 use crate::message::output::Outputs;
 use crate::sys::clock::{Seconds, Timestamp};
 
@@ -97,6 +97,8 @@ pub enum Change {
         sides: Vec<MailboxSideId>,
         /// Whether its messages go with it; many of them follow in changes of their own.
         with_messages: bool,
+        /// The gravest with which a side closed it.
+        mood: Option<Mood>,
     },
     /// Deletes that many messages of a mailbox that has been deleted, the last first.
     DeleteMessages {
@@ -177,6 +179,8 @@ pub struct Effects {
     pub outputs: Outputs,
     /// For the usage database.
     pub usage: Vec<UsageRecord>,
+    /// The addresses that caused these records, in the same order; none if exempt or unknown.
+    pub usage_origins: Vec<Option<Holder>>,
     /// Mailboxes of two or more sides that ended as an attacked exchange does: the addresses of
     /// the sides.
     pub hostile_endings: Vec<Vec<Option<Holder>>>,
@@ -190,6 +194,11 @@ pub struct Effects {
 }
 
 impl Effects {
+    pub fn record(&mut self, record: UsageRecord, origin: Option<Holder>) {
+        self.usage.push(record);
+        self.usage_origins.push(origin);
+    }
+
     pub fn add_participant(&mut self, conn: ConnId) {
         if self.participants.last() != Some(&conn) {
             self.participants.push(conn);
@@ -201,6 +210,7 @@ impl Effects {
     pub fn discard(&mut self) -> Vec<ConnId> {
         self.changes.clear();
         self.usage.clear();
+        self.usage_origins.clear();
         self.hostile_endings.clear();
         self.outputs.discard_responses();
         self.closings.clear();

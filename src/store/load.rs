@@ -4,6 +4,7 @@
 //! that refer to a missing row are skipped.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use super::app::Nameplate;
@@ -23,11 +24,44 @@ pub(super) struct Loader<'a> {
     now: Timestamp,
     /// App and name of each nameplate: its sides know only its id.
     nameplates: HashMap<NameplateId, (Rc<str>, Rc<str>)>,
+    activity: &'a Activity,
+}
+
+/// Times of the last activity of mailboxes that are later than the file says, from the tables
+/// before: within a run nothing expires early. By the hash of the id, since memory must not hold
+/// all ids twice; two with the same one live as long as the later.
+#[derive(Debug, Default)]
+pub(super) struct Activity(HashMap<u64, Timestamp>);
+
+impl Activity {
+    /// Keeps the times of a table, from which a tick at `now` is to be undone.
+    pub fn keep(&mut self, tables: &Tables, now: Timestamp) {
+        // What that tick has written is not in the file.
+        let is_newer = |it: &Mailbox| it.updated_before(now) > it.stored || it.stored == now;
+        let newer = tables.mailboxes.iter().filter(|(_, mailbox)| is_newer(mailbox));
+        let newer = newer.map(|(id, mailbox)| (id, mailbox.updated_before(now)));
+        let ended = tables.ended.1.iter().filter(|_| tables.ended.0 == now);
+        for (id, updated) in newer.chain(ended.map(|(id, updated)| (id, *updated))) {
+            let kept = self.0.entry(hash(id)).or_insert(updated);
+            *kept = updated.max(*kept);
+        }
+    }
+
+    /// The later of that time and the one that is kept.
+    fn latest(&self, id: &str, updated: Timestamp) -> Timestamp {
+        self.0.get(&hash(id)).map_or(updated, |kept| updated.max(*kept))
+    }
+}
+
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Loader<'_> {
-    pub fn new(tables: &mut Tables, now: Timestamp) -> Loader<'_> {
-        Loader { tables, now, nameplates: HashMap::new() }
+    pub fn new<'a>(tables: &'a mut Tables, now: Timestamp, activity: &'a Activity) -> Loader<'a> {
+        Loader { tables, now, nameplates: HashMap::new(), activity }
     }
 
     pub fn add(&mut self, row: Row) {
@@ -36,6 +70,7 @@ impl Loader<'_> {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => {
                 let bytes = mailbox_bytes(&tables.settings.limits, &app, &mailbox);
                 let mut loaded = Mailbox::new(app, for_nameplate, updated.min(now), &tables.ledger);
+                loaded.updated = self.activity.latest(&mailbox, loaded.updated);
                 loaded.stored = updated;
                 loaded.is_unclaimed = true;
                 loaded.log.charge(None, bytes);

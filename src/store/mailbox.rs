@@ -9,6 +9,7 @@ use super::{Act, Settings};
 use crate::message::ConnId;
 use crate::message::ledger::{Holder, Ledger};
 use crate::message::log::MessageLog;
+use crate::message::outcome::Mood;
 use crate::sys::clock::Timestamp;
 
 /// Mailboxes in the order of their last activity.
@@ -22,6 +23,8 @@ pub(super) struct Mailbox {
     pub for_nameplate: bool,
     /// Last activity.
     pub updated: Timestamp,
+    /// The one before, at another time.
+    pub previous: Timestamp,
     /// The column `updated` of its row, which may be older by [`Settings::activity_lag`].
     pub stored: Timestamp,
     /// Its place in the expiry index, which may be older than `updated`.
@@ -45,6 +48,7 @@ impl Mailbox {
             app,
             for_nameplate,
             updated,
+            previous: updated,
             stored: updated,
             indexed: updated,
             sides: Sides::default(),
@@ -62,6 +66,15 @@ impl Mailbox {
         self.origins.get(place).copied().flatten()
     }
 
+    /// The address of the first side that was added since the start.
+    pub fn beginner(&self) -> Option<Holder> {
+        self.origins.first().copied().flatten()
+    }
+
+    pub fn gravest_mood(&self) -> Option<Mood> {
+        self.sides.iter().filter_map(|side| side.mood.as_deref()).map(Mood::from_name).max()
+    }
+
     /// Counts as activity. Its row is written only when it is too old, or later than now: a write
     /// for each message would make it as dear as two.
     pub fn touch(
@@ -71,7 +84,9 @@ impl Mailbox {
         settings: &Settings,
         act: &mut Act<'_>,
     ) {
-        self.updated = act.now;
+        if self.updated != act.now {
+            self.previous = std::mem::replace(&mut self.updated, act.now);
+        }
         if self.updated < self.indexed {
             self.reindex(id, by_activity); // the clock has been set back
         }
@@ -82,6 +97,11 @@ impl Mailbox {
         self.stored = self.updated;
         let (mailbox, updated) = (id.clone(), self.updated);
         act.effects.changes.push(Change::TouchMailbox { mailbox, updated });
+    }
+
+    /// The last activity before a tick at `now` that has failed.
+    pub fn updated_before(&self, now: Timestamp) -> Timestamp {
+        if self.updated == now { self.previous } else { self.updated }
     }
 
     /// Moves it in the expiry index to where its last activity belongs.

@@ -300,6 +300,7 @@ impl Tables {
             act.effects.changes.push(Change::CloseMailboxSide { id, mailbox, side, mood });
         } else {
             // A row that goes with its mailbox need not be changed first.
+            self.note_ended(mailbox, act.now);
             // As upstream: a nameplate that ends with its mailbox gets no usage record.
             self.delete_mailbox(mailbox, Ending::Left, None, act);
         }
@@ -325,15 +326,17 @@ impl Tables {
             && result.is_hostile()
             && ended.sides.iter().len() >= SIDES_MAX
         {
-            effects.hostile_endings.push(ended.origins);
+            effects.hostile_endings.push(ended.origins.clone());
         }
-        effects.usage.extend(record);
+        if let Some(record) = record {
+            effects.record(record, ended.beginner());
+        }
         let has_messages = ended.log.count() > 0;
-        let sides = ended.sides.ids();
+        let (sides, mood) = (ended.sides.ids(), ended.gravest_mood());
         effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
         let with_messages = has_messages && self.remains.add(&app, mailbox, ended.log);
         let mailbox = mailbox.clone();
-        effects.changes.push(Change::DeleteMailbox { app, mailbox, sides, with_messages });
+        effects.changes.push(Change::DeleteMailbox { app, mailbox, sides, with_messages, mood });
     }
 
     /// Deletes a mailbox because the store is full, and frees its memory at once. Its subscribers
@@ -341,6 +344,8 @@ impl Tables {
     pub fn evict_mailbox(&mut self, mailbox: &Rc<str>, act: &mut Act<'_>) {
         let Some(known) = self.mailboxes.get(mailbox) else { return };
         let log = known.log.clone();
+        self.note_ended(mailbox, act.now);
+        let Some(known) = self.mailboxes.get(mailbox) else { return };
         let closed = known.subscribers.iter().map(|(conn, _)| (*conn, CloseReason::Evicted));
         act.effects.closings.extend(closed);
         act.effects.evicted_count += 1;

@@ -38,7 +38,7 @@ use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use expiry::Expiry;
-use load::Loader;
+use load::{Activity, Loader};
 use session::Session;
 use tables::Tables;
 
@@ -128,6 +128,8 @@ pub struct Store {
     tables: Tables,
     sessions: ConnMap<Box<Session>>,
     expiry: Option<Expiry>,
+    /// Of the tables before, until a load succeeds.
+    activity: Activity,
     /// Whether the tables match the database: false after a failed load.
     is_loaded: bool,
 }
@@ -136,13 +138,16 @@ impl Store {
     /// The state of an empty database, with no connection.
     pub fn new(settings: Settings) -> Store {
         let (tables, sessions) = (Tables::new(settings), ConnMap::default());
-        Store { tables, sessions, expiry: None, is_loaded: true }
+        let activity = Activity::default();
+        Store { tables, sessions, expiry: None, activity, is_loaded: true }
     }
 
     /// Replaces nameplates and mailboxes by the rows that `load` passes on: a table's rows before
     /// those that refer to it, each table in the order of its ids. `load` returns the highest
     /// nameplate id ever given out. The old state is dropped before the first row comes, so that
     /// memory holds one of them only.
+    ///
+    /// The times of mailboxes' last activities stay, as far as the file has older ones.
     ///
     /// Sessions stay, so after a failed commit the caller must first [`Store::disconnect`] those
     /// that took part in it. Times later than `now` count as `now`. After a failed load there is no
@@ -153,12 +158,16 @@ impl Store {
         now: Timestamp,
         load: impl FnOnce(&mut dyn FnMut(Row)) -> Result<NameplateId, E>,
     ) -> Result<(), E> {
+        self.activity.keep(&self.tables, now);
         self.clear();
-        let mut loader = Loader::new(&mut self.tables, now);
+        let mut loader = Loader::new(&mut self.tables, now, &self.activity);
         let loaded = load(&mut |row| loader.add(row));
         self.is_loaded = loaded.is_ok();
         match &loaded {
-            Ok(last) => self.tables.last_nameplate = self.tables.last_nameplate.max(*last),
+            Ok(last) => {
+                self.tables.last_nameplate = self.tables.last_nameplate.max(*last);
+                self.activity = Activity::default();
+            }
             Err(_) => self.clear(),
         }
         // The oldest first: what is loaded is charged to the first.

@@ -243,7 +243,10 @@ impl Tables {
         let record = ending.and_then(|ending| {
             usage::of_nameplate(app, &ended, act.now, ending, self.settings.blur)
         });
-        act.effects.usage.extend(record);
+        if let Some(record) = record {
+            let mailbox = self.mailboxes.get(&ended.mailbox);
+            act.effects.record(record, mailbox.and_then(|mailbox| mailbox.beginner()));
+        }
     }
 }
 

@@ -11,8 +11,11 @@ use crate::message::log::MessageLog;
 #[derive(Debug, Default)]
 pub(super) struct Remains {
     by_mailbox: HashMap<Rc<str>, Remnant>,
-    /// In the order in which the mailboxes ended.
+    /// In the order in which the mailboxes ended; those that are finished stay in it until it is
+    /// their turn.
     order: VecDeque<Rc<str>>,
+    /// How many of them, from the first on, need no look for memory to free.
+    freed: usize,
     /// Rows and pages that this tick may still delete.
     budget: usize,
 }
@@ -38,7 +41,7 @@ impl Remnant {
 
 impl Remains {
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.by_mailbox.is_empty()
     }
 
     pub fn rows(&self) -> usize {
@@ -79,9 +82,12 @@ impl Remains {
     /// Deletes what this tick's budget allows.
     pub fn delete_slice(&mut self, effects: &mut Effects) {
         while let Some(mailbox) = self.order.front()
-            && let Some(remnant) = self.by_mailbox.get_mut(mailbox)
             && self.budget > 0
         {
+            let Some(remnant) = self.by_mailbox.get_mut(mailbox) else {
+                self.forget_first();
+                continue;
+            };
             // At least one row, whatever it costs.
             let share = remnant.rows * self.budget / remnant.cost().max(1);
             let count = share.clamp(1, remnant.rows.max(1));
@@ -95,11 +101,16 @@ impl Remains {
             if let Some(log) = remnant.log.as_ref().filter(|log| Rc::strong_count(log) == 1) {
                 log.shorten(count);
             }
-            if remnant.rows == 0
-                && let Some(gone) = self.order.pop_front()
-            {
-                self.by_mailbox.remove(&gone);
+            if remnant.rows == 0 {
+                self.forget_first();
             }
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(gone) = self.order.pop_front() {
+            self.by_mailbox.remove(&gone);
+            self.freed = self.freed.saturating_sub(1);
         }
     }
 
@@ -112,16 +123,16 @@ impl Remains {
         let (app, count) = (remnant.app.clone(), remnant.rows);
         effects.changes.push(Change::DeleteMessages { app, mailbox: mailbox.into(), count });
         self.by_mailbox.remove(mailbox);
-        self.order.retain(|known| **known != *mailbox);
         true
     }
 
     /// Frees the memory of the mailboxes that ended first, until `is_enough`.
     pub fn free_memory(&mut self, is_enough: impl Fn() -> bool) {
-        for mailbox in &self.order {
-            if is_enough() {
-                return;
-            }
+        // Each is looked at once: a store that stays full asks for every message.
+        while let Some(mailbox) = self.order.get(self.freed)
+            && !is_enough()
+        {
+            self.freed += 1;
             let Some(remnant) = self.by_mailbox.get_mut(mailbox) else { continue };
             if remnant.log.as_ref().is_some_and(|log| Rc::strong_count(log) == 1) {
                 remnant.log = None;

@@ -81,13 +81,14 @@ impl Session {
         let app = required(COMMAND, "appid", appid)?;
         let side: Rc<str> = required(COMMAND, "side", side)?.into();
         let app = tables.enter_app(app);
-        act.effects.usage.push(UsageRecord::ClientVersion {
+        let record = UsageRecord::ClientVersion {
             app: app.clone(),
             side: side.clone(),
             connect_time: blurred(act.now, tables.settings.blur),
             implementation: client_version.implementation.clone(),
             version: client_version.version.clone(),
-        });
+        };
+        act.effects.record(record, self.holder);
         self.identity = Some(Identity { app, side, holder: self.holder });
         Ok(())
     }

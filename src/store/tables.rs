@@ -14,7 +14,7 @@ use super::mailbox::{ByActivity, Mailbox};
 use super::remains::Remains;
 use super::{NAMEPLATE_CLASSES, Settings};
 use crate::message::ledger::Ledger;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{Seconds, Timestamp};
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
@@ -39,6 +39,9 @@ pub(super) struct Tables {
     pub ledger: Ledger,
     /// Messages of mailboxes that have ended.
     pub remains: Remains,
+    /// Mailboxes that ended at the last time at which some did, with their activity before: a
+    /// failure of that tick brings them back.
+    pub ended: (Timestamp, Vec<(Rc<str>, Timestamp)>),
     /// How often this tick may still delete mailboxes to make room.
     pub evictions_left: usize,
     /// Sessions bound to any app.
@@ -79,6 +82,15 @@ impl Tables {
     pub fn insert_mailbox(&mut self, id: Rc<str>, mailbox: Mailbox) {
         self.by_activity.insert((mailbox.indexed, id.clone()));
         self.mailboxes.insert(id, Box::new(mailbox));
+    }
+
+    /// Notes that a tick at `now` ends a mailbox, in case it fails.
+    pub fn note_ended(&mut self, id: &Rc<str>, now: Timestamp) {
+        let Some(known) = self.mailboxes.get(id) else { return };
+        if self.ended.0 != now {
+            self.ended = (now, Vec::new());
+        }
+        self.ended.1.push((id.clone(), known.updated_before(now)));
     }
 
     /// Removes a mailbox with its subscriptions.
@@ -133,6 +145,7 @@ impl Tables {
     pub fn shift_times(&mut self, seconds: Seconds) {
         for mailbox in self.mailboxes.values_mut() {
             mailbox.updated = mailbox.updated + seconds;
+            mailbox.previous = mailbox.previous + seconds;
             mailbox.stored = mailbox.stored + seconds;
             mailbox.indexed = mailbox.indexed + seconds;
             mailbox.sides.shift_times(seconds);

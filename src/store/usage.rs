@@ -54,14 +54,13 @@ pub fn of_mailbox(
     blur: Option<Seconds>,
 ) -> Option<UsageRecord> {
     let times = Times::of(&ended.sides, now)?;
-    let moods = ended.sides.iter().filter_map(|side| side.mood.as_deref()).map(Mood::from_name);
     Some(UsageRecord::Mailbox {
         app: ended.app.clone(),
         for_nameplate: ended.for_nameplate,
         started: blurred(times.started, blur),
         waiting_time: times.waiting,
         total_time: times.total,
-        result: outcome(&ended.sides, ending, moods.max()),
+        result: outcome(&ended.sides, ending, ended.gravest_mood()),
     })
 }
 

@@ -9,6 +9,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits;
 
+/// CPU time of this thread; zero where it cannot be read.
+pub fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
 /// A length of time in seconds, as the files and the options have it. May be negative: the
 /// difference of two points in time between which the clock was set back.
 pub type Seconds = f64;

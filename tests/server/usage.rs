@@ -272,7 +272,7 @@ fn of_one_address_a_thousand_binds_are_recorded_and_the_rest_is_counted() {
     let count = |row: usize| rows[row][1].as_u64().expect("a count");
     assert!((1_000..1_004).contains(&count(1)), "{rows}"); // one more every 3.6 s
     assert_eq!((count(0), count(2)), (1, 1), "{rows}");
-    let part = "binds of one address that are not recorded";
+    let part = "usage of one address that is not recorded";
     assert!(log.iter().any(|line| line.contains(part)), "{log:#?}");
 }
 

@@ -205,7 +205,7 @@ impl Tables {
                 let found = self.mailboxes.iter_mut().find(|it| it.id == *mailbox);
                 found.ok_or("no such mailbox")?.updated = updated.0;
             }
-            Change::DeleteMailbox { app, mailbox, sides, with_messages } => {
+            Change::DeleteMailbox { app, mailbox, sides, with_messages, .. } => {
                 let sides_before = self.mailbox_sides.len();
                 self.messages.retain(|(of, _)| !*with_messages || of != mailbox);
                 self.mixed.retain(|mixed| mixed != mailbox);

@@ -25,6 +25,7 @@ use crate::check;
 use crate::commands::{CLOSED_1013, EVICTED, PONGED, REPLACED, Reply, Sent, UPGRADED};
 use crate::database::{Disk, SimulatedDatabase};
 use crate::faults::Fault;
+use crate::joins::JOINS_PER_SECOND;
 use crate::model::Model;
 use crate::moments::Times;
 use crate::random::Random;
@@ -465,10 +466,11 @@ fn config(swarm: &Swarm) -> (Config, Reloadable) {
     config.delete = settings.delete;
     let limits = &mut config.limits;
     limits.address_nameplates_max = settings.address_nameplates_max;
+    limits.address_join_burst = settings.address_join_burst;
+    limits.address_joins_per_minute = 60.0 * JOINS_PER_SECOND;
     for unlimited in [
         &mut limits.address_connections_max,
         &mut limits.address_connect_burst,
-        &mut limits.address_join_burst,
         &mut limits.address_allocate_burst,
         &mut limits.address_claim_burst,
     ] {

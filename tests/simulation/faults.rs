@@ -46,6 +46,14 @@ pub enum Fault {
     TakeoverForgetsCreators,
     /// After a crash, the last commit is gone.
     CrashLosesCommit,
+    /// By the model's rules, a failure makes mailboxes as old as the file says.
+    FailureAges,
+    /// By the model's rules, all /64s of a /56 have their limits, and the /56 has none.
+    PrefixesAreFree,
+    /// By the model's rules, a join that keeps a side out costs nothing.
+    JoinsAreFree,
+    /// By the model's rules, a nameplate claimed anew says nothing of an earlier join.
+    ReleasesAreFree,
     /// A failed commit's changes stay in what the model expects.
     FailureKeepsChanges,
 }

@@ -13,14 +13,15 @@
 //!
 //! A process may hand over to another at the end of any tick; the model then knows of nothing.
 //!
-//! `driver` runs the tick, `world` and `workload` think up what happens, `model` (with `sessions`, `shares` and
-//! `moments`) says what must come of it, `check` compares, `database` is the disk.
+//! `driver` runs the tick, `world` and `workload` think up what happens, `model` (with `sessions`, `shares`,
+//! `joins` and `moments`) says what must come of it, `check` compares, `database` is the disk.
 
 mod check;
 mod commands;
 mod database;
 mod driver;
 mod faults;
+mod joins;
 mod model;
 mod moments;
 #[allow(dead_code)] // other tests use more of it
@@ -41,7 +42,7 @@ use faults::Fault;
 const SEEDS_COUNT: u64 = 300;
 
 /// Seeds within which a planted fault must be found.
-const SEEDS_FOR_FAULT: u64 = 300;
+const SEEDS_FOR_FAULT: u64 = 1500;
 
 /// Where the seeds of planted faults begin: other runs than the ordinary ones.
 const FIRST_FAULT_SEED: u64 = 1 << 32;
@@ -136,6 +137,22 @@ fn finds_a_crowded_side_that_renews_a_mailbox() {
 fn finds_an_expiry_that_is_off_by_one() {
     must_find(Fault::ExpiresLate);
     must_find(Fault::ExpiresEarly);
+}
+
+#[test]
+fn finds_a_prefix_without_limits() {
+    must_find(Fault::PrefixesAreFree);
+}
+
+#[test]
+fn finds_a_join_that_keeps_a_side_out_for_nothing() {
+    must_find(Fault::JoinsAreFree);
+    must_find(Fault::ReleasesAreFree);
+}
+
+#[test]
+fn finds_a_failure_that_makes_mailboxes_older() {
+    must_find(Fault::FailureAges);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use crate::commands::Reply;
 use crate::database::Creation;
 use crate::faults::Fault;
+use crate::joins::Joins;
 use crate::moments::{Check, Times};
 use crate::rows::{Mailbox, Name, Nameplate, Rows, Side, Stored};
 use crate::sessions::{Client, Opened};
@@ -56,6 +57,7 @@ pub struct Model {
     /// sent, deleted or not; but an eviction frees them. Each with its place in `expected`.
     pub replayed: Vec<(Name, Range<usize>)>,
     pub shares: Shares,
+    pub joins: Joins,
     pub next_subscription: usize,
     /// What the server did that the manual does not allow.
     pub complaints: Vec<String>,
@@ -80,6 +82,7 @@ impl Model {
             creations: VecDeque::new(),
             replayed: Vec::new(),
             shares: Shares::default(),
+            joins: Joins::default(),
             next_subscription: 0,
             complaints: Vec::new(),
         }
@@ -261,6 +264,22 @@ impl Model {
         self.activity = stored.map(|it| (it.id.clone(), (it.updated, it.updated))).collect();
     }
 
+    /// Memory is filled from the file after a failure: the last activities are known still. Where
+    /// one was at the very time of the failed tick, the server may know the one before only.
+    pub fn keep_activity(&mut self) {
+        if self.fault == Some(Fault::FailureAges) {
+            return self.load_activity();
+        }
+        let now = self.now();
+        for mailbox in &self.rows.mailboxes {
+            if let Some((earliest, latest)) = self.activity.get_mut(&mailbox.id)
+                && *latest == now
+            {
+                *earliest = mailbox.updated.min(*earliest);
+            }
+        }
+    }
+
     fn create_mailbox(&mut self, app: &Name, id: &Name, for_nameplate: bool) {
         self.rows.mailboxes.push(Mailbox {
             app: app.clone(),
@@ -313,6 +332,7 @@ impl Model {
         if !admits(&mailbox.sides, side) {
             if !knows && mailbox.sides.len() < 3 {
                 mailbox.sides.push(new_side(side, now, false));
+                self.join_crowded(id);
             }
             if third_renews {
                 self.touch(id);
@@ -377,7 +397,9 @@ impl Model {
             known.holds = false;
             known.mood.clone_from(&mood);
         }
-        if !mailbox.sides.iter().any(|known| known.holds) {
+        let is_held = mailbox.sides.iter().any(|known| known.holds);
+        self.join_closed(id, mood.as_deref());
+        if !is_held {
             for (app, name) in self.nameplates_of(id) {
                 self.end_nameplate(&app, &name, self.now());
             }
@@ -397,6 +419,7 @@ impl Model {
         };
         let gone = self.rows.mailboxes.remove(place);
         self.activity.remove(id);
+        self.join_ended(id);
         self.shares.forget(id, self.replayed.iter().any(|(replayed, _)| replayed == id));
         if !gone.messages.is_empty() {
             self.shares.remains.push(id.clone());

@@ -9,6 +9,7 @@ use wormhole_mailbox::sys::clock::{Clock, Seconds};
 use crate::commands::{CLOSED_1013, Reply};
 use crate::database::Disk;
 use crate::faults::Fault;
+use crate::joins::Joins;
 use crate::model::Model;
 use crate::rows::{Mailbox, Name, Rows};
 use crate::sessions::Opened;
@@ -100,7 +101,6 @@ impl Model {
             self.is_degraded = !works;
             if works {
                 self.load_shares();
-                self.load_activity();
             }
         }
         if now >= self.times.next_check {
@@ -212,7 +212,7 @@ impl Model {
         self.is_blind = disk.unreadable;
         self.times.retry_at = Some(self.times.instant + RETRY);
         self.load_shares();
-        self.load_activity();
+        self.keep_activity();
     }
 
     /// The tick is over.
@@ -240,6 +240,7 @@ impl Model {
     pub fn lose_connections(&mut self) {
         self.clients.clear();
         self.creators.clear();
+        self.joins = Joins::default();
     }
 
     /// A new process starts on the same rows.

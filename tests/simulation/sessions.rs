@@ -186,11 +186,20 @@ impl Model {
             }
             _ => false,
         };
-        let lives = self.creators.iter().filter(|(_, _, by)| *by == Some(address)).count();
-        if creates && lives >= self.settings.address_nameplates_max {
+        let has_too_many = |(holder, factor)| {
+            let counts = |by: &Option<u8>| by.is_some_and(|by| self.counts_for(by, holder));
+            let lives = self.creators.iter().filter(|(_, _, by)| counts(by)).count();
+            lives >= factor * self.settings.address_nameplates_max
+        };
+        if creates && self.holders(address).into_iter().any(has_too_many) {
             return Err("too many nameplates from your address…".into());
         }
-        Ok(())
+        match ask {
+            Ask::Claim(Arg::Text(name), _) if is_nameplate(name) => {
+                self.check_join(client, address, name)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn perform(&mut self, client: &mut Client, sent: &Sent) -> Result<Option<Reply>, Refused> {
@@ -229,7 +238,11 @@ impl Model {
                     },
                     _ => {}
                 }
+                let place = self.place_of(&app, &name, &side);
                 let outcome = self.claim(&app, &name, &side, client.address);
+                if let Ok(mailbox) = &outcome {
+                    self.note_claim(client, place, (&app, &name), mailbox, &side);
+                }
                 let uses_up = match &outcome {
                     Ok(_) => true,
                     Err(refused) => matches!(&**refused, "crowded" | "reclaimed"),
@@ -368,6 +381,7 @@ impl Model {
             id: json.map(|json| json.trim_matches('"').into()),
         };
         self.add(&mailbox, stored.clone(), client.address)?;
+        self.join_message(&mailbox, &stored, client.address);
         for listener in self.clients.clone() {
             if listener.opened == Opened::Yes && listener.mailbox.as_ref() == Some(&mailbox) {
                 self.tell(listener.conn, told(stored.clone()));

@@ -11,6 +11,7 @@ use crate::model::Model;
 use crate::random::Random;
 use crate::rows::Name;
 use crate::sessions::{Client, Opened};
+use crate::world::ADDRESSES_MAX;
 
 /// What an operator may have set.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub struct Settings {
     pub mailbox_messages_max: usize,
     pub stored_bytes_max: usize,
     pub address_nameplates_max: usize,
+    pub address_join_burst: usize,
     pub deletions_per_tick_max: usize,
     pub subscribers_per_side_max: usize,
 }
@@ -40,6 +42,8 @@ pub struct Swarm {
     pub ticks: usize,
     pub events_per_tick: usize,
     pub clients_max: usize,
+    /// Peer addresses that are limited.
+    pub addresses: usize,
     /// Apps and sides to choose from; few sides make crowds.
     pub apps: usize,
     pub sides: usize,
@@ -78,8 +82,11 @@ impl Swarm {
             stored_bytes_max: random.pick(&[128 << 20, 128 << 20, 40_000, 80_000]),
             subscribers_per_side_max: random.pick(&[8, 2, 1]),
             deletions_per_tick_max: 1_000,
-            address_nameplates_max: random.pick(&[100_000, 100_000, 2]),
+            address_nameplates_max: random.pick(&[100_000, 100_000, 2, 1]),
+            address_join_burst: random.pick(&[100_000, 1, 2]),
         };
+        // What a failed tick has noted of joins is not undone.
+        let can_fail = settings.address_join_burst > 2;
         let steps = some(random, 300, 60);
         // When the store is full, how much of it is on its way out is not foreseen.
         let has_room = settings.stored_bytes_max > 1 << 20;
@@ -87,11 +94,16 @@ impl Swarm {
         settings.delete = has_room && settings.claim_without_allocate;
         let deletions_per_tick_max = if has_room { random.pick(&[1_000, 2]) } else { 1_000 };
         let settings = Settings { deletions_per_tick_max, ..settings };
+        let address_nameplates_max = settings.address_nameplates_max;
         Swarm {
             settings,
             ticks: 60 + random.below(180),
             events_per_tick: random.pick(&[1, 3, 10]),
             clients_max: random.pick(&[4, 16, 60]),
+            addresses: match address_nameplates_max {
+                1 => ADDRESSES_MAX,
+                _ => random.pick(&[2, 3, ADDRESSES_MAX]),
+            },
             apps: 1 + random.below(2),
             sides: 2 + random.below(4),
             records_usage: random.chance(125),
@@ -102,7 +114,7 @@ impl Swarm {
                 // Without `bind` nothing else happens, so it is never left out.
                 if kind == 0 || random.chance(750) { 1 + random.below(10) } else { 0 }
             }),
-            failures: some(random, 500, 60),
+            failures: if can_fail { some(random, 750, 60) } else { 0 },
             crashes: some(random, 500, 40),
             takeovers: some(random, 300, 60),
             jumps: some(random, 600, 40),

@@ -1,6 +1,8 @@
 //! The world around the engine: who connects, speaks and leaves, how time passes, when the disk
 //! fails.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::close::CloseReason;
@@ -9,6 +11,10 @@ use wormhole_mailbox::message::peer::Peer;
 use crate::commands::{Arg, Ask, Reply, Sent};
 use crate::driver::{Event, Peering, SECONDS_PER_UNIT, Simulation};
 use crate::faults::Fault;
+
+/// Addresses of clients; from this one on they are IPv6, each in a /64 of its own, all in one /56.
+pub const ADDRESSES_MAX: usize = 9;
+pub const FIRST_IPV6: u8 = 3;
 
 /// Clients of a flood.
 const FLOOD_CLIENTS: usize = 150;
@@ -73,7 +79,8 @@ impl Simulation {
         if !has_room || !self.random.chance(self.swarm.connects * 3) {
             return;
         }
-        let address = self.random.chance(700).then(|| self.random.below(3) as u8);
+        let address =
+            self.random.chance(700).then(|| self.random.below(self.swarm.addresses) as u8);
         self.connect(engine, address);
     }
 
@@ -183,6 +190,9 @@ impl Simulation {
 
 /// A peer whose address is limited, or one on a unix socket, whose is not.
 pub fn peer(address: Option<u8>) -> Peer {
-    let ip = address.map(|last| std::net::Ipv4Addr::new(192, 0, 2, last).into());
+    let ip = address.map(|number| match number {
+        FIRST_IPV6.. => Ipv6Addr::new(0x2001, 0xdb8, 0, number.into(), 0, 0, 0, 1).into(),
+        _ => IpAddr::from([192, 0, 2, number]),
+    });
     Peer { ip, port: ip.map(|_| 1234) }
 }

@@ -58,6 +58,8 @@ impl Writer {
     fn join(&mut self, join: &JoinRecord) {
         self.text(&join.mailbox);
         self.counted(join.source);
+        self.option(join.beginner, Writer::counted);
+        self.number(join.nameplate);
         self.text(&join.joiner);
         join.messages.iter().for_each(|count| self.number(*count));
         join.last_phases.iter().for_each(|hash| self.option(*hash, Writer::number));
@@ -129,6 +131,8 @@ impl Reader<'_> {
         Some(JoinRecord {
             mailbox: self.text()?,
             source: self.counted()?,
+            beginner: self.option(Self::counted)?,
+            nameplate: self.number()?,
             joiner: self.text()?,
             messages: self.pair(Self::number)?,
             last_phases: self.pair(|input| input.option(Self::number))?,
@@ -156,6 +160,8 @@ mod tests {
         let join = |state, last_phases| JoinRecord {
             mailbox: "m".into(),
             source: address,
+            beginner: Some(CountedAddress::Unreadable),
+            nameplate: 77,
             joiner: "süde".into(),
             messages: [0, u64::MAX],
             last_phases,
@@ -167,7 +173,11 @@ mod tests {
         let left = Duration::from_micros(1_500_001);
         AddressesRecord {
             rates: vec![
-                RatesRecord { address, prefix_bits: 48, tokens: [0.5, -1.0, 1e9, 0.0, 3.0, 4.0] },
+                RatesRecord {
+                    address,
+                    prefix_bits: 48,
+                    tokens: [0.5, -1.0, 1e9, 0.0, 3.0, 4.0, 5.0],
+                },
                 RatesRecord {
                     address: CountedAddress::Unreadable,
                     prefix_bits: 0,

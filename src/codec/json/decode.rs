@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::limits::{JSON_DEPTH_MAX, NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
@@ -252,13 +252,37 @@ fn message_id(json: Option<&str>) -> Option<Cow<'_, str>> {
 
 /// `[implementation, version, …]`; anything else counts as absent (manual: protocol 2.5).
 fn client_version(json: Option<&str>, bytes_max: usize) -> ClientVersion {
-    let elements = json.and_then(|json| serde_json::from_str::<Vec<&RawValue>>(json).ok());
-    match elements.as_deref() {
-        Some([implementation, version, ..]) => ClientVersion {
+    match json.map(serde_json::from_str::<FirstTwo<'_>>) {
+        Some(Ok(FirstTwo(Some(implementation), Some(version)))) => ClientVersion {
             implementation: version_element(implementation.get(), bytes_max),
             version: version_element(version.get(), bytes_max),
         },
         _ => ClientVersion::default(),
+    }
+}
+
+/// The first elements of a list; a list of all would take eight times the memory of the message.
+struct FirstTwo<'a>(Option<&'a RawValue>, Option<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for FirstTwo<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(FirstTwoVisitor)
+    }
+}
+
+struct FirstTwoVisitor;
+
+impl<'de> Visitor<'de> for FirstTwoVisitor {
+    type Value = FirstTwo<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FirstTwo<'de>, A::Error> {
+        let first_two = FirstTwo(list.next_element()?, list.next_element()?);
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(first_two)
     }
 }
 

@@ -74,8 +74,9 @@ impl Quotas {
     pub fn restore_joins(&mut self, records: Vec<JoinRecord>, now: Instant) {
         for record in records {
             let source = self.source_of(record.source);
+            let beginner = record.beginner.map(|address| self.source_of(address));
             self.all(source, now, |_, _| true); // so that there are entries
-            self.joins.restore(record, source, now);
+            self.joins.restore(record, source, beginner, now);
         }
         self.charge_joins(now);
     }

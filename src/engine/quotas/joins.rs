@@ -10,29 +10,38 @@
 //! without the code can be valid, but not the second. It *kept a side out* if a third side was
 //! refused as `crowded` before it was shown, or at any time if a side closed as `scary`; and if it
 //! ended the exchange for the side that began it, before another could come: a side closed as
-//! `scary` before it was shown, or as `errory` before the messages. Pure; [`Quotas`] charges the
-//! address.
+//! `scary` before it was shown, or as `errory` before the messages; and if the nameplate was gone
+//! when another side claimed it, which then waits in vain. Messages of the side that was there
+//! before count only from its own address: the joiner could speak for it, too. Pure;
+//! `join_limits` charges the address.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::usage::Action;
-use super::{Quotas, whole_seconds};
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
 use crate::message::handover::{CountedAddress, JoinRecord, JoinState};
 use crate::message::outcome::Mood;
-use crate::message::{ConnId, Refusal, Throttled};
-use crate::store::{Change, Row};
 
 /// The joins of mailboxes that exist. `S` is the source that is charged for a join.
 #[derive(Debug)]
 pub struct Joins<S> {
     by_mailbox: HashMap<Rc<str>, Join<S>>,
+    /// The mailbox of the last join of each nameplate.
+    by_nameplate: HashMap<NameplateHash, Rc<str>>,
     /// The ends of probations, in order.
     probations: VecDeque<(Instant, Rc<str>)>,
     charges: Vec<Charge<S>>,
+}
+
+/// Stands for an app and the name of a nameplate in it.
+type NameplateHash = u64;
+
+fn hash_of(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A change to what a source is charged for.
@@ -49,6 +58,9 @@ pub enum Charge<S> {
 struct Join<S> {
     source: S,
     joiner: Rc<str>,
+    /// What began the nameplate; none if it is exempt or unknown.
+    beginner: Option<S>,
+    nameplate: NameplateHash,
     /// Messages of the joiner, and of the side that was there before, each in a phase of its own.
     messages: [usize; 2],
     /// Hashes of the phases of their last messages.
@@ -75,19 +87,35 @@ enum State {
 
 impl<S> Default for Joins<S> {
     fn default() -> Joins<S> {
-        Joins { by_mailbox: HashMap::new(), probations: VecDeque::new(), charges: Vec::new() }
+        Joins {
+            by_mailbox: HashMap::new(),
+            by_nameplate: HashMap::new(),
+            probations: VecDeque::new(),
+            charges: Vec::new(),
+        }
     }
 }
 
-impl<S: Copy> Joins<S> {
-    /// Begins a join; a further claim of the same nameplate is none.
-    pub fn begin(&mut self, mailbox: &Rc<str>, joiner: &Rc<str>, source: S) {
+impl<S: Copy + PartialEq> Joins<S> {
+    /// Begins a join of a nameplate, by its app and name; a further claim of it is none.
+    pub fn begin(
+        &mut self,
+        mailbox: &Rc<str>,
+        joiner: &Rc<str>,
+        source: S,
+        beginner: Option<S>,
+        nameplate: (&str, &str),
+    ) {
         if self.by_mailbox.contains_key(mailbox) {
             return;
         }
+        let nameplate = hash_of(nameplate);
+        self.by_nameplate.insert(nameplate, mailbox.clone());
         let join = Join {
             source,
             joiner: joiner.clone(),
+            beginner,
+            nameplate,
             messages: [0, 0],
             last_phases: [None, None],
             state: State::Unshown,
@@ -99,17 +127,26 @@ impl<S: Copy> Joins<S> {
         self.charges.push(Charge::Unshown(source));
     }
 
-    /// A side added a message.
-    pub fn note_message(&mut self, mailbox: &Rc<str>, side: &str, phase: &str, now: Instant) {
+    /// A side added a message, by a connection of `source`.
+    pub fn note_message(
+        &mut self,
+        mailbox: &Rc<str>,
+        side: &str,
+        phase: &str,
+        source: Option<S>,
+        now: Instant,
+    ) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
         if join.state != State::Unshown {
             return;
         }
         let sender = usize::from(*join.joiner != *side);
-        let mut hasher = DefaultHasher::new();
-        phase.hash(&mut hasher);
-        if join.last_phases[sender].replace(hasher.finish()) != join.last_phases[sender] {
+        if sender == 1 && !join.may_speak_for_beginner(source) {
+            return;
+        }
+        let phase = hash_of(phase);
+        if join.last_phases[sender].replace(phase) != Some(phase) {
             join.messages[sender] += 1;
         }
         let is_complete = join.messages.iter().all(|count| *count >= JOIN_MESSAGES_MIN);
@@ -150,10 +187,25 @@ impl<S: Copy> Joins<S> {
         }
     }
 
+    /// A side claimed a nameplate that had ended: whoever released it before their messages has
+    /// left the receiver to wait in vain.
+    pub fn note_claimed_anew(&mut self, nameplate: (&str, &str), now: Instant) {
+        self.end_probations(now);
+        let mailbox = self.by_nameplate.remove(&hash_of(nameplate));
+        let join = mailbox.and_then(|mailbox| self.by_mailbox.get_mut(&mailbox));
+        if let Some(join) = join.filter(|join| join.state == State::Unshown && !join.is_charged) {
+            join.is_charged = true;
+            self.charges.push(Charge::KeptOut(join.source));
+        }
+    }
+
     /// The mailbox is deleted.
     pub fn end(&mut self, mailbox: &str, now: Instant) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.remove(mailbox) else { return };
+        if self.by_nameplate.get(&join.nameplate).is_some_and(|last| **last == *mailbox) {
+            self.by_nameplate.remove(&join.nameplate);
+        }
         if join.state != State::Shown {
             self.charges.push(Charge::Settled(join.source));
         }
@@ -188,6 +240,8 @@ impl<S: Copy + Into<CountedAddress>> Joins<S> {
         let records = self.by_mailbox.iter().map(|(mailbox, join)| JoinRecord {
             mailbox: mailbox.to_string(),
             source: join.source.into(),
+            beginner: join.beginner.map(Into::into),
+            nameplate: join.nameplate,
             joiner: join.joiner.to_string(),
             messages: join.messages.map(|count| count as u64),
             last_phases: join.last_phases,
@@ -213,8 +267,9 @@ impl<S: Copy + Into<CountedAddress>> Joins<S> {
     }
 
     /// Goes on with a join of another process, of this source.
-    pub fn restore(&mut self, record: JoinRecord, source: S, now: Instant) {
-        let mailbox = Rc::from(record.mailbox);
+    pub fn restore(&mut self, record: JoinRecord, source: S, beginner: Option<S>, now: Instant) {
+        let mailbox: Rc<str> = record.mailbox.into();
+        self.by_nameplate.insert(record.nameplate, Rc::clone(&mailbox));
         let state = match record.state {
             JoinState::Unshown => State::Unshown,
             JoinState::Probation { left } => {
@@ -230,6 +285,8 @@ impl<S: Copy + Into<CountedAddress>> Joins<S> {
         }
         let join = Join {
             source,
+            beginner,
+            nameplate: record.nameplate,
             joiner: record.joiner.into(),
             messages: record.messages.map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
             last_phases: record.last_phases,
@@ -242,77 +299,23 @@ impl<S: Copy + Into<CountedAddress>> Joins<S> {
     }
 }
 
-impl Quotas {
-    /// Checks the limits of joining a nameplate that another side began.
-    pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
-        self.charge_joins(now);
-        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        let wait = self.wait(source, Action::KeepOut, now);
-        let has_room = self.all(source, now, |limits, usage| {
-            usage.unshown_joins < limits.address_connections_max.saturating_mul(usage.factor)
-        });
-        let wait = if has_room { wait } else { wait.max(JOIN_PROBATION) };
-        if wait > Duration::ZERO {
-            let (command, retry_seconds) = (Throttled::Claim, whole_seconds(wait));
-            return Err(Refusal::TooFast { command, retry_seconds });
-        }
-        Ok(())
-    }
-
-    /// Counts the joins in the changes of a command, and what becomes of earlier ones.
-    pub(super) fn note_joins(&mut self, conn: ConnId, changes: &[Change], now: Instant) {
-        let is_join = |change: &Change| {
-            matches!(change, Change::Insert(Row::NameplateSide { claimed: true, .. }))
-        };
-        let is_new = |change: &Change| matches!(change, Change::Insert(Row::Nameplate { .. }));
-        let joins = changes.iter().any(is_join) && !changes.iter().any(is_new);
-        for change in changes {
-            match change {
-                Change::Insert(Row::MailboxSide { mailbox, opened: false, .. }) => {
-                    self.joins.note_crowded(mailbox, now);
-                }
-                Change::Insert(Row::MailboxSide { mailbox, side, .. }) if joins => {
-                    if let Some(&source) = self.connections.get(&conn) {
-                        self.joins.begin(mailbox, side, source);
-                        self.joined.push(mailbox.clone());
-                    }
-                }
-                Change::Insert(Row::Message { mailbox, message, .. }) => {
-                    self.joins.note_message(mailbox, &message.side, &message.phase(), now);
-                }
-                Change::CloseMailboxSide { mailbox, mood, .. } => {
-                    let mood = mood.as_deref().map(Mood::from_name);
-                    self.joins.note_close(mailbox, mood, now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    pub(super) fn charge_joins(&mut self, now: Instant) {
-        for charge in self.joins.take_charges(now) {
-            match charge {
-                Charge::Unshown(source) => self.update(source, |usage| usage.unshown_joins += 1),
-                Charge::Settled(source) => self.update(source, |usage| {
-                    usage.unshown_joins = usage.unshown_joins.saturating_sub(1);
-                }),
-                Charge::KeptOut(source) => {
-                    self.wait(source, Action::KeepOut, now);
-                    self.spend(source, Action::KeepOut);
-                }
-            }
+impl<S: PartialEq> Join<S> {
+    /// Whether messages of the side that was there before count from that source.
+    fn may_speak_for_beginner(&self, source: Option<S>) -> bool {
+        match self.beginner {
+            Some(_) => source == self.beginner,
+            None => source.as_ref() != Some(&self.source),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{address, quotas};
     use super::*;
-    use crate::limits::Limits;
-    use crate::message::log::Message;
 
     const SOURCE: u32 = 7;
+    const BEGINNER: u32 = 8;
+    const NAMEPLATE: (&str, &str) = ("app", "4");
 
     /// The events of one mailbox, and their time in seconds.
     struct Exchange {
@@ -327,12 +330,16 @@ mod tests {
             let (joins, start) = (Joins::default(), Instant::now());
             let mut exchange = Exchange { joins, mailbox: "m".into(), start, phases: 0 };
             let joiner = "joiner".into();
-            exchange.joins.begin(&exchange.mailbox, &joiner, SOURCE);
+            exchange.begin(&joiner);
             assert_eq!(exchange.charges(0), [Charge::Unshown(SOURCE)]);
             // A claim repeated is no join.
-            exchange.joins.begin(&exchange.mailbox, &joiner, SOURCE);
+            exchange.begin(&joiner);
             assert_eq!(exchange.charges(0), []);
             exchange
+        }
+
+        fn begin(&mut self, joiner: &Rc<str>) {
+            self.joins.begin(&self.mailbox, joiner, SOURCE, Some(BEGINNER), NAMEPLATE);
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -353,7 +360,8 @@ mod tests {
         }
 
         fn message(&mut self, side: &str, phase: &str, seconds: u64) {
-            self.joins.note_message(&self.mailbox, side, phase, self.at(seconds));
+            let source = if side == "sender" { BEGINNER } else { SOURCE };
+            self.joins.note_message(&self.mailbox, side, phase, Some(source), self.at(seconds));
         }
 
         fn close(&mut self, mood: Mood, seconds: u64) {
@@ -452,6 +460,59 @@ mod tests {
     }
 
     #[test]
+    fn the_joiner_cannot_speak_for_the_side_that_began() {
+        let speak = |beginner, source, seconds| {
+            let mut exchange = Exchange::new();
+            exchange.end(0);
+            _ = exchange.charges(0);
+            let joiner = "joiner".into();
+            exchange.joins.begin(&exchange.mailbox, &joiner, SOURCE, beginner, NAMEPLATE);
+            for (side, phase, of) in [
+                ("joiner", "a", SOURCE),
+                ("joiner", "b", SOURCE),
+                ("sender", "a", source),
+                ("sender", "b", source),
+            ] {
+                exchange.joins.note_message(
+                    &exchange.mailbox,
+                    side,
+                    phase,
+                    Some(of),
+                    exchange.start,
+                );
+            }
+            assert_eq!(exchange.charges(0), [Charge::Unshown(SOURCE)]);
+            exchange.charges(seconds)
+        };
+        assert_eq!(speak(Some(BEGINNER), SOURCE, 1_000), []);
+        assert_eq!(speak(None, SOURCE, 1_000), []);
+        // Two of one address are an office.
+        let shown = [Charge::Settled(SOURCE)];
+        assert_eq!(speak(Some(SOURCE), SOURCE, 10), shown);
+        assert_eq!(speak(None, BEGINNER, 10), shown);
+    }
+
+    #[test]
+    fn a_nameplate_claimed_anew_shows_that_its_receiver_was_kept_out() {
+        for (messages, expected) in
+            [(&["sender", "joiner"][..], &[Charge::KeptOut(SOURCE)][..]), (&BOTH_TWICE, &[])]
+        {
+            let mut exchange = Exchange::new();
+            exchange.messages(messages, 1);
+            for _ in 0..2 {
+                exchange.joins.note_claimed_anew(("other app", "4"), exchange.at(2));
+                assert_eq!(exchange.charges(2), []);
+            }
+            exchange.joins.note_claimed_anew(NAMEPLATE, exchange.at(2));
+            assert_eq!(exchange.charges(2), expected);
+            exchange.joins.note_claimed_anew(NAMEPLATE, exchange.at(2));
+            exchange.end(3);
+            assert_eq!(exchange.charges(3), [Charge::Settled(SOURCE)]);
+            assert!(exchange.joins.by_nameplate.is_empty());
+        }
+    }
+
+    #[test]
     fn a_shown_join_that_ends_scary_counts_again_if_it_kept_a_side_out() {
         for (is_crowded, expected) in [(true, &[Charge::KeptOut(SOURCE)][..]), (false, &[])] {
             let mut exchange = Exchange::new();
@@ -472,110 +533,10 @@ mod tests {
         exchange.messages(&BOTH_TWICE, 1);
         exchange.end(2);
         assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)]);
-        exchange.joins.begin(&exchange.mailbox.clone(), &"a".into(), SOURCE);
+        exchange.begin(&"joiner".into());
         assert_eq!(exchange.charges(3), [Charge::Unshown(SOURCE)]);
-        exchange.messages(&["a", "b", "a", "b"], 4);
+        exchange.messages(&BOTH_TWICE, 4);
         assert_eq!(exchange.charges(13), []);
         assert_eq!(exchange.charges(14), [Charge::Settled(SOURCE)]);
-    }
-
-    fn mailbox_side(mailbox: &Rc<str>, side: &str, opened: bool) -> Change {
-        Change::Insert(Row::MailboxSide {
-            id: Default::default(),
-            mailbox: mailbox.clone(),
-            opened,
-            side: side.into(),
-            added: Default::default(),
-            mood: None,
-        })
-    }
-
-    fn joined(mailbox: &Rc<str>) -> [Change; 2] {
-        let claim = Row::NameplateSide {
-            id: Default::default(),
-            nameplate: Default::default(),
-            claimed: true,
-            side: "joiner".into(),
-            added: Default::default(),
-        };
-        [Change::Insert(claim), mailbox_side(mailbox, "joiner", true)]
-    }
-
-    fn message(mailbox: &Rc<str>, side: &str, phase: &str) -> Change {
-        let message = Message::new(side.into(), phase, "", Default::default(), None);
-        let (app, mailbox) = ("app".into(), mailbox.clone());
-        Change::Insert(Row::Message { app, mailbox, message: message.into() })
-    }
-
-    fn deleted(mailbox: &Rc<str>) -> Change {
-        let (app, mailbox, sides) = ("app".into(), mailbox.clone(), Vec::new());
-        Change::DeleteMailbox { app, mailbox, sides, with_messages: false }
-    }
-
-    #[test]
-    fn joins_that_keep_sides_out_have_a_burst_and_then_a_rate() {
-        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
-        for (conn, ip) in [(1, "192.0.2.1"), (2, "192.0.2.2")] {
-            assert_eq!(quotas.connect(ConnId(conn), address(ip), start), Ok(()));
-        }
-        let mut count = 0;
-        let mut join = |quotas: &mut Quotas, now, keeps_out| {
-            quotas.check_join(ConnId(1), now)?;
-            count += 1;
-            let mailbox: Rc<str> = format!("mailbox {count}").into();
-            quotas.note(ConnId(1), &joined(&mailbox), now);
-            if keeps_out {
-                quotas.note(ConnId(2), &[mailbox_side(&mailbox, "third", false)], now);
-            }
-            quotas.note_endings(&[deleted(&mailbox)], now);
-            quotas.update_accounting(true, now);
-            Ok(())
-        };
-        for _ in 0..1_000 {
-            assert_eq!(join(&mut quotas, start, false), Ok(()));
-        }
-        for _ in 0..10 {
-            assert_eq!(join(&mut quotas, start, true), Ok(()));
-        }
-        let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 30 });
-        assert_eq!(join(&mut quotas, start, false), refused);
-        let later = start + Duration::from_secs(30);
-        assert_eq!(join(&mut quotas, later, true), Ok(()));
-        assert_eq!(join(&mut quotas, later, true), refused);
-        assert_eq!(quotas.check_join(ConnId(2), start), Ok(()), "another address");
-    }
-
-    #[test]
-    fn joins_that_are_not_shown_are_as_many_as_connections_and_come_back() {
-        let limits = Limits { address_connections_max: 3, ..Limits::default() };
-        let (mut quotas, mut now) = (quotas(limits), Instant::now());
-        assert_eq!(quotas.connect(ConnId(1), address("192.0.2.1"), now), Ok(()));
-        let mailboxes: [Rc<str>; 3] = ["1".into(), "2".into(), "3".into()];
-        for _ in 0..2 {
-            for mailbox in &mailboxes {
-                assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
-                quotas.note(ConnId(1), &joined(mailbox), now);
-                quotas.update_accounting(true, now);
-            }
-            let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 10 });
-            assert_eq!(quotas.check_join(ConnId(1), now), refused);
-            // One is shown, the others end.
-            for phase in ["pake", "version"] {
-                for side in ["sender", "joiner"] {
-                    quotas.note(ConnId(1), &[message(&mailboxes[0], side, phase)], now);
-                }
-            }
-            assert_eq!(quotas.check_join(ConnId(1), now), refused);
-            now += Duration::from_secs(10);
-            assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
-            quotas.note_endings(&mailboxes.each_ref().map(deleted), now);
-            // A join whose commit fails counts no more.
-            quotas.note(ConnId(1), &joined(&mailboxes[0]), now);
-            quotas.update_accounting(false, now);
-        }
-        quotas.check_join(ConnId(1), now).expect("all are back");
-        quotas.disconnect(ConnId(1));
-        quotas.sweep(now + Duration::from_secs(600));
-        assert!(quotas.tables.v4.0.is_empty());
     }
 }

@@ -7,7 +7,9 @@
 //! one is full, the entries nearest to idle are forgotten.
 
 mod handover;
+mod join_limits;
 mod joins;
+mod records;
 mod usage;
 
 use std::collections::HashMap;
@@ -137,14 +139,13 @@ impl Quotas {
     /// limits. An IPv6 address counts for its /64, and its /48 is the network; those /64s that
     /// equal an IPv4 address here are reserved. In an onion service's /64 each address is another.
     pub fn holder(&self, conn: ConnId) -> Option<ledger::Holder> {
-        const V4: u64 = 0xffff << u32::BITS;
-        const SUBNET_BITS: u32 = 16;
+        const SITE_BITS: u32 = 16;
         let alone = |address| ledger::Holder { address, network: address };
         Some(match self.connections.get(&conn)? {
             Source::V4(ip) => alone(V4 | u64::from(ip.to_bits())),
             Source::V6(ip) => {
                 let address = (ip.to_bits() >> u64::BITS) as u64;
-                ledger::Holder { address, network: address >> SUBNET_BITS << SUBNET_BITS }
+                ledger::Holder { address, network: address >> SITE_BITS << SITE_BITS }
             }
             Source::Onion { ip, network_bits } => {
                 let high = |ip: Ipv6Addr| (ip.to_bits() >> u64::BITS) as u64;
@@ -194,12 +195,6 @@ impl Quotas {
         self.command(conn, Throttled::Claim, creates, now)
     }
 
-    /// Whether a `bind` is recorded in the usage database: up to a bound an hour for one address.
-    pub fn record(&mut self, conn: ConnId, now: Instant) -> bool {
-        let source = self.connections.get(&conn).copied();
-        source.is_none_or(|source| self.take(source, Action::Record, now).is_ok())
-    }
-
     fn command(
         &mut self,
         conn: ConnId,
@@ -223,8 +218,15 @@ impl Quotas {
             .map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
     }
 
-    /// Counts the nameplates that a command of `conn` created, joined or deleted.
-    pub fn note(&mut self, conn: ConnId, changes: &[Change], now: Instant) {
+    /// Counts the nameplates that a command of `conn` created, joined or deleted. `claimed`: app
+    /// and name of the nameplate, if the command is a `claim`.
+    pub fn note(
+        &mut self,
+        conn: ConnId,
+        claimed: Option<(&str, &str)>,
+        changes: &[Change],
+        now: Instant,
+    ) {
         for change in changes {
             if let Change::Insert(Row::Nameplate { id, .. }) = change
                 && let Some(&source) = self.connections.get(&conn)
@@ -234,7 +236,7 @@ impl Quotas {
                 self.created.push(*id);
             }
         }
-        self.note_joins(conn, changes, now);
+        self.note_joins(conn, claimed, changes, now);
         self.note_endings(changes, now);
     }
 
@@ -243,7 +245,11 @@ impl Quotas {
         for change in changes {
             match change {
                 Change::DeleteNameplate { id, .. } => self.ended.push(*id),
-                Change::DeleteMailbox { mailbox, .. } => self.joins.end(mailbox, now),
+                Change::DeleteMailbox { mailbox, mood, .. } => {
+                    // The last side's close is no change of its own.
+                    self.joins.note_close(mailbox, *mood, now);
+                    self.joins.end(mailbox, now);
+                }
                 _ => {}
             }
         }
@@ -299,7 +305,7 @@ impl Quotas {
         let onion = self.onion.iter().find(|network| network.contains(address));
         match (address, onion) {
             (IpAddr::V4(ip), _) => Source::V4(ip),
-            (IpAddr::V6(ip), None) => Source::V6(ip),
+            (IpAddr::V6(ip), None) => Source::V6(prefix(ip, SUBNET_BITS)),
             (IpAddr::V6(ip), Some(network)) => {
                 Source::Onion { ip, network_bits: network.prefix_bits() }
             }
@@ -357,6 +363,12 @@ impl Quotas {
         }
     }
 }
+
+/// Of the addresses of holders in the store: those of IPv4.
+const V4: u64 = 0xffff << u32::BITS;
+
+/// The part of an IPv6 address that counts.
+const SUBNET_BITS: u32 = 64;
 
 /// A wait in whole seconds, at least one.
 pub fn whole_seconds(wait: Duration) -> u64 {
@@ -491,21 +503,6 @@ mod tests {
             }
             (1..=4).for_each(|conn| quotas.disconnect(ConnId(conn)));
         }
-    }
-
-    #[test]
-    fn binds_of_one_address_are_recorded_up_to_a_thousand_an_hour() {
-        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
-        for (conn, address) in
-            [(1, address("192.0.2.1")), (2, address("192.0.2.2")), (3, address("127.0.0.1"))]
-        {
-            assert_eq!(quotas.connect(ConnId(conn), address, start), Ok(()));
-        }
-        let mut recorded =
-            |conn, now| (0..1_500).filter(|_| quotas.record(ConnId(conn), now)).count();
-        assert_eq!([recorded(1, start), recorded(1, start)], [1_000, 0]);
-        assert_eq!([recorded(2, start), recorded(3, start)], [1_000, 1_500], "others, exempt ones");
-        assert_eq!(recorded(1, start + Duration::from_secs(1_800)), 500);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{
     ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, ONION_NETWORK_FACTOR,
-    USAGE_BINDS_PER_HOUR,
+    USAGE_BINDS_PER_HOUR, USAGE_ENDINGS_PER_HOUR,
 };
 use crate::message::handover::{CountedAddress, RATES_COUNT};
 
@@ -88,7 +88,9 @@ pub(super) enum Action {
     /// A connection with an unknown secret; it is charged after the fact.
     Guess,
     /// A `bind` that the usage database records.
-    Record,
+    RecordBind,
+    /// The end of a nameplate or mailbox that it records.
+    RecordEnding,
 }
 
 impl Action {
@@ -98,7 +100,8 @@ impl Action {
         Action::Claim,
         Action::KeepOut,
         Action::Guess,
-        Action::Record,
+        Action::RecordBind,
+        Action::RecordEnding,
     ];
 }
 
@@ -117,10 +120,16 @@ impl Rate {
             Action::Claim => (limits.address_claim_per_second, limits.address_claim_burst),
             Action::Guess => (limits.address_guesses_per_minute / 60.0, limits.address_guess_burst),
             Action::KeepOut => (limits.address_joins_per_minute / 60.0, limits.address_join_burst),
-            Action::Record => (USAGE_BINDS_PER_HOUR as f64 / 3_600.0, USAGE_BINDS_PER_HOUR),
+            Action::RecordBind => (per_hour(USAGE_BINDS_PER_HOUR), USAGE_BINDS_PER_HOUR),
+            Action::RecordEnding => (per_hour(USAGE_ENDINGS_PER_HOUR), USAGE_ENDINGS_PER_HOUR),
         };
         Rate { per_second: per_second * factor as f64, burst: burst as f64 * factor as f64 }
     }
+}
+
+/// The rate per second.
+fn per_hour(count: usize) -> f64 {
+    count as f64 / 3_600.0
 }
 
 /// A token bucket, full at the start.

@@ -267,7 +267,7 @@ impl ChannelDb {
             Change::TouchMailbox { mailbox, updated } => {
                 self.run("UPDATE mailboxes SET updated = ?2 WHERE id = ?1", (mailbox, updated))
             }
-            Change::DeleteMailbox { app, mailbox, sides, with_messages } => {
+            Change::DeleteMailbox { app, mailbox, sides, with_messages, .. } => {
                 if *with_messages {
                     let sql = "DELETE FROM messages WHERE app_id = ?1 AND mailbox_id = ?2";
                     self.run(sql, (app, mailbox))?;

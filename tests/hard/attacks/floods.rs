@@ -217,6 +217,38 @@ fn send_in_halves(field: &Field<'_>, number: usize) -> Result<(), String> {
     honest.ask(&json!({"type": "close"}), "closed").map(|_| ())
 }
 
+/// Long messages that all end at once; each takes long to decode, and its answer is short.
+pub struct LongAtOnce {
+    pub connections: usize,
+    pub kilobytes: usize,
+}
+
+impl Attack for LongAtOnce {
+    fn name(&self) -> String {
+        let LongAtOnce { connections, kilobytes } = self;
+        format!("messages of {kilobytes} KB end at once on {connections} connections")
+    }
+
+    fn run(&self, field: &Field<'_>) -> Result<(), String> {
+        let numbers = "1,".repeat(self.kilobytes * 500);
+        let long = format!(r#"{{"type":"ping","ping":"handled","unknown":[{numbers}1]}}"#);
+        let long = frame(TEXT, long.as_bytes());
+        let (all_but_the_end, end) = long.split_at(long.len() - 1);
+        let heads = (0..self.connections).map(|_| head(&field.address(0)));
+        let mut crowd = Crowd::gather(field, heads);
+        loop {
+            crowd.deliver(|_| all_but_the_end.to_vec());
+            // So that the server has read all of it.
+            std::thread::sleep(Duration::from_millis(300));
+            crowd.deliver(|_| end.to_vec());
+            crowd.settle();
+            if field.is_over() {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// Messages of which a byte comes each second.
 pub struct SlowSenders {
     pub connections: usize,
@@ -271,6 +303,11 @@ fn send_slowly(field: &Field<'_>) -> Result<(), String> {
         std::thread::sleep(Duration::from_secs(1));
     }
     honest.wait_for("message").map(|_| ())
+}
+
+#[test]
+fn long_messages_that_end_at_once_take_turns() {
+    holds(&LongAtOnce { connections: 100, kilobytes: 400 });
 }
 
 #[test]

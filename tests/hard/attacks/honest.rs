@@ -14,6 +14,8 @@ pub const HONEST_PATIENCE: Duration = Duration::from_secs(20);
 pub struct Honest {
     pub socket: WebSocket<TcpStream>,
     pub welcome: Value,
+    /// Of the nameplate that it claimed.
+    pub mailbox: String,
 }
 
 impl Honest {
@@ -31,7 +33,7 @@ impl Honest {
             }
             other => format!("handshake: {other}"),
         })?;
-        let mut honest = Honest { socket, welcome: Value::Null };
+        let mut honest = Honest { socket, welcome: Value::Null, mailbox: String::new() };
         honest.welcome = honest.wait_for("welcome")?;
         Ok(honest)
     }
@@ -83,7 +85,8 @@ impl Honest {
     /// Claims a nameplate and opens its mailbox.
     pub fn join(&mut self, nameplate: &str) -> Result<(), String> {
         let claimed = self.ask(&json!({"type": "claim", "nameplate": nameplate}), "claimed")?;
-        self.send(&json!({"type": "open", "mailbox": claimed["mailbox"]}))
+        self.mailbox = claimed["mailbox"].as_str().unwrap_or_default().to_owned();
+        self.send(&json!({"type": "open", "mailbox": self.mailbox}))
     }
 
     /// Adds a message and waits for its echo.

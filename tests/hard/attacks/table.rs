@@ -3,7 +3,9 @@
 use super::addresses::{
     AutoPermission, IdleAdmin, ManyPrefixes, Office, Prefixes, Sniper, UsageGrowth,
 };
-use super::floods::{ControlFrames, FanOut, HalfFinished, LargeUnread, Pings, SlowSenders};
+use super::floods::{
+    ControlFrames, FanOut, HalfFinished, LargeUnread, LongAtOnce, Pings, SlowSenders,
+};
 use super::memory::MIB;
 use super::stores::{
     DeleteAtOnce, ExpireAtOnce, FillStore, FullStore, Small, TinyFields, UnreadReplay,
@@ -64,7 +66,9 @@ fn with_defaults() -> Vec<Box<dyn Attack>> {
             megabytes_per_mailbox: 16,
             options: Vec::new(),
         }),
-        Box::new(Sniper { transfers: 30 }),
+        Box::new(Sniper { transfers: 30, releases: false }),
+        Box::new(Sniper { transfers: 30, releases: true }),
+        Box::new(LongAtOnce { connections: 14, kilobytes: 4_000 }),
         Box::new(Office { pairs: 60 }),
         Box::new(Office { pairs: 100 }),
         Box::new(IdleAdmin),

@@ -1,0 +1,84 @@
+//! How much of what one address causes the usage database records (manual: files 3.4).
+
+use std::net::Ipv6Addr;
+use std::time::Instant;
+
+use super::usage::{Action, Source};
+use super::{Quotas, V4};
+use crate::message::ledger;
+
+impl Quotas {
+    /// Whether the usage database records a `bind` of an address, or the end of a nameplate or
+    /// mailbox that it began: up to a bound an hour.
+    pub fn record(
+        &mut self,
+        origin: Option<ledger::Holder>,
+        is_ending: bool,
+        now: Instant,
+    ) -> bool {
+        let action = if is_ending { Action::RecordEnding } else { Action::RecordBind };
+        let source = origin.map(|origin| self.source_of_holder(origin));
+        source.is_none_or(|source| self.take(source, action, now).is_ok())
+    }
+
+    /// A source for a holder of the store: that of its connections, but of an onion service's
+    /// circuit one that stands for it.
+    fn source_of_holder(&self, holder: ledger::Holder) -> Source {
+        let in_network = |low: u64| {
+            Ipv6Addr::from_bits(u128::from(holder.network) << u64::BITS | u128::from(low))
+        };
+        let onion = self.onion.iter().find(|network| network.contains(in_network(0).into()));
+        match (holder.address, onion) {
+            (address, Some(network)) => {
+                Source::Onion { ip: in_network(address), network_bits: network.prefix_bits() }
+            }
+            (u64::MAX, None) => Source::Unreadable,
+            (address, None) if address & !u64::from(u32::MAX) == V4 => {
+                Source::V4((address as u32).into())
+            }
+            (address, None) => Source::V6(Ipv6Addr::from_bits(u128::from(address) << u64::BITS)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::PeerAddress;
+    use super::super::tests::{address, quotas};
+    use super::*;
+    use crate::limits::Limits;
+    use crate::message::ConnId;
+
+    #[test]
+    fn a_holder_of_the_store_is_the_source_that_it_was_made_of() {
+        let mut quotas = quotas(Limits::default());
+        let sources = [address("192.0.2.1"), address("2001:db8:1:2::3"), PeerAddress::Unreadable];
+        for (conn, source) in (1..).map(ConnId).zip(sources) {
+            assert_eq!(quotas.connect(conn, source, Instant::now()), Ok(()));
+            let found = quotas.holder(conn).map(|holder| quotas.source_of_holder(holder));
+            assert_eq!(found, quotas.connections.get(&conn).copied(), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn usage_of_one_address_is_recorded_up_to_a_bound_an_hour() {
+        let (mut quotas, start) = (quotas(Limits::default()), Instant::now());
+        for (conn, address) in
+            [(1, address("192.0.2.1")), (2, address("192.0.2.2")), (3, address("127.0.0.1"))]
+        {
+            assert_eq!(quotas.connect(ConnId(conn), address, start), Ok(()));
+        }
+        let holders = [1, 2, 3].map(|conn| quotas.holder(ConnId(conn)));
+        let mut recorded = |conn: usize, is_ending, now| {
+            let origin = holders[conn - 1];
+            (0..2_500).filter(|_| quotas.record(origin, is_ending, now)).count()
+        };
+        let all = [(1, false), (1, false), (1, true), (2, false), (3, false)];
+        let counts = all.map(|(conn, is_ending)| recorded(conn, is_ending, start));
+        assert_eq!(counts, [1_000, 0, 2_000, 1_000, 2_500], "others, exempt ones");
+        let later = start + Duration::from_secs(1_800);
+        assert_eq!([recorded(1, false, later), recorded(1, true, later)], [500, 1_000]);
+    }
+}
