@@ -223,8 +223,8 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--takeover": Once("yes|no"),
                 Set |s, text| s.config.takeover = values::one_of(text, &values::YES_OR_NO)?,
                 Text("`yes`"),
-                "Whether SIGUSR2 replaces the process by the program that is now at its path, \
-                 keeping all connections.";
+                "Whether connections are handed over: to the program that is now at the server's \
+                 path (SIGUSR2), and through a restart by systemd.";
             "--generate": Once("man|bash|fish|zsh|markdown"), Generate, Unset,
                 "Print a manual page, completions for a shell, or the option reference, and exit.";
             "--version" / "-V": Flag, Version, Unset, "Print the version and exit.";

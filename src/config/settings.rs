@@ -66,7 +66,7 @@ pub struct Config {
     /// Usage times are rounded down to a multiple of this. Zero only silences the log of
     /// connections, as upstream.
     pub blur_usage: Option<Seconds>,
-    /// Whether SIGUSR2 replaces the program.
+    /// Whether connections are handed over to another process.
     pub takeover: bool,
     pub log_level: LevelFilter,
     /// None but in tests of clients.
