@@ -168,7 +168,7 @@ impl ChannelDb {
     fn touches_many_mailboxes(&self, changes: &[Change]) -> bool {
         let mailboxes = changes.iter().filter_map(|change| match change {
             Change::Insert(Row::Message { mailbox, message, .. }) => {
-                (message.bytes() <= self.page_bytes).then(|| Rc::as_ptr(mailbox))
+                (message.bytes() <= self.page_bytes).then_some(Rc::as_ptr(mailbox))
             }
             _ => None,
         });
