@@ -6,6 +6,7 @@
 //! renumbered the rows (VACUUM does).
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use log::{debug, info};
@@ -33,11 +34,11 @@ const STATEMENTS_MAX: usize = 64;
 /// batches change again and again.
 const PAGE_CACHE_KIB: i64 = 256;
 
-/// The same from a batch of that many messages on, until there has been no commit for a while: each
-/// mailbox in use has a page of an index, and what does not stay in the cache is read and written
-/// several times a batch.
+/// The same from a batch for that many mailboxes on, until there has been no commit for a while:
+/// each mailbox in use has a page of an index, and what does not stay in the cache is read and
+/// written several times a batch.
 const LARGE_PAGE_CACHE_KIB: i64 = 2_048;
-const LARGE_PAGE_CACHE_MESSAGES: usize = 64;
+const LARGE_PAGE_CACHE_MAILBOXES: usize = 64;
 
 /// What a commit survives (`--synchronous`; manual: durability 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,20 +156,25 @@ impl ChannelDb {
     fn reserve(&mut self, changes: &[Change]) -> Result<(), OpenError> {
         let pages = changes.iter().map(|change| written_bytes(change, self.page_bytes));
         let pages = pages.fold(0, usize::saturating_add) / self.page_bytes;
-        if !self.has_large_cache && self.has_many_short_messages(changes) {
+        if !self.has_large_cache && self.touches_many_mailboxes(changes) {
             let resized = self.connection.pragma_update(None, "cache_size", -LARGE_PAGE_CACHE_KIB);
             self.has_large_cache = resized.is_ok(); // a failure only makes it slower
         }
         self.logged_pages.reserve(pages, &self.place).map_err(|kind| self.error(kind))
     }
 
-    /// The pages of long messages are written once: keeping them would only fragment the heap.
-    fn has_many_short_messages(&self, changes: &[Change]) -> bool {
-        let is_short = |change: &&Change| match change {
-            Change::Insert(Row::Message { message, .. }) => message.bytes() <= self.page_bytes,
-            _ => false,
-        };
-        changes.iter().filter(is_short).count() >= LARGE_PAGE_CACHE_MESSAGES
+    /// Whether many mailboxes have got a message. Long ones do not count: their pages are written
+    /// once, and keeping them would only fragment the heap.
+    fn touches_many_mailboxes(&self, changes: &[Change]) -> bool {
+        let mailboxes = changes.iter().filter_map(|change| match change {
+            Change::Insert(Row::Message { mailbox, message, .. }) => {
+                (message.bytes() <= self.page_bytes).then_some(Rc::as_ptr(mailbox))
+            }
+            _ => None,
+        });
+        let mut last = None;
+        mailboxes.filter(|mailbox| last.replace(*mailbox) != Some(*mailbox)).count()
+            >= LARGE_PAGE_CACHE_MAILBOXES
     }
 
     /// Opens what is at the path, as a start does, if that is not what is open.
