@@ -31,8 +31,8 @@ pub const LAST_READ: Duration = Duration::from_millis(1);
 pub const SHED_SHARE: usize = 8;
 
 /// Input and replies that one tick may have in hand before it stops reading and commits. With
-/// messages of 1 KB that is about 10 ms of work.
-pub const TICK_BYTES_MAX: usize = 8 * MIB;
+/// messages of 1 KB that is about 5 ms of work.
+pub const TICK_BYTES_MAX: usize = 4 * MIB;
 
 /// The part of it that one connection or one address may use: so small that all addresses of an
 /// attacker with thousands of connections leave room for the others in the same tick.
@@ -40,12 +40,16 @@ pub const SHARE_BYTES_PER_TICK_MAX: usize = 128 * KIB;
 
 /// CPU time for which one tick reads, and applies what it reads. What takes longer for its bytes
 /// than this for [`TICK_BYTES_MAX`], such as JSON of a million numbers, counts as more bytes.
-pub const TICK_READING: Duration = Duration::from_millis(20);
+pub const TICK_READING: Duration = Duration::from_millis(10);
 
 /// What reading for that long counts in a tick.
 pub fn bytes_read_in(time: Duration) -> usize {
     (time.as_secs_f64() / TICK_READING.as_secs_f64() * TICK_BYTES_MAX as f64) as usize
 }
+
+/// The part of its bytes that counts in a tick of what comes in after the last answer: it is read
+/// and thrown away.
+pub const THROWN_AWAY_SHARE: usize = 8;
 
 /// What a frame counts in a tick besides its bytes: a ping takes as long as 512 bytes, about.
 pub const FRAME_BYTES_IN_TICK: usize = 512;
@@ -82,7 +86,7 @@ pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
 pub const LARGE_MESSAGE_BYTES: usize = 16 * KIB;
 
 /// Readiness events taken from the kernel in one tick; more wait there for the next.
-pub const EVENTS_PER_TICK_MAX: usize = 1024;
+pub const EVENTS_PER_TICK_MAX: usize = 8 * 1024;
 
 /// Header lines of a request head. Browsers and proxies send 10 to 40; upstream takes 250.
 pub const HEAD_LINES_MAX: usize = 256;

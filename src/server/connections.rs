@@ -24,7 +24,7 @@ use crate::net::connection::{Connection, Context, Input, Progress, Settings, Tim
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
-use crate::sys::clock::{self, Clock, Timestamp};
+use crate::sys::clock::{Clock, Stopwatch, Timestamp};
 
 /// All clients' connections.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub struct Connections {
     readable: ReadQueue,
     /// Connections that are only kept until they have read why they were rejected.
     rejected: usize,
-    /// The CPU time when it was last looked at in this tick.
-    cpu_time: Duration,
+    /// Measures what reading each connection takes.
+    stopwatch: Stopwatch,
     input: Input,
     output: WriteBuffers,
     /// What all sockets had taken when this tick began to send what waits.
@@ -95,7 +95,7 @@ impl Connections {
             accounting: Accounting::default(),
             readable: ReadQueue::default(),
             rejected: 0,
-            cpu_time: Duration::ZERO,
+            stopwatch: Stopwatch::start(),
             input: Input::default(),
             output: WriteBuffers::default(),
             delivered_before: 0,
@@ -238,7 +238,9 @@ impl Connections {
             if !slot.is_readable {
                 slot.is_readable = true;
                 // The end of a long message takes as long as all of it: to decode and to answer.
-                let is_heavy = slot.is_heavy || slot.buffered_bytes > SHARE_BYTES_PER_TICK_MAX;
+                let is_heavy = slot.is_heavy
+                    || slot.buffered_bytes > SHARE_BYTES_PER_TICK_MAX
+                    || slot.connection.is_lingering();
                 match is_heavy {
                     true => self.readable.push_heavy(conn, slot.address),
                     false => self.readable.push(conn, slot.address),
@@ -253,7 +255,7 @@ impl Connections {
     /// Reads the connections that are readable, until the tick has enough in hand.
     pub fn read_all(&mut self, now: Instant, engine: &mut Engine) {
         self.readable.begin_tick();
-        self.cpu_time = clock::cpu_time();
+        self.stopwatch = Stopwatch::start();
         while let Some(conn) = self.readable.next() {
             self.read(conn, now, engine);
         }
@@ -291,19 +293,19 @@ impl Connections {
         engine.count_received(received_bytes);
         let frames_bytes = input.frames_count(&settings.limits) * limits::FRAME_BYTES_IN_TICK;
         let changes = engine.batch_len() - changes_before;
-        let counted_bytes = received_bytes as usize + frames_bytes + engine.held_bytes()
-            - held_before
+        let received_bytes = match connection.is_lingering() {
+            true => received_bytes as usize / limits::THROWN_AWAY_SHARE,
+            false => received_bytes as usize,
+        };
+        let counted_bytes = received_bytes + frames_bytes + engine.held_bytes() - held_before
             + changes * limits::CHANGE_BYTES_IN_TICK;
-        let mut used_bytes = counted_bytes;
-        if limits::bytes_read_in(began.elapsed()) > counted_bytes {
-            // Or other processes had the processor.
-            let cpu_time = clock::cpu_time();
-            let since = std::mem::replace(&mut self.cpu_time, cpu_time);
-            used_bytes = used_bytes.max(limits::bytes_read_in(cpu_time.saturating_sub(since)));
-        }
+        let elapsed = began.elapsed();
+        let is_slow = limits::bytes_read_in(elapsed) > counted_bytes;
+        let took = self.stopwatch.lap(elapsed, is_slow);
+        let used_bytes = counted_bytes.max(limits::bytes_read_in(took));
         self.readable.note_used(slot.address, used_bytes);
         slot.is_readable = progress == Progress::More;
-        slot.is_heavy = used_bytes > SHARE_BYTES_PER_TICK_MAX / 2;
+        slot.is_heavy = progress == Progress::More || used_bytes >= SHARE_BYTES_PER_TICK_MAX / 2;
         if slot.last_read == LastRead::Due {
             slot.last_read = LastRead::Done;
         }

@@ -1,8 +1,8 @@
 //! The order in which connections are read, and their shares of a tick.
 //!
 //! Connections that did not use up their share when they were last read come first, up to half of
-//! the tick; then those that did, each in turn. Within a tick an address has a share, too. What is
-//! left out keeps its place for the next tick. Pure.
+//! the tick: one of each address, then the others. Then those that did, each in turn. Within a tick
+//! an address has a share, too. What is left out keeps its place for the next tick. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -23,6 +23,9 @@ pub struct ReadQueue {
     /// Connections in the queues that this tick has not looked at.
     light_left: usize,
     heavy_left: usize,
+    /// Light ones that were passed over because another of their address had been read; none any
+    /// more in the second round, which is theirs.
+    passed_over: Option<usize>,
     /// What this tick has used: in all, and by address.
     used_bytes: usize,
     used_by: HashMap<Holder, usize>,
@@ -45,6 +48,7 @@ impl ReadQueue {
 
     pub fn begin_tick(&mut self) {
         (self.light_left, self.heavy_left) = (self.light.len(), self.heavy.len());
+        self.passed_over = Some(0);
         self.used_bytes = 0;
         self.used_by.clear();
     }
@@ -53,13 +57,18 @@ impl ReadQueue {
     /// used up their share wait.
     pub fn go_on(&mut self) {
         (self.light_left, self.heavy_left) = (self.light.len(), 0);
+        self.passed_over = Some(0);
     }
 
     /// Removes and returns the next connection to read in this tick.
     pub fn next(&mut self) -> Option<ConnId> {
         while self.used_bytes < TICK_BYTES_MAX {
             let is_lights_turn = self.heavy_left == 0 || self.used_bytes < TICK_BYTES_MAX / 2;
-            let (queue, left) = if self.light_left > 0 && is_lights_turn {
+            if self.light_left == 0 && is_lights_turn {
+                self.light_left = self.passed_over.take().unwrap_or(0);
+            }
+            let is_light = self.light_left > 0 && is_lights_turn;
+            let (queue, left) = if is_light {
                 (&mut self.light, &mut self.light_left)
             } else if self.heavy_left > 0 {
                 (&mut self.heavy, &mut self.heavy_left)
@@ -69,8 +78,11 @@ impl ReadQueue {
             *left -= 1;
             let (conn, address) = queue.pop_front()?;
             let used = address.and_then(|holder| self.used_by.get(&holder));
-            if used.is_none_or(|used| *used < SHARE_BYTES_PER_TICK_MAX) {
-                return Some(conn);
+            match (used, &mut self.passed_over) {
+                (None, _) => return Some(conn),
+                (Some(_), Some(passed_over)) if is_light => *passed_over += 1,
+                (Some(used), _) if *used < SHARE_BYTES_PER_TICK_MAX => return Some(conn),
+                (Some(_), _) => {}
             }
             queue.push_back((conn, address));
         }
@@ -81,8 +93,9 @@ impl ReadQueue {
     pub fn note_used(&mut self, address: Address, bytes: usize) {
         self.used_bytes += bytes;
         // If nothing else waits, the shares of addresses decide nothing.
+        let waiting = self.light_left + self.heavy_left + self.passed_over.unwrap_or(0);
         if let Some(holder) = address
-            && self.light_left + self.heavy_left > 0
+            && waiting > 0
         {
             *self.used_by.entry(holder).or_default() += bytes;
         }
@@ -161,18 +174,33 @@ mod tests {
     }
 
     #[test]
+    fn one_connection_of_each_address_is_read_before_a_second_of_any() {
+        let holder = |last| Some(Holder::V4([192, 0, 2, last].into()));
+        let mut queue = ReadQueue::default();
+        for (number, last) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3), (5, 3)] {
+            queue.push(ConnId(number), holder(last));
+        }
+        queue.begin_tick();
+        let mut order = Vec::new();
+        while let Some(conn) = queue.next() {
+            let last = [1, 1, 1, 2, 3, 3][conn.0 as usize];
+            queue.note_used(holder(last), 1);
+            order.push(conn.0);
+        }
+        assert_eq!(order, [0, 3, 4, 1, 2, 5]);
+    }
+
+    #[test]
     fn an_address_has_its_share_of_a_tick_and_the_others_theirs() {
         let holder = |last| Some(Holder::V4([192, 0, 2, last].into()));
         let mut queue = ReadQueue::default();
         (0..100).for_each(|number| queue.push(ConnId(number), holder(1)));
         queue.push(ConnId(100), holder(2));
         queue.begin_tick();
-        for expected in [0, 1] {
+        for (expected, last) in [(0, 1), (100, 2), (1, 1)] {
             assert_eq!(queue.next(), Some(ConnId(expected)));
-            queue.note_used(holder(1), SHARE_BYTES_PER_TICK_MAX / 2);
+            queue.note_used(holder(last), SHARE_BYTES_PER_TICK_MAX / 2);
         }
-        assert_eq!(queue.next(), Some(ConnId(100)));
-        queue.note_used(holder(2), 1);
         assert_eq!(queue.next(), None);
         queue.begin_tick();
         assert_eq!(queue.next(), Some(ConnId(2)));

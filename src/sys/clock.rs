@@ -10,8 +10,36 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::limits;
 
 /// CPU time of this thread; zero where it cannot be read.
-pub fn cpu_time() -> Duration {
+fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// Measures the CPU time of one piece of work after another, and asks the kernel for it only where
+/// it matters: unlike reading the clock, that is a system call.
+#[derive(Debug)]
+pub struct Stopwatch {
+    /// CPU time at the last measurement.
+    measured: Duration,
+    /// Time that quick pieces have taken since.
+    quick: Duration,
+}
+
+impl Stopwatch {
+    pub fn start() -> Stopwatch {
+        Stopwatch { measured: cpu_time(), quick: Duration::ZERO }
+    }
+
+    /// The CPU time of a piece that took `elapsed` in all. Of a slow one it is measured: other
+    /// processes may have had the processor.
+    pub fn lap(&mut self, elapsed: Duration, is_slow: bool) -> Duration {
+        if !is_slow {
+            self.quick += elapsed;
+            return elapsed;
+        }
+        let now = cpu_time();
+        let since = now.saturating_sub(std::mem::replace(&mut self.measured, now));
+        since.saturating_sub(std::mem::take(&mut self.quick)).min(elapsed)
+    }
 }
 
 /// A length of time in seconds, as the files and the options have it. May be negative: the

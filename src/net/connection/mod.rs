@@ -244,6 +244,11 @@ impl Connection {
         context.outputs.push(context.conn, Output::End);
     }
 
+    /// Whether what still comes in is thrown away.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.phase, Phase::Lingering { .. })
+    }
+
     /// Drops what it buffers: it is about to be dropped itself.
     pub fn discard_buffers(&mut self) {
         self.abandon_output();

@@ -34,6 +34,9 @@ use observers::{Observed, Observers};
 /// Seconds that a short attack lasts, unless it takes longer to do.
 const SHORT_SECONDS: f64 = 0.7;
 
+/// By which the attackers come after the server and the observers for the processors.
+const ATTACKERS_NICENESS: i32 = 10;
+
 /// One attack.
 trait Attack: Sync {
     fn name(&self) -> String;
@@ -196,7 +199,7 @@ fn attack(attack: &dyn Attack, seconds: f64) -> Row {
         is_shared: false,
         network: 0,
     };
-    let (held, socket_bytes) = with_most_socket_bytes(&server, || attack.run(&field));
+    let (held, socket_bytes) = with_most_socket_bytes(&server, || as_others(|| attack.run(&field)));
     Row {
         attack: attack.name(),
         bytes: cost.bytes.load(Ordering::Relaxed),
@@ -207,6 +210,18 @@ fn attack(attack: &dyn Attack, seconds: f64) -> Row {
         socket_bytes,
         held,
     }
+}
+
+/// Runs something, and all threads that it starts, below the server and the observers: attackers
+/// have machines of their own.
+fn as_others<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            rustix::process::nice(ATTACKERS_NICENESS).expect("a lower priority");
+            run()
+        });
+        others.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Runs something; returns the most that waited in the server's sockets meanwhile, too.
