@@ -133,7 +133,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// A template with each `{{name}}` replaced by its value. Values are not searched for names.
-pub fn fill(template: &str, mut value: impl FnMut(&str) -> String) -> String {
+pub fn fill(template: &str, value: &mut dyn FnMut(&str) -> String) -> String {
     let mut parts = template.split("{{");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_value_cannot_name_another_one() {
-        let filled = fill("a {{x}} b {{y}}", |name| format!("{{{{y}}}} {name}"));
+        let filled = fill("a {{x}} b {{y}}", &mut |name| format!("{{{{y}}}} {name}"));
         assert_eq!(filled, "a {{y}} x b {{y}} y");
     }
 }

@@ -3,7 +3,7 @@
 //! Each power of two of nanoseconds is cut into equal buckets, so a recorded value is known to
 //! about 1.6 %, whether it is a microsecond or a minute. Recording is a few instructions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Buckets per power of two, as a power of two itself.
 const SUB_BITS: u32 = 6;
@@ -36,6 +36,11 @@ impl Histogram {
         self.total += 1;
         self.sum += value;
         self.max = self.max.max(value);
+    }
+
+    /// Counts the time from then to now.
+    pub fn record_since(&mut self, begun: Instant) {
+        self.record(begun.elapsed());
     }
 
     /// Adds all of another's.

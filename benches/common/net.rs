@@ -138,22 +138,23 @@ impl Net {
 
     /// Queues a text message; it leaves when the driver's call returns.
     pub fn send(&mut self, id: PeerId, text: &str) {
-        if let Some(peer) = &mut self.peers[id] {
-            if peer.output.is_empty() {
-                self.dirty.push(id);
-            }
-            frame(OpCode::Data(Data::Text), text.as_bytes(), &mut peer.output);
-        }
+        self.queue(id, OpCode::Data(Data::Text), text.as_bytes());
     }
 
     /// Queues a close; `gone` is called when the server has answered it.
     pub fn close(&mut self, id: PeerId) {
         if let Some(peer) = &mut self.peers[id] {
+            peer.closing = true;
+        }
+        self.queue(id, OpCode::Control(Control::Close), &[]);
+    }
+
+    fn queue(&mut self, id: PeerId, opcode: OpCode, payload: &[u8]) {
+        if let Some(peer) = &mut self.peers[id] {
             if peer.output.is_empty() {
                 self.dirty.push(id);
             }
-            peer.closing = true;
-            frame(OpCode::Control(Control::Close), &[], &mut peer.output);
+            frame(opcode, payload, &mut peer.output);
         }
     }
 
@@ -287,11 +288,13 @@ impl Net {
                     Ok(text) => driver.text(self, id, text),
                     Err(_) => self.fail("a text message is not UTF-8".to_owned()),
                 },
-                OpCode::Control(Control::Ping) => self.answer(id, Control::Pong, payload),
+                OpCode::Control(Control::Ping) => {
+                    self.queue(id, OpCode::Control(Control::Pong), payload);
+                }
                 OpCode::Control(Control::Pong) => {}
                 OpCode::Control(Control::Close) => {
                     if self.peers[id].as_ref().is_some_and(|peer| !peer.closing) {
-                        self.answer(id, Control::Close, payload);
+                        self.queue(id, header.opcode, payload);
                     }
                     // From now on only the end of the stream matters.
                 }
@@ -299,15 +302,6 @@ impl Net {
             }
         }
         used
-    }
-
-    fn answer(&mut self, id: PeerId, control: Control, payload: &[u8]) {
-        if let Some(peer) = &mut self.peers[id] {
-            if peer.output.is_empty() {
-                self.dirty.push(id);
-            }
-            frame(OpCode::Control(control), payload, &mut peer.output);
-        }
     }
 
     /// Finds the end of the handshake answer.

@@ -1,5 +1,5 @@
-//! A plot of latency distributions, as SVG text: the share of operations along the bottom, from the
-//! median to the rarest, and the time they took at most, both logarithmic.
+//! A plot of a latency distribution, as SVG text: the share of operations along the bottom, from
+//! the fastest to the rarest, and the time they took at most, both logarithmic.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,15 +13,15 @@ const RIGHT: f64 = 150.0;
 const TOP: f64 = 72.0;
 const BOTTOM: f64 = 58.0;
 
-/// Points of each curve.
+/// Points of the curve.
 const POINTS: u32 = 240;
 
 /// The least and the greatest number of nines on the axis: 90 % has one.
 const NINES_MIN: f64 = 2.0;
 const NINES_MAX: f64 = 5.0;
 
-/// Colours that can be distinguished in daylight and by colour-blind readers.
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
+/// Of the curve and its name.
+const COLOUR: &str = "#0072b2";
 
 const STYLE: &str = "text{font-family:system-ui,sans-serif;fill:#333;font-size:13px}\
     .title{font-size:18px;font-weight:600}.quiet{fill:#777}\
@@ -30,16 +30,9 @@ const STYLE: &str = "text{font-family:system-ui,sans-serif;fill:#333;font-size:1
     @media(prefers-color-scheme:dark){.paper{fill:#16181c}text{fill:#ddd}.quiet{fill:#999}\
     .grid{stroke:#2c2f36}.axis{stroke:#666}}";
 
-/// One curve.
-#[derive(Clone, Copy, Debug)]
-pub struct Series<'a> {
-    pub name: &'a str,
-    pub latency: &'a Histogram,
-}
-
-/// Draws the curves.
-pub fn plot(title: &str, subtitle: &str, series: &[Series<'_>]) -> String {
-    let scale = Scale::fitting(series);
+/// Draws the curve, with its name at its end.
+pub fn plot(title: &str, subtitle: &str, name: &str, latency: &Histogram) -> String {
+    let scale = Scale::fitting(latency);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
          width=\"{WIDTH}\" height=\"{HEIGHT}\">\n<style>{STYLE}</style>\n\
@@ -48,28 +41,14 @@ pub fn plot(title: &str, subtitle: &str, series: &[Series<'_>]) -> String {
     text(&mut svg, LEFT, 32.0, "start", "title", title);
     text(&mut svg, LEFT, 52.0, "start", "quiet", subtitle);
     scale.draw_axes(&mut svg);
-    // Names are at the ends of the curves; those that would overlap are moved down.
-    let mut ends: Vec<(f64, usize)> = series
-        .iter()
-        .enumerate()
-        .map(|(index, one)| {
-            (scale.draw_curve(&mut svg, one, COLOURS[index % COLOURS.len()]), index)
-        })
-        .collect();
-    ends.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let mut free_from = 0.0;
-    for (y, index) in ends {
-        let y = f64::max(y, free_from);
-        free_from = y + 18.0;
-        let name = escape(series[index].name);
-        let colour = COLOURS[index % COLOURS.len()];
-        _ = writeln!(
-            svg,
-            "<text x=\"{}\" y=\"{:.1}\" style=\"fill:{colour};font-weight:600\">{name}</text>",
-            WIDTH - RIGHT + 10.0,
-            y + 4.0
-        );
-    }
+    let end = scale.draw_curve(&mut svg, latency);
+    _ = writeln!(
+        svg,
+        "<text x=\"{}\" y=\"{:.1}\" style=\"fill:{COLOUR};font-weight:600\">{}</text>",
+        WIDTH - RIGHT + 10.0,
+        end + 4.0,
+        escape(name)
+    );
     svg.push_str("</svg>\n");
     svg
 }
@@ -83,14 +62,12 @@ struct Scale {
 }
 
 impl Scale {
-    /// As many nines as the smallest number of values can show, and whole powers of ten.
-    fn fitting(series: &[Series<'_>]) -> Scale {
-        let count = series.iter().map(|one| one.latency.count()).max().unwrap_or(0);
-        let nines = (count.max(1) as f64).log10().floor().clamp(NINES_MIN, NINES_MAX);
+    /// As many nines as the number of values can show, and whole powers of ten.
+    fn fitting(latency: &Histogram) -> Scale {
+        let nines = (latency.count().max(1) as f64).log10().floor().clamp(NINES_MIN, NINES_MAX);
         let log = |time: Duration| (time.as_nanos().max(1) as f64).log10();
-        let least = series.iter().map(|one| log(one.latency.quantile(0.0))).fold(12.0, f64::min);
-        let most = series.iter().map(|one| log(one.latency.max())).fold(0.0, f64::max);
-        let low = least.floor().min(most.ceil() - 1.0);
+        let (least, most) = (log(latency.quantile(0.0)), log(latency.max()));
+        let low = least.floor().min(most.ceil() - 1.0).max(0.0);
         Scale { nines, low, high: most.ceil().max(low + 1.0) }
     }
 
@@ -131,18 +108,18 @@ impl Scale {
         text(svg, middle, HEIGHT - 14.0, "middle", "quiet", "share of operations done within");
     }
 
-    /// Gives the height at which the curve ends.
-    fn draw_curve(&self, svg: &mut String, series: &Series<'_>, colour: &str) -> f64 {
+    /// Returns the height at which the curve ends.
+    fn draw_curve(&self, svg: &mut String, latency: &Histogram) -> f64 {
         let mut path = String::new();
         let mut y = 0.0;
         for point in 0..=POINTS {
             let nines = self.nines * f64::from(point) / f64::from(POINTS);
             let share = 1.0 - 10_f64.powf(-nines);
-            y = self.y(series.latency.quantile(share));
+            y = self.y(latency.quantile(share));
             let command = if point == 0 { 'M' } else { 'L' };
             _ = write!(path, "{command}{:.1} {y:.1}", self.x(share));
         }
-        _ = writeln!(svg, "<path class=\"curve\" style=\"stroke:{colour}\" d=\"{path}\"/>");
+        _ = writeln!(svg, "<path class=\"curve\" style=\"stroke:{COLOUR}\" d=\"{path}\"/>");
         y
     }
 }

@@ -14,7 +14,7 @@ use common::modes::{
     Dialect, Exchange, Idle, IdleReport, Load, Outcome, Ping, Plan, Relay, Storm, run, run_idle,
 };
 use common::report;
-use common::svg::{self, Series};
+use common::svg;
 use common::syncs::Tracer;
 use options::{Mode, Options};
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ fn draw(options: &Options, outcome: &Outcome) -> String {
         None => (description, options.url.clone()),
     };
     let subtitle = format!("{subtitle} · {:.0} {}/s", outcome.per_second(), outcome.unit);
-    svg::plot(&title, &subtitle, &[Series { name: &options.name, latency: &outcome.latency }])
+    svg::plot(&title, &subtitle, &options.name, &outcome.latency)
 }
 
 fn print_idle(report: &IdleReport) {

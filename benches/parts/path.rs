@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
-use wormhole_mailbox::codec::json as protocol;
-use wormhole_mailbox::codec::websocket::{self as wire, Inbound, SharedContext, WebSocket};
+use wormhole_mailbox::codec::json;
+use wormhole_mailbox::codec::websocket::{self, Inbound, SharedContext, WebSocket};
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Response};
@@ -33,11 +33,11 @@ const MAILBOX_MESSAGES_MAX: u64 = 1_000;
 pub fn parts() -> Vec<Part> {
     let part = |name, prepare| Part { name, prepare, messages: 1 };
     vec![
-        part("frame in (wire)", frame_in),
-        part("text to command (protocol)", decode),
+        part("frame in (websocket)", frame_in),
+        part("text to command (json)", decode),
         part("add to changes and replies (store)", apply),
-        part("one ack and two messages to JSON (protocol)", encode),
-        part("three frames out (wire)", frames_out),
+        part("one ack and two messages to text (json)", encode),
+        part("three frames out (websocket)", frames_out),
         part("the whole path but socket and database", whole),
         part("a ping, the same way", ping),
     ]
@@ -101,7 +101,7 @@ impl Scene {
     }
 
     pub fn apply(&mut self, conn: ConnId, text: &str) {
-        let request = protocol::decode(text, NAME_BYTES_MAX).expect("a command");
+        let request = json::decode(text, NAME_BYTES_MAX).expect("a command");
         let (entropy, effects) = (&mut Zeros, &mut self.effects);
         let mut act = Act { now: NOW, entropy, effects, may_begin: true };
         let outcome = self.store.apply(conn, &request.command, &mut act);
@@ -149,11 +149,11 @@ pub fn opening() -> Vec<Change> {
 fn frame_in() -> Box<dyn FnMut(u64)> {
     let frame = frame(&add_text());
     let limits = Limits::default();
-    let (mut wire, mut shared) = (WebSocket::default(), SharedContext::default());
+    let (mut socket, mut shared) = (WebSocket::default(), SharedContext::default());
     let mut output = Vec::new();
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
+            let inbound = socket.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
             assert!(matches!(black_box(inbound), Ok(Some(Inbound::Text(_)))));
         }
     })
@@ -163,7 +163,7 @@ fn decode() -> Box<dyn FnMut(u64)> {
     let text = add_text();
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            assert!(black_box(protocol::decode(black_box(&text), NAME_BYTES_MAX)).is_ok());
+            assert!(black_box(json::decode(black_box(&text), NAME_BYTES_MAX)).is_ok());
         }
     })
 }
@@ -200,27 +200,27 @@ fn response(output: Output) -> Response {
 fn encode() -> Box<dyn FnMut(u64)> {
     let replies = replies();
     assert_eq!(replies.len(), 3);
-    let server_tx = protocol::ServerTx::from(NOW);
-    let mut json = Vec::new();
+    let server_tx = json::ServerTx::from(NOW);
+    let mut text = Vec::new();
     Box::new(move |rounds| {
         for _ in 0..rounds {
             for response in &replies {
-                json.clear();
-                protocol::encode(black_box(response), &server_tx, &mut json);
-                black_box(&json);
+                text.clear();
+                json::encode(black_box(response), &server_tx, &mut text);
+                black_box(&text);
             }
         }
     })
 }
 
 fn frames_out() -> Box<dyn FnMut(u64)> {
-    let server_tx = protocol::ServerTx::from(NOW);
+    let server_tx = json::ServerTx::from(NOW);
     let texts: Vec<Vec<u8>> = replies()
         .iter()
         .map(|response| {
-            let mut json = Vec::new();
-            protocol::encode(response, &server_tx, &mut json);
-            json
+            let mut text = Vec::new();
+            json::encode(response, &server_tx, &mut text);
+            text
         })
         .collect();
     let mut frames = Vec::new();
@@ -228,7 +228,7 @@ fn frames_out() -> Box<dyn FnMut(u64)> {
         for _ in 0..rounds {
             frames.clear();
             for text in &texts {
-                wire::text(black_box(text), &mut frames);
+                websocket::text(black_box(text), &mut frames);
             }
             black_box(&frames);
         }
@@ -239,24 +239,24 @@ fn frames_out() -> Box<dyn FnMut(u64)> {
 fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
     let frame = frame(&text);
     let limits = Limits::default();
-    let (mut wire, mut scene) = (WebSocket::default(), Scene::new());
+    let (mut socket, mut scene) = (WebSocket::default(), Scene::new());
     let mut shared = SharedContext::default();
-    let server_tx = protocol::ServerTx::from(NOW);
-    let (mut output, mut json, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+    let server_tx = json::ServerTx::from(NOW);
+    let (mut output, mut encoded, mut frames) = (Vec::new(), Vec::new(), Vec::new());
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = wire.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
+            let inbound = socket.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
             let Ok(Some(Inbound::Text(text))) = inbound else { unreachable!("a text came") };
             scene.add(&text);
             frames.clear();
             scene.effects.outputs.reply(SENDER, Response::Ack { id: None });
             scene.effects.outputs.drain_by_connection(|_, outputs| {
                 for response in outputs.map(response) {
-                    json.clear();
+                    encoded.clear();
                     if !matches!(response, Response::Replay(_)) {
-                        protocol::encode(&response, &server_tx, &mut json);
+                        json::encode(&response, &server_tx, &mut encoded);
                     }
-                    wire::text(&json, &mut frames);
+                    websocket::text(&encoded, &mut frames);
                 }
             });
             black_box(&frames);

@@ -83,7 +83,7 @@ enum Conn {
     Open(Box<WebSocket<Stream>>, Option<usize>),
 }
 
-/// A running floor programme.
+/// A running floor program.
 struct Floor {
     poll: Poll,
     listener: TcpListener,

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::Scope;
 use crate::common::modes::{Load, Ping, Plan, Relay, gather, run};
@@ -50,13 +49,7 @@ fn cost(scope: &Scope, connections: usize) -> Result<Cost, String> {
 
 /// The counters are set to zero before the load; its few connects are negligible.
 fn count(scope: &Scope, server: &Server, mut load: impl Load) -> Result<f64, String> {
-    let plan = Plan {
-        warm_up: Duration::ZERO,
-        measured: scope.measured * 2,
-        pid: None,
-        syncs: None,
-        progress: false,
-    };
+    let plan = Plan { measured: scope.measured * 2, ..Plan::default() };
     control("--zero", server.pid)?;
     let outcome = run(&mut load, &server.target, &plan)?;
     let instructions = dumped(server)?;

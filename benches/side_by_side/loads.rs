@@ -77,7 +77,7 @@ pub fn once<L: Load>(
             measured,
             pid: Some(server.pid),
             syncs: server.trace.clone(),
-            progress: false,
+            ..Plan::default()
         };
         let mut load = load(kind);
         let outcome = run(&mut load, &server.target, &plan)?;
@@ -136,10 +136,11 @@ pub fn exchanges(scope: &Scope) -> Result<Vec<Row>, String> {
 
 /// Established pairs against the floor, and against another build.
 pub fn relay(scope: &Scope) -> Result<Vec<Row>, String> {
-    [Some(Kind::Floor), scope.against].into_iter().flatten().try_fold(vec![], |mut rows, other| {
-        rows.extend(relay_against(scope, other)?);
-        Ok(rows)
-    })
+    let mut rows = relay_against(scope, Kind::Floor)?;
+    if let Some(build) = scope.against {
+        rows.extend(relay_against(scope, build)?);
+    }
+    Ok(rows)
 }
 
 fn relay_against(scope: &Scope, other: Kind) -> Result<Vec<Row>, String> {

@@ -74,13 +74,7 @@ fn filled(what: &str, bodies: &[usize]) -> Result<Row, String> {
     let server = Server::start(Kind::Ours, &setup)?;
     let before = Usage::of(server.pid)?.resident_bytes;
     for bytes in bodies {
-        let plan = Plan {
-            warm_up: Duration::ZERO,
-            measured: FILLED_MAX,
-            pid: None,
-            syncs: None,
-            progress: false,
-        };
+        let plan = Plan { measured: FILLED_MAX, ..Plan::default() };
         run(&mut Fill::new(FILLERS, *bytes), &server.target, &plan)?;
     }
     sleep(SETTLE);

@@ -40,13 +40,7 @@ fn time_to_welcome(file: &Path) -> Result<f64, String> {
     let setup = Setup { channel_db: Some(PathBuf::from(file)), ..Setup::default() };
     let started = Instant::now();
     let server = Server::start(Kind::Ours, &setup)?;
-    let plan = Plan {
-        warm_up: Duration::ZERO,
-        measured: Duration::from_secs(10),
-        pid: None,
-        syncs: None,
-        progress: false,
-    };
+    let plan = Plan { measured: Duration::from_secs(10), ..Plan::default() };
     let outcome = run(&mut Storm::new(1), &server.target, &plan)?;
     let elapsed = started.elapsed().as_secs_f64();
     server.stop();

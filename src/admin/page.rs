@@ -31,7 +31,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let percent = |part: usize, whole: usize| {
         format!("{:.1}", (100.0 * format::share(part as u64, whole as u64)).min(100.0))
     };
-    format::fill(TEMPLATE, |name| match name {
+    format::fill(TEMPLATE, &mut |name| match name {
         "refresh" => meta.clone(),
         "state" => state.to_owned(),
         "state-class" => class.to_owned(),
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn every_name_in_the_template_has_a_value() {
         let source = include_str!("page.rs");
-        _ = format::fill(TEMPLATE, |name| {
+        _ = format::fill(TEMPLATE, &mut |name| {
             assert!(source.contains(&format!("\"{name}\" =>")), "{name}");
             String::new()
         });

@@ -118,8 +118,8 @@ fn find<S>(
     let mut rows = table.clone();
     rows.find(|row| row.spec.name == name || row.spec.short == Some(name)).ok_or_else(|| {
         let left_over = LEFT_OVER.iter().find(|(option, _)| *option == name);
-        let names = table.flat_map(|row| [row.spec.name].into_iter().chain(row.spec.short));
-        let problem = match (left_over, nearest(name, names)) {
+        let mut names = table.flat_map(|row| [row.spec.name].into_iter().chain(row.spec.short));
+        let problem = match (left_over, nearest(name, &mut names)) {
             (Some((_, problem)), _) => (*problem).to_owned(),
             (_, Some(known)) => format!("unknown option, did you mean {known}? See --help"),
             (_, None) => "unknown option, see --help".to_owned(),

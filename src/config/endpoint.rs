@@ -51,7 +51,7 @@ pub fn default() -> Endpoint {
 
 /// The origin of a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SocketSource {
     /// Bound by the server.
     Bind(Endpoint),
     /// Passed by a service manager.
@@ -62,15 +62,15 @@ pub enum Source {
 const PROXIED: &str = "haproxy:";
 
 /// Reads an endpoint string for clients; the error completes "--port: …".
-pub fn for_clients(text: &str) -> Result<(Source, Role), String> {
+pub fn for_clients(text: &str) -> Result<(SocketSource, Role), String> {
     let (text, role) = match text.strip_prefix(PROXIED) {
         Some(text) => (text, Role::ProxiedClient),
         None => (text, Role::Client),
     };
     if text == "systemd" || text.starts_with("systemd:") {
-        return Ok((Source::Passed(passed(Parts::split(text)?)?), role));
+        return Ok((SocketSource::Passed(passed(Parts::split(text)?)?), role));
     }
-    Ok((Source::Bind(parse(text, FOR_CLIENTS)?), role))
+    Ok((SocketSource::Bind(parse(text, FOR_CLIENTS)?), role))
 }
 
 /// Reads an endpoint string for the admin listener; a public one must be allowed. The error
@@ -325,7 +325,7 @@ mod tests {
             ("systemd:domain=UNIX:name=web", Pick::Name("web".to_owned())),
             ("systemd:INET6:index=2", Pick::Index(2)),
         ] {
-            let expected = Ok((Source::Passed(pick), Role::Client));
+            let expected = Ok((SocketSource::Passed(pick), Role::Client));
             assert_eq!(for_clients(text), expected, "{text}");
         }
     }

@@ -31,8 +31,9 @@ pub fn read<S>(
         let row = table.clone().find(|row| name(row) == variable);
         let Some(row) = row.filter(|_| !value.starts_with(KUBERNETES_SERVICE)) else {
             let names: Vec<String> = table.clone().map(name).collect();
-            let names = names.iter().map(String::as_str).filter(|name| **name != *variable);
-            let meant = nearest(&variable, names).map(|name| format!(", did you mean {name}?"));
+            let mut names = names.iter().map(String::as_str).filter(|name| **name != *variable);
+            let meant =
+                nearest(&variable, &mut names).map(|name| format!(", did you mean {name}?"));
             let meant = meant.unwrap_or_default();
             warnings.push(format!("{variable}: ignored, this is no option's variable{meant}"));
             continue;

@@ -86,7 +86,7 @@ fn member(line: &str) -> Result<Member, String> {
     Ok(Member { name: self::name(name)?.into(), secret: Secret::new(secret) })
 }
 
-/// A member's name, as the log and the status page may show it.
+/// A member's name, as the status page shows it.
 pub fn name(text: &str) -> Result<&str, String> {
     let is_allowed = |byte| is_unreserved(byte) || matches!(byte, b'@' | b'+');
     if (1..=MEMBER_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_allowed) {

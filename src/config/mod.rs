@@ -93,7 +93,8 @@ fn help(mut words: Arguments) -> Result<String, UsageError> {
         _ => generate::help::most_used(),
     };
     // What is left over is a mistake.
-    arguments::read(words, options::all().filter(|_| false)).map(|_| text)
+    let options: &[Row<Query>] = &[];
+    arguments::read(words, options.iter()).map(|_| text)
 }
 
 /// The command line of the server itself.
@@ -194,21 +195,21 @@ fn subcommand(
     subcommand: &'static Subcommand,
     mut words: Arguments,
 ) -> Result<Invocation, UsageError> {
-    let mut operand = None;
-    if let Some((_, set)) = subcommand.operand {
-        let mut operands = Vec::new();
-        while let Some(word) = arguments::take_subcommand(&mut words) {
-            operands.push(word);
-        }
-        operand = (!operands.is_empty()).then(|| (set, operands.join(" ")));
+    let mut operands = Vec::new();
+    while subcommand.operand.is_some()
+        && let Some(word) = arguments::take_subcommand(&mut words)
+    {
+        operands.push(word);
     }
     let given = arguments::read(words, subcommand.rows.iter())?;
     if let Some(text) = text_to_print(&given, |_| Ok(generate::help::subcommand(subcommand)))? {
         return Ok(Invocation::Print(text));
     }
     let mut query = Query::default();
-    if let Some((set, words)) = operand {
-        set(&mut query, &words).map_err(UsageError)?;
+    if let Some((_, set)) = subcommand.operand
+        && !operands.is_empty()
+    {
+        set(&mut query, &operands.join(" ")).map_err(UsageError)?;
     }
     for option in in_table_order(subcommand.rows.iter(), &given) {
         if let Action::Set(set) = option.row.action {

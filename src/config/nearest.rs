@@ -2,7 +2,7 @@
 
 /// Returns the name nearest to `typed`, if any resembles it. Case, leading dashes, and letters that
 /// are missing at the end weigh nothing.
-pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, names: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let bare = |name: &str| name.trim_start_matches('-').to_ascii_lowercase();
     let typed = bare(typed);
     let rated = names.map(|name| (distance(&typed, &bare(name)), name));
@@ -13,7 +13,7 @@ pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<
 }
 
 /// Edits from one text to the other: letters inserted, removed, replaced, or swapped with the next
-/// one. None if `name` begins with all of `typed`, and that is more than a letter or two.
+/// one; 0 if `name` begins with all of `typed`, and that is more than a letter or two.
 fn distance(typed: &str, name: &str) -> usize {
     const PREFIX_BYTES_MIN: usize = 3;
     if typed.len() >= PREFIX_BYTES_MIN && name.starts_with(typed) {
@@ -66,7 +66,7 @@ mod tests {
             ("--", None),
             ("", None),
         ] {
-            assert_eq!(nearest(typed, NAMES.into_iter()), expected, "{typed}");
+            assert_eq!(nearest(typed, &mut NAMES.into_iter()), expected, "{typed}");
         }
     }
 }

@@ -40,9 +40,9 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--onion-network": Many("NETWORK"),
                 Reload |s, text| s.reloadable.onion_networks.push(values::onion_network(text)?),
                 Text("none"),
-                "Count each IPv6 address of this network alone in the limits, and all of them \
-                 together for 16: tor's PROXY headers number the circuits of an onion service so; \
-                 repeatable.";
+                "In the limits, count each IPv6 address of this network alone, and all of them \
+                 together as 16; repeatable. In PROXY headers, tor gives each circuit of an onion \
+                 service such an address.";
         },
     },
     Group {
@@ -56,8 +56,8 @@ pub static GROUPS: &[Group<Settings>] = &[
             "--admin-host": Many("NAME"),
                 Reload |s, text| s.reloadable.admin_hosts.push(values::host(text)?),
                 Text("localhost and the machine's host name"),
-                "Answer requests on TCP admin listeners that use this name; repeatable. Others get 421, \
-                 addresses, `/healthz` and `/metrics` aside.";
+                "Answer requests on TCP admin listeners that use this name; repeatable. Other names \
+                 get 421, but for `/healthz` and `/metrics`.";
         },
     },
     Group {
@@ -120,13 +120,17 @@ pub static GROUPS: &[Group<Settings>] = &[
         },
     },
     Group {
-        title: "Members, permissions and draft extensions",
+        title: "Who may begin",
         rows: rows! { Settings;
             "--members": Once("FILE"),
                 ReloadFile |s, text| s.reloadable.members = Some(Members::parse(text)?),
                 Text("none: all may begin"),
                 "Lines `NAME SECRET`: only clients with `/v1/SECRET` in their URL may begin an \
                  exchange, others may join one. Read again at SIGHUP.";
+            "--allocate-from": Many("NETWORK"),
+                Set |s, text| s.config.allocate_from.push(values::network(text)?), Text("everywhere"),
+                "Let exchanges begin only at addresses of this network; repeatable. Clients from \
+                 elsewhere can join them.";
             "--permission": Once("none|offer|require|auto"),
                 Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?, Text("none"),
                 "Proof of work (hashcash) from clients before they bind: never, optional, always, \
@@ -145,29 +149,25 @@ pub static GROUPS: &[Group<Settings>] = &[
                     values::positive_seconds(text)?,
                 Number(limits::ATTACK_HALF_LIFE_SECONDS, "s"),
                 "Half-life of a hostile event: after this time it counts half.";
+        },
+    },
+    Group {
+        title: "Nameplates and draft extensions",
+        rows: rows! { Settings;
+            "--nameplate-digits": Once("DIGITS"),
+                Set |s, text| s.config.nameplate_digits_min = values::digits(text)?,
+                Number(1.0, "digit"),
+                "Allocate no nameplate with fewer digits, 1 to 6.";
+            "--nameplate-cooldown": Once("SECONDS"),
+                Set |s, text| s.config.nameplate_cooldown = values::seconds_or_never(text)?,
+                Number(0.0, "s"),
+                "Do not allocate a nameplate again for this long after its end; 0 for never.";
             "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";
             "--delete": Flag, Set |s, _| s.config.delete = true, Text("off"),
                 "Draft: let clients delete single messages that they have received, so that a mailbox \
                  of a long session does not keep them.";
-            "--nameplate-cooldown": Once("SECONDS"),
-                Set |s, text| s.config.nameplate_cooldown = values::seconds_or_never(text)?,
-                Number(0.0, "s"),
-                "Do not allocate a nameplate again for this long after its end; 0 for never.";
-        },
-    },
-    Group {
-        title: "Who may begin",
-        rows: rows! { Settings;
-            "--allocate-from": Many("NETWORK"),
-                Set |s, text| s.config.allocate_from.push(values::network(text)?), Text("everywhere"),
-                "Let exchanges begin only at addresses of this network; repeatable. Clients from \
-                 elsewhere can join them.";
-            "--nameplate-digits": Once("DIGITS"),
-                Set |s, text| s.config.nameplate_digits_min = values::digits(text)?,
-                Number(1.0, "digit"),
-                "Allocate no nameplate with fewer digits, 1 to 6.";
         },
     },
     Group {

@@ -46,19 +46,14 @@ pub struct Drain {
 
 /// Networks and the texts for clients from there.
 #[derive(Clone, Debug, Default)]
-pub struct Notices(Vec<(Network, Box<str>)>);
+pub struct Notices(pub Vec<(Network, Box<str>)>);
 
 impl Notices {
-    /// Takes networks and texts in any order.
-    pub fn new(mut notices: Vec<(Network, Box<str>)>) -> Notices {
-        notices.sort_by_key(|(network, _)| Reverse(network.prefix_bits()));
-        Notices(notices)
-    }
-
     /// The text for an address: that of the smallest network it lies in.
     pub fn find(&self, ip: Option<IpAddr>) -> Option<&str> {
         let ip = ip?;
-        self.0.iter().find(|(network, _)| network.contains(ip)).map(|(_, text)| &**text)
+        let found = self.0.iter().filter(|(network, _)| network.contains(ip));
+        found.min_by_key(|(network, _)| Reverse(network.prefix_bits())).map(|(_, text)| &**text)
     }
 }
 
@@ -99,7 +94,7 @@ mod tests {
     fn the_smallest_network_takes_precedence() {
         let notices = ["0.0.0.0/0", "192.0.2.128/25", "192.0.2.0/24", "2001:db8::/32"];
         let notices = notices.map(|text| (text.parse().expect("a network"), text.into()));
-        let notices = Notices::new(notices.into());
+        let notices = Notices(notices.into());
         for (ip, expected) in [
             ("192.0.2.200", Some("192.0.2.128/25")),
             ("192.0.2.1", Some("192.0.2.0/24")),

@@ -186,7 +186,6 @@ impl Settings {
         self.reloadable.trusted_proxies = or_loopback(self.reloadable.trusted_proxies);
         self.reloadable.exempt = or_loopback(self.reloadable.exempt);
         self.reloadable.list = self.list.unwrap_or_default();
-        self.config.endpoints.sort_by_key(|(_, role)| *role != Role::Admin);
         let raised = self.config.limits.fit();
         self.config.warnings.extend(raised);
         (self.config, self.reloadable)
@@ -194,16 +193,18 @@ impl Settings {
 
     pub fn listen_for_clients(&mut self, text: &str) -> Result<(), String> {
         match endpoint::for_clients(text)? {
-            (endpoint::Source::Bind(endpoint), role) => {
+            (endpoint::SocketSource::Bind(endpoint), role) => {
                 self.config.endpoints.push((endpoint, role))
             }
-            (endpoint::Source::Passed(pick), role) => self.config.passed.push((pick, role)),
+            (endpoint::SocketSource::Passed(pick), role) => self.config.passed.push((pick, role)),
         }
         Ok(())
     }
 
     pub fn listen_for_admin(&mut self, text: &str) -> Result<(), String> {
-        self.config.endpoints.push(endpoint::for_admin(text, self.admin_public)?);
+        let endpoints = &mut self.config.endpoints;
+        let at = endpoints.partition_point(|(_, role)| *role == Role::Admin);
+        endpoints.insert(at, endpoint::for_admin(text, self.admin_public)?);
         Ok(())
     }
 

@@ -237,7 +237,7 @@ pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
         return Err(UsageError(format!("{name}: {LEAVE_OUT_PLUGIN}")));
     }
     let names = TABLE.iter().map(|subcommand| subcommand.name).chain([HELP]);
-    let meant = nearest(name, names.clone()).map(|known| format!(" (did you mean {known}?)"));
+    let meant = nearest(name, &mut names.clone()).map(|known| format!(" (did you mean {known}?)"));
     let (meant, names) = (meant.unwrap_or_default(), names.collect::<Vec<_>>().join(", "));
     Err(UsageError(format!("'{name}': unknown command{meant}, there are {names}; see --help")))
 }

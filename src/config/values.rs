@@ -106,10 +106,8 @@ pub fn bits(text: &str) -> Result<u32, String> {
 }
 
 pub fn digits(text: &str) -> Result<u32, String> {
-    let allowed = 1..=limits::NAMEPLATE_DIGITS_ALLOCATED_MAX;
-    text.parse().ok().filter(|digits| allowed.contains(digits)).ok_or_else(|| {
-        format!("'{text}' must be a whole number of digits from 1 to {}", allowed.end())
-    })
+    let max = limits::NAMEPLATE_DIGITS_ALLOCATED_MAX;
+    whole(text, 1..=max, &format!("a whole number of digits from 1 to {max}"))
 }
 
 pub fn events(text: &str) -> Result<f64, String> {
@@ -148,9 +146,11 @@ pub const YES_OR_NO: [(&str, bool); 2] = [("yes", true), ("no", false)];
 
 /// The value with that name.
 pub fn one_of<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
-    all.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-        let (last, others) = names.split_last().unwrap_or((&"", &[]));
-        format!("'{text}' must be {} or {last}", others.join(", "))
-    })
+    let found = all.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    found.ok_or_else(|| must_be(text, &all.iter().map(|(name, _)| *name).collect::<Vec<_>>()))
+}
+
+fn must_be(text: &str, names: &[&str]) -> String {
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
+    format!("'{text}' must be {} or {last}", others.join(", "))
 }

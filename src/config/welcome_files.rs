@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::reloadable::Notices;
-use super::values::network;
+use super::values::{network, unless_empty};
 use crate::codec::json::Welcome;
 use crate::limits::{NOTICE_BYTES_MAX, WELCOME_FILE_BYTES_MAX};
 
@@ -24,10 +24,8 @@ pub fn merge_welcome(welcome: &mut Welcome, content: &str) -> Result<(), String>
         match &*key {
             "motd" => welcome.motd = Some(text()?),
             // Empty counts as not given, as it does on the command line.
-            "current_cli_version" => {
-                welcome.current_cli_version = Some(text()?).filter(|text| !text.is_empty());
-            }
-            "error" => welcome.error = Some(text()?).filter(|text| !text.is_empty()),
+            "current_cli_version" => welcome.current_cli_version = unless_empty(&text()?),
+            "error" => welcome.error = unless_empty(&text()?),
             _ if KEYS_RESERVED.contains(&&*key) => {
                 return Err(format!("'{key}' is set by the server itself"));
             }
@@ -47,7 +45,7 @@ pub fn notices(content: &str) -> Result<Notices, String> {
         }
         notices.push((network(&key)?, text.into()));
     }
-    Ok(Notices::new(notices))
+    Ok(Notices(notices))
 }
 
 /// An object's keys and the JSON text of its values; of duplicates the last.

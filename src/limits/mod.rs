@@ -2,16 +2,22 @@
 //!
 //! Nothing here does anything. Other modules name these and never write a literal for a limit, a
 //! time or a size. What an operator may change is in [`Limits`], one row each; the rest are
-//! constants.
+//! constants, by subject in the files beside this one.
 
 use std::time::Duration;
 
+mod addresses;
 mod net;
 mod reports;
+mod settings;
+mod storage;
 mod store;
 
+pub use addresses::*;
 pub use net::*;
 pub use reports::*;
+pub use settings::*;
+pub use storage::*;
 pub use store::*;
 
 /// A row of the table of limits: an option of the command line.
@@ -200,14 +206,16 @@ impl Limits {
     /// Upper bound in bytes on the memory that clients can make the server use: connections, stored
     /// messages, buffers, the input and replies of one tick, limits by address, the program itself.
     pub fn memory_bytes_max(&self) -> usize {
-        self.connections_max
-            .saturating_mul(CONNECTION_BYTES)
-            .saturating_add(self.stored_bytes_max)
-            .saturating_add(self.buffered_bytes_max)
-            .saturating_add(TICK_BYTES_MAX)
-            .saturating_add(TICK_OVERSHOOT_MESSAGES.saturating_mul(self.message_bytes_max))
-            .saturating_add(2 * ADDRESSES_MAX * ADDRESS_BYTES)
-            .saturating_add(BASE_BYTES)
+        let shares = [
+            self.connections_max.saturating_mul(CONNECTION_BYTES),
+            self.stored_bytes_max,
+            self.buffered_bytes_max,
+            TICK_BYTES_MAX,
+            TICK_OVERSHOOT_MESSAGES.saturating_mul(self.message_bytes_max),
+            2 * ADDRESSES_MAX * ADDRESS_BYTES,
+            BASE_BYTES,
+        ];
+        shares.into_iter().fold(0, usize::saturating_add)
     }
 }
 
@@ -236,29 +244,11 @@ impl Default for Pings {
     }
 }
 
-/// Bytes of a message with `maxMessagePayloadSize=0`, which means no limit in the Python server.
-/// The resulting bound on memory is logged at the start.
-pub const UNLIMITED_MESSAGE_BYTES: usize = 64 * MIB;
-
-/// Largest value that an option takes for a number of bytes or things. Fits 32-bit machines.
-pub const OPTION_NUMBER_MAX: f64 = 1_000_000_000.0;
-
-/// Smallest number of seconds above zero that an option takes: the poll counts milliseconds.
-pub const OPTION_SECONDS_MIN: f64 = 0.001;
-
-/// Largest number of seconds that an option takes: ten years.
-pub const OPTION_SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
-
-/// Whether an option may have that many seconds.
-pub fn is_duration(seconds: f64) -> bool {
-    (OPTION_SECONDS_MIN..=OPTION_SECONDS_MAX).contains(&seconds)
-}
-
 /// Largest messages that an outbox holds at least: one on its way, and the next.
 const OUTBOX_MESSAGES_MIN: usize = 2;
 
 /// Upper bound on the memory of an idle connection: its state, session, names and deadlines.
-pub const CONNECTION_BYTES: usize = 2 * KIB;
+const CONNECTION_BYTES: usize = 2 * KIB;
 
 /// Size in bytes from which a buffer gets memory pages of its own, outside the heap: large enough
 /// that the unused rest of its last page does not matter.
@@ -274,41 +264,8 @@ const TICK_OVERSHOOT_MESSAGES: usize = 8;
 /// The program itself, with SQLite's page cache.
 const BASE_BYTES: usize = 16 * MIB;
 
-/// Messages of each side after which a join may count as shown: the first is the key exchange, and
-/// only with the right code does a client send a second.
-pub const JOIN_MESSAGES_MIN: usize = 2;
-
-/// After that, time for either side to close because the code was wrong.
-pub const JOIN_PROBATION: Duration = Duration::from_secs(10);
-
-/// Entries for IPv4 addresses, and as many for IPv6 prefixes, in the limits by address.
-pub const ADDRESSES_MAX: usize = 28 * 1024; // fills a hash table of 32 Ki places
-
-/// Entries dropped at once when a table is full: enough that the cost of finding them is
-/// negligible.
-pub const ADDRESSES_FORGOTTEN_AT_ONCE: usize = ADDRESSES_MAX / 16;
-
-/// Bytes of one such entry in a table that has just grown.
-const ADDRESS_BYTES: usize = 256;
-
-/// Lengths of the IPv6 prefixes that are limited, in bits, with the multiples of the limits. A
-/// customer usually has a /56 or a /48, of which each /64 may stand for a user of its own.
-pub const IPV6_PREFIXES: [(u32, usize); 3] = [(64, 1), (56, 4), (48, 16)];
-
-/// The multiple of the limits for all addresses of an `--onion-network` together: as an IPv6 /48.
-pub const ONION_NETWORK_FACTOR: usize = 16;
-
-/// Interval between two sweeps that drop the entries without state.
-pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);
-
 /// Replies and changes of one tick whose list is kept for the next.
 pub const BATCH_ENTRIES_KEPT: usize = 1_024;
-
-/// Longest nameplate, in digits (manual: protocol 2.5).
-pub const NAMEPLATE_DIGITS_MAX: usize = 40;
-
-/// Digits of a nameplate that is allocated: a code should be short enough to be told.
-pub const NAMEPLATE_DIGITS_ALLOCATED_MAX: u32 = 6;
 
 /// Levels of arrays and objects in a message; what clients send has 3. Parsers on the other side
 /// fail at 128 (serde_json) to 1,000 (Python).
@@ -316,132 +273,6 @@ pub const JSON_DEPTH_MAX: usize = 128;
 
 /// Characters of a message that is not a JSON object that its error repeats.
 pub const ORIG_CHARS_MAX: usize = 1_000;
-
-/// Default number of zero bits of a proof of work: about half a second for the Rust client on an
-/// ordinary machine. Each further bit doubles the time.
-pub const HASHCASH_BITS: u32 = 20;
-
-/// Bounds of the bits, set by the operator or raised by `auto`. No client can finish a proof of
-/// more than 40 bits.
-pub const HASHCASH_BITS_MIN: u32 = 1;
-pub const HASHCASH_BITS_MAX: u32 = 40;
-
-/// Longest stamp that is verified, in bytes; real ones have about 80.
-pub const STAMP_BYTES_MAX: usize = 1_024;
-
-/// Level of hostile events at which an attack begins: 20 at once, or 14 a minute for a long time.
-/// Mistyped codes alone do not reach it.
-pub const ATTACK_EVENTS: f64 = 20.0;
-
-/// Half-life of a hostile event, in seconds.
-pub const ATTACK_HALF_LIFE_SECONDS: f64 = 60.0;
-
-/// Share of the level at which an attack begins, below which it may end.
-pub const ATTACK_END_SHARE: f64 = 0.25;
-
-/// Half-lives for which an attack continues after its level was last reached.
-pub const ATTACK_HOLD_HALF_LIVES: f64 = 5.0;
-
-/// Bits that an attack adds at most, one for each doubling of its level.
-pub const ATTACK_BITS_EXTRA_MAX: u32 = 6;
-
-/// Listening sockets that a service manager may pass. More than any setup needs, and few enough
-/// that a nonsensical number is rejected.
-pub const PASSED_SOCKETS_MAX: usize = 256;
-
-/// Descriptors kept back from connections: listeners, databases with WAL and shared memory,
-/// the poll, signal and log descriptors, a spare, and the odd temporary one.
-pub const DESCRIPTORS_RESERVED: usize = 64;
-
-/// Seconds a mailbox lives without subscriber or activity (manual: rules 5).
-pub const EXPIRE_AFTER_SECONDS: f64 = 660.0;
-
-/// Seconds between two expiry checks (manual: rules 5).
-pub const EXPIRE_CHECK_SECONDS: f64 = 300.0;
-
-/// Seconds that one generation of address ids lasts (manual: files 4).
-pub const GENERATION_SECONDS: f64 = 86_400.0;
-
-/// Addresses numbered in one generation; one more starts a new generation early. At about 64
-/// bytes each this bounds the table to 4 MiB.
-pub const ADDRESS_IDS_MAX: usize = 65_536;
-
-/// How long a commit waits for a database locked by another process before the storage counts as
-/// failed. The loop is blocked meanwhile.
-pub const DATABASE_BUSY: Duration = Duration::from_millis(100);
-
-/// The same while a file is opened or, by a start, brought into its journal mode: a reader may have
-/// it for a moment.
-pub const DATABASE_OPEN_BUSY: Duration = Duration::from_secs(2);
-
-/// Bytes that must be free beside a file before shared memory in it is used: a piece of 32 KiB, and
-/// as much for the log itself.
-pub const DATABASE_RESERVE_BYTES: usize = 64 * KIB;
-
-/// Bytes to which a write-ahead log shrinks again after a reader has held it, or a large batch went
-/// through it: what it has in ordinary service, in a file with pages of 4 KiB.
-pub const LOG_BYTES_KEPT: usize = 4 * MIB;
-
-/// Time after which a reader that keeps the write-ahead log from being copied is logged, and time
-/// between two attempts to copy the rest.
-pub const LOG_HELD_TOLERATED: Duration = Duration::from_secs(120);
-pub const LOG_HELD_RETRY: Duration = Duration::from_secs(5);
-
-/// Pages that a record dirties in its table and indexes, at most.
-pub const RECORD_PAGES: usize = 4;
-
-/// Between two attempts to leave degraded mode (manual: durability 3).
-pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
-
-/// Time without a commit after which the database frees its cached pages: after a burst they would
-/// fragment the heap.
-pub const STORAGE_QUIET: Duration = Duration::from_millis(250);
-
-/// Bytes that an attempt to leave degraded mode writes: twice the size of the failed batch, within
-/// these bounds. The file may keep them as free pages.
-pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
-pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
-
-/// How far usage, address and connection records may lag (manual: durability 4): a second, less a
-/// share for the write itself.
-pub const RECORDS_FLUSH: Duration = Duration::from_millis(500);
-
-/// Commands of one connection that the connection table keeps.
-pub const TRACKED_COMMANDS_MAX: u32 = 1_000;
-
-/// Records that wait for a failing usage or address database before they are dropped.
-pub const RECORDS_BACKLOG_MAX: usize = 10_000;
-
-/// Longest name in a row of the usage database, in bytes.
-pub const USAGE_NAME_BYTES_MAX: usize = 64;
-
-/// Binds of one address that the usage database records in an hour.
-pub const USAGE_BINDS_PER_HOUR: usize = 1_000;
-
-/// Ends of nameplates and mailboxes that one address began, and that the usage database records in
-/// an hour: of as many exchanges.
-pub const USAGE_ENDINGS_PER_HOUR: usize = 2 * USAGE_BINDS_PER_HOUR;
-
-/// Rows of a table that one write of usage records examines for rows that are too old, and those of
-/// them that it deletes: about a millisecond each.
-pub const USAGE_ROWS_EXAMINED_AT_ONCE: usize = 5_000;
-pub const USAGE_ROWS_DELETED_AT_ONCE: usize = 1_000;
-
-/// Room on its file system below which usage is not recorded: what the channel database may need
-/// for its log and a busy hour. On a small file system a share of it; recording goes on when there
-/// is a quarter more.
-pub const USAGE_ROOM_BYTES: u64 = 64 * MIB as u64;
-pub const USAGE_ROOM_SHARE: u64 = 8;
-
-/// WAL pages after which the log is copied into the database even in a busy tick: few, so that each
-/// time the clients wait no longer than for some commits.
-pub const CHECKPOINT_PAGES: u32 = 1_000;
-
-/// WAL pages worth a checkpoint when the loop has nothing else to do.
-pub const CHECKPOINT_IDLE_PAGES: u32 = 250;
-
-/// Time without any event after which the loop counts as idle enough for a checkpoint.
-pub const CHECKPOINT_IDLE: Duration = Duration::from_millis(20);
 
 /// How long connections have to receive their close after SIGTERM: the process must exit within
 /// five seconds, and the databases need some of them.
@@ -459,33 +290,6 @@ pub const TAKEOVER_GRACE: Duration = Duration::from_secs(1);
 /// Longest duration of a drain in seconds: by then even slow exchanges are over, and a client that
 /// still waits for the other side has waited long.
 pub const DRAIN_SECONDS: f64 = 600.0;
-
-/// Bytes of a file of options, of a welcome or of notices: the loop itself reads it and is blocked
-/// meanwhile.
-pub const SETTINGS_FILE_BYTES_MAX: usize = MIB;
-
-/// Bytes of a welcome file, which is sent to every new connection.
-pub const WELCOME_FILE_BYTES_MAX: usize = 16 * KIB;
-
-/// Bytes of one notice, a text that people read.
-pub const NOTICE_BYTES_MAX: usize = 4 * KIB;
-
-/// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].
-pub const HISTOGRAM_BUCKETS: usize = 19;
-
-/// Upper bounds of the buckets of durations, in seconds: from an idle tick to one that waited for a
-/// failing disk.
-pub const DURATION_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
-    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0,
-    2.0, 5.0, 10.0,
-];
-
-/// Upper bounds of the buckets of changes in one commit: from a single `add` to many clients at
-/// once.
-pub const BATCH_CHANGES_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
-    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0, 512.0,
-    1_024.0, 4_096.0, 16_384.0,
-];
 
 /// Longest sleep of the loop without any deadline. A safety net only.
 pub const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -508,6 +312,9 @@ pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 
 /// Shortest interval between two log lines of a kind that peers can cause.
 pub const LOG_REPEAT: Duration = Duration::from_secs(10);
+
+/// How soon a server that stands still for a test sees that it must stop.
+pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);
 
 const _: () = {
     assert!(OWN_PAGES_BYTES_MIN >= 8 * PAGE_BYTES);

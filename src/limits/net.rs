@@ -40,7 +40,7 @@ pub const SHARE_BYTES_PER_TICK_MAX: usize = 128 * KIB;
 
 /// CPU time for which one tick reads, and applies what it reads. What takes longer for its bytes
 /// than this for [`TICK_BYTES_MAX`], such as JSON of a million numbers, counts as more bytes.
-pub const TICK_READING: Duration = Duration::from_millis(10);
+const TICK_READING: Duration = Duration::from_millis(10);
 
 /// What reading for that long counts in a tick.
 pub fn bytes_read_in(time: Duration) -> usize {
@@ -102,15 +102,6 @@ pub const PROXY_HOPS_MAX: usize = 32;
 /// Proxies that the log names because they send another header than the one that is looked at.
 pub const PROXIES_NAMED_MAX: usize = 16;
 
-/// Bytes of a member's secret at least: 16 random letters and digits have 95 bits.
-pub const MEMBER_SECRET_BYTES_MIN: usize = 16;
-
-/// Bytes of a member's secret at most. Each that is presented is compared over as many.
-pub const MEMBER_SECRET_BYTES_MAX: usize = 128;
-
-/// Bytes of a member's name.
-pub const MEMBER_NAME_BYTES_MAX: usize = 64;
-
 /// Depth of the kernel's accept queue: a burst of a thousand connects must not wait for a
 /// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
@@ -131,3 +122,11 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 8;
 
 /// Longest frame header of the WebSocket protocol, in bytes.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
+
+/// Listening sockets that a service manager may pass. More than any setup needs, and few enough
+/// that a nonsensical number is rejected.
+pub const PASSED_SOCKETS_MAX: usize = 256;
+
+/// Descriptors kept back from connections: listeners, databases with WAL and shared memory,
+/// the poll, signal and log descriptors, a spare, and the odd temporary one.
+pub const DESCRIPTORS_RESERVED: usize = 64;

@@ -73,5 +73,19 @@ pub const CHECK_HEAD_BYTES_MAX: usize = 16 * KIB;
 /// Bytes of the stderr of `check --via` that are looked at, the first ones.
 pub const COMPANION_ERROR_BYTES_MAX: u64 = 64 * KIB as u64;
 
-/// How soon a server that stands still for a test sees that it must stop.
-pub const TROUBLE_LOOK: Duration = Duration::from_millis(20);
+/// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].
+pub const HISTOGRAM_BUCKETS: usize = 19;
+
+/// Upper bounds of the buckets of durations, in seconds: from an idle tick to one that waited for a
+/// failing disk.
+pub const DURATION_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0,
+    2.0, 5.0, 10.0,
+];
+
+/// Upper bounds of the buckets of changes in one commit: from a single `add` to many clients at
+/// once.
+pub const BATCH_CHANGES_BOUNDS: [f64; HISTOGRAM_BUCKETS] = [
+    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0, 512.0,
+    1_024.0, 4_096.0, 16_384.0,
+];

@@ -1,4 +1,4 @@
-//! What the store counts, the shares of it, and what one tick may delete of it.
+//! What the store counts, the shares of it, how long it keeps it, and what one tick may delete.
 
 use super::{KIB, Limits};
 
@@ -78,6 +78,18 @@ pub const ACTIVITY_LAG_DIVISOR: f64 = 10.0;
 
 /// Mailboxes that one tick of an expiry check looks at.
 pub const PRUNES_PER_TICK_MAX: usize = 128;
+
+/// Longest nameplate, in digits (manual: protocol 2.5).
+pub const NAMEPLATE_DIGITS_MAX: usize = 40;
+
+/// Digits of a nameplate that is allocated: a code should be short enough to be told.
+pub const NAMEPLATE_DIGITS_ALLOCATED_MAX: u32 = 6;
+
+/// Seconds a mailbox lives without subscriber or activity (manual: rules 5).
+pub const EXPIRE_AFTER_SECONDS: f64 = 660.0;
+
+/// Seconds between two expiry checks (manual: rules 5).
+pub const EXPIRE_CHECK_SECONDS: f64 = 300.0;
 
 impl Limits {
     /// Bytes of the store that one address may hold (manual: limits 2).

@@ -1,5 +1,5 @@
 //! The subcommands `status`, `usage`, `connections` and `check`: reports on a server and its files,
-//! as tables for people and as JSON for programs; and `member add`.
+//! as tables for people and as JSON for programs; and `member add`, which makes a new member.
 //!
 //! Creates and changes no file but that of members, and does not disturb a running server, of which
 //! it sees only the files and the admin listener; `check` is two clients like others.

@@ -95,12 +95,12 @@ fn usage(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
 fn server_text(status: &Value) -> String {
     const FILE: &str = "  file         {{/path}}: {{/bytes}}, {{/wal_bytes}} of write-ahead log\n";
     let files = status["storage"]["files"].as_array().into_iter().flatten();
-    let files = files.map(|file| format::fill(FILE, |pointer| show(file, pointer)));
-    let text = format::fill(include_str!("server.txt"), |pointer| show(status, pointer));
+    let files = files.map(|file| format::fill(FILE, &mut |pointer| show(file, pointer)));
+    let text = format::fill(include_str!("server.txt"), &mut |pointer| show(status, pointer));
     const MEMBER: &str = "  member       {{/name}}: {{/exchanges}} exchanges begun, {{/connections}} \
                           connections since the start, {{/connected}} now\n";
     let members = status["members"].as_array().into_iter().flatten();
-    let members = members.map(|member| format::fill(MEMBER, |pointer| show(member, pointer)));
+    let members = members.map(|member| format::fill(MEMBER, &mut |pointer| show(member, pointer)));
     text + &files.chain(members).collect::<String>()
 }
 
@@ -129,7 +129,7 @@ fn show(status: &Value, pointer: &str) -> String {
 fn client(client: &Value) -> String {
     const CLIENT: &str = "{{/binds}} {{/implementation}} {{/version}}";
     let template = if client["others"] == true { "{{/binds}} others" } else { CLIENT };
-    format::fill(template, |pointer| show(client, pointer))
+    format::fill(template, &mut |pointer| show(client, pointer))
 }
 
 fn joined(parts: impl Iterator<Item = String>) -> String {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,12 @@ use crate::sys::companion::Companion;
 
 #[derive(Debug)]
 pub struct Stream {
-    socket: Socket,
+    /// TCP's too: both kinds of sockets are read, written and timed by the same system calls.
+    socket: UnixStream,
     /// Reading and writing fail with `TimedOut` from then on.
     until: Instant,
     /// The command at the other end; killed after the socket is closed.
     companion: Option<Companion>,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 impl Stream {
@@ -31,9 +27,9 @@ impl Stream {
             Endpoint::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(&reachable(*address), limit)?;
                 stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
+                UnixStream::from(OwnedFd::from(stream))
             }
-            Endpoint::Unix { path, .. } => Socket::Unix(UnixStream::connect(path)?),
+            Endpoint::Unix { path, .. } => UnixStream::connect(path)?,
         };
         Ok(Stream { socket, until: Clock::read().instant + limit, companion: None })
     }
@@ -42,7 +38,7 @@ impl Stream {
     pub fn through(line: &str, limit: Duration) -> io::Result<Stream> {
         let (companion, socket) = Companion::start(line)?;
         let until = Clock::read().instant + limit;
-        Ok(Stream { socket: Socket::Unix(socket), until, companion: Some(companion) })
+        Ok(Stream { socket, until, companion: Some(companion) })
     }
 
     /// Adds what the command has to say of a problem, if there is one.
@@ -63,14 +59,15 @@ impl Stream {
     /// Calls the system with the time that is left, again after a signal.
     fn call(
         &mut self,
-        mut call: impl FnMut(&mut Socket) -> io::Result<usize>,
+        mut call: impl FnMut(&mut UnixStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
         loop {
             let left = self.until.saturating_duration_since(Clock::read().instant);
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.socket.set_timeouts(left)?;
+            self.socket.set_write_timeout(Some(left))?;
+            self.socket.set_read_timeout(Some(left))?;
             match call(&mut self.socket) {
                 // A timeout is this one or `TimedOut`, which depends on the system.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -83,38 +80,17 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.call(|socket| match socket {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        })
+        self.call(|socket| socket.read(buffer))
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.call(|socket| match socket {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        })
+        self.call(|socket| socket.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Socket {
-    fn set_timeouts(&self, left: Duration) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => {
-                stream.set_write_timeout(Some(left))?;
-                stream.set_read_timeout(Some(left))
-            }
-            Socket::Unix(stream) => {
-                stream.set_write_timeout(Some(left))?;
-                stream.set_read_timeout(Some(left))
-            }
-        }
     }
 }
 

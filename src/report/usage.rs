@@ -1,7 +1,6 @@
 //! `usage`: results with their shares, times, clients, and results day by day, from the usage
 //! database.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -48,14 +47,11 @@ impl Results {
 
     fn json(&self) -> Value {
         let total = self.total();
-        let results: Map<String, Value> = self
-            .entries()
-            .filter(|(name, count)| *name != OTHER || *count > 0)
-            .map(|(name, count)| {
-                let share = format::share(count, total);
-                (name.to_owned(), json!({"count": count, "share": share}))
-            })
-            .collect();
+        let mut results = Map::new();
+        for (name, count) in self.entries().filter(|(name, count)| *name != OTHER || *count > 0) {
+            let share = format::share(count, total);
+            results.insert(name.to_owned(), json!({"count": count, "share": share}));
+        }
         json!({"total": total, "results": results})
     }
 }
@@ -109,8 +105,8 @@ struct Exchanges {
     transfers: u64,
     waiting: Times,
     total: Times,
-    /// By day, `2024-12-31`, or by month, `2024-12`, if the period is not bounded.
-    parts: BTreeMap<String, Endings>,
+    /// In order, by day, `2024-12-31`, or by month, `2024-12`, if the period is not bounded.
+    parts: Vec<(String, Endings)>,
 }
 
 pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, OpenError> {
@@ -171,7 +167,11 @@ impl Exchanges {
     fn add(&mut self, ending: &EndingRow, period: Period) {
         let mut part = clock::utc(ending.started);
         part.truncate(if period == Period::All { "2024-12" } else { "2024-12-31" }.len());
-        for endings in [&mut self.all, self.parts.entry(part).or_default()] {
+        let at = self.parts.partition_point(|(earlier, _)| *earlier < part);
+        if self.parts.get(at).is_none_or(|(known, _)| *known != part) {
+            self.parts.insert(at, (part, Endings::default()));
+        }
+        for endings in [&mut self.all, &mut self.parts[at].1] {
             match ending.kind {
                 UsageKind::Mailbox => endings.mailboxes.add(ending.outcome),
                 UsageKind::Nameplate => endings.nameplates.add(ending.outcome),
@@ -245,8 +245,10 @@ impl Exchanges {
     }
 
     fn parts_json(&self, name: &'static str) -> Vec<Value> {
-        let part = |(part, Endings { mailboxes, nameplates }): (&String, &Endings)| json!({name: part, "mailboxes": mailboxes.json(), "nameplates": nameplates.json()});
-        self.parts.iter().map(part).collect()
+        let parts = self.parts.iter().map(|(part, Endings { mailboxes, nameplates })| {
+            json!({name: part, "mailboxes": mailboxes.json(), "nameplates": nameplates.json()})
+        });
+        parts.collect()
     }
 }
 

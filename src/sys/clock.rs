@@ -9,39 +9,6 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits;
 
-/// CPU time of this thread; zero where it cannot be read.
-fn cpu_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
-}
-
-/// Measures the CPU time of one piece of work after another, and asks the kernel for it only where
-/// it matters: unlike reading the clock, that is a system call.
-#[derive(Debug)]
-pub struct Stopwatch {
-    /// CPU time at the last measurement.
-    measured: Duration,
-    /// Time that quick pieces have taken since.
-    quick: Duration,
-}
-
-impl Stopwatch {
-    pub fn start() -> Stopwatch {
-        Stopwatch { measured: cpu_time(), quick: Duration::ZERO }
-    }
-
-    /// The CPU time of a piece that took `elapsed` in all. Of a slow one it is measured: other
-    /// processes may have had the processor.
-    pub fn lap(&mut self, elapsed: Duration, is_slow: bool) -> Duration {
-        if !is_slow {
-            self.quick += elapsed;
-            return elapsed;
-        }
-        let now = cpu_time();
-        let since = now.saturating_sub(std::mem::replace(&mut self.measured, now));
-        since.saturating_sub(std::mem::take(&mut self.quick)).min(elapsed)
-    }
-}
-
 /// A length of time in seconds, as the files and the options have it. May be negative: the
 /// difference of two points in time between which the clock was set back.
 pub type Seconds = f64;
@@ -147,23 +114,57 @@ pub fn monotonic_microseconds() -> i64 {
     now.as_micros() as i64
 }
 
+/// CPU time of this thread; zero where it cannot be read.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// Measures the CPU time of one piece of work after another, and asks the kernel for it only where
+/// it matters: unlike reading the clock, that is a system call.
+#[derive(Debug)]
+pub struct Stopwatch {
+    /// CPU time at the last measurement.
+    measured: Duration,
+    /// Time that quick pieces have taken since.
+    quick: Duration,
+}
+
+impl Stopwatch {
+    pub fn start() -> Stopwatch {
+        Stopwatch { measured: cpu_time(), quick: Duration::ZERO }
+    }
+
+    /// The CPU time of a piece that took `elapsed` in all. Of a slow one it is measured: other
+    /// processes may have had the processor.
+    pub fn lap(&mut self, elapsed: Duration, is_slow: bool) -> Duration {
+        if !is_slow {
+            self.quick += elapsed;
+            return elapsed;
+        }
+        let now = cpu_time();
+        let since = now.saturating_sub(std::mem::replace(&mut self.measured, now));
+        since.saturating_sub(std::mem::take(&mut self.quick)).min(elapsed)
+    }
+}
+
 /// Date and time of day, for people.
 pub fn utc(wall: Timestamp) -> String {
-    let seconds = wall.0 as i64;
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    format!("{} UTC", date_and_time(wall.0 as i64, ' '))
 }
 
 /// Date and time of day to the millisecond, as RFC 3339 writes it.
 pub fn rfc3339(wall: Timestamp) -> String {
     let milliseconds = (wall.0 * 1_000.0) as i64;
-    let (days, second) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
+    let (seconds, rest) = (milliseconds.div_euclid(1_000), milliseconds.rem_euclid(1_000));
+    format!("{}.{rest:03}Z", date_and_time(seconds, 'T'))
+}
+
+/// The date and the time of day in UTC, with a character between them.
+fn date_and_time(seconds: i64, between: char) -> String {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
-    let (hour, minute) = (second / 3_600_000, second / 60_000 % 60);
-    let (second, millisecond) = (second / 1_000 % 60, second % 1_000);
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{day:02}{between}{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Year, month and day, `days` after 1970-01-01. Counts in years that begin with March, so that

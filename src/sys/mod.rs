@@ -1,5 +1,5 @@
-//! The operating system: clock, randomness, memory pages, process facts, file identity,
-//! the log's sink.
+//! The operating system: clock, randomness, memory, the identity of files, this process and its
+//! program, a command beside it, the log's sink.
 //!
 //! The only room that reads the clock or draws random bytes; knows nothing of the server.
 

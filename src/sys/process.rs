@@ -1,6 +1,7 @@
-//! What the kernel knows of this process: memory, CPU time, descriptors, sizes of its files.
+//! What the kernel knows of this process and its machine: memory, CPU time, descriptors, sizes of
+//! files, host name; and the signals that it must survive.
 //!
-//! Each is read on request, with a system call or two. A value that cannot be read is none: no
+//! Each value is read on request, with a system call or two. One that cannot be read is none: no
 //! service depends on it.
 
 use std::fs;
@@ -11,25 +12,24 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
+use signal_hook::consts::{SIGPIPE, SIGXFSZ};
+use signal_hook::flag;
 
 /// Makes a write beyond the file size limit (`RLIMIT_FSIZE`) fail, as one on a full disk does,
 /// instead of ending the process. To be called before the first line is logged.
 pub fn survive_file_size_limit() -> io::Result<()> {
-    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(|_| ())
-}
-
-/// The machine's host name, and the part before its first dot. Names may change at any time.
-pub fn host_names() -> Vec<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    let short = name.split('.').next().unwrap_or_default();
-    [name, short].into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    survive(SIGXFSZ)
 }
 
 /// Makes a write to a closed pipe fail instead of ending the process. The runtime does it at the
 /// start, and executing a program takes it back.
 pub fn survive_closed_pipe() -> io::Result<()> {
-    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default()).map(|_| ())
+    survive(SIGPIPE)
+}
+
+/// With a handler, the system call that caused the signal fails instead.
+fn survive(signal: i32) -> io::Result<()> {
+    flag::register(signal, Arc::default()).map(|_| ())
 }
 
 /// The process now.
@@ -93,6 +93,14 @@ fn open_fds() -> Option<u64> {
         0 => Some(fs::read_dir(DIRECTORY).ok()?.count() as u64),
         count => Some(count),
     }
+}
+
+/// The machine's host name, and the part before its first dot. Names may change at any time.
+pub fn host_names() -> Vec<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    let short = name.split('.').next().unwrap_or_default();
+    [name, short].into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// The size of a file, if it is there.

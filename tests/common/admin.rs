@@ -33,7 +33,7 @@ impl Answer {
 }
 
 impl Server {
-    /// Where operators are served, as the log tells.
+    /// The address of the admin listener, from the log.
     pub fn admin_address(&self) -> SocketAddr {
         let log = self.log();
         let told = log.iter().find_map(|line| line.split_once("admin page on http://"));
@@ -41,7 +41,7 @@ impl Server {
         rest.trim_end_matches('/').parse().expect("an address")
     }
 
-    /// What operators are answered.
+    /// The answer of the admin listener to a GET.
     pub fn ask_admin(&self, path: &str) -> Answer {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         Answer::of(&answer_to(self.admin_address(), &request))
@@ -54,7 +54,7 @@ impl Server {
         serde_json::from_str(&answer.body).expect("JSON")
     }
 
-    /// Waits until so many clients are connected.
+    /// Waits until that many clients are connected.
     pub fn wait_for_connections(&self, count: usize) {
         self.wait_for_status(|status| status["connections"]["now"] == count);
     }

@@ -72,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Sends a command and gives what comes up to the answer of a ping sent after it: the ack,
+    /// Sends a command and returns what comes up to the answer of a ping sent after it: the ack,
     /// then all it caused here.
     pub fn ask(&mut self, command: Value) -> Vec<Value> {
         self.send(command);
@@ -88,7 +88,7 @@ impl Client {
         }
     }
 
-    /// Sends a command that has one answer besides the ack; gives that.
+    /// Sends a command that has one answer besides the ack; returns that.
     pub fn one(&mut self, command: Value) -> Value {
         let mut answers = self.ask(command.clone());
         assert_eq!(answers.len(), 2, "ack and one answer to {command}: {answers:?}");
@@ -96,7 +96,7 @@ impl Client {
         answers.remove(1)
     }
 
-    /// Sends a command that is refused; gives the error's text.
+    /// Sends a command that is refused; returns the error's text.
     pub fn error(&mut self, command: Value) -> String {
         let answer = self.one(command.clone());
         assert_eq!(answer["type"], "error", "{command}: {answer}");
@@ -121,7 +121,7 @@ impl Client {
         answer["mailbox"].as_str().unwrap_or_else(|| panic!("claimed: {answer}")).to_owned()
     }
 
-    /// Opens a mailbox; gives what is replayed.
+    /// Opens a mailbox; returns what is replayed.
     pub fn open(&mut self, mailbox: &str) -> Vec<Value> {
         let mut answers = self.ask(json!({"type": "open", "mailbox": mailbox}));
         assert_eq!(answers.remove(0)["type"], "ack");

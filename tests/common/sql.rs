@@ -207,7 +207,7 @@ fn tables(connection: &Connection) -> Vec<String> {
         .collect()
 }
 
-/// Starts a server that refuses to start; gives the one line that says why. Exit status 1.
+/// Starts a server that refuses to start; returns the one line that says why. Exit status 1.
 pub fn refusal(directory: &Directory, options: &[&str]) -> String {
     let mut command = Command::new(PROGRAM);
     command.args([FREE_PORT, "--log-level=error"]).args(options);

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use super::{Load, Meter};
+use super::Load;
+use crate::common::histogram::Histogram;
 use crate::common::json;
 use crate::common::net::{Driver, Net, PeerId};
 
@@ -50,7 +51,7 @@ pub struct Exchange {
     clients_count: u64,
     running: usize,
     stopping: bool,
-    meter: Meter,
+    latency: Histogram,
 }
 
 impl Exchange {
@@ -70,7 +71,7 @@ impl Exchange {
             clients_count: 0,
             running: 0,
             stopping: false,
-            meter: Meter::default(),
+            latency: Histogram::default(),
         }
     }
 
@@ -165,7 +166,7 @@ impl Driver for Exchange {
                 let pair = &mut self.pairs[self.clients[peer].pair];
                 pair.closed += 1;
                 if pair.closed == 2 {
-                    self.meter.record(pair.started);
+                    self.latency.record_since(pair.started);
                 }
                 net.close(peer);
             }
@@ -202,8 +203,8 @@ impl Load for Exchange {
         }
     }
 
-    fn meter(&mut self) -> &mut Meter {
-        &mut self.meter
+    fn latency(&mut self) -> &mut Histogram {
+        &mut self.latency
     }
 
     fn stop(&mut self) {

@@ -1,6 +1,7 @@
 //! Clients that each fill a mailbox, until the server refuses to store more.
 
-use super::{Load, Meter};
+use super::Load;
+use crate::common::histogram::Histogram;
 use crate::common::json;
 use crate::common::net::{Driver, Net, PeerId};
 
@@ -10,13 +11,13 @@ pub struct Fill {
     body: String,
     /// Clients that have met the limit, or whose mailbox has made room for others.
     ended: Vec<bool>,
-    meter: Meter,
+    latency: Histogram,
 }
 
 impl Fill {
     pub fn new(clients: usize, body_bytes: usize) -> Fill {
         let body = "5a".repeat(body_bytes / 2);
-        Fill { body, ended: vec![false; clients], meter: Meter::default() }
+        Fill { body, ended: vec![false; clients], latency: Histogram::default() }
     }
 
     fn add(&self, net: &mut Net, peer: PeerId) {
@@ -57,8 +58,8 @@ impl Load for Fill {
         }
     }
 
-    fn meter(&mut self) -> &mut Meter {
-        &mut self.meter
+    fn latency(&mut self) -> &mut Histogram {
+        &mut self.latency
     }
 
     fn is_done(&self) -> bool {

@@ -41,20 +41,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub enum Dialect {
     /// The mailbox protocol.
     Mailbox,
-    /// The floor programme of the side-by-side bench: pairs of echoes, no protocol.
+    /// The floor program of the side-by-side bench: pairs of echoes, no protocol.
     Floor,
-}
-
-/// Operations counted and timed.
-#[derive(Debug, Default)]
-pub struct Meter {
-    pub latency: Histogram,
-}
-
-impl Meter {
-    pub fn record(&mut self, since: Instant) {
-        self.latency.record(since.elapsed());
-    }
 }
 
 /// A load that runs for a given time.
@@ -69,7 +57,8 @@ pub trait Load: Driver {
     }
     /// Begins the load, after everything is set up.
     fn begin(&mut self, _net: &mut Net) {}
-    fn meter(&mut self) -> &mut Meter;
+    /// The operations that have ended, and how long each took.
+    fn latency(&mut self) -> &mut Histogram;
     /// Begins no more operations.
     fn stop(&mut self) {}
     /// Operations begun and not ended.
@@ -92,7 +81,7 @@ pub trait Load: Driver {
 }
 
 /// How long a load runs, and the process that is measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Not measured: caches, files and the processor's clock settle.
     pub warm_up: Duration,
@@ -163,20 +152,20 @@ pub fn run(load: &mut impl Load, target: &Target, plan: &Plan) -> Result<Outcome
 
     load.begin(&mut net);
     run_for(load, &mut net, plan.warm_up, false)?;
-    *load.meter() = Meter::default();
+    *load.latency() = Histogram::default();
     let before = Sample::take(plan)?;
     run_for(load, &mut net, plan.measured, plan.progress)?;
     let after = Sample::take(plan)?;
-    let mut latency = load.meter().latency.clone();
+    let mut latency = load.latency().clone();
 
     // In an open loop, what was due in time counts however late it ends: else a stall at the end
     // would not show.
-    load.meter().latency = Histogram::default();
+    *load.latency() = Histogram::default();
     load.stop();
     let limit = Instant::now() + DRAIN;
     net.run(load, |load, _| (load.outstanding() > 0 && Instant::now() < limit).then_some(TURN))?;
     if load.counts_late_ends() {
-        latency.add(&load.meter().latency);
+        latency.add(load.latency());
     }
     let elapsed = after.at - before.at;
     Ok(Outcome {
@@ -221,8 +210,8 @@ fn run_for<L: Load>(
     net.run(load, |load, _| {
         let now = Instant::now();
         if progress && now >= next_report {
-            let count = load.meter().latency.count();
-            let p99 = load.meter().latency.quantile(0.99);
+            let count = load.latency().count();
+            let p99 = load.latency().quantile(0.99);
             eprint!(
                 "\r  {:>3} s  {:>9} {} in the last second, p99 {:.3?}      ",
                 now.duration_since(started).as_secs(),

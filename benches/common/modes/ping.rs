@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Load, Meter};
+use super::Load;
+use crate::common::histogram::Histogram;
 use crate::common::json;
 use crate::common::net::{Driver, Net, PeerId};
 
@@ -15,7 +16,7 @@ pub struct Ping {
     welcomed: usize,
     sent: Vec<Option<Instant>>,
     stopping: bool,
-    meter: Meter,
+    latency: Histogram,
 }
 
 impl Ping {
@@ -25,7 +26,7 @@ impl Ping {
             welcomed: 0,
             sent: vec![None; clients],
             stopping: false,
-            meter: Meter::default(),
+            latency: Histogram::default(),
         }
     }
 
@@ -41,7 +42,7 @@ impl Driver for Ping {
             Some("welcome") => self.welcomed += 1,
             Some("pong") => {
                 if let Some(sent) = self.sent[peer].take() {
-                    self.meter.record(sent);
+                    self.latency.record_since(sent);
                 }
                 if !self.stopping {
                     self.send(net, peer);
@@ -74,8 +75,8 @@ impl Load for Ping {
         }
     }
 
-    fn meter(&mut self) -> &mut Meter {
-        &mut self.meter
+    fn latency(&mut self) -> &mut Histogram {
+        &mut self.latency
     }
 
     fn stop(&mut self) {

@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Dialect, Load, Meter};
+use super::{Dialect, Load};
+use crate::common::histogram::Histogram;
 use crate::common::json;
 use crate::common::net::{Driver, Net, PeerId};
 
@@ -35,7 +36,7 @@ pub struct Relay {
     sent: Vec<Instant>,
     /// Clients that have been sent their setup and not confirmed it.
     joining: Vec<bool>,
-    meter: Meter,
+    latency: Histogram,
 }
 
 impl Relay {
@@ -54,7 +55,7 @@ impl Relay {
             outstanding: 0,
             sent: vec![Instant::now(); pairs],
             joining: vec![true; 2 * pairs],
-            meter: Meter::default(),
+            latency: Histogram::default(),
         }
     }
 
@@ -100,9 +101,9 @@ impl Relay {
         };
         self.outstanding -= 1;
         match (self.rate, self.began) {
-            (Some(rate), Some(began)) => self.meter.record(began + due(number, rate)),
+            (Some(rate), Some(began)) => self.latency.record_since(began + due(number, rate)),
             _ => {
-                self.meter.record(self.sent[peer / 2]);
+                self.latency.record_since(self.sent[peer / 2]);
                 if !self.stopping {
                     self.sent[peer / 2] = Instant::now();
                     self.send(net, peer, number + 1);
@@ -176,8 +177,8 @@ impl Load for Relay {
         }
     }
 
-    fn meter(&mut self) -> &mut Meter {
-        &mut self.meter
+    fn latency(&mut self) -> &mut Histogram {
+        &mut self.latency
     }
 
     fn stop(&mut self) {

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Load, Meter};
+use super::Load;
+use crate::common::histogram::Histogram;
 use crate::common::json;
 use crate::common::net::{Driver, Net, PeerId};
 
@@ -12,12 +13,12 @@ pub struct Storm {
     clients: usize,
     begun: Option<Instant>,
     welcomed: usize,
-    meter: Meter,
+    latency: Histogram,
 }
 
 impl Storm {
     pub fn new(clients: usize) -> Storm {
-        Storm { clients, begun: None, welcomed: 0, meter: Meter::default() }
+        Storm { clients, begun: None, welcomed: 0, latency: Histogram::default() }
     }
 }
 
@@ -28,7 +29,7 @@ impl Driver for Storm {
         }
         self.welcomed += 1;
         if let Some(begun) = self.begun {
-            self.meter.record(begun);
+            self.latency.record_since(begun);
         }
     }
 
@@ -51,8 +52,8 @@ impl Load for Storm {
 
     fn start(&mut self, _net: &mut Net) {}
 
-    fn meter(&mut self) -> &mut Meter {
-        &mut self.meter
+    fn latency(&mut self) -> &mut Histogram {
+        &mut self.latency
     }
 
     fn is_done(&self) -> bool {

@@ -8,7 +8,7 @@ use super::{Completions, OptionSpec, options};
 use crate::format;
 
 pub fn text() -> String {
-    format::fill(include_str!("template.bash"), |name| match name {
+    format::fill(include_str!("template.bash"), &mut |name| match name {
         "values" => cases(),
         "commands" => subcommands::TABLE.iter().map(case).collect(),
         "options" => options::all().map(|row| word(&row.spec)).collect::<Vec<_>>().join(" "),

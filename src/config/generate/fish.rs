@@ -5,11 +5,11 @@ use super::{Completions, OptionSpec, entries, options, plain};
 use crate::format;
 
 pub fn text() -> String {
-    format::fill(include_str!("template.fish"), |name| match name {
+    format::fill(include_str!("template.fish"), &mut |name| match name {
         "commands" => subcommands::TABLE.iter().map(command).collect(),
         "options" => options::all().map(|row| line("", &row.spec)).collect(),
         _ => {
-            let lines = |it: &Subcommand| entries(it.rows, |option| line(it.name, option));
+            let lines = |it: &Subcommand| entries(it.rows, &|option| line(it.name, option));
             subcommands::TABLE.iter().map(lines).collect()
         }
     })

@@ -43,7 +43,7 @@ pub fn most_used() -> String {
 }
 
 fn page(options: String) -> String {
-    format::fill(include_str!("template.txt"), |name| match name {
+    format::fill(include_str!("template.txt"), &mut |name| match name {
         "commands" => subcommands::TABLE.iter().map(command).collect(),
         _ => options.clone(),
     })
@@ -54,13 +54,13 @@ fn command(Subcommand { name, about, .. }: &Subcommand) -> String {
 }
 
 fn group(Group { title, rows }: &Group<Settings>) -> String {
-    format!("\n{title}:\n{}", entries(rows, entry))
+    format!("\n{title}:\n{}", entries(rows, &entry))
 }
 
 /// The help of a subcommand.
 pub fn subcommand(Subcommand { name, about, operand, rows, .. }: &Subcommand) -> String {
     let operand = operand.map(|(operand, _)| format!(" [{operand}]")).unwrap_or_default();
-    let (about, options) = (wrapped(0, &plain(about)), entries(rows, entry));
+    let (about, options) = (wrapped(0, &plain(about)), entries(rows, &entry));
     format!("{about}\nUsage: wormhole-mailbox {name}{operand} [options]\n\nOptions:\n{options}")
 }
 

@@ -13,7 +13,7 @@ const TITLE: &str = concat!(
 );
 
 pub fn text() -> String {
-    format::fill(include_str!("template.man"), |name| match name {
+    format::fill(include_str!("template.man"), &mut |name| match name {
         "title" => TITLE.to_owned(),
         "options" => GROUPS.iter().map(section).collect(),
         _ => subcommands::TABLE.iter().map(command).collect(),
@@ -21,11 +21,11 @@ pub fn text() -> String {
 }
 
 fn section(group: &Group<Settings>) -> String {
-    format!(".SS {}\n{}", escaped(group.title), entries(group.rows, entry))
+    format!(".SS {}\n{}", escaped(group.title), entries(group.rows, &entry))
 }
 
 fn command(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
-    format!(".SS {name}\n{}\n{}", escaped(&plain(about)), entries(rows, entry))
+    format!(".SS {name}\n{}\n{}", escaped(&plain(about)), entries(rows, &entry))
 }
 
 fn entry(spec: &OptionSpec) -> String {

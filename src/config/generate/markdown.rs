@@ -8,7 +8,7 @@ use crate::config::websocket_options::{self, ProtocolOption};
 use crate::format;
 
 pub fn text() -> String {
-    format::fill(include_str!("template.md"), |name| match name {
+    format::fill(include_str!("template.md"), &mut |name| match name {
         "options" => GROUPS.iter().map(section).collect(),
         "protocol-options" => websocket_options::TABLE.iter().map(protocol_option).collect(),
         _ => subcommands::TABLE.iter().map(command).collect(),
@@ -50,7 +50,7 @@ fn protocol_option(ProtocolOption { name, about, default, .. }: &ProtocolOption)
 }
 
 fn command(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
-    let rows = entries(rows, |spec| entry(spec) + "\n");
+    let rows = entries(rows, &|spec| entry(spec) + "\n");
     format!(
         "\n## Subcommand `{name}`\n\n{about}\n\n| Option | Meaning | Default |\n|---|---|---|\n{rows}"
     )

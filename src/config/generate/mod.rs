@@ -32,7 +32,7 @@ pub fn text(kind: &str) -> Result<String, String> {
 }
 
 /// The entries of these rows, one after the other.
-fn entries<S>(rows: &[Row<S>], entry: impl Fn(&OptionSpec) -> String) -> String {
+fn entries<S>(rows: &[Row<S>], entry: &dyn Fn(&OptionSpec) -> String) -> String {
     rows.iter().map(|row| entry(&row.spec)).collect()
 }
 

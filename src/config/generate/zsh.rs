@@ -5,7 +5,7 @@ use super::{Arity, Completions, OptionSpec, entries, options, plain};
 use crate::format;
 
 pub fn text() -> String {
-    format::fill(include_str!("template.zsh"), |name| match name {
+    format::fill(include_str!("template.zsh"), &mut |name| match name {
         "commands" => subcommands::TABLE.iter().map(case).collect(),
         "options" => options::all().map(|row| line("        ", &row.spec)).collect(),
         _ => subcommands::TABLE.iter().map(described).collect::<Vec<_>>().join(" "),
@@ -13,7 +13,7 @@ pub fn text() -> String {
 }
 
 fn case(Subcommand { name, rows, .. }: &Subcommand) -> String {
-    let lines = entries(rows, |option| line("                    ", option));
+    let lines = entries(rows, &|option| line("                    ", option));
     format!(
         "            {name})
                 local -a arguments=(
