@@ -294,7 +294,7 @@ impl Connections {
         }
         let progress = connection.end_read(input, &mut context(conn, now, settings, engine));
         let received_bytes = input.take_received_bytes();
-        engine.count_received(received_bytes);
+        engine.metrics_mut().received_bytes += received_bytes;
         let frames = input.frames_count(&settings.limits);
         let used_bytes = meter.used_bytes(received_bytes, frames, &mut self.cpu_time, engine);
         self.readable.note_used(slot.address, used_bytes);

@@ -92,6 +92,7 @@ impl ReadQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::handover::CountedAddress;
 
     /// Reads connections at that cost until the tick ends; returns their numbers.
     fn tick(queue: &mut ReadQueue, address: Address, bytes: usize, stays: bool) -> Vec<u64> {
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_of_a_tick_and_the_others_theirs() {
-        let holder = |last| Some(Holder::V4([192, 0, 2, last].into()));
+        let holder = |last| Some(Holder::alone(CountedAddress::Ip([192, 0, 2, last].into())));
         let mut queue = ReadQueue::default();
         (0..100).for_each(|number| queue.push(ConnId(number), holder(1)));
         queue.push(ConnId(100), holder(2));

@@ -5,8 +5,9 @@ use wormhole_mailbox::codec::handover::{decode, encode};
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::handover::{
-    AddressesRecord, ConnectionRecord, MailboxRecord, PhaseRecord, StateRecord,
+    AddressesRecord, ConnectionRecord, PhaseRecord, StateRecord,
 };
+use wormhole_mailbox::message::session::MailboxState;
 
 use crate::check;
 use crate::driver::Simulation;
@@ -42,7 +43,7 @@ impl Simulation {
         match self.fault {
             Some(Fault::TakeoverForgetsMailboxes) => {
                 let sessions = connections.iter_mut().filter_map(|(_, it)| it.session.as_mut());
-                sessions.for_each(|session| session.mailbox = MailboxRecord::Unopened);
+                sessions.for_each(|session| session.mailbox = MailboxState::Unopened);
             }
             Some(Fault::TakeoverForgetsCreators) => addresses.creators.clear(),
             _ => {}

@@ -1,15 +1,16 @@
 //! Values ⇄ bytes: numbers, texts, options, lists, and the records that are made of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::message::ConnId;
 use crate::message::handover::{
-    AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress,
-    DemandRecord, Head, JoinRecord, JoinState, ListenerRecord, MailboxRecord, PhaseRecord,
-    RatesRecord, SessionRecord, StateRecord,
+    AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress, Head,
+    JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
 };
 use crate::message::peer::Peer;
+use crate::message::session::{MailboxState, Session};
+use crate::message::{ConnId, Demand, PendingDemand, ProofState};
 
 /// A part of a record.
 pub trait Coded: Sized {
@@ -116,9 +117,10 @@ macro_rules! written_as {
     )*};
 }
 
-/// Structs, with their fields in the order of the format.
+/// Structs, with their fields in the order of the format. A field after `;` is not written, and
+/// has its default when the struct is read.
 macro_rules! fields {
-    ($($type:ident { $($field:ident),* })*) => {$(
+    ($($type:ident { $($field:ident),* $(; $unwritten:ident)? })*) => {$(
         impl Coded for $type {
             fn write(&self, out: &mut Vec<u8>) {
                 $(self.$field.write(out);)*
@@ -126,7 +128,7 @@ macro_rules! fields {
 
             fn read(input: &mut &[u8]) -> Option<$type> {
                 $(let $field = Coded::read(input)?;)*
-                Some($type { $($field),* })
+                Some($type { $($field,)* $($unwritten: <_>::default())? })
             }
         }
     )*};
@@ -181,18 +183,26 @@ written_as! {
         CountedAddress::Ip(ip) => Some(*ip),
         CountedAddress::Unreadable => None,
     }, |ip| Some(ip.map_or(CountedAddress::Unreadable, CountedAddress::Ip));
-    MailboxRecord as (u8, String): |mailbox| match mailbox {
-        MailboxRecord::Unopened => (0, String::new()),
-        MailboxRecord::Refused(id) => (1, id.clone()),
-        MailboxRecord::Open(id) => (2, id.clone()),
-        MailboxRecord::Deleted(id) => (3, id.clone()),
+    Rc<str> as String: |text| text.to_string(), |text| Some(text.into());
+    MailboxState as (u8, Rc<str>): |mailbox| match mailbox {
+        MailboxState::Unopened => (0, "".into()),
+        MailboxState::Refused(id) => (1, id.clone()),
+        MailboxState::Open(id) => (2, id.clone()),
+        MailboxState::Deleted(id) => (3, id.clone()),
     }, |(number, id)| match number {
-        0 => Some(MailboxRecord::Unopened),
-        1 => Some(MailboxRecord::Refused(id)),
-        2 => Some(MailboxRecord::Open(id)),
-        3 => Some(MailboxRecord::Deleted(id)),
+        0 => Some(MailboxState::Unopened),
+        1 => Some(MailboxState::Refused(id)),
+        2 => Some(MailboxState::Open(id)),
+        3 => Some(MailboxState::Deleted(id)),
         _ => None,
     };
+    ProofState as (bool, bool):
+        |proof| (*proof == ProofState::Given, *proof == ProofState::Refused),
+        |(is_given, is_refused)| Some(match (is_given, is_refused) {
+            (true, _) => ProofState::Given,
+            (false, true) => ProofState::Refused,
+            (false, false) => ProofState::Missing,
+        });
 }
 
 fields! {
@@ -202,8 +212,9 @@ fields! {
     }
     Peer { ip, port }
     StateRecord { counted, session, demand, is_outsider, member }
-    SessionRecord { identity, claimed, allocated, released, closed, mailbox }
-    DemandRecord { bits, resource, is_required, is_given, is_refused }
+    Session { identity, claimed, allocated, released, closed, mailbox; holder }
+    PendingDemand { demand, proof }
+    Demand { bits, resource, is_required }
     AddressesRecord { rates, creators, joins, attack, ids }
     RatesRecord { address, prefix_bits, tokens }
     JoinRecord {

@@ -57,13 +57,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::message::ConnId;
     use crate::message::handover::{
         AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress,
-        DemandRecord, JoinRecord, JoinState, ListenerRecord, MailboxRecord, PhaseRecord,
-        RatesRecord, SessionRecord, StateRecord,
+        JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
     };
     use crate::message::peer::Peer;
+    use crate::message::session::{MailboxState, Session};
+    use crate::message::{ConnId, Demand, PendingDemand, ProofState};
 
     fn head() -> Head {
         let bound =
@@ -81,22 +81,20 @@ mod tests {
     }
 
     fn records() -> Vec<ConnectionRecord> {
-        let session = |mailbox| SessionRecord {
+        let session = |mailbox| Session {
             identity: Some(("app".into(), "süde".into())),
             allocated: true,
             claimed: Some("4".into()),
             released: true,
             mailbox,
             closed: true,
+            holder: None,
         };
-        let demand = DemandRecord {
-            bits: 20,
-            resource: 1,
-            is_required: true,
-            is_given: false,
-            is_refused: true,
+        let demand = PendingDemand {
+            demand: Demand { bits: 20, resource: 1, is_required: true },
+            proof: ProofState::Refused,
         };
-        let state = |session: Option<SessionRecord>, counted, demand| {
+        let state = |session: Option<Session>, counted, demand| {
             let is_outsider = session.is_some();
             let member = is_outsider.then(|| "alice".into());
             StateRecord { counted, session, demand, is_outsider, member }
@@ -123,7 +121,7 @@ mod tests {
                 Some(v6),
                 PhaseRecord::Open { pinged: i64::MIN, unanswered: Some(i64::MAX) },
                 state(
-                    Some(session(MailboxRecord::Open("m".into()))),
+                    Some(session(MailboxState::Open("m".into()))),
                     Some(CountedAddress::Ip(v6)),
                     Some(demand),
                 ),
@@ -133,7 +131,7 @@ mod tests {
                 Some(v4),
                 PhaseRecord::Open { pinged: 0, unanswered: None },
                 state(
-                    Some(session(MailboxRecord::Refused("m".into()))),
+                    Some(session(MailboxState::Refused("m".into()))),
                     Some(CountedAddress::Unreadable),
                     None,
                 ),
@@ -142,7 +140,7 @@ mod tests {
                 5,
                 None,
                 PhaseRecord::Closing,
-                state(Some(session(MailboxRecord::Deleted(String::new()))), None, None),
+                state(Some(session(MailboxState::Deleted("".into()))), None, None),
             ),
             record(6, None, PhaseRecord::Lingering, state(Some(<_>::default()), None, None)),
         ]
