@@ -68,7 +68,7 @@ impl ClientPrograms {
         };
         let sums = self.programs.iter().map(|(program, hours)| (program, sum(hours)));
         let mut programs: Vec<(&Program, u64)> = sums.filter(|(_, binds)| *binds > 0).collect();
-        programs.sort_by_key(|(_, binds)| Reverse(*binds)); // stable
+        programs.sort_unstable_by_key(|(_, binds)| Reverse(*binds));
         (programs, sum(&self.others))
     }
 

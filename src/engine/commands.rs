@@ -23,9 +23,7 @@ impl Engine {
         let mut request = match request {
             Ok(request) => request,
             Err(DecodeError { refusal, orig }) => {
-                self.metrics.errors.add(refusal.label());
-                let refusal = refusal.into();
-                self.effects.outputs.reply(conn, Response::Error { refusal, orig });
+                self.reply_error(conn, refusal, orig);
                 return Verdict::Stay;
             }
         };
@@ -43,60 +41,57 @@ impl Engine {
         self.note_trouble(conn);
         let (name, at) = (command.name(), self.clock.wall);
         self.records.track(conn, || ConnectionChange::Command { name, at });
-        let outcome = self.check(conn, command).and_then(|()| {
-            let changes_before = self.effects.changes.len();
-            let now = self.now();
-            let may_begin = self.may_begin(conn);
-            let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
-            let mut act = Act { now, entropy, effects, may_begin };
-            let outcome = self.store.apply(conn, command, &mut act);
-            let changes = &self.effects.changes[changes_before..];
-            let claimed = match command {
-                Command::Claim { nameplate: Field::Text(name), .. } => {
-                    self.store.app(conn).map(|app| (app, &**name))
-                }
-                _ => None,
-            };
-            self.quotas.note(conn, claimed, changes, self.clock.instant);
-            self.memberships.note(conn, command, changes);
-            outcome
-        });
-        match outcome {
+        match self.check(conn, command).and_then(|()| self.apply(conn, command)) {
             Ok(()) => {
                 self.note_done(conn, command);
                 Verdict::Stay
             }
-            Err(refusal) => {
-                if let Some(response) = self.answer_to_close_before_bind(conn, command) {
-                    self.effects.outputs.reply(conn, response);
-                    return Verdict::Stay;
-                }
-                self.refuse(conn, command, refusal, text)
-            }
+            Err(refusal) => self.refuse(conn, command, refusal, text),
         }
     }
 
-    /// The answer to a `close` before `bind` while the welcome has an error: Go's client does not
-    /// bind then, and waits for it before it shows the error.
-    fn answer_to_close_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
-        let has_error = || self.live.welcome.error.is_some() || self.welcome_error(None).is_some();
-        let is_close = matches!(command, Command::Close { .. });
-        let is_answered = is_close && !self.store.is_bound(conn) && has_error();
-        is_answered.then_some(Response::Closed)
+    /// Has the store carry out a command, and counts what has changed.
+    fn apply(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
+        let changes_before = self.effects.changes.len();
+        let (now, may_begin) = (self.now(), self.may_begin(conn));
+        let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
+        let mut act = Act { now, entropy, effects, may_begin };
+        let outcome = self.store.apply(conn, command, &mut act);
+        let changes = &self.effects.changes[changes_before..];
+        let claimed = match command {
+            Command::Claim { nameplate: Field::Text(name), .. } => {
+                self.store.app(conn).map(|app| (app, &**name))
+            }
+            _ => None,
+        };
+        self.quotas.note(conn, claimed, changes, self.clock.instant);
+        self.memberships.note(conn, command, changes);
+        outcome
+    }
+
+    fn reply_error(&mut self, conn: ConnId, refusal: Refusal, orig: Orig) {
+        self.metrics.errors.add(refusal.label());
+        self.effects.outputs.reply(conn, Response::Error { refusal: refusal.into(), orig });
+    }
+
+    /// Whether a command is a `close` before `bind` while the welcome has an error: Go's client
+    /// does not bind then, and waits for a `closed` before it shows the error.
+    fn awaits_closed_before_bind(&self, conn: ConnId, command: &Command<'_>) -> bool {
+        matches!(command, Command::Close { .. })
+            && !self.store.is_bound(conn)
+            && (self.live.welcome.error.is_some() || self.welcome_error(None).is_some())
     }
 
     /// Replies to a message that was too long to be kept. The `ack` is for Go's client, which would
     /// wait for one.
     pub(super) fn refuse_too_long(&mut self, conn: ConnId, refusal: Refusal, beginning: &str) {
         self.effects.add_participant(conn);
-        self.metrics.errors.add(refusal.label());
         self.note_limit(Limit::MessageBytes);
         if self.permissions.is_refused(conn) {
             return; // it is about to be closed
         }
         self.effects.outputs.reply(conn, Response::Ack { id: None });
-        let (refusal, orig) = (refusal.into(), Orig::Text(beginning.into()));
-        self.effects.outputs.reply(conn, Response::Error { refusal, orig });
+        self.reply_error(conn, refusal, Orig::Text(beginning.into()));
     }
 
     /// Replies to a command that was not carried out.
@@ -107,18 +102,20 @@ impl Engine {
         refusal: Refusal,
         text: &str,
     ) -> Verdict {
-        self.metrics.errors.add(refusal.label());
+        if self.awaits_closed_before_bind(conn, command) {
+            self.effects.outputs.reply(conn, Response::Closed);
+            return Verdict::Stay;
+        }
         if let Some(limit) = Limit::of_refusal(&refusal) {
             self.note_limit(limit);
         }
-        let holder = self.quotas.holder(conn);
+        let holder = self.quotas.ledger_holder(conn);
         self.permissions.note_refusal(command, &refusal, holder, self.clock.instant);
         if refusal == Refusal::StorageUnavailable && self.leaves_something(conn, command) {
-            self.refused_farewells.insert(conn);
+            self.kept_from_leaving.insert(conn);
         }
         let verdict = verdict_on(&refusal);
-        let orig = Orig::Command(text.into());
-        self.effects.outputs.reply(conn, Response::Error { refusal: refusal.into(), orig });
+        self.reply_error(conn, refusal, Orig::Command(text.into()));
         verdict
     }
 
@@ -126,7 +123,7 @@ impl Engine {
     /// shows the error only after a `released` to its `release` and a `closed` to its `close`, for
     /// which it would reconnect again and again. Other commands are ignored, as after any close.
     fn answer_while_closing(&mut self, conn: ConnId, request: &Request<'_>) {
-        let Some(answer) = answer_to_farewell(&request.command) else { return };
+        let Some(answer) = answer_to_leaving(&request.command) else { return };
         self.effects.outputs.reply(conn, Response::Ack { id: request.id.map(Box::from) });
         self.effects.outputs.reply(conn, answer);
     }
@@ -148,9 +145,10 @@ impl Engine {
         // After the quotas, which bound the guessing of nameplates.
         let is_outsider = self.outsiders.contains(&conn);
         if (is_outsider || self.draining) && self.store.would_begin(conn, command) {
-            let message = &self.live.drain.message;
-            let draining = || Refusal::Draining(Rc::clone(message));
-            return Err(if is_outsider { Refusal::Outsider } else { draining() });
+            return Err(match is_outsider {
+                true => Refusal::Outsider,
+                false => Refusal::Draining(Rc::clone(&self.live.drain.message)),
+            });
         }
         Ok(())
     }
@@ -179,7 +177,7 @@ impl Engine {
 
     /// Whether a `release` or `close` is about what the side holds, as far as that is known.
     fn leaves_something(&self, conn: ConnId, command: &Command<'_>) -> bool {
-        answer_to_farewell(command).is_some()
+        answer_to_leaving(command).is_some()
             && (!self.store.is_loaded() || self.store.would_leave(conn, command))
     }
 
@@ -203,7 +201,7 @@ impl Engine {
     }
 }
 
-fn answer_to_farewell(command: &Command<'_>) -> Option<Response> {
+fn answer_to_leaving(command: &Command<'_>) -> Option<Response> {
     match command {
         Command::Release { .. } => Some(Response::Released),
         Command::Close { .. } => Some(Response::Closed),

@@ -74,11 +74,6 @@ impl Engine {
         self.effects.changes.len()
     }
 
-    /// Counts bytes that came from clients' sockets.
-    pub fn count_received(&mut self, bytes: u64) {
-        self.metrics.received_bytes += bytes;
-    }
-
     pub fn is_bound(&self, conn: ConnId) -> bool {
         self.store.is_bound(conn)
     }

@@ -8,10 +8,11 @@ use super::Engine;
 use crate::codec::http::{Rejection, Status};
 use crate::codec::json::{self, Welcome};
 use crate::engine::limit_log::Limit;
-use crate::engine::quotas::{PeerAddress, QuotaExceeded, whole_seconds};
+use crate::engine::quotas::{QuotaExceeded, whole_seconds};
 use crate::limits::PROXIES_NAMED_MAX;
 use crate::message::close::CloseReason;
 use crate::message::event::{Event, Verdict};
+use crate::message::handover::CountedAddress;
 use crate::message::output::Output;
 use crate::message::peer::{AddressHeader, Forwarded, Peer};
 use crate::message::{ConnId, Demand, Response};
@@ -55,7 +56,7 @@ impl Engine {
         if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(());
         }
-        self.count_connection(conn, peer.ip.into())
+        self.count_connection(conn, peer.ip.map(CountedAddress::Ip))
     }
 
     /// Whether a connection may begin with a PROXY header, by its socket's address.
@@ -67,7 +68,11 @@ impl Engine {
         Err(Rejection::new(Status::Forbidden, "only trusted proxies may connect here"))
     }
 
-    fn count_connection(&mut self, conn: ConnId, address: PeerAddress) -> Result<(), Rejection> {
+    fn count_connection(
+        &mut self,
+        conn: ConnId,
+        address: Option<CountedAddress>,
+    ) -> Result<(), Rejection> {
         self.quotas.connect(conn, address, self.clock.instant).map_err(|exceeded| {
             self.note_limit(Limit::AddressConnections);
             rejection_of(exceeded)
@@ -84,7 +89,7 @@ impl Engine {
         }
         self.records.track(conn, || ConnectionChange::Connected { address_id, at });
         self.effects.participants.push(conn);
-        self.store.connect(conn, self.quotas.holder(conn));
+        self.store.connect(conn, self.quotas.ledger_holder(conn));
         self.effects.outputs.push(conn, Output::Bytes(response));
         let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
         let notice = self.live.notices.find(peer.ip);
@@ -120,7 +125,10 @@ impl Engine {
         }
         let client = forwarded.client(&self.live.trusted_proxies);
         let peer = client.unwrap_or_default().unwrap_or(socket_peer);
-        let address = if client.is_err() { PeerAddress::Unreadable } else { peer.ip.into() };
+        let address = match client {
+            Ok(_) => peer.ip.map(CountedAddress::Ip),
+            Err(_) => Some(CountedAddress::Unreadable),
+        };
         self.count_connection(conn, address)?;
         self.note_outsider(conn, peer.ip.filter(|_| client.is_ok()));
         if client.is_err() || forwarded.is_port_unreadable {

@@ -2,7 +2,8 @@
 
 use super::Engine;
 use crate::message::ConnId;
-use crate::message::handover::{AddressesRecord, SessionRecord, StateRecord};
+use crate::message::handover::{AddressesRecord, StateRecord};
+use crate::message::session::Session;
 use crate::storage::db::{ConnectionChange, MEMORY};
 
 impl Engine {
@@ -73,17 +74,17 @@ impl Engine {
         }
         if let Some(session) = record.session {
             self.track_again(conn, &session);
-            self.store.restore_session(conn, self.quotas.holder(conn), session);
+            self.store.restore_session(conn, self.quotas.ledger_holder(conn), session);
         }
     }
 
     /// The connection table was emptied at the start.
-    fn track_again(&mut self, conn: ConnId, session: &SessionRecord) {
+    fn track_again(&mut self, conn: ConnId, session: &Session) {
         let at = self.clock.wall;
         self.records.track(conn, || ConnectionChange::Connected { address_id: None, at });
         if let Some((_, side)) = &session.identity {
             self.records.track(conn, || ConnectionChange::Bound {
-                side: side.as_str().into(),
+                side: (&**side).into(),
                 implementation: None,
                 version: None,
             });

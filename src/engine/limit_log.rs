@@ -1,7 +1,6 @@
 //! The limits that clients meet: counted since the start for the metrics, and logged together, at
 //! most one line every [`LOG_REPEAT`], since a peer can meet a limit at any rate.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use log::warn;
@@ -11,72 +10,52 @@ use crate::limits::LOG_REPEAT;
 use crate::message::close::CloseReason;
 use crate::message::{Refusal, Throttled};
 
-/// A limit, or a rule that costs a peer its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Limit {
-    Connections,
-    AddressConnections,
-    AddressAllocates,
-    AddressClaims,
-    AddressNameplates,
-    AddressRecords,
-    MessageBytes,
-    MailboxMessages,
-    StoredBytes,
-    AddressStoredBytes,
-    Evicted,
-    OutboxBytes,
-    BufferedBytes,
-    OutputSeconds,
-    MessageSeconds,
-    BindSeconds,
-    HandshakeSeconds,
-    PermissionMissing,
-    PermissionDenied,
-    Notice,
-    ProxyHeaderMalformed,
-    ProxyUntrusted,
-    ForwardedMalformed,
-    UnknownMember,
-    AddressGuesses,
+/// Declares the limits, a row each: its label in the metrics, and its name in the log.
+macro_rules! limits {
+    ($($limit:ident: $label:literal, $name:literal;)*) => {
+        /// A limit, or a rule that costs a peer its connection.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Limit {
+            $($limit,)*
+        }
+
+        /// Label and name of each limit, in the order of the enum.
+        const LIMITS: [(&str, &str); [$($label),*].len()] = [$(($label, $name)),*];
+    };
 }
 
-/// One row a limit, in the order of the enum: its label in the metrics, and its name in the log.
-const LIMITS: [(Limit, &str, &str); 25] = [
-    (Limit::Connections, "connections", "connections"),
-    (Limit::AddressConnections, "address_connections", "connections of one address"),
-    (Limit::AddressAllocates, "address_allocates", "allocations of one address"),
-    (Limit::AddressClaims, "address_claims", "claims of one address"),
-    (Limit::AddressNameplates, "address_nameplates", "nameplates of one address"),
-    (Limit::AddressRecords, "address_records", "usage of one address that is not recorded"),
-    (Limit::MessageBytes, "message_bytes", "bytes of one message"),
-    (Limit::MailboxMessages, "mailbox_messages", "messages of one mailbox"),
-    (Limit::StoredBytes, "stored_bytes", "stored bytes"),
-    (Limit::AddressStoredBytes, "address_stored_bytes", "stored bytes of one address"),
-    (Limit::Evicted, "evicted", "mailboxes deleted because the store was full"),
-    (Limit::OutboxBytes, "outbox_bytes", "output of one slow reader"),
-    (Limit::BufferedBytes, "buffered_bytes", "buffered bytes of all connections"),
-    (Limit::OutputSeconds, "output_seconds", "time without progress of output"),
-    (Limit::MessageSeconds, "message_seconds", "time for an unfinished message"),
-    (Limit::BindSeconds, "bind_seconds", "time to bind"),
-    (Limit::HandshakeSeconds, "handshake_seconds", "time for a request head"),
-    (Limit::PermissionMissing, "permission_missing", "binds without proof of work"),
-    (Limit::PermissionDenied, "permission_denied", "proofs of work denied"),
-    (Limit::Notice, "notice", "clients sent away with a notice"),
-    (Limit::ProxyHeaderMalformed, "proxy_header_malformed", "PROXY headers that cannot be read"),
-    (Limit::ProxyUntrusted, "proxy_untrusted", "connections to a proxy's listener from elsewhere"),
-    (
-        Limit::ForwardedMalformed,
-        "forwarded_malformed",
-        "--proxy-header, X-Real-IP or X-Real-Port headers that cannot be read and are ignored",
-    ),
-    (Limit::UnknownMember, "unknown_member", "unknown secrets of members"),
-    (Limit::AddressGuesses, "address_guesses", "unknown secrets of members from one address"),
-];
+limits! {
+    Connections: "connections", "connections";
+    AddressConnections: "address_connections", "connections of one address";
+    AddressAllocates: "address_allocates", "allocations of one address";
+    AddressClaims: "address_claims", "claims of one address";
+    AddressNameplates: "address_nameplates", "nameplates of one address";
+    AddressRecords: "address_records", "usage of one address that is not recorded";
+    MessageBytes: "message_bytes", "bytes of one message";
+    MailboxMessages: "mailbox_messages", "messages of one mailbox";
+    StoredBytes: "stored_bytes", "stored bytes";
+    AddressStoredBytes: "address_stored_bytes", "stored bytes of one address";
+    Evicted: "evicted", "mailboxes deleted because the store was full";
+    OutboxBytes: "outbox_bytes", "output of one slow reader";
+    BufferedBytes: "buffered_bytes", "buffered bytes of all connections";
+    OutputSeconds: "output_seconds", "time without progress of output";
+    MessageSeconds: "message_seconds", "time for an unfinished message";
+    BindSeconds: "bind_seconds", "time to bind";
+    HandshakeSeconds: "handshake_seconds", "time for a request head";
+    PermissionMissing: "permission_missing", "binds without proof of work";
+    PermissionDenied: "permission_denied", "proofs of work denied";
+    Notice: "notice", "clients sent away with a notice";
+    ProxyHeaderMalformed: "proxy_header_malformed", "PROXY headers that cannot be read";
+    ProxyUntrusted: "proxy_untrusted", "connections to a proxy's listener from elsewhere";
+    ForwardedMalformed: "forwarded_malformed",
+        "--proxy-header, X-Real-IP or X-Real-Port headers that cannot be read and are ignored";
+    UnknownMember: "unknown_member", "unknown secrets of members";
+    AddressGuesses: "address_guesses", "unknown secrets of members from one address";
+}
 
 impl Limit {
     pub fn label(self) -> &'static str {
-        LIMITS[self as usize].1
+        LIMITS[self as usize].0
     }
 
     /// The limit behind a refused command, if there is one.
@@ -113,7 +92,7 @@ impl Limit {
 #[derive(Debug, Default)]
 pub struct LimitLog {
     /// Counts since the last line.
-    counts: BTreeMap<Limit, u64>,
+    counts: [u64; LIMITS.len()],
     /// Counts since the start, by label.
     totals: Tally,
     /// No line is logged before then.
@@ -122,7 +101,7 @@ pub struct LimitLog {
 
 impl LimitLog {
     pub fn hit(&mut self, limit: Limit) {
-        *self.counts.entry(limit).or_default() += 1;
+        self.counts[limit as usize] += 1;
         self.totals.add(limit.label());
     }
 
@@ -133,16 +112,15 @@ impl LimitLog {
 
     /// When the next line is due, if there is something to report.
     pub fn report_at(&self, now: Instant) -> Option<Instant> {
-        (!self.counts.is_empty()).then(|| self.quiet_until.map_or(now, |until| until.max(now)))
+        let has_news = self.counts.iter().any(|count| *count > 0);
+        has_news.then(|| self.quiet_until.map_or(now, |until| until.max(now)))
     }
 
     pub fn report(&mut self, now: Instant) {
         self.quiet_until = Some(now + LOG_REPEAT);
         let counts = std::mem::take(&mut self.counts);
-        let list: Vec<String> = counts
-            .iter()
-            .map(|(limit, count)| format!("{} ({count})", LIMITS[*limit as usize].2))
-            .collect();
+        let met = LIMITS.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        let list: Vec<String> = met.map(|((_, name), count)| format!("{name} ({count})")).collect();
         warn!("limits met: {}", list.join(", "));
     }
 }
@@ -153,10 +131,9 @@ mod tests {
     use crate::limits;
 
     #[test]
-    fn each_limit_has_its_row_and_its_label_in_the_manual() {
+    fn the_manual_has_the_label_of_each_limit() {
         let manual = include_str!("../manual/monitoring.md");
-        for (index, (limit, label, _)) in LIMITS.into_iter().enumerate() {
-            assert_eq!(limit as usize, index);
+        for (label, _) in LIMITS {
             assert!(manual.contains(&format!("`{label}`")), "{label}");
         }
     }
@@ -165,7 +142,7 @@ mod tests {
     fn options_name_counters_that_exist() {
         for option in limits::TABLE {
             if let Some(counter) = option.counter {
-                assert!(LIMITS.iter().any(|(_, label, _)| *label == counter), "{counter}");
+                assert!(LIMITS.iter().any(|(label, _)| *label == counter), "{counter}");
             }
         }
     }

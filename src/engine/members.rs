@@ -34,11 +34,11 @@ impl Memberships {
     /// Follows a new file. Connections whose line is gone become guests.
     pub fn set(&mut self, members: Option<&Members>) {
         self.connections.retain(|_, member| members.is_some_and(|all| all.contains(member)));
-        let names = members.into_iter().flat_map(Members::names);
-        self.counts = names
-            .map(|name| (Rc::clone(name), self.counts.get(name).copied().unwrap_or_default()))
-            .collect();
-        self.counts.values_mut().for_each(|counts| counts.connected = 0);
+        let before = std::mem::take(&mut self.counts);
+        for name in members.into_iter().flat_map(Members::names) {
+            let counts = before.get(name).copied().unwrap_or_default();
+            self.counts.insert(Rc::clone(name), MemberCounts { connected: 0, ..counts });
+        }
         for member in self.connections.values() {
             if let Some(counts) = self.counts.get_mut(&member.name) {
                 counts.connected += 1;

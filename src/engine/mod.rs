@@ -63,7 +63,7 @@ pub struct Engine {
     /// Connections from outside of `--allocate-from`.
     outsiders: HashSet<ConnId>,
     /// Connections that could not leave what they hold because the storage is unavailable.
-    refused_farewells: BTreeSet<ConnId>,
+    kept_from_leaving: BTreeSet<ConnId>,
     limit_log: LimitLog,
     /// Proxies that the log has named; none is a unix socket.
     proxies_named: Vec<Option<IpAddr>>,
@@ -96,7 +96,7 @@ impl Engine {
         clock: Clock,
     ) -> Engine {
         let mut engine = Engine {
-            quotas: Quotas::new(config.limits.clone(), live.exempt.clone()),
+            quotas: Quotas::new(config.limits.clone()),
             permissions: Permissions::new(config.permission, clock.instant),
             memberships: Memberships::default(),
             config,
@@ -106,7 +106,7 @@ impl Engine {
             storage,
             records,
             outsiders: HashSet::new(),
-            refused_farewells: BTreeSet::new(),
+            kept_from_leaving: BTreeSet::new(),
             limit_log: LimitLog::default(),
             proxies_named: Vec::new(),
             metrics: Metrics::default(),
@@ -120,8 +120,7 @@ impl Engine {
             is_deleting: true,
             rebooted: clock.wall,
         };
-        engine.quotas.set_onion(engine.live.onion_networks.clone());
-        engine.memberships.set(engine.live.members.as_ref());
+        engine.follow_live();
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
         engine.timers.set(Timer::AddressSweep, clock.instant);
         engine
@@ -316,7 +315,7 @@ impl Engine {
         let mut closings = std::mem::take(&mut self.effects.closings);
         if !self.is_degraded() {
             // Python's client waits for the answer, and asks again on another connection.
-            let waiting = std::mem::take(&mut self.refused_farewells).into_iter();
+            let waiting = std::mem::take(&mut self.kept_from_leaving).into_iter();
             closings.extend(waiting.map(|conn| (conn, CloseReason::StorageFailed)));
         }
         (committed, closings)
@@ -330,7 +329,7 @@ impl Engine {
             let before = self.effects.usage.len();
             self.effects.usage.retain(|record| {
                 let is_ending = !matches!(record, UsageRecord::ClientVersion { .. });
-                quotas.record(origins.next().flatten(), is_ending, now)
+                quotas.may_record(origins.next().flatten(), is_ending, now)
             });
             for _ in self.effects.usage.len()..before {
                 self.note_limit(Limit::AddressRecords);
@@ -345,7 +344,7 @@ impl Engine {
         self.is_deleting = false;
         for conn in participants {
             self.store.disconnect(*conn);
-            self.refused_farewells.remove(conn);
+            self.kept_from_leaving.remove(conn);
         }
         self.storage.load(&mut self.store, self.steady.at(self.clock));
     }
@@ -369,7 +368,7 @@ impl Engine {
         self.permissions.forget(conn);
         self.outsiders.remove(&conn);
         self.memberships.disconnect(conn);
-        self.refused_farewells.remove(&conn);
+        self.kept_from_leaving.remove(&conn);
         self.records.track(conn, || ConnectionChange::Lost);
         self.metrics.ended.add(reason.name());
         if let Some(limit) = Limit::of_close(reason) {
@@ -382,11 +381,16 @@ impl Engine {
 
     /// Replaces the settings that a reload may change.
     pub fn set_live(&mut self, live: Reloadable) {
-        self.quotas.set_exempt(live.exempt.clone());
-        self.quotas.set_onion(live.onion_networks.clone());
         self.store.set_list(live.list);
-        self.memberships.set(live.members.as_ref());
         self.live = live;
+        self.follow_live();
+    }
+
+    /// Passes on the settings that other parts keep.
+    fn follow_live(&mut self) {
+        let live = &self.live;
+        self.quotas.set_networks(live.exempt.clone(), live.onion_networks.clone());
+        self.memberships.set(live.members.as_ref());
     }
 
     /// Lets nothing begin any more; returns the time at which the drain ends at the latest.

@@ -1,4 +1,4 @@
-//! Trouble on order, for the tests of clients (manual: testing 2).
+//! Trouble that the test of a client has ordered (manual: testing 2).
 
 use std::mem;
 

@@ -4,8 +4,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::message::ConnId;
 use crate::message::peer::Peer;
+use crate::message::session::Session;
+use crate::message::{ConnId, PendingDemand};
 
 /// A point on the kernel's monotonic clock, which both processes share.
 pub type Microseconds = i64;
@@ -66,8 +67,8 @@ pub struct StateRecord {
     /// The address that it counts for.
     pub counted: Option<CountedAddress>,
     /// None before the handshake is complete.
-    pub session: Option<SessionRecord>,
-    pub demand: Option<DemandRecord>,
+    pub session: Option<Session>,
+    pub demand: Option<PendingDemand>,
     /// It may only join what others began (`--allocate-from`).
     pub is_outsider: bool,
     /// The member's name; the secret is not handed over.
@@ -75,31 +76,12 @@ pub struct StateRecord {
 }
 
 /// The address that a connection counts for in the limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CountedAddress {
     Ip(IpAddr),
+    /// A trusted proxy reports an address that cannot be read. Were the peer counted as the proxy,
+    /// it could choose to be exempt.
     Unreadable,
-}
-
-/// What a session has done so far.
-#[derive(Debug, Default, PartialEq)]
-pub struct SessionRecord {
-    /// App and side.
-    pub identity: Option<(String, String)>,
-    pub allocated: bool,
-    pub claimed: Option<String>,
-    pub released: bool,
-    pub mailbox: MailboxRecord,
-    pub closed: bool,
-}
-
-#[derive(Debug, Default, PartialEq)]
-pub enum MailboxRecord {
-    #[default]
-    Unopened,
-    Refused(String),
-    Open(String),
-    Deleted(String),
 }
 
 /// What the engine knows beyond connections. Times are those that are left.
@@ -168,15 +150,4 @@ pub struct AddressIdsRecord {
     pub started: f64,
     pub left: Duration,
     pub counters: Vec<(IpAddr, u64)>,
-}
-
-/// A demand for a proof of work.
-#[derive(Debug, PartialEq)]
-pub struct DemandRecord {
-    pub bits: u32,
-    pub resource: u64,
-    pub is_required: bool,
-    pub is_given: bool,
-    /// A `bind` was refused for it.
-    pub is_refused: bool,
 }

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
 use std::rc::Rc;
 
 use super::ledger::{Holder, Ledger};
@@ -195,8 +194,12 @@ impl MessageLog {
     /// charge. Which holder each message was charged to is not kept.
     fn uncharge(&self, holder: Option<Holder>, mut bytes: usize) {
         let mut charges = self.charges.borrow_mut();
-        charges.sort_unstable_by_key(|(known, charged)| (*known != holder, Reverse(*charged)));
-        for (known, charged) in &mut *charges {
+        while bytes > 0
+            && let Some((known, charged)) = charges
+                .iter_mut()
+                .filter(|(_, charged)| *charged > CHARGE_BYTES)
+                .max_by_key(|(known, charged)| (*known == holder, *charged))
+        {
             let taken = bytes.min(*charged - CHARGE_BYTES);
             self.ledger.change(*known, *charged, *charged - taken);
             *charged -= taken;

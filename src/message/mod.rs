@@ -16,14 +16,15 @@ pub mod peer;
 mod refusal;
 mod response;
 pub mod secret;
+pub mod session;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag, Proof};
 pub use refusal::{Refusal, Rule, StampError, Throttled};
-pub use response::{Demand, Orig, Response};
+pub use response::{Demand, Orig, PendingDemand, ProofState, Response};
 
 /// The app of `check`, which results, clients and reports leave out.
 pub const CHECK_APP: &str = "wormhole-mailbox/check";
@@ -61,4 +62,11 @@ impl Hasher for ConnHasher {
     fn finish(&self) -> u64 {
         self.0
     }
+}
+
+/// A hash that stands for a value where memory must not hold the value itself.
+pub fn hash_of(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

@@ -94,26 +94,23 @@ pub enum Mood {
     Scary,
 }
 
+/// The protocol's names of the moods, and the label of all others, in the order of the enum.
+const MOODS: [(Mood, &str); 5] = [
+    (Mood::Other, "other"),
+    (Mood::Happy, "happy"),
+    (Mood::Lonely, "lonely"),
+    (Mood::Errory, "errory"),
+    (Mood::Scary, "scary"),
+];
+
 impl Mood {
     pub fn from_name(name: &str) -> Mood {
-        match name {
-            "happy" => Mood::Happy,
-            "lonely" => Mood::Lonely,
-            "errory" => Mood::Errory,
-            "scary" => Mood::Scary,
-            _ => Mood::Other,
-        }
+        MOODS.into_iter().find(|(_, known)| *known == name).map_or(Mood::Other, |(mood, _)| mood)
     }
 
     /// Its label in the metrics.
     pub fn label(self) -> &'static str {
-        match self {
-            Mood::Other => "other",
-            Mood::Happy => "happy",
-            Mood::Lonely => "lonely",
-            Mood::Errory => "errory",
-            Mood::Scary => "scary",
-        }
+        MOODS[self as usize].1
     }
 
     /// The outcome that it forces; `happy` and unknown moods leave it to the number of sides.
@@ -132,12 +129,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_outcome_has_its_row() {
+    fn each_outcome_and_each_mood_has_its_row() {
         for (index, outcome) in Outcome::all().enumerate() {
             assert_eq!(outcome as usize, index);
             assert_eq!(Outcome::from_name(outcome.name()), Some(outcome));
         }
         assert_eq!(Outcome::from_name("sleepy"), None);
+        for (index, (mood, name)) in MOODS.into_iter().enumerate() {
+            assert_eq!((mood as usize, Mood::from_name(name)), (index, mood));
+        }
     }
 
     #[test]

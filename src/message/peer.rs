@@ -1,7 +1,7 @@
 //! The peer's address, networks, and which proxies are trusted (manual: protocol 1.4).
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The peer's address in the `welcome`, in logs and for limits.
@@ -15,7 +15,7 @@ pub struct Peer {
 
 impl Peer {
     /// A socket's remote address; an IPv4-mapped one counts as IPv4.
-    pub fn of_socket(address: std::net::SocketAddr) -> Peer {
+    pub fn of_socket(address: SocketAddr) -> Peer {
         Peer { ip: Some(address.ip().to_canonical()), port: Some(address.port()) }
     }
 

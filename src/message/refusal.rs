@@ -239,6 +239,7 @@ impl fmt::Display for Rule {
         }
     }
 }
+
 /// Why a proof of work is not accepted. `Display` completes "permission denied: …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StampError {

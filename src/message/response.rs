@@ -75,6 +75,21 @@ pub struct Demand {
     pub is_required: bool,
 }
 
+/// A demand to a connection that has not bound yet, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingDemand {
+    pub demand: Demand,
+    pub proof: ProofState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProofState {
+    Missing,
+    Given,
+    /// A `bind` came while the proof was missing.
+    Refused,
+}
+
 impl Demand {
     /// The resource as text, in the welcome and in stamps.
     pub fn resource(&self) -> String {

@@ -105,6 +105,7 @@ impl ReadQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::handover::CountedAddress;
 
     /// Reads connections at that cost until the tick ends; returns their numbers.
     fn tick(queue: &mut ReadQueue, address: Address, bytes: usize, stays: bool) -> Vec<u64> {
@@ -118,6 +119,10 @@ mod tests {
             }
         }
         order
+    }
+
+    fn holder(last: u8) -> Address {
+        Some(Holder::alone(CountedAddress::Ip([192, 0, 2, last].into())))
     }
 
     fn numbers(range: std::ops::Range<u64>) -> Vec<u64> {
@@ -175,7 +180,6 @@ mod tests {
 
     #[test]
     fn one_connection_of_each_address_is_read_before_a_second_of_any() {
-        let holder = |last| Some(Holder::V4([192, 0, 2, last].into()));
         let mut queue = ReadQueue::default();
         for (number, last) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3), (5, 3)] {
             queue.push(ConnId(number), holder(last));
@@ -192,7 +196,6 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_of_a_tick_and_the_others_theirs() {
-        let holder = |last| Some(Holder::V4([192, 0, 2, last].into()));
         let mut queue = ReadQueue::default();
         (0..100).for_each(|number| queue.push(ConnId(number), holder(1)));
         queue.push(ConnId(100), holder(2));

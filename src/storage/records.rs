@@ -23,13 +23,13 @@ use crate::sys::clock::{Clock, Seconds, Timestamp};
 /// The optional files and what waits to be written to them.
 #[derive(Debug)]
 pub struct Records {
-    usage: Option<Usage>,
+    usage: Option<UsageBook>,
     addresses: Option<AddressBook>,
     connections: Option<ConnectionTable>,
 }
 
 #[derive(Debug)]
-struct Usage {
+struct UsageBook {
     db: UsageDb,
     backlog: Backlog<UsageRecord>,
     current: Option<Current>,
@@ -59,7 +59,7 @@ impl Records {
         track_connections: bool,
     ) -> Records {
         Records {
-            usage: usage.map(|db| Usage {
+            usage: usage.map(|db| UsageBook {
                 db,
                 backlog: Backlog::new("usage database"),
                 current: None,
@@ -145,7 +145,7 @@ impl Records {
 
     /// Whether a flush would write anything.
     pub fn is_empty(&self) -> bool {
-        self.usage.as_ref().is_none_or(Usage::is_empty)
+        self.usage.as_ref().is_none_or(UsageBook::is_empty)
             && self.addresses.as_ref().is_none_or(AddressBook::is_empty)
             && self.connections.as_ref().is_none_or(ConnectionTable::is_empty)
     }
@@ -181,7 +181,7 @@ impl Records {
     }
 }
 
-impl Usage {
+impl UsageBook {
     fn is_empty(&self) -> bool {
         self.backlog.rows.is_empty() && self.current.is_none() && self.keep_since.is_none()
     }

@@ -169,6 +169,6 @@ pub(super) fn numeric_name(name: &str) -> Option<u64> {
 pub(super) fn decoys() -> Rc<[Rc<str>]> {
     let mut names: Vec<Rc<str>> =
         SHORT_RANGES.into_iter().flatten().map(|number| number.to_string().into()).collect();
-    names.sort();
+    names.sort_unstable();
     names.into()
 }

@@ -4,48 +4,48 @@
 //! nameplates end, under however many app ids.
 
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
 
 use super::app::numeric_name;
 use crate::limits::COOLING_MAX;
+use crate::message::hash_of;
 use crate::sys::clock::{Seconds, Timestamp};
 
 #[derive(Debug, Default)]
 pub(super) struct Cooling {
-    /// Numbers by app, each with when it began to cool.
-    since: HashMap<Rc<str>, HashMap<u64, Timestamp>>,
+    /// When each began to cool.
+    since: HashMap<Key, Timestamp>,
     /// The same in the order of beginning. A number that began anew is in it twice.
-    order: VecDeque<(Rc<str>, u64, Timestamp)>,
+    order: VecDeque<(Key, Timestamp)>,
 }
+
+/// The hash of an app id, and a number in it.
+type Key = (u64, u64);
 
 impl Cooling {
     /// Begins to cool a nameplate that ended; not at all if `cooldown` is zero.
-    pub fn begin(&mut self, app: &Rc<str>, name: &str, now: Timestamp, cooldown: Seconds) {
+    pub fn begin(&mut self, app: &str, name: &str, now: Timestamp, cooldown: Seconds) {
         let Some(number) = numeric_name(name).filter(|_| cooldown > 0.0) else { return };
-        while let Some((_, _, since)) = self.order.front()
+        while let Some((_, since)) = self.order.front()
             && (self.order.len() >= COOLING_MAX || !is_cooling(*since, now, cooldown))
         {
             self.forget_oldest();
         }
-        self.since.entry(app.clone()).or_default().insert(number, now);
-        self.order.push_back((app.clone(), number, now));
+        let key = (hash_of(app), number);
+        self.since.insert(key, now);
+        self.order.push_back((key, now));
     }
 
     /// The clock was set.
     pub fn shift_times(&mut self, seconds: Seconds) {
-        let by_app = self.since.values_mut().flat_map(HashMap::values_mut);
-        let in_order = self.order.iter_mut().map(|(_, _, since)| since);
-        by_app.chain(in_order).for_each(|since| *since = *since + seconds);
+        let in_order = self.order.iter_mut().map(|(_, since)| since);
+        let all = self.since.values_mut().chain(in_order);
+        all.for_each(|since| *since = *since + seconds);
     }
 
     fn forget_oldest(&mut self) {
-        let Some((app, number, since)) = self.order.pop_front() else { return };
-        let Some(numbers) = self.since.get_mut(&app) else { return };
-        if numbers.get(&number) == Some(&since) {
-            numbers.remove(&number);
-        }
-        if numbers.is_empty() {
-            self.since.remove(&app);
+        let Some((key, since)) = self.order.pop_front() else { return };
+        if self.since.get(&key) == Some(&since) {
+            self.since.remove(&key);
         }
     }
 
@@ -56,9 +56,9 @@ impl Cooling {
         now: Timestamp,
         cooldown: Seconds,
     ) -> impl Fn(u64) -> bool + use<'a> {
-        let numbers = self.since.get(app);
+        let app = hash_of(app);
         move |number| {
-            let since = numbers.and_then(|numbers| numbers.get(&number));
+            let since = self.since.get(&(app, number));
             since.is_some_and(|since| is_cooling(*since, now, cooldown))
         }
     }
@@ -77,30 +77,30 @@ mod tests {
 
     #[test]
     fn a_number_cools_in_its_app_for_its_time_and_from_its_last_end() {
-        let (mut cooling, app) = (Cooling::default(), Rc::from("app"));
-        cooling.begin(&app, "4", Timestamp(1_000.0), COOLDOWN);
+        let mut cooling = Cooling::default();
+        cooling.begin("app", "4", Timestamp(1_000.0), COOLDOWN);
         assert!(cooling.of("app", Timestamp(1_000.0), COOLDOWN)(4));
         assert!(!cooling.of("app", Timestamp(1_000.0), COOLDOWN)(5));
         assert!(!cooling.of("other", Timestamp(1_000.0), COOLDOWN)(4));
-        cooling.begin(&app, "4", Timestamp(1_050.0), COOLDOWN);
+        cooling.begin("app", "4", Timestamp(1_050.0), COOLDOWN);
         assert!(cooling.of("app", Timestamp(1_109.0), COOLDOWN)(4));
         assert!(!cooling.of("app", Timestamp(1_110.0), COOLDOWN)(4));
     }
 
     #[test]
     fn what_is_never_handed_out_does_not_cool() {
-        let (mut cooling, app) = (Cooling::default(), Rc::from("app"));
+        let mut cooling = Cooling::default();
         for name in ["007", "0", "1000000", "99999999999999999999999999"] {
-            cooling.begin(&app, name, Timestamp(1_000.0), COOLDOWN);
+            cooling.begin("app", name, Timestamp(1_000.0), COOLDOWN);
         }
-        cooling.begin(&app, "7", Timestamp(1_000.0), 0.0);
+        cooling.begin("app", "7", Timestamp(1_000.0), 0.0);
         assert!(cooling.order.is_empty());
     }
 
     #[test]
     fn a_clock_set_back_ends_it() {
-        let (mut cooling, app) = (Cooling::default(), Rc::from("app"));
-        cooling.begin(&app, "4", Timestamp(1_000.0), COOLDOWN);
+        let mut cooling = Cooling::default();
+        cooling.begin("app", "4", Timestamp(1_000.0), COOLDOWN);
         assert!(!cooling.of("app", Timestamp(900.0), COOLDOWN)(4));
     }
 
@@ -108,12 +108,11 @@ mod tests {
     fn it_is_bounded_and_empties_itself() {
         let mut cooling = Cooling::default();
         for number in 0..=COOLING_MAX {
-            let app: Rc<str> = format!("app {number}").into();
-            cooling.begin(&app, "4", Timestamp(1_000.0), COOLDOWN);
+            cooling.begin(&format!("app {number}"), "4", Timestamp(1_000.0), COOLDOWN);
         }
         assert_eq!((cooling.order.len(), cooling.since.len()), (COOLING_MAX, COOLING_MAX));
         assert!(!cooling.of("app 0", Timestamp(1_000.0), COOLDOWN)(4), "the oldest went");
-        cooling.begin(&Rc::from("app"), "4", Timestamp(2_000.0), COOLDOWN);
+        cooling.begin("app", "4", Timestamp(2_000.0), COOLDOWN);
         assert_eq!((cooling.order.len(), cooling.since.len()), (1, 1));
     }
 }

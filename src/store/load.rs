@@ -4,7 +4,6 @@
 //! that refer to a missing row are skipped.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use super::app::Nameplate;
@@ -14,6 +13,7 @@ use super::room::{mailbox_bytes, nameplate_bytes, side_bytes};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
 use crate::limits::SIDES_MAX;
+use crate::message::hash_of;
 use crate::sys::clock::Timestamp;
 
 /// Takes the rows one by one: a table's rows before those that refer to it, each table in the
@@ -42,21 +42,15 @@ impl Activity {
         let newer = newer.map(|(id, mailbox)| (id, mailbox.updated_before(now)));
         let ended = tables.ended.1.iter().filter(|_| tables.ended.0 == now);
         for (id, updated) in newer.chain(ended.map(|(id, updated)| (id, *updated))) {
-            let kept = self.0.entry(hash(id)).or_insert(updated);
+            let kept = self.0.entry(hash_of(&**id)).or_insert(updated);
             *kept = updated.max(*kept);
         }
     }
 
     /// The later of that time and the one that is kept.
     fn latest(&self, id: &str, updated: Timestamp) -> Timestamp {
-        self.0.get(&hash(id)).map_or(updated, |kept| updated.max(*kept))
+        self.0.get(&hash_of(id)).map_or(updated, |kept| updated.max(*kept))
     }
-}
-
-fn hash(id: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl Loader<'_> {

@@ -75,8 +75,8 @@ impl Mailbox {
         self.sides.iter().filter_map(|side| side.mood.as_deref()).map(Mood::from_name).max()
     }
 
-    /// Counts as activity. Its row is written only when it is too old, or later than now: a write
-    /// for each message would make it as dear as two.
+    /// Counts as activity. Its row is written only when it is too old, or later than now: if it
+    /// were with each message, a message would cost two writes.
     pub fn touch(
         &mut self,
         id: &Rc<str>,

@@ -6,13 +6,14 @@ use super::Act;
 use super::change::{Change, Effects, Row, UsageRecord};
 use super::mailbox::Mailbox;
 use super::room::{Growth, mailbox_bytes, side_bytes};
-use super::session::{Identity, MailboxState, Session, required};
+use super::session::{Identity, all_present, required};
 use super::sides::Side;
 use super::tables::Tables;
 use super::usage::{self, Ending};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
 use crate::message::log::{Message, Replay};
+use crate::message::session::{MailboxState, Session};
 use crate::message::{ConnId, Field, Refusal, Response};
 use crate::sys::clock::Timestamp;
 
@@ -149,11 +150,7 @@ impl Tables {
         let MailboxState::Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenFirst);
         };
-        for (name, field) in [("phase", phase), ("body", body)] {
-            if *field == Field::Absent {
-                return Err(Refusal::Missing { field: name });
-            }
-        }
+        all_present(&[("phase", phase), ("body", body)], |field| Refusal::Missing { field })?;
         let limits = &self.settings.limits;
         let Some(known) = self.mailboxes.get(mailbox) else {
             return Err(Refusal::MustOpenFirst);
@@ -171,15 +168,9 @@ impl Tables {
                 messages_max: limits.mailbox_messages_max,
             });
         }
-        self.make_room(
-            Growth {
-                holder: me.holder,
-                mailbox: Some(mailbox),
-                bytes: message.bytes(),
-                is_ordinary: message.bytes() <= SHORT_MESSAGE_BYTES,
-            },
-            act,
-        )?;
+        let (holder, bytes) = (me.holder, message.bytes());
+        let is_ordinary = bytes <= SHORT_MESSAGE_BYTES;
+        self.make_room(Growth { holder, mailbox: Some(mailbox), bytes, is_ordinary }, act)?;
         let Some(known) = self.mailboxes.get_mut(mailbox) else {
             return Err(Refusal::MustOpenFirst);
         };
@@ -204,11 +195,8 @@ impl Tables {
         let MailboxState::Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenToDelete);
         };
-        for (field, value) in [("their-phase", their_phase), ("their-side", their_side)] {
-            if *value == Field::Absent {
-                return Err(Refusal::DeleteMissing { field });
-            }
-        }
+        let fields = [("their-phase", their_phase), ("their-side", their_side)];
+        all_present(&fields, |field| Refusal::DeleteMissing { field })?;
         let phase = required("delete", "their-phase", their_phase)?;
         let side = required("delete", "their-side", their_side)?;
         let Some(known) = self.mailboxes.get(mailbox).filter(|_| *side != *me.side) else {
@@ -344,17 +332,16 @@ impl Tables {
     pub fn evict_mailbox(&mut self, mailbox: &Rc<str>, act: &mut Act<'_>) {
         let Some(known) = self.mailboxes.get(mailbox) else { return };
         let log = known.log.clone();
-        self.note_ended(mailbox, act.now);
-        let Some(known) = self.mailboxes.get(mailbox) else { return };
         let closed = known.subscribers.iter().map(|(conn, _)| (*conn, CloseReason::Evicted));
         act.effects.closings.extend(closed);
         act.effects.evicted_count += 1;
+        self.note_ended(mailbox, act.now);
         self.delete_mailbox(mailbox, Ending::Pruned, Some(Ending::Pruned), act);
         log.clear();
     }
 
     /// Subscribes a connection to a mailbox that its side has open. If the side has too many
-    /// connections there, the oldest is closed: it died unnoticed.
+    /// connections there, the oldest is closed, which is most likely dead.
     pub fn subscribe(
         &mut self,
         mailbox: &Rc<str>,

@@ -8,14 +8,12 @@
 //! `nameplates`, those about mailboxes in `mailboxes`. Beneath them: `tables` holds what there is,
 //! `app` the nameplates of one app id, `mailbox` one mailbox, `sides` the crowding rule, `room` the
 //! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand
-//! out yet, `usage` the summaries, `load` the way back from the files, `handover` the sessions that
-//! another process goes on with, `expiry` the periodic check.
+//! out yet, `usage` the summaries, `load` the way back from the files, `expiry` the periodic check.
 
 mod app;
 mod change;
 mod cooling;
 mod expiry;
-mod handover;
 mod load;
 mod mailbox;
 mod mailboxes;
@@ -34,12 +32,12 @@ use crate::limits::{
     Limits, SUBSCRIBERS_PER_SIDE_MAX,
 };
 use crate::message::ledger::Holder;
+use crate::message::session::Session;
 use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use expiry::Expiry;
 use load::{Activity, Loader};
-use session::Session;
 use tables::Tables;
 
 /// What every command gets, and what it causes.
@@ -162,13 +160,19 @@ impl Store {
         self.clear();
         let mut loader = Loader::new(&mut self.tables, now, &self.activity);
         let loaded = load(&mut |row| loader.add(row));
-        self.is_loaded = loaded.is_ok();
-        match &loaded {
-            Ok(last) => {
-                self.tables.last_nameplate = self.tables.last_nameplate.max(*last);
+        self.end_load(loaded.as_ref().ok().copied());
+        loaded.map(drop)
+    }
+
+    /// Ties the sessions to the new tables, or to none. `last_nameplate`: if the load succeeded.
+    fn end_load(&mut self, last_nameplate: Option<NameplateId>) {
+        self.is_loaded = last_nameplate.is_some();
+        match last_nameplate {
+            Some(last) => {
+                self.tables.last_nameplate = self.tables.last_nameplate.max(last);
                 self.activity = Activity::default();
             }
-            Err(_) => self.clear(),
+            None => self.clear(),
         }
         // The oldest first: what is loaded is charged to the first.
         let mut sessions: Vec<_> = self.sessions.iter_mut().collect();
@@ -179,7 +183,6 @@ impl Store {
                 session.resubscribe(&mut self.tables, *conn);
             }
         }
-        loaded.map(drop)
     }
 
     /// The wall clock was set: all that is stored gets new times, so that its age stays.
@@ -217,7 +220,21 @@ impl Store {
     /// A connection has completed its handshake. What it stores is charged to `holder`; without
     /// one, to each mailbox itself.
     pub fn connect(&mut self, conn: ConnId, holder: Option<Holder>) {
-        self.sessions.insert(conn, Box::new(Session::new(holder)));
+        self.sessions.insert(conn, Box::new(Session { holder, ..Session::default() }));
+    }
+
+    /// The session of a connection, if its handshake is complete, for another process.
+    pub fn export_session(&self, conn: ConnId) -> Option<Session> {
+        self.sessions.get(&conn).map(|session| Session::clone(session))
+    }
+
+    /// Restores a session of another process: counts it in its app, and subscribes it to its
+    /// mailbox. Nothing is replayed, and it does not count as activity.
+    pub fn restore_session(&mut self, conn: ConnId, holder: Option<Holder>, session: Session) {
+        let mut session = Box::new(Session { holder, ..session });
+        session.reenter(&mut self.tables);
+        session.resubscribe(&mut self.tables, conn);
+        self.sessions.insert(conn, session);
     }
 
     /// A connection is gone. Its side's claims and open mailboxes stay as they are.

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use super::app::{self, App, Nameplate};
 use super::change::{Change, Row};
 use super::room::{Growth, mailbox_bytes, nameplate_bytes, side_bytes};
-use super::session::{Identity, Session, required};
+use super::session::{Identity, required};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
 use super::usage::{self, Ending};
 use super::{Act, Listing};
 use crate::limits::SIDES_MAX;
+use crate::message::session::Session;
 use crate::message::{Field, Flag, Refusal, Response, Rule};
 
 /// Base32 digits in lower case, for mailbox ids.

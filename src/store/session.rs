@@ -1,5 +1,4 @@
-//! One connection's session: `bind`, and what the connection has done so far, for the rules that
-//! allow a command once a connection.
+//! One connection's session: `bind`, and which commands what it has done so far still allows.
 
 use std::rc::Rc;
 
@@ -8,10 +7,11 @@ use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
 use crate::message::ledger::Holder;
+use crate::message::session::{MailboxState, Session};
 use crate::message::{ClientVersion, ConnId, Field, Refusal};
 
 /// The app and side that a connection has bound to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Identity {
     pub app: Rc<str>,
     pub side: Rc<str>,
@@ -19,48 +19,17 @@ pub(super) struct Identity {
     pub holder: Option<Holder>,
 }
 
-/// The connection's mailbox.
-#[derive(Debug, Default)]
-pub(super) enum MailboxState {
-    #[default]
-    Unopened,
-    /// Refused as crowded: what a `close` without a name is about, so that a confused client can
-    /// leave.
-    Refused(Rc<str>),
-    /// Open and subscribed.
-    Open(Rc<str>),
-    /// It was open when its last side closed it on another connection.
-    Deleted(Rc<str>),
-}
-
 impl MailboxState {
     /// Takes note of a refused `open`; a mailbox opened before stays the connection's.
-    pub fn refuse(&mut self, id: Rc<str>) {
+    pub(super) fn refuse(&mut self, id: Rc<str>) {
         if matches!(self, MailboxState::Unopened | MailboxState::Refused(_)) {
             *self = MailboxState::Refused(id);
         }
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Session {
-    pub(super) holder: Option<Holder>,
-    pub(super) identity: Option<Identity>,
-    pub allocated: bool,
-    /// The nameplate of its one claim, which may have been refused as crowded or reclaimed.
-    pub claimed: Option<Rc<str>>,
-    pub released: bool,
-    pub mailbox: MailboxState,
-    /// It may open another mailbox then, but not close it.
-    pub closed: bool,
-}
-
 impl Session {
-    pub fn new(holder: Option<Holder>) -> Session {
-        Session { holder, ..Session::default() }
-    }
-
-    pub fn bind(
+    pub(super) fn bind(
         &mut self,
         tables: &mut Tables,
         appid: &Field<'_>,
@@ -72,12 +41,10 @@ impl Session {
         if self.identity.is_some() {
             return Err(Refusal::AlreadyBound);
         }
-        // That a field is missing is said before anything about the other's value.
-        for (field, value) in [("appid", appid), ("side", side)] {
-            if *value == Field::Absent {
-                return Err(Refusal::Requires { command: COMMAND, field });
-            }
-        }
+        all_present(&[("appid", appid), ("side", side)], |field| Refusal::Requires {
+            command: COMMAND,
+            field,
+        })?;
         let app = required(COMMAND, "appid", appid)?;
         let side: Rc<str> = required(COMMAND, "side", side)?.into();
         let app = tables.enter_app(app);
@@ -89,16 +56,17 @@ impl Session {
             version: client_version.version.clone(),
         };
         act.effects.record(record, self.holder);
-        self.identity = Some(Identity { app, side, holder: self.holder });
+        self.identity = Some((app, side));
         Ok(())
     }
 
-    pub fn identity(&self) -> Result<Identity, Refusal> {
-        self.identity.clone().ok_or(Refusal::MustBindFirst)
+    pub(super) fn identity(&self) -> Result<Identity, Refusal> {
+        let (app, side) = self.identity.clone().ok_or(Refusal::MustBindFirst)?;
+        Ok(Identity { app, side, holder: self.holder })
     }
 
     /// The nameplate that a `release` is about, if the connection may release it.
-    pub fn nameplate_to_release<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
+    pub(super) fn nameplate_to_release<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
         match (named, &self.claimed) {
             _ if self.released => None,
             (Field::Absent, claimed) => claimed.as_deref(),
@@ -109,7 +77,7 @@ impl Session {
     }
 
     /// The mailbox that a `close` is about, if the connection may close it.
-    pub fn mailbox_to_close<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
+    pub(super) fn mailbox_to_close<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
         use MailboxState::{Deleted, Open, Refused, Unopened};
         match (named, &self.mailbox) {
             _ if self.closed => None,
@@ -121,16 +89,16 @@ impl Session {
     }
 
     /// The app it has bound to.
-    pub fn app(&self) -> Option<&str> {
-        self.identity.as_ref().map(|me| &*me.app)
+    pub(super) fn app(&self) -> Option<&str> {
+        self.identity.as_ref().map(|(app, _)| &**app)
     }
 
-    pub fn has_open_mailbox(&self) -> bool {
+    pub(super) fn has_open_mailbox(&self) -> bool {
         matches!(self.mailbox, MailboxState::Open(_))
     }
 
     /// The connection is gone. What its side claimed and opened stays.
-    pub fn end(&self, tables: &mut Tables, conn: ConnId) {
+    pub(super) fn end(&self, tables: &mut Tables, conn: ConnId) {
         if let MailboxState::Open(mailbox) = &self.mailbox {
             tables.unsubscribe(mailbox, conn);
         }
@@ -140,29 +108,41 @@ impl Session {
     }
 
     /// The open mailbox was deleted by another connection.
-    pub fn orphan(&mut self) {
+    pub(super) fn orphan(&mut self) {
         if let MailboxState::Open(mailbox) = &self.mailbox {
             self.mailbox = MailboxState::Deleted(mailbox.clone());
         }
     }
 
     /// Ties the session's app to new tables.
-    pub fn reenter(&mut self, tables: &mut Tables) {
-        if let Some(me) = &mut self.identity {
-            me.app = tables.enter_app(&me.app);
+    pub(super) fn reenter(&mut self, tables: &mut Tables) {
+        if let Some((app, _)) = &mut self.identity {
+            *app = tables.enter_app(app);
         }
     }
 
     /// Subscribes again after tables were loaded anew.
-    pub fn resubscribe(&mut self, tables: &mut Tables, conn: ConnId) {
+    pub(super) fn resubscribe(&mut self, tables: &mut Tables, conn: ConnId) {
         // As many subscribe again as were subscribed before: none is replaced.
         let mut effects = Effects::default();
         if let MailboxState::Open(mailbox) = &self.mailbox
-            && let Some(me) = &self.identity
-            && tables.subscribe(mailbox, me, conn, &mut effects).is_none()
+            && let Ok(me) = self.identity()
+            && tables.subscribe(mailbox, &me, conn, &mut effects).is_none()
         {
             self.orphan();
         }
+    }
+}
+
+/// Fails for the first field that is absent: that one is missing is said before anything about
+/// the value of another.
+pub(super) fn all_present(
+    fields: &[(&'static str, &Field<'_>)],
+    refusal: fn(&'static str) -> Refusal,
+) -> Result<(), Refusal> {
+    match fields.iter().find(|(_, value)| **value == Field::Absent) {
+        Some(&(field, _)) => Err(refusal(field)),
+        None => Ok(()),
     }
 }
 

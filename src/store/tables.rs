@@ -150,8 +150,9 @@ impl Tables {
             mailbox.indexed = mailbox.indexed + seconds;
             mailbox.sides.shift_times(seconds);
         }
-        let by_activity = std::mem::take(&mut self.by_activity).into_iter();
-        self.by_activity = by_activity.map(|(due, id)| (due + seconds, id)).collect();
+        for (due, id) in std::mem::take(&mut self.by_activity) {
+            self.by_activity.insert((due + seconds, id));
+        }
         self.apps.values_mut().for_each(|app| app.shift_times(seconds));
         self.cooling.shift_times(seconds);
     }

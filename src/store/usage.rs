@@ -84,7 +84,7 @@ struct Times {
 impl Times {
     fn of<Id: Copy>(sides: &Sides<Id>, now: Timestamp) -> Option<Times> {
         let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
-        added.sort();
+        added.sort_unstable();
         let started = *added.first()?;
         let waiting = added.get(1).map(|second| *second - started);
         Some(Times { started, waiting, total: now - started })

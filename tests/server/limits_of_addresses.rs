@@ -12,6 +12,7 @@ use serde_json::json;
 use wormhole_mailbox::engine::quotas::Quotas;
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::ConnId;
+use wormhole_mailbox::message::handover::CountedAddress;
 
 const ONE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";
@@ -148,12 +149,14 @@ fn what_a_burst_has_used_up_comes_back_at_the_rate() {
         ..Limits::default()
     };
     let take = |quotas: &mut Quotas, kind: &str, now: Instant| match kind {
-        "connect" => quotas.connect(ConnId(1), ONE.parse().ok(), now).is_ok(),
+        "connect" => {
+            quotas.connect(ConnId(1), ONE.parse().ok().map(CountedAddress::Ip), now).is_ok()
+        }
         "allocate" => quotas.allocate(ConnId(1), now).is_ok(),
         _ => quotas.claim(ConnId(1), false, now).is_ok(),
     };
     for kind in ["connect", "allocate", "claim"] {
-        let mut quotas = Quotas::new(limits.clone(), Vec::new());
+        let mut quotas = Quotas::new(limits.clone());
         let mut now = Instant::now();
         assert!(kind == "connect" || take(&mut quotas, "connect", now));
         let mut expected = BURST;

@@ -1,14 +1,13 @@
 //! One process hands over to another at the end of a tick (manual: reloading 5): what is in memory
 //! goes through the records, the rest is read from the disk.
 
-use wormhole_mailbox::codec::handover::{
-    decode_addresses, decode_connection, encode_addresses, encode_connection,
-};
+use wormhole_mailbox::codec::handover::{decode, encode};
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::handover::{
-    AddressesRecord, ConnectionRecord, MailboxRecord, PhaseRecord, StateRecord,
+    AddressesRecord, ConnectionRecord, PhaseRecord, StateRecord,
 };
+use wormhole_mailbox::message::session::MailboxState;
 
 use crate::check;
 use crate::driver::Simulation;
@@ -44,7 +43,7 @@ impl Simulation {
         match self.fault {
             Some(Fault::TakeoverForgetsMailboxes) => {
                 let sessions = connections.iter_mut().filter_map(|(_, it)| it.session.as_mut());
-                sessions.for_each(|session| session.mailbox = MailboxRecord::Unopened);
+                sessions.for_each(|session| session.mailbox = MailboxState::Unopened);
             }
             Some(Fault::TakeoverForgetsCreators) => addresses.creators.clear(),
             _ => {}
@@ -57,7 +56,7 @@ impl Simulation {
 }
 
 fn through_bytes(record: AddressesRecord) -> AddressesRecord {
-    decode_addresses(&encode_addresses(&record)).expect("what has just been encoded")
+    decode(&encode(&record)).expect("what has just been encoded")
 }
 
 fn connection_through_bytes(conn: ConnId, state: StateRecord) -> (ConnId, StateRecord) {
@@ -73,7 +72,7 @@ fn connection_through_bytes(conn: ConnId, state: StateRecord) -> (ConnId, StateR
         is_ended: false,
         state,
     };
-    let record = decode_connection(&encode_connection(&record));
+    let record = decode::<ConnectionRecord>(&encode(&record));
     let record = record.expect("what has just been encoded");
     (record.conn, record.state)
 }

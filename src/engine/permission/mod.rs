@@ -12,9 +12,11 @@ use std::time::Instant;
 
 use crate::config::policy::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
-use crate::message::handover::{AttackRecord, DemandRecord};
+use crate::message::handover::AttackRecord;
 use crate::message::ledger::Holder;
-use crate::message::{Command, ConnId, ConnMap, Demand, Field, Proof, Refusal, StampError};
+use crate::message::{
+    Command, ConnId, ConnMap, Demand, Field, PendingDemand, Proof, ProofState, Refusal, StampError,
+};
 use crate::sys::entropy::Entropy;
 use attack::AttackDetector;
 use sources::Sources;
@@ -28,28 +30,13 @@ pub enum AttackChange {
     Ended,
 }
 
-/// A connection from which a proof is expected.
-#[derive(Debug)]
-struct Pending {
-    demand: Demand,
-    state: ProofState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ProofState {
-    Missing,
-    Given,
-    /// A `bind` came while the proof was missing.
-    Refused,
-}
-
 /// All connections that have a demand and are not bound yet.
 #[derive(Debug)]
 pub struct Permissions {
     policy: Policy,
     attack: AttackDetector,
     sources: Sources,
-    pending: ConnMap<Pending>,
+    pending: ConnMap<PendingDemand>,
 }
 
 impl Permissions {
@@ -83,7 +70,7 @@ impl Permissions {
         // In other modes than `auto` the level is 0, and so are the extra bits.
         let bits = (self.policy.bits + self.attack.extra_bits(now)).min(HASHCASH_BITS_MAX);
         let demand = Demand { bits, resource: entropy.next_u64(), is_required };
-        self.pending.insert(conn, Pending { demand, state: ProofState::Missing });
+        self.pending.insert(conn, PendingDemand { demand, proof: ProofState::Missing });
         Some(demand)
     }
 
@@ -95,15 +82,15 @@ impl Permissions {
         }
         let Field::Text(text) = &proof.stamp else { return Err(StampError::Stamp) };
         stamp::verify(text, &pending.demand)?;
-        pending.state = ProofState::Given;
+        pending.proof = ProofState::Given;
         Ok(())
     }
 
     /// Whether the connection may bind. After a refusal it stays refused.
     pub fn check_bind(&mut self, conn: ConnId) -> Result<(), Refusal> {
         match self.pending.get_mut(&conn) {
-            Some(pending) if pending.demand.is_required && pending.state != ProofState::Given => {
-                pending.state = ProofState::Refused;
+            Some(pending) if pending.demand.is_required && pending.proof != ProofState::Given => {
+                pending.proof = ProofState::Refused;
                 Err(Refusal::PermissionRequired)
             }
             _ => Ok(()),
@@ -112,7 +99,7 @@ impl Permissions {
 
     /// Whether a `bind` was refused; the connection is then about to be closed.
     pub fn is_refused(&self, conn: ConnId) -> bool {
-        self.pending.get(&conn).is_some_and(|pending| pending.state == ProofState::Refused)
+        self.pending.get(&conn).is_some_and(|pending| pending.proof == ProofState::Refused)
     }
 
     /// Removes a connection that has bound or is closed.
@@ -121,27 +108,13 @@ impl Permissions {
     }
 
     /// The demand to a connection, for another process to go on with.
-    pub fn export(&self, conn: ConnId) -> Option<DemandRecord> {
-        let Pending { demand, state } = self.pending.get(&conn)?;
-        Some(DemandRecord {
-            bits: demand.bits,
-            resource: demand.resource,
-            is_required: demand.is_required,
-            is_given: *state == ProofState::Given,
-            is_refused: *state == ProofState::Refused,
-        })
+    pub fn export(&self, conn: ConnId) -> Option<PendingDemand> {
+        self.pending.get(&conn).copied()
     }
 
     /// Goes on with a demand of another process.
-    pub fn restore(&mut self, conn: ConnId, record: DemandRecord) {
-        let DemandRecord { bits, resource, is_required, .. } = record;
-        let state = match (record.is_given, record.is_refused) {
-            (true, _) => ProofState::Given,
-            (_, true) => ProofState::Refused,
-            _ => ProofState::Missing,
-        };
-        self.pending
-            .insert(conn, Pending { demand: Demand { bits, resource, is_required }, state });
+    pub fn restore(&mut self, conn: ConnId, pending: PendingDemand) {
+        self.pending.insert(conn, pending);
     }
 
     /// Whether there is an attack, for another process to go on with.

@@ -1,6 +1,5 @@
 //! What is counted for addresses as records, and back (manual: reloading 5).
 
-use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use super::Quotas;
@@ -23,14 +22,7 @@ impl Quotas {
                 is_full &= bucket.tokens >= rate.burst;
                 bucket.tokens
             });
-            let address = match *holder {
-                Holder::V4(ip) => CountedAddress::Ip(ip.into()),
-                Holder::V6 { prefix: ip, .. }
-                | Holder::OnionNetwork { prefix: ip, .. }
-                | Holder::Onion(ip) => CountedAddress::Ip(ip.into()),
-                Holder::Unreadable => CountedAddress::Unreadable,
-            };
-            let prefix_bits = prefix_bits(*holder);
+            let Holder { address, prefix_bits } = *holder;
             (!is_full).then_some(RatesRecord { address, prefix_bits, tokens })
         });
         records.collect()
@@ -51,7 +43,7 @@ impl Quotas {
         for RatesRecord { address, prefix_bits, tokens } in records {
             let source = self.source_of(address);
             let mut holders = source.holders();
-            let is_it = |(holder, _): &(Holder, usize)| self::prefix_bits(*holder) == prefix_bits;
+            let is_it = |(holder, _): &(Holder, usize)| holder.prefix_bits == prefix_bits;
             let Some((holder, factor)) = holders.find(is_it) else { continue };
             let Table(entries) = self.tables.of(source);
             if entries.len() < ADDRESSES_MAX {
@@ -65,8 +57,8 @@ impl Quotas {
     pub fn restore_creators(&mut self, records: Vec<(i64, CountedAddress)>, now: Instant) {
         for (id, address) in records {
             let source = self.source_of(address);
-            self.all(source, now, |_, _| true); // so that there are entries
-            self.update(source, |usage| usage.nameplates += 1);
+            self.add_entries(source, now);
+            self.update(source, &|usage| usage.nameplates += 1);
             self.creators.insert(NameplateId(id), source);
         }
     }
@@ -75,17 +67,9 @@ impl Quotas {
         for record in records {
             let source = self.source_of(record.source);
             let beginner = record.beginner.map(|address| self.source_of(address));
-            self.all(source, now, |_, _| true); // so that there are entries
+            self.add_entries(source, now);
             self.joins.restore(record, source, beginner, now);
         }
         self.charge_joins(now);
-    }
-}
-
-fn prefix_bits(holder: Holder) -> u32 {
-    match holder {
-        Holder::V6 { prefix_bits, .. } | Holder::OnionNetwork { prefix_bits, .. } => prefix_bits,
-        Holder::Onion(_) => Ipv6Addr::BITS,
-        Holder::V4(_) | Holder::Unreadable => 0,
     }
 }

@@ -15,11 +15,11 @@ impl Quotas {
     pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         self.charge_joins(now);
         let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        let wait = self.wait(source, Action::KeepOut, now);
-        let has_room = self.all(source, now, |limits, usage| {
-            usage.unshown_joins < limits.address_connections_max.saturating_mul(usage.factor)
-        });
-        let wait = if has_room { wait } else { wait.max(JOIN_PROBATION) };
+        let mut wait = self.wait(source, Action::KeepOut, now);
+        let unshown_max = self.limits.address_connections_max;
+        if !self.has_room(source, |usage| usage.unshown_joins, unshown_max, now) {
+            wait = wait.max(JOIN_PROBATION);
+        }
         if wait > Duration::ZERO {
             let (command, retry_seconds) = (Throttled::Claim, whole_seconds(wait));
             return Err(Refusal::TooFast { command, retry_seconds });
@@ -76,8 +76,8 @@ impl Quotas {
     pub(super) fn charge_joins(&mut self, now: Instant) {
         for charge in self.joins.take_charges(now) {
             match charge {
-                Charge::Unshown(source) => self.update(source, |usage| usage.unshown_joins += 1),
-                Charge::Settled(source) => self.update(source, |usage| {
+                Charge::Unshown(source) => self.update(source, &|usage| usage.unshown_joins += 1),
+                Charge::Settled(source) => self.update(source, &|usage| {
                     usage.unshown_joins = usage.unshown_joins.saturating_sub(1);
                 }),
                 Charge::KeptOut(source) => {

@@ -16,50 +16,45 @@
 //! `join_limits` charges the address.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::usage::Source;
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
-use crate::message::handover::{CountedAddress, JoinRecord, JoinState};
+use crate::message::handover::{JoinRecord, JoinState};
+use crate::message::hash_of;
 use crate::message::outcome::Mood;
 
-/// The joins of mailboxes that exist. `S` is the source that is charged for a join.
-#[derive(Debug)]
-pub struct Joins<S> {
-    by_mailbox: HashMap<Rc<str>, Join<S>>,
+/// The joins of mailboxes that exist.
+#[derive(Debug, Default)]
+pub struct Joins {
+    by_mailbox: HashMap<Rc<str>, Join>,
     /// The mailbox of the last join of each nameplate.
     by_nameplate: HashMap<NameplateHash, Rc<str>>,
     /// The ends of probations, in order.
     probations: VecDeque<(Instant, Rc<str>)>,
-    charges: Vec<Charge<S>>,
+    charges: Vec<Charge>,
 }
 
 /// Stands for an app and the name of a nameplate in it.
 type NameplateHash = u64;
 
-fn hash_of(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// A change to what a source is charged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charge<S> {
+pub enum Charge {
     /// A join counts as not shown, from now on.
-    Unshown(S),
+    Unshown(Source),
     /// A join that counted as not shown does so no more.
-    Settled(S),
-    KeptOut(S),
+    Settled(Source),
+    KeptOut(Source),
 }
 
 #[derive(Debug)]
-struct Join<S> {
-    source: S,
+struct Join {
+    source: Source,
     joiner: Rc<str>,
     /// What began the nameplate; none if it is exempt or unknown.
-    beginner: Option<S>,
+    beginner: Option<Source>,
     nameplate: NameplateHash,
     /// Messages of the joiner, and of the side that was there before, each in a phase of its own.
     messages: [usize; 2],
@@ -85,25 +80,14 @@ enum State {
     Shown,
 }
 
-impl<S> Default for Joins<S> {
-    fn default() -> Joins<S> {
-        Joins {
-            by_mailbox: HashMap::new(),
-            by_nameplate: HashMap::new(),
-            probations: VecDeque::new(),
-            charges: Vec::new(),
-        }
-    }
-}
-
-impl<S: Copy + PartialEq> Joins<S> {
+impl Joins {
     /// Begins a join of a nameplate, by its app and name; a further claim of it is none.
     pub fn begin(
         &mut self,
         mailbox: &Rc<str>,
         joiner: &Rc<str>,
-        source: S,
-        beginner: Option<S>,
+        source: Source,
+        beginner: Option<Source>,
         nameplate: (&str, &str),
     ) {
         if self.by_mailbox.contains_key(mailbox) {
@@ -133,7 +117,7 @@ impl<S: Copy + PartialEq> Joins<S> {
         mailbox: &Rc<str>,
         side: &str,
         phase: &str,
-        source: Option<S>,
+        source: Option<Source>,
         now: Instant,
     ) {
         self.end_probations(now);
@@ -170,9 +154,8 @@ impl<S: Copy + PartialEq> Joins<S> {
         if matches!(mood, Some(Mood::Scary | Mood::Errory)) && join.state != State::Shown {
             join.state = State::Failed;
         }
-        if ends_exchange && !join.is_charged {
-            join.is_charged = true;
-            self.charges.push(Charge::KeptOut(join.source));
+        if ends_exchange {
+            self.charges.extend(join.keep_out());
         }
     }
 
@@ -181,9 +164,8 @@ impl<S: Copy + PartialEq> Joins<S> {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
         join.is_crowded = true;
-        if join.state != State::Shown && !join.is_charged {
-            join.is_charged = true;
-            self.charges.push(Charge::KeptOut(join.source));
+        if join.state != State::Shown {
+            self.charges.extend(join.keep_out());
         }
     }
 
@@ -193,29 +175,28 @@ impl<S: Copy + PartialEq> Joins<S> {
         self.end_probations(now);
         let mailbox = self.by_nameplate.remove(&hash_of(nameplate));
         let join = mailbox.and_then(|mailbox| self.by_mailbox.get_mut(&mailbox));
-        if let Some(join) = join.filter(|join| join.state == State::Unshown && !join.is_charged) {
-            join.is_charged = true;
-            self.charges.push(Charge::KeptOut(join.source));
+        if let Some(join) = join.filter(|join| join.state == State::Unshown) {
+            self.charges.extend(join.keep_out());
         }
     }
 
     /// The mailbox is deleted.
     pub fn end(&mut self, mailbox: &str, now: Instant) {
         self.end_probations(now);
-        let Some(join) = self.by_mailbox.remove(mailbox) else { return };
+        let Some(mut join) = self.by_mailbox.remove(mailbox) else { return };
         if self.by_nameplate.get(&join.nameplate).is_some_and(|last| **last == *mailbox) {
             self.by_nameplate.remove(&join.nameplate);
         }
         if join.state != State::Shown {
             self.charges.push(Charge::Settled(join.source));
         }
-        if join.is_scary && join.is_crowded && !join.is_charged {
-            self.charges.push(Charge::KeptOut(join.source));
+        if join.is_scary && join.is_crowded {
+            self.charges.extend(join.keep_out());
         }
     }
 
     /// What has changed by `now`, since the last call.
-    pub fn take_charges(&mut self, now: Instant) -> Vec<Charge<S>> {
+    pub fn take_charges(&mut self, now: Instant) -> Vec<Charge> {
         self.end_probations(now);
         std::mem::take(&mut self.charges)
     }
@@ -232,9 +213,7 @@ impl<S: Copy + PartialEq> Joins<S> {
             }
         }
     }
-}
 
-impl<S: Copy + Into<CountedAddress>> Joins<S> {
     /// The joins, for another process to go on with.
     pub fn export(&self, now: Instant) -> Vec<JoinRecord> {
         let records = self.by_mailbox.iter().map(|(mailbox, join)| JoinRecord {
@@ -259,7 +238,7 @@ impl<S: Copy + Into<CountedAddress>> Joins<S> {
         });
         let mut records: Vec<_> = records.collect();
         // As probations are in the order of their ends, so they must be restored.
-        records.sort_by_key(|record| match record.state {
+        records.sort_unstable_by_key(|record| match record.state {
             JoinState::Probation { left } => left,
             _ => Duration::ZERO,
         });
@@ -267,7 +246,13 @@ impl<S: Copy + Into<CountedAddress>> Joins<S> {
     }
 
     /// Goes on with a join of another process, of this source.
-    pub fn restore(&mut self, record: JoinRecord, source: S, beginner: Option<S>, now: Instant) {
+    pub fn restore(
+        &mut self,
+        record: JoinRecord,
+        source: Source,
+        beginner: Option<Source>,
+        now: Instant,
+    ) {
         let mailbox: Rc<str> = record.mailbox.into();
         self.by_nameplate.insert(record.nameplate, Rc::clone(&mailbox));
         let state = match record.state {
@@ -299,27 +284,35 @@ impl<S: Copy + Into<CountedAddress>> Joins<S> {
     }
 }
 
-impl<S: PartialEq> Join<S> {
+impl Join {
     /// Whether messages of the side that was there before count from that source.
-    fn may_speak_for_beginner(&self, source: Option<S>) -> bool {
+    fn may_speak_for_beginner(&self, source: Option<Source>) -> bool {
         match self.beginner {
             Some(_) => source == self.beginner,
-            None => source.as_ref() != Some(&self.source),
+            None => source != Some(self.source),
         }
+    }
+
+    /// It has kept a side out, which is charged once.
+    fn keep_out(&mut self) -> Option<Charge> {
+        let was_charged = std::mem::replace(&mut self.is_charged, true);
+        (!was_charged).then_some(Charge::KeptOut(self.source))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const SOURCE: u32 = 7;
-    const BEGINNER: u32 = 8;
+    const SOURCE: Source = Source::V4(Ipv4Addr::new(192, 0, 2, 7));
+    const BEGINNER: Source = Source::V4(Ipv4Addr::new(192, 0, 2, 8));
     const NAMEPLATE: (&str, &str) = ("app", "4");
 
     /// The events of one mailbox, and their time in seconds.
     struct Exchange {
-        joins: Joins<u32>,
+        joins: Joins,
         mailbox: Rc<str>,
         start: Instant,
         phases: u32,
@@ -346,7 +339,7 @@ mod tests {
             self.start + Duration::from_secs(seconds)
         }
 
-        fn charges(&mut self, seconds: u64) -> Vec<Charge<u32>> {
+        fn charges(&mut self, seconds: u64) -> Vec<Charge> {
             self.joins.take_charges(self.at(seconds))
         }
 

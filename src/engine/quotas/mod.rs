@@ -27,23 +27,6 @@ use joins::Joins;
 pub use usage::Holder;
 use usage::{Action, Rate, Source, Table, Tables, Usage, prefix};
 
-/// The address of a peer, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerAddress {
-    Ip(IpAddr),
-    /// A unix socket without a proxy that reports an address.
-    Unknown,
-    /// A trusted proxy reports an address that cannot be read. Were the peer counted as the proxy,
-    /// it could choose to be exempt.
-    Unreadable,
-}
-
-impl From<Option<IpAddr>> for PeerAddress {
-    fn from(ip: Option<IpAddr>) -> PeerAddress {
-        ip.map_or(PeerAddress::Unknown, PeerAddress::Ip)
-    }
-}
-
 /// The limit of the address that a new connection exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaExceeded {
@@ -68,16 +51,16 @@ pub struct Quotas {
     /// Nameplates created and deleted by the batch of this tick, whose commit may fail.
     created: Vec<NameplateId>,
     ended: Vec<NameplateId>,
-    joins: Joins<Source>,
+    joins: Joins,
     /// Mailboxes with joins in the batch of this tick.
     joined: Vec<Rc<str>>,
 }
 
 impl Quotas {
-    pub fn new(limits: Limits, exempt: Vec<Network>) -> Quotas {
+    pub fn new(limits: Limits) -> Quotas {
         Quotas {
             limits,
-            exempt,
+            exempt: Vec::new(),
             onion: Vec::new(),
             tables: Tables::default(),
             connections: ConnMap::default(),
@@ -89,35 +72,30 @@ impl Quotas {
         }
     }
 
-    /// Replaces the exempt networks. Present connections stay counted, or not counted.
-    pub fn set_exempt(&mut self, exempt: Vec<Network>) {
-        self.exempt = exempt;
+    /// Replaces the exempt networks and those of onion services. Present connections stay counted
+    /// as they are, or not counted.
+    pub fn set_networks(&mut self, exempt: Vec<Network>, onion: Vec<Network>) {
+        (self.exempt, self.onion) = (exempt, onion);
     }
 
-    /// Replaces the networks of onion services, with the same effect.
-    pub fn set_onion(&mut self, onion: Vec<Network>) {
-        self.onion = onion;
-    }
-
-    /// Counts a connection against its address's limits. Called again with the real address once a
-    /// trusted proxy reports it.
+    /// Counts a connection against its address's limits; one from a unix socket has no address, and
+    /// no limits. Called again with the real address once a trusted proxy reports it.
     pub fn connect(
         &mut self,
         conn: ConnId,
-        address: impl Into<PeerAddress>,
+        address: Option<CountedAddress>,
         now: Instant,
     ) -> Result<(), QuotaExceeded> {
         // It was counted before if its proxy has become trusted since.
         self.disconnect(conn);
-        let Some(source) = self.source(address.into()) else { return Ok(()) };
-        if !self.all(source, now, |limits, usage| {
-            usage.connections < limits.address_connections_max.saturating_mul(usage.factor)
-        }) {
+        let Some(source) = address.and_then(|address| self.source(address)) else { return Ok(()) };
+        let connections_max = self.limits.address_connections_max;
+        if !self.has_room(source, |usage| usage.connections, connections_max, now) {
             return Err(QuotaExceeded::Connections);
         }
         self.take(source, Action::Connect, now)
             .map_err(|retry_after| QuotaExceeded::ConnectRate { retry_after })?;
-        self.update(source, |usage| usage.connections += 1);
+        self.update(source, &|usage| usage.connections += 1);
         self.connections.insert(conn, source);
         Ok(())
     }
@@ -131,14 +109,14 @@ impl Quotas {
     /// Removes a connection.
     pub fn disconnect(&mut self, conn: ConnId) {
         if let Some(source) = self.connections.remove(&conn) {
-            self.update(source, |usage| usage.connections = usage.connections.saturating_sub(1));
+            self.update(source, &|usage| usage.connections = usage.connections.saturating_sub(1));
         }
     }
 
     /// The holder of the store's shares that a connection counts for; none if its address has no
     /// limits. An IPv6 address counts for its /64, and its /48 is the network; those /64s that
     /// equal an IPv4 address here are reserved. In an onion service's /64 each address is another.
-    pub fn holder(&self, conn: ConnId) -> Option<ledger::Holder> {
+    pub fn ledger_holder(&self, conn: ConnId) -> Option<ledger::Holder> {
         const SITE_BITS: u32 = 16;
         let alone = |address| ledger::Holder { address, network: address };
         Some(match self.connections.get(&conn)? {
@@ -164,8 +142,8 @@ impl Quotas {
     /// Counts a connection of another process. It has been accepted, so nothing is checked.
     pub fn restore(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
         let source = self.source_of(address);
-        self.all(source, now, |_, _| true); // so that there are entries
-        self.update(source, |usage| usage.connections += 1);
+        self.add_entries(source, now);
+        self.update(source, &|usage| usage.connections += 1);
         self.connections.insert(conn, source);
     }
 
@@ -203,11 +181,8 @@ impl Quotas {
         now: Instant,
     ) -> Result<(), Refusal> {
         let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        if creates
-            && !self.all(source, now, |limits, usage| {
-                usage.nameplates < limits.address_nameplates_max.saturating_mul(usage.factor)
-            })
-        {
+        let nameplates_max = self.limits.address_nameplates_max;
+        if creates && !self.has_room(source, |usage| usage.nameplates, nameplates_max, now) {
             return Err(Refusal::TooManyNameplates);
         }
         let action = match command {
@@ -231,7 +206,7 @@ impl Quotas {
             if let Change::Insert(Row::Nameplate { id, .. }) = change
                 && let Some(&source) = self.connections.get(&conn)
             {
-                self.update(source, |usage| usage.nameplates += 1);
+                self.update(source, &|usage| usage.nameplates += 1);
                 self.creators.insert(*id, source);
                 self.created.push(*id);
             }
@@ -268,7 +243,7 @@ impl Quotas {
         let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
         for id in if is_committed { ended } else { created } {
             if let Some(source) = self.creators.remove(&id) {
-                self.update(source, |usage| usage.nameplates = usage.nameplates.saturating_sub(1));
+                self.update(source, &|usage| usage.nameplates = usage.nameplates.saturating_sub(1));
             }
         }
     }
@@ -283,33 +258,30 @@ impl Quotas {
         }
     }
 
-    /// The source of an address; `None` if it is exempt or unknown.
-    fn source(&self, address: PeerAddress) -> Option<Source> {
-        let address = match address {
-            PeerAddress::Ip(address) => address,
-            PeerAddress::Unknown => return None,
-            PeerAddress::Unreadable => return Some(Source::Unreadable),
-        };
-        let is_exempt = self.exempt.iter().any(|network| network.contains(address));
-        (!is_exempt).then(|| self.source_of_ip(address))
+    /// The source of an address; `None` if it is exempt. An unreadable one never is.
+    fn source(&self, address: CountedAddress) -> Option<Source> {
+        let is_exempt = |ip| self.exempt.iter().any(|network| network.contains(ip));
+        match address {
+            CountedAddress::Ip(ip) if is_exempt(ip) => None,
+            address => Some(self.source_of(address)),
+        }
     }
 
+    /// The same of an address that is counted already, exempt by now or not.
     fn source_of(&self, address: CountedAddress) -> Source {
         match address {
-            CountedAddress::Ip(ip) => self.source_of_ip(ip),
             CountedAddress::Unreadable => Source::Unreadable,
+            CountedAddress::Ip(IpAddr::V4(ip)) => Source::V4(ip),
+            CountedAddress::Ip(IpAddr::V6(ip)) => match self.onion_network(ip) {
+                None => Source::V6(prefix(ip, SUBNET_BITS)),
+                Some(network) => Source::Onion { ip, network_bits: network.prefix_bits() },
+            },
         }
     }
 
-    fn source_of_ip(&self, address: IpAddr) -> Source {
-        let onion = self.onion.iter().find(|network| network.contains(address));
-        match (address, onion) {
-            (IpAddr::V4(ip), _) => Source::V4(ip),
-            (IpAddr::V6(ip), None) => Source::V6(prefix(ip, SUBNET_BITS)),
-            (IpAddr::V6(ip), Some(network)) => {
-                Source::Onion { ip, network_bits: network.prefix_bits() }
-            }
-        }
+    /// The onion service's network that has the address.
+    fn onion_network(&self, ip: Ipv6Addr) -> Option<&Network> {
+        self.onion.iter().find(|network| network.contains(ip.into()))
     }
 
     /// Takes a token from all holders of the source, or from none; fails with the time until all
@@ -325,39 +297,53 @@ impl Quotas {
 
     /// The time until all holders of the source have a token.
     fn wait(&mut self, source: Source, action: Action, now: Instant) -> Duration {
-        let mut wait = Duration::ZERO;
-        self.all(source, now, |limits, usage| {
-            let rate = Rate::of(action, limits, usage.factor);
-            wait = wait.max(usage.buckets[action as usize].fill(rate, 1.0, now));
-            true
-        });
+        self.add_entries(source, now);
+        let (table, mut wait) = (self.tables.of(source), Duration::ZERO);
+        for (holder, factor) in source.holders() {
+            if let Some(usage) = table.0.get_mut(&holder) {
+                let rate = Rate::of(action, &self.limits, factor);
+                wait = wait.max(usage.buckets[action as usize].fill(rate, 1.0, now));
+            }
+        }
         wait
     }
 
     /// Takes a token from all holders of the source, also one that is not there.
     fn spend(&mut self, source: Source, action: Action) {
-        self.update(source, |usage| usage.buckets[action as usize].tokens -= 1.0);
+        self.update(source, &|usage| usage.buckets[action as usize].tokens -= 1.0);
     }
 
-    /// Whether it is true of all holders of the source, which get entries if they have none.
-    fn all(
+    /// Whether all holders of the source use less than `max`, or their multiple of it.
+    fn has_room(
         &mut self,
         source: Source,
+        used: fn(&Usage) -> usize,
+        max: usize,
         now: Instant,
-        mut is_true: impl FnMut(&Limits, &mut Usage) -> bool,
     ) -> bool {
-        let (table, limits) = (self.tables.of(source), &self.limits);
-        table.make_room(limits, now);
+        self.add_entries(source, now);
+        let Table(entries) = self.tables.of(source);
         source.holders().all(|(holder, factor)| {
-            let new = || Usage::new(limits, factor, now);
-            is_true(limits, table.0.entry(holder).or_insert_with(new))
+            entries.get(&holder).is_none_or(|usage| used(usage) < max.saturating_mul(factor))
         })
     }
 
+    /// Gives the holders of the source entries if they have none.
+    fn add_entries(&mut self, source: Source, now: Instant) {
+        let (table, limits) = (self.tables.of(source), &self.limits);
+        table.make_room(limits, now);
+        for (holder, factor) in source.holders() {
+            let entry = table.0.entry(holder);
+            let usage = entry.or_insert_with(|| Usage::new(limits, factor, now));
+            usage.factor = factor; // its network may be an onion service's since a reload
+        }
+    }
+
     /// Changes the entries of the source.
-    fn update(&mut self, source: Source, change: impl Fn(&mut Usage)) {
+    fn update(&mut self, source: Source, change: &dyn Fn(&mut Usage)) {
+        let Table(entries) = self.tables.of(source);
         for (holder, _) in source.holders() {
-            if let Some(usage) = self.tables.of(source).0.get_mut(&holder) {
+            if let Some(usage) = entries.get_mut(&holder) {
                 change(usage);
             }
         }
@@ -383,18 +369,24 @@ mod tests {
     use crate::limits::ADDRESSES_MAX;
 
     pub fn quotas(limits: Limits) -> Quotas {
-        Quotas::new(limits, vec!["127.0.0.0/8".parse().expect("a network")])
+        let mut quotas = Quotas::new(limits);
+        quotas.set_networks(vec![network("127.0.0.0/8")], Vec::new());
+        quotas
     }
 
-    pub fn address(text: &str) -> PeerAddress {
-        PeerAddress::Ip(text.parse().expect("an address"))
+    fn network(text: &str) -> Network {
+        text.parse().expect("a network")
+    }
+
+    pub fn address(text: &str) -> Option<CountedAddress> {
+        Some(CountedAddress::Ip(text.parse().expect("an address")))
     }
 
     #[test]
     fn an_ipv6_64_counts_as_one_and_exempt_networks_not_at_all() {
         let quotas = quotas(Limits::default());
         let holder = |text| {
-            let source = quotas.source(address(text));
+            let source = quotas.source(address(text)?);
             source.and_then(|source| source.holders().next())
         };
         assert_eq!(holder("2001:db8:1:2::3"), holder("2001:db8:1:2:ffff::4"));
@@ -404,9 +396,9 @@ mod tests {
     }
 
     /// The IPv6 address of a /64, by the numbers of its /48, of its /56 there and of the /64 there.
-    fn in_prefix(site: u32, customer: u32, network: u32) -> PeerAddress {
+    fn in_prefix(site: u32, customer: u32, network: u32) -> Option<CountedAddress> {
         let bits = u128::from(site) << 80 | u128::from(customer) << 72 | u128::from(network) << 64;
-        PeerAddress::Ip(IpAddr::V6(Ipv6Addr::from_bits(0x2001 << 112 | bits)))
+        Some(CountedAddress::Ip(Ipv6Addr::from_bits(0x2001 << 112 | bits).into()))
     }
 
     #[test]
@@ -481,24 +473,21 @@ mod tests {
             assert!(quotas.tables.v6.0.len() <= ADDRESSES_MAX);
         }
         assert_eq!(quotas.tables.v4.0.len(), 1);
-        let is_counted = |quotas: &mut Quotas| {
-            quotas.all(Source::V6(Ipv6Addr::from_bits(0x2001 << 112 | 1 << 80)), now, |_, usage| {
-                usage.connections == 1
-            })
-        };
-        assert!(is_counted(&mut quotas));
+        let mut holders = Source::V6(Ipv6Addr::from_bits(0x2001 << 112 | 1 << 80)).holders();
+        assert!(holders.all(|(holder, _)| quotas.tables.v6.0[&holder].connections == 1));
     }
 
     #[test]
     fn unreadable_addresses_are_one_that_is_never_exempt() {
         let mut quotas = quotas(Limits { address_connections_max: 1, ..Limits::default() });
-        quotas.set_exempt(vec!["0.0.0.0/0".parse().expect("a network")]);
+        quotas.set_networks(vec![network("0.0.0.0/0")], Vec::new());
         let now = Instant::now();
+        let unreadable = Some(CountedAddress::Unreadable);
         for _ in 0..2 {
-            assert_eq!(quotas.connect(ConnId(1), PeerAddress::Unreadable, now), Ok(()));
-            let second = quotas.connect(ConnId(2), PeerAddress::Unreadable, now);
+            assert_eq!(quotas.connect(ConnId(1), unreadable, now), Ok(()));
+            let second = quotas.connect(ConnId(2), unreadable, now);
             assert_eq!(second, Err(QuotaExceeded::Connections));
-            for (conn, address) in [(3, address("192.0.2.1")), (4, PeerAddress::Unknown)] {
+            for (conn, address) in [(3, address("192.0.2.1")), (4, None)] {
                 assert_eq!(quotas.connect(ConnId(conn), address, now), Ok(()));
             }
             (1..=4).for_each(|conn| quotas.disconnect(ConnId(conn)));
@@ -545,25 +534,25 @@ mod tests {
             |quotas: &mut Quotas, conn| quotas.connect(ConnId(conn), address("192.0.2.1"), now);
         assert_eq!(connect(&mut quotas, 1), Ok(()));
         assert_eq!(connect(&mut quotas, 2), Err(QuotaExceeded::Connections));
-        quotas.set_exempt(vec!["192.0.2.0/24".parse().expect("a network")]);
+        quotas.set_networks(vec![network("192.0.2.0/24")], Vec::new());
         assert_eq!(connect(&mut quotas, 2), Ok(()));
-        quotas.set_exempt(Vec::new());
+        quotas.set_networks(Vec::new(), Vec::new());
         assert_eq!(connect(&mut quotas, 3), Err(QuotaExceeded::Connections));
     }
 
     #[test]
     fn a_circuit_of_an_onion_service_is_one_address_after_a_takeover_too() {
         let mut quotas = quotas(Limits { address_connections_max: 1, ..Limits::default() });
-        quotas.set_onion(vec!["fc00:dead:beef:4dad::/64".parse().expect("a network")]);
+        quotas.set_networks(Vec::new(), vec![network("fc00:dead:beef:4dad::/64")]);
         let circuit = |number: u128| Ipv6Addr::from_bits(0xfc00_dead_beef_4dad << 64 | number);
         let now = Instant::now();
         quotas.restore(ConnId(1), CountedAddress::Ip(circuit(1).into()), now);
         let mut connect = |conn, number| {
-            quotas.connect(ConnId(conn), PeerAddress::Ip(circuit(number).into()), now)
+            quotas.connect(ConnId(conn), Some(CountedAddress::Ip(circuit(number).into())), now)
         };
         assert_eq!(connect(2, 1), Err(QuotaExceeded::Connections));
         assert_eq!(connect(3, 2), Ok(()));
-        let [one, other] = [1, 3].map(|conn| quotas.holder(ConnId(conn)).expect("a holder"));
+        let [one, other] = [1, 3].map(|conn| quotas.ledger_holder(ConnId(conn)).expect("a holder"));
         assert_eq!(one.network, other.network);
         assert_ne!(one.address, other.address);
         assert_eq!(quotas.holder_of(ConnId(1)), quotas.holder_of(ConnId(3)));

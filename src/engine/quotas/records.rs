@@ -10,7 +10,7 @@ use crate::message::ledger;
 impl Quotas {
     /// Whether the usage database records a `bind` of an address, or the end of a nameplate or
     /// mailbox that it began: up to a bound an hour.
-    pub fn record(
+    pub fn may_record(
         &mut self,
         origin: Option<ledger::Holder>,
         is_ending: bool,
@@ -27,8 +27,7 @@ impl Quotas {
         let in_network = |low: u64| {
             Ipv6Addr::from_bits(u128::from(holder.network) << u64::BITS | u128::from(low))
         };
-        let onion = self.onion.iter().find(|network| network.contains(in_network(0).into()));
-        match (holder.address, onion) {
+        match (holder.address, self.onion_network(in_network(0))) {
             (address, Some(network)) => {
                 Source::Onion { ip: in_network(address), network_bits: network.prefix_bits() }
             }
@@ -45,19 +44,20 @@ impl Quotas {
 mod tests {
     use std::time::Duration;
 
-    use super::super::PeerAddress;
     use super::super::tests::{address, quotas};
     use super::*;
     use crate::limits::Limits;
     use crate::message::ConnId;
+    use crate::message::handover::CountedAddress;
 
     #[test]
     fn a_holder_of_the_store_is_the_source_that_it_was_made_of() {
         let mut quotas = quotas(Limits::default());
-        let sources = [address("192.0.2.1"), address("2001:db8:1:2::3"), PeerAddress::Unreadable];
+        let unreadable = Some(CountedAddress::Unreadable);
+        let sources = [address("192.0.2.1"), address("2001:db8:1:2::3"), unreadable];
         for (conn, source) in (1..).map(ConnId).zip(sources) {
             assert_eq!(quotas.connect(conn, source, Instant::now()), Ok(()));
-            let found = quotas.holder(conn).map(|holder| quotas.source_of_holder(holder));
+            let found = quotas.ledger_holder(conn).map(|holder| quotas.source_of_holder(holder));
             assert_eq!(found, quotas.connections.get(&conn).copied(), "{source:?}");
         }
     }
@@ -70,10 +70,10 @@ mod tests {
         {
             assert_eq!(quotas.connect(ConnId(conn), address, start), Ok(()));
         }
-        let holders = [1, 2, 3].map(|conn| quotas.holder(ConnId(conn)));
+        let holders = [1, 2, 3].map(|conn| quotas.ledger_holder(ConnId(conn)));
         let mut recorded = |conn: usize, is_ending, now| {
             let origin = holders[conn - 1];
-            (0..2_500).filter(|_| quotas.record(origin, is_ending, now)).count()
+            (0..2_500).filter(|_| quotas.may_record(origin, is_ending, now)).count()
         };
         let all = [(1, false), (1, false), (1, true), (2, false), (3, false)];
         let counts = all.map(|(conn, is_ending)| recorded(conn, is_ending, start));

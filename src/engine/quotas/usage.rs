@@ -25,21 +25,23 @@ pub enum Source {
     Unreadable,
 }
 
-/// The unit to which limits apply. An IPv6 peer has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Holder {
-    V4(Ipv4Addr),
-    /// All bits but the prefix are 0.
-    V6 {
-        prefix_bits: u32,
-        prefix: Ipv6Addr,
-    },
-    Onion(Ipv6Addr),
-    OnionNetwork {
-        prefix_bits: u32,
-        prefix: Ipv6Addr,
-    },
-    Unreadable,
+/// The unit to which limits apply: an address, or a prefix of an IPv6 address, which has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Holder {
+    /// The first one of the prefix.
+    pub(super) address: CountedAddress,
+    /// 0 where the address is not of IPv6.
+    pub(super) prefix_bits: u32,
+}
+
+impl Holder {
+    pub fn alone(address: CountedAddress) -> Holder {
+        Holder { address, prefix_bits: 0 }
+    }
+
+    fn prefix(ip: Ipv6Addr, prefix_bits: u32) -> Holder {
+        Holder { address: CountedAddress::Ip(prefix(ip, prefix_bits).into()), prefix_bits }
+    }
 }
 
 impl From<Source> for CountedAddress {
@@ -55,18 +57,18 @@ impl From<Source> for CountedAddress {
 impl Source {
     /// The holders, each with the multiple of the limits that it has.
     pub fn holders(self) -> impl Iterator<Item = (Holder, usize)> {
-        let alone = |holder| [Some((holder, 1)), None, None];
         let holders = match self {
-            Source::V4(ip) => alone(Holder::V4(ip)),
-            Source::Unreadable => alone(Holder::Unreadable),
-            Source::V6(ip) => IPV6_PREFIXES.map(|(prefix_bits, factor)| {
-                Some((Holder::V6 { prefix_bits, prefix: prefix(ip, prefix_bits) }, factor))
-            }),
-            Source::Onion { ip, network_bits: prefix_bits } => {
-                let prefix = prefix(ip, prefix_bits);
-                let network = Holder::OnionNetwork { prefix_bits, prefix };
-                [Some((Holder::Onion(ip), 1)), Some((network, ONION_NETWORK_FACTOR)), None]
+            Source::V4(_) | Source::Unreadable => {
+                [Some((Holder::alone(self.into()), 1)), None, None]
             }
+            Source::V6(ip) => {
+                IPV6_PREFIXES.map(|(bits, factor)| Some((Holder::prefix(ip, bits), factor)))
+            }
+            Source::Onion { ip, network_bits } => [
+                Some((Holder::prefix(ip, Ipv6Addr::BITS), 1)),
+                Some((Holder::prefix(ip, network_bits), ONION_NETWORK_FACTOR)),
+                None,
+            ],
         };
         holders.into_iter().flatten()
     }

@@ -4,10 +4,12 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use rusqlite::params;
+
 use super::file::{self, Examined};
 use super::open_error::OpenError;
 use super::records_file::RecordsFile;
-use super::{Failure, schema};
+use super::{Failure, run, schema};
 
 const VERSION: usize = 1;
 
@@ -30,18 +32,18 @@ impl AddridDb {
         erase: bool,
         rows: &[(u64, IpAddr)],
     ) -> Result<(), Failure> {
-        self.0.write(rows.len(), |transaction| {
+        self.0.write(rows.len(), &mut |transaction| {
             if erase {
-                transaction.execute("DELETE FROM address_ids", [])?;
+                run(transaction, "DELETE FROM address_ids", &[])?;
             }
             for (counter, address) in rows {
                 let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO address_ids (generation, counter, type, address) \
-                         VALUES (?1, ?2, ?3, ?4)",
-                    )?
-                    .execute((generation as i64, *counter as i64, family, address.to_string()))?;
+                run(
+                    transaction,
+                    "INSERT INTO address_ids (generation, counter, type, address) \
+                     VALUES (?1, ?2, ?3, ?4)",
+                    params![generation as i64, *counter as i64, family, address.to_string()],
+                )?;
             }
             Ok(())
         })

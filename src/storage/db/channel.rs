@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use log::{debug, info};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Params, ToSql};
+use rusqlite::{Connection, ToSql, params};
 
 use super::connections::ConnectionTable;
 use super::file::{self, Examined, LogPages, Opened};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::place::Place;
 use super::schema::CHANNEL;
-use super::{Database, Failure, load};
+use super::{Database, Failure, load, run};
 use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row};
@@ -154,8 +154,7 @@ impl ChannelDb {
 
     /// Makes sure that the write-ahead log and the page cache can take a batch.
     fn reserve(&mut self, changes: &[Change]) -> Result<(), OpenError> {
-        let pages = changes.iter().map(|change| written_bytes(change, self.page_bytes));
-        let pages = pages.fold(0, usize::saturating_add) / self.page_bytes;
+        let pages = written_bytes(changes, self.page_bytes) / self.page_bytes;
         if !self.has_large_cache && self.touches_many_mailboxes(changes) {
             let resized = self.connection.pragma_update(None, "cache_size", -LARGE_PAGE_CACHE_KIB);
             self.has_large_cache = resized.is_ok(); // a failure only makes it slower
@@ -205,15 +204,13 @@ impl ChannelDb {
     pub fn prepare_for_service(&mut self, track_connections: bool) -> rusqlite::Result<()> {
         self.tracks_connections = track_connections;
         if track_connections {
-            self.transaction(|db| {
-                db.connection
-                    .execute_batch("DELETE FROM connection_messages; DELETE FROM connections")
-            })?;
+            let all = "DELETE FROM connection_messages; DELETE FROM connections";
+            self.transaction(&|| self.connection.execute_batch(all))?;
         }
         const SHADOWED: &str = "FROM nameplates WHERE id NOT IN (SELECT MIN(id) FROM nameplates GROUP BY app_id, name)";
         if self.has_rows(SHADOWED)? {
-            self.transaction(|db| {
-                db.connection.execute_batch(&format!(
+            self.transaction(&|| {
+                self.connection.execute_batch(&format!(
                     "DELETE FROM nameplate_sides WHERE nameplates_id IN (SELECT id {SHADOWED}); \
                      DELETE {SHADOWED}"
                 ))
@@ -226,7 +223,7 @@ impl ChannelDb {
     fn delete_orphans(&self) -> rusqlite::Result<()> {
         const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
         match self.has_rows(ORPHANS)? {
-            true => self.connection.execute(&format!("DELETE {ORPHANS}"), []).map(drop),
+            true => self.run(&format!("DELETE {ORPHANS}"), &[]).map(drop),
             false => Ok(()), // without writing anything
         }
     }
@@ -247,12 +244,9 @@ impl ChannelDb {
         })
     }
 
-    fn transaction(
-        &mut self,
-        work: impl FnOnce(&mut ChannelDb) -> rusqlite::Result<()>,
-    ) -> rusqlite::Result<()> {
-        self.run("BEGIN IMMEDIATE", [])?;
-        let done = work(self).and_then(|()| self.run("COMMIT", []).map(drop));
+    fn transaction(&self, work: &dyn Fn() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+        self.run("BEGIN IMMEDIATE", &[])?;
+        let done = work().and_then(|()| self.run("COMMIT", &[]).map(drop));
         if done.is_err() {
             // Fails if the failure has rolled back already, which is fine.
             _ = self.connection.execute_batch("ROLLBACK");
@@ -269,14 +263,14 @@ impl ChannelDb {
                 "UPDATE nameplate_sides SET added = added + ?1",
             ]
             .into_iter()
-            .try_fold(0, |_, sql| self.run(sql, [seconds])),
+            .try_fold(0, |_, sql| self.run(sql, params![seconds])),
             Change::TouchMailbox { mailbox, updated } => {
-                self.run("UPDATE mailboxes SET updated = ?2 WHERE id = ?1", (mailbox, updated))
+                self.run("UPDATE mailboxes SET updated = ?2 WHERE id = ?1", params![mailbox, updated])
             }
             Change::DeleteMailbox { app, mailbox, sides, with_messages, .. } => {
                 if *with_messages {
                     let sql = "DELETE FROM messages WHERE app_id = ?1 AND mailbox_id = ?2";
-                    self.run(sql, (app, mailbox))?;
+                    self.run(sql, params![app, mailbox])?;
                 }
                 self.delete_sides(
                     sides,
@@ -284,24 +278,24 @@ impl ChannelDb {
                     "DELETE FROM mailbox_sides WHERE mailbox_id = ?1",
                     mailbox,
                 )?;
-                self.run("DELETE FROM mailboxes WHERE id = ?1", [mailbox])
+                self.run("DELETE FROM mailboxes WHERE id = ?1", params![mailbox])
             }
             Change::DeleteMessages { app, mailbox, count } => self.run(
                 "DELETE FROM messages WHERE rowid IN (SELECT rowid FROM messages \
                  WHERE app_id = ?1 AND mailbox_id = ?2 ORDER BY rowid DESC LIMIT ?3)",
-                (app, mailbox, *count as i64),
+                params![app, mailbox, *count as i64],
             ),
             Change::DeletePhase { app, mailbox, side, phase, searched } => self.run(
                 "DELETE FROM messages WHERE side = ?4 AND phase = ?5 AND rowid IN (SELECT rowid \
                  FROM messages WHERE app_id = ?1 AND mailbox_id = ?2 ORDER BY rowid LIMIT ?3)",
-                (app, mailbox, *searched as i64, side, phase),
+                params![app, mailbox, *searched as i64, side, phase],
             ),
             Change::CloseMailboxSide { id, mailbox, side, mood } => self.update_side(
                 "UPDATE mailbox_sides SET opened = 0, mood = ?1 \
                  WHERE rowid = ?2 AND mailbox_id = ?3 AND side = ?4",
-                (mood, id, mailbox, side),
+                params![mood, id, mailbox, side],
                 "UPDATE mailbox_sides SET opened = 0, mood = ?1 WHERE mailbox_id = ?2 AND side = ?3",
-                (mood, mailbox, side),
+                params![mood, mailbox, side],
             ),
             Change::DeleteNameplate { id, sides } => {
                 self.delete_sides(
@@ -310,14 +304,14 @@ impl ChannelDb {
                     "DELETE FROM nameplate_sides WHERE nameplates_id = ?1",
                     id,
                 )?;
-                self.run("DELETE FROM nameplates WHERE id = ?1", [id])
+                self.run("DELETE FROM nameplates WHERE id = ?1", params![id])
             }
             Change::ReleaseNameplateSide { id, nameplate, side } => self.update_side(
                 "UPDATE nameplate_sides SET claimed = 0 \
                  WHERE rowid = ?1 AND nameplates_id = ?2 AND side = ?3",
-                (id, nameplate, side),
+                params![id, nameplate, side],
                 "UPDATE nameplate_sides SET claimed = 0 WHERE nameplates_id = ?1 AND side = ?2",
-                (nameplate, side),
+                params![nameplate, side],
             ),
         }
         .map(drop)
@@ -328,12 +322,12 @@ impl ChannelDb {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => self.run(
                 "INSERT INTO mailboxes (app_id, id, updated, for_nameplate) \
                  VALUES (?1, ?2, ?3, ?4)",
-                (app, mailbox, updated, for_nameplate),
+                params![app, mailbox, updated, for_nameplate],
             ),
             Row::MailboxSide { id, mailbox, opened, side, added, mood } => self.run(
                 "INSERT INTO mailbox_sides (rowid, mailbox_id, opened, side, added, mood) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                (id, mailbox, opened, side, added, mood),
+                params![id, mailbox, opened, side, added, mood],
             ),
             Row::Message { app, mailbox, message } => {
                 let body = ToSqlOutput::Borrowed(ValueRef::Text(message.body_bytes()));
@@ -341,17 +335,17 @@ impl ChannelDb {
                 self.run(
                     "INSERT INTO messages (app_id, mailbox_id, side, phase, body, server_rx, msg_id) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    (app, mailbox, side, message.phase(), body, server_rx, message.id()),
+                    params![app, mailbox, side, message.phase(), body, server_rx, message.id()],
                 )
             }
             Row::Nameplate { id, app, name, mailbox } => self.run(
                 "INSERT INTO nameplates (id, app_id, name, mailbox_id) VALUES (?1, ?2, ?3, ?4)",
-                (id, app, name, mailbox),
+                params![id, app, name, mailbox],
             ),
             Row::NameplateSide { id, nameplate, claimed, side, added } => self.run(
                 "INSERT INTO nameplate_sides (rowid, nameplates_id, claimed, side, added) \
                  VALUES (?1, ?2, ?3, ?4, ?5)",
-                (id, nameplate, claimed, side, added),
+                params![id, nameplate, claimed, side, added],
             ),
         }
     }
@@ -362,14 +356,14 @@ impl ChannelDb {
         ids: &[impl ToSql],
         by_id: &str,
         by_key: &str,
-        key: impl ToSql + Copy,
+        key: &dyn ToSql,
     ) -> rusqlite::Result<()> {
         let mut deleted = 0;
         for id in ids {
-            deleted += self.run(by_id, (id, key))?;
+            deleted += self.run(by_id, &[id, key])?;
         }
         if deleted < ids.len() {
-            self.run(by_key, (key,))?;
+            self.run(by_key, &[key])?;
         }
         Ok(())
     }
@@ -378,9 +372,9 @@ impl ChannelDb {
     fn update_side(
         &self,
         by_id: &str,
-        id_params: impl Params,
+        id_params: &[&dyn ToSql],
         by_key: &str,
-        key_params: impl Params,
+        key_params: &[&dyn ToSql],
     ) -> rusqlite::Result<usize> {
         match self.run(by_id, id_params)? {
             0 => self.run(by_key, key_params),
@@ -388,18 +382,18 @@ impl ChannelDb {
         }
     }
 
-    fn run(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
-        self.connection.prepare_cached(sql)?.execute(params)
+    fn run(&self, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {
+        run(&self.connection, sql, params)
     }
 }
 
 impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
         self.reserve(changes)?;
-        let written = self.transaction(|db| changes.iter().try_for_each(|change| db.write(change)));
+        let written =
+            self.transaction(&|| changes.iter().try_for_each(|change| self.write(change)));
         if written.is_err() {
-            let bytes = changes.iter().map(|change| written_bytes(change, self.page_bytes));
-            self.failed_bytes = bytes.fold(0, usize::saturating_add);
+            self.failed_bytes = written_bytes(changes, self.page_bytes);
         }
         // Where the file has gone explains an error better than the error does.
         self.place.check().map_err(|kind| self.error(kind))?;
@@ -408,7 +402,7 @@ impl Database for ChannelDb {
 
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
         self.connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
-        let written = self.transaction(|db| connections.write(&db.connection));
+        let written = self.transaction(&|| connections.write(&self.connection));
         self.connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
         Ok(written?)
     }
@@ -438,10 +432,11 @@ impl Database for ChannelDb {
 
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
-        transaction.execute("DELETE FROM addrid_generation", [])?;
-        transaction.execute(
+        run(&transaction, "DELETE FROM addrid_generation", &[])?;
+        run(
+            &transaction,
             "INSERT INTO addrid_generation (generation, started) VALUES (?1, ?2)",
-            (generation as i64, started),
+            params![generation as i64, started],
         )?;
         Ok(transaction.commit()?)
     }
@@ -485,11 +480,12 @@ impl Database for ChannelDb {
     }
 }
 
-/// Bytes that a change writes in a file with pages of that size, roughly.
-fn written_bytes(change: &Change, page_bytes: usize) -> usize {
-    let bytes = match change {
+/// Bytes that a batch writes in a file with pages of that size, roughly.
+fn written_bytes(changes: &[Change], page_bytes: usize) -> usize {
+    let message_bytes = changes.iter().map(|change| match change {
         Change::Insert(Row::Message { message, .. }) => message.bytes(),
         _ => 0,
-    };
-    bytes.saturating_add(PAGES_PER_CHANGE * page_bytes)
+    });
+    let row_bytes = changes.len().saturating_mul(PAGES_PER_CHANGE * page_bytes);
+    message_bytes.fold(row_bytes, usize::saturating_add)
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{Connection, Row, ToSql};
 
 use crate::sys::clock::Timestamp;
 
@@ -12,8 +12,8 @@ use crate::sys::clock::Timestamp;
 pub fn for_each(
     connection: &Connection,
     sql: &str,
-    params: impl Params,
-    mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    params: &[&dyn ToSql],
+    each: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query(params)?;
@@ -27,10 +27,15 @@ pub fn for_each(
 pub fn collect<T>(
     connection: &Connection,
     sql: &str,
-    params: impl Params,
+    params: &[&dyn ToSql],
     read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
-    connection.prepare(sql)?.query_map(params, |row| read(row))?.collect()
+    let mut found = Vec::new();
+    for_each(connection, sql, params, &mut |row| {
+        found.push(read(row)?);
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// A text; empty for null.

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
+use super::run;
 use crate::limits::{RECORDS_BACKLOG_MAX, TRACKED_COMMANDS_MAX};
-use crate::message::ConnId;
+use crate::message::{ConnId, ConnMap};
 use crate::storage::address_ids::AddressId;
 use crate::sys::clock::Timestamp;
 
@@ -27,7 +28,7 @@ pub struct ConnectionTable {
     /// Connections that are in the file and are gone.
     lost: BTreeSet<ConnId>,
     /// Live connections, and how many commands of each were recorded.
-    live: BTreeMap<ConnId, u32>,
+    live: ConnMap<u32>,
     pending_count: usize,
 }
 
@@ -100,38 +101,34 @@ impl ConnectionTable {
 
 fn write(connection: &Connection, id: i64, change: &ConnectionChange) -> rusqlite::Result<()> {
     match change {
-        ConnectionChange::Connected { address_id, at } => {
-            let generation = address_id.map(|id| id.generation as i64);
-            let counter = address_id.map(|id| id.counter as i64);
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO connections \
-                     (id, addrid_generation, addrid_counter, connected, active) VALUES (?1, ?2, ?3, ?4, ?4)",
-                )?
-                .execute((id, generation, counter, at))?;
-        }
-        ConnectionChange::Bound { side, implementation, version } => {
-            connection
-                .prepare_cached(
-                    "UPDATE connections SET side = ?2, implementation = ?3, version = ?4 \
-                     WHERE id = ?1",
-                )?
-                .execute((id, side, implementation, version))?;
-        }
+        ConnectionChange::Connected { address_id, at } => run(
+            connection,
+            "INSERT OR REPLACE INTO connections \
+             (id, addrid_generation, addrid_counter, connected, active) VALUES (?1, ?2, ?3, ?4, ?4)",
+            params![
+                id,
+                address_id.map(|id| id.generation as i64),
+                address_id.map(|id| id.counter as i64),
+                at
+            ],
+        ),
+        ConnectionChange::Bound { side, implementation, version } => run(
+            connection,
+            "UPDATE connections SET side = ?2, implementation = ?3, version = ?4 WHERE id = ?1",
+            params![id, side, implementation, version],
+        ),
         ConnectionChange::Command { name, at } => {
-            let known = connection
-                .prepare_cached("UPDATE connections SET active = ?2 WHERE id = ?1")?
-                .execute((id, at))?;
-            if known == 0 {
-                return Ok(()); // its row went with a file that was replaced
-            }
-            connection
-                .prepare_cached(
+            let active = "UPDATE connections SET active = ?2 WHERE id = ?1";
+            match run(connection, active, params![id, at])? {
+                0 => Ok(0), // its row went with a file that was replaced
+                _ => run(
+                    connection,
                     "INSERT INTO connection_messages (id, \"when\", name) VALUES (?1, ?2, ?3)",
-                )?
-                .execute((id, at, name))?;
+                    params![id, at, name],
+                ),
+            }
         }
-        ConnectionChange::Lost => {}
+        ConnectionChange::Lost => Ok(0),
     }
-    Ok(())
+    .map(drop)
 }

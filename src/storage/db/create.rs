@@ -8,9 +8,10 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use super::open_error::OpenErrorKind;
+use super::run;
 use super::schema::{Kind, Version};
 use crate::limits::DATABASE_RESERVE_BYTES;
 
@@ -226,8 +227,8 @@ pub(super) fn upgrade(
     for Version { upgrade, .. } in &kind.versions[from..to] {
         transaction.execute_batch(upgrade)?;
     }
-    transaction.execute("DELETE FROM version", [])?;
-    transaction.execute("INSERT INTO version (version) VALUES (?1)", [to as i64])?;
+    run(&transaction, "DELETE FROM version", &[])?;
+    run(&transaction, "INSERT INTO version (version) VALUES (?1)", params![to as i64])?;
     transaction.commit()
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use log::warn;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create::{self, Journal, SUFFIXES, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
@@ -289,16 +289,13 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
     let found: i64 = match connection.query_row("SELECT version FROM version", [], |row| row.get(0))
     {
         Ok(version) => version,
-        Err(rusqlite::Error::SqliteFailure(error, _))
-            if error.code == rusqlite::ErrorCode::Unknown =>
+        Err(Error::QueryReturnedNoRows) => {
+            return Err(OpenErrorKind::NotOurs("its 'version' table is empty".to_owned()));
+        }
+        Err(Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. })
+            if error.code == ErrorCode::Unknown =>
         {
             return Err(OpenErrorKind::NotOurs("it has no 'version' table".to_owned()));
-        }
-        Err(rusqlite::Error::SqlInputError { .. }) => {
-            return Err(OpenErrorKind::NotOurs("it has no 'version' table".to_owned()));
-        }
-        Err(rusqlite::Error::QueryReturnedNoRows) => {
-            return Err(OpenErrorKind::NotOurs("its 'version' table is empty".to_owned()));
         }
         Err(error) => return Err(error.into()),
     };
@@ -367,10 +364,9 @@ fn leave(
 fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
     match checkpoint(connection, "PASSIVE")? {
         true => Ok(()),
-        false => Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-            None,
-        )),
+        false => {
+            Err(Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None))
+        }
     }
 }
 

@@ -36,8 +36,8 @@ pub use usage::{Current, UsageDb, UsageHistory};
 use std::error::Error;
 use std::fmt::Debug;
 
-use rusqlite::ToSql;
 use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, ToSql};
 
 use crate::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
 use crate::sys::clock::Timestamp;
@@ -56,6 +56,11 @@ macro_rules! to_sql {
 }
 
 to_sql! { Timestamp NameplateId NameplateSideId MailboxSideId }
+
+/// Runs a statement, which stays prepared; returns how many rows it has changed.
+fn run(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {
+    connection.prepare_cached(sql)?.execute(params)
+}
 
 /// The channel database as the rest of the server needs it. The simulation has an implementation
 /// of its own, with faults.

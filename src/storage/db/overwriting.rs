@@ -21,6 +21,11 @@ const HEADER_BYTES: usize = 100;
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
 
+/// Offsets in the index of a log: the number of its pages (`mxFrame`), its salts (`aSalt`), and,
+/// 64 and 96 bytes after these, how far checkpoints have come (`nBackfill`, `nBackfillAttempted`).
+const PAGES_AT: u64 = 16;
+const SALTS_AT: u64 = 32;
+
 /// What a database shows of its contents.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Contents {
@@ -64,13 +69,13 @@ struct Index(File);
 
 impl Index {
     fn log(&self) -> io::Result<Log> {
-        let [pages, _, _, _, a, b] = words(&self.0, 16)?;
+        let [pages, _, _, _, a, b] = words(&self.0, PAGES_AT)?; // `aSalt` is 16 bytes further
         Ok(Log { pages, salts: [a, b] })
     }
 
     fn checkpoints(&self) -> io::Result<Checkpoints> {
-        let numbers: [u32; 29] = words(&self.0, 16)?;
-        let (salts, done, attempted) = ([numbers[4], numbers[5]], numbers[20], numbers[28]);
+        let numbers: [u32; 25] = words(&self.0, SALTS_AT)?;
+        let (salts, done, attempted) = ([numbers[0], numbers[1]], numbers[16], numbers[24]);
         Ok(Checkpoints { salts, done, attempted })
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 use super::Failure;
 use super::file::{self, Examined, LogPages, Opened};
@@ -81,7 +81,7 @@ impl RecordsFile {
     pub(super) fn write(
         &mut self,
         rows: usize,
-        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        write: &mut dyn FnMut(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), Failure> {
         let (connection, place) = (&mut self.connection, &mut self.place);
         if let Some(opened) = file::reopen_if_moved(connection, place, self.kind, self.version)? {

@@ -4,12 +4,13 @@
 use std::io;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::columns::{collect, count};
 use super::file::{self, Examined};
 use super::open_error::OpenError;
 use super::records_file::{RecordsFile, Room};
-use super::{Failure, schema};
+use super::{Failure, run, schema};
 use crate::limits::{
     USAGE_NAME_BYTES_MAX, USAGE_ROWS_DELETED_AT_ONCE, USAGE_ROWS_EXAMINED_AT_ONCE,
     USAGE_ROWS_READ_MAX,
@@ -90,7 +91,7 @@ impl UsageDb {
         keep_since: Option<Timestamp>,
     ) -> Result<bool, Failure> {
         let (mut searched, mut has_more) = (self.searched, false);
-        self.file.write(records.len() + 1, |transaction| {
+        self.file.write(records.len() + 1, &mut |transaction| {
             if let Some(since) = keep_since {
                 has_more = delete_before(transaction, since, &mut searched)?;
             }
@@ -98,16 +99,17 @@ impl UsageDb {
                 insert(transaction, record)?;
             }
             if let Some(current) = current {
-                transaction.execute("DELETE FROM current", [])?;
-                transaction.execute(
+                run(transaction, "DELETE FROM current", &[])?;
+                run(
+                    transaction,
                     "INSERT INTO current (rebooted, updated, blur_time, connections_websocket) \
                      VALUES (?1, ?2, ?3, ?4)",
-                    (
+                    params![
                         current.rebooted,
                         current.updated,
                         current.blur_time,
-                        current.connections_websocket as i64,
-                    ),
+                        current.connections_websocket as i64
+                    ],
                 )?;
             }
             Ok(())
@@ -119,28 +121,24 @@ impl UsageDb {
     /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
     /// rows, if there are very many.
     pub fn past(&self, since: Timestamp, step: Seconds) -> rusqlite::Result<UsageHistory> {
-        let mut mailboxes = self.file.connection.prepare(
-            "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, COUNT(*) \
-             FROM mailboxes WHERE started + total_time >= ?1 AND app_id != ?4 \
-             AND rowid > (SELECT MAX(rowid) FROM mailboxes) - ?3 GROUP BY step, result",
-        )?;
-        let mut clients = self.file.connection.prepare(
-            "SELECT CAST(connect_time / ?2 AS INTEGER) AS step, implementation, version, COUNT(*) \
-             FROM client_versions WHERE connect_time >= ?1 AND app_id != ?4 \
+        let mailboxes = "SELECT CAST((started + total_time) / ?2 AS INTEGER) AS step, result, \
+             COUNT(*) FROM mailboxes WHERE started + total_time >= ?1 AND app_id != ?4 \
+             AND rowid > (SELECT MAX(rowid) FROM mailboxes) - ?3 GROUP BY step, result";
+        let clients = "SELECT CAST(connect_time / ?2 AS INTEGER) AS step, implementation, \
+             version, COUNT(*) FROM client_versions WHERE connect_time >= ?1 AND app_id != ?4 \
              AND rowid > (SELECT MAX(rowid) FROM client_versions) - ?3 \
-             GROUP BY step, implementation, version",
-        )?;
-        let bounds = (since, step, USAGE_ROWS_READ_MAX, CHECK_APP);
+             GROUP BY step, implementation, version";
+        let connection = &self.file.connection;
+        let bounds = params![since, step, USAGE_ROWS_READ_MAX, CHECK_APP];
         let at = |row: &Row<'_>| row.get(0).map(|number: i64| Timestamp(number as Seconds * step));
         let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
-        let count = |row: &Row<'_>, column| row.get(column).map(|count: i64| count as u64);
         Ok(UsageHistory {
-            mailboxes: mailboxes
-                .query_map(bounds, |row| Ok((at(row)?, outcome(row)?, count(row, 2)?)))?
-                .collect::<Result<_, _>>()?,
-            clients: clients
-                .query_map(bounds, |row| Ok((at(row)?, row.get(1)?, row.get(2)?, count(row, 3)?)))?
-                .collect::<Result<_, _>>()?,
+            mailboxes: collect(connection, mailboxes, bounds, |row| {
+                Ok((at(row)?, outcome(row)?, count(row, 2)?))
+            })?,
+            clients: collect(connection, clients, bounds, |row| {
+                Ok((at(row)?, row.get(1)?, row.get(2)?, count(row, 3)?))
+            })?,
         })
     }
 
@@ -170,10 +168,10 @@ fn delete_before(
             "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} \
              WHERE rowid > ?1 AND rowid <= ?2 AND {time} < ?3 LIMIT ?4)"
         );
-        let bounds = (*last, end.unwrap_or(i64::MAX), since, USAGE_ROWS_DELETED_AT_ONCE as i64);
-        let deleted = connection.prepare_cached(&old)?.execute(bounds)?;
+        let (first, end, most) = (*last, end.unwrap_or(i64::MAX), USAGE_ROWS_DELETED_AT_ONCE);
+        let deleted = run(connection, &old, params![first, end, since, most as i64])?;
         if deleted < USAGE_ROWS_DELETED_AT_ONCE {
-            *last = bounds.1;
+            *last = end;
         }
         has_more |= *last != i64::MAX;
     }
@@ -191,29 +189,32 @@ fn cut(name: &str) -> &str {
 
 fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usize> {
     match record {
-        UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => connection
-            .prepare_cached(
-                "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute((cut(app), started, waiting_time, total_time, result.name())),
-        UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => connection
-            .prepare_cached(
-                "INSERT INTO mailboxes (app_id, for_nameplate, started, total_time, waiting_time, result) \
+        UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => run(
+            connection,
+            "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![cut(app), started, waiting_time, total_time, result.name()],
+        ),
+        UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => {
+            run(
+                connection,
+                "INSERT INTO mailboxes \
+                 (app_id, for_nameplate, started, waiting_time, total_time, result) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute((cut(app), for_nameplate, started, total_time, waiting_time, result.name())),
-        UsageRecord::ClientVersion { app, side, connect_time, implementation, version } => connection
-            .prepare_cached(
-                "INSERT INTO client_versions (app_id, side, connect_time, implementation, version) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute((
+                params![cut(app), for_nameplate, started, waiting_time, total_time, result.name()],
+            )
+        }
+        UsageRecord::ClientVersion { app, side, connect_time, implementation, version } => run(
+            connection,
+            "INSERT INTO client_versions (app_id, side, connect_time, implementation, version) \
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
                 cut(app),
                 cut(side),
                 connect_time,
                 implementation.as_deref().map(cut),
-                version.as_deref().map(cut),
-            )),
+                version.as_deref().map(cut)
+            ],
+        ),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::ReadOnly;
 use crate::storage::address_ids::AddressId;
-use crate::storage::db::columns::{collect, count, text};
+use crate::storage::db::columns::{count, for_each, text};
 use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::ADDRID;
 
@@ -14,11 +14,13 @@ pub type AddressesById = BTreeMap<AddressId, String>;
 
 pub fn addresses_by_id(path: &Path) -> Result<AddressesById, OpenError> {
     let sql = "SELECT generation, counter, address FROM address_ids";
-    let found = ReadOnly::open(path, &ADDRID)?.read(|connection| {
-        collect(connection, sql, [], |row| {
+    let mut addresses = AddressesById::new();
+    ReadOnly::open(path, &ADDRID)?.read(|connection| {
+        for_each(connection, sql, &[], &mut |row| {
             let (generation, counter) = (count(row, 0)?, count(row, 1)?);
-            Ok((AddressId { generation, counter }, text(row, 2)?.into_owned()))
+            addresses.insert(AddressId { generation, counter }, text(row, 2)?.into_owned());
+            Ok(())
         })
     })?;
-    Ok(found.into_iter().collect())
+    Ok(addresses)
 }

@@ -1,6 +1,6 @@
 //! Reads a channel database: how much is stored, and the connection table.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -74,7 +74,7 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
         connection,
         "SELECT id, addrid_generation, addrid_counter, connected, side, implementation, \
              version, active FROM connections ORDER BY id",
-        [],
+        &[],
         |row| {
             let generation: Option<i64> = row.get(1)?;
             let counter: Option<i64> = row.get(2)?;
@@ -94,14 +94,11 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
             })
         },
     )?;
-    let by_id: BTreeMap<i64, usize> =
-        found.iter().enumerate().map(|(index, row)| (row.id, index)).collect();
     let sql = "SELECT id, name FROM connection_messages ORDER BY rowid";
-    for_each(connection, sql, [], |message| {
+    for_each(connection, sql, &[], &mut |message| {
         let id: i64 = message.get(0)?;
-        let Some(row) = by_id.get(&id).and_then(|index| found.get_mut(*index)) else {
-            return Ok(());
-        };
+        let Ok(place) = found.binary_search_by_key(&id, |row| row.id) else { return Ok(()) };
+        let row = &mut found[place];
         row.commands += 1;
         row.last_commands.push_back(text(message, 1)?.into_owned());
         if row.last_commands.len() > REPORT_COMMANDS_MAX {

@@ -21,7 +21,7 @@ use std::thread;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::create::with_suffix;
+use super::create::{self, with_suffix};
 use super::file::{self, MEMORY};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::schema::{ADDRID, CHANNEL, Kind, USAGE};
@@ -133,8 +133,7 @@ pub fn check_files(
 }
 
 fn check_directory(path: &Path) -> Result<(), OpenErrorKind> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = parent.unwrap_or(Path::new("."));
+    let directory = create::directory(path);
     let metadata = fs::metadata(directory).and_then(|metadata| {
         if metadata.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
     });

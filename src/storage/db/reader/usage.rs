@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{FileState, ReadOnly};
 use crate::message::CHECK_APP;
@@ -101,7 +101,7 @@ fn current(connection: &Connection) -> rusqlite::Result<Option<Current>> {
 fn clients(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<ClientCount>> {
     let sql = "SELECT implementation, version, COUNT(*) FROM client_versions \
                WHERE connect_time >= ?1 AND app_id != ?2 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
-    collect(connection, sql, (since, CHECK_APP), |row| {
+    collect(connection, sql, params![since, CHECK_APP], |row| {
         Ok(ClientCount {
             implementation: optional_string(row, 0)?,
             version: optional_string(row, 1)?,
@@ -117,7 +117,7 @@ fn each_ending(
     since: Timestamp,
     each: &mut impl FnMut(EndingRow),
 ) -> rusqlite::Result<()> {
-    for_each(connection, sql, (since, CHECK_APP), |row| {
+    for_each(connection, sql, params![since, CHECK_APP], &mut |row| {
         let outcome = match row.get_ref(3)? {
             ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
             _ => None,
