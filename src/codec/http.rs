@@ -16,18 +16,9 @@ use crate::limits::HEAD_LINES_MAX;
 use crate::message::peer::{AddressHeader, Forwarded, Hop, Unreadable};
 use crate::message::secret::Secret;
 
-/// What the bytes received so far come to.
-#[derive(Debug)]
-pub enum Head {
-    /// The head is not complete.
-    Incomplete,
-    /// Send these bytes and close.
-    Answer(Vec<u8>),
-    /// Send the response and go on as a WebSocket.
-    Upgrade(Upgrade),
-    /// A request on the admin listener, which the caller answers.
-    Question(Question),
-}
+/// The result of parsing the bytes received so far; none if the head is not complete. The error is
+/// the whole answer to a request that asks for nothing else, after which the connection is closed.
+pub type Parsed<T> = Result<Option<T>, Vec<u8>>;
 
 /// A GET or HEAD request on the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +31,7 @@ pub struct Question {
     pub host: Option<Box<str>>,
 }
 
-/// An accepted handshake.
+/// An accepted handshake: the connection goes on as a WebSocket after the response.
 #[derive(Debug)]
 pub struct Upgrade {
     /// The 101 response.
@@ -125,7 +116,8 @@ impl Rejection {
     }
 }
 
-/// A complete request head.
+/// A complete request head. HTTP/1.0 is treated as 1.1, upgrades too: load balancers check with it,
+/// and some proxies speak nothing else to the server behind.
 struct Request<'a> {
     method: &'a str,
     path: &'a str,
@@ -133,95 +125,97 @@ struct Request<'a> {
     head_bytes: usize,
 }
 
-/// Parses a client's request head of at most `bytes_max` bytes. An upgrade's `address_header` is read,
-/// and `origin_allowed` decides on its `Origin`.
+/// Parses a client's request head of at most `bytes_max` bytes. An upgrade's `address_header` is
+/// read, and `origin_allowed` decides on its `Origin`.
 pub fn parse(
     bytes: &[u8],
     bytes_max: usize,
     address_header: AddressHeader,
     origin_allowed: impl Fn(&str) -> bool,
-) -> Head {
-    with_request(bytes, bytes_max, |request| {
-        let is_websocket = match request.path {
-            // A client whose user left out the path sees nothing but the reason phrase.
-            "/" if !request.has("sec-websocket-key") => false,
-            "/v1" => true,
-            _ if request.path_below_v1().is_some() => true,
-            _ => return request.answer(Status::WrongPath, "not found: the WebSocket is at /v1"),
-        };
-        match (request.method, is_websocket) {
-            ("GET" | "HEAD", false) => request.answer(Status::Ok, "Wormhole Relay"),
-            ("GET", true) if request.has("upgrade") => {
-                request.upgrade(address_header, origin_allowed)
-            }
-            ("GET" | "HEAD", true) => request.answer(Status::Ok, ENDPOINT),
-            _ => answer(Status::MethodNotAllowed, USE_GET),
+) -> Parsed<Upgrade> {
+    let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
+    let Some(request) = parse_head(bytes, bytes_max, &mut headers)? else { return Ok(None) };
+    let is_websocket = match request.path {
+        // A client whose user left out the path sees nothing but the reason phrase.
+        "/" if !request.has("sec-websocket-key") => false,
+        "/v1" => true,
+        _ if request.path_below_v1().is_some() => true,
+        _ => return Err(request.answer(Status::WrongPath, "not found: the WebSocket is at /v1")),
+    };
+    match (request.method, is_websocket) {
+        ("GET" | "HEAD", false) => Err(request.answer(Status::Ok, "Wormhole Relay")),
+        ("GET", true) if request.has("upgrade") => {
+            request.upgrade(address_header, origin_allowed).map(Some)
         }
-    })
+        ("GET" | "HEAD", true) => Err(request.answer(Status::Ok, ENDPOINT)),
+        _ => Err(text_answer(Status::MethodNotAllowed, USE_GET)),
+    }
 }
 
 /// As [`parse`], on the admin listener.
-pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Head {
-    with_request(bytes, bytes_max, |request| match request.method {
-        "GET" | "HEAD" => match request.host_name() {
-            Ok(host) => Head::Question(Question {
-                path: request.path.into(),
-                is_head: request.is_head(),
-                host,
-            }),
-            Err(()) => answer(Status::BadRequest, "more than one 'Host'"),
-        },
-        _ => answer(Status::MethodNotAllowed, USE_GET),
-    })
+pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Parsed<Question> {
+    let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
+    let Some(request) = parse_head(bytes, bytes_max, &mut headers)? else { return Ok(None) };
+    if !matches!(request.method, "GET" | "HEAD") {
+        return Err(text_answer(Status::MethodNotAllowed, USE_GET));
+    }
+    let host = request.host_name()?;
+    Ok(Some(Question { path: request.path.into(), is_head: request.is_head(), host }))
 }
 
-/// Calls `handle` once the head is complete. HTTP/1.0 is treated as 1.1, upgrades too: load
-/// balancers check with it, and some proxies speak nothing else to the server behind.
-fn with_request(bytes: &[u8], bytes_max: usize, handle: impl FnOnce(&Request<'_>) -> Head) -> Head {
+fn parse_head<'h, 'b>(
+    bytes: &'b [u8],
+    bytes_max: usize,
+    headers: &'h mut [Header<'b>],
+) -> Parsed<Request<'h>> {
     // One empty line may stand before the request line (RFC 9112, section 2.2); the parser would
     // skip any number of them.
     let request_line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
     let is_after_empty_line = request_line.len() < bytes.len();
     match request_line.first() {
-        Some(b'\r') if is_after_empty_line => return answer(Status::BadRequest, NO_REQUEST),
-        Some(b'\n') => return answer(Status::BadRequest, NO_REQUEST),
+        Some(b'\r') if is_after_empty_line => return bad_request(NO_REQUEST),
+        Some(b'\n') => return bad_request(NO_REQUEST),
         _ => {}
     }
-    let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
-    let mut request = httparse::Request::new(&mut headers);
+    let mut request = httparse::Request::new(headers);
     let head_bytes = match request.parse(bytes) {
         Ok(httparse::Status::Complete(head_bytes)) if head_bytes <= bytes_max => head_bytes,
-        Ok(httparse::Status::Partial) if bytes.len() <= bytes_max => return Head::Incomplete,
+        Ok(httparse::Status::Partial) if bytes.len() <= bytes_max => return Ok(None),
         Ok(_) => {
             let body = format!("request head must be at most {bytes_max} bytes");
-            return answer(Status::HeadTooLarge, &body);
+            return Err(text_answer(Status::HeadTooLarge, &body));
         }
-        Err(error) => return parse_error(error, &request, request_line),
+        Err(error) => return Err(error_answer(error, &request, request_line)),
     };
     // The parser takes a bare line feed for a line end. A proxy in front may not, and both must
     // agree on what the lines are.
     match (request.method, request.path) {
         (Some(method), Some(target)) if !has_bare_line_feed(&bytes[..head_bytes]) => {
-            handle(&Request { method, path: path(target), headers: request.headers, head_bytes })
+            let path = path(target);
+            Ok(Some(Request { method, path, headers: request.headers, head_bytes }))
         }
-        _ => answer(Status::BadRequest, MALFORMED),
+        _ => bad_request(MALFORMED),
     }
 }
 
-/// `bytes` begin with the request line.
-fn parse_error(error: httparse::Error, request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Head {
+/// The answer to a head that the parser rejects. `bytes` begin with the request line.
+fn error_answer(
+    error: httparse::Error,
+    request: &httparse::Request<'_, '_>,
+    bytes: &[u8],
+) -> Vec<u8> {
     if error == httparse::Error::TooManyHeaders {
         let body = format!("request head must have at most {HEAD_LINES_MAX} header lines");
-        return answer(Status::HeadTooLarge, &body);
+        return text_answer(Status::HeadTooLarge, &body);
     }
     match (request.method, request.path, request.version) {
-        (_, _, Some(_)) => answer(Status::BadRequest, MALFORMED),
+        (_, _, Some(_)) => text_answer(Status::BadRequest, MALFORMED),
         (Some(method), Some(target), None)
             if version_text(bytes, method, target).starts_with(b"HTTP/") =>
         {
-            answer(Status::VersionNotSupported, USE_HTTP_1)
+            text_answer(Status::VersionNotSupported, USE_HTTP_1)
         }
-        _ => answer(Status::BadRequest, NO_REQUEST),
+        _ => text_answer(Status::BadRequest, NO_REQUEST),
     }
 }
 
@@ -255,30 +249,27 @@ impl Request<'_> {
     }
 
     /// As [`text_answer`], without its body if the method is HEAD.
-    fn answer(&self, status: Status, body: &str) -> Head {
+    fn answer(&self, status: Status, body: &str) -> Vec<u8> {
         let answer = text_answer(status, body);
-        Head::Answer(if self.is_head() { without_body(answer) } else { answer })
+        if self.is_head() { without_body(answer) } else { answer }
     }
 
     fn upgrade(
         &self,
         address_header: AddressHeader,
         origin_allowed: impl Fn(&str) -> bool,
-    ) -> Head {
-        let key = match self.handshake_key() {
-            Ok(key) => key,
-            Err(reason) => return answer(Status::BadRequest, reason),
-        };
+    ) -> Result<Upgrade, Vec<u8>> {
+        let key = self.handshake_key().map_err(|reason| text_answer(Status::BadRequest, reason))?;
         let mut origins = self.values("origin");
         if !origins.all(|origin| origin_allowed(&String::from_utf8_lossy(origin))) {
-            return answer(Status::Forbidden, "this origin is not allowed");
+            return Err(text_answer(Status::Forbidden, "this origin is not allowed"));
         }
         let response = format!(
             "HTTP/1.1 101 Switching Protocols\r\n{SERVER}Connection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
             derive_accept_key(key)
         );
-        Head::Upgrade(Upgrade {
+        Ok(Upgrade {
             response: response.into(),
             head_bytes: self.head_bytes,
             forwarded: self.forwarded(address_header),
@@ -309,12 +300,13 @@ impl Request<'_> {
     }
 
     /// The name in `Host`, without the port; none if it is an address, or there is no `Host`.
-    fn host_name(&self) -> Result<Option<Box<str>>, ()> {
+    fn host_name(&self) -> Parsed<Box<str>> {
         let mut values = self.values("host");
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return if self.has("host") { Err(()) } else { Ok(None) };
+        let text = match (values.next(), values.next()) {
+            (None, _) => return Ok(None),
+            (Some(value), None) => String::from_utf8_lossy(value),
+            _ => return bad_request("more than one 'Host'"),
         };
-        let text = String::from_utf8_lossy(value);
         let is_address = text.parse::<IpAddr>().is_ok()
             || text.parse::<SocketAddr>().is_ok()
             || text
@@ -383,8 +375,8 @@ fn is_handshake_key(key: &[u8]) -> bool {
     key.strip_suffix(b"==").is_some_and(|key| key.len() == DIGITS && key.iter().all(is_digit))
 }
 
-fn answer(status: Status, body: &str) -> Head {
-    Head::Answer(text_answer(status, body))
+fn bad_request<T>(body: &str) -> Parsed<T> {
+    Err(text_answer(Status::BadRequest, body))
 }
 
 /// A whole answer with a one-line text body, after which the connection is closed.

@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-use crate::codec::http::{self, Head, Question, Status};
+use crate::codec::http::{self, Question, Status};
 use crate::limits::{ADMIN_HEAD_SECONDS, Limits, READ_BYTES_PER_TICK_MAX};
 use crate::net::socket::Socket;
 
@@ -110,14 +110,14 @@ impl AdminConnection {
         let wanted = (head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
         head.extend_from_slice(&input[..wanted]);
         match http::parse_question(head, head_bytes_max) {
-            Head::Question(mut question) => {
+            Ok(None) => {}
+            Ok(Some(mut question)) => {
                 if let Socket::Unix(_) = self.socket {
                     question.host = None; // no browser can be led there
                 }
                 (self.phase, self.since) = (Phase::Asked(question), now);
             }
-            Head::Answer(answer) => self.answer(answer, now),
-            Head::Incomplete | Head::Upgrade(_) => {}
+            Err(answer) => self.answer(answer, now),
         }
     }
 

@@ -1,7 +1,7 @@
 //! How a connection begins: a PROXY header where one is due, and the request head.
 
 use super::{Connection, Context, Input, Phase, Settings};
-use crate::codec::http::{self, Head, Status};
+use crate::codec::http::{self, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
 use crate::message::close::CloseReason;
@@ -53,15 +53,15 @@ impl Connection {
         head.extend_from_slice(&input.rest()[..wanted]);
         let Settings { address_header, origin_allowed, .. } = context.settings;
         match http::parse(head, bytes_max, *address_header, origin_allowed) {
-            Head::Incomplete | Head::Question(_) => {
+            Ok(None) => {
                 input.skip(wanted);
                 None
             }
-            Head::Answer(answer) => {
+            Err(answer) => {
                 self.answer(answer, CloseReason::HttpAnswered, context);
                 None
             }
-            Head::Upgrade(upgrade) => {
+            Ok(Some(upgrade)) => {
                 input.skip(upgrade.head_bytes - known);
                 self.phase = Phase::Upgrading;
                 Some(Event::Upgrade {
