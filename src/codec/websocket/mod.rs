@@ -3,10 +3,12 @@
 //! tungstenite does the framing. It reads from a slice and writes to a buffer, never to a socket,
 //! so that not even a pong can leave before the tick's commit, and it receives one whole frame at
 //! a time. After each its context holds nothing: it is dropped or, if small, shared with the next
-//! connection. Fragments are put together here, so that a message in the making takes its length
-//! once, and one that is too long takes nothing. An idle connection has no buffers.
+//! connection. Fragments are put together here (`fragments`), so that a message in the making takes
+//! its length once, and one that is too long takes nothing. An idle connection has no buffers.
 //!
 //! Must never do I/O, and never look into a message.
+
+mod fragments;
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -16,13 +18,11 @@ use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader, Utf8Bytes};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
 
-use crate::limits::{
-    EMPTY_FRAGMENTS_MAX, FRAME_HEADER_BYTES_MAX, Limits, MESSAGE_DISCARDED_BYTES_MAX,
-    ORIG_CHARS_MAX, OWN_PAGES_BYTES_MIN,
-};
+use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
 use crate::message::Refusal;
 use crate::message::close::{CloseReason, FrameError};
 use crate::sys::mmap::MmapBuffer;
+use fragments::Fragments;
 
 /// Bounds of tungstenite's read buffer. It zeroes the buffer before each read and copies the
 /// payload beside the frame, so that twice the frame is best.
@@ -31,10 +31,6 @@ const CONTEXT_READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest frame for which the shared context is used; nearly all are shorter.
 const SHARED_FRAME_BYTES_MAX: usize = 512;
-
-/// What is kept of a message that is discarded: enough for [`ORIG_CHARS_MAX`] of the longest
-/// characters.
-const BEGINNING_BYTES: usize = 4 * ORIG_CHARS_MAX;
 
 /// Bytes of pongs and closes that may wait inside tungstenite. None do, as the buffer below it
 /// never blocks.
@@ -78,31 +74,8 @@ pub struct WebSocket {
     partial: MmapBuffer,
     /// A message of which the last fragment is still to come.
     message: Option<Box<Fragments>>,
+    /// Either side has sent a close.
     closing: bool,
-}
-
-/// The fragments of a message so far.
-#[derive(Debug)]
-struct Fragments {
-    opcode: Data,
-    /// Unmasked payload; of a message that is too long, the beginning.
-    payload: MmapBuffer,
-    /// Bytes of a text's payload that are checked to be UTF-8.
-    valid_bytes: usize,
-    empty_count: usize,
-    discarded: Option<Discarded>,
-}
-
-/// A message that is too long: it is read to its end, and not kept.
-#[derive(Debug)]
-struct Discarded {
-    refusal: Refusal,
-    /// Payload received and announced.
-    bytes: u64,
-    /// The part of the present frame's payload that is still to come, and its mask.
-    frame_left: u64,
-    mask: [u8; 4],
-    is_last_frame: bool,
 }
 
 /// A frame's header, checked.
@@ -114,9 +87,9 @@ struct Header {
 }
 
 impl WebSocket {
-    /// Returns what the next frame of `input` comes to, and advances `input`; `None` if more bytes
-    /// are needed. Pongs and closes in answer are appended to `output`. Must not be called again
-    /// after an error.
+    /// Handles the next frame of `input`, and advances `input`; `None` if more bytes are needed.
+    /// Pongs and closes in answer are appended to `output`. Must not be called again after an
+    /// error.
     pub fn next(
         &mut self,
         input: &mut &[u8],
@@ -124,9 +97,7 @@ impl WebSocket {
         limits: &Limits,
         shared: &mut SharedContext,
     ) -> Result<Option<Inbound>, FrameError> {
-        if let Some(discarded) = self.discarded()
-            && discarded.frame_left > 0
-        {
+        if self.message.as_ref().is_some_and(|message| message.is_discarding_frame()) {
             return Ok(self.discard(input));
         }
         if self.partial.is_empty() && input.is_empty() {
@@ -134,13 +105,14 @@ impl WebSocket {
         }
         let Some(header) = self.header(input)? else { return Ok(None) };
         if let OpCode::Data(_) = header.header.opcode
-            && self.is_too_long(&header, limits)?
+            && Fragments::must_discard(self.message.as_deref(), &header, limits)?
         {
             // The header has just become complete, so all before it is in `partial`.
             let known = self.partial.bytes().len();
             self.partial = MmapBuffer::default();
             *input = &input[header.header_bytes - known..];
-            self.begin_discarding(&header, limits)?;
+            let message = self.message.get_or_insert_with(|| Fragments::new(&header));
+            message.begin_discarding(&header, limits)?;
             return Ok(self.discard(input));
         }
         let frame_bytes = header.header_bytes + header.payload_bytes as usize;
@@ -189,85 +161,13 @@ impl WebSocket {
         *input = &[];
     }
 
-    fn discarded(&mut self) -> Option<&mut Discarded> {
-        self.message.as_mut()?.discarded.as_mut()
-    }
-
-    /// Whether the message is to be discarded. Fails if it is too long even for that.
-    fn is_too_long(&self, header: &Header, limits: &Limits) -> Result<bool, FrameError> {
-        let discarded = self.message.as_ref().and_then(|message| message.discarded.as_ref());
-        let known = match (&self.message, discarded) {
-            (_, Some(discarded)) => discarded.bytes,
-            (Some(message), None) => message.payload.bytes().len() as u64,
-            (None, None) => 0,
-        };
-        let bytes = known.saturating_add(header.payload_bytes);
-        let is_within_limits = bytes <= limits.message_bytes_max as u64
-            && header.payload_bytes <= limits.frame_bytes_max as u64;
-        if is_within_limits || bytes <= MESSAGE_DISCARDED_BYTES_MAX as u64 {
-            Ok(!is_within_limits || discarded.is_some())
-        } else {
-            Err(FrameError::TooLong)
-        }
-    }
-
-    /// Begins to throw away the payload that comes after this header.
-    fn begin_discarding(&mut self, header: &Header, limits: &Limits) -> Result<(), FrameError> {
-        let message = self.message.get_or_insert_with(|| Fragments::new(header.header.opcode));
-        let known = message.payload.bytes().len();
-        let refusal = if header.payload_bytes > limits.frame_bytes_max as u64
-            && limits.frame_bytes_max < limits.message_bytes_max
-        {
-            Refusal::FrameTooLong { bytes_max: limits.frame_bytes_max }
-        } else {
-            Refusal::MessageTooLong { bytes_max: limits.message_bytes_max }
-        };
-        let discarded = message.discarded.get_or_insert_with(|| {
-            let mut beginning = MmapBuffer::default();
-            let kept = known.min(BEGINNING_BYTES);
-            beginning.push(&message.payload.bytes()[..kept], kept);
-            message.payload = beginning;
-            Discarded {
-                refusal,
-                bytes: known as u64,
-                frame_left: 0,
-                mask: [0; 4],
-                is_last_frame: false,
-            }
-        });
-        discarded.bytes = discarded.bytes.saturating_add(header.payload_bytes);
-        discarded.frame_left = header.payload_bytes;
-        discarded.mask = header.mask;
-        discarded.is_last_frame = header.header.is_final;
-        message.count_empty(header)
-    }
-
-    /// Throws away payload. Returns what the frame comes to if that was all of it.
+    /// Throws away payload; `None` if more of the frame is still to come.
     fn discard(&mut self, input: &mut &[u8]) -> Option<Inbound> {
-        let message = self.message.as_mut()?;
-        let discarded = message.discarded.as_mut()?;
-        let count =
-            usize::try_from(discarded.frame_left).map_or(input.len(), |left| left.min(input.len()));
-        let (bytes, rest) = input.split_at(count);
-        *input = rest;
-        let wanted = count.min(BEGINNING_BYTES - message.payload.bytes().len());
-        if wanted > 0 {
-            message.payload.push(&unmasked(&bytes[..wanted], discarded.mask), BEGINNING_BYTES);
+        let inbound = self.message.as_mut()?.discard(input)?;
+        if !matches!(inbound, Inbound::Frame) {
+            self.message = None;
         }
-        let offset = count % discarded.mask.len();
-        discarded.mask.rotate_left(offset);
-        discarded.frame_left -= count as u64;
-        if discarded.frame_left > 0 {
-            return None;
-        }
-        if !discarded.is_last_frame {
-            return Some(Inbound::Frame);
-        }
-        let message = self.message.take()?;
-        let refusal = message.discarded?.refusal;
-        let beginning = String::from_utf8_lossy(message.payload.bytes());
-        let beginning = beginning.chars().take(ORIG_CHARS_MAX).collect();
-        Some(Inbound::TooLong { refusal, beginning })
+        Some(inbound)
     }
 
     /// Handles one whole frame: fragments here, all else in tungstenite.
@@ -296,20 +196,12 @@ impl WebSocket {
         payload: &[u8],
         limits: &Limits,
     ) -> Result<Inbound, FrameError> {
-        let message = self.message.get_or_insert_with(|| Fragments::new(header.header.opcode));
-        message.push(payload, limits)?;
-        message.count_empty(header)?;
-        if !header.header.is_final {
-            return Ok(Inbound::Frame);
+        let message = self.message.get_or_insert_with(|| Fragments::new(header));
+        let inbound = message.push(header, payload, limits)?;
+        if !matches!(inbound, Inbound::Frame) {
+            self.message = None;
         }
-        let (opcode, payload) = (message.opcode, Bytes::copy_from_slice(message.payload.bytes()));
-        self.message = None;
-        match opcode {
-            Data::Text => {
-                Utf8Bytes::try_from(payload).map(Inbound::Text).map_err(|_| FrameError::NotUtf8)
-            }
-            _ => Ok(Inbound::Binary(payload)),
-        }
+        Ok(inbound)
     }
 
     /// Passes one whole frame to tungstenite.
@@ -382,9 +274,7 @@ impl WebSocket {
 
     /// Memory held of incomplete frames and messages.
     pub fn buffered_bytes(&self) -> usize {
-        let message = self.message.as_ref();
-        let message = message.map_or(0, |it| it.payload.held_bytes() + size_of::<Fragments>());
-        self.partial.held_bytes() + message
+        self.partial.held_bytes() + self.message.as_ref().map_or(0, |message| message.held_bytes())
     }
 
     /// Bytes received of an unfinished frame or message; none if there is none.
@@ -392,58 +282,8 @@ impl WebSocket {
         if self.message.is_none() && self.partial.is_empty() {
             return None;
         }
-        let message = self.message.as_ref().map_or(0, |message| match &message.discarded {
-            Some(discarded) => discarded.bytes - discarded.frame_left,
-            None => message.payload.bytes().len() as u64,
-        });
+        let message = self.message.as_ref().map_or(0, |message| message.received_bytes());
         Some(message + self.partial.bytes().len() as u64)
-    }
-
-    /// Whether either side has sent a close.
-    pub fn is_closing(&self) -> bool {
-        self.closing
-    }
-}
-
-impl Fragments {
-    fn new(opcode: OpCode) -> Box<Fragments> {
-        let opcode = if let OpCode::Data(data) = opcode { data } else { Data::Binary };
-        Box::new(Fragments {
-            opcode,
-            payload: MmapBuffer::default(),
-            valid_bytes: 0,
-            empty_count: 0,
-            discarded: None,
-        })
-    }
-
-    /// Counts a fragment if it is empty and not the last.
-    fn count_empty(&mut self, header: &Header) -> Result<(), FrameError> {
-        let is_empty = header.payload_bytes == 0 && !header.header.is_final;
-        self.empty_count += usize::from(is_empty);
-        if self.empty_count > EMPTY_FRAGMENTS_MAX { Err(FrameError::Framing) } else { Ok(()) }
-    }
-
-    /// Appends payload. A text that cannot become UTF-8 any more is refused at once.
-    fn push(&mut self, payload: &[u8], limits: &Limits) -> Result<(), FrameError> {
-        let bytes = self.payload.bytes().len() + payload.len();
-        // A buffer in pages of its own cannot grow.
-        let expected = if bytes < OWN_PAGES_BYTES_MIN {
-            OWN_PAGES_BYTES_MIN - 1
-        } else {
-            limits.message_bytes_max
-        };
-        self.payload.push(payload, expected);
-        if self.opcode == Data::Text {
-            match std::str::from_utf8(&self.payload.bytes()[self.valid_bytes..]) {
-                Ok(valid) => self.valid_bytes += valid.len(),
-                Err(error) if error.error_len().is_none() => {
-                    self.valid_bytes += error.valid_up_to()
-                }
-                Err(_) => return Err(FrameError::NotUtf8),
-            }
-        }
-        Ok(())
     }
 }
 
