@@ -28,7 +28,7 @@ use crate::storage::held::Released;
 use crate::sys::clock::Clock;
 use deadlines::Unfinished;
 
-/// What all connections are held to.
+/// Settings of all connections.
 pub struct Settings {
     pub limits: Limits,
     pub pings: Pings,
@@ -278,9 +278,9 @@ impl Connection {
         }
     }
 
-    /// Writes as much as the socket takes: of what waits that many portions, then of `outputs`, the
-    /// rest of which waits. The
-    /// error is the reason for which the connection is over: the peer reads too slowly.
+    /// Writes as much as the socket takes: of what waits up to `portions_max`, then of `outputs`,
+    /// the rest of which waits. The error is the reason why the connection is over: the peer reads
+    /// too slowly.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
@@ -290,14 +290,10 @@ impl Connection {
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
         let delivered_before = buffers.delivered().bytes;
-        let mut fresh = Outbox::default();
-        let outbox = self.outbox.as_deref_mut().unwrap_or(&mut fresh);
+        let mut outbox = self.outbox.take().map_or_else(Outbox::default, |waiting| *waiting);
         let sent = outbox.send(outputs, &mut self.socket, clock.wall, buffers, portions_max);
         let is_over = outbox.is_over(limits.outbox_bytes_max);
-        self.outbox = match self.outbox.take() {
-            Some(outbox) => Some(outbox).filter(|outbox| !outbox.is_idle()),
-            None => (!fresh.is_idle()).then(|| Box::new(fresh)),
-        };
+        self.outbox = (!outbox.is_idle()).then(|| Box::new(outbox));
         let has_progressed = buffers.delivered().bytes > delivered_before;
         self.note_output(has_progressed, clock.instant);
         match sent {

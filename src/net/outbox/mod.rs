@@ -5,8 +5,8 @@
 //! output; must never see the store.
 
 mod large;
+mod pending;
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
 use crate::codec::json::{self, ServerTx};
@@ -17,6 +17,7 @@ use crate::message::output::Output;
 use crate::storage::held::Released;
 use crate::sys::clock::Timestamp;
 use large::{Begun, LargeMessages, Queued};
+use pending::Pending;
 
 /// How far sending got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +78,10 @@ pub struct Outbox {
     /// Encoded, not yet taken by the socket, from `sent` on.
     encoded: Vec<u8>,
     sent: usize,
-    /// What is on its way after that.
+    /// A large message that comes after it, and has begun to leave.
     begun: Option<Begun>,
     /// Not yet encoded.
-    pending: VecDeque<Queued>,
-    /// Sum of `queued_bytes` of `pending`, and the part of it that is shared.
-    pending_bytes: usize,
-    shared_bytes: usize,
+    pending: Pending,
     /// The end has been pushed; nothing goes out after it.
     ended: bool,
     /// `encoded` was encoded for a hand-over, replays included: it counts for no limit.
@@ -133,18 +131,17 @@ impl Outbox {
     /// Bytes that wait. A replay counts nothing: it is in the mailbox already.
     pub fn bytes(&self) -> usize {
         let begun = self.begun.as_ref().map_or(0, Begun::rest_bytes);
-        self.encoded.len() - self.sent + begun + self.pending_bytes
+        self.encoded.len() - self.sent + begun + self.pending.bytes()
     }
 
     /// Memory of what waits for this connection alone, besides [`WriteBuffers::large_bytes`].
     pub fn own_bytes(&self) -> usize {
-        let entries = self.pending.capacity() * size_of::<Queued>();
-        self.encoded.capacity() + entries + self.pending_bytes - self.shared_bytes
+        self.encoded.capacity() + self.pending.own_bytes()
     }
 
     /// Memory of large messages that wait for this connection, and maybe for others.
     pub fn large_bytes(&self) -> usize {
-        self.begun.as_ref().map_or(0, Begun::rest_bytes) + self.shared_bytes
+        self.begun.as_ref().map_or(0, Begun::rest_bytes) + self.pending.shared_bytes()
     }
 
     /// Appends output, and writes as much as the socket takes; of what waits, that many portions.
@@ -170,7 +167,6 @@ impl Outbox {
             if let Some(left) = left {
                 queues = true;
                 self.ended = matches!(left, Queued::Output(Output::End));
-                self.note_pending(&left, usize::checked_add);
                 self.pending.push_back(left);
             }
         }
@@ -179,17 +175,6 @@ impl Outbox {
             Ok(Sent::All)
         } else {
             self.send_waiting(socket, buffers, portions_max)
-        }
-    }
-
-    /// Counts what comes into `pending`, or leaves it.
-    fn note_pending(&mut self, queued: &Queued, change: fn(usize, usize) -> Option<usize>) {
-        let counts = [
-            (&mut self.pending_bytes, queued.queued_bytes()),
-            (&mut self.shared_bytes, queued.shared_bytes()),
-        ];
-        for (count, bytes) in counts {
-            *count = change(*count, bytes).unwrap_or(0);
         }
     }
 
@@ -252,7 +237,7 @@ impl Outbox {
             buffers.frames.clear();
             let ended = self.encode_portion(buffers);
             if buffers.frames.is_empty() {
-                self.pending = VecDeque::new();
+                self.pending = Pending::default();
                 return Ok(if ended { Sent::Ended } else { Sent::All });
             }
             self.write_frames(socket, buffers)?;
@@ -281,7 +266,6 @@ impl Outbox {
     fn encode_portion(&mut self, buffers: &mut WriteBuffers) -> bool {
         while buffers.frames.len() < WRITE_BYTES_PER_PORTION && self.begun.is_none() {
             let Some(queued) = self.pending.pop_front() else { return false };
-            self.note_pending(&queued, usize::checked_sub);
             match self.encode(queued, buffers) {
                 None => {}
                 Some(Queued::Output(Output::Response(Response::Replay(mut replay)))) => {
@@ -290,7 +274,6 @@ impl Outbox {
                         let message = buffers.large.queued(message);
                         _ = self.encode(message, buffers); // leaves nothing, as it is no replay
                         let rest = Queued::Output(Output::Response(Response::Replay(replay)));
-                        self.note_pending(&rest, usize::checked_add);
                         self.pending.push_front(rest);
                         if buffers.replays_slowly {
                             return false;

@@ -1,0 +1,55 @@
+//! Output that waits to be encoded, in order, with its bytes counted.
+
+use std::collections::VecDeque;
+
+use super::large::Queued;
+
+#[derive(Debug, Default)]
+pub struct Pending {
+    queue: VecDeque<Queued>,
+    bytes: usize,
+    /// The part of `bytes` that is in memory once for all connections.
+    shared_bytes: usize,
+}
+
+impl Pending {
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Sum of [`Queued::queued_bytes`].
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
+    /// Memory that is not shared.
+    pub fn own_bytes(&self) -> usize {
+        self.queue.capacity() * size_of::<Queued>() + self.bytes - self.shared_bytes
+    }
+
+    pub fn push_back(&mut self, queued: Queued) {
+        self.count(&queued);
+        self.queue.push_back(queued);
+    }
+
+    pub fn push_front(&mut self, queued: Queued) {
+        self.count(&queued);
+        self.queue.push_front(queued);
+    }
+
+    fn count(&mut self, queued: &Queued) {
+        self.bytes += queued.queued_bytes();
+        self.shared_bytes += queued.shared_bytes();
+    }
+
+    pub fn pop_front(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.bytes -= queued.queued_bytes();
+        self.shared_bytes -= queued.shared_bytes();
+        Some(queued)
+    }
+}
