@@ -2,7 +2,7 @@
 //!
 //! The SVG has only shapes and is stretched to the space there is; texts stand around it as HTML,
 //! so that they keep their size on every screen. All texts are this program's own: nothing is
-//! escaped here.
+//! escaped here. It is written to memory, which cannot fail.
 
 use std::fmt::Write;
 
@@ -55,11 +55,9 @@ pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
             let height = HEIGHT * *count as f64 / top as f64;
             ground -= height;
             let x = bucket as f64 + BAR_GAP;
-            put(
-                &mut shapes,
-                format_args!(
-                    "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{ground:.2}\" width=\"{BAR}\" height=\"{height:.2}\"/>"
-                ),
+            _ = write!(
+                shapes,
+                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{ground:.2}\" width=\"{BAR}\" height=\"{height:.2}\"/>"
             );
         }
         hit(&mut shapes, bucket, &bar.hint);
@@ -112,7 +110,7 @@ fn line_with_area<T: Copy>(
         let ends = value.map(&ends);
         heights.push(ends.map(|(height, _)| height));
         if let (Some((height, other)), Some(value)) = (ends, value) {
-            put(&mut area, format_args!("M{bucket} {other:.2}V{height:.2}h1V{other:.2}z"));
+            _ = write!(area, "M{bucket} {other:.2}V{height:.2}h1V{other:.2}z");
             hit(&mut hits, bucket, &hint(bucket, *value));
         }
     }
@@ -159,7 +157,7 @@ fn line(heights: &[Option<f64>]) -> String {
     for (bucket, height) in heights.iter().enumerate() {
         if let Some(y) = height {
             let pen = if is_open { "L" } else { "M" };
-            put(&mut path, format_args!("{pen}{bucket} {y:.2}H{}", bucket + 1));
+            _ = write!(path, "{pen}{bucket} {y:.2}H{}", bucket + 1);
         }
         is_open = height.is_some();
     }
@@ -168,11 +166,9 @@ fn line(heights: &[Option<f64>]) -> String {
 
 /// Shows a text when the pointer is over a bucket.
 fn hit(shapes: &mut String, bucket: usize, hint: &str) {
-    put(
+    _ = write!(
         shapes,
-        format_args!(
-            "<rect class=\"hit\" x=\"{bucket}\" y=\"0\" width=\"1\" height=\"{HEIGHT}\"><title>{hint}</title></rect>"
-        ),
+        "<rect class=\"hit\" x=\"{bucket}\" y=\"0\" width=\"1\" height=\"{HEIGHT}\"><title>{hint}</title></rect>"
     );
 }
 
@@ -186,7 +182,7 @@ fn plot(frame: Frame<'_>, buckets: usize, scale: &[String], shapes: &str) -> Str
     for index in 0..=last {
         let class = if index == last { "base" } else { "grid" };
         let y = HEIGHT * index as f64 / last as f64;
-        put(&mut grid, format_args!("<path class=\"{class}\" d=\"M0 {y:.2}H{buckets}\"/>"));
+        _ = write!(grid, "<path class=\"{class}\" d=\"M0 {y:.2}H{buckets}\"/>");
     }
     format!(
         "<figure><figcaption>{caption} <span>{bucket}</span></figcaption>\
@@ -197,11 +193,6 @@ fn plot(frame: Frame<'_>, buckets: usize, scale: &[String], shapes: &str) -> Str
          <div class=\"when\" aria-hidden=\"true\"><span>{left}</span><span>{middle}</span>\
          <span>now</span></div></figure>"
     )
-}
-
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to memory cannot fail.
-    _ = out.write_fmt(text);
 }
 
 #[cfg(test)]

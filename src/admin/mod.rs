@@ -22,7 +22,7 @@ use crate::engine::client_programs::{ClientPrograms, Program};
 use crate::engine::metrics::Timings;
 use crate::net::outbox::Delivered;
 use crate::storage::db::UsageHistory;
-use crate::sys::clock::{Clock, Timestamp};
+use crate::sys::clock::{Clock, SteadyClock};
 use history::{Bucket, History};
 use status::Status;
 
@@ -41,14 +41,20 @@ pub struct ServerView<'a> {
 #[derive(Debug)]
 pub struct Admin {
     started: Clock,
+    /// The time of the history: setting the wall clock moves no bucket.
+    steady: SteadyClock,
     timings: Timings,
     history: History,
 }
 
 impl Admin {
     pub fn new(started: Clock) -> Admin {
-        let history = History::new(started.wall);
-        Admin { started, timings: Timings::default(), history }
+        Admin {
+            started,
+            steady: SteadyClock::new(started),
+            timings: Timings::default(),
+            history: History::new(started.wall),
+        }
     }
 
     /// Adds what was recorded before the start, and returns the client programs of that time.
@@ -75,17 +81,12 @@ impl Admin {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
         self.history.note_connections(connections);
         let totals = || Bucket::totals(engine.metrics(), &self.timings);
-        self.history.advance(self.wall(began.instant), totals, connections);
+        self.history.advance(self.steady.at(began), totals, connections);
     }
 
     /// When a bucket of the history ends, which takes a tick.
     pub fn next_bucket(&self) -> Instant {
         self.started.after((self.history.next_bucket() - self.started.wall).max(0.0))
-    }
-
-    /// The wall clock's time as if the clock had not been set since the start.
-    fn wall(&self, now: Instant) -> Timestamp {
-        self.started.wall + now.saturating_duration_since(self.started.instant).as_secs_f64()
     }
 
     /// The whole HTTP response.

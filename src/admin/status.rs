@@ -41,7 +41,7 @@ pub struct DatabaseFile {
 impl<'a> Status<'a> {
     pub fn collect(admin: &'a Admin, view: ServerView<'a>) -> Status<'a> {
         let totals = Bucket::totals(view.engine.metrics(), &admin.timings);
-        let now = admin.wall(view.clock.instant);
+        let now = admin.steady.at(view.clock);
         Status {
             version: env!("CARGO_PKG_VERSION"),
             started: admin.started.wall,

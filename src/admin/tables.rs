@@ -5,7 +5,7 @@ use super::status::{self, Status};
 use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
 use crate::format::{UNKNOWN, bytes, escaped, number};
-use crate::limits::{self, LimitRow};
+use crate::limits;
 use crate::message::outcome::Outcome;
 
 /// How many mailboxes ended with each result; also the legend of the bars.
@@ -87,7 +87,7 @@ pub fn limits(status: &Status<'_>) -> String {
     let view = status.view;
     let rows = limits::TABLE.iter().map(|limit| {
         let value = (limit.get)(&view.config.limits);
-        let met = times_met(limit, view.engine);
+        let met = limit.counter.map(|label| view.engine.limits_met().get(label));
         row(&[
             head(&in_short(limit.about)),
             optional(&format!("<code>{}</code>", limit.option)),
@@ -110,11 +110,6 @@ fn with_unit(value: f64, unit: &str) -> String {
         _ if value.fract() == 0.0 => format!("{} {unit}", number(value as u64)),
         _ => format!("{value} {unit}"),
     }
-}
-
-/// How often a limit was met, if that is counted.
-fn times_met(limit: &LimitRow, engine: &Engine) -> Option<u64> {
-    limit.counter.map(|label| engine.limits_met().get(label))
 }
 
 /// Whole tables: one of all single counts, and one for each metric with a label.
