@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use mio::event::Event;
 
+use super::meter::Meter;
 use super::read_queue::{Address, ReadQueue};
 use super::shedding::Shedding;
 use super::timers::Timers;
@@ -40,7 +41,7 @@ pub struct Connections {
     stopwatch: Stopwatch,
     input: Input,
     output: WriteBuffers,
-    /// What all sockets had taken when this tick began to send what waits.
+    /// Bytes delivered before this tick began to send waiting output.
     delivered_before: u64,
 }
 
@@ -60,14 +61,25 @@ struct Slot {
     is_heavy: bool,
     /// It is in the accounting's `unsent`.
     is_unsent: bool,
-    /// It is about to be dropped for its silence, so it is read once more before.
+    /// A silent connection is read once more before it is dropped.
     last_read: LastRead,
     /// It is in the accounting's `closing`.
     is_closing: bool,
     is_rejected: bool,
 }
 
-/// Whether a silent connection has been read to see that it is silent.
+impl Slot {
+    /// Queues it for reading, unless it is queued already.
+    fn queue(&mut self, conn: ConnId, is_heavy: bool, readable: &mut ReadQueue) {
+        match (std::mem::replace(&mut self.is_readable, true), is_heavy) {
+            (true, _) => {}
+            (false, true) => readable.push_heavy(conn, self.address),
+            (false, false) => readable.push(conn, self.address),
+        }
+    }
+}
+
+/// How far the last read of a silent connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastRead {
     NotDue,
@@ -75,7 +87,7 @@ enum LastRead {
     Done,
 }
 
-/// What is kept of all connections together.
+/// Deadlines, queues and sums over all connections.
 #[derive(Debug, Default)]
 struct Accounting {
     timers: Timers,
@@ -209,8 +221,7 @@ impl Connections {
         let has_unread = connection.has_unread();
         self.insert(conn, connection, address, is_rejected);
         if let Some(slot) = self.slots.get_mut(&conn).filter(|_| has_unread) {
-            slot.is_readable = true;
-            self.readable.push(conn, address);
+            slot.queue(conn, false, &mut self.readable);
         }
     }
 
@@ -235,17 +246,11 @@ impl Connections {
         let is_end = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_end {
             slot.connection.note_readable(is_end);
-            if !slot.is_readable {
-                slot.is_readable = true;
-                // The end of a long message takes as long as all of it: to decode and to answer.
-                let is_heavy = slot.is_heavy
-                    || slot.buffered_bytes > SHARE_BYTES_PER_TICK_MAX
-                    || slot.connection.is_lingering();
-                match is_heavy {
-                    true => self.readable.push_heavy(conn, slot.address),
-                    false => self.readable.push(conn, slot.address),
-                }
-            }
+            // The end of a long message takes as long as all of it: to decode and to answer.
+            let is_heavy = slot.is_heavy
+                || slot.buffered_bytes > SHARE_BYTES_PER_TICK_MAX
+                || slot.connection.is_lingering();
+            slot.queue(conn, is_heavy, &mut self.readable);
         }
         if event.is_writable() && slot.connection.has_output() {
             self.accounting.note_unsent(conn, slot);
@@ -272,8 +277,7 @@ impl Connections {
     fn read(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn).filter(|slot| !slot.is_closing) else { return };
         let (connection, input, settings) = (&mut slot.connection, &mut self.input, &self.settings);
-        let (began, changes_before) = (Instant::now(), engine.batch_len());
-        let held_before = engine.held_bytes();
+        let meter = Meter::start(engine);
         connection.begin_read(input, &settings.limits);
         while let Some(event) =
             connection.next_event(input, &mut context(conn, now, settings, engine))
@@ -284,25 +288,19 @@ impl Connections {
             if names_peer {
                 slot.address = engine.holder_of(conn);
             }
-            if engine.held_bytes() - held_before >= SHARE_BYTES_PER_TICK_MAX {
+            if meter.is_share_used(engine) {
                 input.use_up_share();
             }
         }
         let progress = connection.end_read(input, &mut context(conn, now, settings, engine));
         let received_bytes = input.take_received_bytes();
         engine.count_received(received_bytes);
-        let frames_bytes = input.frames_count(&settings.limits) * limits::FRAME_BYTES_IN_TICK;
-        let changes = engine.batch_len() - changes_before;
         let received_bytes = match connection.is_lingering() {
             true => received_bytes as usize / limits::THROWN_AWAY_SHARE,
             false => received_bytes as usize,
         };
-        let counted_bytes = received_bytes + frames_bytes + engine.held_bytes() - held_before
-            + changes * limits::CHANGE_BYTES_IN_TICK;
-        let elapsed = began.elapsed();
-        let is_slow = limits::bytes_read_in(elapsed) > counted_bytes;
-        let took = self.stopwatch.lap(elapsed, is_slow);
-        let used_bytes = counted_bytes.max(limits::bytes_read_in(took));
+        let frames = input.frames_count(&settings.limits);
+        let used_bytes = meter.used_bytes(received_bytes, frames, &mut self.stopwatch, engine);
         self.readable.note_used(slot.address, used_bytes);
         slot.is_readable = progress == Progress::More;
         slot.is_heavy = progress == Progress::More || used_bytes >= SHARE_BYTES_PER_TICK_MAX / 2;
@@ -379,10 +377,7 @@ impl Connections {
             {
                 // What keeps it alive may have come, and not have been read.
                 slot.last_read = LastRead::Due;
-                if !slot.is_readable {
-                    slot.is_readable = true;
-                    self.readable.push(conn, slot.address);
-                }
+                slot.queue(conn, false, &mut self.readable);
                 let again = Some(now + limits::LAST_READ);
                 self.accounting.timers.arm(conn, &mut slot.armed, again);
                 continue;

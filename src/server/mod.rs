@@ -7,6 +7,7 @@ mod accept;
 mod admin_connections;
 mod connections;
 pub mod inheritance;
+mod meter;
 mod read_queue;
 pub mod service_manager;
 mod shedding;
@@ -131,10 +132,7 @@ impl Server {
 
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
         let (began, sleep) = (self.clock.instant, self.sleep_limit());
-        match self.poll.poll(events, Some(sleep)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => outcome?,
-        }
+        self.wait(events, sleep)?;
         self.clock = Clock::read();
         self.engine.begin_tick(self.clock);
         let standstill = (self.clock.instant - began).saturating_sub(sleep);
@@ -168,6 +166,15 @@ impl Server {
             admin.note_tick(self.clock, self.connections.admitted(), &self.engine);
         }
         self.advance_takeover();
+        Ok(())
+    }
+
+    /// Waits for events; a signal ends the wait.
+    fn wait(&mut self, events: &mut Events, timeout: Duration) -> io::Result<()> {
+        match self.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            outcome => outcome?,
+        }
         Ok(())
     }
 
@@ -215,10 +222,7 @@ impl Server {
         if self.engine.batch_len() == 0 {
             return Ok(());
         }
-        match self.poll.poll(events, Some(Duration::ZERO)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-            outcome => outcome?,
-        }
+        self.wait(events, Duration::ZERO)?;
         self.note_events(events);
         self.connections.read_more(self.clock.instant, &mut self.engine);
         Ok(())

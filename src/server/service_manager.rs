@@ -23,7 +23,7 @@ use crate::limits::{
 use crate::net::handover;
 use crate::sys::clock::{self, Clock, Timestamp};
 
-/// What is left with the manager for the next process has this name.
+/// Name under which the manager keeps a descriptor for the next process.
 pub const STORED_NAME: &str = "wormhole-handover";
 
 /// The service manager's socket, and what it has been sent.
@@ -149,7 +149,7 @@ impl Notifier {
         handover::send_with(&socket, text.as_bytes(), &[descriptor])
     }
 
-    /// Makes room for the next: what an earlier process has left has been taken.
+    /// Removes the descriptor of an earlier process, to make room for the next.
     pub fn remove_stored(&mut self) {
         self.send(&format!("FDSTOREREMOVE=1\nFDNAME={STORED_NAME}"));
     }

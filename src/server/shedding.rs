@@ -2,21 +2,13 @@
 //! buffers the most, its largest first. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use super::read_queue::Address;
-use crate::engine::quotas::Holder;
 use crate::message::ConnId;
 
-/// What may be shed together: a known address, or a connection of an exempt or unknown one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Owner {
-    Address(Holder),
-    Connection(ConnId),
-}
-
-/// What one owner's connections buffer.
-#[derive(Debug, Default)]
+/// What the connections of one address buffer.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Buffered {
     bytes: usize,
     /// The largest last.
@@ -25,31 +17,21 @@ struct Buffered {
 
 /// Connections in the order in which to close them.
 #[derive(Debug)]
-pub struct Shedding {
-    owners: Vec<Buffered>,
-    /// Each owner's bytes, and its index.
-    largest: BinaryHeap<(usize, usize)>,
-}
+pub struct Shedding(BinaryHeap<Buffered>);
 
 impl Shedding {
     /// Takes all connections that buffer anything, with their bytes.
     pub fn new(connections: impl Iterator<Item = (ConnId, Address, usize)>) -> Shedding {
-        let mut owners: Vec<Buffered> = Vec::new();
-        let mut indexes = HashMap::new();
-        for (conn, address, bytes) in connections {
-            let owner = address.map_or(Owner::Connection(conn), Owner::Address);
-            let index = *indexes.entry(owner).or_insert(owners.len());
-            if index == owners.len() {
-                owners.push(Buffered::default());
-            }
-            owners[index].bytes += bytes;
-            owners[index].connections.push((bytes, Reverse(conn)));
-        }
-        for owner in &mut owners {
-            owner.connections.sort_unstable();
-        }
-        let largest = owners.iter().enumerate().map(|(index, owner)| (owner.bytes, index));
-        Shedding { largest: largest.collect(), owners }
+        let connections = connections.map(|(conn, address, bytes)| (address, bytes, Reverse(conn)));
+        let mut connections: Vec<_> = connections.collect();
+        connections.sort_unstable();
+        // Those of exempt or unknown addresses stand for themselves.
+        let owners = connections.chunk_by(|(one, ..), (next, ..)| one.is_some() && one == next);
+        let owners = owners.map(|own| Buffered {
+            bytes: own.iter().map(|(_, bytes, _)| bytes).sum(),
+            connections: own.iter().map(|(_, bytes, conn)| (*bytes, *conn)).collect(),
+        });
+        Shedding(owners.collect())
     }
 }
 
@@ -57,12 +39,11 @@ impl Iterator for Shedding {
     type Item = ConnId;
 
     fn next(&mut self) -> Option<ConnId> {
-        let (_, index) = self.largest.pop()?;
-        let owner = &mut self.owners[index];
+        let mut owner = self.0.pop()?;
         let (bytes, Reverse(conn)) = owner.connections.pop()?;
         owner.bytes -= bytes;
         if !owner.connections.is_empty() {
-            self.largest.push((owner.bytes, index));
+            self.0.push(owner);
         }
         Some(conn)
     }
@@ -71,6 +52,7 @@ impl Iterator for Shedding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::quotas::Holder;
 
     #[test]
     fn the_address_that_buffers_the_most_loses_its_largest_first() {

@@ -21,6 +21,12 @@ const SECOND_SIGNAL_STATUS: i32 = 1;
 #[derive(Debug)]
 pub struct Signals {
     stream: UnixStream,
+    flags: Flags,
+}
+
+/// What [`Asked`] is made from; handlers set these.
+#[derive(Debug, Default)]
+struct Flags {
     stop: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     drain: Arc<AtomicBool>,
@@ -30,7 +36,7 @@ pub struct Signals {
 }
 
 /// What signals have asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Asked {
     /// To stop. Once asked for, it stays so.
     pub stop: bool,
@@ -62,49 +68,43 @@ impl Remote {
 }
 
 impl Signals {
-    /// Leaves the signals of the process alone; only the `Remote` asks for anything.
-    pub fn remote() -> io::Result<(Signals, Remote)> {
+    /// With the writing end, to which nothing writes yet.
+    fn new() -> io::Result<(Signals, StdUnixStream)> {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let [stop, reload, drain, reopen_logs, replace, leave]: [Arc<AtomicBool>; 6] =
-            Default::default();
-        let remote = Remote { stop: Arc::clone(&stop), writer };
-        let stream = UnixStream::from_std(reader);
-        Ok((Signals { stream, stop, reload, drain, reopen_logs, replace, leave }, remote))
+        Ok((Signals { stream: UnixStream::from_std(reader), flags: Flags::default() }, writer))
+    }
+
+    /// Leaves the signals of the process alone; only the `Remote` asks for anything.
+    pub fn remote() -> io::Result<(Signals, Remote)> {
+        let (signals, writer) = Signals::new()?;
+        let stop = Arc::clone(&signals.flags.stop);
+        Ok((signals, Remote { stop, writer }))
     }
 
     /// Takes over the signals.
     pub fn install() -> io::Result<Signals> {
-        let (reader, writer) = StdUnixStream::pair()?;
-        reader.set_nonblocking(true)?;
-        let [stop, reload, drain, reopen_logs, replace, leave]: [Arc<AtomicBool>; 6] =
-            Default::default();
+        let (signals, writer) = Signals::new()?;
+        let flags = &signals.flags;
         for signal in [SIGTERM, SIGINT] {
             // In this order: the first signal finds the flag unset, and sets it.
-            flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, Arc::clone(&stop))?;
+            let stop = Arc::clone(&flags.stop);
+            flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, stop)?;
         }
         for (signal, asked) in [
-            (SIGTERM, &stop),
-            (SIGINT, &stop),
-            (SIGHUP, &reload),
-            (SIGQUIT, &drain),
-            (SIGUSR1, &reopen_logs),
-            (SIGUSR2, &replace),
-            (SIGALRM, &leave),
+            (SIGTERM, &flags.stop),
+            (SIGINT, &flags.stop),
+            (SIGHUP, &flags.reload),
+            (SIGQUIT, &flags.drain),
+            (SIGUSR1, &flags.reopen_logs),
+            (SIGUSR2, &flags.replace),
+            (SIGALRM, &flags.leave),
         ] {
             // In this order: the byte that wakes the loop comes after what it is about.
             flag::register(signal, Arc::clone(asked))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
-        Ok(Signals {
-            stream: UnixStream::from_std(reader),
-            stop,
-            reload,
-            drain,
-            reopen_logs,
-            replace,
-            leave,
-        })
+        Ok(signals)
     }
 
     /// To register it with the poll.
@@ -114,7 +114,7 @@ impl Signals {
 
     /// Whether a stop has been asked for, handled yet or not.
     pub fn must_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.flags.stop.load(Ordering::Relaxed)
     }
 
     /// What signals have asked for since the last call.
@@ -122,13 +122,14 @@ impl Signals {
         // To the last byte: the poll reports new ones only, and a full pipe takes none.
         let mut bytes = [0; 64];
         while self.stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        let take = |flag: &AtomicBool| flag.swap(false, Ordering::Relaxed);
         Asked {
-            stop: self.stop.load(Ordering::Relaxed),
-            reload: self.reload.swap(false, Ordering::Relaxed),
-            drain: self.drain.swap(false, Ordering::Relaxed),
-            reopen_logs: self.reopen_logs.swap(false, Ordering::Relaxed),
-            replace: self.replace.swap(false, Ordering::Relaxed),
-            leave: self.leave.swap(false, Ordering::Relaxed),
+            stop: self.must_stop(),
+            reload: take(&self.flags.reload),
+            drain: take(&self.flags.drain),
+            reopen_logs: take(&self.flags.reopen_logs),
+            replace: take(&self.flags.replace),
+            leave: take(&self.flags.leave),
         }
     }
 }

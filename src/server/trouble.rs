@@ -1,4 +1,4 @@
-//! Trouble on order, for the tests of clients (manual: testing 2).
+//! Causes trouble deliberately, for the tests of clients (manual: testing 2).
 
 use std::thread;
 use std::time::{Duration, Instant};

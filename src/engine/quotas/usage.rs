@@ -26,7 +26,7 @@ pub enum Source {
 }
 
 /// The unit to which limits apply. An IPv6 peer has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     V4(Ipv4Addr),
     /// All bits but the prefix are 0.

@@ -1,0 +1,50 @@
+//! What it costs a tick to read a connection, in bytes of input that would cost as much.
+
+use std::time::Instant;
+
+use crate::engine::Engine;
+use crate::limits::{
+    CHANGE_BYTES_IN_TICK, FRAME_BYTES_IN_TICK, SHARE_BYTES_PER_TICK_MAX, bytes_read_in,
+};
+use crate::sys::clock::Stopwatch;
+
+/// The state before a connection is read.
+#[derive(Debug)]
+pub struct Meter {
+    began: Instant,
+    changes: usize,
+    held_bytes: usize,
+}
+
+impl Meter {
+    pub fn start(engine: &Engine) -> Meter {
+        let (changes, held_bytes) = (engine.batch_len(), engine.held_bytes());
+        Meter { began: Instant::now(), changes, held_bytes }
+    }
+
+    fn reply_bytes(&self, engine: &Engine) -> usize {
+        engine.held_bytes() - self.held_bytes
+    }
+
+    /// Whether the replies alone use up the connection's share.
+    pub fn is_share_used(&self, engine: &Engine) -> bool {
+        self.reply_bytes(engine) >= SHARE_BYTES_PER_TICK_MAX
+    }
+
+    /// The cost of what has been read since.
+    pub fn used_bytes(
+        &self,
+        received_bytes: usize,
+        frames: usize,
+        stopwatch: &mut Stopwatch,
+        engine: &Engine,
+    ) -> usize {
+        let counted_bytes = received_bytes
+            + frames * FRAME_BYTES_IN_TICK
+            + self.reply_bytes(engine)
+            + (engine.batch_len() - self.changes) * CHANGE_BYTES_IN_TICK;
+        let elapsed = self.began.elapsed();
+        let is_slow = bytes_read_in(elapsed) > counted_bytes;
+        counted_bytes.max(bytes_read_in(stopwatch.lap(elapsed, is_slow)))
+    }
+}
