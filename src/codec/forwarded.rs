@@ -23,11 +23,11 @@ pub fn elements<'a>(
     hops(lines, element)
 }
 
-/// Several lines are one list (RFC 9110, section 5.3). One without any element names nothing,
-/// which is not what a proxy is there for.
+/// Several lines are one list (RFC 9110, section 5.3). A list without any element counts as
+/// unreadable: a proxy always names an address.
 fn hops<'a>(
     lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-    parse: impl Fn(&str) -> Result<Hop, Unreadable>,
+    parse: fn(&str) -> Result<Hop, Unreadable>,
 ) -> Vec<Result<Hop, Unreadable>> {
     let mut hops = Vec::new();
     let mut is_there = false;

@@ -1,4 +1,4 @@
-//! The way of records and descriptors from a process to the one that replaces it
+//! Passes records and descriptors from a process to the one that replaces it
 //! (manual: reloading 5 and 6).
 //!
 //! All descriptors wait in the end of a socket pair (`SCM_RIGHTS`), a file in memory with the
@@ -100,16 +100,8 @@ pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result
     sender.set_nonblocking(true)?;
     // An earlier version of the program reads to the end of a stream.
     receiver.set_nonblocking(true)?;
-    let mut batch = Vec::with_capacity(DESCRIPTORS_PER_MESSAGE);
-    for descriptor in descriptors {
-        batch.push(descriptor);
-        if batch.len() == DESCRIPTORS_PER_MESSAGE {
-            send_with(&sender, &[0], &batch)?;
-            batch.clear();
-        }
-    }
-    if !batch.is_empty() {
-        send_with(&sender, &[0], &batch)?;
+    for batch in descriptors.collect::<Vec<_>>().chunks(DESCRIPTORS_PER_MESSAGE) {
+        send_with(&sender, &[0], batch)?;
     }
     Ok(receiver.into())
 }
@@ -147,14 +139,10 @@ pub fn take_stdin() -> io::Result<Option<OwnedFd>> {
     socket.map(Some)
 }
 
-/// What waits in a socket; none if all has been received before.
+/// Receives what waits in a socket: records, and descriptors; none if it has been received before.
 pub fn receive(socket: OwnedFd) -> io::Result<Option<(RecordReader, Vec<OwnedFd>)>> {
-    let descriptors = receive_all(socket.as_fd())?;
-    if descriptors.is_empty() {
-        return Ok(None);
-    }
-    let mut descriptors = descriptors.into_iter();
-    let file = descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut descriptors = receive_all(socket.as_fd())?.into_iter();
+    let Some(file) = descriptors.next() else { return Ok(None) };
     Ok(Some((RecordReader::new(file.into())?, descriptors.collect())))
 }
 
@@ -184,7 +172,7 @@ fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// Lets go of what waits at standard input: a descriptor that waits there keeps its socket open.
+/// Closes what waits in standard input: a descriptor that waits there keeps its socket open.
 pub fn close_stdin() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?)
 }

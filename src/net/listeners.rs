@@ -15,60 +15,43 @@ use crate::codec::http::Rejection;
 use crate::limits::{ACCEPT_RETRY, LOG_REPEAT};
 use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
-use crate::net::socket::{Endpoint, Listener, Role, Socket};
-
-/// Where a listener is from.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// The endpoint, as the option names it.
-    Bound(String),
-    /// Number and name that the service manager gave it.
-    Passed { index: usize, name: String },
-}
+use crate::net::socket::{Endpoint, FileId, Listener, Role, Socket};
 
 /// Listeners of an earlier process, until an option asks for them.
 #[derive(Debug, Default)]
-pub struct HandedOver(Vec<(ListenerRecord, OwnedFd)>);
+pub struct HandedOver {
+    /// Endpoint, as the option named it, and a unix socket's file.
+    bound: Vec<(String, Option<FileId>, OwnedFd)>,
+    /// Those that the service manager had passed to the earlier process, with number and name.
+    pub passed: Vec<(u64, String, OwnedFd)>,
+}
 
 impl HandedOver {
-    pub fn new(listeners: Vec<(ListenerRecord, OwnedFd)>) -> HandedOver {
-        HandedOver(listeners)
-    }
-
-    fn take(&mut self, wanted: &Endpoint) -> Option<(OwnedFd, Option<(u64, u64)>)> {
-        let name = wanted.to_string();
-        let is_it = |(record, _): &(ListenerRecord, OwnedFd)| match record {
-            ListenerRecord::Bound { endpoint, .. } => *endpoint == name,
-            ListenerRecord::Passed { .. } => false,
-        };
-        let (record, descriptor) = self.0.remove(self.0.iter().position(is_it)?);
-        let ListenerRecord::Bound { file, .. } = record else { return None };
-        Some((descriptor, file))
-    }
-
-    /// Those that the service manager has passed to the earlier process, with number and name.
-    pub fn passed(&mut self) -> Vec<(usize, String, OwnedFd)> {
-        let mut passed = Vec::new();
-        for (record, descriptor) in std::mem::take(&mut self.0) {
-            match record {
-                ListenerRecord::Passed { index, name } => {
-                    passed.push((index as usize, name, descriptor));
-                }
-                ListenerRecord::Bound { .. } => self.0.push((record, descriptor)),
+    pub fn add(&mut self, record: ListenerRecord, descriptor: OwnedFd) {
+        match record {
+            ListenerRecord::Bound { endpoint, file } => {
+                self.bound.push((endpoint, file, descriptor));
             }
+            ListenerRecord::Passed { index, name } => self.passed.push((index, name, descriptor)),
         }
-        passed
     }
+}
+
+/// A listening socket of the server.
+#[derive(Debug)]
+struct Entry {
+    listener: Listener,
+    role: Role,
+    /// Where it is from, for a hand-over. The file is filled in then.
+    record: ListenerRecord,
+    /// Whether more connections may wait.
+    is_ready: bool,
 }
 
 /// The listening sockets.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    list: Vec<(Listener, Role)>,
-    /// Where each is from, for a hand-over; by index into `list`.
-    origins: Vec<Origin>,
-    /// Whether more connections may wait; by index into `list`.
-    ready: Vec<bool>,
+    list: Vec<Entry>,
     /// Spare descriptor, closed on EMFILE so that one pending connection can be accepted and
     /// refused.
     spare: Option<File>,
@@ -85,17 +68,19 @@ impl Listeners {
     /// A listener that an earlier process has handed over is taken instead of bound.
     pub fn bind(
         endpoints: &[(Endpoint, Role)],
-        handed_over: &mut HandedOver,
+        mut handed_over: HandedOver,
     ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
         let mut listeners = Listeners { spare: open_spare(), ..Listeners::default() };
         let mut bound = Vec::new();
         for (endpoint, role) in endpoints {
-            let (listener, address) = match handed_over.take(endpoint) {
-                Some((descriptor, file)) => Listener::take_over(descriptor, endpoint, file),
-                None => Listener::bind(endpoint),
-            }
-            .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
-            listeners.add(listener, *role, Origin::Bound(endpoint.to_string()));
+            let name = endpoint.to_string();
+            let (listener, address) =
+                match handed_over.bound.extract_if(.., |(known, ..)| *known == name).next() {
+                    Some((_, file, descriptor)) => Listener::take_over(descriptor, endpoint, file),
+                    None => Listener::bind(endpoint),
+                }
+                .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
+            listeners.add(listener, *role, ListenerRecord::Bound { endpoint: name, file: None });
             bound.push((address, *role));
         }
         Ok((listeners, bound))
@@ -103,37 +88,32 @@ impl Listeners {
 
     /// The listeners as records and descriptors.
     pub fn export(&self) -> impl Iterator<Item = (ListenerRecord, BorrowedFd<'_>)> {
-        self.list.iter().zip(&self.origins).map(|((listener, _), origin)| {
-            let record = match origin.clone() {
-                Origin::Bound(endpoint) => {
-                    ListenerRecord::Bound { endpoint, file: listener.file() }
-                }
-                Origin::Passed { index, name } => {
-                    ListenerRecord::Passed { index: index as u64, name }
-                }
-            };
-            (record, listener.as_fd())
+        self.list.iter().map(|entry| {
+            let mut record = entry.record.clone();
+            if let ListenerRecord::Bound { file, .. } = &mut record {
+                *file = entry.listener.file();
+            }
+            (record, entry.listener.as_fd())
         })
     }
 
     /// Begins to listen on all of them, at `addresses`. The error names the address.
     pub fn listen(&mut self, addresses: &[(Endpoint, Role)]) -> Result<(), String> {
-        for ((listener, _), (address, _)) in self.list.iter_mut().zip(addresses) {
-            listener.listen().map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        for (entry, (address, _)) in self.list.iter_mut().zip(addresses) {
+            let listening = entry.listener.listen();
+            listening.map_err(|error| format!("cannot listen on {address}: {error}"))?;
         }
         Ok(())
     }
 
     /// Leaves the files of unix sockets where they are, for the next process.
     pub fn leave_files(&mut self) {
-        self.list.iter_mut().for_each(|(listener, _)| listener.leave_file());
+        self.list.iter_mut().for_each(|entry| entry.listener.leave_file());
     }
 
-    /// Adds a listener.
-    pub fn add(&mut self, listener: Listener, role: Role, origin: Origin) {
-        self.list.push((listener, role));
-        self.origins.push(origin);
-        self.ready.push(false);
+    /// Adds a listener; the record says where it is from.
+    pub fn add(&mut self, listener: Listener, role: Role, record: ListenerRecord) {
+        self.list.push(Entry { listener, role, record, is_ready: false });
     }
 
     pub fn count(&self) -> usize {
@@ -142,22 +122,23 @@ impl Listeners {
 
     /// Registers all with the poll, under tokens from `first` on.
     pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<()> {
-        for (index, (listener, _)) in self.list.iter_mut().enumerate() {
-            registry.register(listener, Token(first + index), Interest::READABLE)?;
+        for (index, entry) in self.list.iter_mut().enumerate() {
+            let token = Token(first + index);
+            registry.register(&mut entry.listener, token, Interest::READABLE)?;
         }
         Ok(())
     }
 
     /// To be called when the poll has reported that connections wait at this one.
     pub fn set_ready(&mut self, index: usize) {
-        if let Some(ready) = self.ready.get_mut(index) {
-            *ready = true;
+        if let Some(entry) = self.list.get_mut(index) {
+            entry.is_ready = true;
         }
     }
 
     /// Whether connections may wait that the poll will not report again.
     pub fn has_leftovers(&self) -> bool {
-        self.retry_at.is_none() && self.ready.contains(&true)
+        self.retry_at.is_none() && self.list.iter().any(|entry| entry.is_ready)
     }
 
     /// When to call [`Listeners::accept`] again after an error.
@@ -169,7 +150,7 @@ impl Listeners {
     /// `tries_left`.
     pub fn accept(
         &mut self,
-        roles: impl Fn(Role) -> bool,
+        roles: &[Role],
         tries_left: &mut usize,
         now: Instant,
     ) -> Option<(Socket, Peer, Role)> {
@@ -178,10 +159,10 @@ impl Listeners {
         }
         self.retry_at = None;
         while *tries_left > 0 {
-            let mut waiting = self.ready.iter().zip(&self.list);
-            let index = waiting.position(|(ready, (_, role))| *ready && roles(*role))?;
+            let is_waiting = |entry: &Entry| entry.is_ready && roles.contains(&entry.role);
+            let index = self.list.iter().position(is_waiting)?;
             *tries_left -= 1;
-            let (listener, role) = &self.list[index];
+            let Entry { listener, role, .. } = &self.list[index];
             match listener.accept() {
                 Ok((socket, peer)) => return Some((socket, peer, *role)),
                 Err(error) => self.handle_error(index, &error, now),
@@ -196,7 +177,7 @@ impl Listeners {
     fn handle_error(&mut self, index: usize, error: &io::Error, now: Instant) {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
-                self.ready[index] = false;
+                self.list[index].is_ready = false;
                 return;
             }
             io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => return,
@@ -225,15 +206,14 @@ impl Listeners {
             self.spare = open_spare();
             return false;
         }
-        let guest = self.list[index].0.accept();
-        let waited = match &guest {
-            Ok(_) => true,
+        let entry = &mut self.list[index];
+        let waited = match entry.listener.accept() {
+            Ok(_) => true, // closed at once
             Err(error) => {
-                self.ready[index] = error.kind() != io::ErrorKind::WouldBlock;
+                entry.is_ready = error.kind() != io::ErrorKind::WouldBlock;
                 false
             }
         };
-        drop(guest);
         self.spare = open_spare();
         waited
     }

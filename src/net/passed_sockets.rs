@@ -4,15 +4,15 @@
 //! Takes them over as listeners, each once. Must never close one that is not selected, nor remove a
 //! unix socket's file: both are the manager's.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
+use std::iter;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 
 use crate::limits::PASSED_SOCKETS_MAX;
-use crate::net::listeners::Origin;
+use crate::message::handover::ListenerRecord;
 use crate::net::socket::{Endpoint, Listener};
 
 /// Which of the passed sockets.
@@ -36,120 +36,140 @@ impl fmt::Display for Pick {
     }
 }
 
+/// One of the passed sockets.
+struct Passed {
+    /// Several may have the same one.
+    name: String,
+    state: State,
+}
+
+enum State {
+    /// The service manager has passed it to this process.
+    Waiting,
+    /// An earlier process has taken it from the manager and handed it over.
+    HandedOver(OwnedFd),
+    Taken,
+}
+
 /// The passed sockets, and which of them are taken.
 pub struct PassedSockets {
     manager: ListenFd,
-    /// Those that an earlier process has taken from the manager and handed over, by index.
-    handed_over: BTreeMap<usize, OwnedFd>,
-    /// Names by index; several sockets may have the same one.
-    names: Vec<String>,
-    taken: Vec<bool>,
+    /// By the manager's number.
+    list: Vec<Passed>,
 }
 
 impl PassedSockets {
     pub fn none() -> PassedSockets {
-        PassedSockets {
-            manager: ListenFd::empty(),
-            handed_over: BTreeMap::new(),
-            names: Vec::new(),
-            taken: Vec::new(),
-        }
+        PassedSockets { manager: ListenFd::empty(), list: Vec::new() }
     }
 
     /// Reads the environment, and removes the variables. To be called once.
     pub fn from_environment() -> Result<PassedSockets, String> {
         let variable = |name| env::var(name).unwrap_or_default();
         let count = count(&variable("LISTEN_PID"), &variable("LISTEN_FDS"), std::process::id())?;
+        let names = variable("LISTEN_FDNAMES");
+        let names = names.split(':').chain(iter::repeat("")).take(count);
+        let list = names.map(|name| Passed { name: name.to_owned(), state: State::Waiting });
         Ok(PassedSockets {
+            list: list.collect(),
             // By itself it would also accept LISTEN_FDS without LISTEN_PID.
             manager: if count == 0 { ListenFd::empty() } else { ListenFd::from_env() },
-            handed_over: BTreeMap::new(),
-            names: variable("LISTEN_FDNAMES").split(':').map(str::to_owned).collect(),
-            taken: vec![false; count],
         })
     }
 
     /// Takes what an earlier process has left with the manager under that name; it comes after the
     /// sockets that are listened on.
     pub fn take_stored(&mut self, name: &str) -> Option<OwnedFd> {
-        let index = self.taken.len().checked_sub(1)?;
-        if self.names.get(index)? != name {
-            return None;
-        }
-        self.taken.pop();
+        self.list.pop_if(|last| last.name == name)?;
         // It takes any unix socket of that type.
-        let socket = self.manager.take_unix_datagram(index);
+        let socket = self.manager.take_unix_datagram(self.list.len());
         socket.ok().flatten().map(OwnedFd::from)
     }
 
     /// Adds sockets that an earlier process has handed over, with their numbers and names. If it
     /// has executed this one, it has removed the variables; else the manager passes the same again.
-    pub fn add_handed_over(&mut self, sockets: Vec<(usize, String, OwnedFd)>) {
-        let passed = self.taken.len();
+    pub fn add_handed_over(&mut self, sockets: Vec<(u64, String, OwnedFd)>) {
+        let passed = self.list.len();
         for (index, name, descriptor) in sockets {
+            let index = index as usize;
             if index < passed || index >= PASSED_SOCKETS_MAX {
                 continue;
             }
-            let count = self.taken.len().max(index + 1);
-            self.taken.resize(count, true); // what no option took has stayed with the manager
-            self.names.resize(count, String::new());
-            (self.taken[index], self.names[index]) = (false, name);
-            self.handed_over.insert(index, descriptor);
+            let count = self.list.len().max(index + 1);
+            // What no option took has stayed with the manager.
+            let taken = || Passed { name: String::new(), state: State::Taken };
+            self.list.resize_with(count, taken);
+            self.list[index] = Passed { name, state: State::HandedOver(descriptor) };
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        self.list.is_empty()
     }
 
     /// Takes the selected sockets, with the addresses that they listen on.
-    pub fn take(&mut self, pick: &Pick) -> Result<Vec<(Listener, Endpoint, Origin)>, String> {
+    pub fn take(
+        &mut self,
+        pick: &Pick,
+    ) -> Result<Vec<(Listener, Endpoint, ListenerRecord)>, String> {
         if self.is_empty() {
             return Err(
                 "no socket has been passed to this process (LISTEN_FDS, LISTEN_PID)".to_owned()
             );
         }
-        let indexes: Vec<usize> =
-            (0..self.taken.len()).filter(|index| self.is_picked(*index, pick)).collect();
-        if indexes.is_empty() {
+        let mut taken = Vec::new();
+        for (index, socket) in self.list.iter_mut().enumerate() {
+            if socket.is_picked(index, pick) {
+                taken.push(socket.take(index, &mut self.manager)?);
+            }
+        }
+        if taken.is_empty() {
             return Err(format!(
                 "none of the {} passed sockets has that number or name",
-                self.taken.len()
+                self.list.len()
             ));
         }
-        indexes.into_iter().map(|index| self.take_one(index)).collect()
+        Ok(taken)
     }
 
+    /// Numbers of the sockets that no option selects; connections to them would hang.
+    pub fn left_over(&self) -> impl Iterator<Item = usize> {
+        let list = self.list.iter().enumerate();
+        list.filter(|(_, socket)| !matches!(socket.state, State::Taken)).map(|(index, _)| index)
+    }
+}
+
+impl Passed {
     fn is_picked(&self, index: usize, pick: &Pick) -> bool {
         match pick {
             Pick::All => true,
             Pick::Index(wanted) => *wanted == index,
-            Pick::Name(wanted) => self.names.get(index) == Some(wanted),
+            Pick::Name(wanted) => self.name == *wanted,
         }
     }
 
-    fn take_one(&mut self, index: usize) -> Result<(Listener, Endpoint, Origin), String> {
-        if std::mem::replace(&mut self.taken[index], true) {
-            return Err(format!("passed socket {index} is picked twice"));
-        }
+    fn take(
+        &mut self,
+        index: usize,
+        manager: &mut ListenFd,
+    ) -> Result<(Listener, Endpoint, ListenerRecord), String> {
         let problem = |why: &dyn fmt::Display| format!("passed socket {index}: {why}");
-        let adopted = if let Some(descriptor) = self.handed_over.remove(&index) {
-            Listener::adopt(descriptor)
-        } else if let Ok(Some(listener)) = self.manager.take_tcp_listener(index) {
-            Listener::adopt_tcp(listener)
-        } else if let Ok(Some(listener)) = self.manager.take_unix_listener(index) {
-            Listener::adopt_unix(listener)
-        } else {
-            return Err(problem(&"not a stream socket of TCP or unix"));
+        let adopted = match std::mem::replace(&mut self.state, State::Taken) {
+            State::Taken => return Err(format!("passed socket {index} is picked twice")),
+            State::HandedOver(descriptor) => Listener::adopt(descriptor),
+            State::Waiting => {
+                if let Ok(Some(listener)) = manager.take_tcp_listener(index) {
+                    Listener::adopt_tcp(listener)
+                } else if let Ok(Some(listener)) = manager.take_unix_listener(index) {
+                    Listener::adopt_unix(listener)
+                } else {
+                    return Err(problem(&"not a stream socket of TCP or unix"));
+                }
+            }
         };
         let (listener, address) = adopted.map_err(|error| problem(&error))?;
-        let name = self.names.get(index).cloned().unwrap_or_default();
-        Ok((listener, address, Origin::Passed { index, name }))
-    }
-
-    /// Sockets that no option selects; connections to them would hang.
-    pub fn left_over(&self) -> impl Iterator<Item = usize> {
-        self.taken.iter().enumerate().filter(|(_, taken)| !**taken).map(|(index, _)| index)
+        let record = ListenerRecord::Passed { index: index as u64, name: self.name.clone() };
+        Ok((listener, address, record))
     }
 }
 

@@ -60,13 +60,16 @@ pub enum Listener {
     Unix(UnixListener, Option<SocketFile>),
 }
 
+/// Device and inode.
+pub type FileId = (u64, u64);
+
 /// The file of a unix socket that we have made.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     mode: u32,
-    /// Device and inode. Another process may have put a socket of its own at the path since.
-    id: (u64, u64),
+    /// Another process may have put a socket of its own at the path since.
+    id: FileId,
 }
 
 impl SocketFile {
@@ -146,7 +149,7 @@ impl Listener {
     pub fn take_over(
         descriptor: OwnedFd,
         endpoint: &Endpoint,
-        file: Option<(u64, u64)>,
+        file: Option<FileId>,
     ) -> io::Result<(Listener, Endpoint)> {
         match endpoint {
             Endpoint::Tcp(_) => Listener::adopt_tcp(descriptor.into()),
@@ -160,7 +163,7 @@ impl Listener {
     }
 
     /// Device and inode of the file of a unix socket that we have made.
-    pub fn file(&self) -> Option<(u64, u64)> {
+    pub fn file(&self) -> Option<FileId> {
         match self {
             Listener::Tcp(_) => None,
             Listener::Unix(_, file) => file.as_ref().map(|file| file.id),

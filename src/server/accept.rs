@@ -2,7 +2,7 @@
 
 use mio::{Interest, Token};
 
-use super::{Server, Stage};
+use super::Server;
 use crate::codec::http::{Rejection, Status};
 use crate::engine::limit_log::Limit;
 use crate::limits;
@@ -17,15 +17,10 @@ use crate::net::socket::{Role, Socket};
 impl Server {
     /// Accepts the connections that wait, within the tick's budget.
     pub(super) fn accept(&mut self) {
-        if let Stage::Stopping { .. } = self.stage {
-            return;
-        }
         let now = self.clock.instant;
         let mut tries_left = self.config.limits.accepts_per_tick_max;
-        let is_client = |role| role != Role::Admin;
-        while let Some((socket, peer, role)) =
-            self.listeners.accept(is_client, &mut tries_left, now)
-        {
+        let roles = &[Role::Client, Role::ProxiedClient];
+        while let Some((socket, peer, role)) = self.listeners.accept(roles, &mut tries_left, now) {
             let conn = self.new_conn();
             self.add_connection(conn, socket, peer, role);
         }
@@ -33,13 +28,10 @@ impl Server {
 
     /// Accepts connections to the admin listener: before clients are read, however many there are.
     pub(super) fn accept_admins(&mut self) {
-        if let Stage::Stopping { .. } = self.stage {
-            return;
-        }
         let now = self.clock.instant;
         let mut tries_left = limits::ADMIN_CONNECTIONS_MAX;
-        let is_admin = |role| role == Role::Admin;
-        while let Some((socket, _, _)) = self.listeners.accept(is_admin, &mut tries_left, now) {
+        let roles = &[Role::Admin];
+        while let Some((socket, ..)) = self.listeners.accept(roles, &mut tries_left, now) {
             let conn = self.new_conn();
             self.add_admin_connection(conn, socket);
         }

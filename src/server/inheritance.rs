@@ -26,25 +26,21 @@ impl Inheritance {
     /// process is not a successor. What cannot be read is closed, so that the start goes on as any
     /// other.
     pub fn receive(stored: Option<OwnedFd>) -> Option<Inheritance> {
-        let socket = handover::take_stdin().map(|socket| socket.or(stored));
-        match socket.and_then(|socket| socket.map_or(Ok(None), handover::receive)) {
-            Ok(None) => None,
-            Ok(Some((records, descriptors))) => match read(records, descriptors) {
-                Ok(inheritance) => Some(inheritance),
-                Err(problem) => {
-                    warn!("closing the connections that were handed over: {problem}");
-                    None
-                }
-            },
-            Err(error) => {
-                warn!("nothing can be taken over: {error}");
-                None
-            }
-        }
+        let received = handover::take_stdin().and_then(|socket| match socket.or(stored) {
+            Some(socket) => handover::receive(socket),
+            None => Ok(None),
+        });
+        let received = received.inspect_err(|error| warn!("nothing can be taken over: {error}"));
+        let (records, descriptors) = received.ok()??;
+        let inheritance = read(records, descriptors).inspect_err(|problem| {
+            warn!("closing the connections that were handed over: {problem}");
+        });
+        inheritance.ok()
     }
 
-    pub fn listeners_mut(&mut self) -> &mut HandedOver {
-        &mut self.listeners
+    /// Takes the listeners.
+    pub fn take_listeners(&mut self) -> HandedOver {
+        std::mem::take(&mut self.listeners)
     }
 
     /// Raises the numbers of connections above those of the listeners.
@@ -76,19 +72,22 @@ impl Inheritance {
 fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inheritance, String> {
     let mut record = || records.read().map_err(|error| error.to_string());
     let head = codec::decode_head(&record()?).map_err(describe)?;
-    let Head { first_conn, next_conn, listeners, connections } = head;
-    let (count, expected) = (descriptors.len(), listeners.len() as u64 + connections);
-    if count as u64 != expected {
+    let Head { first_conn, next_conn, listeners, .. } = head;
+    let (count, expected) = (descriptors.len() as u64, listeners.len() as u64 + head.connections);
+    if count != expected {
         return Err(format!("{count} descriptors have come, not {expected}"));
     }
     let mut descriptors = descriptors.into_iter();
-    let listeners = HandedOver::new(listeners.into_iter().zip(descriptors.by_ref()).collect());
-    let addresses = codec::decode_addresses(&record()?).map_err(describe)?;
-    let mut decoded = Vec::with_capacity(descriptors.len());
-    for descriptor in descriptors {
-        decoded.push((codec::decode_connection(&record()?).map_err(describe)?, descriptor));
+    let mut handed_over = HandedOver::default();
+    for (record, descriptor) in listeners.into_iter().zip(descriptors.by_ref()) {
+        handed_over.add(record, descriptor);
     }
-    Ok(Inheritance { first_conn, next_conn, listeners, addresses, connections: decoded })
+    let addresses = codec::decode(&record()?).map_err(describe)?;
+    let mut connections = Vec::with_capacity(descriptors.len());
+    for descriptor in descriptors {
+        connections.push((codec::decode(&record()?).map_err(describe)?, descriptor));
+    }
+    Ok(Inheritance { first_conn, next_conn, listeners: handed_over, addresses, connections })
 }
 
 fn describe(error: HandoverError) -> String {

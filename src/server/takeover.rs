@@ -8,6 +8,7 @@
 //! server as it was; a failure afterwards closes the connections, and loses nothing acknowledged.
 
 use std::io::{self, Read};
+use std::iter;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ExitStatus};
 use std::time::Instant;
@@ -78,8 +79,7 @@ impl Server {
         }
         let Some(notifier) = &mut self.notifier else { return false };
         notifier.stopping();
-        let until = self.clock.instant + TAKEOVER_GRACE;
-        self.takeover = Takeover::Waiting { until, successor: Successor::NextProcess };
+        self.wait_for_connections(Successor::NextProcess);
         true
     }
 
@@ -112,25 +112,23 @@ impl Server {
 
     /// Goes on with a takeover. To be called at the end of a tick.
     pub(super) fn advance_takeover(&mut self) {
-        match &mut self.takeover {
-            Takeover::Idle => {}
-            Takeover::Checking { child, until } => {
-                let is_late = *until <= self.clock.instant;
-                match outcome(child, is_late) {
-                    None => {}
-                    Some(Ok(())) => {
-                        let until = self.clock.instant + TAKEOVER_GRACE;
-                        self.takeover = Takeover::Waiting { until, successor: Successor::Program };
-                        self.hand_over_if_ready(until, Successor::Program);
-                    }
-                    Some(Err(reason)) => self.refuse_takeover(&reason),
-                }
-            }
-            Takeover::Waiting { until, successor } => {
-                let (until, successor) = (*until, *successor);
-                self.hand_over_if_ready(until, successor);
+        let now = self.clock.instant;
+        if let Takeover::Checking { child, until } = &mut self.takeover
+            && let Some(result) = outcome(child, *until <= now)
+        {
+            match result {
+                Ok(()) => self.wait_for_connections(Successor::Program),
+                Err(reason) => self.refuse_takeover(&reason),
             }
         }
+        if let Takeover::Waiting { until, successor } = self.takeover {
+            self.hand_over_if_ready(until <= now, successor);
+        }
+    }
+
+    fn wait_for_connections(&mut self, successor: Successor) {
+        let until = self.clock.instant + TAKEOVER_GRACE;
+        self.takeover = Takeover::Waiting { until, successor };
     }
 
     /// Closes the connections that have had their time to come to the end of a message.
@@ -141,19 +139,21 @@ impl Server {
         }
     }
 
-    /// Hands over when no connection is between the fragments of a message.
-    fn hand_over_if_ready(&mut self, until: Instant, successor: Successor) {
-        let is_late = until <= self.clock.instant;
+    /// Hands over when no connection is between the fragments of a message. `is_late`: requests to
+    /// the admin listener have had their time.
+    fn hand_over_if_ready(&mut self, is_late: bool, successor: Successor) {
         let has_admins = self.admin_connections.len() > 0;
         if !matches!(self.stage, Stage::Serving) || !self.engine.has_state_on_disk() {
-            self.fail(successor, "the server stops, or its storage has failed");
-        } else if !self.connections.is_any_mid_message() && (is_late || !has_admins) {
-            let error = self.hand_over(successor).err();
-            error.into_iter().for_each(|error| self.fail(successor, &error.to_string()));
+            self.give_up(successor, "the server stops, or its storage has failed");
+        } else if !self.connections.is_any_mid_message()
+            && (is_late || !has_admins)
+            && let Err(error) = self.hand_over(successor)
+        {
+            self.give_up(successor, &error.to_string());
         }
     }
 
-    fn fail(&mut self, successor: Successor, reason: &str) {
+    fn give_up(&mut self, successor: Successor, reason: &str) {
         match successor {
             Successor::Program => self.refuse_takeover(reason),
             Successor::NextProcess => {
@@ -193,24 +193,23 @@ impl Server {
         self.engine.flush_records();
         let (times, now) = (Times::now(), Clock::read().wall);
         let numbers = self.connections.numbers();
+        let (listeners, descriptors): (Vec<_>, Vec<_>) = self.listeners.export().unzip();
         let mut records = RecordWriter::new()?;
         records.write(&codec::encode_head(&Head {
             first_conn: self.first_conn,
             next_conn: self.next_conn,
-            listeners: self.listeners.export().map(|(record, _)| record).collect(),
+            listeners,
             connections: numbers.len() as u64,
         }))?;
-        records.write(&codec::encode_addresses(&self.engine.export_addresses()))?;
+        records.write(&codec::encode(&self.engine.export_addresses()))?;
         for conn in &numbers {
             if let Some(record) = self.connections.export(*conn, &self.engine, &times, now) {
-                records.write(&codec::encode_connection(&record))?;
+                records.write(&codec::encode(&record))?;
             }
         }
         let file = records.finish()?;
-        let listeners = self.listeners.export().map(|(_, descriptor)| descriptor);
         let connections = numbers.iter().filter_map(|conn| self.connections.descriptor(*conn));
-        let all = std::iter::once(file.as_fd()).chain(listeners).chain(connections);
-        handover::send(all)
+        handover::send(iter::once(file.as_fd()).chain(descriptors).chain(connections))
     }
 
     /// Goes on with the connections of an earlier process, which the engine knows already.

@@ -1,9 +1,7 @@
 //! One process hands over to another at the end of a tick (manual: reloading 5): what is in memory
 //! goes through the records, the rest is read from the disk.
 
-use wormhole_mailbox::codec::handover::{
-    decode_addresses, decode_connection, encode_addresses, encode_connection,
-};
+use wormhole_mailbox::codec::handover::{decode, encode};
 use wormhole_mailbox::engine::Engine;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::handover::{
@@ -57,7 +55,7 @@ impl Simulation {
 }
 
 fn through_bytes(record: AddressesRecord) -> AddressesRecord {
-    decode_addresses(&encode_addresses(&record)).expect("what has just been encoded")
+    decode(&encode(&record)).expect("what has just been encoded")
 }
 
 fn connection_through_bytes(conn: ConnId, state: StateRecord) -> (ConnId, StateRecord) {
@@ -73,7 +71,7 @@ fn connection_through_bytes(conn: ConnId, state: StateRecord) -> (ConnId, StateR
         is_ended: false,
         state,
     };
-    let record = decode_connection(&encode_connection(&record));
+    let record = decode::<ConnectionRecord>(&encode(&record));
     let record = record.expect("what has just been encoded");
     (record.conn, record.state)
 }

@@ -1,20 +1,14 @@
 //! Records of a takeover ⇄ bytes. The two processes may be of different versions of the program:
 //! the format has a version of its own, and a process refuses all but its own.
 //!
-//! A number has eight bytes, lowest first; a text its length before it; an option or a choice a
-//! byte before it. Change [`VERSION`] with every change of the format.
+//! A number has eight bytes, lowest first; a text or list its length before it; an option or a
+//! choice a byte before it. `coded` lists the fields of each record in their order. Change
+//! [`VERSION`] with every change of the format.
 
-mod addresses;
+mod coded;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use crate::message::ConnId;
-use crate::message::handover::{
-    ConnectionRecord, CountedAddress, DemandRecord, Head, ListenerRecord, MailboxRecord,
-    PhaseRecord, SessionRecord, StateRecord,
-};
-use crate::message::peer::Peer;
-pub use addresses::{decode_addresses, encode_addresses};
+use crate::message::handover::Head;
+use coded::Coded;
 
 /// Begins the head in every version, and what follows it is the version.
 const MAGIC: &[u8] = b"wormhole-mailbox handover";
@@ -29,298 +23,47 @@ pub enum HandoverError {
     Malformed,
 }
 
+/// Encodes the first of all records.
 pub fn encode_head(head: &Head) -> Vec<u8> {
-    let mut out = Writer(MAGIC.to_vec());
-    out.number(VERSION);
-    out.number(head.first_conn);
-    out.number(head.next_conn);
-    out.number(head.connections);
-    out.number(head.listeners.len() as u64);
-    for listener in &head.listeners {
-        match listener {
-            ListenerRecord::Bound { endpoint, file } => {
-                out.byte(0);
-                out.text(endpoint);
-                out.option(file.as_ref(), |out, (device, inode)| {
-                    out.number(*device);
-                    out.number(*inode);
-                });
-            }
-            ListenerRecord::Passed { index, name } => {
-                out.byte(1);
-                out.number(*index);
-                out.text(name);
-            }
-        }
-    }
-    out.0
+    let mut out = MAGIC.to_vec();
+    VERSION.write(&mut out);
+    head.write(&mut out);
+    out
 }
 
 pub fn decode_head(bytes: &[u8]) -> Result<Head, HandoverError> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or(HandoverError::Malformed)?;
-    let mut input = Reader(rest);
-    let version = input.number().ok_or(HandoverError::Malformed)?;
-    if version != VERSION {
-        return Err(HandoverError::UnknownVersion(version));
-    }
-    let mut head = || {
-        let (first_conn, next_conn) = (input.number()?, input.number()?);
-        let connections = input.number()?;
-        let count = input.number()?;
-        let listener = |input: &mut Reader<'_>| {
-            Some(match input.byte()? {
-                0 => ListenerRecord::Bound {
-                    endpoint: input.text()?,
-                    file: input.option(|input| Some((input.number()?, input.number()?)))?,
-                },
-                1 => ListenerRecord::Passed { index: input.number()?, name: input.text()? },
-                _ => return None,
-            })
-        };
-        let listeners = (0..count).map(|_| listener(&mut input)).collect::<Option<_>>()?;
-        input.0.is_empty().then_some(Head { first_conn, next_conn, listeners, connections })
-    };
-    head().ok_or(HandoverError::Malformed)
-}
-
-pub fn encode_connection(record: &ConnectionRecord) -> Vec<u8> {
-    let mut out = Writer(Vec::new());
-    out.number(record.conn.0);
-    out.flag(record.is_unix);
-    out.flag(record.is_rejected);
-    out.option(record.peer.ip, |out, ip| out.address(ip));
-    out.option(record.peer.port, |out, port| out.number(port.into()));
-    match &record.phase {
-        PhaseRecord::ProxyHeader(bytes) => {
-            out.byte(0);
-            out.bytes(bytes);
-        }
-        PhaseRecord::Head(bytes) => {
-            out.byte(1);
-            out.bytes(bytes);
-        }
-        PhaseRecord::Open { pinged, unanswered } => {
-            out.byte(2);
-            out.time(*pinged);
-            out.option(*unanswered, Writer::time);
-        }
-        PhaseRecord::Closing => out.byte(3),
-        PhaseRecord::Lingering => out.byte(4),
-    }
-    out.time(record.since);
-    out.bytes(&record.unread);
-    out.bytes(&record.unsent);
-    out.flag(record.is_ended);
-    let StateRecord { counted, session, demand, is_outsider, member } = &record.state;
-    out.option(*counted, Writer::counted);
-    out.option(session.as_ref(), Writer::session);
-    out.option(demand.as_ref(), |out, demand| {
-        out.number(demand.bits.into());
-        out.number(demand.resource);
-        for flag in [demand.is_required, demand.is_given, demand.is_refused] {
-            out.flag(flag);
-        }
-    });
-    out.flag(*is_outsider);
-    out.option(member.as_deref(), Writer::text);
-    out.0
-}
-
-pub fn decode_connection(bytes: &[u8]) -> Result<ConnectionRecord, HandoverError> {
-    let mut input = Reader(bytes);
-    let record = input.connection().filter(|_| input.0.is_empty());
-    record.ok_or(HandoverError::Malformed)
-}
-
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn byte(&mut self, byte: u8) {
-        self.0.push(byte);
-    }
-
-    fn flag(&mut self, flag: bool) {
-        self.byte(flag.into());
-    }
-
-    fn number(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
-    }
-
-    fn time(&mut self, time: i64) {
-        self.0.extend_from_slice(&time.to_le_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Writer, T)) {
-        self.flag(value.is_some());
-        if let Some(value) = value {
-            write(self, value);
-        }
-    }
-
-    fn counted(&mut self, counted: CountedAddress) {
-        let ip = match counted {
-            CountedAddress::Ip(ip) => Some(ip),
-            CountedAddress::Unreadable => None,
-        };
-        self.option(ip, Writer::address);
-    }
-
-    fn address(&mut self, ip: IpAddr) {
-        match ip {
-            IpAddr::V4(ip) => self.bytes(&ip.octets()),
-            IpAddr::V6(ip) => self.bytes(&ip.octets()),
-        }
-    }
-
-    fn session(&mut self, session: &SessionRecord) {
-        self.option(session.identity.as_ref(), |out, (app, side)| {
-            out.text(app);
-            out.text(side);
-        });
-        self.option(session.claimed.as_deref(), Writer::text);
-        for flag in [session.allocated, session.released, session.closed] {
-            self.flag(flag);
-        }
-        let (state, id) = match &session.mailbox {
-            MailboxRecord::Unopened => (0, ""),
-            MailboxRecord::Refused(id) => (1, id.as_str()),
-            MailboxRecord::Open(id) => (2, id.as_str()),
-            MailboxRecord::Deleted(id) => (3, id.as_str()),
-        };
-        self.byte(state);
-        self.text(id);
+    let mut rest = bytes.strip_prefix(MAGIC).ok_or(HandoverError::Malformed)?;
+    match u64::read(&mut rest) {
+        Some(VERSION) => decode(rest),
+        Some(version) => Err(HandoverError::UnknownVersion(version)),
+        None => Err(HandoverError::Malformed),
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Encodes any other record.
+pub fn encode(record: &impl Coded) -> Vec<u8> {
+    let mut out = Vec::new();
+    record.write(&mut out);
+    out
+}
 
-impl Reader<'_> {
-    fn take(&mut self, count: usize) -> Option<&[u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.byte()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn time(&mut self) -> Option<i64> {
-        Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn bytes(&mut self) -> Option<Vec<u8>> {
-        let count = usize::try_from(self.number()?).ok()?;
-        Some(self.take(count)?.to_vec())
-    }
-
-    fn text(&mut self) -> Option<String> {
-        String::from_utf8(self.bytes()?).ok()
-    }
-
-    /// The outer `None` is a malformed record.
-    fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        if self.flag()? { read(self).map(Some) } else { Some(None) }
-    }
-
-    fn counted(&mut self) -> Option<CountedAddress> {
-        let ip = self.option(Self::address)?;
-        Some(ip.map_or(CountedAddress::Unreadable, CountedAddress::Ip))
-    }
-
-    fn address(&mut self) -> Option<IpAddr> {
-        let bytes = self.bytes()?;
-        let v4 = <[u8; 4]>::try_from(&*bytes).map(|octets| Ipv4Addr::from(octets).into());
-        let v6 = <[u8; 16]>::try_from(&*bytes).map(|octets| Ipv6Addr::from(octets).into());
-        v4.or(v6).ok()
-    }
-
-    fn connection(&mut self) -> Option<ConnectionRecord> {
-        Some(ConnectionRecord {
-            conn: ConnId(self.number()?),
-            is_unix: self.flag()?,
-            is_rejected: self.flag()?,
-            peer: Peer {
-                ip: self.option(Self::address)?,
-                port: self.option(|input| input.number()?.try_into().ok())?,
-            },
-            phase: match self.byte()? {
-                0 => PhaseRecord::ProxyHeader(self.bytes()?),
-                1 => PhaseRecord::Head(self.bytes()?),
-                2 => {
-                    PhaseRecord::Open { pinged: self.time()?, unanswered: self.option(Self::time)? }
-                }
-                3 => PhaseRecord::Closing,
-                4 => PhaseRecord::Lingering,
-                _ => return None,
-            },
-            since: self.time()?,
-            unread: self.bytes()?,
-            unsent: self.bytes()?,
-            is_ended: self.flag()?,
-            state: StateRecord {
-                counted: self.option(Self::counted)?,
-                session: self.option(Self::session)?,
-                demand: self.option(Self::demand)?,
-                is_outsider: self.flag()?,
-                member: self.option(Self::text)?,
-            },
-        })
-    }
-
-    fn session(&mut self) -> Option<SessionRecord> {
-        Some(SessionRecord {
-            identity: self.option(|input| Some((input.text()?, input.text()?)))?,
-            claimed: self.option(Self::text)?,
-            allocated: self.flag()?,
-            released: self.flag()?,
-            closed: self.flag()?,
-            mailbox: match (self.byte()?, self.text()?) {
-                (0, _) => MailboxRecord::Unopened,
-                (1, id) => MailboxRecord::Refused(id),
-                (2, id) => MailboxRecord::Open(id),
-                (3, id) => MailboxRecord::Deleted(id),
-                _ => return None,
-            },
-        })
-    }
-
-    fn demand(&mut self) -> Option<DemandRecord> {
-        Some(DemandRecord {
-            bits: self.number()?.try_into().ok()?,
-            resource: self.number()?,
-            is_required: self.flag()?,
-            is_given: self.flag()?,
-            is_refused: self.flag()?,
-        })
-    }
+pub fn decode<T: Coded>(mut bytes: &[u8]) -> Result<T, HandoverError> {
+    T::read(&mut bytes).filter(|_| bytes.is_empty()).ok_or(HandoverError::Malformed)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
     use super::*;
+    use crate::message::ConnId;
+    use crate::message::handover::{
+        AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress,
+        DemandRecord, JoinRecord, JoinState, ListenerRecord, MailboxRecord, PhaseRecord,
+        RatesRecord, SessionRecord, StateRecord,
+    };
+    use crate::message::peer::Peer;
 
     fn head() -> Head {
         let bound =
@@ -409,7 +152,7 @@ mod tests {
     fn records_come_back_as_they_were() {
         assert_eq!(decode_head(&encode_head(&head())), Ok(head()));
         for record in records() {
-            assert_eq!(decode_connection(&encode_connection(&record)), Ok(record));
+            assert_eq!(decode(&encode(&record)), Ok(record));
         }
     }
 
@@ -427,13 +170,73 @@ mod tests {
             assert_eq!(decode_head(&bytes[..end]), Err(HandoverError::Malformed), "{end}");
         }
         for record in records() {
-            let mut bytes = encode_connection(&record);
+            let mut bytes = encode(&record);
             for end in 0..bytes.len() {
-                let decoded = decode_connection(&bytes[..end]);
+                let decoded = decode::<ConnectionRecord>(&bytes[..end]);
                 assert_eq!(decoded, Err(HandoverError::Malformed), "{end}");
             }
             bytes.push(0);
-            assert_eq!(decode_connection(&bytes), Err(HandoverError::Malformed));
+            assert_eq!(decode::<ConnectionRecord>(&bytes), Err(HandoverError::Malformed));
+        }
+    }
+
+    fn addresses() -> AddressesRecord {
+        let address = CountedAddress::Ip("2001:db8::".parse().expect("an address"));
+        let join = |state, last_phases| JoinRecord {
+            mailbox: "m".into(),
+            source: address,
+            beginner: Some(CountedAddress::Unreadable),
+            nameplate: 77,
+            joiner: "süde".into(),
+            messages: [0, u64::MAX],
+            last_phases,
+            state,
+            is_crowded: true,
+            is_scary: false,
+            is_charged: true,
+        };
+        let left = Duration::from_micros(1_500_001);
+        AddressesRecord {
+            rates: vec![
+                RatesRecord {
+                    address,
+                    prefix_bits: 48,
+                    tokens: [0.5, -1.0, 1e9, 0.0, 3.0, 4.0, 5.0],
+                },
+                RatesRecord {
+                    address: CountedAddress::Unreadable,
+                    prefix_bits: 0,
+                    tokens: Default::default(),
+                },
+            ],
+            creators: vec![(i64::MIN, address), (7, CountedAddress::Unreadable)],
+            joins: vec![
+                join(JoinState::Unshown, [None, Some(1)]),
+                join(JoinState::Probation { left }, [Some(2), None]),
+                join(JoinState::Failed, [None, None]),
+                join(JoinState::Shown, [None, None]),
+            ],
+            attack: AttackRecord { level: 17.25, is_attack: true, held: left },
+            ids: Some(AddressIdsRecord {
+                generation: 3,
+                started: 1_700_000_000.5,
+                left,
+                counters: vec![("192.0.2.1".parse().expect("an address"), 1)],
+            }),
+        }
+    }
+
+    #[test]
+    fn addresses_come_back_as_they_were_and_a_part_of_them_does_not() {
+        for record in [AddressesRecord::default(), addresses()] {
+            let mut bytes = encode(&record);
+            for end in 0..bytes.len() {
+                let decoded = decode::<AddressesRecord>(&bytes[..end]);
+                assert_eq!(decoded, Err(HandoverError::Malformed), "{end}");
+            }
+            assert_eq!(decode(&bytes).as_ref(), Ok(&record));
+            bytes.push(0);
+            assert_eq!(decode::<AddressesRecord>(&bytes), Err(HandoverError::Malformed));
         }
     }
 }

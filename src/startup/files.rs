@@ -1,0 +1,175 @@
+//! The databases of a start: examined first, then opened, and the state loaded from them.
+
+use std::path::Path;
+
+use log::{info, warn};
+
+use crate::config::Config;
+use crate::config::reloadable::Reloadable;
+use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
+use crate::storage::Storage;
+use crate::storage::address_ids::Addresses;
+use crate::storage::db::{
+    self, AddridDb, ChannelDb, ChannelOptions, Examined, MEMORY, OpenError, UsageDb, UsageHistory,
+};
+use crate::storage::records::Records;
+use crate::store::{Settings, Store};
+use crate::sys::clock::Clock;
+
+/// The open databases, and the state loaded from them.
+pub struct Files {
+    pub store: Store,
+    pub storage: Storage,
+    pub records: Records,
+    /// The last day of the usage database; empty without an admin listener.
+    pub past: UsageHistory,
+}
+
+/// The files, examined: none is changed before all have been found to be in order.
+pub struct ExaminedFiles {
+    channel: Examined,
+    usage: Option<Examined>,
+    addrid: Option<Examined>,
+}
+
+impl ExaminedFiles {
+    pub fn examine(config: &Config) -> Result<ExaminedFiles, String> {
+        check_distinct(config)?;
+        let examine = || {
+            Ok(ExaminedFiles {
+                channel: ChannelDb::examine(&config.channel_db, channel_options(config))?,
+                usage: config.usage_db.as_deref().map(UsageDb::examine).transpose()?,
+                addrid: config.addrid_db.as_deref().map(AddridDb::examine).transpose()?,
+            })
+        };
+        examine().map_err(|error: OpenError| error.to_string())
+    }
+
+    pub fn open(self, config: &Config, reloadable: &Reloadable) -> Result<Files, String> {
+        let channel = open_channel_db(config, reloadable, self.channel);
+        let (db, store) = channel.map_err(|error| error.to_string())?;
+        let records = open_records(config, &db, self.usage, self.addrid);
+        let storage = Storage::new(Box::new(db));
+        match records {
+            Ok((records, past)) => Ok(Files { store, storage, records, past }),
+            Err(error) => {
+                storage.close();
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
+/// Checks what can be checked without opening anything for writing. Files of a running server may
+/// be named.
+pub fn check(config: &Config) -> Result<(), String> {
+    check_distinct(config)?;
+    let Config { channel_db, usage_db, addrid_db, .. } = config;
+    db::check_files(channel_db, usage_db.as_deref(), addrid_db.as_deref())
+        .map_err(|error| error.to_string())
+}
+
+/// Fails if two options name the same file.
+fn check_distinct(config: &Config) -> Result<(), String> {
+    let files = [
+        ("--channel-db", Some(&config.channel_db)),
+        ("--usage-db", config.usage_db.as_ref()),
+        ("--addrid-db", config.addrid_db.as_ref()),
+    ];
+    let files = files.into_iter().filter_map(|(option, path)| Some((option, path?)));
+    let files: Vec<_> = files.filter(|(_, path)| **path != Path::new(MEMORY)).collect();
+    for (index, (option, path)) in files.iter().enumerate() {
+        if let Some((other, _)) = files[..index].iter().find(|(_, it)| same_file(it, path)) {
+            return Err(format!("{other} and {option} both name {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    // Of a file that is to be made, there is the directory.
+    let real = |path: &Path| {
+        let absolute = std::path::absolute(path).ok()?;
+        let in_directory = || Some(absolute.parent()?.canonicalize().ok()?.join(path.file_name()?));
+        path.canonicalize().ok().or_else(in_directory)
+    };
+    a == b || real(a).is_some_and(|a| Some(a) == real(b))
+}
+
+fn channel_options(config: &Config) -> ChannelOptions {
+    ChannelOptions {
+        synchronous: config.synchronous,
+        needs_version_2: config.addrid_db.is_some() || config.track_connections,
+    }
+}
+
+fn open_records(
+    config: &Config,
+    channel: &ChannelDb,
+    usage: Option<Examined>,
+    addrid: Option<Examined>,
+) -> Result<(Records, UsageHistory), OpenError> {
+    let mut past = UsageHistory::default();
+    let usage = usage.map(UsageDb::open).transpose()?;
+    if let (Some(path), Some(db)) = (&config.usage_db, &usage) {
+        info!("usage database {}: {}, version {}", path.display(), db.history(), db.version());
+        if config.is_watched() {
+            past = read_past(db);
+        }
+    }
+    let mut addresses = None;
+    if let (Some(path), Some(examined)) = (&config.addrid_db, addrid) {
+        let last = channel.generation();
+        let last = last.map_err(|error| OpenError::channel(&config.channel_db, error))?;
+        let addrid = AddridDb::open(examined)?;
+        let ids = Addresses::new(last, Clock::read(), config.generation_duration);
+        info!("address-id database {}: generation {}", path.display(), ids.generation().0);
+        addresses = Some((addrid, ids));
+    }
+    Ok((Records::new(usage, config.usage_keep, addresses, config.track_connections), past))
+}
+
+/// Opens the channel database and loads the state from it.
+fn open_channel_db(
+    config: &Config,
+    reloadable: &Reloadable,
+    examined: Examined,
+) -> Result<(ChannelDb, Store), OpenError> {
+    let path = &config.channel_db;
+    let mut db = ChannelDb::open(examined, channel_options(config))?;
+    info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
+    let prepared = db.prepare_for_service(config.track_connections);
+    prepared.map_err(|error| OpenError::channel(path, error))?;
+    let settings = Settings {
+        expire_after: config.expire_after,
+        blur: config.blur_usage,
+        list: reloadable.list,
+        claim_without_allocate: config.claim_without_allocate,
+        nameplate_digits_min: config.nameplate_digits_min,
+        nameplate_cooldown: config.nameplate_cooldown,
+        limits: config.limits.clone(),
+        ..Settings::default()
+    };
+    let mut store = Store::new(settings);
+    let loaded = store.load(Clock::read().wall, |each| db.load(each));
+    loaded.map_err(|error| OpenError::channel(path, error))?;
+    let (counts, remains) = (store.counts(), store.remains_count());
+    if remains > 0 {
+        warn!("deleting {remains} messages of mailboxes that do not exist");
+    }
+    info!(
+        "loaded {} nameplates, {} mailboxes, {} messages",
+        counts.nameplates, counts.mailboxes, counts.messages
+    );
+    Ok((db, store))
+}
+
+/// Reads the last day of the usage database, for the status page.
+fn read_past(usage: &UsageDb) -> UsageHistory {
+    const SECONDS_PER_HOUR: f64 = 3_600.0;
+    let since = Clock::read().wall - CLIENT_HOURS as f64 * SECONDS_PER_HOUR;
+    usage.past(since, HOUR_BUCKET_SECONDS).unwrap_or_else(|error| {
+        warn!("the last day is missing on the status page: {error}");
+        UsageHistory::default()
+    })
+}
