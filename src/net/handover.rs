@@ -106,7 +106,7 @@ pub fn send<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result
     Ok(receiver.into())
 }
 
-/// Sends a message with at most [`DESCRIPTORS_PER_MESSAGE`] descriptors.
+/// Sends a message with at most `DESCRIPTORS_PER_MESSAGE` descriptors.
 pub fn send_with(sender: &UnixDatagram, text: &[u8], batch: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
     let mut control = SendAncillaryBuffer::new(&mut space);
