@@ -227,7 +227,8 @@ fn transfers_go_on_while_the_server_is_replaced_again_and_again() {
             std::thread::sleep(Duration::from_secs(1));
         }
     });
-    assert!(server.count_log("took over ") > 5, "{:#?}", server.log());
+    // Once a second; how long the transfers take is the machine's.
+    assert!(server.count_log("took over ") >= 2, "{:#?}", server.log());
     assert_left_clean(&server, &["happy", "pruney"], pairs_again_and_again().len());
 }
 
