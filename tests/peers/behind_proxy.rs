@@ -129,14 +129,17 @@ fn nginx(server: &Server, directory: &Directory) -> Proxy {
 }
 
 fn caddy(server: &Server, directory: &Directory) -> Proxy {
+    let block = on_ports_of(server, &document::text(".packaging/Caddyfile"));
+    start_caddy(directory, &block, "mailbox.example.org {")
+}
+
+/// Starts Caddy with a block whose first line is `names`, once with TLS and once without.
+pub fn start_caddy(directory: &Directory, block: &str, names: &str) -> Proxy {
     let (certificate, key) = certificate(directory);
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        let block = document::text(".packaging/Caddyfile");
-        let block = on_ports_of(server, &block);
-        let name = "mailbox.example.org {";
         let own = format!("tls {} {}", certificate.display(), key.display());
-        let encrypted = with(&block, name, &format!("https://localhost:{} {{\n{own}", tls.port()));
-        let plain = with(&block, name, &format!("http://{plain} {{"));
+        let encrypted = with(block, names, &format!("https://localhost:{} {{\n{own}", tls.port()));
+        let plain = with(block, names, &format!("http://{plain} {{"));
         format!("{{\nadmin off\nauto_https disable_redirects\n}}\n{encrypted}\n{plain}\n")
     };
     Proxy::start(directory, configure, || {

@@ -224,11 +224,10 @@ fn transfers_go_on_while_the_server_is_replaced_again_and_again() {
             let before = server.log().len();
             server.signal(Signal::USR2);
             server.wait_for_log_after(before, "took over ");
-            std::thread::sleep(Duration::from_secs(1));
+            std::thread::sleep(Duration::from_millis(300));
         }
     });
-    // Once a second; how long the transfers take is the machine's.
-    assert!(server.count_log("took over ") >= 2, "{:#?}", server.log());
+    assert!(server.count_log("took over ") > 5, "{:#?}", server.log());
     assert_left_clean(&server, &["happy", "pruney"], pairs_again_and_again().len());
 }
 
