@@ -72,6 +72,9 @@ impl Listeners {
     ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
         let mut listeners = Listeners { spare: open_spare(), ..Listeners::default() };
         let mut bound = Vec::new();
+        // First, what holds an address that is not wanted any more.
+        let is_wanted = |name: &String| endpoints.iter().any(|(it, _)| it.to_string() == *name);
+        handed_over.bound.retain(|(name, ..)| is_wanted(name));
         for (endpoint, role) in endpoints {
             let name = endpoint.to_string();
             let (listener, address) =

@@ -51,6 +51,9 @@ enum State {
     Taken,
 }
 
+/// A socket that an option has selected, and the address that it listens on.
+pub type Taken = (Listener, Endpoint, ListenerRecord);
+
 /// The passed sockets, and which of them are taken.
 pub struct PassedSockets {
     manager: ListenFd,
@@ -107,11 +110,17 @@ impl PassedSockets {
         self.list.is_empty()
     }
 
-    /// Takes the selected sockets, with the addresses that they listen on.
-    pub fn take(
-        &mut self,
-        pick: &Pick,
-    ) -> Result<Vec<(Listener, Endpoint, ListenerRecord)>, String> {
+    /// Closes what an earlier process has handed over and nothing has taken.
+    pub fn close_handed_over(&mut self) {
+        for socket in &mut self.list {
+            if let State::HandedOver(_) = socket.state {
+                socket.state = State::Taken;
+            }
+        }
+    }
+
+    /// Takes the selected sockets.
+    pub fn take(&mut self, pick: &Pick) -> Result<Vec<Taken>, String> {
         if self.is_empty() {
             return Err(
                 "no socket has been passed to this process (LISTEN_FDS, LISTEN_PID)".to_owned()
@@ -148,11 +157,7 @@ impl Passed {
         }
     }
 
-    fn take(
-        &mut self,
-        index: usize,
-        manager: &mut ListenFd,
-    ) -> Result<(Listener, Endpoint, ListenerRecord), String> {
+    fn take(&mut self, index: usize, manager: &mut ListenFd) -> Result<Taken, String> {
         let problem = |why: &dyn fmt::Display| format!("passed socket {index}: {why}");
         let adopted = match std::mem::replace(&mut self.state, State::Taken) {
             State::Taken => return Err(format!("passed socket {index} is picked twice")),

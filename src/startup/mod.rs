@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::net::handover;
 use crate::net::listeners::{HandedOver, Listeners};
-use crate::net::passed_sockets::{PassedSockets, Pick};
+use crate::net::passed_sockets::{PassedSockets, Pick, Taken};
 use crate::net::socket::{Endpoint, Role};
 use crate::server::Server;
 use crate::server::inheritance::Inheritance;
@@ -145,8 +145,12 @@ fn bind(
 ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
     passed.add_handed_over(std::mem::take(&mut handed_over.passed));
     config.listen_by_default(!passed.is_empty());
+    let adopted = adopt(&mut passed, &config.passed)?;
     let (mut listeners, mut bound) = Listeners::bind(&config.endpoints, handed_over)?;
-    bound.extend(adopt(&mut listeners, &mut passed, &config.passed)?);
+    for ((listener, address, record), role) in adopted {
+        listeners.add(listener, role, record);
+        bound.push((address, role));
+    }
     Ok((listeners, bound))
 }
 
@@ -160,26 +164,21 @@ fn log_addresses(bound: &[(Endpoint, Role)]) {
     }
 }
 
-/// Adds the selected passed sockets; returns their addresses.
-fn adopt(
-    listeners: &mut Listeners,
-    passed: &mut PassedSockets,
-    picks: &[(Pick, Role)],
-) -> Result<Vec<(Endpoint, Role)>, String> {
-    let mut addresses = Vec::new();
+/// Takes the selected passed sockets, and closes those of an earlier process that are not, so that
+/// their addresses are free.
+fn adopt(passed: &mut PassedSockets, picks: &[(Pick, Role)]) -> Result<Vec<(Taken, Role)>, String> {
+    let mut adopted = Vec::new();
     for (pick, role) in picks {
         let taken = passed
             .take(pick)
             .map_err(|problem| format!("cannot listen on systemd:{pick}: {problem}"))?;
-        for (listener, address, record) in taken {
-            listeners.add(listener, *role, record);
-            addresses.push((address, *role));
-        }
+        adopted.extend(taken.into_iter().map(|taken| (taken, *role)));
     }
+    passed.close_handed_over();
     for index in passed.left_over() {
         warn!("systemd socket {index} is not selected by any --port; connections to it will hang");
     }
-    Ok(addresses)
+    Ok(adopted)
 }
 
 const BYTES_PER_MIB: usize = 1024 * 1024;

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Read, Seek};
 use std::mem::MaybeUninit;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -233,4 +234,17 @@ fn a_message_between_its_fragments_is_waited_for() {
     assert_eq!((opcode, &payload[..2]), (CLOSE, &1001_u16.to_be_bytes()[..]));
     let _server = manager.start_next(stored, &[]);
     idle.one(json!({"type": "ping", "ping": 1}));
+}
+
+#[test]
+fn an_address_of_a_passed_socket_that_is_not_passed_again_is_free() {
+    let manager = Manager::new();
+    let listener = TcpListener::bind("[::]:0").expect("a socket");
+    let port = listener.local_addr().expect("an address").port();
+    let mut server = manager.start(passing(vec![listener.into()], "client", &[]));
+    let mut client = server.bind("app", "s");
+    let (stored, _) = manager.stop(&mut server);
+    let server = manager.start_next(stored, &[&format!("--port=127.0.0.1:{port}")]);
+    assert!(server.logged_addresses().iter().any(|address| address.port() == port));
+    client.allocate();
 }
