@@ -11,11 +11,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::UnixStream;
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 
 /// Exit status of a second signal.
 const SECOND_SIGNAL_STATUS: i32 = 1;
+
+/// All that [`Signals::install`] takes over.
+const TAKEN_OVER: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+];
+
+/// Makes signals wait until the program that this process executes next has its handlers. Without
+/// handlers they would end it. If nothing is executed, [`deliver`] is to follow.
+pub fn hold() -> io::Result<()> {
+    Ok(SigSet::from_iter(TAKEN_OVER).thread_block()?)
+}
+
+/// Delivers the signals that wait, now and from now on.
+pub fn deliver() -> io::Result<()> {
+    Ok(SigSet::from_iter(TAKEN_OVER).thread_unblock()?)
+}
 
 /// The reading end.
 #[derive(Debug)]
@@ -82,7 +105,7 @@ impl Signals {
         Ok((signals, Remote { stop, writer }))
     }
 
-    /// Takes over the signals.
+    /// Takes over the signals, and gets those that have waited for it.
     pub fn install() -> io::Result<Signals> {
         let (signals, writer) = Signals::new()?;
         let flags = &signals.flags;
@@ -104,6 +127,7 @@ impl Signals {
             flag::register(signal, Arc::clone(asked))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
+        deliver()?;
         Ok(signals)
     }
 

@@ -16,7 +16,7 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::inheritance::Inheritance;
-use super::{Server, Stage};
+use super::{Server, Stage, signals};
 use crate::codec::handover as codec;
 use crate::limits::{LOG_LINE_BYTES_MAX, TAKEOVER_CHECK, TAKEOVER_CHECK_POLL, TAKEOVER_GRACE};
 use crate::message::close::CloseReason;
@@ -178,7 +178,9 @@ impl Server {
             _ => {
                 let variable = handover::variable(&socket)?;
                 info!("handing over {count} connections to {}", self.program.path().display());
+                signals::hold()?;
                 let error = self.program.replace(socket, (handover::VARIABLE, &variable));
+                signals::deliver()?;
                 // What waits in the socket keeps connections open.
                 handover::close_stdin()?;
                 // Executing a program takes this back, even if it fails.

@@ -7,15 +7,17 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::common::client::assert_welcomed;
 use crate::common::raw::{CLOSE, ENDS, Raw, TEXT, TEXT_BEGINS, frame};
 use crate::common::{
-    Client, Directory, FREE_PORT, PROGRAM, Server, Signal, eventually, process, retry, sql,
+    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, eventually, process, retry,
+    sql,
 };
 
 /// The server's program in the directory of the test, so that another can take its place.
@@ -107,6 +109,28 @@ fn sessions_go_on_where_they_were() {
     assert_ne!(server.bind("app", "new").allocate(), "");
     let (status, _) = server.stop();
     assert!(status.success());
+}
+
+#[test]
+fn signals_that_arrive_at_any_moment_of_a_takeover_end_nothing() {
+    let (mut server, _) = start(&[]);
+    let mut client = server.bind("app", "s");
+    let (pid, is_over) = (server.pid(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let until = Instant::now() + PATIENCE;
+            while !is_over.load(Ordering::Relaxed) && Instant::now() < until {
+                process::signal(pid, Signal::HUP);
+                thread::sleep(Duration::from_micros(100));
+            }
+        });
+        for _ in 0..5 {
+            replace(&mut server);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    client.allocate();
+    assert!(server.stop().0.success());
 }
 
 #[test]
