@@ -29,7 +29,7 @@ pub fn render(status: &Status<'_>) -> String {
         "clients_last_day": clients(status),
     });
     if let Some(members) = engine.members() {
-        object["members"] = members.map(member).collect();
+        object["members"] = members.iter().map(|(name, counts)| member(name, counts)).collect();
     }
     for metric in metrics::all(status).iter().filter(|metric| !metric.json.is_empty()) {
         let value = match &metric.value {
@@ -46,7 +46,7 @@ pub fn render(status: &Status<'_>) -> String {
     format!("{object}\n")
 }
 
-fn member((name, counts): (&str, MemberCounts)) -> Json {
+fn member(name: &str, counts: &MemberCounts) -> Json {
     let MemberCounts { connected, connections, exchanges } = counts;
     json!({
         "name": name,

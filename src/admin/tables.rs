@@ -45,10 +45,10 @@ pub fn clients(status: &Status<'_>) -> String {
 /// The section about members; nothing if there is no file of them.
 pub fn members(engine: &Engine) -> String {
     let Some(members) = engine.members() else { return String::new() };
-    let rows = members.map(|(name, counts)| {
+    let rows = members.into_iter().map(|(name, counts)| {
         let MemberCounts { connected, connections, exchanges } = counts;
         let cells = [exchanges, connections, connected].map(|count| numeric(&dim(count)));
-        row(&[&[head(&escaped(name))][..], &cells].concat())
+        row(&[&[head(&escaped(&name))][..], &cells].concat())
     });
     format!(
         "<section aria-labelledby=\"members-heading\"><h2 id=\"members-heading\">Members</h2>\n\

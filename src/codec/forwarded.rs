@@ -7,19 +7,19 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::limits::PROXY_HOPS_MAX;
-use crate::message::peer::{Hop, Unreadable};
+use crate::message::peer::{Peer, Unreadable};
 
 /// The last addresses of `X-Forwarded-For`, the very last one first.
 pub fn addresses<'a>(
     lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-) -> Vec<Result<Hop, Unreadable>> {
+) -> Vec<Result<Peer, Unreadable>> {
     hops(lines, address)
 }
 
 /// The same of `Forwarded`.
 pub fn elements<'a>(
     lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-) -> Vec<Result<Hop, Unreadable>> {
+) -> Vec<Result<Peer, Unreadable>> {
     hops(lines, element)
 }
 
@@ -27,8 +27,8 @@ pub fn elements<'a>(
 /// unreadable: a proxy always names an address.
 fn hops<'a>(
     lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-    parse: fn(&str) -> Result<Hop, Unreadable>,
-) -> Vec<Result<Hop, Unreadable>> {
+    parse: fn(&str) -> Result<Peer, Unreadable>,
+) -> Vec<Result<Peer, Unreadable>> {
     let mut hops = Vec::new();
     let mut is_there = false;
     for line in lines.rev() {
@@ -49,7 +49,7 @@ fn hops<'a>(
 }
 
 /// An element of `Forwarded`: `for=192.0.2.1;proto=https`.
-fn element(text: &str) -> Result<Hop, Unreadable> {
+fn element(text: &str) -> Result<Peer, Unreadable> {
     let pairs = Pieces::new(text, b';').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
     match (values.next(), values.next()) {
@@ -63,9 +63,9 @@ fn element(text: &str) -> Result<Hop, Unreadable> {
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. A port that
 /// cannot be read is none: RFC 7239 allows names in its place.
-fn address(text: &str) -> Result<Hop, Unreadable> {
+fn address(text: &str) -> Result<Peer, Unreadable> {
     if let Ok(ip) = text.parse() {
-        return Ok(Hop { ip, port: None });
+        return Ok(Peer::at(ip, None));
     }
     let (ip, port) = match text.strip_prefix('[') {
         Some(text) => {
@@ -82,7 +82,7 @@ fn address(text: &str) -> Result<Hop, Unreadable> {
         }
     };
     let port = port.and_then(|port| port.parse().ok());
-    Ok(Hop { ip: ip.map_err(|_| Unreadable)?, port })
+    Ok(Peer::at(ip.map_err(|_| Unreadable)?, port))
 }
 
 /// The trimmed pieces of a text between separators outside of quotes, the last one first.
@@ -123,11 +123,11 @@ fn is_escaped(before: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::peer::{Forwarded, LOOPBACK, Network, Peer};
+    use crate::message::peer::{Forwarded, LOOPBACK, Network};
 
     /// What a list comes to with loopback and 10.0.0.0/8 trusted: an address, `-` for none, `?` for
     /// one that cannot be read.
-    fn client(hops: Vec<Result<Hop, Unreadable>>) -> String {
+    fn client(hops: Vec<Result<Peer, Unreadable>>) -> String {
         let mut trusted: Vec<Network> = LOOPBACK.to_vec();
         trusted.push("10.0.0.0/8".parse().expect("a network"));
         match (Forwarded { hops, ..Forwarded::default() }).client(&trusted) {

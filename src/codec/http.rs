@@ -13,7 +13,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::codec::forwarded;
 use crate::limits::HEAD_LINES_MAX;
-use crate::message::peer::{AddressHeader, Forwarded, Hop, Unreadable};
+use crate::message::peer::{AddressHeader, Forwarded, Peer, Unreadable};
 use crate::message::secret::Secret;
 
 /// The result of parsing the bytes received so far; none if the head is not complete. The error is
@@ -326,8 +326,8 @@ impl Request<'_> {
             AddressHeader::XRealIp => {
                 let (ip, port) = (self.single("x-real-ip"), self.single("x-real-port"));
                 let (is_port_unreadable, port) = (port.is_err(), port.unwrap_or_default());
-                let hop = ip.map(|ip| ip.map(|ip| Hop { ip, port })).map_err(|()| Unreadable);
-                (hop.transpose().into_iter().collect(), is_port_unreadable)
+                let peer = ip.map(|ip| ip.map(|ip| Peer::at(ip, port))).map_err(|()| Unreadable);
+                (peer.transpose().into_iter().collect(), is_port_unreadable)
             }
             AddressHeader::XForwardedFor => (forwarded::addresses(lines), false),
             AddressHeader::Forwarded => (forwarded::elements(lines), false),

@@ -8,7 +8,6 @@ use super::Engine;
 use crate::codec::http::{Rejection, Status};
 use crate::codec::json::{self, Welcome};
 use crate::engine::limit_log::Limit;
-use crate::engine::quotas::{QuotaExceeded, whole_seconds};
 use crate::limits::PROXIES_NAMED_MAX;
 use crate::message::close::CloseReason;
 use crate::message::event::{Event, Verdict};
@@ -20,9 +19,6 @@ use crate::storage::db::ConnectionChange;
 
 /// The `error` of a `welcome` while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";
-
-/// `Retry-After` of an answer to an address with too many connections at once, in seconds.
-const TOO_MANY_RETRY_SECONDS: u64 = 60;
 
 impl Engine {
     /// Decides on an event; its replies go to this tick's outputs. An error is the answer to a
@@ -73,10 +69,8 @@ impl Engine {
         conn: ConnId,
         address: Option<CountedAddress>,
     ) -> Result<(), Rejection> {
-        self.quotas.connect(conn, address, self.clock.instant).map_err(|exceeded| {
-            self.note_limit(Limit::AddressConnections);
-            rejection_of(exceeded)
-        })
+        let counted = self.quotas.connect(conn, address, self.clock.instant);
+        counted.inspect_err(|_| self.note_limit(Limit::AddressConnections))
     }
 
     fn open(&mut self, conn: ConnId, peer: Peer, response: Vec<u8>) -> Result<Verdict, Rejection> {
@@ -176,18 +170,5 @@ impl Engine {
         };
         let welcome = Welcome { error: Some(error.to_owned()), ..self.live.welcome.clone() };
         json::welcome(&welcome, demand, peer.ip, peer.port)
-    }
-}
-
-fn rejection_of(exceeded: QuotaExceeded) -> Rejection {
-    match exceeded {
-        QuotaExceeded::Connections => Rejection::new(
-            Status::TooManyRequests(TOO_MANY_RETRY_SECONDS),
-            "too many connections from your address at once, close some",
-        ),
-        QuotaExceeded::ConnectRate { retry_after } => Rejection::new(
-            Status::TooManyRequests(whole_seconds(retry_after)),
-            "too many new connections from your address, slow down",
-        ),
     }
 }

@@ -31,29 +31,24 @@ impl Engine {
     pub fn export_addresses(&mut self) -> AddressesRecord {
         let now = self.clock.instant;
         AddressesRecord {
-            rates: self.quotas.export_rates(now),
-            creators: self.quotas.export_creators(),
-            joins: self.quotas.export_joins(now),
-            attack: self.permissions.export_attack(now),
+            attack: self.permissions.attack.export(now),
             ids: self.records.export_ids(now),
+            ..self.quotas.export(now)
         }
     }
 
     /// Restores what an earlier process knew of addresses and connections.
     pub fn restore(
         &mut self,
-        addresses: AddressesRecord,
+        mut addresses: AddressesRecord,
         connections: impl Iterator<Item = (ConnId, StateRecord)>,
     ) {
         let now = self.clock.instant;
-        let AddressesRecord { rates, creators, joins, attack, ids } = addresses;
-        self.quotas.restore_rates(rates, now);
-        self.quotas.restore_creators(creators, now);
-        self.quotas.restore_joins(joins, now);
-        self.permissions.restore_attack(&attack, now);
-        if let Some(ids) = ids {
+        self.permissions.restore_attack(&addresses.attack, now);
+        if let Some(ids) = addresses.ids.take() {
             self.records.restore_ids(ids, now);
         }
+        self.quotas.restore(addresses, now);
         for (conn, record) in connections {
             self.restore_one(conn, record);
         }
@@ -61,7 +56,7 @@ impl Engine {
 
     fn restore_one(&mut self, conn: ConnId, record: StateRecord) {
         if let Some(address) = record.counted {
-            self.quotas.restore(conn, address, self.clock.instant);
+            self.quotas.restore_connection(conn, address, self.clock.instant);
         }
         if let Some(demand) = record.demand {
             self.permissions.restore(conn, demand);

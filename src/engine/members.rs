@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Engine;
-use crate::codec::http::{Rejection, Status};
+use crate::codec::http::Rejection;
 use crate::config::members::{Member, Members};
 use crate::engine::limit_log::Limit;
-use crate::engine::quotas::whole_seconds;
 use crate::message::secret::Secret;
 use crate::message::{Command, ConnId, ConnMap};
 use crate::store::{Change, Row};
@@ -23,7 +22,7 @@ pub struct Memberships {
 /// Counts of one member since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
-    /// Connections at present.
+    /// Connections at present; counted when it is asked for.
     pub connected: u64,
     pub connections: u64,
     /// Exchanges that it began.
@@ -34,21 +33,15 @@ impl Memberships {
     /// Follows a new file. Connections whose line is gone become guests.
     pub fn set(&mut self, members: Option<&Members>) {
         self.connections.retain(|_, member| members.is_some_and(|all| all.contains(member)));
-        let before = std::mem::take(&mut self.counts);
+        let mut before = std::mem::take(&mut self.counts);
         for name in members.into_iter().flat_map(Members::names) {
-            let counts = before.get(name).copied().unwrap_or_default();
-            self.counts.insert(Rc::clone(name), MemberCounts { connected: 0, ..counts });
-        }
-        for member in self.connections.values() {
-            if let Some(counts) = self.counts.get_mut(&member.name) {
-                counts.connected += 1;
-            }
+            let counts = before.remove(name).unwrap_or_default();
+            self.counts.entry(Rc::clone(name)).or_insert(counts);
         }
     }
 
     fn connect(&mut self, conn: ConnId, member: Member) {
         if let Some(counts) = self.counts.get_mut(&member.name) {
-            counts.connected += 1;
             counts.connections += 1;
         }
         self.connections.insert(conn, member);
@@ -66,11 +59,7 @@ impl Memberships {
     }
 
     pub fn disconnect(&mut self, conn: ConnId) {
-        if let Some(member) = self.connections.remove(&conn)
-            && let Some(counts) = self.counts.get_mut(&member.name)
-        {
-            counts.connected = counts.connected.saturating_sub(1);
-        }
+        self.connections.remove(&conn);
     }
 
     /// Counts the mailbox that a command has begun.
@@ -97,11 +86,8 @@ impl Engine {
         secret: Option<&Secret>,
     ) -> Result<(), Rejection> {
         let (Some(members), Some(secret)) = (&self.live.members, secret) else { return Ok(()) };
-        if let Err(retry_after) = self.quotas.check_secret(conn, self.clock.instant) {
-            self.limit_log.hit(Limit::AddressGuesses);
-            let status = Status::TooManyRequests(whole_seconds(retry_after));
-            return Err(Rejection::new(status, "too many unknown secrets from your address"));
-        }
+        let checked = self.quotas.check_secret(conn, self.clock.instant);
+        checked.inspect_err(|_| self.limit_log.hit(Limit::AddressGuesses))?;
         match members.find(secret) {
             Some(member) => self.memberships.connect(conn, member.clone()),
             None => {
@@ -118,8 +104,14 @@ impl Engine {
     }
 
     /// The members by name, if there is a file of them.
-    pub fn members(&self) -> Option<impl Iterator<Item = (&str, MemberCounts)>> {
+    pub fn members(&self) -> Option<BTreeMap<Rc<str>, MemberCounts>> {
         self.live.members.as_ref()?;
-        Some(self.memberships.counts.iter().map(|(name, counts)| (&**name, *counts)))
+        let mut counts = self.memberships.counts.clone();
+        for member in self.memberships.connections.values() {
+            if let Some(counts) = counts.get_mut(&member.name) {
+                counts.connected += 1;
+            }
+        }
+        Some(counts)
     }
 }

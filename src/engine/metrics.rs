@@ -6,10 +6,7 @@
 
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
 use crate::message::COMMAND_NAMES;
-use crate::message::outcome::{Mood, OutcomeCounts};
-
-/// The label in [`Metrics::moods`] of a `close` without a mood.
-const MOOD_NONE: &str = "none";
+use crate::message::outcome::{Outcome, OutcomeCounts};
 
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -35,9 +32,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts a `close`.
+    /// Counts a `close`. Moods that the protocol does not define count as one.
     pub fn count_mood(&mut self, mood: Option<&str>) {
-        self.moods.add(mood.map_or(MOOD_NONE, |mood| Mood::from_name(mood).label()));
+        self.moods.add(match mood {
+            Some(mood) => Outcome::of_mood(mood).map_or("other", Outcome::name),
+            None => "none",
+        });
     }
 }
 

@@ -224,7 +224,7 @@ impl Engine {
     fn arm_timers(&mut self) {
         let now = self.clock.instant;
         self.timers.set(Timer::Generation, self.records.generation_ends());
-        self.timers.set(Timer::AttackEnd, self.permissions.attack_ends_at());
+        self.timers.set(Timer::AttackEnd, self.permissions.attack.ends_at());
         self.timers.set(Timer::Checkpoint, self.storage.checkpoint_retry_at());
         self.timers.set(Timer::LimitLog, self.limit_log.report_at(now));
         if !self.timers.is_set(Timer::Flush) && !self.records.is_empty() {
@@ -255,7 +255,7 @@ impl Engine {
 
     /// Logs it when an attack begins or ends.
     fn update_attack(&mut self) {
-        match self.permissions.update_attack(self.clock.instant) {
+        match self.permissions.attack.update(self.clock.instant) {
             Some(AttackChange::Began) => {
                 warn!("under attack: proof of work is demanded from now on")
             }

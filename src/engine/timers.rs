@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// What can be due, in the order in which it is done when several are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// The generation of address ids ends.
     Generation,
@@ -25,42 +25,29 @@ pub enum Timer {
     Flush,
 }
 
-impl Timer {
-    const ALL: [Timer; 9] = [
-        Timer::Generation,
-        Timer::StorageRetry,
-        Timer::StorageQuiet,
-        Timer::AddressSweep,
-        Timer::ExpiryCheck,
-        Timer::AttackEnd,
-        Timer::Checkpoint,
-        Timer::LimitLog,
-        Timer::Flush,
-    ];
-}
-
-/// When each timer is due, if it is set.
+/// The timers that are set, and when each is due.
 #[derive(Debug, Default)]
-pub struct TimerTable([Option<Instant>; Timer::ALL.len()]);
+pub struct TimerTable(Vec<(Timer, Instant)>);
 
 impl TimerTable {
     pub fn set(&mut self, timer: Timer, due: impl Into<Option<Instant>>) {
-        self.0[timer as usize] = due.into();
+        self.0.retain(|(known, _)| *known != timer);
+        self.0.extend(due.into().map(|due| (timer, due)));
     }
 
     pub fn is_set(&self, timer: Timer) -> bool {
-        self.0[timer as usize].is_some()
+        self.0.iter().any(|(known, _)| *known == timer)
     }
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.0.iter().map(|(_, due)| *due).min()
     }
 
     /// Stops and returns the first timer that is due.
     pub fn pop_due(&mut self, now: Instant) -> Option<Timer> {
-        let is_due = |timer: &Timer| self.0[*timer as usize].is_some_and(|due| due <= now);
-        let timer = Timer::ALL.into_iter().find(is_due)?;
+        let is_due = self.0.iter().filter(|(_, due)| *due <= now);
+        let timer = is_due.map(|(timer, _)| *timer).min()?;
         self.set(timer, None);
         Some(timer)
     }
@@ -86,12 +73,5 @@ mod tests {
         assert_eq!(timers.next(), Some(later));
         assert_eq!(timers.pop_due(later), Some(Timer::Generation));
         assert_eq!(timers.next(), None);
-    }
-
-    #[test]
-    fn the_list_is_in_the_order_of_the_enum() {
-        for (index, timer) in Timer::ALL.into_iter().enumerate() {
-            assert_eq!(timer as usize, index);
-        }
     }
 }

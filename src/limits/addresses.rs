@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Messages of each side after which a join may count as shown: the first is the key exchange, and
 /// only with the right code does a client send a second.
-pub const JOIN_MESSAGES_MIN: usize = 2;
+pub const JOIN_MESSAGES_MIN: u64 = 2;
 
 /// After that, time for either side to close because the code was wrong.
 pub const JOIN_PROBATION: Duration = Duration::from_secs(10);

@@ -54,58 +54,56 @@ pub enum CloseReason {
 impl CloseReason {
     /// The stable name in metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            CloseReason::PeerClosed => "peer_closed",
-            CloseReason::PeerReset => "peer_reset",
-            CloseReason::HttpAnswered => "http_answered",
-            CloseReason::Refused => "refused",
-            CloseReason::NotBound => "not_bound",
-            CloseReason::NotPermitted => "not_permitted",
-            CloseReason::Notice => "notice",
-            CloseReason::Replaced => "replaced",
-            CloseReason::Evicted => "evicted",
-            CloseReason::Shed => "shed",
-            CloseReason::BadProxyHeader => "bad_proxy_header",
-            CloseReason::HandshakeTimeout => "handshake_timeout",
-            CloseReason::Violation(FrameError::TooLong) => "message_too_long",
-            CloseReason::Violation(FrameError::NotUtf8) => "not_utf8",
-            CloseReason::Violation(FrameError::Framing) => "malformed_frame",
-            CloseReason::SlowReader => "slow_reader",
-            CloseReason::StalledReader => "stalled_reader",
-            CloseReason::SlowSender => "slow_sender",
-            CloseReason::PingTimeout => "ping_timeout",
-            CloseReason::GoingAway => "going_away",
-            CloseReason::StorageFailed => "storage_failed",
-        }
+        self.row().0
     }
 
     /// Code and text of the close frame; none where the connection ends without one.
     pub fn frame(self) -> Option<(u16, &'static str)> {
-        Some(match self {
-            CloseReason::Violation(FrameError::TooLong) => (1009, "message too long"),
-            CloseReason::Violation(FrameError::NotUtf8) => (1007, "text must be UTF-8"),
-            CloseReason::Violation(FrameError::Framing) => (1002, "malformed frame"),
-            CloseReason::NotBound => (1008, "no bind in time"),
-            CloseReason::SlowSender => (1008, "unfinished message took too long"),
+        self.row().1
+    }
+
+    /// The name, and the close frame.
+    fn row(self) -> (&'static str, Option<(u16, &'static str)>) {
+        match self {
+            CloseReason::PeerClosed => ("peer_closed", None),
+            CloseReason::PeerReset => ("peer_reset", None),
+            CloseReason::HttpAnswered => ("http_answered", None),
+            CloseReason::Refused => ("refused", None),
+            CloseReason::NotBound => ("not_bound", Some((1008, "no bind in time"))),
             // Go's client shows this to its user, if anything.
-            CloseReason::NotPermitted => {
-                (1008, "permission denied: this server demands a proof of work (hashcash)")
+            CloseReason::NotPermitted => (
+                "not_permitted",
+                Some((1008, "permission denied: this server demands a proof of work (hashcash)")),
+            ),
+            CloseReason::Notice => ("notice", Some((1008, "see the error in the welcome"))),
+            CloseReason::Replaced => {
+                ("replaced", Some((1008, "replaced: your side has too many newer connections")))
             }
-            CloseReason::Notice => (1008, "see the error in the welcome"),
-            CloseReason::Replaced => (1008, "replaced: your side has too many newer connections"),
-            CloseReason::Evicted => (1008, "mailbox deleted: the server was full"),
-            CloseReason::GoingAway => (1001, "server is stopping"),
-            CloseReason::StorageFailed => (1013, "storage is unavailable"),
-            CloseReason::PeerClosed
-            | CloseReason::PeerReset
-            | CloseReason::HttpAnswered
-            | CloseReason::Refused
-            | CloseReason::Shed
-            | CloseReason::HandshakeTimeout
-            | CloseReason::BadProxyHeader
-            | CloseReason::SlowReader
-            | CloseReason::StalledReader
-            | CloseReason::PingTimeout => return None,
-        })
+            CloseReason::Evicted => {
+                ("evicted", Some((1008, "mailbox deleted: the server was full")))
+            }
+            CloseReason::Shed => ("shed", None),
+            CloseReason::HandshakeTimeout => ("handshake_timeout", None),
+            CloseReason::BadProxyHeader => ("bad_proxy_header", None),
+            CloseReason::Violation(FrameError::TooLong) => {
+                ("message_too_long", Some((1009, "message too long")))
+            }
+            CloseReason::Violation(FrameError::NotUtf8) => {
+                ("not_utf8", Some((1007, "text must be UTF-8")))
+            }
+            CloseReason::Violation(FrameError::Framing) => {
+                ("malformed_frame", Some((1002, "malformed frame")))
+            }
+            CloseReason::SlowReader => ("slow_reader", None),
+            CloseReason::StalledReader => ("stalled_reader", None),
+            CloseReason::SlowSender => {
+                ("slow_sender", Some((1008, "unfinished message took too long")))
+            }
+            CloseReason::PingTimeout => ("ping_timeout", None),
+            CloseReason::GoingAway => ("going_away", Some((1001, "server is stopping"))),
+            CloseReason::StorageFailed => {
+                ("storage_failed", Some((1013, "storage is unavailable")))
+            }
+        }
     }
 }

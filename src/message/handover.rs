@@ -2,6 +2,7 @@
 //! connection all that is not in the databases.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::message::peer::Peer;
@@ -110,32 +111,46 @@ pub struct RatesRecord {
 /// The claim of a nameplate that another side began.
 #[derive(Debug, PartialEq)]
 pub struct JoinRecord {
-    pub mailbox: String,
+    pub mailbox: Rc<str>,
     pub source: CountedAddress,
     /// The creator of the nameplate; none if exempt or unknown.
     pub beginner: Option<CountedAddress>,
-    /// A hash of its app and name.
+    /// What is left of its probation, if that has begun.
+    pub probation: Option<Duration>,
+    pub progress: JoinProgress,
+}
+
+/// What has been seen of a join.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JoinProgress {
+    /// A hash of the nameplate's app and name.
     pub nameplate: u64,
-    pub joiner: String,
+    pub joiner: Rc<str>,
+    /// Messages of the joiner, and of the side that was there before, each in a phase of its own.
     pub messages: [u64; 2],
-    /// Hashes, which another version of the program may compute in another way.
+    /// Hashes of the phases of their last messages. Another version of the program may compute
+    /// them in another way.
     pub last_phases: [Option<u64>; 2],
     pub state: JoinState,
+    /// A third side was refused.
     pub is_crowded: bool,
     pub is_scary: bool,
+    /// It has been charged as having kept a side out.
     pub is_charged: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinState {
     Unshown,
-    Probation { left: Duration },
+    /// Both sides have added their messages.
+    Probation,
+    /// A side closed as `scary` or `errory`: it will not be shown.
     Failed,
     Shown,
 }
 
 /// The level of hostile events.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AttackRecord {
     pub level: f64,
     pub is_attack: bool,

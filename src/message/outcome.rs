@@ -1,8 +1,9 @@
-//! How nameplates and mailboxes end (`result` in the usage database, the metrics and the status
-//! page), and the moods of `close` that decide it.
+//! How nameplates and mailboxes end: `result` in the usage database, the metrics and the status
+//! page. The mood of a `close` is the outcome that a side reports.
 
-/// The `result` of a usage record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The `result` of a usage record. First those that a mood can report, by gravity: the gravest mood
+/// of a mailbox decides its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Happy,
     Lonely,
@@ -32,6 +33,11 @@ impl Outcome {
     /// The outcome that a usage database names so.
     pub fn from_name(name: &str) -> Option<Outcome> {
         OUTCOMES.into_iter().find(|(_, known, _)| *known == name).map(|(outcome, ..)| outcome)
+    }
+
+    /// The outcome that a mood reports; none if the protocol does not define the mood.
+    pub fn of_mood(mood: &str) -> Option<Outcome> {
+        Outcome::from_name(mood).filter(|outcome| *outcome <= Outcome::Scary)
     }
 
     pub fn name(self) -> &'static str {
@@ -83,70 +89,27 @@ impl OutcomeCounts {
     }
 }
 
-/// The mood of a `close`, ordered by gravity: the gravest mood of a mailbox decides its outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mood {
-    /// A mood that the protocol does not define.
-    Other,
-    Happy,
-    Lonely,
-    Errory,
-    Scary,
-}
-
-/// The protocol's names of the moods, and the label of all others, in the order of the enum.
-const MOODS: [(Mood, &str); 5] = [
-    (Mood::Other, "other"),
-    (Mood::Happy, "happy"),
-    (Mood::Lonely, "lonely"),
-    (Mood::Errory, "errory"),
-    (Mood::Scary, "scary"),
-];
-
-impl Mood {
-    pub fn from_name(name: &str) -> Mood {
-        MOODS.into_iter().find(|(_, known)| *known == name).map_or(Mood::Other, |(mood, _)| mood)
-    }
-
-    /// Its label in the metrics.
-    pub fn label(self) -> &'static str {
-        MOODS[self as usize].1
-    }
-
-    /// The outcome that it forces; `happy` and unknown moods leave it to the number of sides.
-    pub fn outcome(self) -> Option<Outcome> {
-        match self {
-            Mood::Other | Mood::Happy => None,
-            Mood::Lonely => Some(Outcome::Lonely),
-            Mood::Errory => Some(Outcome::Errory),
-            Mood::Scary => Some(Outcome::Scary),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_outcome_and_each_mood_has_its_row() {
+    fn each_outcome_has_its_row() {
         for (index, outcome) in Outcome::all().enumerate() {
             assert_eq!(outcome as usize, index);
             assert_eq!(Outcome::from_name(outcome.name()), Some(outcome));
         }
         assert_eq!(Outcome::from_name("sleepy"), None);
-        for (index, (mood, name)) in MOODS.into_iter().enumerate() {
-            assert_eq!((mood as usize, Mood::from_name(name)), (index, mood));
-        }
     }
 
     #[test]
     fn the_gravest_mood_decides() {
-        let gravest = |moods: &[&str]| moods.iter().map(|mood| Mood::from_name(mood)).max();
-        assert_eq!(gravest(&["errory", "scary", "happy"]), Some(Mood::Scary));
-        assert_eq!(gravest(&["lonely", "errory"]), Some(Mood::Errory));
-        assert_eq!(gravest(&["happy", "sleepy", "lonely"]), Some(Mood::Lonely));
-        assert_eq!(gravest(&["happy", "sleepy"]).and_then(Mood::outcome), None);
+        let gravest = |moods: &[&str]| moods.iter().filter_map(|it| Outcome::of_mood(it)).max();
+        assert_eq!(gravest(&["errory", "scary", "happy"]), Some(Outcome::Scary));
+        assert_eq!(gravest(&["lonely", "errory"]), Some(Outcome::Errory));
+        assert_eq!(gravest(&["happy", "sleepy", "lonely"]), Some(Outcome::Lonely));
+        assert_eq!(gravest(&["happy", "pruney", "crowded"]), Some(Outcome::Happy));
+        assert_eq!(gravest(&["sleepy", "other"]), None);
     }
 
     #[test]

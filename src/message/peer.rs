@@ -14,9 +14,14 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A socket's remote address; an IPv4-mapped one counts as IPv4.
+    /// A peer at an address; an IPv4-mapped one counts as IPv4.
+    pub fn at(ip: IpAddr, port: Option<u16>) -> Peer {
+        Peer { ip: Some(ip.to_canonical()), port }
+    }
+
+    /// A socket's remote address.
     pub fn of_socket(address: SocketAddr) -> Peer {
-        Peer { ip: Some(address.ip().to_canonical()), port: Some(address.port()) }
+        Peer::at(address.ip(), Some(address.port()))
     }
 
     /// Whether forwarding headers from this peer are trusted. Unix sockets always are.
@@ -61,14 +66,7 @@ impl AddressHeader {
     }
 }
 
-/// One address in a proxy's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
-    pub ip: IpAddr,
-    pub port: Option<u16>,
-}
-
-/// It is there, but it is no address.
+/// What a proxy's header has in the place of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -77,7 +75,7 @@ pub struct Unreadable;
 pub struct Forwarded {
     /// The addresses, the last one first: each proxy adds the one that it sees at the end. Ends
     /// with the first that cannot be read.
-    pub hops: Vec<Result<Hop, Unreadable>>,
+    pub hops: Vec<Result<Peer, Unreadable>>,
     /// A port is there, but it cannot be read.
     pub is_port_unreadable: bool,
     /// Another header that names an address, if the one that is looked at is missing.
@@ -90,8 +88,7 @@ impl Forwarded {
     pub fn client(&self, trusted: &[Network]) -> Result<Option<Peer>, Unreadable> {
         let mut client = None;
         for hop in &self.hops {
-            let Hop { ip, port } = (*hop)?;
-            let peer = Peer { ip: Some(ip.to_canonical()), port };
+            let peer = (*hop)?;
             client = Some(peer);
             if !peer.is_trusted(trusted) {
                 break;

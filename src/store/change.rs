@@ -11,7 +11,7 @@ use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::ledger::Holder;
 use crate::message::log::Message;
-use crate::message::outcome::{Mood, Outcome};
+use crate::message::outcome::Outcome;
 use crate::message::output::Outputs;
 use crate::sys::clock::{Seconds, Timestamp};
 
@@ -98,7 +98,7 @@ pub enum Change {
         /// Whether its messages go with it; many of them follow in changes of their own.
         with_messages: bool,
         /// The gravest with which a side closed it.
-        mood: Option<Mood>,
+        mood: Option<Outcome>,
     },
     /// Deletes that many messages of a mailbox that has been deleted, the last first.
     DeleteMessages {

@@ -9,7 +9,7 @@ use super::{Act, Settings};
 use crate::message::ConnId;
 use crate::message::ledger::{Holder, Ledger};
 use crate::message::log::MessageLog;
-use crate::message::outcome::Mood;
+use crate::message::outcome::Outcome;
 use crate::sys::clock::Timestamp;
 
 /// Mailboxes in the order of their last activity.
@@ -71,8 +71,8 @@ impl Mailbox {
         self.origins.first().copied().flatten()
     }
 
-    pub fn gravest_mood(&self) -> Option<Mood> {
-        self.sides.iter().filter_map(|side| side.mood.as_deref()).map(Mood::from_name).max()
+    pub fn gravest_mood(&self) -> Option<Outcome> {
+        self.sides.iter().filter_map(|side| Outcome::of_mood(side.mood.as_deref()?)).max()
     }
 
     /// Counts as activity. Its row is written only when it is too old, or later than now: if it

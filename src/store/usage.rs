@@ -8,7 +8,7 @@ use super::change::UsageRecord;
 use super::mailbox::Mailbox;
 use super::sides::Sides;
 use crate::limits::SIDES_MAX;
-use crate::message::outcome::{Mood, Outcome};
+use crate::message::outcome::Outcome;
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// Why a nameplate or mailbox ends.
@@ -64,11 +64,11 @@ pub fn of_mailbox(
     })
 }
 
-fn outcome<Id: Copy>(sides: &Sides<Id>, ending: Ending, gravest: Option<Mood>) -> Outcome {
+fn outcome<Id: Copy>(sides: &Sides<Id>, ending: Ending, gravest: Option<Outcome>) -> Outcome {
     match sides.iter().len() {
         count if count > SIDES_MAX => Outcome::Crowded,
         _ if ending == Ending::Pruned => Outcome::Pruney,
-        count => gravest.and_then(Mood::outcome).unwrap_or(match count {
+        count => gravest.filter(|mood| *mood != Outcome::Happy).unwrap_or(match count {
             SIDES_MAX => Outcome::Happy,
             _ => Outcome::Lonely,
         }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::message::handover::{
     AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress, Head,
-    JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+    JoinProgress, JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
 };
 use crate::message::peer::Peer;
 use crate::message::session::{MailboxState, Session};
@@ -217,9 +217,9 @@ fields! {
     Demand { bits, resource, is_required }
     AddressesRecord { rates, creators, joins, attack, ids }
     RatesRecord { address, prefix_bits, tokens }
-    JoinRecord {
-        mailbox, source, beginner, nameplate, joiner, messages, last_phases, state, is_crowded,
-        is_scary, is_charged
+    JoinRecord { mailbox, source, beginner, probation, progress }
+    JoinProgress {
+        nameplate, joiner, messages, last_phases, state, is_crowded, is_scary, is_charged
     }
     AttackRecord { level, is_attack, held }
     AddressIdsRecord { generation, started, left, counters }
@@ -240,7 +240,7 @@ variants! { PhaseRecord:
 
 variants! { JoinState:
     0 [] (JoinState::Unshown);
-    1 [left] (JoinState::Probation { left });
+    1 [] (JoinState::Probation);
     2 [] (JoinState::Failed);
     3 [] (JoinState::Shown);
 }

@@ -14,7 +14,7 @@ use coded::Coded;
 const MAGIC: &[u8] = b"wormhole-mailbox handover";
 
 /// The version of the format.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Why records cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::message::handover::{
         AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress,
-        JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+        JoinProgress, JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
     };
     use crate::message::peer::Peer;
     use crate::message::session::{MailboxState, Session};
@@ -180,20 +180,23 @@ mod tests {
 
     fn addresses() -> AddressesRecord {
         let address = CountedAddress::Ip("2001:db8::".parse().expect("an address"));
+        let left = Duration::from_micros(1_500_001);
         let join = |state, last_phases| JoinRecord {
             mailbox: "m".into(),
             source: address,
             beginner: Some(CountedAddress::Unreadable),
-            nameplate: 77,
-            joiner: "süde".into(),
-            messages: [0, u64::MAX],
-            last_phases,
-            state,
-            is_crowded: true,
-            is_scary: false,
-            is_charged: true,
+            probation: (state == JoinState::Probation).then_some(left),
+            progress: JoinProgress {
+                nameplate: 77,
+                joiner: "süde".into(),
+                messages: [0, u64::MAX],
+                last_phases,
+                state,
+                is_crowded: true,
+                is_scary: false,
+                is_charged: true,
+            },
         };
-        let left = Duration::from_micros(1_500_001);
         AddressesRecord {
             rates: vec![
                 RatesRecord {
@@ -210,7 +213,7 @@ mod tests {
             creators: vec![(i64::MIN, address), (7, CountedAddress::Unreadable)],
             joins: vec![
                 join(JoinState::Unshown, [None, Some(1)]),
-                join(JoinState::Probation { left }, [Some(2), None]),
+                join(JoinState::Probation, [Some(2), None]),
                 join(JoinState::Failed, [None, None]),
                 join(JoinState::Shown, [None, None]),
             ],

@@ -34,7 +34,8 @@ pub enum AttackChange {
 #[derive(Debug)]
 pub struct Permissions {
     policy: Policy,
-    attack: AttackDetector,
+    /// Only the mode `auto` has it count anything.
+    pub attack: AttackDetector,
     sources: Sources,
     pending: ConnMap<PendingDemand>,
 }
@@ -117,11 +118,6 @@ impl Permissions {
         self.pending.insert(conn, pending);
     }
 
-    /// Whether there is an attack, for another process to go on with.
-    pub fn export_attack(&self, now: Instant) -> AttackRecord {
-        self.attack.export(now)
-    }
-
     /// Goes on with an attack, if this process looks for any.
     pub fn restore_attack(&mut self, record: &AttackRecord, now: Instant) {
         if self.policy.mode == Mode::Auto {
@@ -169,16 +165,6 @@ impl Permissions {
             self.attack.add(1, now);
         }
     }
-
-    /// Returns whether an attack has begun or ended since the last call.
-    pub fn update_attack(&mut self, now: Instant) -> Option<AttackChange> {
-        (self.policy.mode == Mode::Auto).then(|| self.attack.update(now))?
-    }
-
-    /// When an attack ends if no further event is counted.
-    pub fn attack_ends_at(&self) -> Option<Instant> {
-        self.attack.ends_at()
-    }
 }
 
 /// What counts as one address: of IPv6 a /48, since one peer may have that many addresses.
@@ -224,7 +210,7 @@ mod tests {
                 let refusal = Refusal::TooManyNameplates;
                 permissions.note_refusal(&Command::Allocate, &refusal, *holder, now);
             }
-            permissions.update_attack(now).is_some()
+            permissions.attack.update(now).is_some()
         };
         assert!(!begins(&vec![vec![of(1), of(1)]; 1_000], &[]), "all sides of one address");
         let victims: Vec<_> = (2..1_000).map(|victim| vec![of(victim), of(1)]).collect();
@@ -249,11 +235,11 @@ mod tests {
         let (mut permissions, mut entropy) = (permissions(Mode::Auto, now), Counter(0));
         assert_eq!(permissions.ask(ConnId(1), now, &mut entropy), None);
         crowded(&mut permissions, 2, now);
-        assert_eq!(permissions.update_attack(now), Some(AttackChange::Began));
+        assert_eq!(permissions.attack.update(now), Some(AttackChange::Began));
         assert!(permissions.ask(ConnId(2), now, &mut entropy).is_some());
-        let calm = permissions.attack_ends_at().expect("an end");
-        assert_eq!(permissions.update_attack(calm), Some(AttackChange::Ended));
-        assert_eq!(permissions.attack_ends_at(), None);
+        let calm = permissions.attack.ends_at().expect("an end");
+        assert_eq!(permissions.attack.update(calm), Some(AttackChange::Ended));
+        assert_eq!(permissions.attack.ends_at(), None);
         assert_eq!(permissions.check_bind(ConnId(1)), Ok(()));
         assert_eq!(permissions.check_bind(ConnId(2)), Err(Refusal::PermissionRequired));
         permissions.forget(ConnId(2));
@@ -267,7 +253,7 @@ mod tests {
         let mut bits = Vec::new();
         for events in [2, 2, 4, 1_000_000] {
             crowded(&mut permissions, events, now);
-            permissions.update_attack(now);
+            permissions.attack.update(now);
             bits.extend(permissions.ask(ConnId(1), now, &mut entropy).map(|demand| demand.bits));
         }
         assert_eq!(bits, [1, 2, 3, 7]);
@@ -293,7 +279,7 @@ mod tests {
             for _ in 0..1_000 {
                 permissions.note_refusal(command, &refusal, None, now);
             }
-            assert_eq!(permissions.update_attack(now).is_some(), is_hostile, "{refusal:?}");
+            assert_eq!(permissions.attack.update(now).is_some(), is_hostile, "{refusal:?}");
         }
     }
 
@@ -304,7 +290,7 @@ mod tests {
             let mut permissions = permissions(mode, now);
             crowded(&mut permissions, 1_000, now);
             assert_eq!(
-                (permissions.update_attack(now), permissions.attack_ends_at()),
+                (permissions.attack.update(now), permissions.attack.ends_at()),
                 (None, None),
                 "{mode:?}"
             );

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::joins::Charge;
-use super::usage::Action;
-use super::{Quotas, whole_seconds};
+use super::usage::{Action, Count};
+use super::{Quotas, too_fast};
 use crate::limits::JOIN_PROBATION;
-use crate::message::outcome::Mood;
+use crate::message::outcome::Outcome;
 use crate::message::{ConnId, Refusal, Throttled};
 use crate::store::{Change, Row};
 
@@ -15,16 +15,15 @@ impl Quotas {
     pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         self.charge_joins(now);
         let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        let mut wait = self.wait(source, Action::KeepOut, now);
+        let mut wait = self.tables.wait(source, Action::KeepOut, now);
         let unshown_max = self.limits.address_connections_max;
-        if !self.has_room(source, |usage| usage.unshown_joins, unshown_max, now) {
+        if !self.tables.has_room(source, Count::UnshownJoins, unshown_max, now) {
             wait = wait.max(JOIN_PROBATION);
         }
-        if wait > Duration::ZERO {
-            let (command, retry_seconds) = (Throttled::Claim, whole_seconds(wait));
-            return Err(Refusal::TooFast { command, retry_seconds });
+        match wait {
+            Duration::ZERO => Ok(()),
+            wait => Err(too_fast(Throttled::Claim, wait)),
         }
-        Ok(())
     }
 
     /// Counts the joins in the changes of a command, and what becomes of earlier ones. `claimed`:
@@ -65,7 +64,7 @@ impl Quotas {
                     self.joins.note_message(mailbox, side, &phase, source, now);
                 }
                 Change::CloseMailboxSide { mailbox, mood, .. } => {
-                    let mood = mood.as_deref().map(Mood::from_name);
+                    let mood = mood.as_deref().and_then(Outcome::of_mood);
                     self.joins.note_close(mailbox, mood, now);
                 }
                 _ => {}
@@ -76,13 +75,13 @@ impl Quotas {
     pub(super) fn charge_joins(&mut self, now: Instant) {
         for charge in self.joins.take_charges(now) {
             match charge {
-                Charge::Unshown(source) => self.update(source, &|usage| usage.unshown_joins += 1),
-                Charge::Settled(source) => self.update(source, &|usage| {
-                    usage.unshown_joins = usage.unshown_joins.saturating_sub(1);
-                }),
+                Charge::Unshown(source) => {
+                    self.tables.raise(source, Count::UnshownJoins, now);
+                }
+                Charge::Settled(source) => self.tables.lower(source, Count::UnshownJoins),
                 Charge::KeptOut(source) => {
-                    self.wait(source, Action::KeepOut, now);
-                    self.spend(source, Action::KeepOut);
+                    self.tables.wait(source, Action::KeepOut, now);
+                    self.tables.spend(source, Action::KeepOut);
                 }
             }
         }
@@ -200,6 +199,6 @@ mod tests {
         quotas.check_join(ConnId(1), now).expect("all are back");
         (1..=2).for_each(|conn| quotas.disconnect(ConnId(conn)));
         quotas.sweep(now + Duration::from_secs(600));
-        assert!(quotas.tables.v4.0.is_empty());
+        assert!(quotas.tables.v4.is_empty());
     }
 }

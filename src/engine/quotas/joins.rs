@@ -17,13 +17,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::usage::Source;
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
-use crate::message::handover::{JoinRecord, JoinState};
+use crate::message::handover::{JoinProgress, JoinRecord, JoinState};
 use crate::message::hash_of;
-use crate::message::outcome::Mood;
+use crate::message::outcome::Outcome;
 
 /// The joins of mailboxes that exist.
 #[derive(Debug, Default)]
@@ -52,32 +52,11 @@ pub enum Charge {
 #[derive(Debug)]
 struct Join {
     source: Source,
-    joiner: Rc<str>,
     /// What began the nameplate; none if it is exempt or unknown.
     beginner: Option<Source>,
-    nameplate: NameplateHash,
-    /// Messages of the joiner, and of the side that was there before, each in a phase of its own.
-    messages: [usize; 2],
-    /// Hashes of the phases of their last messages.
-    last_phases: [Option<u64>; 2],
-    state: State,
-    /// A third side was refused.
-    is_crowded: bool,
-    is_scary: bool,
-    /// It has been charged as having kept a side out.
-    is_charged: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Unshown,
-    /// Both sides have added their messages.
-    Probation {
-        end: Instant,
-    },
-    /// A side closed as `scary` or `errory`: it will not be shown.
-    Failed,
-    Shown,
+    /// When its probation ends, if that has begun.
+    probation_end: Option<Instant>,
+    progress: JoinProgress,
 }
 
 impl Joins {
@@ -95,18 +74,17 @@ impl Joins {
         }
         let nameplate = hash_of(nameplate);
         self.by_nameplate.insert(nameplate, mailbox.clone());
-        let join = Join {
-            source,
-            joiner: joiner.clone(),
-            beginner,
+        let progress = JoinProgress {
             nameplate,
+            joiner: joiner.clone(),
             messages: [0, 0],
             last_phases: [None, None],
-            state: State::Unshown,
+            state: JoinState::Unshown,
             is_crowded: false,
             is_scary: false,
             is_charged: false,
         };
+        let join = Join { source, beginner, probation_end: None, progress };
         self.by_mailbox.insert(mailbox.clone(), join);
         self.charges.push(Charge::Unshown(source));
     }
@@ -122,39 +100,37 @@ impl Joins {
     ) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
-        if join.state != State::Unshown {
-            return;
-        }
-        let sender = usize::from(*join.joiner != *side);
-        if sender == 1 && !join.may_speak_for_beginner(source) {
+        let may_speak_for_beginner = join.may_speak_for_beginner(source);
+        let progress = &mut join.progress;
+        let sender = usize::from(*progress.joiner != *side);
+        let may_speak = sender == 0 || may_speak_for_beginner;
+        if progress.state != JoinState::Unshown || !may_speak {
             return;
         }
         let phase = hash_of(phase);
-        if join.last_phases[sender].replace(phase) != Some(phase) {
-            join.messages[sender] += 1;
+        if progress.last_phases[sender].replace(phase) != Some(phase) {
+            progress.messages[sender] += 1;
         }
-        let is_complete = join.messages.iter().all(|count| *count >= JOIN_MESSAGES_MIN);
-        if is_complete {
+        if progress.messages.iter().all(|count| *count >= JOIN_MESSAGES_MIN) {
+            progress.state = JoinState::Probation;
             let end = now + JOIN_PROBATION;
-            join.state = State::Probation { end };
+            join.probation_end = Some(end);
             self.probations.push_back((end, mailbox.clone()));
         }
     }
 
     /// A side closed the mailbox.
-    pub fn note_close(&mut self, mailbox: &str, mood: Option<Mood>, now: Instant) {
+    pub fn note_close(&mut self, mailbox: &str, mood: Option<Outcome>, now: Instant) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
-        join.is_scary |= mood == Some(Mood::Scary);
-        let ends_exchange = match mood {
-            Some(Mood::Scary) => join.state != State::Shown,
-            Some(Mood::Errory) => join.state == State::Unshown,
-            _ => false,
-        };
-        if matches!(mood, Some(Mood::Scary | Mood::Errory)) && join.state != State::Shown {
-            join.state = State::Failed;
+        let (is_scary, is_errory) = (mood == Some(Outcome::Scary), mood == Some(Outcome::Errory));
+        join.progress.is_scary |= is_scary;
+        let state = join.progress.state;
+        if state == JoinState::Shown || !(is_scary || is_errory) {
+            return;
         }
-        if ends_exchange {
+        join.progress.state = JoinState::Failed;
+        if is_scary || state == JoinState::Unshown {
             self.charges.extend(join.keep_out());
         }
     }
@@ -163,8 +139,8 @@ impl Joins {
     pub fn note_crowded(&mut self, mailbox: &str, now: Instant) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
-        join.is_crowded = true;
-        if join.state != State::Shown {
+        join.progress.is_crowded = true;
+        if join.progress.state != JoinState::Shown {
             self.charges.extend(join.keep_out());
         }
     }
@@ -175,7 +151,7 @@ impl Joins {
         self.end_probations(now);
         let mailbox = self.by_nameplate.remove(&hash_of(nameplate));
         let join = mailbox.and_then(|mailbox| self.by_mailbox.get_mut(&mailbox));
-        if let Some(join) = join.filter(|join| join.state == State::Unshown) {
+        if let Some(join) = join.filter(|join| join.progress.state == JoinState::Unshown) {
             self.charges.extend(join.keep_out());
         }
     }
@@ -184,13 +160,14 @@ impl Joins {
     pub fn end(&mut self, mailbox: &str, now: Instant) {
         self.end_probations(now);
         let Some(mut join) = self.by_mailbox.remove(mailbox) else { return };
-        if self.by_nameplate.get(&join.nameplate).is_some_and(|last| **last == *mailbox) {
-            self.by_nameplate.remove(&join.nameplate);
+        let JoinProgress { nameplate, state, is_scary, is_crowded, .. } = join.progress;
+        if self.by_nameplate.get(&nameplate).is_some_and(|last| **last == *mailbox) {
+            self.by_nameplate.remove(&nameplate);
         }
-        if join.state != State::Shown {
+        if state != JoinState::Shown {
             self.charges.push(Charge::Settled(join.source));
         }
-        if join.is_scary && join.is_crowded {
+        if is_scary && is_crowded {
             self.charges.extend(join.keep_out());
         }
     }
@@ -206,9 +183,10 @@ impl Joins {
             let Some((end, mailbox)) = self.probations.pop_front() else { return };
             // The mailbox may be gone, and another may have its id.
             if let Some(join) = self.by_mailbox.get_mut(&mailbox)
-                && join.state == (State::Probation { end })
+                && join.progress.state == JoinState::Probation
+                && join.probation_end == Some(end)
             {
-                join.state = State::Shown;
+                join.progress.state = JoinState::Shown;
                 self.charges.push(Charge::Settled(join.source));
             }
         }
@@ -217,31 +195,15 @@ impl Joins {
     /// The joins, for another process to go on with.
     pub fn export(&self, now: Instant) -> Vec<JoinRecord> {
         let records = self.by_mailbox.iter().map(|(mailbox, join)| JoinRecord {
-            mailbox: mailbox.to_string(),
-            source: join.source.into(),
-            beginner: join.beginner.map(Into::into),
-            nameplate: join.nameplate,
-            joiner: join.joiner.to_string(),
-            messages: join.messages.map(|count| count as u64),
-            last_phases: join.last_phases,
-            state: match join.state {
-                State::Unshown => JoinState::Unshown,
-                State::Probation { end } => {
-                    JoinState::Probation { left: end.saturating_duration_since(now) }
-                }
-                State::Failed => JoinState::Failed,
-                State::Shown => JoinState::Shown,
-            },
-            is_crowded: join.is_crowded,
-            is_scary: join.is_scary,
-            is_charged: join.is_charged,
+            mailbox: mailbox.clone(),
+            source: join.source.address,
+            beginner: join.beginner.map(|beginner| beginner.address),
+            probation: join.probation_end.map(|end| end.saturating_duration_since(now)),
+            progress: join.progress.clone(),
         });
         let mut records: Vec<_> = records.collect();
         // As probations are in the order of their ends, so they must be restored.
-        records.sort_unstable_by_key(|record| match record.state {
-            JoinState::Probation { left } => left,
-            _ => Duration::ZERO,
-        });
+        records.sort_unstable_by_key(|record| record.probation);
         records
     }
 
@@ -253,34 +215,14 @@ impl Joins {
         beginner: Option<Source>,
         now: Instant,
     ) {
-        let mailbox: Rc<str> = record.mailbox.into();
-        self.by_nameplate.insert(record.nameplate, Rc::clone(&mailbox));
-        let state = match record.state {
-            JoinState::Unshown => State::Unshown,
-            JoinState::Probation { left } => {
-                let end = now + left.min(JOIN_PROBATION);
-                self.probations.push_back((end, Rc::clone(&mailbox)));
-                State::Probation { end }
-            }
-            JoinState::Failed => State::Failed,
-            JoinState::Shown => State::Shown,
-        };
-        if state != State::Shown {
+        let JoinRecord { mailbox, probation, progress, .. } = record;
+        let probation_end = probation.map(|left| now + left.min(JOIN_PROBATION));
+        self.probations.extend(probation_end.map(|end| (end, mailbox.clone())));
+        self.by_nameplate.insert(progress.nameplate, mailbox.clone());
+        if progress.state != JoinState::Shown {
             self.charges.push(Charge::Unshown(source));
         }
-        let join = Join {
-            source,
-            beginner,
-            nameplate: record.nameplate,
-            joiner: record.joiner.into(),
-            messages: record.messages.map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
-            last_phases: record.last_phases,
-            state,
-            is_crowded: record.is_crowded,
-            is_scary: record.is_scary,
-            is_charged: record.is_charged,
-        };
-        self.by_mailbox.insert(mailbox, join);
+        self.by_mailbox.insert(mailbox, Join { source, beginner, probation_end, progress });
     }
 }
 
@@ -295,20 +237,27 @@ impl Join {
 
     /// It has kept a side out, which is charged once.
     fn keep_out(&mut self) -> Option<Charge> {
-        let was_charged = std::mem::replace(&mut self.is_charged, true);
+        let was_charged = std::mem::replace(&mut self.progress.is_charged, true);
         (!was_charged).then_some(Charge::KeptOut(self.source))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
 
     use super::*;
+    use crate::message::handover::CountedAddress;
 
-    const SOURCE: Source = Source::V4(Ipv4Addr::new(192, 0, 2, 7));
-    const BEGINNER: Source = Source::V4(Ipv4Addr::new(192, 0, 2, 8));
+    const SOURCE: Source = source(7);
+    const BEGINNER: Source = source(8);
     const NAMEPLATE: (&str, &str) = ("app", "4");
+
+    const fn source(last: u8) -> Source {
+        let ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        Source { address: CountedAddress::Ip(ip), onion_bits: None }
+    }
 
     /// The events of one mailbox, and their time in seconds.
     struct Exchange {
@@ -357,7 +306,7 @@ mod tests {
             self.joins.note_message(&self.mailbox, side, phase, Some(source), self.at(seconds));
         }
 
-        fn close(&mut self, mood: Mood, seconds: u64) {
+        fn close(&mut self, mood: Outcome, seconds: u64) {
             self.joins.note_close("m", Some(mood), self.at(seconds));
         }
 
@@ -395,7 +344,7 @@ mod tests {
             exchange.crowded(2);
             exchange.crowded(2);
             assert_eq!(exchange.charges(2), [Charge::KeptOut(SOURCE)]);
-            exchange.close(Mood::Scary, 3);
+            exchange.close(Outcome::Scary, 3);
             exchange.end(3);
             assert_eq!(exchange.charges(3), [Charge::Settled(SOURCE)]);
         }
@@ -405,7 +354,7 @@ mod tests {
     fn a_bad_close_in_the_probation_leaves_the_join_unshown() {
         let kept_out = &[Charge::KeptOut(SOURCE)][..];
         for (mood, at_once, later) in
-            [(Mood::Scary, kept_out, &[][..]), (Mood::Errory, &[], kept_out)]
+            [(Outcome::Scary, kept_out, &[][..]), (Outcome::Errory, &[], kept_out)]
         {
             let mut exchange = Exchange::new();
             exchange.messages(&BOTH_TWICE, 1);
@@ -416,7 +365,7 @@ mod tests {
             exchange.end(1_001);
             assert_eq!(exchange.charges(1_001), [Charge::Settled(SOURCE)]);
         }
-        for (mood, seconds) in [(Mood::Happy, 10), (Mood::Lonely, 10), (Mood::Scary, 11)] {
+        for (mood, seconds) in [(Outcome::Happy, 10), (Outcome::Lonely, 10), (Outcome::Scary, 11)] {
             let mut exchange = Exchange::new();
             exchange.messages(&BOTH_TWICE, 1);
             exchange.close(mood, seconds);
@@ -426,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_join_that_ends_the_exchange_before_its_messages_is_charged_though_no_third_side_comes() {
-        for mood in [Mood::Scary, Mood::Errory] {
+        for mood in [Outcome::Scary, Outcome::Errory] {
             let mut exchange = Exchange::new();
             exchange.messages(&["sender", "joiner", "sender"], 1);
             exchange.close(mood, 1);
@@ -435,7 +384,7 @@ mod tests {
             exchange.end(2);
             assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)], "{mood:?}");
         }
-        for mood in [Mood::Happy, Mood::Lonely] {
+        for mood in [Outcome::Happy, Outcome::Lonely] {
             let mut exchange = Exchange::new();
             exchange.close(mood, 1);
             assert_eq!(exchange.charges(1), [], "{mood:?}");
@@ -514,7 +463,7 @@ mod tests {
             if is_crowded {
                 exchange.crowded(12);
             }
-            exchange.close(Mood::Scary, 13);
+            exchange.close(Outcome::Scary, 13);
             exchange.end(13);
             assert_eq!(exchange.charges(13), expected);
         }

@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::codec::http::{Rejection, Status};
 use crate::limits::Limits;
 use crate::message::handover::CountedAddress;
 use crate::message::ledger;
@@ -25,16 +26,10 @@ use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
 use joins::Joins;
 pub use usage::Holder;
-use usage::{Action, Rate, Source, Table, Tables, Usage, prefix};
+use usage::{Action, Count, Source, Tables, prefix};
 
-/// The limit of the address that a new connection exceeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QuotaExceeded {
-    /// Connections at a time.
-    Connections,
-    /// New connections in a short time; one more is accepted after `retry_after`.
-    ConnectRate { retry_after: Duration },
-}
+/// `Retry-After` of an answer to an address with too many connections at once.
+const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(60);
 
 /// The holders, and the connections and nameplates that count for each.
 #[derive(Debug)]
@@ -59,10 +54,10 @@ pub struct Quotas {
 impl Quotas {
     pub fn new(limits: Limits) -> Quotas {
         Quotas {
+            tables: Tables::new(&limits),
             limits,
             exempt: Vec::new(),
             onion: Vec::new(),
-            tables: Tables::default(),
             connections: ConnMap::default(),
             creators: HashMap::new(),
             created: Vec::new(),
@@ -85,18 +80,19 @@ impl Quotas {
         conn: ConnId,
         address: Option<CountedAddress>,
         now: Instant,
-    ) -> Result<(), QuotaExceeded> {
+    ) -> Result<(), Rejection> {
         // It was counted before if its proxy has become trusted since.
         self.disconnect(conn);
         let Some(source) = address.and_then(|address| self.source(address)) else { return Ok(()) };
         let connections_max = self.limits.address_connections_max;
-        if !self.has_room(source, |usage| usage.connections, connections_max, now) {
-            return Err(QuotaExceeded::Connections);
+        if !self.tables.has_room(source, Count::Connections, connections_max, now) {
+            let reason = "too many connections from your address at once, close some";
+            return Err(too_many_requests(TOO_MANY_CONNECTIONS_RETRY, reason));
         }
-        self.take(source, Action::Connect, now)
-            .map_err(|retry_after| QuotaExceeded::ConnectRate { retry_after })?;
-        self.update(source, &|usage| usage.connections += 1);
-        self.connections.insert(conn, source);
+        self.tables.take(source, Action::Connect, now).map_err(|wait| {
+            too_many_requests(wait, "too many new connections from your address, slow down")
+        })?;
+        self.add_connection(conn, source, now);
         Ok(())
     }
 
@@ -109,7 +105,7 @@ impl Quotas {
     /// Removes a connection.
     pub fn disconnect(&mut self, conn: ConnId) {
         if let Some(source) = self.connections.remove(&conn) {
-            self.update(source, &|usage| usage.connections = usage.connections.saturating_sub(1));
+            self.tables.lower(source, Count::Connections);
         }
     }
 
@@ -119,47 +115,49 @@ impl Quotas {
     pub fn ledger_holder(&self, conn: ConnId) -> Option<ledger::Holder> {
         const SITE_BITS: u32 = 16;
         let alone = |address| ledger::Holder { address, network: address };
-        Some(match self.connections.get(&conn)? {
-            Source::V4(ip) => alone(V4 | u64::from(ip.to_bits())),
-            Source::V6(ip) => {
-                let address = (ip.to_bits() >> u64::BITS) as u64;
+        let Source { address, onion_bits } = *self.connections.get(&conn)?;
+        Some(match (address, onion_bits) {
+            (CountedAddress::Ip(IpAddr::V4(ip)), _) => alone(V4 | u64::from(ip.to_bits())),
+            (CountedAddress::Ip(IpAddr::V6(ip)), None) => {
+                let address = high_bits(ip);
                 ledger::Holder { address, network: address >> SITE_BITS << SITE_BITS }
             }
-            Source::Onion { ip, network_bits } => {
-                let high = |ip: Ipv6Addr| (ip.to_bits() >> u64::BITS) as u64;
-                let network = high(prefix(*ip, *network_bits));
-                ledger::Holder { address: high(*ip) ^ ip.to_bits() as u64, network }
-            }
-            Source::Unreadable => alone(u64::MAX),
+            (CountedAddress::Ip(IpAddr::V6(ip)), Some(network_bits)) => ledger::Holder {
+                address: high_bits(ip) ^ ip.to_bits() as u64,
+                network: high_bits(prefix(ip, network_bits)),
+            },
+            (CountedAddress::Unreadable, _) => alone(u64::MAX),
         })
     }
 
     /// The address that a connection counts for, for another process to go on with.
     pub fn counted_as(&self, conn: ConnId) -> Option<CountedAddress> {
-        self.connections.get(&conn).map(|source| CountedAddress::from(*source))
+        self.connections.get(&conn).map(|source| source.address)
     }
 
     /// Counts a connection of another process. It has been accepted, so nothing is checked.
-    pub fn restore(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
-        let source = self.source_of(address);
-        self.add_entries(source, now);
-        self.update(source, &|usage| usage.connections += 1);
+    pub fn restore_connection(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
+        self.add_connection(conn, self.source_of(address), now);
+    }
+
+    fn add_connection(&mut self, conn: ConnId, source: Source, now: Instant) {
+        self.tables.raise(source, Count::Connections, now);
         self.connections.insert(conn, source);
     }
 
-    /// Checks the limit of unknown secrets; fails with the time after which to try again.
-    pub fn check_secret(&mut self, conn: ConnId, now: Instant) -> Result<(), Duration> {
+    /// Checks the limit of unknown secrets.
+    pub fn check_secret(&mut self, conn: ConnId, now: Instant) -> Result<(), Rejection> {
         let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        match self.wait(source, Action::Guess, now) {
+        match self.tables.wait(source, Action::Guess, now) {
             Duration::ZERO => Ok(()),
-            wait => Err(wait),
+            wait => Err(too_many_requests(wait, "too many unknown secrets from your address")),
         }
     }
 
     /// Counts an unknown secret.
     pub fn note_unknown_secret(&mut self, conn: ConnId) {
         if let Some(&source) = self.connections.get(&conn) {
-            self.spend(source, Action::Guess);
+            self.tables.spend(source, Action::Guess);
         }
     }
 
@@ -182,15 +180,14 @@ impl Quotas {
     ) -> Result<(), Refusal> {
         let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
         let nameplates_max = self.limits.address_nameplates_max;
-        if creates && !self.has_room(source, |usage| usage.nameplates, nameplates_max, now) {
+        if creates && !self.tables.has_room(source, Count::Nameplates, nameplates_max, now) {
             return Err(Refusal::TooManyNameplates);
         }
         let action = match command {
             Throttled::Allocate => Action::Allocate,
             Throttled::Claim => Action::Claim,
         };
-        self.take(source, action, now)
-            .map_err(|wait| Refusal::TooFast { command, retry_seconds: whole_seconds(wait) })
+        self.tables.take(source, action, now).map_err(|wait| too_fast(command, wait))
     }
 
     /// Counts the nameplates that a command of `conn` created, joined or deleted. `claimed`: app
@@ -206,13 +203,17 @@ impl Quotas {
             if let Change::Insert(Row::Nameplate { id, .. }) = change
                 && let Some(&source) = self.connections.get(&conn)
             {
-                self.update(source, &|usage| usage.nameplates += 1);
-                self.creators.insert(*id, source);
+                self.add_nameplate(*id, source, now);
                 self.created.push(*id);
             }
         }
         self.note_joins(conn, claimed, changes, now);
         self.note_endings(changes, now);
+    }
+
+    fn add_nameplate(&mut self, id: NameplateId, creator: Source, now: Instant) {
+        self.tables.raise(creator, Count::Nameplates, now);
+        self.creators.insert(id, creator);
     }
 
     /// Counts deleted nameplates, whether a command or their expiry deleted them.
@@ -243,7 +244,7 @@ impl Quotas {
         let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
         for id in if is_committed { ended } else { created } {
             if let Some(source) = self.creators.remove(&id) {
-                self.update(source, &|usage| usage.nameplates = usage.nameplates.saturating_sub(1));
+                self.tables.lower(source, Count::Nameplates);
             }
         }
     }
@@ -251,11 +252,7 @@ impl Quotas {
     /// Removes idle entries.
     pub fn sweep(&mut self, now: Instant) {
         self.charge_joins(now);
-        let (Tables { v4, v6 }, limits) = (&mut self.tables, &self.limits);
-        for Table(entries) in [v4, v6] {
-            entries.retain(|_, usage| usage.distance_from_idle(limits, now) != <_>::default());
-            entries.shrink_to_fit();
-        }
+        self.tables.sweep(now);
     }
 
     /// The source of an address; `None` if it is exempt. An unreadable one never is.
@@ -269,12 +266,14 @@ impl Quotas {
 
     /// The same of an address that is counted already, exempt by now or not.
     fn source_of(&self, address: CountedAddress) -> Source {
-        match address {
-            CountedAddress::Unreadable => Source::Unreadable,
-            CountedAddress::Ip(IpAddr::V4(ip)) => Source::V4(ip),
-            CountedAddress::Ip(IpAddr::V6(ip)) => match self.onion_network(ip) {
-                None => Source::V6(prefix(ip, SUBNET_BITS)),
-                Some(network) => Source::Onion { ip, network_bits: network.prefix_bits() },
+        let CountedAddress::Ip(IpAddr::V6(ip)) = address else {
+            return Source { address, onion_bits: None };
+        };
+        match self.onion_network(ip) {
+            Some(network) => Source { address, onion_bits: Some(network.prefix_bits()) },
+            None => Source {
+                address: CountedAddress::Ip(prefix(ip, SUBNET_BITS).into()),
+                onion_bits: None,
             },
         }
     }
@@ -282,71 +281,6 @@ impl Quotas {
     /// The onion service's network that has the address.
     fn onion_network(&self, ip: Ipv6Addr) -> Option<&Network> {
         self.onion.iter().find(|network| network.contains(ip.into()))
-    }
-
-    /// Takes a token from all holders of the source, or from none; fails with the time until all
-    /// have one.
-    fn take(&mut self, source: Source, action: Action, now: Instant) -> Result<(), Duration> {
-        let wait = self.wait(source, action, now);
-        if wait > Duration::ZERO {
-            return Err(wait);
-        }
-        self.spend(source, action);
-        Ok(())
-    }
-
-    /// The time until all holders of the source have a token.
-    fn wait(&mut self, source: Source, action: Action, now: Instant) -> Duration {
-        self.add_entries(source, now);
-        let (table, mut wait) = (self.tables.of(source), Duration::ZERO);
-        for (holder, factor) in source.holders() {
-            if let Some(usage) = table.0.get_mut(&holder) {
-                let rate = Rate::of(action, &self.limits, factor);
-                wait = wait.max(usage.buckets[action as usize].fill(rate, 1.0, now));
-            }
-        }
-        wait
-    }
-
-    /// Takes a token from all holders of the source, also one that is not there.
-    fn spend(&mut self, source: Source, action: Action) {
-        self.update(source, &|usage| usage.buckets[action as usize].tokens -= 1.0);
-    }
-
-    /// Whether all holders of the source use less than `max`, or their multiple of it.
-    fn has_room(
-        &mut self,
-        source: Source,
-        used: fn(&Usage) -> usize,
-        max: usize,
-        now: Instant,
-    ) -> bool {
-        self.add_entries(source, now);
-        let Table(entries) = self.tables.of(source);
-        source.holders().all(|(holder, factor)| {
-            entries.get(&holder).is_none_or(|usage| used(usage) < max.saturating_mul(factor))
-        })
-    }
-
-    /// Gives the holders of the source entries if they have none.
-    fn add_entries(&mut self, source: Source, now: Instant) {
-        let (table, limits) = (self.tables.of(source), &self.limits);
-        table.make_room(limits, now);
-        for (holder, factor) in source.holders() {
-            let entry = table.0.entry(holder);
-            let usage = entry.or_insert_with(|| Usage::new(limits, factor, now));
-            usage.factor = factor; // its network may be an onion service's since a reload
-        }
-    }
-
-    /// Changes the entries of the source.
-    fn update(&mut self, source: Source, change: &dyn Fn(&mut Usage)) {
-        let Table(entries) = self.tables.of(source);
-        for (holder, _) in source.holders() {
-            if let Some(usage) = entries.get_mut(&holder) {
-                change(usage);
-            }
-        }
     }
 }
 
@@ -356,8 +290,20 @@ const V4: u64 = 0xffff << u32::BITS;
 /// The part of an IPv6 address that counts.
 const SUBNET_BITS: u32 = 64;
 
-/// A wait in whole seconds, at least one.
-pub fn whole_seconds(wait: Duration) -> u64 {
+fn high_bits(ip: Ipv6Addr) -> u64 {
+    (ip.to_bits() >> u64::BITS) as u64
+}
+
+fn too_many_requests(retry_after: Duration, reason: &'static str) -> Rejection {
+    Rejection::new(Status::TooManyRequests(whole_seconds(retry_after)), reason)
+}
+
+fn too_fast(command: Throttled, retry_after: Duration) -> Refusal {
+    Refusal::TooFast { command, retry_seconds: whole_seconds(retry_after) }
+}
+
+/// At least one.
+fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs_f64().ceil() as u64).max(1)
 }
 
@@ -380,6 +326,15 @@ mod tests {
 
     pub fn address(text: &str) -> Option<CountedAddress> {
         Some(CountedAddress::Ip(text.parse().expect("an address")))
+    }
+
+    fn too_many_connections() -> Rejection {
+        let reason = "too many connections from your address at once, close some";
+        too_many_requests(TOO_MANY_CONNECTIONS_RETRY, reason)
+    }
+
+    fn status_of(connected: Result<(), Rejection>) -> Option<Status> {
+        connected.err().map(|rejection| rejection.status)
     }
 
     #[test]
@@ -452,10 +407,12 @@ mod tests {
         for network in 0..4 {
             assert_eq!(connect(network, now), Ok(()));
         }
-        let retry_after = Duration::from_millis(250);
-        assert_eq!(connect(4, now), Err(QuotaExceeded::ConnectRate { retry_after }));
-        assert_eq!(connect(4, now + retry_after), Ok(()));
-        assert!(connect(4, now + 2 * retry_after).is_err(), "now its own token is taken");
+        let wait = Duration::from_millis(250);
+        for too_early in [Duration::ZERO, wait - Duration::from_millis(1)] {
+            assert_eq!(status_of(connect(4, now + too_early)), Some(Status::TooManyRequests(1)));
+        }
+        assert_eq!(connect(4, now + wait), Ok(()));
+        assert!(connect(4, now + 2 * wait).is_err(), "now its own token is taken");
     }
 
     #[test]
@@ -470,11 +427,11 @@ mod tests {
             now += Duration::from_millis(1);
             assert_eq!(quotas.connect(ConnId(2), in_prefix(site, 0, 0), now), Ok(()), "{site}");
             quotas.disconnect(ConnId(2));
-            assert!(quotas.tables.v6.0.len() <= ADDRESSES_MAX);
+            assert!(quotas.tables.v6.len() <= ADDRESSES_MAX);
         }
-        assert_eq!(quotas.tables.v4.0.len(), 1);
-        let mut holders = Source::V6(Ipv6Addr::from_bits(0x2001 << 112 | 1 << 80)).holders();
-        assert!(holders.all(|(holder, _)| quotas.tables.v6.0[&holder].connections == 1));
+        assert_eq!(quotas.tables.v4.len(), 1);
+        let mut holders = quotas.connections[&ConnId(0)].holders();
+        assert!(holders.all(|(holder, _)| quotas.tables.v6[&holder].counts == [1, 0, 0]));
     }
 
     #[test]
@@ -485,8 +442,7 @@ mod tests {
         let unreadable = Some(CountedAddress::Unreadable);
         for _ in 0..2 {
             assert_eq!(quotas.connect(ConnId(1), unreadable, now), Ok(()));
-            let second = quotas.connect(ConnId(2), unreadable, now);
-            assert_eq!(second, Err(QuotaExceeded::Connections));
+            assert_eq!(quotas.connect(ConnId(2), unreadable, now), Err(too_many_connections()));
             for (conn, address) in [(3, address("192.0.2.1")), (4, None)] {
                 assert_eq!(quotas.connect(ConnId(conn), address, now), Ok(()));
             }
@@ -512,7 +468,7 @@ mod tests {
         assert!(quotas.allocate(conn, start + Duration::from_secs(2)).is_err());
         quotas.disconnect(conn);
         quotas.sweep(start + Duration::from_secs(60));
-        assert!(quotas.tables.v4.0.is_empty());
+        assert!(quotas.tables.v4.is_empty());
     }
 
     #[test]
@@ -523,7 +479,7 @@ mod tests {
             assert_eq!(quotas.connect(ConnId(1), address, now), Ok(()));
         }
         quotas.disconnect(ConnId(1));
-        assert!(quotas.tables.v4.0.values().all(|usage| usage.connections == 0));
+        assert!(quotas.tables.v4.values().all(|usage| usage.counts == [0; 3]));
     }
 
     #[test]
@@ -533,11 +489,11 @@ mod tests {
         let connect =
             |quotas: &mut Quotas, conn| quotas.connect(ConnId(conn), address("192.0.2.1"), now);
         assert_eq!(connect(&mut quotas, 1), Ok(()));
-        assert_eq!(connect(&mut quotas, 2), Err(QuotaExceeded::Connections));
+        assert_eq!(connect(&mut quotas, 2), Err(too_many_connections()));
         quotas.set_networks(vec![network("192.0.2.0/24")], Vec::new());
         assert_eq!(connect(&mut quotas, 2), Ok(()));
         quotas.set_networks(Vec::new(), Vec::new());
-        assert_eq!(connect(&mut quotas, 3), Err(QuotaExceeded::Connections));
+        assert_eq!(connect(&mut quotas, 3), Err(too_many_connections()));
     }
 
     #[test]
@@ -546,11 +502,11 @@ mod tests {
         quotas.set_networks(Vec::new(), vec![network("fc00:dead:beef:4dad::/64")]);
         let circuit = |number: u128| Ipv6Addr::from_bits(0xfc00_dead_beef_4dad << 64 | number);
         let now = Instant::now();
-        quotas.restore(ConnId(1), CountedAddress::Ip(circuit(1).into()), now);
+        quotas.restore_connection(ConnId(1), CountedAddress::Ip(circuit(1).into()), now);
         let mut connect = |conn, number| {
             quotas.connect(ConnId(conn), Some(CountedAddress::Ip(circuit(number).into())), now)
         };
-        assert_eq!(connect(2, 1), Err(QuotaExceeded::Connections));
+        assert_eq!(connect(2, 1), Err(too_many_connections()));
         assert_eq!(connect(3, 2), Ok(()));
         let [one, other] = [1, 3].map(|conn| quotas.ledger_holder(ConnId(conn)).expect("a holder"));
         assert_eq!(one.network, other.network);
@@ -567,7 +523,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(connect(&mut quotas, 1), Ok(()));
             assert_eq!(connect(&mut quotas, 2), Ok(()));
-            assert_eq!(connect(&mut quotas, 3), Err(QuotaExceeded::Connections));
+            assert_eq!(connect(&mut quotas, 3), Err(too_many_connections()));
             quotas.disconnect(ConnId(1));
             quotas.disconnect(ConnId(2));
             quotas.disconnect(ConnId(3));

@@ -1,10 +1,11 @@
 //! How much of what one address causes the usage database records (manual: files 3.4).
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use super::usage::{Action, Source};
 use super::{Quotas, V4};
+use crate::message::handover::CountedAddress;
 use crate::message::ledger;
 
 impl Quotas {
@@ -18,25 +19,23 @@ impl Quotas {
     ) -> bool {
         let action = if is_ending { Action::RecordEnding } else { Action::RecordBind };
         let source = origin.map(|origin| self.source_of_holder(origin));
-        source.is_none_or(|source| self.take(source, action, now).is_ok())
+        source.is_none_or(|source| self.tables.take(source, action, now).is_ok())
     }
 
-    /// A source for a holder of the store: that of its connections, but of an onion service's
+    /// The source of a holder of the store: that of its connections, but of an onion service's
     /// circuit one that stands for it.
     fn source_of_holder(&self, holder: ledger::Holder) -> Source {
-        let in_network = |low: u64| {
-            Ipv6Addr::from_bits(u128::from(holder.network) << u64::BITS | u128::from(low))
+        let ip = |high: u64, low: u64| {
+            Ipv6Addr::from_bits(u128::from(high) << u64::BITS | u128::from(low))
         };
-        match (holder.address, self.onion_network(in_network(0))) {
-            (address, Some(network)) => {
-                Source::Onion { ip: in_network(address), network_bits: network.prefix_bits() }
-            }
-            (u64::MAX, None) => Source::Unreadable,
-            (address, None) if address & !u64::from(u32::MAX) == V4 => {
-                Source::V4((address as u32).into())
-            }
-            (address, None) => Source::V6(Ipv6Addr::from_bits(u128::from(address) << u64::BITS)),
-        }
+        let ledger::Holder { address, network } = holder;
+        let is_v4 = address & !u64::from(u32::MAX) == V4;
+        self.source_of(match self.onion_network(ip(network, 0)) {
+            Some(_) => CountedAddress::Ip(ip(network, address).into()),
+            None if address == u64::MAX => CountedAddress::Unreadable,
+            None if is_v4 => CountedAddress::Ip(Ipv4Addr::from_bits(address as u32).into()),
+            None => CountedAddress::Ip(ip(address, 0).into()),
+        })
     }
 }
 
@@ -48,7 +47,6 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::message::ConnId;
-    use crate::message::handover::CountedAddress;
 
     #[test]
     fn a_holder_of_the_store_is_the_source_that_it_was_made_of() {
