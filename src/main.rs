@@ -3,12 +3,10 @@
 //! Holds no logic of its own. The exit statuses are in the manual (manual: command_line 6).
 #![forbid(unsafe_code)]
 
-use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use wormhole_mailbox::config::reload;
-use wormhole_mailbox::config::{self, Config, Invocation};
+use wormhole_mailbox::config::{Config, Invocation, reload};
 use wormhole_mailbox::report;
 use wormhole_mailbox::startup;
 use wormhole_mailbox::sys::{logging, process};
@@ -23,14 +21,13 @@ fn main() -> ExitCode {
     let signals = startup::signals_of_successor();
     // A handler that cannot be installed shows when the server installs its own.
     _ = process::survive_file_size_limit();
-    let (arguments, environment) = (env::args_os().skip(1), env::vars_os());
-    let (config, reloadable) = match config::parse(arguments, environment, reload::read_file) {
+    let (config, reloadable) = match reload::invocation() {
         Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
         Ok(Invocation::CheckConfig(config)) => return check(&config),
         Ok(Invocation::Print(text)) => return print(&text),
         Ok(Invocation::TestServer(troubles)) => return test_server(&troubles),
-        Ok(Invocation::Report(wanted)) => {
-            return match report::run(&wanted) {
+        Ok(Invocation::Report(subject, format)) => {
+            return match report::run(&subject, format) {
                 Ok(text) => print(&text),
                 Err(error) => fail(&error.to_string(), STATUS_FAILED),
             };

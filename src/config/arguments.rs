@@ -18,18 +18,18 @@ pub struct UsageError(pub String);
 
 /// An option as it was given.
 #[derive(Clone, Debug)]
-pub struct RawOption<S: 'static> {
-    pub row: &'static Row<S>,
+pub struct RawOption {
+    pub row: &'static Row,
     /// Empty for a flag.
     pub value: String,
     /// `FILE:LINE: `, `VARIABLE: `, or nothing for the command line.
     pub place: String,
 }
 
-impl<S> RawOption<S> {
+impl RawOption {
     /// The line for a problem with this option.
     pub fn error(&self, problem: &str) -> UsageError {
-        UsageError(format!("{}{}: {problem}", self.place, self.row.spec.name))
+        UsageError(format!("{}{}: {problem}", self.place, self.row.name))
     }
 }
 
@@ -40,17 +40,14 @@ pub fn take_subcommand(words: &mut Arguments) -> Option<String> {
 }
 
 /// Reads words as options of a table.
-pub fn read<S>(
-    words: Arguments,
-    table: impl Iterator<Item = &'static Row<S>> + Clone,
-) -> Result<Vec<RawOption<S>>, UsageError> {
+pub fn read(words: Arguments, table: &[&'static Row]) -> Result<Vec<RawOption>, UsageError> {
     let mut options = Vec::new();
     let mut words = words.finish().into_iter().map(text);
     while let Some(word) = words.next().transpose()? {
         let (name, attached) = split(&word);
         let shown = if word.is_empty() { "''" } else { &word };
-        let row = find(table.clone(), name, shown)?;
-        let value = match (attached, row.spec.arity) {
+        let row = find(table, name, shown)?;
+        let value = match (attached, row.arity) {
             (None, Arity::Once(_) | Arity::Many(_)) => words.next().transpose()?,
             _ => attached.map(str::to_owned),
         };
@@ -60,11 +57,11 @@ pub fn read<S>(
 }
 
 /// Reads a file of options: one a line by its long name, with or without the dashes.
-pub fn read_file<S>(
+pub fn read_file(
     file: &str,
     content: &str,
-    table: impl Iterator<Item = &'static Row<S>> + Clone,
-) -> Result<Vec<RawOption<S>>, UsageError> {
+    table: &[&'static Row],
+) -> Result<Vec<RawOption>, UsageError> {
     let mut options = Vec::new();
     for (index, line) in content.lines().map(str::trim).enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -80,7 +77,7 @@ pub fn read_file<S>(
             return Err(UsageError(format!("{place}a line must have the form NAME = VALUE")));
         }
         let name = format!("--{}", name.trim_start_matches('-'));
-        let row = find(table.clone(), &name, &format!("{place}{name}"))?;
+        let row = find(table, &name, &format!("{place}{name}"))?;
         if !row.action.may_be_in_file() {
             let problem = "may be given on the command line only";
             return Err(UsageError(format!("{place}{name}: {problem}")));
@@ -110,15 +107,11 @@ const LOG_TO_STDERR: &str =
     "an option of twist: leave it out, the log goes to stderr, as in '2>>mailbox.log'";
 
 /// The row of that name; the error begins with `shown`.
-fn find<S>(
-    table: impl Iterator<Item = &'static Row<S>> + Clone,
-    name: &str,
-    shown: &str,
-) -> Result<&'static Row<S>, UsageError> {
-    let mut rows = table.clone();
-    rows.find(|row| row.spec.name == name || row.spec.short == Some(name)).ok_or_else(|| {
+fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row, UsageError> {
+    let found = table.iter().find(|row| row.name == name || row.short == Some(name));
+    found.copied().ok_or_else(|| {
         let left_over = LEFT_OVER.iter().find(|(option, _)| *option == name);
-        let mut names = table.flat_map(|row| [row.spec.name].into_iter().chain(row.spec.short));
+        let mut names = table.iter().flat_map(|row| [row.name].into_iter().chain(row.short));
         let problem = match (left_over, nearest(name, &mut names)) {
             (Some((_, problem)), _) => (*problem).to_owned(),
             (_, Some(known)) => format!("unknown option, did you mean {known}? See --help"),
@@ -129,14 +122,14 @@ fn find<S>(
 }
 
 /// Adds an option, if it is not given too often, and has a value where it needs one.
-pub fn push<S>(
-    options: &mut Vec<RawOption<S>>,
-    row: &'static Row<S>,
+pub fn push(
+    options: &mut Vec<RawOption>,
+    row: &'static Row,
     value: Option<String>,
     place: String,
 ) -> Result<(), UsageError> {
-    let is_repeated = options.iter().any(|option| option.row.spec.name == row.spec.name);
-    let problem = match (row.spec.arity, &value) {
+    let is_repeated = options.iter().any(|option| option.row.name == row.name);
+    let problem = match (row.arity, &value) {
         (Arity::Flag | Arity::Optional | Arity::Once(_), _) if is_repeated => {
             "may be given only once".to_owned()
         }
@@ -147,7 +140,7 @@ pub fn push<S>(
             return Ok(());
         }
     };
-    Err(UsageError(format!("{place}{}: {problem}", row.spec.name)))
+    Err(UsageError(format!("{place}{}: {problem}", row.name)))
 }
 
 /// A word as text.

@@ -9,7 +9,7 @@ use super::spec::{Action, Arity, Row};
 use super::values;
 
 /// How the names of all variables begin.
-pub const PREFIX: &str = "WORMHOLE_MAILBOX_";
+const PREFIX: &str = "WORMHOLE_MAILBOX_";
 
 /// How Kubernetes begins the value of `WORMHOLE_MAILBOX_PORT` when it has a service of that name.
 const KUBERNETES_SERVICE: &str = "tcp://";
@@ -19,18 +19,21 @@ const SWITCHES: [(&str, bool); 4] = [("yes", true), ("no", false), ("1", true), 
 
 /// Reads variables as options of a table; returns warnings about those of no option as well. An
 /// empty variable counts as not set.
-pub fn read<S>(
-    variables: &[(OsString, OsString)],
-    table: impl Iterator<Item = &'static Row<S>> + Clone,
-) -> Result<(Vec<RawOption<S>>, Vec<String>), UsageError> {
+pub fn read(
+    variables: &mut dyn Iterator<Item = (OsString, OsString)>,
+    table: &[&'static Row],
+) -> Result<(Vec<RawOption>, Vec<String>), UsageError> {
     let (mut options, mut warnings) = (Vec::new(), Vec::new());
     for (variable, value) in variables {
         let variable = variable.to_string_lossy();
+        if !variable.starts_with(PREFIX) {
+            continue;
+        }
         let error = |problem: &str| UsageError(format!("{variable}: {problem}"));
         let value = value.to_str().ok_or_else(|| error("must be UTF-8"))?;
-        let row = table.clone().find(|row| name(row) == variable);
+        let row = table.iter().copied().find(|row| name(row) == variable);
         let Some(row) = row.filter(|_| !value.starts_with(KUBERNETES_SERVICE)) else {
-            let names: Vec<String> = table.clone().map(name).collect();
+            let names: Vec<String> = table.iter().map(|row| name(row)).collect();
             let mut names = names.iter().map(String::as_str).filter(|name| **name != *variable);
             let meant =
                 nearest(&variable, &mut names).map(|name| format!(", did you mean {name}?"));
@@ -44,7 +47,7 @@ pub fn read<S>(
         let mut push = |value: Option<&str>| {
             arguments::push(&mut options, row, value.map(str::to_owned), format!("{variable}: "))
         };
-        match row.spec.arity {
+        match row.arity {
             _ if value.is_empty() => {}
             Arity::Flag => {
                 if values::one_of(value, &SWITCHES).map_err(|problem| error(&problem))? {
@@ -59,7 +62,7 @@ pub fn read<S>(
 }
 
 /// The name of an option's variable.
-fn name<S>(row: &Row<S>) -> String {
-    let name = row.spec.name.trim_start_matches('-').replace('-', "_");
+fn name(row: &Row) -> String {
+    let name = row.name.trim_start_matches('-').replace('-', "_");
     PREFIX.to_owned() + &name.to_ascii_uppercase()
 }

@@ -6,10 +6,9 @@
 
 use super::members::Members;
 use super::policy::Mode;
-use super::settings::Settings;
 use super::spec::Arity::{Flag, Many, Once, Optional};
-use super::spec::Default::{Number, Text, Unset};
-use super::spec::{Action, Group, OptionSpec, Row, rows};
+use super::spec::Default::{Each, Number, Text, Unset};
+use super::spec::{Action, Group, Row, rows};
 use super::{values, websocket_options, welcome_files};
 use crate::limits::{self, LimitRow};
 use crate::message::peer::AddressHeader;
@@ -17,10 +16,10 @@ use crate::storage::db::Synchronous;
 use crate::store::Listing;
 
 /// All options, in the order of the help.
-pub static GROUPS: &[Group<Settings>] = &[
+pub static GROUPS: &[Group] = &[
     Group {
         title: "Listening",
-        rows: rows! { Settings;
+        rows: rows! {
             "--port" / "-p": Many("ENDPOINT"), Set |s, text| s.listen_for_clients(text)?,
                 Text("the passed sockets, else `tcp:4000:interface=\\:\\:`, IPv6 and IPv4"),
                 "Where to listen; repeatable. `PORT`, `ADDRESS:PORT`, `tcp:PORT[:interface=ADDRESS]`, \
@@ -47,7 +46,7 @@ pub static GROUPS: &[Group<Settings>] = &[
     },
     Group {
         title: "Monitoring",
-        rows: rows! { Settings;
+        rows: rows! {
             "--admin-public": Flag, Set |s, _| s.admin_public = true, Text("off"),
                 "Allow an address in `--admin` that is not private.";
             "--admin": Many("ENDPOINT"), Set |s, text| s.listen_for_admin(text)?, Text("nowhere"),
@@ -62,7 +61,7 @@ pub static GROUPS: &[Group<Settings>] = &[
     },
     Group {
         title: "Files",
-        rows: rows! { Settings;
+        rows: rows! {
             "--channel-db": Once("FILE"), Set |s, text| s.config.channel_db = values::path(text)?,
                 Text("`relay.sqlite`"),
                 "The state database; `:memory:` keeps nothing.";
@@ -90,7 +89,7 @@ pub static GROUPS: &[Group<Settings>] = &[
     },
     Group {
         title: "Texts for clients",
-        rows: rows! { Settings;
+        rows: rows! {
             "--motd": Once("TEXT"), Reload |s, text| s.reloadable.welcome.motd = Some(text.into()),
                 Text("none"),
                 "Message of the day, shown by clients.";
@@ -121,7 +120,7 @@ pub static GROUPS: &[Group<Settings>] = &[
     },
     Group {
         title: "Who may begin",
-        rows: rows! { Settings;
+        rows: rows! {
             "--members": Once("FILE"),
                 ReloadFile |s, text| s.reloadable.members = Some(Members::parse(text)?),
                 Text("none: all may begin"),
@@ -153,7 +152,7 @@ pub static GROUPS: &[Group<Settings>] = &[
     },
     Group {
         title: "Nameplates and draft extensions",
-        rows: rows! { Settings;
+        rows: rows! {
             "--nameplate-digits": Once("DIGITS"),
                 Set |s, text| s.config.nameplate_digits_min = values::digits(text)?,
                 Number(1.0, "digit"),
@@ -172,7 +171,7 @@ pub static GROUPS: &[Group<Settings>] = &[
     },
     Group {
         title: "Lifetime and privacy",
-        rows: rows! { Settings;
+        rows: rows! {
             "--expire-after": Once("SECONDS"),
                 Set |s, text| s.config.expire_after = values::positive_seconds(text)?,
                 Number(limits::EXPIRE_AFTER_SECONDS, "s"),
@@ -188,7 +187,7 @@ pub static GROUPS: &[Group<Settings>] = &[
     },
     Group {
         title: "Stopping gently (SIGQUIT)",
-        rows: rows! { Settings;
+        rows: rows! {
             "--drain-message": Once("TEXT"), Reload |s, text| s.set_drain_message(text),
                 Text(values::DRAIN_MESSAGE),
                 "The error of commands that would begin something during a drain.";
@@ -201,17 +200,17 @@ pub static GROUPS: &[Group<Settings>] = &[
     Group { title: "Limits", rows: &LIMITS },
     Group {
         title: "Compatibility",
-        rows: rows! { Settings;
+        rows: rows! {
             "--websocket-protocol-option": Many("NAME=JSON"),
-                Set |s, text| websocket_options::set(&mut s.config, text)?, Unset,
-                websocket_options::HELP;
+                Set |s, text| websocket_options::set(s, text)?, Each(websocket_options::TABLE),
+                "An option of the Python server's WebSocket library; repeatable.";
             "--log-fd": Once("FD"), Set |s, text| s.ignore_log_fd(text)?, Unset,
                 "Accepted for compatibility; has no effect.";
         },
     },
     Group {
         title: "Other",
-        rows: rows! { Settings;
+        rows: rows! {
             "--config": Once("FILE"), OptionsFile, Text("none"),
                 "More options, one a line, as in `motd = Hello`; `#` begins a comment. The command \
                  line takes precedence. Read again at SIGHUP.";
@@ -235,8 +234,8 @@ pub static GROUPS: &[Group<Settings>] = &[
 ];
 
 /// The rows of [`limits::TABLE`], and the exemption from those on one address.
-const LIMITS: [Row<Settings>; limits::TABLE.len() + 1] = {
-    let mut rows = [const { LIMIT_EXEMPT }; limits::TABLE.len() + 1];
+const LIMITS: [Row; limits::TABLE.len() + 1] = {
+    let mut rows = [LIMIT_EXEMPT[0]; limits::TABLE.len() + 1];
     let mut index = 0;
     while index < limits::TABLE.len() {
         rows[index] = limit_row(&limits::TABLE[index]);
@@ -245,36 +244,28 @@ const LIMITS: [Row<Settings>; limits::TABLE.len() + 1] = {
     rows
 };
 
-const LIMIT_EXEMPT: Row<Settings> = Row {
-    spec: OptionSpec {
-        name: "--limit-exempt",
-        short: None,
-        arity: Many("NETWORK"),
-        default: Text("`127.0.0.0/8` and `::1`"),
-        help: "Networks to which the limits on one address do not apply; repeatable.",
-    },
-    action: Action::Reload(|s, text| {
-        s.reloadable.exempt.push(values::network(text)?);
-        Ok(())
-    }),
+const LIMIT_EXEMPT: &[Row] = rows! {
+    "--limit-exempt": Many("NETWORK"),
+        Reload |s, text| s.reloadable.exempt.push(values::network(text)?),
+        Text("`127.0.0.0/8` and `::1`"),
+        "Networks to which the limits on one address do not apply; repeatable.";
 };
 
-const fn limit_row(limit: &'static LimitRow) -> Row<Settings> {
-    let default = match limit.default {
-        Some(number) => Number(number, limit.unit),
-        None => Unset,
-    };
-    let spec = OptionSpec {
+const fn limit_row(limit: &'static LimitRow) -> Row {
+    Row {
         name: limit.option,
         short: None,
         arity: Once("NUMBER"),
-        default,
+        action: Action::Limit(limit),
+        default: match limit.default {
+            Some(number) => Number(number, limit.unit),
+            None => Unset,
+        },
         help: limit.about,
-    };
-    Row { spec, action: Action::Limit(limit) }
+    }
 }
 
 /// All rows, without the headings.
-pub fn all() -> impl Iterator<Item = &'static Row<Settings>> + Clone {
-    GROUPS.iter().flat_map(|group| group.rows)
+pub fn all() -> Vec<&'static Row> {
+    GROUPS.iter().flat_map(|group| group.rows).collect()
 }

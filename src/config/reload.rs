@@ -1,8 +1,9 @@
-//! Reading settings from files: at the start, and again at each SIGHUP.
+//! Reading arguments, environment and files: at the start, and again at each SIGHUP.
 //!
 //! The loop waits meanwhile, so only short, regular files are read. All or nothing: if one file is
 //! invalid, the settings in force stay.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -10,7 +11,8 @@ use std::path::Path;
 use log::{info, warn};
 
 use super::reloadable::Reloadable;
-use super::{Config, Invocation, Source, options};
+use super::spec::Action;
+use super::{Config, Invocation, UsageError, options};
 use crate::config;
 use crate::limits::SETTINGS_FILE_BYTES_MAX;
 
@@ -35,19 +37,30 @@ pub fn read_file(path: &Path) -> Result<String, String> {
     Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text).to_owned())
 }
 
+/// Reads the arguments and the environment of this process, and the files that they name.
+pub fn invocation() -> Result<Invocation, UsageError> {
+    config::parse(env::args_os().skip(1), env::vars_os(), read_file)
+}
+
+/// The options that name a file that may have changed since the start.
+pub fn files(config: &Config) -> Vec<&'static str> {
+    let mut names = names(Action::names_reloaded_file);
+    names.retain(|name| !config.given(name).is_empty());
+    names
+}
+
 /// Reads all settings again; returns the new ones if they are valid.
 pub fn again(config: &Config) -> Option<Reloadable> {
-    if !config.source.has_files() {
-        let options = options::all().filter(|row| row.action.names_reloaded_file());
-        let names: Vec<&str> = options.map(|row| row.spec.name).collect();
-        info!("nothing to read again: none of {} is given", names.join(", "));
+    if files(config).is_empty() {
+        let options = names(Action::names_reloaded_file).join(", ");
+        info!("nothing to read again: none of {options} is given");
         return None;
     }
-    let Source { arguments, environment, .. } = config.source.clone();
-    match config::parse(arguments, environment, read_file) {
+    match invocation() {
         Ok(Invocation::Serve(fresh, reloadable)) => {
             info!("read again, now in force: {reloadable}");
-            let waiting = needing_restart(&config.source, &fresh.source);
+            let mut waiting = names(|action| !action.is_reloadable());
+            waiting.retain(|name| config.given(name) != fresh.given(name));
             if !waiting.is_empty() {
                 warn!("changed, but only a restart brings it into force: {}", waiting.join(", "));
             }
@@ -62,9 +75,7 @@ pub fn again(config: &Config) -> Option<Reloadable> {
     }
 }
 
-/// Options with other values than before that only a restart brings into force.
-fn needing_restart(before: &Source, now: &Source) -> Vec<&'static str> {
-    let rows = options::all().filter(|row| !row.action.is_reloadable());
-    let names = rows.map(|row| row.spec.name);
-    names.filter(|name| before.values(name) != now.values(name)).collect()
+/// The options with such an action.
+fn names(is_meant: impl Fn(&Action) -> bool) -> Vec<&'static str> {
+    options::all().iter().filter(|row| is_meant(&row.action)).map(|row| row.name).collect()
 }

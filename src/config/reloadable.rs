@@ -9,13 +9,15 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::members::Members;
+use super::values;
 use crate::codec::json::Welcome;
+use crate::limits::DRAIN_SECONDS;
 use crate::message::peer::Network;
 use crate::store::Listing;
 use crate::sys::clock::Seconds;
 
 /// All settings that SIGHUP can change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Reloadable {
     /// Peers whose forwarding headers are trusted.
     pub trusted_proxies: Vec<Network>,
@@ -42,6 +44,12 @@ pub struct Drain {
     pub message: Rc<str>,
     /// The longest time that it takes.
     pub seconds: Seconds,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { message: values::DRAIN_MESSAGE.into(), seconds: DRAIN_SECONDS }
+    }
 }
 
 /// Networks and the texts for clients from there.

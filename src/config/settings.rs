@@ -2,19 +2,17 @@
 //!
 //! Plain data. Nothing here reads a file or binds an address.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use log::LevelFilter;
 
-use super::arguments::RawOption;
 use super::origins::Origins;
 use super::policy::Policy;
-use super::reloadable::{Drain, Notices, Reloadable};
-use super::trouble::Troubles;
+use super::reloadable::Reloadable;
+use super::server_url::ServerUrl;
+use super::trouble::{Trouble, Troubles};
 use super::{endpoint, values};
-use crate::codec::json::Welcome;
 use crate::limits::{self, Limits, Pings};
 use crate::message::peer::{self, AddressHeader, Network};
 use crate::net::passed_sockets::Pick;
@@ -73,11 +71,17 @@ pub struct Config {
     pub troubles: Troubles,
     /// Logged once logging works.
     pub warnings: Vec<String>,
-    /// The options that this was made from.
-    pub source: Source,
+    /// The names of all options given, and their values; a flag has an empty one.
+    pub given: Vec<(&'static str, String)>,
 }
 
 impl Config {
+    /// The values given to an option.
+    pub fn given(&self, name: &str) -> Vec<&str> {
+        let given = self.given.iter().filter(|(option, _)| *option == name);
+        given.map(|(_, value)| value.as_str()).collect()
+    }
+
     /// Whether there is an admin listener.
     pub fn is_watched(&self) -> bool {
         self.endpoints.iter().any(|(_, role)| *role == Role::Admin)
@@ -98,43 +102,10 @@ impl Config {
     }
 }
 
-/// The command line, the environment, and all options given there and in files, to read them again
-/// at SIGHUP.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Without the program's name.
-    pub arguments: Vec<OsString>,
-    /// The variables of options.
-    pub environment: Vec<(OsString, OsString)>,
-    pub options: Vec<RawOption<Settings>>,
-}
-
-impl Source {
-    /// Whether any file was read that may have changed since.
-    pub fn has_files(&self) -> bool {
-        self.options.iter().any(|option| option.row.action.names_reloaded_file())
-    }
-
-    /// The values given to an option; a flag has empty ones.
-    pub fn values(&self, name: &str) -> Vec<&str> {
-        let given = self.options.iter().filter(|option| option.row.spec.name == name);
-        given.map(|option| option.value.as_str()).collect()
-    }
-}
-
-/// The defaults, to which options are applied in the order of their table.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub config: Config,
-    pub reloadable: Reloadable,
-    pub admin_public: bool,
-    pub list: Option<Listing>,
-}
-
-impl Settings {
+impl Default for Config {
     /// The defaults. A list that an option replaces as a whole is still empty.
-    pub fn new(source: Source) -> Settings {
-        let config = Config {
+    fn default() -> Config {
+        Config {
             endpoints: Vec::new(),
             passed: Vec::new(),
             limits: Limits::default(),
@@ -162,22 +133,79 @@ impl Settings {
             log_level: LevelFilter::Info,
             troubles: Troubles::default(),
             warnings: Vec::new(),
-            source,
-        };
-        let reloadable = Reloadable {
-            trusted_proxies: Vec::new(),
-            admin_hosts: Vec::new(),
-            exempt: Vec::new(),
-            onion_networks: Vec::new(),
-            welcome: Welcome::default(),
-            list: Listing::default(),
-            notices: Notices::default(),
-            drain: Drain { message: values::DRAIN_MESSAGE.into(), seconds: limits::DRAIN_SECONDS },
-            members: None,
-        };
-        Settings { config, reloadable, admin_public: false, list: None }
+            given: Vec::new(),
+        }
     }
+}
 
+/// What the options of a subcommand set.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    pub name: Option<String>,
+    pub members: Option<PathBuf>,
+    pub url: Option<String>,
+    pub server: ServerUrl,
+    pub via: Option<String>,
+    pub admin: Option<Endpoint>,
+    pub channel_db: Option<PathBuf>,
+    pub usage_db: Option<PathBuf>,
+    pub addrid_db: Option<PathBuf>,
+    pub addresses: bool,
+    pub period: Period,
+    pub format: Format,
+    pub troubles: Vec<Trouble>,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Format {
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// How far back a report goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Period {
+    Day,
+    #[default]
+    Week,
+    Month,
+    All,
+}
+
+impl Period {
+    /// Its names on the command line.
+    pub const NAMES: [(&'static str, Period); 4] = [
+        ("day", Period::Day),
+        ("week", Period::Week),
+        ("month", Period::Month),
+        ("all", Period::All),
+    ];
+
+    /// Its length; none for all.
+    pub fn days(self) -> Option<u32> {
+        match self {
+            Period::Day => Some(1),
+            Period::Week => Some(7),
+            Period::Month => Some(30),
+            Period::All => None,
+        }
+    }
+}
+
+/// What options set, in the order of their table.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub config: Config,
+    pub reloadable: Reloadable,
+    pub query: Query,
+    pub admin_public: bool,
+    pub list: Option<Listing>,
+}
+
+impl Settings {
     /// What is in force once all options are applied.
     pub fn finish(mut self) -> (Config, Reloadable) {
         let or_loopback = |networks: Vec<Network>| {

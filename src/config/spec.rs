@@ -1,6 +1,8 @@
 //! The types of the tables of options: one row says all that parsing, help, manual and completions
 //! need to know. Contains no option itself.
 
+use super::settings::Settings;
+use super::values;
 use crate::limits::LimitRow;
 
 /// How often an option may be given, and the name of its value in the help. Alternatives are
@@ -25,27 +27,16 @@ pub enum Default {
     Text(&'static str),
     /// A number and its unit.
     Number(f64, &'static str),
+    /// The value sets one of these, each of which has a default.
+    Each(&'static [Row]),
 }
 
-/// An option as users see it.
-#[derive(Debug)]
-pub struct OptionSpec {
-    /// Dashes included.
-    pub name: &'static str,
-    /// One dash and a letter.
-    pub short: Option<&'static str>,
-    pub arity: Arity,
-    pub default: Default,
-    /// Whole sentences.
-    pub help: &'static str,
-}
-
-/// Reads a value and stores it in the settings `S`; the error completes "--option: …".
-pub type Setter<S> = fn(&mut S, &str) -> Result<(), String>;
+/// Reads a value and stores it in the settings; the error completes "--option: …".
+pub type Setter = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// What an option does.
-#[derive(Debug)]
-pub enum Action<S: 'static> {
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
     Help,
     Version,
     CheckConfig,
@@ -53,15 +44,15 @@ pub enum Action<S: 'static> {
     /// Names a file with more options, which is read again at SIGHUP.
     OptionsFile,
     /// Changes only with a restart.
-    Set(Setter<S>),
+    Set(Setter),
     Limit(&'static LimitRow),
     /// Changes at SIGHUP, if a file of options gives it.
-    Reload(Setter<S>),
+    Reload(Setter),
     /// Names a file that is read again at SIGHUP; the setter gets its content.
-    ReloadFile(Setter<S>),
+    ReloadFile(Setter),
 }
 
-impl<S> Action<S> {
+impl Action {
     /// Whether a file of options may contain the option.
     pub fn may_be_in_file(&self) -> bool {
         use Action::{CheckConfig, Generate, Help, OptionsFile, Version};
@@ -79,18 +70,42 @@ impl<S> Action<S> {
     }
 }
 
-/// An option and its effect on the settings `S`.
-#[derive(Debug)]
-pub struct Row<S: 'static> {
-    pub spec: OptionSpec,
-    pub action: Action<S>,
+/// An option.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Dashes included.
+    pub name: &'static str,
+    /// One dash and a letter.
+    pub short: Option<&'static str>,
+    pub arity: Arity,
+    pub action: Action,
+    pub default: Default,
+    /// Whole sentences.
+    pub help: &'static str,
+}
+
+impl Row {
+    /// Sets a value, or for a [`Action::ReloadFile`] the content of the file that is the value. The
+    /// other actions change no setting.
+    pub fn set(&self, settings: &mut Settings, value: &str) -> Result<(), String> {
+        match self.action {
+            Action::Set(set) | Action::Reload(set) | Action::ReloadFile(set) => {
+                set(settings, value)
+            }
+            Action::Limit(limit) => {
+                (limit.set)(&mut settings.config.limits, values::limit(value, limit)?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Options under one heading of the help.
 #[derive(Debug)]
-pub struct Group<S: 'static> {
+pub struct Group {
     pub title: &'static str,
-    pub rows: &'static [Row<S>],
+    pub rows: &'static [Row],
 }
 
 /// Makes the rows of a group. Setters leave out their `Ok(())`:
@@ -100,21 +115,16 @@ pub struct Group<S: 'static> {
 ///     Text("default"), "Help.";
 /// ```
 macro_rules! rows {
-    ($settings:ty; $($name:literal $(/ $short:literal)?: $arity:expr,
+    ($($name:literal $(/ $short:literal)?: $arity:expr,
        $action:ident $(|$s:ident, $value:tt| $set:expr)?, $default:expr, $help:expr;)*) => {
-        &[$($crate::config::spec::Row::<$settings> {
-            spec: $crate::config::spec::OptionSpec {
-                name: $name,
-                short: $crate::config::spec::rows!(@short $($short)?),
-                arity: $arity,
-                default: $default,
-                help: $help,
-            },
-            action: $crate::config::spec::Action::$action
-                $((|$s: &mut $settings, $value: &str| { $set; Ok(()) }))?,
+        &[$($crate::config::spec::Row {
+            name: $name,
+            short: [$(Some($short),)? None][0],
+            arity: $arity,
+            action: $crate::config::spec::Action::$action $((|$s, $value| { $set; Ok(()) }))?,
+            default: $default,
+            help: $help,
         },)*]
     };
-    (@short) => { None };
-    (@short $short:literal) => { Some($short) };
 }
 pub(super) use rows;

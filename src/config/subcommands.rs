@@ -9,6 +9,7 @@ use super::arguments::{LEAVE_OUT_PLUGIN, TWIST_PLUGIN, UsageError};
 use super::members;
 use super::nearest::nearest;
 use super::server_url::{Scheme, ServerUrl};
+use super::settings::{Format, Period, Query};
 use super::spec::Arity::{Flag, Many, Once};
 use super::spec::Default::{Text, Unset};
 use super::spec::{Row, Setter, rows};
@@ -16,14 +17,6 @@ use super::trouble::Trouble;
 use super::{Invocation, endpoint, values};
 use crate::net::socket::Endpoint;
 use crate::storage::db::MEMORY;
-
-/// A report and its format.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub subject: Subject,
-    /// As JSON, for programs, instead of as a table.
-    pub json: bool,
-}
 
 /// The subject of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,54 +51,6 @@ pub enum Subject {
     },
 }
 
-/// How far back a report goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Period {
-    Day,
-    #[default]
-    Week,
-    Month,
-    All,
-}
-
-impl Period {
-    /// Its names on the command line.
-    const NAMES: [(&'static str, Period); 4] = [
-        ("day", Period::Day),
-        ("week", Period::Week),
-        ("month", Period::Month),
-        ("all", Period::All),
-    ];
-
-    /// Its length; none for all.
-    pub fn days(self) -> Option<u32> {
-        match self {
-            Period::Day => Some(1),
-            Period::Week => Some(7),
-            Period::Month => Some(30),
-            Period::All => None,
-        }
-    }
-}
-
-/// The settings of all subcommands.
-#[derive(Clone, Debug, Default)]
-pub struct Query {
-    name: Option<String>,
-    members: Option<PathBuf>,
-    url: Option<String>,
-    server: ServerUrl,
-    via: Option<String>,
-    admin: Option<Endpoint>,
-    channel_db: Option<PathBuf>,
-    usage_db: Option<PathBuf>,
-    addrid_db: Option<PathBuf>,
-    addresses: bool,
-    period: Period,
-    pub json: bool,
-    troubles: Vec<Trouble>,
-}
-
 /// A subcommand.
 #[derive(Debug)]
 pub struct Subcommand {
@@ -115,13 +60,13 @@ pub struct Subcommand {
     pub about: &'static str,
     /// What may follow the name: one word, or several with blanks between them.
     pub operand: Option<Operand>,
-    pub rows: &'static [Row<Query>],
+    pub rows: &'static [Row],
     /// Checks the options together. The error is a whole line.
     pub finish: fn(Query) -> Result<Invocation, String>,
 }
 
 /// The name of a word, as the help shows it, and its effect.
-pub type Operand = (&'static str, Setter<Query>);
+pub type Operand = (&'static str, Setter);
 
 /// All subcommands.
 pub static TABLE: &[Subcommand] = &[
@@ -129,83 +74,83 @@ pub static TABLE: &[Subcommand] = &[
         name: "status",
         about: "Show server status, from the running server (`--admin`) or from its database files.",
         operand: None,
-        rows: rows! { Query;
-            "--admin": Once("ENDPOINT"), Set |q, text| q.admin = Some(endpoint::of_admin(text)?),
+        rows: rows! {
+            "--admin": Once("ENDPOINT"), Set |s, text| s.query.admin = Some(endpoint::of_admin(text)?),
                 Text("read the files"),
                 "Ask the running server at its admin listener: `PORT`, `ADDRESS:PORT`, \
                  `tcp:PORT[:interface=ADDRESS]`, `unix:PATH`. Files are then read only if named.";
-            "--channel-db": Once("FILE"), Set |q, text| q.channel_db = Some(file(text)?),
+            "--channel-db": Once("FILE"), Set |s, text| s.query.channel_db = Some(file(text)?),
                 Text("`relay.sqlite`"), "The state database.";
-            "--usage-db": Once("FILE"), Set |q, text| q.usage_db = Some(file(text)?), Text("none"),
+            "--usage-db": Once("FILE"), Set |s, text| s.query.usage_db = Some(file(text)?), Text("none"),
                 "Read this usage database too.";
-            "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
+            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: |query| report(query, status),
+        finish: status,
     },
     Subcommand {
         name: "usage",
         about: "Show results and durations of exchanges, and the clients that connected.",
         operand: None,
-        rows: rows! { Query;
-            "--usage-db": Once("FILE"), Set |q, text| q.usage_db = Some(file(text)?), Unset,
+        rows: rows! {
+            "--usage-db": Once("FILE"), Set |s, text| s.query.usage_db = Some(file(text)?), Unset,
                 "The usage database. Must be given.";
             "--period": Once("day|week|month|all"),
-                Set |q, text| q.period = values::one_of(text, &Period::NAMES)?, Text("`week`"),
+                Set |s, text| s.query.period = values::one_of(text, &Period::NAMES)?, Text("`week`"),
                 "The last 24 hours, 7 days, 30 days, or all.";
-            "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
+            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: |query| report(query, usage),
+        finish: usage,
     },
     Subcommand {
         name: "connections",
         about: "Show live connections of a server that runs with `--track-connections`.",
         operand: None,
-        rows: rows! { Query;
-            "--channel-db": Once("FILE"), Set |q, text| q.channel_db = Some(file(text)?),
+        rows: rows! {
+            "--channel-db": Once("FILE"), Set |s, text| s.query.channel_db = Some(file(text)?),
                 Text("`relay.sqlite`"), "The state database.";
-            "--addresses": Flag, Set |q, _| q.addresses = true, Unset,
+            "--addresses": Flag, Set |s, _| s.query.addresses = true, Unset,
                 "Show addresses, from `--addrid-db`, and not only their numbers.";
-            "--addrid-db": Once("FILE"), Set |q, text| q.addrid_db = Some(file(text)?), Text("none"),
+            "--addrid-db": Once("FILE"), Set |s, text| s.query.addrid_db = Some(file(text)?), Text("none"),
                 "The address-id database; read only with `--addresses`.";
-            "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
+            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: |query| report(query, connections),
+        finish: connections,
     },
     Subcommand {
         name: "check",
         about: "Carry out an exchange of two clients through a running server, at `URL` or \
                 `ws://127.0.0.1:4000/v1`, and show how long each step took.",
-        operand: Some(("URL", |q, text| {
-            q.server = ServerUrl::parse(text)?;
+        operand: Some(("URL", |s, text| {
+            s.query.server = ServerUrl::parse(text)?;
             Ok(())
         })),
-        rows: rows! { Query;
-            "--via": Once("COMMAND"), Set |q, text| q.via = Some(values::shell_line(text)?),
+        rows: rows! {
+            "--via": Once("COMMAND"), Set |s, text| s.query.via = Some(values::shell_line(text)?),
                 Text("none"),
                 "Talk to the server through stdin and stdout of this command, which the shell runs \
                  for each of the two clients. `URL` may then begin with `wss://`.";
-            "--json": Flag, Set |q, _| q.json = true, Unset, "Print JSON, for programs.";
+            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
-        finish: |query| report(query, check),
+        finish: check,
     },
     Subcommand {
         name: "member",
         about: "Make a secret for the new member `NAME`, add it to the file of members, and show the \
                 lines to type for each client.",
-        operand: Some(("add NAME", |q, text| {
+        operand: Some(("add NAME", |s, text| {
             let name = text.strip_prefix("add ").ok_or("member: give add NAME")?;
-            q.name =
+            s.query.name =
                 Some(members::name(name).map_err(|rule| format!("member: {rule}"))?.to_owned());
             Ok(())
         })),
-        rows: rows! { Query;
-            "--members": Once("FILE"), Set |q, text| q.members = Some(values::path(text)?), Unset,
+        rows: rows! {
+            "--members": Once("FILE"), Set |s, text| s.query.members = Some(values::path(text)?), Unset,
                 "The file of members; created if it is missing. Must be given.";
-            "--url": Once("URL"), Set |q, text| q.url = Some(values::member_url(text)?), Unset,
+            "--url": Once("URL"), Set |s, text| s.query.url = Some(values::member_url(text)?), Unset,
                 "The server's URL as clients use it, as in `wss://mailbox.example.org/v1`.";
             "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
         },
@@ -216,8 +161,8 @@ pub static TABLE: &[Subcommand] = &[
         about: "Run a server for the tests of a client: in memory, on a free port, until stdin is \
                 closed. The only line on stdout is its URL.",
         operand: None,
-        rows: rows! { Query;
-            "--trouble": Many("TROUBLE"), Set |q, text| q.troubles.push(Trouble::parse(text)?),
+        rows: rows! {
+            "--trouble": Many("TROUBLE"), Set |s, text| s.query.troubles.push(Trouble::parse(text)?),
                 Text("none"),
                 "What goes wrong; repeatable. After that many commands, `restart:AFTER`, \
                  `drop:AFTER` or `freeze:AFTER:SECONDS`; or else `crowded`, `error:TEXT` or \
@@ -245,37 +190,31 @@ pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
 /// The command that shows the help of another, which follows it.
 pub const HELP: &str = "help";
 
-fn report(
-    query: Query,
-    subject: fn(Query) -> Result<Subject, String>,
-) -> Result<Invocation, String> {
-    let json = query.json;
-    Ok(Invocation::Report(Report { subject: subject(query)?, json }))
-}
-
-fn status(query: Query) -> Result<Subject, String> {
-    let Query { admin, channel_db, usage_db, .. } = query;
+fn status(query: Query) -> Result<Invocation, String> {
+    let Query { admin, channel_db, usage_db, format, .. } = query;
     // A running server needs no files.
     let by_default = admin.is_none().then(|| values::CHANNEL_DB.into());
-    Ok(Subject::Status { admin, channel_db: channel_db.or(by_default), usage_db })
+    let subject = Subject::Status { admin, channel_db: channel_db.or(by_default), usage_db };
+    Ok(Invocation::Report(subject, format))
 }
 
-fn usage(query: Query) -> Result<Subject, String> {
+fn usage(query: Query) -> Result<Invocation, String> {
     let usage_db = query.usage_db.ok_or("--usage-db: must be given, as in --usage-db=FILE")?;
-    Ok(Subject::Usage { usage_db, period: query.period })
+    Ok(Invocation::Report(Subject::Usage { usage_db, period: query.period }, query.format))
 }
 
-fn connections(query: Query) -> Result<Subject, String> {
-    let Query { channel_db, addrid_db, addresses, .. } = query;
+fn connections(query: Query) -> Result<Invocation, String> {
+    let Query { channel_db, addrid_db, addresses, format, .. } = query;
     if addresses && addrid_db.is_none() {
         return Err("--addresses: needs --addrid-db=FILE, where the addresses are".to_owned());
     }
     let channel_db = channel_db.unwrap_or_else(|| values::CHANNEL_DB.into());
-    Ok(Subject::Connections { channel_db, addrid_db: addrid_db.filter(|_| addresses) })
+    let addrid_db = addrid_db.filter(|_| addresses);
+    Ok(Invocation::Report(Subject::Connections { channel_db, addrid_db }, format))
 }
 
-fn check(query: Query) -> Result<Subject, String> {
-    let Query { server, via, .. } = query;
+fn check(query: Query) -> Result<Invocation, String> {
+    let Query { server, via, format, .. } = query;
     match (&server, &via) {
         (ServerUrl::Unix(_), Some(_)) => {
             Err("--via: connects to the server by itself, so give the URL that clients use"
@@ -286,15 +225,14 @@ fn check(query: Query) -> Result<Subject, String> {
              -verify_return_error -connect HOST:443'; or check behind the proxy, as in \
              ws://127.0.0.1:4000/v1"
         )),
-        _ => Ok(Subject::Check { server, via }),
+        _ => Ok(Invocation::Report(Subject::Check { server, via }, format)),
     }
 }
 
 fn member(query: Query) -> Result<Invocation, String> {
     let name = query.name.ok_or("member: give add NAME")?;
     let members = query.members.ok_or("--members: must be given, as in --members=FILE")?;
-    let subject = Subject::AddMember { members, name, url: query.url };
-    Ok(Invocation::Report(Report { subject, json: false }))
+    Ok(Invocation::Report(Subject::AddMember { members, name, url: query.url }, query.format))
 }
 
 /// A file that another process can read.

@@ -4,66 +4,46 @@
 use serde_json::Value;
 
 use super::origins::Origins;
-use super::settings::Config;
-use super::values;
+use super::settings::{Config, Settings};
+use super::spec::Arity::Many;
+use super::spec::Default::Text;
+use super::spec::{Row, rows};
+use super::values::seconds_or_never;
 use crate::limits;
 
-/// One protocol option.
-pub struct ProtocolOption {
-    pub name: &'static str,
-    pub default: &'static str,
-    pub about: &'static str,
-    pub set: Setter,
-}
-
-type Setter = fn(&mut Config, &Value) -> Result<(), String>;
-
-/// Makes the table and the text of `--help` from one row each.
-macro_rules! protocol_options {
-    ($($name:literal [$default:literal]: |$config:ident, $value:ident| $set:expr,
-       $about:literal;)*) => {
-        /// All protocol options that have a meaning here.
-        pub const TABLE: &[ProtocolOption] = &[$(ProtocolOption {
-            name: $name,
-            default: $default,
-            about: $about,
-            set: |$config, $value| { $set; Ok(()) },
-        },)*];
-
-        /// Names and defaults, with which [`HELP`] ends.
-        pub const LIST: &str = concat!("Known:", $(" ", $name, " [", $default, "]",)*);
-
-        /// The help of `--websocket-protocol-option`.
-        pub const HELP: &str = concat!(
-            "An option of the Python server's WebSocket library; repeatable. ",
-            "Known:", $(" ", $name, " [", $default, "]",)*
-        );
-    };
-}
-
-protocol_options! {
-    "autoPingInterval" ["40 s"]: |config, value| config.pings.interval_seconds = seconds(value)?,
+/// All protocol options that have a meaning here. The setters get a value's JSON text.
+pub static TABLE: &[Row] = rows! {
+    "autoPingInterval": Many("JSON"),
+        Set |s, json| s.config.pings.interval_seconds = seconds_or_never(json)?, Text("40 s"),
         "Seconds between pings to a client; 0 for never";
-    "autoPingTimeout" ["600 s"]: |config, value| config.pings.timeout_seconds = seconds(value)?,
+    "autoPingTimeout": Many("JSON"),
+        Set |s, json| s.config.pings.timeout_seconds = seconds_or_never(json)?, Text("600 s"),
         "Seconds without an answer after which a client is dropped; 0 for never";
-    "openHandshakeTimeout" ["10 s"]: |config, value| config.limits.handshake_seconds = timeout(value)?,
+    "openHandshakeTimeout": Many("JSON"),
+        Set |s, json| s.config.limits.handshake_seconds = timeout(json)?, Text("10 s"),
         "As `--limit-handshake-seconds`; 0 for never";
-    "closeHandshakeTimeout" ["3 s"]: |config, value| config.limits.close_seconds = timeout(value)?,
+    "closeHandshakeTimeout": Many("JSON"),
+        Set |s, json| s.config.limits.close_seconds = timeout(json)?, Text("3 s"),
         "As `--limit-close-seconds`; 0 for never";
-    "maxMessagePayloadSize" ["4194304 bytes"]:
-        |config, value| config.limits.message_bytes_max = message_bytes(config, value)?,
+    "maxMessagePayloadSize": Many("JSON"),
+        Set |s, json| s.config.limits.message_bytes_max = message_bytes(&mut s.config, json)?,
+        Text("4194304 bytes"),
         "As `--limit-message-bytes`; 0 for 64 MiB";
-    "maxFramePayloadSize" ["the limit of a message"]:
-        |config, value| config.limits.frame_bytes_max = bytes(value)?.unwrap_or(usize::MAX),
+    "maxFramePayloadSize": Many("JSON"),
+        Set |s, json| s.config.limits.frame_bytes_max = bytes(json)?.unwrap_or(usize::MAX),
+        Text("the limit of a message"),
         "As `--limit-frame-bytes`; 0 for the default";
-    "maxConnections" ["descriptor limit less 64"]:
-        |config, value| config.limits.connections_max = connections(value)?,
+    "maxConnections": Many("JSON"),
+        Set |s, json| s.config.limits.connections_max = connections(json)?,
+        Text("descriptor limit less 64"),
         "As `--limit-connections`; 0 for the default";
-    "allowedOrigins" ["[\"*\"]"]: |config, value| config.origins = origins(value)?,
+    "allowedOrigins": Many("JSON"),
+        Set |s, json| s.config.origins = origins(json)?, Text("[\"*\"]"),
         "List of `Origin`s that may connect; `*` stands for any text";
-    "tcpNoDelay" ["true"]: |config, value| config.tcp_nodelay = boolean(value)?,
+    "tcpNoDelay": Many("JSON"),
+        Set |s, json| s.config.tcp_nodelay = boolean(json)?, Text("true"),
         "Whether small answers are sent at once";
-}
+};
 
 /// Further options of upstream's library, and the replacement.
 const WITHOUT_EFFECT: [(&str, &str); 16] = [
@@ -88,49 +68,43 @@ const WITHOUT_EFFECT: [(&str, &str); 16] = [
 const LEAVE_OUT: &str = "has no meaning here, leave it out";
 
 /// Sets one option; the error completes "--websocket-protocol-option: …".
-pub fn set(config: &mut Config, text: &str) -> Result<(), String> {
+pub fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
     let (name, json) =
         text.split_once('=').ok_or_else(|| format!("'{text}' must have the form NAME=JSON"))?;
     let value: Value =
         serde_json::from_str(json).map_err(|_| format!("{name}: '{json}' must be a JSON value"))?;
-    let Some(option) = TABLE.iter().find(|option| option.name == name) else {
+    let Some(row) = TABLE.iter().find(|row| row.name == name) else {
         if let Some((_, problem)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
             return Err(format!("{name}: {problem}"));
         }
-        let names: Vec<&str> = TABLE.iter().map(|option| option.name).collect();
-        let names = names.join(", ");
+        let names = TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
         return Err(format!("{name}: not an option of this server; known are {names}"));
     };
-    (option.set)(config, &value).map_err(|problem| format!("{name}: {problem}"))
+    row.set(settings, &value.to_string()).map_err(|problem| format!("{name}: {problem}"))
 }
 
-fn boolean(value: &Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| "must be true or false".to_owned())
-}
-
-/// Seconds where 0 means never.
-fn seconds(value: &Value) -> Result<f64, String> {
-    values::seconds_or_never(&value.to_string())
+fn boolean(json: &str) -> Result<bool, String> {
+    json.parse().map_err(|_| "must be true or false".to_owned())
 }
 
 /// Seconds to wait; 0 means the longest time that an option takes.
-fn timeout(value: &Value) -> Result<f64, String> {
-    let seconds = seconds(value)?;
+fn timeout(json: &str) -> Result<f64, String> {
+    let seconds = seconds_or_never(json)?;
     Ok(if seconds == 0.0 { limits::OPTION_SECONDS_MAX } else { seconds })
 }
 
 /// Bytes; none for 0, which means no limit in upstream's library.
-fn bytes(value: &Value) -> Result<Option<usize>, String> {
-    let bytes = value
-        .as_u64()
-        .filter(|bytes| *bytes as f64 <= limits::OPTION_NUMBER_MAX)
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| format!("must be a number of bytes up to {}", limits::OPTION_NUMBER_MAX))?;
+fn bytes(json: &str) -> Result<Option<usize>, String> {
+    let allowed = |bytes: &usize| *bytes as f64 <= limits::OPTION_NUMBER_MAX;
+    let bytes =
+        json.parse().ok().filter(allowed).ok_or_else(|| {
+            format!("must be a number of bytes up to {}", limits::OPTION_NUMBER_MAX)
+        })?;
     Ok(Some(bytes).filter(|bytes| *bytes > 0))
 }
 
-fn message_bytes(config: &mut Config, value: &Value) -> Result<usize, String> {
-    if let Some(bytes) = bytes(value)? {
+fn message_bytes(config: &mut Config, json: &str) -> Result<usize, String> {
+    if let Some(bytes) = bytes(json)? {
         return Ok(bytes);
     }
     let bytes = limits::UNLIMITED_MESSAGE_BYTES;
@@ -139,21 +113,15 @@ fn message_bytes(config: &mut Config, value: &Value) -> Result<usize, String> {
 }
 
 /// Connections; 0 means no limit but that of open files, as upstream.
-fn connections(value: &Value) -> Result<usize, String> {
-    let count = value
-        .as_u64()
-        .and_then(|count| usize::try_from(count).ok())
-        .ok_or_else(|| "must be a whole number".to_owned())?;
+fn connections(json: &str) -> Result<usize, String> {
+    let count = json.parse().map_err(|_| "must be a whole number".to_owned())?;
     Ok(if count == 0 { usize::MAX } else { count })
 }
 
-fn origins(value: &Value) -> Result<Origins, String> {
-    let patterns = match value {
-        Value::String(pattern) => Ok(vec![pattern.clone()]),
-        list => serde_json::from_value(list.clone()),
-    };
+fn origins(json: &str) -> Result<Origins, String> {
+    let one = |_| serde_json::from_str(json).map(|pattern: String| vec![pattern]);
     let wrong = |_| "must be a list of strings, as in [\"https://example.org\"]".to_owned();
-    patterns.map(Origins::new).map_err(wrong)
+    serde_json::from_str(json).or_else(one).map(Origins::new).map_err(wrong)
 }
 
 #[cfg(test)]
@@ -168,8 +136,8 @@ mod tests {
             ("openHandshakeTimeout", format!("{} s", limits.handshake_seconds)),
             ("closeHandshakeTimeout", format!("{} s", limits.close_seconds)),
         ] {
-            let option = TABLE.iter().find(|option| option.name == name).expect(name);
-            assert_eq!(option.default, default, "{name}");
+            let row = TABLE.iter().find(|row| row.name == name).expect(name);
+            assert!(matches!(row.default, Text(text) if text == default), "{name}");
         }
     }
 }

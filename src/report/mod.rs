@@ -18,7 +18,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::{self, Subject};
+use crate::config::{Format, Subject};
 use crate::format;
 use crate::storage::db::FileState;
 use crate::sys::clock::Clock;
@@ -29,10 +29,10 @@ struct Report {
     json: Value,
 }
 
-/// Returns the report in the format that is asked for.
-pub fn run(request: &config::Report) -> Result<String, Box<dyn Error>> {
+/// Returns the report on that subject.
+pub fn run(subject: &Subject, format: Format) -> Result<String, Box<dyn Error>> {
     let now = Clock::read().wall;
-    let report = match &request.subject {
+    let report = match subject {
         Subject::Status { admin, channel_db, usage_db } => {
             status::report(admin.as_ref(), channel_db.as_deref(), usage_db.as_deref(), now)?
         }
@@ -43,7 +43,10 @@ pub fn run(request: &config::Report) -> Result<String, Box<dyn Error>> {
         Subject::Check { server, via } => check::report(server, via.as_deref())?,
         Subject::AddMember { members, name, url } => member::add(members, name, url.as_deref())?,
     };
-    Ok(if request.json { json_text(&report.json) } else { report.text })
+    Ok(match format {
+        Format::Table => report.text,
+        Format::Json => json_text(&report.json),
+    })
 }
 
 /// JSON that is safe to show in a terminal: hostile characters in texts are escaped.

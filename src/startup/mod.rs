@@ -12,9 +12,9 @@ use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::Admin;
-use crate::config::Config;
 use crate::config::policy::{Mode, Policy};
 use crate::config::reloadable::Reloadable;
+use crate::config::{Config, reload};
 use crate::engine::Engine;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::net::handover;
@@ -185,7 +185,7 @@ const BYTES_PER_MIB: usize = 1024 * 1024;
 
 fn log_settings(config: &Config, reloadable: &Reloadable) {
     let limits = &config.limits;
-    if config.source.has_files() {
+    if !reload::files(config).is_empty() {
         info!("read from files: {reloadable}");
     }
     info!(

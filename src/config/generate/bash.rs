@@ -4,31 +4,31 @@
 //! that ends in `=`.
 
 use super::subcommands::{self, Subcommand};
-use super::{Completions, OptionSpec, options};
+use super::{Completions, Row, options};
 use crate::format;
 
 pub fn text() -> String {
     format::fill(include_str!("template.bash"), &mut |name| match name {
         "values" => cases(),
         "commands" => subcommands::TABLE.iter().map(case).collect(),
-        "options" => options::all().map(|row| word(&row.spec)).collect::<Vec<_>>().join(" "),
+        "options" => words(options::all()),
         _ => subcommands::TABLE.iter().map(|it| it.name).collect::<Vec<_>>().join(" "),
     })
 }
 
 /// The values after each option that has one.
 fn cases() -> String {
-    let of_commands = subcommands::TABLE.iter().flat_map(|it| it.rows).map(|row| &row.spec);
+    let of_commands = subcommands::TABLE.iter().flat_map(|it| it.rows);
     let (mut files, mut free, mut cases) = (Vec::new(), Vec::new(), String::new());
-    for option in options::all().map(|row| &row.spec).chain(of_commands) {
-        let patterns = option.short.into_iter().chain([option.name]);
-        match option.completions() {
+    for row in options::all().into_iter().chain(of_commands) {
+        let patterns = row.short.into_iter().chain([row.name]);
+        match row.completions() {
             Completions::NoValue => {}
             Completions::Files => files.extend(patterns),
             Completions::Unknown => free.extend(patterns),
             Completions::Choices(words) => {
                 let generator = format!("-W '{}'", words.join(" "));
-                cases += &case_of_values(option.name, "", &generator);
+                cases += &case_of_values(row.name, "", &generator);
             }
         }
     }
@@ -55,11 +55,10 @@ fn patterns(mut names: Vec<&'static str>) -> String {
 
 /// The names of a command's options.
 fn case(Subcommand { name, rows, .. }: &Subcommand) -> String {
-    let names = rows.iter().map(|row| word(&row.spec)).collect::<Vec<_>>().join(" ");
-    format!("        {name}) names='{names}' ;;\n")
+    format!("        {name}) names='{}' ;;\n", words(*rows))
 }
 
-fn word(option: &OptionSpec) -> String {
-    let glue = if option.value().is_some() { "=" } else { "" };
-    format!("{}{glue}", option.name)
+fn words(rows: impl IntoIterator<Item = &'static Row>) -> String {
+    let word = |row: &Row| row.name.to_owned() + if row.value().is_some() { "=" } else { "" };
+    rows.into_iter().map(word).collect::<Vec<_>>().join(" ")
 }

@@ -1,16 +1,16 @@
 //! Completions for fish.
 
 use super::subcommands::{self, Subcommand};
-use super::{Completions, OptionSpec, entries, options, plain};
+use super::{Completions, Row, options, plain};
 use crate::format;
 
 pub fn text() -> String {
     format::fill(include_str!("template.fish"), &mut |name| match name {
         "commands" => subcommands::TABLE.iter().map(command).collect(),
-        "options" => options::all().map(|row| line("", &row.spec)).collect(),
+        "options" => options::all().into_iter().map(|row| line("", row)).collect(),
         _ => {
-            let lines = |it: &Subcommand| entries(it.rows, &|option| line(it.name, option));
-            subcommands::TABLE.iter().map(lines).collect()
+            let lines = |it: &'static Subcommand| it.rows.iter().map(|row| line(it.name, row));
+            subcommands::TABLE.iter().flat_map(lines).collect()
         }
     })
 }
@@ -20,18 +20,18 @@ fn command(Subcommand { name, about, .. }: &Subcommand) -> String {
     format!("complete -c wormhole-mailbox -n __wormhole_mailbox_no_words -a {name} -d {about}\n")
 }
 
-fn line(command: &str, option: &OptionSpec) -> String {
-    let name = option.name.trim_start_matches('-');
-    let short = option.short.map(|short| format!(" -s {}", short.trim_start_matches('-')));
+fn line(command: &str, row: &Row) -> String {
+    let name = row.name.trim_start_matches('-');
+    let short = row.short.map(|short| format!(" -s {}", short.trim_start_matches('-')));
     let short = short.unwrap_or_default();
-    let values = match option.completions() {
+    let values = match row.completions() {
         Completions::NoValue => String::new(),
         Completions::Files => " -r -F".to_owned(),
         Completions::Unknown => " -x".to_owned(),
         Completions::Choices(words) => format!(" -x -a '{}'", words.join(" ")),
     };
     let condition = format!("\"__wormhole_mailbox_command '{command}'\"");
-    let summary = quoted(&option.summary());
+    let summary = quoted(&row.summary());
     format!("complete -c wormhole-mailbox -n {condition} -l {name}{short}{values} -d {summary}\n")
 }
 

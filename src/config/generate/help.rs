@@ -2,7 +2,7 @@
 
 use super::options::{self, GROUPS};
 use super::subcommands::{self, Subcommand};
-use super::{Group, OptionSpec, Settings, entries, plain};
+use super::{Group, Row, entries, plain};
 use crate::format;
 
 /// Column at which help texts begin, and the width they are wrapped to.
@@ -36,9 +36,9 @@ pub fn server(which: &str) -> Result<String, String> {
 
 /// The help of the server with the most used options.
 pub fn most_used() -> String {
-    let found = |name: &&str| options::all().find(|row| row.spec.name == *name);
-    let entries = MOST_USED.iter().filter_map(found).map(|row| entry(&row.spec));
-    let entries: String = entries.collect();
+    let all = options::all();
+    let found = MOST_USED.iter().filter_map(|name| all.iter().find(|row| row.name == *name));
+    let entries: String = found.map(|row| entry(row)).collect();
     page(format!("\nThe most used options; --help=all shows the others too:\n{entries}"))
 }
 
@@ -53,21 +53,21 @@ fn command(Subcommand { name, about, .. }: &Subcommand) -> String {
     format!("  {name}\n{}", wrapped(INDENT, &plain(about)))
 }
 
-fn group(Group { title, rows }: &Group<Settings>) -> String {
-    format!("\n{title}:\n{}", entries(rows, &entry))
+fn group(Group { title, rows }: &Group) -> String {
+    format!("\n{title}:\n{}", entries(rows, entry))
 }
 
 /// The help of a subcommand.
 pub fn subcommand(Subcommand { name, about, operand, rows, .. }: &Subcommand) -> String {
     let operand = operand.map(|(operand, _)| format!(" [{operand}]")).unwrap_or_default();
-    let (about, options) = (wrapped(0, &plain(about)), entries(rows, &entry));
+    let (about, options) = (wrapped(0, &plain(about)), entries(rows, entry));
     format!("{about}\nUsage: wormhole-mailbox {name}{operand} [options]\n\nOptions:\n{options}")
 }
 
-fn entry(spec: &OptionSpec) -> String {
-    let short = spec.short.map(|short| format!("{short}, ")).unwrap_or_default();
-    let value = spec.value().map(|value| format!("={value}")).unwrap_or_default();
-    format!("  {short}{}{value}\n{}", spec.name, wrapped(INDENT, &spec.help_with_default()))
+fn entry(row: &Row) -> String {
+    let short = row.short.map(|short| format!("{short}, ")).unwrap_or_default();
+    let value = row.value().map(|value| format!("={value}")).unwrap_or_default();
+    format!("  {short}{}{value}\n{}", row.name, wrapped(INDENT, &row.help_with_default()))
 }
 
 fn wrapped(indent: usize, text: &str) -> String {

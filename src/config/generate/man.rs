@@ -2,7 +2,7 @@
 
 use super::options::GROUPS;
 use super::subcommands::{self, Subcommand};
-use super::{Group, OptionSpec, Settings, entries, plain};
+use super::{Group, Row, entries, plain};
 use crate::format;
 
 /// The date is that of the last change of the page's text, so that builds are reproducible.
@@ -20,19 +20,19 @@ pub fn text() -> String {
     })
 }
 
-fn section(group: &Group<Settings>) -> String {
-    format!(".SS {}\n{}", escaped(group.title), entries(group.rows, &entry))
+fn section(group: &Group) -> String {
+    format!(".SS {}\n{}", escaped(group.title), entries(group.rows, entry))
 }
 
 fn command(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
-    format!(".SS {name}\n{}\n{}", escaped(&plain(about)), entries(rows, &entry))
+    format!(".SS {name}\n{}\n{}", escaped(&plain(about)), entries(rows, entry))
 }
 
-fn entry(spec: &OptionSpec) -> String {
-    let short = spec.short.map(|short| format!("{}\\fR, \\fB", escaped(short)));
-    let value = spec.value().map(|value| format!("\\fR=\\fI{}", escaped(value)));
+fn entry(row: &Row) -> String {
+    let short = row.short.map(|short| format!("{}\\fR, \\fB", escaped(short)));
+    let value = row.value().map(|value| format!("\\fR=\\fI{}", escaped(value)));
     let (short, value) = (short.unwrap_or_default(), value.unwrap_or_default());
-    let (name, help) = (escaped(spec.name), escaped(&spec.help_with_default()));
+    let (name, help) = (escaped(row.name), escaped(&row.help_with_default()));
     format!(".TP\n\\fB{short}{name}{value}\\fR\n{help}\n")
 }
 

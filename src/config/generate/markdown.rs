@@ -2,9 +2,9 @@
 
 use super::options::GROUPS;
 use super::subcommands::{self, Subcommand};
-use super::{Group, OptionSpec, Row, Settings, entries};
+use super::{Default, Group, Row, entries};
 use crate::config::spec::Action;
-use crate::config::websocket_options::{self, ProtocolOption};
+use crate::config::websocket_options;
 use crate::format;
 
 pub fn text() -> String {
@@ -15,13 +15,13 @@ pub fn text() -> String {
     })
 }
 
-fn section(group: &Group<Settings>) -> String {
+fn section(group: &Group) -> String {
     let has_effects = group.rows.iter().any(|row| effect(row).is_some());
     let (head, columns) = if has_effects { (LIMITS, LIMIT_COLUMNS) } else { ("", COLUMNS) };
-    let row = |row: &Row<Settings>| {
+    let row = |row: &Row| {
         let reload = if row.action.is_reloadable() { "yes" } else { "" };
         let effect = has_effects.then(|| format!(" {} |", effect(row).unwrap_or_default()));
-        format!("{}{} {reload} |\n", entry(&row.spec), effect.unwrap_or_default())
+        format!("{}{} {reload} |\n", entry(row), effect.unwrap_or_default())
     };
     let rows: String = group.rows.iter().map(row).collect();
     format!("\n## {}\n{head}\n{columns}{rows}", group.title)
@@ -38,31 +38,35 @@ const LIMIT_COLUMNS: &str =
 const COLUMNS: &str = "| Option | Meaning | Default | Reload |\n|---|---|---|---|\n";
 
 /// The effect on a client that meets the limit.
-fn effect(row: &Row<Settings>) -> Option<&'static str> {
+fn effect(row: &Row) -> Option<&'static str> {
     match row.action {
         Action::Limit(limit) => Some(limit.effect),
         _ => None,
     }
 }
 
-fn protocol_option(ProtocolOption { name, about, default, .. }: &ProtocolOption) -> String {
-    format!("| `{name}` | {about} | `{default}` |\n")
+fn protocol_option(row: &Row) -> String {
+    format!("| `{}` | {} | `{}` |\n", row.name, row.help, row.default().unwrap_or_default())
 }
 
 fn command(Subcommand { name, about, rows, .. }: &Subcommand) -> String {
-    let rows = entries(rows, &|spec| entry(spec) + "\n");
+    let rows = entries(rows, |row| entry(row) + "\n");
     format!(
         "\n## Subcommand `{name}`\n\n{about}\n\n| Option | Meaning | Default |\n|---|---|---|\n{rows}"
     )
 }
 
 /// The first three columns of a row.
-fn entry(spec: &OptionSpec) -> String {
-    let short = spec.short.map(|short| format!(", `{short}`")).unwrap_or_default();
-    let value = spec.value().map(alternatives).unwrap_or_default();
-    let default = spec.default().unwrap_or_default().replace('|', "\\|");
-    let help = spec.help.replace(websocket_options::LIST, "See [below](#protocol-options).");
-    format!("| `{}`{short}{value} | {} | {default} |", spec.name, help.replace('|', "\\|"))
+fn entry(row: &Row) -> String {
+    let short = row.short.map(|short| format!(", `{short}`")).unwrap_or_default();
+    let value = row.value().map(alternatives).unwrap_or_default();
+    let default = row.default().unwrap_or_default().replace('|', "\\|");
+    let help = row.help.replace('|', "\\|");
+    let more = match row.default {
+        Default::Each(_) => " See [below](#protocol-options).",
+        _ => "",
+    };
+    format!("| `{}`{short}{value} | {help}{more} | {default} |", row.name)
 }
 
 /// The name of a value, or its alternatives: `a`, `b` or `c`.

@@ -10,8 +10,7 @@ mod man;
 mod markdown;
 mod zsh;
 
-use super::settings::Settings;
-use super::spec::{Arity, Default, Group, OptionSpec, Row};
+use super::spec::{Arity, Default, Group, Row};
 use super::values::one_of;
 use super::{options, subcommands};
 
@@ -32,11 +31,11 @@ pub fn text(kind: &str) -> Result<String, String> {
 }
 
 /// The entries of these rows, one after the other.
-fn entries<S>(rows: &[Row<S>], entry: &dyn Fn(&OptionSpec) -> String) -> String {
-    rows.iter().map(|row| entry(&row.spec)).collect()
+fn entries(rows: &[Row], entry: fn(&Row) -> String) -> String {
+    rows.iter().map(entry).collect()
 }
 
-impl OptionSpec {
+impl Row {
     /// The name of the value in the help; none for a flag.
     fn value(&self) -> Option<&'static str> {
         match self.arity {
@@ -47,17 +46,21 @@ impl OptionSpec {
 
     /// The help and the default as plain text.
     fn help_with_default(&self) -> String {
-        let help = plain(self.help);
-        match self.default() {
-            None => help,
-            Some(default) => format!("{help} [default: {}]", default.replace('`', "")),
+        let mut help = plain(self.help);
+        if let Default::Each(rows) = self.default {
+            help += " Known:";
+            let each = |row: &Row| format!(" {} [{}]", row.name, row.default().unwrap_or_default());
+            help.extend(rows.iter().map(each));
+        } else if let Some(default) = self.default() {
+            help += &format!(" [default: {}]", default.replace('`', ""));
         }
+        help
     }
 
     /// The default as Markdown, if there is one.
     fn default(&self) -> Option<String> {
         match self.default {
-            Default::Unset => None,
+            Default::Unset | Default::Each(_) => None,
             Default::Text(text) => Some(text.to_owned()),
             Default::Number(number, unit) => Some(format!("{number} {unit}")),
         }
@@ -110,17 +113,16 @@ mod tests {
             ("Where to listen; repeatable. PORT, unix:PATH.", "Where to listen; repeatable"),
             ("`claim` from `ADDRESS`.", "'claim' from ADDRESS"),
         ] {
-            let arity = Arity::Once("X");
-            let spec =
-                OptionSpec { name: "--x", short: None, arity, default: Default::Unset, help };
-            assert_eq!(spec.summary(), summary);
+            let all = options::all();
+            let row = Row { help, ..*all[0] };
+            assert_eq!(row.summary(), summary);
         }
     }
 
     #[test]
     fn options_with_choices_are_known_by_their_value() {
-        let found = options::all().find(|row| row.spec.name == "--synchronous");
-        let found = found.map(|row| row.spec.completions());
+        let found = options::all().into_iter().find(|row| row.name == "--synchronous");
+        let found = found.map(|row| row.completions());
         assert!(matches!(found, Some(Completions::Choices(it)) if it == ["full", "normal", "off"]));
     }
 }
