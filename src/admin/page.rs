@@ -113,7 +113,7 @@ fn named(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
 }
 
 fn exchange_chart(span: &Span, buckets: &[Bucket]) -> String {
-    let counts = status::outcomes(buckets);
+    let counts = Bucket::sum(buckets).outcomes;
     let all = named(counts.iter().map(|(outcome, count)| (outcome.name(), count)));
     let description = format!("{} mailboxes ended: {all}.", counts.total());
     let bars = buckets.iter().enumerate().map(|(index, bucket)| {
@@ -144,7 +144,7 @@ fn latency_chart(
     durations: fn(&Bucket) -> &Histogram,
 ) -> String {
     let values: Vec<_> = buckets.iter().map(|it| status::quantiles(durations(it))).collect();
-    let all = status::quantiles(&status::merged(buckets, durations));
+    let all = status::quantiles(durations(&Bucket::sum(buckets)));
     let text = |(median, slow): (f64, f64)| {
         format!("half within {}, 99 % within {}", duration(median), duration(slow))
     };

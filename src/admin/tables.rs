@@ -1,7 +1,7 @@
 //! The rows of the status page's tables. All cells are HTML: texts of peers and paths are escaped.
 
 use super::metrics::{self, Value};
-use super::status::{self, Status};
+use super::status::{Bucket, Status};
 use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
 use crate::format::{UNKNOWN, bytes, escaped, number};
@@ -10,7 +10,7 @@ use crate::message::outcome::Outcome;
 
 /// How many mailboxes ended with each result; also the legend of the bars.
 pub fn results(status: &Status<'_>) -> String {
-    let (hour, day) = (status::outcomes(&status.hour), status::outcomes(&status.day));
+    let [hour, day] = [&status.hour, &status.day].map(|it| Bucket::sum(it).outcomes);
     let row = |name: &str, head: String, meaning: &str, hour: u64, day: u64| {
         let count = |span: &str, count| format!("<span id=\"{span}-{name}\">{}</span>", dim(count));
         row(&[head, optional(meaning), numeric(&count("hour", hour)), numeric(&count("day", day))])
