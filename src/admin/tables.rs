@@ -1,6 +1,6 @@
 //! The rows of the status page's tables. All cells are HTML: texts of peers and paths are escaped.
 
-use super::metrics::{self, Value};
+use super::metrics::{Metric, Value};
 use super::status::{Bucket, Status};
 use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
@@ -113,23 +113,17 @@ fn with_unit(value: f64, unit: &str) -> String {
 }
 
 /// Whole tables: one of all single counts, and one for each metric with a label.
-pub fn counts(status: &Status<'_>) -> String {
+pub fn counts(metrics: &[Metric<'_>]) -> String {
     let (mut traffic, mut tables) = (String::new(), String::new());
-    for metric in metrics::all(status).iter().filter(|metric| !metric.page.is_empty()) {
-        match &metric.value {
-            Value::Count(count) => {
-                let is_size = metric.name.contains("bytes");
-                let count = if is_size { bytes(*count) } else { number(*count) };
-                traffic += &row(&[head(metric.page), numeric(&count)]);
-            }
-            Value::Labelled(_, counts) => {
-                let occurred = counts.iter().filter(|(_, count)| *count > 0);
-                let rows = occurred.map(|(name, count)| {
-                    row(&[head(&name.replace('_', " ")), numeric(&number(*count))])
-                });
-                tables += &table(metric.page, &rows.collect::<String>());
-            }
-            _ => {}
+    for metric in metrics.iter().filter(|metric| !metric.page.is_empty()) {
+        if let Value::Labelled(_, counts) = &metric.value {
+            let occurred = counts.iter().filter(|(_, count)| *count > 0);
+            let rows = occurred.map(|(name, count)| {
+                row(&[head(&name.replace('_', " ")), numeric(&number(*count))])
+            });
+            tables += &table(metric.page, &rows.collect::<String>());
+        } else if let Some(count) = metric.shown() {
+            traffic += &row(&[head(metric.page), numeric(&count)]);
         }
     }
     table("Traffic", &traffic) + &tables

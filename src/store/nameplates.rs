@@ -12,9 +12,7 @@ use super::usage::{self, Ending};
 use super::{Act, Listing};
 use crate::message::session::Session;
 use crate::message::{Field, Flag, Refusal, Response, Rule};
-
-/// Base32 digits in lower case, for mailbox ids.
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+use crate::sys::entropy::BASE32;
 
 /// Bits of a mailbox id.
 const MAILBOX_ID_BITS: u32 = 64;
