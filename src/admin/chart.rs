@@ -138,16 +138,9 @@ fn power(seconds: f64) -> f64 {
 
 /// The next of 2, 4, 10, 20, 40, 100 … that is not smaller; its half is a whole number.
 fn round_up(most: u64) -> u64 {
-    let mut unit = 1;
-    loop {
-        if let Some(bucket) = [2, 4, 10].into_iter().find(|bucket| bucket * unit >= most) {
-            return bucket * unit;
-        }
-        match u64::checked_mul(unit, 10).filter(|unit| *unit <= u64::MAX / 10) {
-            Some(next) => unit = next,
-            None => return most,
-        }
-    }
+    let units = (0..).map(|power| 10_u64.saturating_pow(power));
+    let mut tops = units.flat_map(|unit| [2, 4, 10].map(|digits| unit.saturating_mul(digits)));
+    tops.find(|top| *top >= most).unwrap_or(most)
 }
 
 /// A line over the buckets that have a value, level for the width of each.

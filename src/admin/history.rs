@@ -40,6 +40,13 @@ impl Bucket {
         self.tick.merge(&now.tick.since(&before.tick));
         self.commit.merge(&now.commit.since(&before.commit));
     }
+
+    /// All that happened in these buckets.
+    pub fn sum(buckets: &[Bucket]) -> Bucket {
+        let (mut sum, nothing) = (Bucket::default(), Bucket::default());
+        buckets.iter().for_each(|bucket| sum.add(bucket, &nothing));
+        sum
+    }
 }
 
 #[derive(Debug)]
@@ -62,20 +69,16 @@ impl History {
         self.day.restore(at, outcome, count);
     }
 
-    pub fn note_connections(&mut self, connections: usize) {
-        for series in [&mut self.hour, &mut self.day] {
-            series.running.connections = series.running.connections.max(Some(connections));
-        }
-    }
-
-    /// When [`History::advance`] has something to do.
+    /// When [`History::advance`] has a bucket to end.
     pub fn next_bucket(&self) -> Timestamp {
         self.hour.next_bucket().min(self.day.next_bucket())
     }
 
-    /// Ends the buckets that are over, at the counters in `totals`.
+    /// Records that many connections, and ends the buckets that are over, at the counters in
+    /// `totals`.
     pub fn advance(&mut self, now: Timestamp, totals: impl Fn() -> Bucket, connections: usize) {
         for series in [&mut self.hour, &mut self.day] {
+            series.running.connections = series.running.connections.max(Some(connections));
             if now >= series.next_bucket() {
                 series.advance(now, &totals(), connections);
             }
@@ -114,14 +117,14 @@ impl Series {
     }
 
     fn restore(&mut self, at: Timestamp, outcome: Outcome, count: u64) {
-        let age = self.number - (at.0 / self.seconds) as i64;
-        let place =
-            (self.over.len() as i64).checked_sub(age).and_then(|it| usize::try_from(it).ok());
-        match place {
-            _ if age <= 0 => self.running.outcomes.add(outcome, count),
-            Some(place) => self.over[place].outcomes.add(outcome, count),
-            None => {} // too long ago
-        }
+        // A time that is still to come counts as now.
+        let age = usize::try_from(self.number - (at.0 / self.seconds) as i64).unwrap_or(0);
+        let bucket = match self.over.len().checked_sub(age) {
+            _ if age == 0 => &mut self.running,
+            Some(place) => &mut self.over[place],
+            None => return, // too long ago
+        };
+        bucket.outcomes.add(outcome, count);
     }
 
     fn advance(&mut self, now: Timestamp, totals: &Bucket, connections: usize) {
@@ -165,9 +168,9 @@ mod tests {
     #[test]
     fn each_bucket_holds_what_happened_in_it() {
         let mut history = History::new(NOON);
-        history.note_connections(5);
+        history.advance(NOON, || totals(0), 5);
         history.advance(NOON + 60.0, || totals(3), 2);
-        history.note_connections(1);
+        history.advance(NOON + 60.0, || totals(3), 1);
         history.advance(NOON + 181.0, || totals(7), 1);
         let hour = happy(&history.hour, &totals(8));
         assert_eq!(hour.len(), HOUR_BUCKETS);

@@ -10,6 +10,7 @@ use crate::engine::metrics::Histogram;
 
 pub fn render(status: &Status<'_>) -> String {
     let engine = status.view.engine;
+    let (hour, day) = (Bucket::sum(&status.hour), Bucket::sum(&status.day));
     let mut object = json!({
         "version": status.version,
         "now": status.now.0,
@@ -20,12 +21,9 @@ pub fn render(status: &Status<'_>) -> String {
             "degraded": engine.is_degraded(),
             "files": status.files.iter().map(file).collect::<Vec<_>>(),
         },
-        "results_last_hour": results(&status.hour),
-        "results_last_day": results(&status.day),
-        "latency_last_hour": {
-            "tick": latency(&status::merged(&status.hour, |bucket| &bucket.tick)),
-            "commit": latency(&status::merged(&status.hour, |bucket| &bucket.commit)),
-        },
+        "results_last_hour": results(&hour),
+        "results_last_day": results(&day),
+        "latency_last_hour": { "tick": latency(&hour.tick), "commit": latency(&hour.commit) },
         "clients_last_day": clients(status),
     });
     if let Some(members) = engine.members() {
@@ -69,8 +67,8 @@ fn file(file: &DatabaseFile) -> Json {
     })
 }
 
-fn results(buckets: &[Bucket]) -> Json {
-    counts(status::outcomes(buckets).iter().map(|(outcome, count)| (outcome.name(), count)))
+fn results(bucket: &Bucket) -> Json {
+    counts(bucket.outcomes.iter().map(|(outcome, count)| (outcome.name(), count)))
 }
 
 fn latency(durations: &Histogram) -> Json {

@@ -5,6 +5,7 @@
 
 use super::status::Status;
 use crate::engine::metrics::{Bounds, Histogram, Tally};
+use crate::format;
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
 use crate::message::COMMAND_NAMES;
 use crate::message::outcome::OutcomeCounts;
@@ -21,6 +22,18 @@ pub struct Metric<'a> {
     pub page: &'static str,
     pub help: &'static str,
     pub value: Value<'a>,
+}
+
+impl Metric<'_> {
+    /// A single value as people read it, if it is known.
+    pub fn shown(&self) -> Option<String> {
+        match self.value {
+            Value::Count(size) if self.name.contains("bytes") => Some(format::bytes(size)),
+            Value::Count(count) => Some(format::number(count)),
+            Value::Seconds(seconds) => Some(format::duration(seconds)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]

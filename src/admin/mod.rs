@@ -79,7 +79,6 @@ impl Admin {
     /// Records a tick, after which that many clients are connected.
     pub fn note_tick(&mut self, began: Clock, connections: usize, engine: &Engine) {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
-        self.history.note_connections(connections);
         let totals = || Bucket::totals(engine.metrics(), &self.timings);
         self.history.advance(self.steady.at(began), totals, connections);
     }

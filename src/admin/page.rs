@@ -1,12 +1,13 @@
 //! The status page: one HTML document without scripts or other files, readable on a phone and in
-//! the dark. The markup is in `page.html`, this fills it in; `tables` has the rows, `chart` the
-//! drawings.
+//! the dark. The markup is in `page.html`, this fills it in: names with a slash are keys of metrics
+//! in `/status.json`. `tables` has the rows, `chart` the drawings.
 
 use super::chart::{self, Bar, Frame, Span};
+use super::metrics::{self, Metric};
 use super::status::{self, Bucket, Status};
 use super::tables;
 use crate::engine::metrics::Histogram;
-use crate::format::{self, UNKNOWN, bytes, duration, number};
+use crate::format::{self, UNKNOWN, duration, number};
 use crate::store::NAMEPLATE_CLASSES;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -15,8 +16,8 @@ const STYLE: &str = include_str!("style.css");
 /// The whole document; with `refresh`, the browser loads it again after that many seconds.
 pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let view = status.view;
-    let (store, limits, process) = (view.engine.store(), &view.config.limits, &status.process);
-    let (counts, stored) = (store.counts(), store.stored_bytes());
+    let (store, limits) = (view.engine.store(), &view.config.limits);
+    let metrics = metrics::all(status);
     let (state, class, colour) = match status.health {
         Ok(()) => ("serving", "state", "12805c"),
         Err(why) => (why, "state bad", "b3261e"),
@@ -40,20 +41,10 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
         "version" => status.version.to_owned(),
         "uptime" => duration(status.uptime),
         "switch" => switch.to_owned(),
-        "connections" => number(view.connections as u64),
-        "connections-max" => number(limits.connections_max as u64),
         "connections-percent" => percent(view.connections, limits.connections_max),
-        "bound" => number(store.bound_count() as u64),
-        "subscribed" => number(store.subscriptions_count() as u64),
-        "nameplates" => number(counts.nameplates as u64),
+        "nameplates" => number(store.counts().nameplates as u64),
         "nameplates-by-digits" => by_digits(store.nameplates_by_digits()),
-        "mailboxes" => number(counts.mailboxes as u64),
-        "messages" => number(counts.messages as u64),
-        "stored" => bytes(stored as u64),
-        "stored-max" => bytes(limits.stored_bytes_max as u64),
-        "stored-percent" => percent(stored, limits.stored_bytes_max),
-        "memory" => process.resident_bytes.map_or_else(|| UNKNOWN.to_owned(), bytes),
-        "cpu-time" => duration(process.cpu_seconds),
+        "stored-percent" => percent(store.stored_bytes(), limits.stored_bytes_max),
         "exchange-charts" => charts(status, exchange_chart),
         "connection-charts" => charts(status, connection_chart),
         "tick-charts" => {
@@ -68,8 +59,11 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
         "files" => tables::files(status),
         "storage-state" => tables::storage_state(view.engine),
         "limits" => tables::limits(status),
-        "counts" => tables::counts(status),
-        _ => UNKNOWN.to_owned(),
+        "counts" => tables::counts(&metrics),
+        key => {
+            let metric = metrics.iter().find(|metric| metric.json == key);
+            metric.and_then(Metric::shown).unwrap_or_else(|| UNKNOWN.to_owned())
+        }
     })
 }
 
@@ -113,7 +107,7 @@ fn named(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
 }
 
 fn exchange_chart(span: &Span, buckets: &[Bucket]) -> String {
-    let counts = status::outcomes(buckets);
+    let counts = Bucket::sum(buckets).outcomes;
     let all = named(counts.iter().map(|(outcome, count)| (outcome.name(), count)));
     let description = format!("{} mailboxes ended: {all}.", counts.total());
     let bars = buckets.iter().enumerate().map(|(index, bucket)| {
@@ -144,7 +138,7 @@ fn latency_chart(
     durations: fn(&Bucket) -> &Histogram,
 ) -> String {
     let values: Vec<_> = buckets.iter().map(|it| status::quantiles(durations(it))).collect();
-    let all = status::quantiles(&status::merged(buckets, durations));
+    let all = status::quantiles(durations(&Bucket::sum(buckets)));
     let text = |(median, slow): (f64, f64)| {
         format!("half within {}, 99 % within {}", duration(median), duration(slow))
     };
@@ -162,9 +156,12 @@ mod tests {
 
     #[test]
     fn every_name_in_the_template_has_a_value() {
-        let source = include_str!("page.rs");
         _ = format::fill(TEMPLATE, &mut |name| {
-            assert!(source.contains(&format!("\"{name}\" =>")), "{name}");
+            let (file, row) = match name.contains('/') {
+                true => (include_str!("metrics.rs"), format!("\"{name}\", ")),
+                false => (include_str!("page.rs"), format!("\"{name}\" =>")),
+            };
+            assert!(file.contains(&row), "{name}");
             String::new()
         });
     }

@@ -8,7 +8,6 @@ use super::{Admin, ServerView};
 use crate::engine::client_programs::Program;
 use crate::engine::metrics::{Histogram, Timings};
 use crate::limits::{CLIENTS_SHOWN_MAX, DURATION_BOUNDS};
-use crate::message::outcome::OutcomeCounts;
 use crate::storage::db::MEMORY;
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::process::{self, Process};
@@ -89,22 +88,8 @@ impl DatabaseFile {
     }
 }
 
-/// Mailboxes that ended in these buckets.
-pub fn outcomes(buckets: &[Bucket]) -> OutcomeCounts {
-    let mut sums = OutcomeCounts::default();
-    buckets.iter().for_each(|bucket| sums.merge(&bucket.outcomes));
-    sums
-}
-
 /// The median and the 99th percentile of durations.
 pub fn quantiles(histogram: &Histogram) -> Option<(Seconds, Seconds)> {
     let quantile = |share| histogram.quantile(share, &DURATION_BOUNDS);
     Some((quantile(0.5)?, quantile(0.99)?))
-}
-
-/// The durations of all these buckets together.
-pub fn merged(buckets: &[Bucket], durations: impl Fn(&Bucket) -> &Histogram) -> Histogram {
-    let mut all = Histogram::default();
-    buckets.iter().for_each(|bucket| all.merge(durations(bucket)));
-    all
 }

@@ -1,7 +1,7 @@
 //! The rows of the status page's tables. All cells are HTML: texts of peers and paths are escaped.
 
-use super::metrics::{self, Value};
-use super::status::{self, Status};
+use super::metrics::{Metric, Value};
+use super::status::{Bucket, Status};
 use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
 use crate::format::{UNKNOWN, bytes, escaped, number};
@@ -10,7 +10,7 @@ use crate::message::outcome::Outcome;
 
 /// How many mailboxes ended with each result; also the legend of the bars.
 pub fn results(status: &Status<'_>) -> String {
-    let (hour, day) = (status::outcomes(&status.hour), status::outcomes(&status.day));
+    let [hour, day] = [&status.hour, &status.day].map(|it| Bucket::sum(it).outcomes);
     let row = |name: &str, head: String, meaning: &str, hour: u64, day: u64| {
         let count = |span: &str, count| format!("<span id=\"{span}-{name}\">{}</span>", dim(count));
         row(&[head, optional(meaning), numeric(&count("hour", hour)), numeric(&count("day", day))])
@@ -113,23 +113,17 @@ fn with_unit(value: f64, unit: &str) -> String {
 }
 
 /// Whole tables: one of all single counts, and one for each metric with a label.
-pub fn counts(status: &Status<'_>) -> String {
+pub fn counts(metrics: &[Metric<'_>]) -> String {
     let (mut traffic, mut tables) = (String::new(), String::new());
-    for metric in metrics::all(status).iter().filter(|metric| !metric.page.is_empty()) {
-        match &metric.value {
-            Value::Count(count) => {
-                let is_size = metric.name.contains("bytes");
-                let count = if is_size { bytes(*count) } else { number(*count) };
-                traffic += &row(&[head(metric.page), numeric(&count)]);
-            }
-            Value::Labelled(_, counts) => {
-                let occurred = counts.iter().filter(|(_, count)| *count > 0);
-                let rows = occurred.map(|(name, count)| {
-                    row(&[head(&name.replace('_', " ")), numeric(&number(*count))])
-                });
-                tables += &table(metric.page, &rows.collect::<String>());
-            }
-            _ => {}
+    for metric in metrics.iter().filter(|metric| !metric.page.is_empty()) {
+        if let Value::Labelled(_, counts) = &metric.value {
+            let occurred = counts.iter().filter(|(_, count)| *count > 0);
+            let rows = occurred.map(|(name, count)| {
+                row(&[head(&name.replace('_', " ")), numeric(&number(*count))])
+            });
+            tables += &table(metric.page, &rows.collect::<String>());
+        } else if let Some(count) = metric.shown() {
+            traffic += &row(&[head(metric.page), numeric(&count)]);
         }
     }
     table("Traffic", &traffic) + &tables

@@ -3,7 +3,7 @@
 use super::{KIB, Limits};
 
 /// Memory of a mailbox in addition to its names and messages: the structures of its sides,
-/// subscribers and charges, and its entries in indexes at their emptiest.
+/// subscribers and charges, and its entry in the table of all at its emptiest.
 pub const MAILBOX_BYTES: usize = KIB;
 
 /// Names of the greatest length that count with a mailbox or a nameplate from its beginning: a

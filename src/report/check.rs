@@ -180,7 +180,7 @@ impl Client {
     }
 
     fn send(&mut self, command: Value) -> Result<(), String> {
-        self.socket.get_mut().allow(CHECK_STEP);
+        self.socket.get_mut().begin_step();
         self.socket.send(Message::text(command.to_string())).map_err(problem)
     }
 
@@ -191,7 +191,7 @@ impl Client {
 
     /// Returns the first message that is wanted; an error of the server ends the step.
     fn wait(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Result<Value, String> {
-        self.socket.get_mut().allow(CHECK_STEP);
+        self.socket.get_mut().begin_step();
         loop {
             let text = match self.socket.read().map_err(problem)? {
                 Message::Text(text) => text,
@@ -218,22 +218,14 @@ impl Client {
 /// Gives up what a failed exchange still holds.
 impl Drop for Client {
     fn drop(&mut self) {
-        let must_release = self.nameplate.is_some();
-        let must_close = self.mailbox.is_some();
-        if must_release {
-            _ = self.send(json!({"type": "release", "nameplate": self.nameplate}));
+        self.socket.get_mut().limit = CHECK_LEAVE;
+        if self.nameplate.is_some() {
+            _ = self.release();
         }
-        if must_close {
-            _ = self.send(json!({"type": "close", "mailbox": self.mailbox, "mood": "errory"}));
+        if self.mailbox.is_some() {
+            _ = self.close("errory");
         }
-        // Read to the answer: a close of the socket before it could overtake the commands.
-        let last = if must_close { "closed" } else { "released" };
-        self.socket.get_mut().allow(CHECK_LEAVE);
-        while (must_release || must_close)
-            && let Ok(message) = self.socket.read()
-            && !message.to_text().is_ok_and(|text| text.contains(last))
-        {}
-        self.socket.get_mut().allow(CHECK_LEAVE);
+        self.socket.get_mut().begin_step();
         _ = self.socket.close(None);
         _ = self.socket.flush();
         // A command is not killed before it has passed this on.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Report;
 use crate::config::members::Members;
 use crate::config::reload;
-use crate::sys::entropy::{Entropy, SystemEntropy};
+use crate::sys::entropy::{BASE32, Entropy, SystemEntropy};
 
 /// Mode of a new file, and bits of an old one's that let others read it.
 const MODE: u32 = 0o600;
@@ -60,8 +60,7 @@ fn append(file: &Path, line: &str) -> std::io::Result<u32> {
 }
 
 fn secret() -> std::io::Result<String> {
-    const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut entropy = SystemEntropy::new()?;
-    let digits = (0..SECRET_DIGITS).map(|_| DIGITS[(entropy.next_u64() % 32) as usize]);
+    let digits = (0..SECRET_DIGITS).map(|_| BASE32[entropy.next_u64() as usize % BASE32.len()]);
     Ok(digits.map(char::from).collect())
 }

@@ -15,6 +15,8 @@ use crate::sys::companion::Companion;
 pub struct Stream {
     /// TCP's too: both kinds of sockets are read, written and timed by the same system calls.
     socket: UnixStream,
+    /// How long a step may take.
+    pub limit: Duration,
     /// Reading and writing fail with `TimedOut` from then on.
     until: Instant,
     /// The command at the other end; killed after the socket is closed.
@@ -31,14 +33,17 @@ impl Stream {
             }
             Endpoint::Unix { path, .. } => UnixStream::connect(path)?,
         };
-        Ok(Stream { socket, until: Clock::read().instant + limit, companion: None })
+        Ok(Stream::new(socket, limit, None))
     }
 
     /// Starts a line of the shell, whose stdin and stdout are the connection.
     pub fn through(line: &str, limit: Duration) -> io::Result<Stream> {
         let (companion, socket) = Companion::start(line)?;
-        let until = Clock::read().instant + limit;
-        Ok(Stream { socket, until, companion: Some(companion) })
+        Ok(Stream::new(socket, limit, Some(companion)))
+    }
+
+    fn new(socket: UnixStream, limit: Duration, companion: Option<Companion>) -> Stream {
+        Stream { socket, limit, until: Clock::read().instant + limit, companion }
     }
 
     /// Adds what the command has to say of a problem, if there is one.
@@ -51,9 +56,9 @@ impl Stream {
         }
     }
 
-    /// Moves the deadline.
-    pub fn allow(&mut self, limit: Duration) {
-        self.until = Clock::read().instant + limit;
+    /// Begins a step.
+    pub fn begin_step(&mut self) {
+        self.until = Clock::read().instant + self.limit;
     }
 
     /// Calls the system with the time that is left, again after a signal.

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use super::change::{NameplateId, NameplateSideId};
+use super::change::NameplateId;
 use super::sides::Sides;
 use crate::sys::clock::Seconds;
 
@@ -22,46 +22,15 @@ const LONG_STEPS_MAX: u64 = 10_000;
 /// Length of the set of short numbers, zero included.
 const SHORT_NUMBERS: usize = 1_000;
 
+const WORD_BITS: usize = u64::BITS as usize;
+
 /// A pointer to a mailbox, held by the sides that claim it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Nameplate {
     pub id: NameplateId,
     /// Exists as long as the nameplate does.
     pub mailbox: Rc<str>,
-    pub sides: Sides<NameplateSideId>,
-}
-
-/// A set of short numbers, one bit each.
-#[derive(Debug)]
-struct ShortNumbers([u64; SHORT_NUMBERS.div_ceil(u64::BITS as usize)]);
-
-impl Default for ShortNumbers {
-    fn default() -> Self {
-        ShortNumbers([0; SHORT_NUMBERS.div_ceil(u64::BITS as usize)])
-    }
-}
-
-impl ShortNumbers {
-    /// The word that has the number's bit, and the bit.
-    fn place(number: usize) -> (usize, u64) {
-        const BITS: usize = u64::BITS as usize;
-        (number / BITS, 1 << (number % BITS))
-    }
-
-    fn contains(&self, number: usize) -> bool {
-        let (word, bit) = Self::place(number);
-        self.0[word] & bit != 0
-    }
-
-    fn insert(&mut self, number: usize) {
-        let (word, bit) = Self::place(number);
-        self.0[word] |= bit;
-    }
-
-    fn remove(&mut self, number: usize) {
-        let (word, bit) = Self::place(number);
-        self.0[word] &= !bit;
-    }
+    pub sides: Sides,
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +41,9 @@ pub(super) struct App {
     by_name: BTreeMap<Rc<str>, Box<Nameplate>>,
     /// The names, as last listed; none after a change. Listing again without a change is free.
     listed: Option<Rc<[Rc<str>]>>,
-    /// Which short numbers are taken, so that allocating costs the same however many there are.
-    taken: ShortNumbers,
+    /// Which short numbers are taken, one bit each, so that allocating costs the same however many
+    /// there are.
+    taken: [u64; SHORT_NUMBERS.div_ceil(WORD_BITS)],
 }
 
 impl App {
@@ -88,16 +58,16 @@ impl App {
     /// Inserts a nameplate; returns the one of that name that it replaces.
     pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) -> Option<Box<Nameplate>> {
         self.listed = None;
-        if let Some(number) = short_number(&name) {
-            self.taken.insert(number);
+        if let Some((word, bit)) = short_number(&name).map(place) {
+            self.taken[word] |= bit;
         }
         self.by_name.insert(name, Box::new(nameplate))
     }
 
     pub fn remove(&mut self, name: &str) -> Option<Box<Nameplate>> {
         self.listed = None;
-        if let Some(number) = short_number(name) {
-            self.taken.remove(number);
+        if let Some((word, bit)) = short_number(name).map(place) {
+            self.taken[word] &= !bit;
         }
         self.by_name.remove(name)
     }
@@ -125,7 +95,10 @@ impl App {
     ) -> Option<Rc<str>> {
         let first = 10_u64.pow(digits_min - 1);
         for range in SHORT_RANGES.into_iter().filter(|range| *range.start() as u64 >= first) {
-            let is_free = |number: &usize| !self.taken.contains(*number) && !cools(*number as u64);
+            let is_free = |number: &usize| {
+                let (word, bit) = place(*number);
+                self.taken[word] & bit == 0 && !cools(*number as u64)
+            };
             let free = || range.clone().filter(is_free);
             if let Some(count) = NonZeroU64::new(free().count() as u64) {
                 return free()
@@ -148,6 +121,11 @@ impl App {
         }
         walk(first..=10 * first - 1).or_else(|| walk(first..=*LONG_RANGE.end()))
     }
+}
+
+/// The word of [`App::taken`] that has a short number's bit, and the bit.
+fn place(number: usize) -> (usize, u64) {
+    (number / WORD_BITS, 1 << (number % WORD_BITS))
 }
 
 /// The place in the set of short numbers, for names that are such numbers.

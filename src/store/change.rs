@@ -15,30 +15,13 @@ use crate::message::outcome::Outcome;
 use crate::message::output::Outputs;
 use crate::sys::clock::{Seconds, Timestamp};
 
-macro_rules! row_ids {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub i64);
+/// Primary key of `nameplates`, never given out twice (AUTOINCREMENT).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameplateId(pub i64);
 
-        impl $name {
-            /// Moves on to the next id and returns it.
-            pub(super) fn advance(&mut self) -> $name {
-                self.0 += 1;
-                *self
-            }
-        }
-    )*};
-}
-
-row_ids! {
-    /// Primary key of `nameplates`, never given out twice (AUTOINCREMENT).
-    NameplateId;
-    /// Rowid in `nameplate_sides`.
-    NameplateSideId;
-    /// Rowid in `mailbox_sides`.
-    MailboxSideId;
-}
+/// Rowid in `nameplate_sides` or `mailbox_sides`, counted over both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SideId(pub i64);
 
 /// A row of the channel database, as a change inserts it and as a load returns it.
 #[derive(Clone, Debug)]
@@ -50,7 +33,7 @@ pub enum Row {
         for_nameplate: bool,
     },
     MailboxSide {
-        id: MailboxSideId,
+        id: SideId,
         mailbox: Rc<str>,
         opened: bool,
         side: Rc<str>,
@@ -70,7 +53,7 @@ pub enum Row {
         mailbox: Rc<str>,
     },
     NameplateSide {
-        id: NameplateSideId,
+        id: SideId,
         nameplate: NameplateId,
         claimed: bool,
         side: Rc<str>,
@@ -94,7 +77,7 @@ pub enum Change {
     DeleteMailbox {
         app: Rc<str>,
         mailbox: Rc<str>,
-        sides: Vec<MailboxSideId>,
+        sides: Vec<SideId>,
         /// Whether its messages go with it; many of them follow in changes of their own.
         with_messages: bool,
         /// The gravest with which a side closed it.
@@ -115,7 +98,7 @@ pub enum Change {
         searched: usize,
     },
     CloseMailboxSide {
-        id: MailboxSideId,
+        id: SideId,
         mailbox: Rc<str>,
         side: Rc<str>,
         mood: Option<Rc<str>>,
@@ -123,10 +106,10 @@ pub enum Change {
     /// Deletes the nameplate with its sides.
     DeleteNameplate {
         id: NameplateId,
-        sides: Vec<NameplateSideId>,
+        sides: Vec<SideId>,
     },
     ReleaseNameplateSide {
-        id: NameplateSideId,
+        id: SideId,
         nameplate: NameplateId,
         side: Rc<str>,
     },
@@ -208,14 +191,10 @@ impl Effects {
     /// Undoes the tick, as far as it has not left the store: what remains is output that carries no
     /// state. The participants are returned.
     pub fn discard(&mut self) -> Vec<ConnId> {
-        self.changes.clear();
-        self.usage.clear();
-        self.usage_origins.clear();
-        self.hostile_endings.clear();
         self.outputs.discard_responses();
-        self.closings.clear();
-        self.evicted_count = 0;
-        std::mem::take(&mut self.participants)
+        let outputs = std::mem::take(&mut self.outputs);
+        let undone = std::mem::replace(self, Effects { outputs, ..Effects::default() });
+        undone.participants
     }
 
     /// Must be called when all has been committed and released. Gives back the memory of a large

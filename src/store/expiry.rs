@@ -12,8 +12,8 @@ use crate::sys::clock::{Seconds, Timestamp};
 pub(super) struct Expiry {
     /// Mailboxes that had expired by then end as of then.
     began: Timestamp,
-    /// Mailboxes still to be looked at.
-    worklist: Vec<Rc<str>>,
+    /// Mailboxes still to be looked at, in the order of their last activity.
+    worklist: Vec<(Timestamp, Rc<str>)>,
 }
 
 impl Expiry {
@@ -35,7 +35,7 @@ impl Store {
         let Some(expiry) = &mut self.expiry else { return false };
         for _ in 0..PRUNES_PER_TICK_MAX {
             match expiry.worklist.pop() {
-                Some(mailbox) => self.tables.expire(&mailbox, expiry.began, act),
+                Some((_, mailbox)) => self.tables.expire(&mailbox, expiry.began, act),
                 None => {
                     self.expiry = None;
                     self.tables.give_back_memory();

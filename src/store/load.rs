@@ -9,10 +9,9 @@ use std::rc::Rc;
 use super::app::Nameplate;
 use super::change::{NameplateId, Row};
 use super::mailbox::Mailbox;
-use super::room::{mailbox_bytes, nameplate_bytes, side_bytes};
+use super::room::{mailbox_bytes, nameplate_bytes};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
-use crate::limits::SIDES_MAX;
 use crate::message::hash_of;
 use crate::sys::clock::Timestamp;
 
@@ -68,16 +67,13 @@ impl Loader<'_> {
                 loaded.stored = updated;
                 loaded.is_unclaimed = true;
                 loaded.log.charge(None, bytes);
-                tables.insert_mailbox(mailbox, loaded);
+                tables.mailboxes.insert(mailbox, Box::new(loaded));
             }
             Row::MailboxSide { id, mailbox, opened, side, added, mood } => {
-                tables.last_mailbox_side = id;
-                if let Some(mailbox) = tables.mailboxes.get_mut(&mailbox) {
-                    let added = added.min(now);
-                    if mailbox.sides.iter().len() < SIDES_MAX {
-                        mailbox.log.charge(None, side_bytes(&side));
-                    }
-                    mailbox.sides.push(Side { id, side, added, holds: opened, mood });
+                tables.last_side = tables.last_side.max(id);
+                if let Some(known) = tables.mailboxes.get_mut(&mailbox) {
+                    let side = Side { id, side, added: added.min(now), holds: opened, mood };
+                    known.sides.add(side, None, &known.log);
                 }
             }
             Row::Message { app, mailbox, message } => match tables.mailboxes.get(&mailbox) {
@@ -98,18 +94,17 @@ impl Loader<'_> {
                 }
             }
             Row::NameplateSide { id, nameplate, claimed, side, added } => {
-                tables.last_nameplate_side = id;
+                tables.last_side = tables.last_side.max(id);
                 if let Some((app, name)) = self.nameplates.get(&nameplate)
-                    && let Some(known) = tables.nameplate_mut(app, name)
+                    && let Some((known, log)) = tables.nameplate_and_log(app, name)
                     && known.id == nameplate
                 {
                     let added = added.min(now);
-                    let is_served = known.sides.iter().len() < SIDES_MAX;
-                    let (mailbox, bytes) = (known.mailbox.clone(), side_bytes(&side));
-                    known.sides.push(Side { id, side, added, holds: claimed, mood: None });
-                    if is_served && let Some(mailbox) = tables.mailboxes.get(&mailbox) {
-                        mailbox.log.charge(None, bytes);
-                    }
+                    known.sides.add(
+                        Side { id, side, added, holds: claimed, mood: None },
+                        None,
+                        log,
+                    );
                 }
             }
         }

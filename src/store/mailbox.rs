@@ -1,9 +1,8 @@
-//! One mailbox: its sides, messages and subscribers, and its place in the expiry index.
+//! One mailbox: its sides, messages and subscribers, and its last activity.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::change::{Change, MailboxSideId};
+use super::change::Change;
 use super::sides::Sides;
 use super::{Act, Settings};
 use crate::message::ConnId;
@@ -11,9 +10,6 @@ use crate::message::ledger::{Holder, Ledger};
 use crate::message::log::MessageLog;
 use crate::message::outcome::Outcome;
 use crate::sys::clock::Timestamp;
-
-/// Mailboxes in the order of their last activity.
-pub(super) type ByActivity = BTreeSet<(Timestamp, Rc<str>)>;
 
 #[derive(Debug)]
 pub(super) struct Mailbox {
@@ -27,9 +23,7 @@ pub(super) struct Mailbox {
     pub previous: Timestamp,
     /// The column `updated` of its row, which may be older by [`Settings::activity_lag`].
     pub stored: Timestamp,
-    /// Its place in the expiry index, which may be older than `updated`.
-    pub indexed: Timestamp,
-    pub sides: Sides<MailboxSideId>,
+    pub sides: Sides,
     /// The addresses of the sides added since the start; none if exempt or unknown.
     pub origins: Vec<Option<Holder>>,
     /// Each with the place of its side in `sides`, in the order of their subscriptions.
@@ -50,7 +44,6 @@ impl Mailbox {
             updated,
             previous: updated,
             stored: updated,
-            indexed: updated,
             sides: Sides::default(),
             origins: Vec::new(),
             subscribers: Vec::new(),
@@ -77,18 +70,9 @@ impl Mailbox {
 
     /// Counts as activity. Its row is written only when it is too old, or later than now: if it
     /// were with each message, a message would cost two writes.
-    pub fn touch(
-        &mut self,
-        id: &Rc<str>,
-        by_activity: &mut ByActivity,
-        settings: &Settings,
-        act: &mut Act<'_>,
-    ) {
+    pub fn touch(&mut self, id: &Rc<str>, settings: &Settings, act: &mut Act<'_>) {
         if self.updated != act.now {
             self.previous = std::mem::replace(&mut self.updated, act.now);
-        }
-        if self.updated < self.indexed {
-            self.reindex(id, by_activity); // the clock has been set back
         }
         let age = self.updated - self.stored;
         if (0.0..=settings.activity_lag()).contains(&age) {
@@ -102,13 +86,5 @@ impl Mailbox {
     /// The last activity before a tick at `now` that has failed.
     pub fn updated_before(&self, now: Timestamp) -> Timestamp {
         if self.updated == now { self.previous } else { self.updated }
-    }
-
-    /// Moves it in the expiry index to where its last activity belongs.
-    pub fn reindex(&mut self, id: &Rc<str>, by_activity: &mut ByActivity) {
-        let place = (self.indexed, id.clone());
-        by_activity.remove(&place);
-        self.indexed = self.updated;
-        by_activity.insert((self.indexed, place.1));
     }
 }

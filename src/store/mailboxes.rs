@@ -3,17 +3,17 @@
 use std::rc::Rc;
 
 use super::Act;
-use super::change::{Change, Effects, Row, UsageRecord};
+use super::change::{Change, Effects, Row, SideId, UsageRecord};
 use super::mailbox::Mailbox;
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, all_present, required};
-use super::sides::Side;
 use super::tables::Tables;
 use super::usage::{self, Ending};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
 use crate::message::log::{Message, Replay};
-use crate::message::session::{MailboxState, Session};
+use crate::message::session::MailboxState::{Deleted, Open, Refused, Unopened};
+use crate::message::session::Session;
 use crate::message::{ConnId, Field, Refusal, Response};
 use crate::sys::clock::Timestamp;
 
@@ -27,16 +27,17 @@ impl Tables {
         act: &mut Act<'_>,
     ) -> Result<Option<Response>, Refusal> {
         let me = session.identity()?;
-        if matches!(session.mailbox, MailboxState::Open(_)) {
+        if session.has_open_mailbox() {
             return Err(Refusal::OnlyOneOpen);
         }
         let id: Rc<str> = required("open", "mailbox", mailbox)?.into();
         self.make_room_to_open(&me, &id, act)?;
         match self.open_for(&me, &id, act) {
-            Ok(()) => session.mailbox = MailboxState::Open(id.clone()),
+            Ok(()) => session.mailbox = Open(id.clone()),
             Err(refusal) => {
-                if refusal == Refusal::Crowded {
-                    session.mailbox.refuse(id);
+                // A mailbox that was open before stays the connection's.
+                if refusal == Refusal::Crowded && !matches!(session.mailbox, Deleted(_)) {
+                    session.mailbox = Refused(id);
                 }
                 return Err(refusal);
             }
@@ -77,7 +78,7 @@ impl Tables {
         match self.mailboxes.get(mailbox) {
             Some(known) if known.app != me.app => return Err(Refusal::MailboxNotAvailable),
             Some(known) if !known.sides.admits(&me.side) => {
-                self.record_crowded_side(mailbox, me, act);
+                self.record_mailbox_side(mailbox, me, act);
                 return Err(Refusal::Crowded);
             }
             Some(_) => {}
@@ -97,45 +98,27 @@ impl Tables {
         let (app, updated) = (me.app.clone(), act.now);
         let created = Mailbox::new(app.clone(), for_nameplate, updated, &self.ledger);
         created.log.charge(me.holder, mailbox_bytes(&self.settings.limits, &app, mailbox));
-        self.insert_mailbox(mailbox.clone(), created);
+        self.mailboxes.insert(mailbox.clone(), Box::new(created));
         act.insert(Row::Mailbox { app, mailbox: mailbox.clone(), updated, for_nameplate });
     }
 
     /// Adds a side that the mailbox admits, if it is new, and counts as activity.
     pub fn open_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
-        let known = self.mailboxes.get(mailbox);
-        if known.is_some_and(|known| known.sides.get(&me.side).is_none()) {
-            self.add_mailbox_side(mailbox, me, true, act);
-        }
+        self.record_mailbox_side(mailbox, me, act);
         if let Some(known) = self.mailboxes.get_mut(mailbox) {
-            known.touch(mailbox, &mut self.by_activity, &self.settings, act);
+            known.touch(mailbox, &self.settings, act);
         }
     }
 
-    /// Records a refused side, if that is not done yet, as one that has already closed.
-    pub fn record_crowded_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
-        let known = self.mailboxes.get(mailbox);
-        if known.is_some_and(|known| known.sides.must_record(&me.side)) {
-            self.add_mailbox_side(mailbox, me, false, act);
-        }
-    }
-
-    fn add_mailbox_side(
-        &mut self,
-        mailbox: &Rc<str>,
-        me: &Identity,
-        opened: bool,
-        act: &mut Act<'_>,
-    ) {
+    /// Puts a side on record with a mailbox, one that has it open or a refused one.
+    pub fn record_mailbox_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
+        let id = SideId(self.last_side.0 + 1);
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
-        let (id, side, added) = (self.last_mailbox_side.advance(), me.side.clone(), act.now);
-        if known.sides.iter().len() < SIDES_MAX {
-            known.log.charge(me.holder, side_bytes(&side));
-        }
-        known.sides.push(Side { id, side: side.clone(), added, holds: opened, mood: None });
+        let Some(added) = known.sides.record(id, me, act.now, &known.log) else { return };
         known.origins.push(me.holder);
-        let mailbox = mailbox.clone();
-        act.insert(Row::MailboxSide { id, mailbox, opened, side, added, mood: None });
+        let (mailbox, opened, side) = (mailbox.clone(), added.holds, added.side.clone());
+        act.insert(Row::MailboxSide { id, mailbox, opened, side, added: act.now, mood: None });
+        self.last_side = id;
     }
 
     pub fn add(
@@ -147,7 +130,7 @@ impl Tables {
         act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
         let me = session.identity()?;
-        let MailboxState::Open(mailbox) = &session.mailbox else {
+        let Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenFirst);
         };
         all_present(&[("phase", phase), ("body", body)], |field| Refusal::Missing { field })?;
@@ -179,7 +162,7 @@ impl Tables {
             act.effects.outputs.reply(*subscriber, Response::Message(message.clone()));
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
-        known.touch(mailbox, &mut self.by_activity, &self.settings, act);
+        known.touch(mailbox, &self.settings, act);
         Ok(())
     }
 
@@ -192,7 +175,7 @@ impl Tables {
         act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
         let me = session.identity()?;
-        let MailboxState::Open(mailbox) = &session.mailbox else {
+        let Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenToDelete);
         };
         let fields = [("their-phase", their_phase), ("their-side", their_side)];
@@ -220,18 +203,8 @@ impl Tables {
         mood: &Field<'_>,
         act: &mut Act<'_>,
     ) -> Result<Response, Refusal> {
-        use MailboxState::{Deleted, Open, Refused, Unopened};
         let me = session.identity()?;
-        if session.closed {
-            return Err(Refusal::OnlyOneClose);
-        }
-        let id: Rc<str> = match (mailbox, &session.mailbox) {
-            (Field::Absent, Unopened) => return Err(Refusal::CloseWithoutOpen),
-            (Field::Absent, Refused(known) | Open(known) | Deleted(known)) => known.clone(),
-            (Field::Text(name), Open(known) | Deleted(known)) if **name == **known => known.clone(),
-            (_, Open(_) | Deleted(_)) => return Err(Refusal::CloseOther),
-            (_, Unopened | Refused(_)) => required("close", "mailbox", mailbox)?.into(),
-        };
+        let id = session.mailbox_to_close(mailbox)?;
         let mood = match mood {
             Field::Absent => None,
             mood => Some(required("close", "mood", mood)?.into()),
@@ -289,21 +262,16 @@ impl Tables {
         } else {
             // A row that goes with its mailbox need not be changed first.
             self.note_ended(mailbox, act.now);
-            // As upstream: a nameplate that ends with its mailbox gets no usage record.
-            self.delete_mailbox(mailbox, Ending::Left, None, act);
+            self.delete_mailbox(mailbox, Ending::Left, act);
         }
     }
 
     /// Deletes a mailbox with its nameplates; its subscribers become orphans.
-    fn delete_mailbox(
-        &mut self,
-        mailbox: &Rc<str>,
-        ending: Ending,
-        nameplate_ending: Option<Ending>,
-        act: &mut Act<'_>,
-    ) {
+    fn delete_mailbox(&mut self, mailbox: &Rc<str>, ending: Ending, act: &mut Act<'_>) {
         let Some(known) = self.mailboxes.get(mailbox) else { return };
         let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
+        // As upstream: a nameplate gets no usage record if its mailbox's sides have all left.
+        let nameplate_ending = (ending == Ending::Pruned).then_some(ending);
         for name in nameplates {
             self.delete_nameplate(&app, &name, nameplate_ending, act);
         }
@@ -336,7 +304,7 @@ impl Tables {
         act.effects.closings.extend(closed);
         act.effects.evicted_count += 1;
         self.note_ended(mailbox, act.now);
-        self.delete_mailbox(mailbox, Ending::Pruned, Some(Ending::Pruned), act);
+        self.delete_mailbox(mailbox, Ending::Pruned, act);
         log.clear();
     }
 
@@ -362,7 +330,6 @@ impl Tables {
             effects.closings.push((replaced, CloseReason::Replaced));
         }
         known.subscribers.push((conn, side));
-        self.subscribed.insert(mailbox.clone());
         self.subscriptions_count += 1;
         if std::mem::take(&mut known.is_unclaimed)
             && let Some(holder) = me.holder
@@ -378,33 +345,30 @@ impl Tables {
         let before = known.subscribers.len();
         known.subscribers.retain(|(subscriber, _)| *subscriber != conn);
         self.subscriptions_count -= before - known.subscribers.len();
-        if known.subscribers.is_empty() {
-            self.subscribed.remove(mailbox);
-        }
     }
 
-    /// The mailboxes that an expiry check must look at, each once: those with subscribers, and
-    /// those that may have been idle since `old`.
-    pub fn expiry_worklist(&self, old: Timestamp) -> Vec<Rc<str>> {
-        let early = self.by_activity.iter().take_while(|(due, _)| *due <= old).map(|(_, id)| id);
-        let idle = early.filter(|id| !self.subscribed.contains(*id));
-        idle.chain(&self.subscribed).cloned().collect()
+    /// The mailboxes that an expiry check must look at: those with subscribers, and those that have
+    /// been idle since `old`. Sorted, because the order of changes must not depend on a hasher's
+    /// seed.
+    pub fn expiry_worklist(&self, old: Timestamp) -> Vec<(Timestamp, Rc<str>)> {
+        let due = |known: &Mailbox| !known.subscribers.is_empty() || known.updated <= old;
+        let worklist = self.mailboxes.iter().filter(|(_, known)| due(known));
+        let mut worklist: Vec<_> =
+            worklist.map(|(id, known)| (known.updated, id.clone())).collect();
+        worklist.sort_unstable();
+        worklist
     }
 
     /// Looks at one mailbox in an expiry check that began at `began`: with subscribers it is
     /// touched, idle for too long it is deleted as of `began`.
     pub fn expire(&mut self, mailbox: &Rc<str>, began: Timestamp, act: &mut Act<'_>) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
-        let is_subscribed = !known.subscribers.is_empty();
-        if is_subscribed {
-            known.touch(mailbox, &mut self.by_activity, &self.settings, act);
+        if !known.subscribers.is_empty() {
+            known.touch(mailbox, &self.settings, act);
+        } else if known.updated <= began - self.settings.expire_after {
+            let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
+            let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
+            self.delete_mailbox(mailbox, Ending::Pruned, &mut act);
         }
-        if is_subscribed || known.updated > began - self.settings.expire_after {
-            known.reindex(mailbox, &mut self.by_activity);
-            return;
-        }
-        let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
-        let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
-        self.delete_mailbox(mailbox, Ending::Pruned, Some(Ending::Pruned), &mut act);
     }
 }

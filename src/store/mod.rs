@@ -25,14 +25,14 @@ mod sides;
 mod tables;
 mod usage;
 
-pub use change::{Change, Effects, MailboxSideId, NameplateId, NameplateSideId, Row, UsageRecord};
+pub use change::{Change, Effects, NameplateId, Row, SideId, UsageRecord};
 
 use crate::limits::{
     ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,
     Limits, SUBSCRIBERS_PER_SIDE_MAX,
 };
 use crate::message::ledger::Holder;
-use crate::message::session::Session;
+use crate::message::session::{MailboxState, Session};
 use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
@@ -239,8 +239,12 @@ impl Store {
 
     /// A connection is gone. Its side's claims and open mailboxes stay as they are.
     pub fn disconnect(&mut self, conn: ConnId) {
-        if let Some(session) = self.sessions.remove(&conn) {
-            session.end(&mut self.tables, conn);
+        let Some(session) = self.sessions.remove(&conn) else { return };
+        if let MailboxState::Open(mailbox) = &session.mailbox {
+            self.tables.unsubscribe(mailbox, conn);
+        }
+        if let Some(app) = session.app() {
+            self.tables.leave_app(app);
         }
     }
 
@@ -363,11 +367,12 @@ impl Store {
         match command {
             Command::Release { nameplate } => session
                 .nameplate_to_release(nameplate)
+                .ok()
                 .and_then(|name| self.tables.nameplate(&me.app, name))
                 .and_then(|known| known.sides.get(&me.side))
                 .is_some_and(|side| side.holds),
             Command::Close { mailbox, .. } => {
-                session.mailbox_to_close(mailbox).is_some_and(|id| self.tables.serves(&me, id))
+                session.mailbox_to_close(mailbox).is_ok_and(|id| self.tables.serves(&me, &id))
             }
             _ => false,
         }

@@ -3,19 +3,16 @@
 use std::rc::Rc;
 
 use super::app::{self, App, Nameplate};
-use super::change::{Change, Row};
+use super::change::{Change, Row, SideId};
 use super::room::{Growth, mailbox_bytes, nameplate_bytes, side_bytes};
 use super::session::{Identity, required};
-use super::sides::{Side, Sides};
+use super::sides::Sides;
 use super::tables::Tables;
 use super::usage::{self, Ending};
 use super::{Act, Listing};
-use crate::limits::SIDES_MAX;
 use crate::message::session::Session;
 use crate::message::{Field, Flag, Refusal, Response, Rule};
-
-/// Base32 digits in lower case, for mailbox ids.
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+use crate::sys::entropy::BASE32;
 
 /// Bits of a mailbox id.
 const MAILBOX_ID_BITS: u32 = 64;
@@ -116,10 +113,10 @@ impl Tables {
             self.make_room(growth, act)?;
         }
         if !nameplate_admits {
-            self.add_nameplate_side(me, name, false, act);
+            self.record_nameplate_side(me, name, act);
         }
         if !mailbox_admits {
-            self.record_crowded_side(&mailbox, me, act);
+            self.record_mailbox_side(&mailbox, me, act);
         }
         if !nameplate_admits || !mailbox_admits {
             return Err(Refusal::Crowded);
@@ -127,7 +124,7 @@ impl Tables {
         match claimed {
             Some(false) => return Err(Refusal::Reclaimed),
             Some(true) => {}
-            None => self.add_nameplate_side(me, name, true, act),
+            None => self.record_nameplate_side(me, name, act),
         }
         self.open_side(&mailbox, me, act);
         Ok(mailbox)
@@ -156,7 +153,8 @@ impl Tables {
         if let Some(created) = self.mailboxes.get(&mailbox) {
             created.log.charge(holder, nameplate_bytes);
         }
-        let id = self.last_nameplate.advance();
+        self.last_nameplate.0 += 1;
+        let id = self.last_nameplate;
         act.insert(Row::Nameplate {
             id,
             app: me.app.clone(),
@@ -165,29 +163,20 @@ impl Tables {
         });
         let nameplate = Nameplate { id, mailbox: mailbox.clone(), sides: Sides::default() };
         self.insert_nameplate(me.app.clone(), name.clone(), nameplate);
-        self.add_nameplate_side(me, name, true, act);
+        self.record_nameplate_side(me, name, act);
         self.open_side(&mailbox, me, act);
         Ok(mailbox)
     }
 
-    /// Records a side with a nameplate: one that claims it, or a refused one, if that is not on
-    /// record yet.
-    fn add_nameplate_side(&mut self, me: &Identity, name: &str, claimed: bool, act: &mut Act<'_>) {
-        let id = &mut self.last_nameplate_side;
-        let Some(nameplate) = self.apps.get_mut(&me.app).and_then(|app| app.get_mut(name)) else {
-            return;
-        };
-        if !claimed && !nameplate.sides.must_record(&me.side) {
-            return;
-        }
-        let (id, side, added) = (id.advance(), me.side.clone(), act.now);
-        if nameplate.sides.iter().len() < SIDES_MAX
-            && let Some(mailbox) = self.mailboxes.get(&nameplate.mailbox)
-        {
-            mailbox.log.charge(me.holder, side_bytes(&side));
-        }
-        nameplate.sides.push(Side { id, side: side.clone(), added, holds: claimed, mood: None });
-        act.insert(Row::NameplateSide { id, nameplate: nameplate.id, claimed, side, added });
+    /// Puts a side on record with a nameplate, one that claims it or a refused one.
+    fn record_nameplate_side(&mut self, me: &Identity, name: &str, act: &mut Act<'_>) {
+        let id = SideId(self.last_side.0 + 1);
+        let Some((known, log)) = self.nameplate_and_log(&me.app, name) else { return };
+        let nameplate = known.id;
+        let Some(added) = known.sides.record(id, me, act.now, log) else { return };
+        let (claimed, side) = (added.holds, added.side.clone());
+        act.insert(Row::NameplateSide { id, nameplate, claimed, side, added: act.now });
+        self.last_side = id;
     }
 
     pub fn release(
@@ -197,24 +186,14 @@ impl Tables {
         act: &mut Act<'_>,
     ) -> Result<Response, Refusal> {
         let me = session.identity()?;
-        if session.released {
-            return Err(Refusal::OnlyOneRelease);
-        }
-        let name = match (nameplate, &session.claimed) {
-            (Field::Absent, None) => return Err(Refusal::ReleaseWithoutClaim),
-            (Field::Absent, Some(claimed)) => claimed,
-            (Field::Text(name), Some(claimed)) if **name == **claimed => claimed,
-            (_, Some(_)) => return Err(Refusal::ReleaseOther),
-            (_, None) => required("release", "nameplate", nameplate)?,
-        };
-        self.release_for(&me, name, act);
+        self.release_for(&me, session.nameplate_to_release(nameplate)?, act);
         session.released = true;
         Ok(Response::Released)
     }
 
     /// Releases a side's claim; the nameplate ends with its last claim.
     fn release_for(&mut self, me: &Identity, name: &str, act: &mut Act<'_>) {
-        let Some(nameplate) = self.nameplate_mut(&me.app, name) else { return };
+        let Some((nameplate, _)) = self.nameplate_and_log(&me.app, name) else { return };
         let Some(known) = nameplate.sides.get_mut(&me.side).filter(|known| known.holds) else {
             return;
         };

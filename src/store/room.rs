@@ -1,6 +1,7 @@
 //! The room in the store: the share of one address, the reserve for ordinary exchanges, and the
 //! largest holders, which lose their mailboxes when the store is full all the same.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
 
 use super::Act;
@@ -76,17 +77,18 @@ impl Tables {
     /// Deletes mailboxes of holders above a class, largest class first and in each those without
     /// activity for longest, until the ledger counts no more than `enough`.
     fn evict(&mut self, above: usize, spared: Option<&str>, enough: usize, act: &mut Act<'_>) {
-        let mut by_class: Vec<Vec<Rc<str>>> = vec![Vec::new(); self.ledger.top_class() + 1];
-        for (_, id) in self.by_activity.iter().filter(|(_, id)| Some(&**id) != spared) {
-            let Some(known) = self.mailboxes.get(id) else { continue };
+        let mut larger = Vec::new();
+        for (id, known) in self.mailboxes.iter().filter(|(id, _)| Some(&***id) != spared) {
             let (holder, bytes) = known.log.main_charge();
             let class = self.ledger.class_of(holder, bytes);
-            if class > above && by_class[class].len() < EVICTED_AT_ONCE_MAX {
-                by_class[class].push(id.clone());
+            if class > above {
+                larger.push((Reverse(class), known.updated, id));
             }
         }
-        let largest_first = by_class.into_iter().rev().flatten();
-        for id in largest_first.take(EVICTED_AT_ONCE_MAX) {
+        larger.sort_unstable();
+        larger.truncate(EVICTED_AT_ONCE_MAX);
+        let larger: Vec<Rc<str>> = larger.into_iter().map(|(.., id)| id.clone()).collect();
+        for id in larger {
             if self.ledger.bytes() <= enough {
                 return;
             }

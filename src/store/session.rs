@@ -19,15 +19,6 @@ pub(super) struct Identity {
     pub holder: Option<Holder>,
 }
 
-impl MailboxState {
-    /// Takes note of a refused `open`; a mailbox opened before stays the connection's.
-    pub(super) fn refuse(&mut self, id: Rc<str>) {
-        if matches!(self, MailboxState::Unopened | MailboxState::Refused(_)) {
-            *self = MailboxState::Refused(id);
-        }
-    }
-}
-
 impl Session {
     pub(super) fn bind(
         &mut self,
@@ -65,26 +56,33 @@ impl Session {
         Ok(Identity { app, side, holder: self.holder })
     }
 
-    /// The nameplate that a `release` is about, if the connection may release it.
-    pub(super) fn nameplate_to_release<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
+    /// The nameplate that a `release` is about.
+    pub(super) fn nameplate_to_release<'a>(
+        &'a self,
+        named: &'a Field<'_>,
+    ) -> Result<&'a str, Refusal> {
         match (named, &self.claimed) {
-            _ if self.released => None,
-            (Field::Absent, claimed) => claimed.as_deref(),
-            (Field::Text(name), None) => Some(name),
-            (Field::Text(name), Some(claimed)) if **name == **claimed => Some(claimed),
-            _ => None,
+            _ if self.released => Err(Refusal::OnlyOneRelease),
+            (Field::Absent, None) => Err(Refusal::ReleaseWithoutClaim),
+            (Field::Absent, Some(claimed)) => Ok(claimed),
+            (Field::Text(name), Some(claimed)) if **name == **claimed => Ok(claimed),
+            (_, Some(_)) => Err(Refusal::ReleaseOther),
+            (_, None) => required("release", "nameplate", named),
         }
     }
 
-    /// The mailbox that a `close` is about, if the connection may close it.
-    pub(super) fn mailbox_to_close<'a>(&'a self, named: &'a Field<'_>) -> Option<&'a str> {
+    /// The mailbox that a `close` is about.
+    pub(super) fn mailbox_to_close(&self, named: &Field<'_>) -> Result<Rc<str>, Refusal> {
         use MailboxState::{Deleted, Open, Refused, Unopened};
         match (named, &self.mailbox) {
-            _ if self.closed => None,
-            (Field::Absent, Refused(known) | Open(known) | Deleted(known)) => Some(known),
-            (Field::Text(name), Open(known) | Deleted(known)) if **name == **known => Some(known),
-            (Field::Text(name), Unopened | Refused(_)) => Some(name),
-            _ => None,
+            _ if self.closed => Err(Refusal::OnlyOneClose),
+            (Field::Absent, Unopened) => Err(Refusal::CloseWithoutOpen),
+            (Field::Absent, Refused(known) | Open(known) | Deleted(known)) => Ok(known.clone()),
+            (Field::Text(name), Open(known) | Deleted(known)) if **name == **known => {
+                Ok(known.clone())
+            }
+            (_, Open(_) | Deleted(_)) => Err(Refusal::CloseOther),
+            (_, Unopened | Refused(_)) => Ok(required("close", "mailbox", named)?.into()),
         }
     }
 
@@ -95,16 +93,6 @@ impl Session {
 
     pub(super) fn has_open_mailbox(&self) -> bool {
         matches!(self.mailbox, MailboxState::Open(_))
-    }
-
-    /// The connection is gone. What its side claimed and opened stays.
-    pub(super) fn end(&self, tables: &mut Tables, conn: ConnId) {
-        if let MailboxState::Open(mailbox) = &self.mailbox {
-            tables.unsubscribe(mailbox, conn);
-        }
-        if let Some(app) = self.app() {
-            tables.leave_app(app);
-        }
     }
 
     /// The open mailbox was deleted by another connection.

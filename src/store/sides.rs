@@ -3,14 +3,18 @@
 
 use std::rc::Rc;
 
+use super::change::SideId;
+use super::room::side_bytes;
+use super::session::Identity;
 use crate::limits::{SIDES_MAX, SIDES_RECORDED_MAX};
+use crate::message::ledger::Holder;
+use crate::message::log::MessageLog;
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// One side on record.
-#[derive(Debug, PartialEq)]
-pub struct Side<Id> {
-    /// Its row in `nameplate_sides` or `mailbox_sides`.
-    pub id: Id,
+#[derive(Debug)]
+pub(super) struct Side {
+    pub id: SideId,
     pub side: Rc<str>,
     pub added: Timestamp,
     /// Whether it claims the nameplate, or has the mailbox open.
@@ -20,23 +24,17 @@ pub struct Side<Id> {
 }
 
 /// Sides in the order in which they were added.
-#[derive(Debug, PartialEq)]
-pub struct Sides<Id>(Vec<Side<Id>>);
+#[derive(Debug, Default)]
+pub(super) struct Sides(Vec<Side>);
 
-impl<Id> Default for Sides<Id> {
-    fn default() -> Self {
-        Sides(Vec::new())
-    }
-}
-
-impl<Id: Copy> Sides<Id> {
+impl Sides {
     /// The side of that name, served or not.
-    pub fn get(&self, side: &str) -> Option<&Side<Id>> {
+    pub fn get(&self, side: &str) -> Option<&Side> {
         self.0.iter().find(|known| *known.side == *side)
     }
 
     /// The side of that name, served or not.
-    pub fn get_mut(&mut self, side: &str) -> Option<&mut Side<Id>> {
+    pub fn get_mut(&mut self, side: &str) -> Option<&mut Side> {
         self.0.iter_mut().find(|known| *known.side == *side)
     }
 
@@ -51,20 +49,36 @@ impl<Id: Copy> Sides<Id> {
         self.0.len() < SIDES_MAX && self.get(side).is_none()
     }
 
-    /// Whether a refused side must still be recorded. One such row suffices to show that it was
-    /// crowded, and repeated attempts must not grow the record.
-    pub fn must_record(&self, refused: &str) -> bool {
-        self.0.len() < SIDES_RECORDED_MAX && self.get(refused).is_none()
+    /// Puts a side on record if it is new, one that is not served as one that holds nothing. Of
+    /// these the first suffices to show that it was crowded, and repeated attempts must not grow
+    /// the record. Returns what was added.
+    pub fn record(
+        &mut self,
+        id: SideId,
+        me: &Identity,
+        now: Timestamp,
+        log: &MessageLog,
+    ) -> Option<&Side> {
+        if self.0.len() >= SIDES_RECORDED_MAX || self.get(&me.side).is_some() {
+            return None;
+        }
+        let (side, holds) = (me.side.clone(), self.admits(&me.side));
+        self.add(Side { id, side, added: now, holds, mood: None }, me.holder, log);
+        self.0.last()
+    }
+
+    /// Adds a side. Its memory is charged to `holder` in the mailbox's log, if it is served.
+    pub fn add(&mut self, side: Side, holder: Option<Holder>, log: &MessageLog) {
+        if self.0.len() < SIDES_MAX {
+            log.charge(holder, side_bytes(&side.side));
+        }
+        self.0.reserve_exact(1); // most have two, and a list would begin with four
+        self.0.push(side);
     }
 
     /// Whether a served side still claims the nameplate, or has the mailbox open.
     pub fn held(&self) -> bool {
         self.0.iter().take(SIDES_MAX).any(|side| side.holds)
-    }
-
-    pub fn push(&mut self, side: Side<Id>) {
-        self.0.reserve_exact(1); // most have two, and a list would begin with four
-        self.0.push(side);
     }
 
     /// The place of a side in the order in which they were added.
@@ -73,7 +87,7 @@ impl<Id: Copy> Sides<Id> {
     }
 
     /// All sides on record, in the order in which they were added.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Side<Id>> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Side> {
         self.0.iter()
     }
 
@@ -83,7 +97,7 @@ impl<Id: Copy> Sides<Id> {
         }
     }
 
-    pub fn ids(&self) -> Vec<Id> {
+    pub fn ids(&self) -> Vec<SideId> {
         self.0.iter().map(|side| side.id).collect()
     }
 }

@@ -1,19 +1,20 @@
-//! The nameplates and mailboxes of all apps, their indexes and their counts. The rules are in
+//! The nameplates and mailboxes of all apps, and their counts. The rules are in
 //! `nameplates` and `mailboxes`.
 //!
 //! Mirrors the channel database's tables. Of connections it knows only which are subscribed to
 //! which mailbox.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::app::{App, Nameplate};
-use super::change::{MailboxSideId, NameplateId, NameplateSideId};
+use super::change::{NameplateId, SideId};
 use super::cooling::Cooling;
-use super::mailbox::{ByActivity, Mailbox};
+use super::mailbox::Mailbox;
 use super::remains::Remains;
 use super::{NAMEPLATE_CLASSES, Settings};
 use crate::message::ledger::Ledger;
+use crate::message::log::MessageLog;
 use crate::sys::clock::{Seconds, Timestamp};
 
 #[derive(Debug, Default)]
@@ -21,20 +22,13 @@ pub(super) struct Tables {
     pub settings: Settings,
     pub apps: HashMap<Rc<str>, Box<App>>,
     pub mailboxes: HashMap<Rc<str>, Box<Mailbox>>,
-    /// Every mailbox once, by a time that is not later than its `updated`. Activity does not move
-    /// it; an expiry check that finds it too early moves it to where it belongs by then.
-    pub by_activity: ByActivity,
-    /// Mailboxes with subscribers, which every expiry check touches. Ordered, because the order of
-    /// changes must not depend on a hasher's seed.
-    pub subscribed: BTreeSet<Rc<str>>,
     /// Nameplates that ended recently.
     pub cooling: Cooling,
     /// The reply to `list` in decoy mode, once it was needed.
     pub decoys: Option<Rc<[Rc<str>]>>,
     /// Ids given out last.
     pub last_nameplate: NameplateId,
-    pub last_nameplate_side: NameplateSideId,
-    pub last_mailbox_side: MailboxSideId,
+    pub last_side: SideId,
     /// Bytes and messages of everything stored.
     pub ledger: Ledger,
     /// Messages of mailboxes that have ended.
@@ -79,11 +73,6 @@ impl Tables {
         self.forget_app_if_unused(app);
     }
 
-    pub fn insert_mailbox(&mut self, id: Rc<str>, mailbox: Mailbox) {
-        self.by_activity.insert((mailbox.indexed, id.clone()));
-        self.mailboxes.insert(id, Box::new(mailbox));
-    }
-
     /// Notes that a tick at `now` ends a mailbox, in case it fails.
     pub fn note_ended(&mut self, id: &Rc<str>, now: Timestamp) {
         let Some(known) = self.mailboxes.get(id) else { return };
@@ -96,8 +85,6 @@ impl Tables {
     /// Removes a mailbox with its subscriptions.
     pub fn remove_mailbox(&mut self, id: &Rc<str>) -> Option<Box<Mailbox>> {
         let removed = self.mailboxes.remove(id)?;
-        self.by_activity.remove(&(removed.indexed, id.clone()));
-        self.subscribed.remove(id);
         self.subscriptions_count -= removed.subscribers.len();
         Some(removed)
     }
@@ -117,8 +104,15 @@ impl Tables {
         self.apps.get(app)?.get(name)
     }
 
-    pub fn nameplate_mut(&mut self, app: &str, name: &str) -> Option<&mut Nameplate> {
-        self.apps.get_mut(app)?.get_mut(name)
+    /// A nameplate, and the log of its mailbox.
+    pub fn nameplate_and_log(
+        &mut self,
+        app: &str,
+        name: &str,
+    ) -> Option<(&mut Nameplate, &MessageLog)> {
+        let nameplate = self.apps.get_mut(app)?.get_mut(name)?;
+        let mailbox = self.mailboxes.get(&nameplate.mailbox)?;
+        Some((nameplate, &mailbox.log))
     }
 
     /// Inserts a nameplate, whose mailbox must exist.
@@ -147,11 +141,7 @@ impl Tables {
             mailbox.updated = mailbox.updated + seconds;
             mailbox.previous = mailbox.previous + seconds;
             mailbox.stored = mailbox.stored + seconds;
-            mailbox.indexed = mailbox.indexed + seconds;
             mailbox.sides.shift_times(seconds);
-        }
-        for (due, id) in std::mem::take(&mut self.by_activity) {
-            self.by_activity.insert((due + seconds, id));
         }
         self.apps.values_mut().for_each(|app| app.shift_times(seconds));
         self.cooling.shift_times(seconds);

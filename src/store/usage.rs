@@ -36,14 +36,10 @@ pub fn of_nameplate(
     ending: Ending,
     blur: Option<Seconds>,
 ) -> Option<UsageRecord> {
-    let times = Times::of(&ended.sides, now)?;
-    Some(UsageRecord::Nameplate {
-        app: app.clone(),
-        started: blurred(times.started, blur),
-        waiting_time: times.waiting,
-        total_time: times.total,
-        result: outcome(&ended.sides, ending, None),
-    })
+    let Summary { started, waiting_time, total_time, result } =
+        Summary::of(&ended.sides, now, ending, None, blur)?;
+    let app = app.clone();
+    Some(UsageRecord::Nameplate { app, started, waiting_time, total_time, result })
 }
 
 /// The record of a mailbox that ends now; none if it never had a side.
@@ -53,40 +49,44 @@ pub fn of_mailbox(
     ending: Ending,
     blur: Option<Seconds>,
 ) -> Option<UsageRecord> {
-    let times = Times::of(&ended.sides, now)?;
-    Some(UsageRecord::Mailbox {
-        app: ended.app.clone(),
-        for_nameplate: ended.for_nameplate,
-        started: blurred(times.started, blur),
-        waiting_time: times.waiting,
-        total_time: times.total,
-        result: outcome(&ended.sides, ending, ended.gravest_mood()),
-    })
+    let Summary { started, waiting_time, total_time, result } =
+        Summary::of(&ended.sides, now, ending, ended.gravest_mood(), blur)?;
+    let (app, for_nameplate) = (ended.app.clone(), ended.for_nameplate);
+    Some(UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result })
 }
 
-fn outcome<Id: Copy>(sides: &Sides<Id>, ending: Ending, gravest: Option<Outcome>) -> Outcome {
-    match sides.iter().len() {
-        count if count > SIDES_MAX => Outcome::Crowded,
-        _ if ending == Ending::Pruned => Outcome::Pruney,
-        count => gravest.filter(|mood| *mood != Outcome::Happy).unwrap_or(match count {
-            SIDES_MAX => Outcome::Happy,
-            _ => Outcome::Lonely,
-        }),
-    }
-}
-
-struct Times {
+/// What the records of nameplates and mailboxes have in common.
+struct Summary {
     started: Timestamp,
-    waiting: Option<Seconds>,
-    total: Seconds,
+    waiting_time: Option<Seconds>,
+    total_time: Seconds,
+    result: Outcome,
 }
 
-impl Times {
-    fn of<Id: Copy>(sides: &Sides<Id>, now: Timestamp) -> Option<Times> {
+impl Summary {
+    fn of(
+        sides: &Sides,
+        now: Timestamp,
+        ending: Ending,
+        gravest: Option<Outcome>,
+        blur: Option<Seconds>,
+    ) -> Option<Summary> {
         let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
         added.sort_unstable();
-        let started = *added.first()?;
-        let waiting = added.get(1).map(|second| *second - started);
-        Some(Times { started, waiting, total: now - started })
+        let first = *added.first()?;
+        let result = match added.len() {
+            count if count > SIDES_MAX => Outcome::Crowded,
+            _ if ending == Ending::Pruned => Outcome::Pruney,
+            count => gravest.filter(|mood| *mood != Outcome::Happy).unwrap_or(match count {
+                SIDES_MAX => Outcome::Happy,
+                _ => Outcome::Lonely,
+            }),
+        };
+        Some(Summary {
+            started: blurred(first, blur),
+            waiting_time: added.get(1).map(|second| *second - first),
+            total_time: now - first,
+            result,
+        })
     }
 }

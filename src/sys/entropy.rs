@@ -7,6 +7,9 @@ pub trait Entropy: std::fmt::Debug {
     fn next_u64(&mut self) -> u64;
 }
 
+/// The digits of base32, in lower case.
+pub const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
 /// Bytes drawn from the system at a time: the kernel returns that many in whole or not at all.
 const POOL_BYTES: usize = 256;
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::storage::db::{ConnectionTable, Database, Failure};
-use wormhole_mailbox::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
+use wormhole_mailbox::store::{Change, NameplateId, Row, SideId};
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 
 use crate::faults::Fault;
@@ -28,8 +28,8 @@ struct MailboxRecord {
 
 /// A row of either table of sides.
 #[derive(Clone, Debug)]
-struct SideRecord<Id, Key> {
-    id: Id,
+struct SideRecord<Key> {
+    id: SideId,
     key: Key,
     side: Side,
 }
@@ -46,10 +46,10 @@ struct NameplateRecord {
 #[derive(Clone, Debug, Default)]
 struct Tables {
     mailboxes: Vec<MailboxRecord>,
-    mailbox_sides: Vec<SideRecord<MailboxSideId, Name>>,
+    mailbox_sides: Vec<SideRecord<Name>>,
     messages: Vec<(Name, Stored)>,
     nameplates: Vec<NameplateRecord>,
-    nameplate_sides: Vec<SideRecord<NameplateSideId, NameplateId>>,
+    nameplate_sides: Vec<SideRecord<NameplateId>>,
     last_nameplate: NameplateId,
     /// Mailboxes created in this commit while messages of earlier ones of that name were there.
     mixed: Vec<Name>,
@@ -363,9 +363,9 @@ fn ensure(holds: bool, problem: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(problem) }
 }
 
-fn add_side<Id: Ord, Key>(
-    table: &mut Vec<SideRecord<Id, Key>>,
-    id: Id,
+fn add_side<Key>(
+    table: &mut Vec<SideRecord<Key>>,
+    id: SideId,
     key: Key,
     side: &Name,
     added: Seconds,
@@ -377,9 +377,9 @@ fn add_side<Id: Ord, Key>(
     Ok(())
 }
 
-fn find_side<'a, Id: PartialEq, Key: PartialEq>(
-    table: &'a mut [SideRecord<Id, Key>],
-    id: Id,
+fn find_side<'a, Key: PartialEq>(
+    table: &'a mut [SideRecord<Key>],
+    id: SideId,
     key: &Key,
     side: &Name,
 ) -> Result<&'a mut Side, &'static str> {

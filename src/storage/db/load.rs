@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row};
 
 use super::columns::{flag, for_each, optional_text, text, time};
 use crate::message::log::Message;
-use crate::store::{self, MailboxSideId, NameplateId, NameplateSideId};
+use crate::store::{self, NameplateId, SideId};
 
 /// Reads one row of a table.
 type Read = fn(&Row<'_>, &mut Names) -> rusqlite::Result<store::Row>;
@@ -61,7 +61,7 @@ fn mailbox(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<store::Row> {
 
 fn mailbox_side(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<store::Row> {
     Ok(store::Row::MailboxSide {
-        id: MailboxSideId(row.get(0)?),
+        id: SideId(row.get(0)?),
         mailbox: names.get(row, 1)?,
         opened: flag(row, 2)?,
         side: names.get(row, 3)?,
@@ -91,7 +91,7 @@ fn nameplate(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<store::Row> {
 
 fn nameplate_side(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<store::Row> {
     Ok(store::Row::NameplateSide {
-        id: NameplateSideId(row.get(0)?),
+        id: SideId(row.get(0)?),
         nameplate: NameplateId(row.get(1)?),
         claimed: flag(row, 2)?,
         side: names.get(row, 3)?,

@@ -39,7 +39,7 @@ use std::fmt::Debug;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, ToSql};
 
-use crate::store::{Change, MailboxSideId, NameplateId, NameplateSideId, Row};
+use crate::store::{Change, NameplateId, Row, SideId};
 use crate::sys::clock::Timestamp;
 
 /// Why something could not be read or written.
@@ -55,7 +55,7 @@ macro_rules! to_sql {
     )*};
 }
 
-to_sql! { Timestamp NameplateId NameplateSideId MailboxSideId }
+to_sql! { Timestamp NameplateId SideId }
 
 /// Runs a statement, which stays prepared; returns how many rows it has changed.
 fn run(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {
