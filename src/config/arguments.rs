@@ -88,16 +88,20 @@ pub fn read_file(
 }
 
 /// Options of `twist` and `twistd`, with which the Python server is started, and the replacement.
-const LEFT_OVER: [(&str, &str); 8] = [
-    ("--log-file", LOG_TO_STDERR),
-    ("--logfile", LOG_TO_STDERR),
-    ("--log-format", "an option of twist: leave it out, the log has one format"),
-    ("--pidfile", "an option of twistd: leave it out, the server stays in the foreground"),
-    ("--nodaemon", "an option of twistd: leave it out, the server stays in the foreground"),
-    ("-n", "an option of twistd: leave it out, the server stays in the foreground"),
-    ("--reactor", "an option of twist: leave it out"),
-    (TWIST_PLUGIN, LEAVE_OUT_PLUGIN),
+const LEFT_OVER: [(&[&str], &str); 10] = [
+    (&["--log-file", "--logfile", "-l"], LOG_TO_STDERR),
+    (&["--log-format"], "an option of twist: leave it out, the log has one format"),
+    (&["--pidfile", "--nodaemon", "-n"], FOREGROUND),
+    (&["--reactor", "-r"], "an option of twist: leave it out"),
+    (&["--syslog", "--prefix"], "an option of twistd: leave it out, the log goes to stderr"),
+    (&["--rundir", "-d"], "an option of twistd: start the server in that directory instead"),
+    (&["--umask"], "an option of twistd: leave it out, new databases are for their owner only"),
+    (&["--uid", "-u", "--gid", "-g"], "an option of twistd: start the server as that user instead"),
+    (&["--chroot"], "an option of twistd: start the server by chroot instead"),
+    (&[TWIST_PLUGIN], LEAVE_OUT_PLUGIN),
 ];
+
+const FOREGROUND: &str = "an option of twistd: leave it out, the server stays in the foreground";
 
 /// What `twist` calls the Python server.
 pub const TWIST_PLUGIN: &str = "wormhole-mailbox";
@@ -110,7 +114,7 @@ const LOG_TO_STDERR: &str =
 fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row, UsageError> {
     let found = table.iter().find(|row| row.name == name || row.short == Some(name));
     found.copied().ok_or_else(|| {
-        let left_over = LEFT_OVER.iter().find(|(option, _)| *option == name);
+        let left_over = LEFT_OVER.iter().find(|(options, _)| options.contains(&name));
         let mut names = table.iter().flat_map(|row| [row.name].into_iter().chain(row.short));
         let problem = match (left_over, nearest(name, &mut names)) {
             (Some((_, problem)), _) => (*problem).to_owned(),

@@ -229,6 +229,13 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
         ("--nodaemon", "leave it out"),
         ("-n", "leave it out"),
         ("--reactor=epoll", "leave it out"),
+        ("-l", "stderr"),
+        ("--syslog", "stderr"),
+        ("--rundir=/srv", "that directory"),
+        ("--umask=0027", "leave it out"),
+        ("--uid=mailbox", "as that user"),
+        ("-g", "as that user"),
+        ("--chroot=/srv", "chroot"),
     ] {
         let name = argument.split('=').next().expect("a name");
         assert_mistake(&[FREE_PORT, argument], &[name, named]);
