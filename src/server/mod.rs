@@ -54,7 +54,7 @@ fn first_conn(listeners: &Listeners) -> u64 {
 #[derive(Debug)]
 pub struct Server {
     config: Rc<Config>,
-    engine: Engine,
+    engine: Box<Engine>,
     poll: Poll,
     signals: Signals,
     listeners: Listeners,
@@ -77,7 +77,7 @@ impl Server {
     /// Registers everything with a new poll.
     pub fn new(
         config: Rc<Config>,
-        engine: Engine,
+        engine: Box<Engine>,
         mut listeners: Listeners,
         mut signals: Signals,
         notifier: Option<Notifier>,

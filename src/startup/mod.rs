@@ -99,8 +99,16 @@ fn build(
     let config = Rc::new(config);
     let clock = Clock::read();
     let entropy = Box::new(entropy);
-    let mut engine =
-        Engine::new(Rc::clone(&config), reloadable, store, storage, records, entropy, clock);
+    // In the heap, as each move of it would be one more copy on the stack, whose pages stay.
+    let mut engine = Box::new(Engine::new(
+        Rc::clone(&config),
+        reloadable,
+        store,
+        storage,
+        records,
+        entropy,
+        clock,
+    ));
     if let Some(inheritance) = &mut inheritance {
         engine.restore(inheritance.take_addresses(), inheritance.take_states());
     }
