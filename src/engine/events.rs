@@ -75,7 +75,8 @@ impl Engine {
 
     fn open(&mut self, conn: ConnId, peer: Peer, response: Vec<u8>) -> Result<Verdict, Rejection> {
         let at = self.clock.wall;
-        let address_id = self.records.address_id(peer.ip, self.clock);
+        let ids = self.records.addresses.as_mut();
+        let address_id = ids.zip(peer.ip).map(|(ids, ip)| ids.id(ip, self.clock));
         match address_id {
             _ if !self.logs_connections() => {}
             Some(id) => debug!("{conn}: connected from {id}"),

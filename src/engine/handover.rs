@@ -32,7 +32,7 @@ impl Engine {
         let now = self.clock.instant;
         AddressesRecord {
             attack: self.permissions.attack.export(now),
-            ids: self.records.export_ids(now),
+            ids: self.records.addresses.as_ref().and_then(|ids| ids.export(now)),
             ..self.quotas.export(now)
         }
     }
@@ -45,8 +45,8 @@ impl Engine {
     ) {
         let now = self.clock.instant;
         self.permissions.restore_attack(&addresses.attack, now);
-        if let Some(ids) = addresses.ids.take() {
-            self.records.restore_ids(ids, now);
+        if let (Some(record), Some(ids)) = (addresses.ids.take(), &mut self.records.addresses) {
+            ids.restore(record, now);
         }
         self.quotas.restore(addresses, now);
         for (conn, record) in connections {

@@ -39,7 +39,7 @@ use crate::limits;
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::output::Outputs;
-use crate::storage::db::{ConnectionChange, Current};
+use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{CommitFailed, Committed, Storage};
 use crate::store::{Act, Change, Counts, Effects, Store, UsageRecord};
@@ -196,7 +196,11 @@ impl Engine {
     fn handle_timer(&mut self, timer: Timer) {
         let now = self.clock.instant;
         match timer {
-            Timer::Generation => self.records.renew_generation_if_due(self.clock),
+            Timer::Generation => {
+                if let Some(ids) = &mut self.records.addresses {
+                    ids.renew_if_due(self.clock);
+                }
+            }
             Timer::StorageRetry => {
                 self.storage.recover(&mut self.store, self.steady.at(self.clock));
                 if self.storage.is_degraded() {
@@ -223,22 +227,25 @@ impl Engine {
     /// Sets the timers whose deadlines follow from the state of a part.
     fn arm_timers(&mut self) {
         let now = self.clock.instant;
-        self.timers.set(Timer::Generation, self.records.generation_ends());
+        let generation_ends = self.records.addresses.as_ref().map(AddridDb::ends);
+        self.timers.set(Timer::Generation, generation_ends);
         self.timers.set(Timer::AttackEnd, self.permissions.attack.ends_at());
         self.timers.set(Timer::Checkpoint, self.storage.checkpoint_retry_at());
         self.timers.set(Timer::LimitLog, self.limit_log.report_at(now));
-        if !self.timers.is_set(Timer::Flush) && !self.records.is_empty() {
+        if !self.timers.is_set(Timer::Flush) && !self.records.is_written() {
             self.timers.set(Timer::Flush, now + limits::RECORDS_FLUSH);
         }
     }
 
     fn begin_expiry_check(&mut self) {
-        self.records.set_current(Current {
-            rebooted: self.rebooted,
-            updated: self.clock.wall,
-            blur_time: self.config.blur_usage,
-            connections_websocket: self.store.subscriptions_count(),
-        });
+        if let Some(usage) = &mut self.records.usage {
+            usage.set_current(Current {
+                rebooted: self.rebooted,
+                updated: self.clock.wall,
+                blur_time: self.config.blur_usage,
+                connections_websocket: self.store.subscriptions_count(),
+            });
+        }
         if !self.storage.is_degraded() {
             self.store.begin_expiry(self.now());
         }
@@ -323,20 +330,16 @@ impl Engine {
 
     /// Hands the tick's records over; of one address up to a bound an hour.
     fn push_usage(&mut self) {
-        if self.records.has_usage() {
-            let (quotas, now) = (&mut self.quotas, self.clock.instant);
-            let mut origins = std::mem::take(&mut self.effects.usage_origins).into_iter();
-            let before = self.effects.usage.len();
-            self.effects.usage.retain(|record| {
-                let is_ending = !matches!(record, UsageRecord::ClientVersion { .. });
-                quotas.may_record(origins.next().flatten(), is_ending, now)
-            });
-            for _ in self.effects.usage.len()..before {
-                self.note_limit(Limit::AddressRecords);
+        let origins = self.effects.usage_origins.drain(..);
+        for (record, origin) in self.effects.usage.drain(..).zip(origins) {
+            let Some(usage) = &mut self.records.usage else { continue };
+            let is_ending = !matches!(record, UsageRecord::ClientVersion { .. });
+            if self.quotas.may_record(origin, is_ending, self.clock.instant) {
+                usage.push(record);
+            } else {
+                self.limit_log.hit(Limit::AddressRecords);
             }
         }
-        self.effects.usage_origins.clear();
-        self.records.push_usage(&mut self.effects.usage);
     }
 
     fn undo(&mut self, participants: &[ConnId]) {
@@ -369,7 +372,9 @@ impl Engine {
         self.outsiders.remove(&conn);
         self.memberships.disconnect(conn);
         self.kept_from_leaving.remove(&conn);
-        self.records.track(conn, || ConnectionChange::Lost);
+        if let Some(connections) = &mut self.records.connections {
+            connections.remove(conn);
+        }
         self.metrics.ended.add(reason.name());
         if let Some(limit) = Limit::of_close(reason) {
             self.note_limit(limit);

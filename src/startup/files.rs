@@ -8,9 +8,9 @@ use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
 use crate::storage::Storage;
-use crate::storage::address_ids::Addresses;
 use crate::storage::db::{
-    self, AddridDb, ChannelDb, ChannelOptions, Examined, MEMORY, OpenError, UsageDb, UsageHistory,
+    self, AddridDb, ChannelDb, ChannelOptions, ConnectionTable, Database, Examined, Failure,
+    MEMORY, OpenError, UsageDb, UsageHistory,
 };
 use crate::storage::records::Records;
 use crate::store::{Settings, Store};
@@ -99,7 +99,8 @@ fn same_file(a: &Path, b: &Path) -> bool {
 fn channel_options(config: &Config) -> ChannelOptions {
     ChannelOptions {
         synchronous: config.synchronous,
-        needs_version_2: config.addrid_db.is_some() || config.track_connections,
+        tracks_connections: config.track_connections,
+        numbers_addresses: config.addrid_db.is_some(),
     }
 }
 
@@ -109,24 +110,23 @@ fn open_records(
     usage: Option<Examined>,
     addrid: Option<Examined>,
 ) -> Result<(Records, UsageHistory), OpenError> {
-    let mut past = UsageHistory::default();
-    let usage = usage.map(UsageDb::open).transpose()?;
-    if let (Some(path), Some(db)) = (&config.usage_db, &usage) {
-        info!("usage database {}: {}, version {}", path.display(), db.history(), db.version());
+    let (mut records, mut past) = (Records::default(), UsageHistory::default());
+    if let Some(examined) = usage {
+        let db = UsageDb::open(examined, config.usage_keep)?;
+        info!("{}", db.summary());
         if config.is_watched() {
-            past = read_past(db);
+            past = read_past(&db);
         }
+        records.usage = Some(db);
     }
-    let mut addresses = None;
-    if let (Some(path), Some(examined)) = (&config.addrid_db, addrid) {
-        let last = channel.generation();
-        let last = last.map_err(|error| OpenError::channel(&config.channel_db, error))?;
-        let addrid = AddridDb::open(examined)?;
-        let ids = Addresses::new(last, Clock::read(), config.generation_duration);
-        info!("address-id database {}: generation {}", path.display(), ids.generation().0);
-        addresses = Some((addrid, ids));
+    if let Some(examined) = addrid {
+        let (last, duration) = (channel.generation()?, config.generation_duration);
+        let db = AddridDb::open(examined, last, duration, Clock::read())?;
+        info!("{}", db.summary());
+        records.addresses = Some(db);
     }
-    Ok((Records::new(usage, config.usage_keep, addresses, config.track_connections), past))
+    records.connections = config.track_connections.then(ConnectionTable::default);
+    Ok((records, past))
 }
 
 /// Opens the channel database and loads the state from it.
@@ -134,12 +134,9 @@ fn open_channel_db(
     config: &Config,
     reloadable: &Reloadable,
     examined: Examined,
-) -> Result<(ChannelDb, Store), OpenError> {
-    let path = &config.channel_db;
-    let mut db = ChannelDb::open(examined, channel_options(config))?;
-    info!("channel database {}: {}, version {}", path.display(), db.history(), db.version());
-    let prepared = db.prepare_for_service(config.track_connections);
-    prepared.map_err(|error| OpenError::channel(path, error))?;
+) -> Result<(ChannelDb, Store), Failure> {
+    let db = ChannelDb::open(examined, channel_options(config))?;
+    info!("{}", db.summary());
     let settings = Settings {
         expire_after: config.expire_after,
         blur: config.blur_usage,
@@ -151,8 +148,7 @@ fn open_channel_db(
         ..Settings::default()
     };
     let mut store = Store::new(settings);
-    let loaded = store.load(Clock::read().wall, |each| db.load(each));
-    loaded.map_err(|error| OpenError::channel(path, error))?;
+    store.load(Clock::read().wall, |each| db.load(each))?;
     let (counts, remains) = (store.counts(), store.remains_count());
     if remains > 0 {
         warn!("deleting {remains} messages of mailboxes that do not exist");

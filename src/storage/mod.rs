@@ -4,7 +4,6 @@
 //! between healthy and degraded is logged once. So is a reader that keeps the write-ahead log from
 //! being copied into the file.
 
-pub mod address_ids;
 pub mod db;
 pub mod held;
 pub mod records;
@@ -23,10 +22,17 @@ use crate::sys::clock::Timestamp;
 #[derive(Debug)]
 pub struct Storage {
     db: Box<dyn Database>,
-    is_degraded: bool,
-    /// Whether that is because the file is missing.
-    is_missing: bool,
+    state: State,
     held_log: Option<HeldLog>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Healthy,
+    /// The last write failed and none has succeeded since.
+    Failing,
+    /// The same, because the file is missing.
+    FileMissing,
 }
 
 /// A reader keeps the write-ahead log from being copied into the file, so the log grows.
@@ -52,17 +58,17 @@ pub struct CommitFailed {
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, is_degraded: false, is_missing: false, held_log: None }
+        Storage { db, state: State::Healthy, held_log: None }
     }
 
     /// Whether the last write failed and none has succeeded since.
     pub fn is_degraded(&self) -> bool {
-        self.is_degraded
+        self.state != State::Healthy
     }
 
     /// Whether the file is missing.
     pub fn is_missing(&self) -> bool {
-        self.is_degraded && self.is_missing
+        self.state == State::FileMissing
     }
 
     /// Commits a tick's changes, or discards the tick; no changes, no transaction. Either way
@@ -74,7 +80,7 @@ impl Storage {
         };
         effects.changes.clear();
         let outcome = outcome.map_err(|error| {
-            if !self.is_degraded {
+            if !self.is_degraded() {
                 error!("storage failed, serving in degraded mode until it works again: {error}");
             }
             self.set_failed(&error);
@@ -84,8 +90,10 @@ impl Storage {
     }
 
     fn set_failed(&mut self, error: &Failure) {
-        self.is_degraded = true;
-        self.is_missing = error.downcast_ref().is_some_and(OpenError::is_missing);
+        self.state = match error.downcast_ref() {
+            Some(error) if OpenError::is_missing(error) => State::FileMissing,
+            _ => State::Failing,
+        };
     }
 
     /// Tries whether the database can be written again; if so, loads the store from it.
@@ -93,7 +101,7 @@ impl Storage {
         match self.db.try_write() {
             Err(error) => self.set_failed(&error),
             Ok(()) if self.load(store, now) => {
-                self.is_degraded = false;
+                self.state = State::Healthy;
                 info!("storage works again");
             }
             Ok(()) => {}
@@ -159,7 +167,7 @@ impl Storage {
 
     /// When [`Storage::checkpoint_if_due`] must be called, if a reader has prevented a checkpoint.
     pub fn checkpoint_retry_at(&self) -> Option<Instant> {
-        let held = self.held_log.as_ref().filter(|_| !self.is_degraded);
+        let held = self.held_log.as_ref().filter(|_| !self.is_degraded());
         held.map(|held| held.retry_at)
     }
 

@@ -193,7 +193,8 @@ impl Simulation {
         let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
         let mut store = Store::new(settings);
         assert!(storage.load(&mut store, clock.wall), "a disk is readable at a start");
-        let records = Records::new(self.usage.as_ref().map(UsageFile::open), None, None, false);
+        let records =
+            Records { usage: self.usage.as_ref().map(UsageFile::open), ..Records::default() };
         let entropy = Box::new(Random::new(self.random.next()));
         let (config, live) = (Rc::clone(&self.config), self.live.clone());
         let mut engine = Engine::new(config, live, store, storage, records, entropy, clock);

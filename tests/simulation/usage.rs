@@ -25,7 +25,7 @@ impl UsageFile {
     /// Opens it for a server.
     pub fn open(&self) -> UsageDb {
         UsageDb::examine(&self.path)
-            .and_then(UsageDb::open)
+            .and_then(|examined| UsageDb::open(examined, None))
             .unwrap_or_else(|error| panic!("{}: {error:?}", self.path.display()))
     }
 

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
-use super::run;
+use super::{AddressId, run};
 use crate::limits::{RECORDS_BACKLOG_MAX, TRACKED_COMMANDS_MAX};
 use crate::message::{ConnId, ConnMap};
-use crate::storage::address_ids::AddressId;
 use crate::sys::clock::Timestamp;
 
 #[derive(Debug)]
@@ -18,7 +17,6 @@ pub enum ConnectionChange {
     Connected { address_id: Option<AddressId>, at: Timestamp },
     Bound { side: Box<str>, implementation: Option<Box<str>>, version: Option<Box<str>> },
     Command { name: &'static str, at: Timestamp },
-    Lost,
 }
 
 /// Changes that are not in the file yet.
@@ -37,7 +35,6 @@ impl ConnectionTable {
     pub fn push(&mut self, conn: ConnId, change: ConnectionChange) {
         match change {
             ConnectionChange::Connected { .. } => _ = self.live.insert(conn, 0),
-            ConnectionChange::Lost => return self.remove(conn),
             ConnectionChange::Bound { .. } => {}
             ConnectionChange::Command { .. } => {
                 let Some(recorded) = self.live.get_mut(&conn) else { return };
@@ -51,7 +48,8 @@ impl ConnectionTable {
         self.pending.entry(conn).or_default().push(change);
     }
 
-    fn remove(&mut self, conn: ConnId) {
+    /// Removes a connection that is gone.
+    pub fn remove(&mut self, conn: ConnId) {
         if self.live.remove(&conn).is_none() {
             return; // it never completed its handshake
         }
@@ -70,7 +68,7 @@ impl ConnectionTable {
     }
 
     /// Whether the file is up to date.
-    pub fn is_empty(&self) -> bool {
+    pub fn is_written(&self) -> bool {
         self.pending.is_empty() && self.lost.is_empty()
     }
 
@@ -128,7 +126,6 @@ fn write(connection: &Connection, id: i64, change: &ConnectionChange) -> rusqlit
                 ),
             }
         }
-        ConnectionChange::Lost => Ok(0),
     }
     .map(drop)
 }

@@ -147,8 +147,13 @@ pub(super) fn set_journal_mode(connection: &Connection, wanted: &str) -> rusqlit
     if mode == wanted {
         return Ok(());
     }
-    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-    Err(rusqlite::Error::SqliteFailure(busy, Some(format!("the journal mode stays '{mode}'"))))
+    Err(busy(Some(format!("the journal mode stays '{mode}'"))))
+}
+
+/// SQLite's answer when another process is in the way, for where SQLite itself does not fail.
+pub(super) fn busy(message: Option<String>) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    rusqlite::Error::SqliteFailure(code, message)
 }
 
 /// Makes a database at `path`, whole or, where that is impossible, empty. If another process is

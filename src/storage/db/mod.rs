@@ -1,10 +1,10 @@
 //! The SQLite files (manual: files 1): opening, upgrading, loading, writing.
 //!
-//! `file` opens any of them, with `create`, which makes files, and `place`, which locks them and
-//! sees whether they are still there; `schema` has their tables; `channel` (with `load` and
-//! `connections`), `usage` and `addrid` each read and write one, the latter two by `records_file`;
-//! `reader` reads them from outside; `columns` copes with what other servers store. Knows the
-//! store's changes and records; must never know sockets or JSON.
+//! `opening` opens any of them, with `create`, which makes files, and `place`, which locks them and
+//! sees whether they are still there (by `overwriting`); `file` is an open one; `schema` has their
+//! tables. `channel` (with `load` and `connections`), `usage` and `addrid` each write one, the last
+//! two by `records_file`; `reader` reads them from outside; `columns` copes with what other servers
+//! store. Knows the store's changes and records; must never know sockets or JSON.
 
 mod addrid;
 mod channel;
@@ -14,6 +14,7 @@ mod create;
 mod file;
 mod load;
 mod open_error;
+mod opening;
 mod overwriting;
 mod place;
 mod reader;
@@ -21,11 +22,11 @@ mod records_file;
 mod schema;
 mod usage;
 
-pub use addrid::AddridDb;
+pub use addrid::{AddressId, AddridDb};
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
-pub use file::{Examined, MEMORY};
 pub use open_error::OpenError;
+pub use opening::{Examined, MEMORY};
 pub use reader::{
     AddressesById, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts, UsageKind,
     UsageSince, addresses_by_id, check_files, read_connections, read_current, read_usage,

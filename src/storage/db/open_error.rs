@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::schema::{self, Kind};
+use super::schema::Kind;
 
 /// A file that cannot be used, and why. `Display` is one line.
 #[derive(Debug)]
@@ -53,11 +53,6 @@ pub(super) enum OpenErrorKind {
 impl OpenError {
     pub(super) fn new(path: &Path, file: &Kind, kind: impl Into<OpenErrorKind>) -> OpenError {
         OpenError { path: path.to_owned(), file: file.name, kind: kind.into() }
-    }
-
-    /// A channel database that was opened and then failed.
-    pub fn channel(path: &Path, error: rusqlite::Error) -> OpenError {
-        OpenError::new(path, &schema::CHANNEL, error)
     }
 
     /// Whether there is no file at the path.
@@ -148,17 +143,7 @@ fn reason(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
     }
 }
 
-impl Error for OpenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.kind {
-            OpenErrorKind::Sqlite(error) => Some(error),
-            OpenErrorKind::Io(error)
-            | OpenErrorKind::Directory(_, error)
-            | OpenErrorKind::NotWritable(_, error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl Error for OpenError {}
 
 impl From<rusqlite::Error> for OpenErrorKind {
     fn from(error: rusqlite::Error) -> OpenErrorKind {

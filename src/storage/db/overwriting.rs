@@ -21,10 +21,12 @@ const HEADER_BYTES: usize = 100;
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
 
-/// Offsets in the index of a log: the number of its pages (`mxFrame`), its salts (`aSalt`), and,
-/// 64 and 96 bytes after these, how far checkpoints have come (`nBackfill`, `nBackfillAttempted`).
-const PAGES_AT: u64 = 16;
-const SALTS_AT: u64 = 32;
+/// Where the index of a log has the number of its pages (`mxFrame`), its salts (`aSalt`), and how
+/// far checkpoints have come (`nBackfill`, `nBackfillAttempted`), counted in numbers of 4 bytes.
+const PAGES_AT: usize = 4;
+const SALTS_AT: usize = 8;
+const COPIED_AT: usize = 24;
+const ATTEMPTED_AT: usize = 32;
 
 /// What a database shows of its contents.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,45 +45,37 @@ impl Contents {
     }
 }
 
-/// What the index says of the log.
+/// What the index of a log says.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Log {
+struct Index {
+    /// Pages in the log.
     pages: u32,
-    /// Numbers in the log's header, which change when it is begun anew.
-    salts: [u32; 2],
+    checkpoints: Checkpoints,
 }
 
-/// How far checkpoints have come, by the index.
+/// How far checkpoints have come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Checkpoints {
-    /// The log that they copy.
+    /// Numbers in the header of the log that they copy, which change when it is begun anew.
     salts: [u32; 2],
     /// Pages of the log that are in the database, and that will be when the checkpoint in progress
     /// ends.
-    done: u32,
+    copied: u32,
     attempted: u32,
 }
 
-/// The shared index of a log. Its file must be closed only when SQLite has closed it: closing it
-/// drops SQLite's locks with it.
-#[derive(Debug)]
-struct Index(File);
-
 impl Index {
-    fn log(&self) -> io::Result<Log> {
-        let [pages, _, _, _, a, b] = words(&self.0, PAGES_AT)?; // `aSalt` is 16 bytes further
-        Ok(Log { pages, salts: [a, b] })
-    }
-
-    fn checkpoints(&self) -> io::Result<Checkpoints> {
-        let numbers: [u32; 25] = words(&self.0, SALTS_AT)?;
-        let (salts, done, attempted) = ([numbers[0], numbers[1]], numbers[16], numbers[24]);
-        Ok(Checkpoints { salts, done, attempted })
+    fn read(file: &File) -> io::Result<Index> {
+        let numbers: [u32; ATTEMPTED_AT + 1] = numbers(file, 0)?;
+        let salts = [numbers[SALTS_AT], numbers[SALTS_AT + 1]];
+        let (copied, attempted) = (numbers[COPIED_AT], numbers[ATTEMPTED_AT]);
+        let checkpoints = Checkpoints { salts, copied, attempted };
+        Ok(Index { pages: numbers[PAGES_AT], checkpoints })
     }
 }
 
 /// Reads numbers in the byte order of this machine.
-fn words<const COUNT: usize>(file: &File, offset: u64) -> io::Result<[u32; COUNT]> {
+fn numbers<const COUNT: usize>(file: &File, offset: u64) -> io::Result<[u32; COUNT]> {
     let mut bytes = [[0; 4]; COUNT];
     file.read_exact_at(bytes.as_flattened_mut(), offset)?;
     Ok(bytes.map(u32::from_ne_bytes))
@@ -90,7 +84,9 @@ fn words<const COUNT: usize>(file: &File, offset: u64) -> io::Result<[u32; COUNT
 /// The files of a database in WAL mode, as they were last seen.
 #[derive(Debug)]
 pub(super) struct Watch {
-    index: Index,
+    /// The shared index of the log. Must be closed only when SQLite has closed it: closing it drops
+    /// SQLite's locks with it.
+    index: File,
     page_bytes: u64,
     seen: Cell<(Checkpoints, Contents)>,
 }
@@ -98,25 +94,26 @@ pub(super) struct Watch {
 impl Watch {
     /// `database`: it must have been read by SQLite.
     pub(super) fn new(database: &File, index: &Path) -> io::Result<Watch> {
-        let index = Index(File::open(index)?);
+        let index = File::open(index)?;
         let (_, bytes) = identity::of(database)?;
-        let seen = (index.checkpoints()?, Contents::of(database, bytes)?);
-        let page_bytes = match u16::from_be_bytes([seen.1.header[16], seen.1.header[17]]) {
+        let checkpoints = Index::read(&index)?.checkpoints;
+        let contents = Contents::of(database, bytes)?;
+        let page_bytes = match u16::from_be_bytes([contents.header[16], contents.header[17]]) {
             1 => 65_536, // which two bytes cannot hold
             bytes => u64::from(bytes),
         };
-        Ok(Watch { index, page_bytes, seen: Cell::new(seen) })
+        Ok(Watch { index, page_bytes, seen: Cell::new((checkpoints, contents)) })
     }
 
     /// Whether the database has other contents than SQLite has given it. `bytes`: its length.
     pub(super) fn is_overwritten(&self, database: &File, bytes: u64) -> io::Result<bool> {
         let (before, known) = self.seen.get();
         // In this order: the contents are then not older than what is said of checkpoints.
-        let checkpoints = self.index.checkpoints()?;
+        let checkpoints = Index::read(&self.index)?.checkpoints;
         let contents = Contents::of(database, bytes)?;
         if contents != known {
-            let after = self.index.checkpoints()?;
-            let in_progress = before.done < before.attempted || after.done < after.attempted;
+            let after = Index::read(&self.index)?.checkpoints;
+            let in_progress = before.copied < before.attempted || after.copied < after.attempted;
             if after == before && !in_progress {
                 return Ok(true);
             }
@@ -129,13 +126,14 @@ impl Watch {
     pub(super) fn is_log_overwritten(&self, log: &File) -> io::Result<bool> {
         // In this order: pages are written before the index, and a log that is begun anew or
         // emptied by its rules is so after the index.
-        let known = self.index.log()?;
+        let known = Index::read(&self.index)?;
         if known.pages == 0 {
             return Ok(false);
         }
         let frame_bytes = FRAME_HEADER_BYTES + self.page_bytes;
         let needed = LOG_HEADER_BYTES + u64::from(known.pages) * frame_bytes;
-        let is_whole = identity::of(log)?.1 >= needed && words(log, 16)? == known.salts;
-        Ok(!is_whole && self.index.log()? == known)
+        let is_whole =
+            identity::of(log)?.1 >= needed && numbers(log, 16)? == known.checkpoints.salts;
+        Ok(!is_whole && Index::read(&self.index)? == known)
     }
 }

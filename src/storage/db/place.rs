@@ -18,18 +18,19 @@ const LOCK_ATTEMPTS: usize = 10;
 /// Mode bits by which others than the owner can open a file, and then lock it.
 const OTHERS: u32 = 0o066;
 
-/// An open file and the path where it was.
-#[derive(Debug)]
-struct Held {
+/// An open file, and the path where it was.
+#[derive(Clone, Debug)]
+pub(super) struct PlacedFile {
     path: PathBuf,
     file: Rc<File>,
     id: FileId,
 }
 
-impl Held {
-    fn new(path: PathBuf, file: Rc<File>) -> io::Result<Held> {
+impl PlacedFile {
+    fn open(path: PathBuf) -> io::Result<PlacedFile> {
+        let file = File::open(&path)?;
         let (id, _) = identity::of(&file)?;
-        Ok(Held { path, file, id })
+        Ok(PlacedFile { path, file: Rc::new(file), id })
     }
 
     /// The length in bytes of what is at the path, if it is this file.
@@ -47,48 +48,38 @@ impl Held {
 /// Where an open database is.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// As the operator has given it.
-    path: PathBuf,
-    /// The locked file; none for a database in memory. Must be dropped after the connection:
-    /// closing it drops SQLite's locks with it.
-    guard: Option<Held>,
-    /// The write-ahead log, where there is one.
-    log: Option<Held>,
-    /// What a write-ahead log shows of what others do; none once SQLite has closed the file.
-    watch: Option<Watch>,
+    /// The locked file. Must be dropped after the connection: closing it drops SQLite's locks with
+    /// it.
+    guard: PlacedFile,
+    /// Where there is a write-ahead log; none once SQLite has closed the file.
+    log: Option<Log>,
     /// Whether SQLite has closed the file.
     is_closed: bool,
 }
 
+/// A write-ahead log, and what it shows of what others do.
+#[derive(Debug)]
+struct Log {
+    file: PlacedFile,
+    watch: Watch,
+}
+
 impl Place {
-    pub(super) fn in_memory() -> Place {
-        Place { path: PathBuf::new(), guard: None, log: None, watch: None, is_closed: false }
-    }
-
     /// The place of a file that SQLite has just opened.
-    pub(super) fn new(path: &Path, guard: Rc<File>, has_log: bool) -> io::Result<Place> {
-        let (path, mut place) = (path.to_owned(), Place::in_memory());
+    pub(super) fn new(guard: PlacedFile, has_log: bool) -> io::Result<Place> {
+        let mut log = None;
         if has_log {
-            let (log, index) = (beside(&path, "-wal")?, beside(&path, "-shm")?);
-            place.watch = Some(Watch::new(&guard, &index)?);
-            let file = Rc::new(File::open(&log)?);
-            place.log = Some(Held::new(log, file)?);
+            // SQLite puts what belongs to a file beside the file itself, not beside a link to it.
+            let real = fs::canonicalize(&guard.path)?;
+            let watch = Watch::new(&guard.file, &with_suffix(&real, "-shm"))?;
+            log = Some(Log { file: PlacedFile::open(with_suffix(&real, "-wal"))?, watch });
         }
-        place.guard = Some(Held::new(path.clone(), guard)?);
-        Ok(Place { path, ..place })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn is_on_disk(&self) -> bool {
-        self.guard.is_some()
+        Ok(Place { guard, log, is_closed: false })
     }
 
     /// The path of the write-ahead log, where there is one.
-    pub(super) fn log(&self) -> Option<&Path> {
-        self.log.as_ref().map(|log| &*log.path)
+    pub(super) fn log_path(&self) -> Option<&Path> {
+        self.log.as_ref().map(|log| &*log.file.path)
     }
 
     /// As [`Place::check`], and fails if the log is not what was written to it.
@@ -100,93 +91,83 @@ impl Place {
     /// Whether the path still leads to the file and the log that are open, and no other program has
     /// written over the file. What is written to others is lost.
     pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
-        let Some(guard) = &self.guard else { return Ok(()) };
-        let bytes = guard.len_at_path()?;
+        let bytes = self.guard.len_at_path()?;
         if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
-        let has_lost_log = match self.log.as_ref().map(Held::len_at_path) {
-            None | Some(Ok(_)) => false,
-            Some(Err(OpenErrorKind::Missing | OpenErrorKind::Replaced)) => true,
-            Some(Err(error)) => return Err(error),
-        };
-        if has_lost_log || self.is_closed { Err(OpenErrorKind::LogLost) } else { Ok(()) }
+        match self.log.as_ref().map(|log| log.file.len_at_path()) {
+            Some(Err(OpenErrorKind::Missing | OpenErrorKind::Replaced)) => {
+                Err(OpenErrorKind::LogLost)
+            }
+            Some(Err(error)) => Err(error),
+            None if self.is_closed => Err(OpenErrorKind::LogLost),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     /// Fails if the log is not what was written to it: what is added to it would be lost.
     pub(super) fn check_log(&self) -> Result<(), OpenErrorKind> {
-        match (&self.watch, &self.log) {
-            (Some(watch), Some(log)) => match watch.is_log_overwritten(&log.file) {
-                Ok(true) => Err(OpenErrorKind::LogOverwritten),
-                Ok(false) => Ok(()),
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                    Err(OpenErrorKind::IndexCut)
-                }
-                Err(error) => Err(error.into()),
-            },
-            _ => Ok(()),
+        let Some(log) = &self.log else { return Ok(()) };
+        match log.watch.is_log_overwritten(&log.file.file) {
+            Ok(true) => Err(OpenErrorKind::LogOverwritten),
+            Ok(false) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(OpenErrorKind::IndexCut),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Whether the file that is open has other contents than were written to it.
     pub(super) fn is_overwritten(&self) -> io::Result<bool> {
-        match &self.guard {
-            Some(guard) => self.is_overwritten_with(identity::of(&guard.file)?.1),
-            None => Ok(false),
-        }
+        self.is_overwritten_with(identity::of(&self.guard.file)?.1)
     }
 
     /// The same, if its length is known.
     fn is_overwritten_with(&self, bytes: u64) -> io::Result<bool> {
-        match (&self.guard, &self.watch) {
-            (Some(guard), Some(watch)) => watch.is_overwritten(&guard.file, bytes),
-            // An open database has pages: an empty file was emptied by another program.
-            _ => Ok(bytes == 0),
-        }
-    }
-
-    /// Removes the log if it is the one that was open: it must not be played into another file.
-    pub(super) fn remove_log(&self) -> io::Result<()> {
         match &self.log {
-            Some(log) if log.len_at_path().is_ok() => fs::remove_file(&log.path),
-            _ => Ok(()),
+            Some(log) => log.watch.is_overwritten(&self.guard.file, bytes),
+            // An open database has pages: an empty file was emptied by another program.
+            None => Ok(bytes == 0),
         }
     }
 
     /// To be called when SQLite has closed the file, which must then be opened again.
-    pub(super) fn set_closed(&mut self) {
-        self.watch = None; // before SQLite has locks on it again
+    /// `removes_log`: the log at the path, if it is the one that was open, must not be played into
+    /// another file.
+    pub(super) fn set_closed(&mut self, removes_log: bool) -> io::Result<()> {
         self.is_closed = true;
+        // The index is closed before SQLite has locks on it again.
+        match self.log.take() {
+            Some(log) if removes_log && log.file.len_at_path().is_ok() => {
+                fs::remove_file(&log.file.path)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The lock, if the file at the path is the one that it is on.
-    pub(super) fn lock_to_keep(&self) -> Option<Rc<File>> {
-        let guard = self.guard.as_ref().filter(|guard| guard.len_at_path().is_ok())?;
-        Some(Rc::clone(&guard.file))
+    pub(super) fn lock_to_keep(&self) -> Option<PlacedFile> {
+        Some(&self.guard).filter(|guard| guard.len_at_path().is_ok()).cloned()
     }
 }
 
-/// SQLite puts what belongs to a file beside the file itself, not beside a link to it.
-fn beside(path: &Path, suffix: &str) -> io::Result<PathBuf> {
-    Ok(with_suffix(&fs::canonicalize(path)?, suffix))
-}
-
-/// A lock, and what is wrong with it: a warning for when all files are known to be in order.
-pub(super) type Lock = (Rc<File>, Option<String>);
+/// A locked file, and what is wrong with the lock: a warning for when all files are known to be in
+/// order.
+pub(super) type Lock = (PlacedFile, Option<String>);
 
 /// Locks the file that is at `path` now.
 pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
     for _ in 0..LOCK_ATTEMPTS {
-        let file = File::open(path)?;
-        let failed = match file.try_lock() {
+        let placed = PlacedFile::open(path.to_owned())?;
+        let failed = match placed.file.try_lock() {
             Ok(()) => None,
             Err(fs::TryLockError::WouldBlock) => return Err(OpenErrorKind::InUse),
             Err(fs::TryLockError::Error(error)) => Some(error),
         };
-        if !is_at(path, &file)? {
-            continue;
-        }
-        let mode = file.metadata()?.permissions().mode() & 0o777;
+        match placed.len_at_path() {
+            Err(OpenErrorKind::Replaced | OpenErrorKind::Missing) => continue,
+            outcome => outcome?,
+        };
+        let mode = placed.file.metadata()?.permissions().mode() & 0o777;
         let name = path.display();
         let warning = match failed {
             Some(error) => Some(format!(
@@ -199,16 +180,7 @@ pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
             )),
             None => None,
         };
-        return Ok((Rc::new(file), warning));
+        return Ok((placed, warning));
     }
     Err(OpenErrorKind::InUse)
-}
-
-/// Whether an open file is the one at `path`.
-fn is_at(path: &Path, file: &File) -> io::Result<bool> {
-    match identity::at_path(path) {
-        Ok((there, _)) => Ok(there == identity::of(file)?.0),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }

@@ -1,19 +1,19 @@
 //! The usage database (manual: files 3): nameplates and mailboxes that ended, client versions, and
-//! the `current` row. Writes do not wait for the disk.
+//! the `current` row.
 
-use std::io;
 use std::path::Path;
 
+use log::{info, warn};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{collect, count};
-use super::file::{self, Examined};
 use super::open_error::OpenError;
-use super::records_file::{RecordsFile, Room};
-use super::{Failure, run, schema};
+use super::opening::Examined;
+use super::records_file::RecordsFile;
+use super::{run, schema};
 use crate::limits::{
-    USAGE_NAME_BYTES_MAX, USAGE_ROWS_DELETED_AT_ONCE, USAGE_ROWS_EXAMINED_AT_ONCE,
-    USAGE_ROWS_READ_MAX,
+    USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE, USAGE_ROWS_DELETED_AT_ONCE,
+    USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
 };
 use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
@@ -54,68 +54,105 @@ const NOT_SEARCHED: Searched = [i64::MIN; TIMED.len()];
 
 #[derive(Debug)]
 pub struct UsageDb {
-    file: RecordsFile,
+    records: RecordsFile<UsageRecord>,
+    /// The next row of `current`.
+    current: Option<Current>,
+    /// Age at which a record is deleted.
+    keep: Option<Seconds>,
+    /// Records that began before are to be deleted.
+    keep_since: Option<Timestamp>,
     searched: Searched,
+    /// Whether the file system had room at the last write.
+    has_room: bool,
 }
 
 impl UsageDb {
     pub fn examine(path: &Path) -> Result<Examined, OpenError> {
-        file::examine(path, &schema::USAGE, VERSION, VERSION)
+        Examined::new(path, &schema::USAGE, VERSION)
     }
 
-    pub fn open(examined: Examined) -> Result<UsageDb, OpenError> {
-        let file = RecordsFile::open(examined, &schema::USAGE)?;
-        Ok(UsageDb { file, searched: NOT_SEARCHED })
+    /// `keep`: records of that age are deleted.
+    pub fn open(examined: Examined, keep: Option<Seconds>) -> Result<UsageDb, OpenError> {
+        Ok(UsageDb {
+            records: RecordsFile::open(examined)?,
+            current: None,
+            keep,
+            keep_since: None,
+            searched: NOT_SEARCHED,
+            has_room: true,
+        })
     }
 
-    pub fn version(&self) -> usize {
-        self.file.version()
+    /// What it is and how it was opened.
+    pub fn summary(&self) -> String {
+        self.records.file.summary()
     }
 
-    pub fn history(&self) -> &str {
-        self.file.history()
+    pub fn push(&mut self, record: UsageRecord) {
+        self.records.waiting.push(record);
     }
 
-    /// The bytes that are free on its file system, and all it has.
-    pub fn room(&self) -> io::Result<Room> {
-        self.file.room()
+    /// Replaces the `current` row with the next flush, and deletes records that are too old with it
+    /// and those after it.
+    pub fn set_current(&mut self, current: Current) {
+        self.current = Some(current);
+        self.keep_since = self.keep.map(|keep| Timestamp(current.updated.0 - keep));
     }
 
-    /// Appends records, replaces the `current` row if one is given, and goes on with the search for
-    /// rows that began before `keep_since`, which it deletes. Returns whether the search has not
-    /// ended.
-    pub fn write(
-        &mut self,
-        records: &[UsageRecord],
-        current: Option<Current>,
-        keep_since: Option<Timestamp>,
-    ) -> Result<bool, Failure> {
+    /// Whether the file is up to date.
+    pub(crate) fn is_written(&self) -> bool {
+        self.records.waiting.is_empty() && self.current.is_none() && self.keep_since.is_none()
+    }
+
+    /// Appends the records that wait, replaces the `current` row, and goes on with the search for
+    /// records that are too old, which it deletes.
+    pub(crate) fn flush(&mut self) {
+        if self.is_written() {
+            return;
+        }
+        if !self.look_for_room() {
+            self.records.waiting.clear();
+            (self.current, self.keep_since) = (None, None);
+            return;
+        }
         let (mut searched, mut has_more) = (self.searched, false);
-        self.file.write(records.len() + 1, &mut |transaction| {
-            if let Some(since) = keep_since {
+        let written = self.records.write(&mut |transaction, records| {
+            if let Some(since) = self.keep_since {
                 has_more = delete_before(transaction, since, &mut searched)?;
             }
             for record in records {
                 insert(transaction, record)?;
             }
-            if let Some(current) = current {
-                run(transaction, "DELETE FROM current", &[])?;
-                run(
-                    transaction,
-                    "INSERT INTO current (rebooted, updated, blur_time, connections_websocket) \
-                     VALUES (?1, ?2, ?3, ?4)",
-                    params![
-                        current.rebooted,
-                        current.updated,
-                        current.blur_time,
-                        current.connections_websocket as i64
-                    ],
-                )?;
+            self.current.map_or(Ok(()), |current| replace_current(transaction, current))
+        });
+        if self.records.settle(written) {
+            self.current = None;
+            self.keep_since = self.keep_since.filter(|_| has_more);
+            self.searched = if has_more { searched } else { NOT_SEARCHED };
+        }
+    }
+
+    /// Whether the file system has room for records. Without, they are dropped: the channel
+    /// database must not be without room for their sake.
+    fn look_for_room(&mut self) -> bool {
+        // Where it cannot be known the write shows it.
+        let has_room = match rustix::fs::statvfs(&self.records.file.target().path) {
+            Ok(status) => {
+                let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+                is_enough(bytes(status.f_bavail), bytes(status.f_blocks), self.has_room)
             }
-            Ok(())
-        })?;
-        self.searched = if has_more { searched } else { NOT_SEARCHED };
-        Ok(has_more)
+            Err(_) => true,
+        };
+        match (self.has_room, has_room) {
+            (true, false) => warn!(
+                "the file system of the usage database has little room left: usage is not recorded \
+                 until it has more"
+            ),
+            (false, true) => info!("the file system has room again: usage is recorded"),
+            _ => {}
+        }
+        self.has_room = has_room;
+        has_room
     }
 
     /// Reads what happened since a time, summed up by steps of `step` seconds. Only the newest
@@ -128,7 +165,7 @@ impl UsageDb {
              version, COUNT(*) FROM client_versions WHERE connect_time >= ?1 AND app_id != ?4 \
              AND rowid > (SELECT MAX(rowid) FROM client_versions) - ?3 \
              GROUP BY step, implementation, version";
-        let connection = &self.file.connection;
+        let connection = &self.records.file.connection;
         let bounds = params![since, step, USAGE_ROWS_READ_MAX, CHECK_APP];
         let at = |row: &Row<'_>| row.get(0).map(|number: i64| Timestamp(number as Seconds * step));
         let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
@@ -143,9 +180,28 @@ impl UsageDb {
     }
 
     /// Leaves the file clean, without a write-ahead log.
-    pub fn close(self) -> Result<(), OpenError> {
-        self.file.close()
+    pub(crate) fn close(self) -> Result<(), OpenError> {
+        self.records.file.close()
     }
+}
+
+/// Whether `free` bytes on a file system that has `all` are enough to record usage; `was_enough`: at
+/// the last look.
+fn is_enough(free: u64, all: u64, was_enough: bool) -> bool {
+    let needed = USAGE_ROOM_BYTES.min(all / USAGE_ROOM_SHARE);
+    free >= if was_enough { needed } else { needed + needed / 4 }
+}
+
+fn replace_current(connection: &Connection, current: Current) -> rusqlite::Result<()> {
+    let Current { rebooted, updated, blur_time, connections_websocket } = current;
+    run(connection, "DELETE FROM current", &[])?;
+    run(
+        connection,
+        "INSERT INTO current (rebooted, updated, blur_time, connections_websocket) \
+         VALUES (?1, ?2, ?3, ?4)",
+        params![rebooted, updated, blur_time, connections_websocket as i64],
+    )
+    .map(drop)
 }
 
 /// Looks at the next rows of each table and deletes those that began before a time; returns whether
@@ -216,5 +272,23 @@ fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usi
                 version.as_deref().map(cut)
             ],
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn recording_stops_below_the_bound_and_goes_on_well_above_it() {
+        for (all, needed) in
+            [(1024 * MIB * MIB, 64 * MIB), (512 * MIB, 64 * MIB), (16 * MIB, 2 * MIB)]
+        {
+            assert!(is_enough(needed, all, true) && !is_enough(needed - 1, all, true), "{all}");
+            let again = needed / 4 * 5;
+            assert!(is_enough(again, all, false) && !is_enough(again - 1, all, false), "{all}");
+        }
     }
 }

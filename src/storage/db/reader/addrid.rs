@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::ReadOnly;
-use crate::storage::address_ids::AddressId;
+use super::read;
+use crate::storage::db::AddressId;
 use crate::storage::db::columns::{count, for_each, text};
 use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::ADDRID;
@@ -15,7 +15,7 @@ pub type AddressesById = BTreeMap<AddressId, String>;
 pub fn addresses_by_id(path: &Path) -> Result<AddressesById, OpenError> {
     let sql = "SELECT generation, counter, address FROM address_ids";
     let mut addresses = AddressesById::new();
-    ReadOnly::open(path, &ADDRID)?.read(|connection| {
+    read(path, &ADDRID, |connection, _| {
         for_each(connection, sql, &[], &mut |row| {
             let (generation, counter) = (count(row, 0)?, count(row, 1)?);
             addresses.insert(AddressId { generation, counter }, text(row, 2)?.into_owned());

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{FileState, ReadOnly};
+use super::{FileState, read};
 use crate::limits::REPORT_COMMANDS_MAX;
-use crate::storage::address_ids::AddressId;
+use crate::storage::db::AddressId;
 use crate::storage::db::columns::{collect, count, for_each, optional_string, text, time};
 use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::CHANNEL;
@@ -45,28 +45,27 @@ pub struct ConnectionRow {
 pub fn stored_counts(path: &Path) -> Result<(FileState, StoredCounts), OpenError> {
     let sql = "SELECT (SELECT COUNT(*) FROM nameplates), (SELECT COUNT(*) FROM messages), \
                COUNT(*), MIN(updated), MAX(updated) FROM mailboxes";
-    let file = ReadOnly::open(path, &CHANNEL)?;
-    let counts = file.read(|connection| {
+    read(path, &CHANNEL, |connection, state| {
         connection.query_row(sql, [], |row| {
             let mailboxes = count(row, 2)?;
             let activity = (time(row, 3)?, time(row, 4)?);
-            Ok(StoredCounts {
+            let counts = StoredCounts {
                 nameplates: count(row, 0)?,
                 messages: count(row, 1)?,
                 mailboxes,
                 activity: (mailboxes > 0).then_some(activity),
-            })
+            };
+            Ok((state, counts))
         })
-    })?;
-    Ok((file.state, counts))
+    })
 }
 
 /// The connection table, oldest first; none if the file has no such table.
 pub fn read_connections(path: &Path) -> Result<(FileState, Option<Vec<ConnectionRow>>), OpenError> {
-    let file = ReadOnly::open(path, &CHANNEL)?;
-    let has_table = file.state.version >= TRACKING_VERSION;
-    let rows = has_table.then(|| file.read(connection_rows)).transpose()?;
-    Ok((file.state, rows))
+    read(path, &CHANNEL, |connection, state| {
+        let has_table = state.version >= TRACKING_VERSION;
+        Ok((state, has_table.then(|| connection_rows(connection)).transpose()?))
+    })
 }
 
 fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRow>> {

@@ -15,15 +15,15 @@ pub use usage::{ClientCount, EndingRow, UsageKind, UsageSince, read_current, rea
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::create::{self, with_suffix};
-use super::file::{self, MEMORY};
 use super::open_error::{OpenError, OpenErrorKind};
+use super::opening::{self, MEMORY};
 use super::schema::{ADDRID, CHANNEL, Kind, USAGE};
 use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 
@@ -79,36 +79,25 @@ const READ_VERSION_AT: usize = 19;
 const READ_VERSION_OF_WAL: u8 = 2;
 const HEAD_BYTES: usize = READ_VERSION_AT + 1;
 
-/// An open file with a read transaction.
-#[derive(Debug)]
-struct ReadOnly {
-    connection: Connection,
-    path: PathBuf,
-    kind: &'static Kind,
-    state: FileState,
+/// Opens a file and reads it within one transaction.
+fn read<T>(
+    path: &Path,
+    kind: &Kind,
+    read: impl FnOnce(&Connection, FileState) -> rusqlite::Result<T>,
+) -> Result<T, OpenError> {
+    let opened = open_patiently(path, kind);
+    let found = opened.and_then(|(connection, state)| Ok(read(&connection, state)?));
+    found.map_err(|error| OpenError::new(path, kind, error))
 }
 
-impl ReadOnly {
-    fn open(path: &Path, kind: &'static Kind) -> Result<ReadOnly, OpenError> {
-        let mut opened = open(path, kind);
-        for _ in 0..REPORT_RETRIES {
-            if !opened.as_ref().is_err_and(is_transient) {
-                break;
-            }
-            thread::sleep(REPORT_RETRY);
-            opened = open(path, kind);
+fn open_patiently(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKind> {
+    for _ in 0..REPORT_RETRIES {
+        match open(path, kind) {
+            Err(error) if is_transient(&error) => thread::sleep(REPORT_RETRY),
+            outcome => return outcome,
         }
-        let (connection, state) = opened.map_err(|error| OpenError::new(path, kind, error))?;
-        Ok(ReadOnly { connection, path: path.to_owned(), kind, state })
     }
-
-    /// Adds the file to a failure.
-    fn read<T>(
-        &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, OpenError> {
-        read(&self.connection).map_err(|error| OpenError::new(&self.path, self.kind, error))
-    }
+    open(path, kind)
 }
 
 /// Checks that what is there can be read, and that there is a directory for what is not.
@@ -126,7 +115,7 @@ pub fn check_files(
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 check_directory(path).map_err(|error| OpenError::new(path, kind, error))?
             }
-            _ => _ = ReadOnly::open(path, kind)?,
+            _ => read(path, kind, |_, _| Ok(()))?,
         }
     }
     Ok(())
@@ -167,7 +156,7 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "temp_store", "memory")?; // no temporary file for sorting
     connection.execute_batch("BEGIN")?;
-    let version = file::version(&connection, kind)?;
+    let version = opening::version(&connection, kind)?;
     Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
 }
 

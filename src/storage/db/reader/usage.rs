@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{FileState, ReadOnly};
+use super::{FileState, read};
 use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
 use crate::storage::db::Current;
@@ -49,8 +49,7 @@ pub struct ClientCount {
 
 /// The `current` row; none before a server has written it.
 pub fn read_current(path: &Path) -> Result<(FileState, Option<Current>), OpenError> {
-    let file = ReadOnly::open(path, &USAGE)?;
-    Ok((file.state, file.read(current)?))
+    read(path, &USAGE, |connection, state| Ok((state, current(connection)?)))
 }
 
 /// What began at `since` or later, but for `check`.
@@ -72,13 +71,12 @@ pub fn read_usage(
                      FROM mailboxes WHERE started >= ?1 AND app_id != ?2";
     let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
                       FROM nameplates WHERE started >= ?1 AND app_id != ?2";
-    let file = ReadOnly::open(path, &USAGE)?;
-    file.read(|connection| {
+    read(path, &USAGE, |connection, file| {
         each_ending(connection, UsageKind::Mailbox, mailboxes, since, &mut each)?;
         each_ending(connection, UsageKind::Nameplate, nameplates, since, &mut each)?;
-        let has_clients = file.state.version >= CLIENTS_VERSION;
+        let has_clients = file.version >= CLIENTS_VERSION;
         Ok(UsageSince {
-            file: file.state,
+            file,
             current: current(connection)?,
             clients: has_clients.then(|| clients(connection, since)).transpose()?,
         })

@@ -1,0 +1,292 @@
+//! Opens a database file in two steps (manual: files 1): `examine` changes nothing, so that a start
+//! looks at all files before it touches one; `Examined::open` creates or upgrades the file and sets
+//! its journal.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::warn;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
+
+use super::create::{self, Journal, SUFFIXES, with_suffix};
+use super::file::{self, DatabaseFile};
+use super::open_error::{OpenError, OpenErrorKind};
+use super::place::{self, Lock, Place, PlacedFile};
+use super::schema::Kind;
+use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
+
+/// The path of a database in memory, which keeps nothing.
+pub const MEMORY: &str = ":memory:";
+
+/// A file that can be opened. Nothing has been changed yet.
+#[derive(Debug)]
+pub struct Examined {
+    pub(super) target: Target,
+    pub(super) found: Found,
+}
+
+/// Which file is wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub path: PathBuf,
+    pub kind: &'static Kind,
+    /// A new file gets this version, an older one is upgraded to it.
+    pub version: usize,
+    /// How long a lock of another process is waited for.
+    pub busy: Duration,
+}
+
+/// What is at the path. A file is locked.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It is a database in memory.
+    Memory,
+    Nothing(Journal),
+    /// A database of that version; unknown where SQLite would have to change the file to read it.
+    File(Journal, Lock, Option<usize>),
+}
+
+impl Examined {
+    /// Examines a file, which will have at least that version.
+    pub(super) fn new(
+        path: &Path,
+        kind: &'static Kind,
+        version: usize,
+    ) -> Result<Examined, OpenError> {
+        let target = Target { path: path.to_owned(), kind, version, busy: DATABASE_OPEN_BUSY };
+        let found = if path == Path::new(MEMORY) { Ok(Found::Memory) } else { target.find(None) };
+        match found {
+            Ok(found) => Ok(Examined { target, found }),
+            Err(error) => Err(target.error(error)),
+        }
+    }
+
+    /// Creates the file or upgrades it if need be, and sets its journal.
+    pub(super) fn open(self) -> Result<DatabaseFile, OpenError> {
+        let Examined { target, found } = self;
+        let opened = match found {
+            Found::Memory => target.open_memory(),
+            Found::Nothing(journal) => target.create(journal),
+            Found::File(journal, lock, version) => target.open(journal, lock, version, "opened"),
+        };
+        opened.map_err(|error| target.error(error))
+    }
+}
+
+const CREATED: &str = "created";
+
+impl Target {
+    pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
+        OpenError::new(&self.path, self.kind, kind)
+    }
+
+    /// `lock`: that of the file, if this process has it already.
+    pub(super) fn find(&self, lock: Option<PlacedFile>) -> Result<Found, OpenErrorKind> {
+        let path = &*self.path;
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(io::Error::from(ErrorKind::IsADirectory).into());
+            }
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if path.is_symlink() {
+                    return Err(OpenErrorKind::DanglingLink);
+                }
+                return create::try_directory(path).map(Found::Nothing);
+            }
+            Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
+        }
+        // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
+        let real = fs::canonicalize(path)?;
+        for suffix in SUFFIXES.into_iter().chain([""]) {
+            // These are closed before SQLite has locks on them, which closing them would drop.
+            match OpenOptions::new().read(true).write(true).open(with_suffix(&real, suffix)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(OpenErrorKind::NotWritable(suffix, error));
+                }
+                _ => {}
+            }
+        }
+        let lock = match lock {
+            Some(lock) => (lock, None),
+            None => place::lock(path)?,
+        };
+        let journal = create::try_directory(&real)?;
+        let is_empty = fs::metadata(&real)?.len() == 0;
+        let has_rollback_journal =
+            fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
+        let version = match is_empty || has_rollback_journal {
+            // Reading would roll the file back, or discard what is left of an earlier one.
+            true => None,
+            false => Some(self.look(&real)?),
+        };
+        Ok(Found::File(journal, lock, version))
+    }
+
+    /// Checks a file and returns its version, without changing anything.
+    fn look(&self, path: &Path) -> Result<usize, OpenErrorKind> {
+        // Without shared memory at first, so that nothing is made beside the file. That is
+        // impossible only while another process has it open, and all is there.
+        match look_in_mode(path, self.kind, "exclusive", Duration::ZERO) {
+            Err(OpenErrorKind::Sqlite(error))
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
+            {
+                look_in_mode(path, self.kind, "normal", self.busy)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn open_memory(&self) -> Result<DatabaseFile, OpenErrorKind> {
+        let mut connection = Connection::open_in_memory()?;
+        create::initialise(&mut connection, self.kind, self.version)?;
+        let (version, history) = (self.version, CREATED.to_owned());
+        Ok(DatabaseFile::new(connection, None, self.clone(), version, history)?)
+    }
+
+    fn create(&self, journal: Journal) -> Result<DatabaseFile, OpenErrorKind> {
+        create::create(&self.path, self.kind, self.version)?;
+        // Another server may have been faster: nothing is known of the file.
+        self.open(journal, place::lock(&self.path)?, None, CREATED)
+    }
+
+    /// Opens a file that is there; `version`: if it is known.
+    fn open(
+        &self,
+        journal: Journal,
+        (lock, warning): Lock,
+        version: Option<usize>,
+        history: &str,
+    ) -> Result<DatabaseFile, OpenErrorKind> {
+        if let Some(warning) = warning {
+            warn!("{warning}");
+        }
+        let Target { path, kind, version: wanted, busy } = self;
+        let mut history = history.to_owned();
+        let locking = match journal {
+            Journal::Wal => "normal",
+            // A file in WAL mode can then be read without shared memory.
+            Journal::Truncate => "exclusive",
+        };
+        let mut connection = connect(path, locking, *busy)?;
+        let mut version = match version {
+            Some(version) => version,
+            None if pages(&connection)? == 0 => {
+                create::initialise(&mut connection, kind, *wanted)?;
+                history = CREATED.to_owned();
+                *wanted
+            }
+            None => check(&connection, kind)?,
+        };
+        if version < *wanted {
+            // The copy needs what a crash left in the log. A no-op outside WAL mode.
+            file::checkpoint(&connection, "TRUNCATE")?;
+            // Reading the file for the copy would drop the connection's locks.
+            connection.close().map_err(|(_, error)| error)?;
+            let backup = create::back_up(path, version)?;
+            connection = connect(path, locking, *busy)?;
+            create::upgrade(&mut connection, kind, version, *wanted)?;
+            version = *wanted;
+            history = format!("upgraded, the old file is kept as {}", backup.display());
+        }
+        set_journal(&connection, journal, path)?;
+        // A rollback journal that comes back after a power loss would undo all that follows.
+        create::sync_directory(&fs::canonicalize(path)?)?;
+        let place = Place::new(lock, journal == Journal::Wal)?;
+        Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name, self.path.display())
+    }
+}
+
+fn look_in_mode(
+    path: &Path,
+    kind: &Kind,
+    locking: &str,
+    busy: Duration,
+) -> Result<usize, OpenErrorKind> {
+    let has_log = with_suffix(path, "-wal").try_exists()?;
+    let connection = connect(path, locking, busy)?;
+    // Closing it must not copy the log into the file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+    check(&connection, kind)
+}
+
+fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
+    create::set_journal_mode(connection, journal.mode())?;
+    if journal == Journal::Truncate {
+        connection.pragma_update(None, "locking_mode", "normal")?;
+        warn!(
+            "{}: the file system has no shared memory, so changes go through a rollback journal, \
+             which is slower",
+            path.display()
+        );
+    }
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT as i64)?;
+    // Opens the log, or gives up the exclusive lock.
+    pages(connection)?;
+    connection.busy_timeout(DATABASE_BUSY)
+}
+
+fn connect(path: &Path, locking: &str, busy: Duration) -> Result<Connection, OpenErrorKind> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(busy)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "locking_mode", locking)?;
+    Ok(connection)
+}
+
+/// Pages in the file, after what a crash left unfinished is rolled back.
+fn pages(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA page_count", [], |row| row.get(0))
+}
+
+/// Returns the file's version, once its kind and its foreign keys are checked.
+fn check(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
+    let version = version(connection, kind)?;
+    let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
+    if let Some(row) = dangling.query([])?.next()? {
+        return Err(OpenErrorKind::DanglingRows(row.get(0)?));
+    }
+    Ok(version)
+}
+
+/// Returns the file's version, once it is clear that the file is of that kind.
+pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
+    let found: i64 = match connection.query_row("SELECT version FROM version", [], |row| row.get(0))
+    {
+        Ok(version) => version,
+        Err(Error::QueryReturnedNoRows) => {
+            return Err(OpenErrorKind::NotOurs("its 'version' table is empty".to_owned()));
+        }
+        Err(Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. })
+            if error.code == ErrorCode::Unknown =>
+        {
+            return Err(OpenErrorKind::NotOurs("it has no 'version' table".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let newest = kind.versions.len();
+    let version = usize::try_from(found)
+        .ok()
+        .filter(|version| (1..=newest).contains(version))
+        .ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
+    for probe in kind.versions[..version].iter().flat_map(|version| version.probes) {
+        if let Err(error) = connection.prepare(probe) {
+            return Err(OpenErrorKind::NotOurs(error.to_string()));
+        }
+    }
+    Ok(version)
+}
