@@ -42,7 +42,7 @@ use crate::message::output::Outputs;
 use crate::storage::db::{ConnectionChange, Current};
 use crate::storage::records::Records;
 use crate::storage::{CommitFailed, Committed, Storage};
-use crate::store::{Act, Change, Counts, Effects, Store, UsageRecord};
+use crate::store::{Act, Change, Counts, Effects, Store};
 use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
@@ -67,9 +67,10 @@ pub struct Engine {
     limit_log: LimitLog,
     /// Proxies that the log has named; none is a unix socket.
     proxies_named: Vec<Option<IpAddr>>,
-    metrics: Metrics,
+    /// Counters since the start, also of what happens before a connection reaches the engine.
+    pub metrics: Metrics,
     /// Binds by client program; counted only with an admin listener.
-    client_programs: Option<Box<ClientPrograms>>,
+    pub client_programs: Option<Box<ClientPrograms>>,
     entropy: Box<dyn Entropy>,
     clock: Clock,
     /// The time for the rules of the store.
@@ -323,20 +324,15 @@ impl Engine {
 
     /// Hands the tick's records over; of one address up to a bound an hour.
     fn push_usage(&mut self) {
-        if self.records.has_usage() {
-            let (quotas, now) = (&mut self.quotas, self.clock.instant);
-            let mut origins = std::mem::take(&mut self.effects.usage_origins).into_iter();
-            let before = self.effects.usage.len();
-            self.effects.usage.retain(|record| {
-                let is_ending = !matches!(record, UsageRecord::ClientVersion { .. });
-                quotas.may_record(origins.next().flatten(), is_ending, now)
-            });
-            for _ in self.effects.usage.len()..before {
-                self.note_limit(Limit::AddressRecords);
+        let now = self.clock.instant;
+        let origins = self.effects.usage_origins.drain(..);
+        for (record, origin) in self.effects.usage.drain(..).zip(origins) {
+            if !self.records.has_usage() || self.quotas.may_record(&record, origin, now) {
+                self.records.push_usage(record);
+            } else {
+                self.limit_log.hit(Limit::AddressRecords);
             }
         }
-        self.effects.usage_origins.clear();
-        self.records.push_usage(&mut self.effects.usage);
     }
 
     fn undo(&mut self, participants: &[ConnId]) {

@@ -77,11 +77,10 @@ impl Records {
         }
     }
 
-    /// Takes usage records; drops them without a usage database.
-    pub fn push_usage(&mut self, records: &mut Vec<UsageRecord>) {
-        match &mut self.usage {
-            Some(usage) => usage.backlog.rows.append(records),
-            None => records.clear(),
+    /// Takes a usage record; drops it without a usage database.
+    pub fn push_usage(&mut self, record: UsageRecord) {
+        if let Some(usage) = &mut self.usage {
+            usage.backlog.rows.push(record);
         }
     }
 
