@@ -208,6 +208,7 @@ impl Engine {
             Timer::AddressSweep => {
                 self.timers.set(Timer::AddressSweep, now + limits::ADDRESSES_SWEEP);
                 self.quotas.sweep(now);
+                self.permissions.sweep(now);
             }
             Timer::ExpiryCheck => {
                 let next_check = self.clock.after(self.config.expire_check);
