@@ -57,7 +57,7 @@ macro_rules! metrics {
 pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
     let view = status.view;
     let (engine, store, limits) = (view.engine, view.engine.store(), &view.config.limits);
-    let (metrics, stored, process) = (engine.metrics(), store.counts(), &status.process);
+    let (metrics, stored, process) = (&engine.metrics, store.counts(), &status.process);
     let commands = COMMAND_NAMES.into_iter().zip(metrics.commands).collect();
     let digits = ["1", "2", "3", "4+"].into_iter().zip(store.nameplates_by_digits());
     let digits = digits.map(|(digits, nameplates)| (digits, nameplates as u64)).collect();

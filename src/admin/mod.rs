@@ -18,7 +18,7 @@ use std::time::Instant;
 use crate::codec::http::{self, Question, Status as HttpStatus};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::client_programs::{ClientPrograms, Program};
+use crate::engine::client_programs::{ClientPrograms, program};
 use crate::engine::metrics::Timings;
 use crate::net::outbox::Delivered;
 use crate::storage::db::UsageHistory;
@@ -66,7 +66,7 @@ impl Admin {
         }
         let mut programs = ClientPrograms::default();
         for (at, implementation, version, binds) in past.clients {
-            let program = Program::new(implementation.as_deref(), version.as_deref());
+            let program = program(implementation.as_deref(), version.as_deref());
             programs.count(program, at, binds);
         }
         programs
@@ -79,7 +79,7 @@ impl Admin {
     /// Records a tick, after which that many clients are connected.
     pub fn note_tick(&mut self, began: Clock, connections: usize, engine: &Engine) {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
-        let totals = || Bucket::totals(engine.metrics(), &self.timings);
+        let totals = || Bucket::totals(&engine.metrics, &self.timings);
         self.history.advance(self.steady.at(began), totals, connections);
     }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 pub use super::history::Bucket;
 use super::{Admin, ServerView};
-use crate::engine::client_programs::Program;
 use crate::engine::metrics::{Histogram, Timings};
 use crate::limits::{CLIENTS_SHOWN_MAX, DURATION_BOUNDS};
+use crate::message::ClientVersion;
 use crate::storage::db::MEMORY;
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::process::{self, Process};
@@ -39,7 +39,7 @@ pub struct DatabaseFile {
 
 impl<'a> Status<'a> {
     pub fn collect(admin: &'a Admin, view: ServerView<'a>) -> Status<'a> {
-        let totals = Bucket::totals(view.engine.metrics(), &admin.timings);
+        let totals = Bucket::totals(&view.engine.metrics, &admin.timings);
         let now = admin.steady.at(view.clock);
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -57,8 +57,8 @@ impl<'a> Status<'a> {
     }
 
     /// The client programs that bound most in the last day, and the binds of all others.
-    pub fn client_programs(&self) -> (Vec<(&'a Program, u64)>, u64) {
-        let Some(programs) = self.view.engine.client_programs() else { return (Vec::new(), 0) };
+    pub fn client_programs(&self) -> (Vec<(&'a ClientVersion, u64)>, u64) {
+        let Some(programs) = &self.view.engine.client_programs else { return (Vec::new(), 0) };
         let (mut shown, mut others) = programs.last_day(self.now);
         let rest = shown.split_off(shown.len().min(CLIENTS_SHOWN_MAX));
         others += rest.iter().map(|(_, binds)| binds).sum::<u64>();

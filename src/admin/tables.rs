@@ -76,7 +76,7 @@ pub fn storage_state(engine: &Engine) -> String {
     } else {
         "The channel database works."
     };
-    match engine.metrics().commits_failed {
+    match engine.metrics.commits_failed {
         0 => format!("{state} No commit has failed since the start."),
         failed => format!("{state} {} commits have failed since the start.", number(failed)),
     }

@@ -7,20 +7,13 @@ use std::array;
 use std::cmp::Reverse;
 
 use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
+use crate::message::ClientVersion;
 use crate::sys::clock::Timestamp;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Program {
-    pub implementation: Option<Box<str>>,
-    pub version: Option<Box<str>>,
-}
-
-impl Program {
-    /// Cuts the names to [`CLIENT_NAME_CHARS_MAX`].
-    pub fn new(implementation: Option<&str>, version: Option<&str>) -> Program {
-        let kept = |name: &str| name.chars().take(CLIENT_NAME_CHARS_MAX).collect::<String>().into();
-        Program { implementation: implementation.map(kept), version: version.map(kept) }
-    }
+/// A client program, with its names cut to [`CLIENT_NAME_CHARS_MAX`].
+pub fn program(implementation: Option<&str>, version: Option<&str>) -> ClientVersion {
+    let cut = |name: &str| name.chars().take(CLIENT_NAME_CHARS_MAX).collect::<String>().into();
+    ClientVersion { implementation: implementation.map(cut), version: version.map(cut) }
 }
 
 /// Binds of each hour, at the hour's number since the epoch modulo [`CLIENT_HOURS`].
@@ -28,7 +21,7 @@ type Hours = [u64; CLIENT_HOURS];
 
 #[derive(Debug, Default)]
 pub struct ClientPrograms {
-    programs: Vec<(Program, Hours)>,
+    programs: Vec<(ClientVersion, Hours)>,
     /// Binds of programs beyond [`CLIENTS_KEPT_MAX`].
     others: Hours,
     /// The newest hour counted, since the epoch.
@@ -38,7 +31,7 @@ pub struct ClientPrograms {
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
 impl ClientPrograms {
-    pub fn count(&mut self, program: Program, at: Timestamp, binds: u64) {
+    pub fn count(&mut self, program: ClientVersion, at: Timestamp, binds: u64) {
         let hour = (at.0 / SECONDS_PER_HOUR) as u64;
         self.advance(hour);
         if hour + CLIENT_HOURS as u64 <= self.hour {
@@ -58,7 +51,7 @@ impl ClientPrograms {
 
     /// Programs with their binds in the last day before `now`, most first, and the binds of all
     /// others.
-    pub fn last_day(&self, now: Timestamp) -> (Vec<(&Program, u64)>, u64) {
+    pub fn last_day(&self, now: Timestamp) -> (Vec<(&ClientVersion, u64)>, u64) {
         let passed = ((now.0 / SECONDS_PER_HOUR) as u64).saturating_sub(self.hour);
         let left = (CLIENT_HOURS as u64).saturating_sub(passed);
         let sum = |hours: &Hours| -> u64 {
@@ -67,7 +60,8 @@ impl ClientPrograms {
                 .sum()
         };
         let sums = self.programs.iter().map(|(program, hours)| (program, sum(hours)));
-        let mut programs: Vec<(&Program, u64)> = sums.filter(|(_, binds)| *binds > 0).collect();
+        let mut programs: Vec<(&ClientVersion, u64)> =
+            sums.filter(|(_, binds)| *binds > 0).collect();
         programs.sort_unstable_by_key(|(_, binds)| Reverse(*binds));
         (programs, sum(&self.others))
     }
@@ -96,8 +90,8 @@ mod tests {
     /// Some midnight.
     const DAY: Timestamp = Timestamp(20_000.0 * 86_400.0);
 
-    fn program(name: &str) -> Program {
-        Program::new(Some(name), None)
+    fn program(name: &str) -> ClientVersion {
+        super::program(Some(name), None)
     }
 
     #[test]

@@ -1,18 +1,13 @@
 //! Counters and read-only accessors for the admin listener. Exposes counts only.
 
 use super::Engine;
-use crate::engine::client_programs::{ClientPrograms, Program};
-use crate::engine::metrics::{Metrics, Tally};
+use crate::engine::client_programs::program;
+use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
 use crate::store::{Store, UsageRecord};
 use crate::sys::process;
 
 impl Engine {
-    /// Enables counting of binds per client program, starting from the counts restored at startup.
-    pub fn watch_clients(&mut self, programs: ClientPrograms) {
-        self.client_programs = Some(Box::new(programs));
-    }
-
     /// Whether a load balancer should send clients here; if not, the reason in a few words.
     pub fn can_serve(&self) -> Result<(), &'static str> {
         if self.storage.is_missing() {
@@ -49,24 +44,9 @@ impl Engine {
         &self.store
     }
 
-    /// Counters since the start.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// The same, for what happens before a connection reaches the engine.
-    pub fn metrics_mut(&mut self) -> &mut Metrics {
-        &mut self.metrics
-    }
-
     /// How often each limit was met since the start.
     pub fn limits_met(&self) -> &Tally {
         self.limit_log.totals()
-    }
-
-    /// Binds by client program, if they are counted.
-    pub fn client_programs(&self) -> Option<&ClientPrograms> {
-        self.client_programs.as_deref()
     }
 
     /// Changes that wait for the commit.
@@ -90,7 +70,7 @@ impl Engine {
                 }
                 UsageRecord::ClientVersion { implementation, version, .. } => {
                     if let Some(programs) = &mut self.client_programs {
-                        let program = Program::new(implementation.as_deref(), version.as_deref());
+                        let program = program(implementation.as_deref(), version.as_deref());
                         programs.count(program, self.clock.wall, 1);
                     }
                 }

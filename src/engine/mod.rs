@@ -42,7 +42,7 @@ use crate::message::output::Outputs;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{CommitFailed, Committed, Storage};
-use crate::store::{Act, Change, Counts, Effects, Store, UsageRecord};
+use crate::store::{Act, Change, Counts, Effects, Store};
 use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
@@ -67,9 +67,10 @@ pub struct Engine {
     limit_log: LimitLog,
     /// Proxies that the log has named; none is a unix socket.
     proxies_named: Vec<Option<IpAddr>>,
-    metrics: Metrics,
+    /// Counters since the start, also of what happens before a connection reaches the engine.
+    pub metrics: Metrics,
     /// Binds by client program; counted only with an admin listener.
-    client_programs: Option<Box<ClientPrograms>>,
+    pub client_programs: Option<Box<ClientPrograms>>,
     entropy: Box<dyn Entropy>,
     clock: Clock,
     /// The time for the rules of the store.
@@ -211,6 +212,7 @@ impl Engine {
             Timer::AddressSweep => {
                 self.timers.set(Timer::AddressSweep, now + limits::ADDRESSES_SWEEP);
                 self.quotas.sweep(now);
+                self.permissions.sweep(now);
             }
             Timer::ExpiryCheck => {
                 let next_check = self.clock.after(self.config.expire_check);
@@ -330,11 +332,11 @@ impl Engine {
 
     /// Hands the tick's records over; of one address up to a bound an hour.
     fn push_usage(&mut self) {
+        let now = self.clock.instant;
         let origins = self.effects.usage_origins.drain(..);
         for (record, origin) in self.effects.usage.drain(..).zip(origins) {
             let Some(usage) = &mut self.records.usage else { continue };
-            let is_ending = !matches!(record, UsageRecord::ClientVersion { .. });
-            if self.quotas.may_record(origin, is_ending, self.clock.instant) {
+            if self.quotas.may_record(&record, origin, now) {
                 usage.push(record);
             } else {
                 self.limit_log.hit(Limit::AddressRecords);

@@ -1,6 +1,6 @@
 //! What is to be sent: one output, and the list of a tick's outputs in the order of their causes.
 
-use std::slice;
+use std::mem;
 
 use crate::limits::BATCH_ENTRIES_KEPT;
 use crate::message::{ConnId, Response};
@@ -68,10 +68,15 @@ impl Outputs {
     }
 
     /// Empties the list, one connection after the other; the order within each stays.
-    pub fn drain_by_connection(&mut self, mut deliver: impl FnMut(ConnId, OutputsOf<'_>)) {
+    pub fn drain_by_connection(
+        &mut self,
+        mut deliver: impl FnMut(ConnId, &mut dyn Iterator<Item = Output>),
+    ) {
         self.places.sort_unstable();
         for places in self.places.chunk_by(|(one, _), (next, _)| one == next) {
-            deliver(places[0].0, OutputsOf { places: places.iter(), list: &mut self.list });
+            let list = &mut self.list;
+            let take = |(_, place): &(ConnId, usize)| mem::replace(&mut list[*place], Output::End);
+            deliver(places[0].0, &mut places.iter().map(take));
         }
         self.clear();
     }
@@ -85,21 +90,5 @@ impl Outputs {
             self.places.clear();
             self.bytes = 0;
         }
-    }
-}
-
-/// The outputs of one connection, taken out of the list one by one.
-#[derive(Debug)]
-pub struct OutputsOf<'a> {
-    places: slice::Iter<'a, (ConnId, usize)>,
-    list: &'a mut [Output],
-}
-
-impl Iterator for OutputsOf<'_> {
-    type Item = Output;
-
-    fn next(&mut self) -> Option<Output> {
-        let (_, place) = self.places.next()?;
-        Some(std::mem::replace(&mut self.list[*place], Output::End))
     }
 }

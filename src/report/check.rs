@@ -8,7 +8,6 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha1::{Digest, Sha1};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
@@ -16,6 +15,7 @@ use tungstenite::{Message, WebSocket};
 use super::Report;
 use super::stream::Stream;
 use super::table::list;
+use crate::codec::hashcash;
 use crate::config::ServerUrl;
 use crate::format;
 use crate::limits::{CHECK_HEAD_BYTES_MAX, CHECK_LEAVE, CHECK_MESSAGE_BYTES_MAX, CHECK_STEP};
@@ -314,10 +314,7 @@ fn stamp(demand: &Value) -> Result<String, String> {
     let until = Clock::read().instant + CHECK_STEP;
     for counter in 0_u64.. {
         let stamp = format!("1:{bits}:000101:{resource}::check:{counter:x}");
-        let hash = Sha1::digest(&stamp);
-        let zeros = hash.iter().take_while(|byte| **byte == 0).count();
-        let rest = hash.get(zeros).map_or(0, |byte| byte.leading_zeros());
-        if zeros as u64 * 8 + u64::from(rest) >= bits {
+        if u64::from(hashcash::proven_bits(&stamp)) >= bits {
             return Ok(stamp);
         }
         if counter % TRIES_BETWEEN_LOOKS == 0 && until <= Clock::read().instant {

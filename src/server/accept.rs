@@ -50,7 +50,7 @@ impl Server {
             && self.connections.rejected() >= limits::REFUSALS_AT_ONCE_MAX
         {
             listeners::refuse(socket, rejection);
-            self.engine.metrics_mut().ended.add(CloseReason::Refused.name());
+            self.engine.metrics.ended.add(CloseReason::Refused.name());
             return;
         }
         if !self.register(conn, &mut socket) {
@@ -90,7 +90,7 @@ impl Server {
 
     /// Whether a client's connection may stay.
     fn admit(&mut self, conn: ConnId, peer: Peer, role: Role) -> Result<(), Rejection> {
-        self.engine.metrics_mut().accepted += 1;
+        self.engine.metrics.accepted += 1;
         if self.connections.admitted() >= self.config.limits.connections_max {
             self.engine.note_limit(Limit::Connections);
             return Err(Rejection::new(

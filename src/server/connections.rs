@@ -297,7 +297,7 @@ impl Connections {
         }
         let progress = connection.end_read(input, &mut context(conn, now, settings, engine));
         let received_bytes = input.take_received_bytes();
-        engine.metrics_mut().received_bytes += received_bytes;
+        engine.metrics.received_bytes += received_bytes;
         let received = Received {
             bytes: received_bytes as usize,
             frames: input.frames_count(&settings.limits),

@@ -115,7 +115,7 @@ fn build(
     engine.run_first_check();
     let admin = config.is_watched().then(|| {
         let mut admin = Admin::new(clock);
-        engine.watch_clients(admin.restore(past));
+        engine.client_programs = Some(Box::new(admin.restore(past)));
         admin
     });
     if let Err(problem) = listeners.listen(&bound) {

@@ -5,7 +5,7 @@
 //! a commit or a rollback returns.
 
 use crate::message::ConnId;
-use crate::message::output::{Output, Outputs, OutputsOf};
+use crate::message::output::{Output, Outputs};
 use crate::storage::Committed;
 
 /// Output that may leave.
@@ -26,23 +26,11 @@ impl Released {
     }
 }
 
-/// The released outputs of one connection, in order.
-#[derive(Debug)]
-pub struct ReleasedOutputs<'a>(OutputsOf<'a>);
-
-impl Iterator for ReleasedOutputs<'_> {
-    type Item = Released;
-
-    fn next(&mut self) -> Option<Released> {
-        self.0.next().map(Released)
-    }
-}
-
-/// Releases a tick's outputs, one connection after the other.
+/// Releases a tick's outputs, one connection after the other, those of each in order.
 pub fn release(
     outputs: &mut Outputs,
     _proof: Committed,
-    mut deliver: impl FnMut(ConnId, ReleasedOutputs<'_>),
+    mut deliver: impl FnMut(ConnId, &mut dyn Iterator<Item = Released>),
 ) {
-    outputs.drain_by_connection(|conn, own| deliver(conn, ReleasedOutputs(own)));
+    outputs.drain_by_connection(|conn, own| deliver(conn, &mut own.map(Released)));
 }

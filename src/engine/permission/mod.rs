@@ -1,15 +1,15 @@
 //! Proof of work before `bind` (manual: proof_of_work 1): the demand to each connection, and
 //! whether its proof has come.
 //!
-//! `stamp` verifies a proof, `attack` decides when the mode `auto` demands one, `sources` which
-//! events it counts. Pure: time and randomness are arguments. Must never log, send or close.
+//! `attack` decides when the mode `auto` demands one, `sources` which events it counts. Pure: time
+//! and randomness are arguments. Must never log, send or close.
 
 mod attack;
 mod sources;
-mod stamp;
 
 use std::time::Instant;
 
+use crate::codec::hashcash;
 use crate::config::policy::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
 use crate::message::handover::AttackRecord;
@@ -82,7 +82,7 @@ impl Permissions {
             return Err(StampError::Method);
         }
         let Field::Text(text) = &proof.stamp else { return Err(StampError::Stamp) };
-        stamp::verify(text, &pending.demand)?;
+        hashcash::verify(text, &pending.demand)?;
         pending.proof = ProofState::Given;
         Ok(())
     }
@@ -101,6 +101,11 @@ impl Permissions {
     /// Whether a `bind` was refused; the connection is then about to be closed.
     pub fn is_refused(&self, conn: ConnId) -> bool {
         self.pending.get(&conn).is_some_and(|pending| pending.proof == ProofState::Refused)
+    }
+
+    /// Removes addresses of which no event counts any more.
+    pub fn sweep(&mut self, now: Instant) {
+        self.sources.sweep(now);
     }
 
     /// Removes a connection that has bound or is closed.

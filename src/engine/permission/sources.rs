@@ -9,26 +9,19 @@ use crate::limits::ADDRESSES_MAX;
 /// Events of one address that count in a half-life.
 const EVENTS_MAX: usize = 2;
 
-/// Entries that are kept without a look for old ones.
-const TRIM_MIN: usize = 64;
-
 /// The addresses of which events counted in the last half-life.
 #[derive(Debug)]
 pub struct Sources {
     half_life: Duration,
     /// When the last events of each address counted, the oldest first.
     counted: HashMap<u64, [Option<Instant>; EVENTS_MAX]>,
-    /// Entries from which on old ones are looked for.
-    trim_at: usize,
-    /// Time before which they are not looked for again: a full table costs no walk per event.
-    trim_from: Option<Instant>,
 }
 
 impl Sources {
     /// `half_life`: in seconds.
     pub fn new(half_life: f64) -> Sources {
         let half_life = Duration::from_secs_f64(half_life);
-        Sources { half_life, counted: HashMap::new(), trim_at: 0, trim_from: None }
+        Sources { half_life, counted: HashMap::new() }
     }
 
     /// Whether an event of these addresses counts: if one of them has had its share, it does not.
@@ -42,11 +35,6 @@ impl Sources {
         if addresses.iter().any(is_used_up) {
             return false;
         }
-        if self.counted.len() >= self.trim_at && self.trim_from.is_none_or(|from| from <= now) {
-            self.counted.retain(|_, times| times.iter().any(is_recent));
-            self.trim_at = (2 * self.counted.len()).clamp(TRIM_MIN, ADDRESSES_MAX);
-            self.trim_from = Some(now + self.half_life / 4);
-        }
         for address in addresses {
             // A full table is an attack, whatever counts besides.
             if self.counted.len() < ADDRESSES_MAX || self.counted.contains_key(&address) {
@@ -56,6 +44,12 @@ impl Sources {
             }
         }
         true
+    }
+
+    /// Removes addresses of which no event counts any more.
+    pub fn sweep(&mut self, now: Instant) {
+        let half_life = self.half_life;
+        self.counted.retain(|_, times| times.iter().flatten().any(|at| *at + half_life > now));
     }
 }
 
@@ -78,7 +72,9 @@ mod tests {
             assert!(sources.admit(vec![100 + address], at(200)));
             assert!(sources.counted.len() <= ADDRESSES_MAX);
         }
-        assert!(sources.admit(vec![1], at(300)));
-        assert_eq!(sources.counted.len(), 1);
+        sources.sweep(at(259));
+        assert_eq!(sources.counted.len(), ADDRESSES_MAX - 4, "those of before are old");
+        sources.sweep(at(260));
+        assert!(sources.counted.is_empty());
     }
 }

@@ -7,17 +7,21 @@ use super::usage::{Action, Source};
 use super::{Quotas, V4};
 use crate::message::handover::CountedAddress;
 use crate::message::ledger;
+use crate::store::UsageRecord;
 
 impl Quotas {
     /// Whether the usage database records a `bind` of an address, or the end of a nameplate or
     /// mailbox that it began: up to a bound an hour.
     pub fn may_record(
         &mut self,
+        record: &UsageRecord,
         origin: Option<ledger::Holder>,
-        is_ending: bool,
         now: Instant,
     ) -> bool {
-        let action = if is_ending { Action::RecordEnding } else { Action::RecordBind };
+        let action = match record {
+            UsageRecord::ClientVersion { .. } => Action::RecordBind,
+            UsageRecord::Nameplate { .. } | UsageRecord::Mailbox { .. } => Action::RecordEnding,
+        };
         let source = origin.map(|origin| self.source_of_holder(origin));
         source.is_none_or(|source| self.tables.take(source, action, now).is_ok())
     }
@@ -47,6 +51,7 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::message::ConnId;
+    use crate::message::outcome::Outcome;
 
     #[test]
     fn a_holder_of_the_store_is_the_source_that_it_was_made_of() {
@@ -69,14 +74,28 @@ mod tests {
             assert_eq!(quotas.connect(ConnId(conn), address, start), Ok(()));
         }
         let holders = [1, 2, 3].map(|conn| quotas.ledger_holder(ConnId(conn)));
-        let mut recorded = |conn: usize, is_ending, now| {
-            let origin = holders[conn - 1];
-            (0..2_500).filter(|_| quotas.may_record(origin, is_ending, now)).count()
+        let bind = UsageRecord::ClientVersion {
+            app: "".into(),
+            side: "".into(),
+            connect_time: Default::default(),
+            implementation: None,
+            version: None,
         };
-        let all = [(1, false), (1, false), (1, true), (2, false), (3, false)];
-        let counts = all.map(|(conn, is_ending)| recorded(conn, is_ending, start));
+        let end = UsageRecord::Nameplate {
+            app: "".into(),
+            started: Default::default(),
+            waiting_time: None,
+            total_time: 0.0,
+            result: Outcome::Happy,
+        };
+        let mut recorded = |conn: usize, record, now| {
+            let origin = holders[conn - 1];
+            (0..2_500).filter(|_| quotas.may_record(record, origin, now)).count()
+        };
+        let all = [(1, &bind), (1, &bind), (1, &end), (2, &bind), (3, &bind)];
+        let counts = all.map(|(conn, record)| recorded(conn, record, start));
         assert_eq!(counts, [1_000, 0, 2_000, 1_000, 2_500], "others, exempt ones");
         let later = start + Duration::from_secs(1_800);
-        assert_eq!([recorded(1, false, later), recorded(1, true, later)], [500, 1_000]);
+        assert_eq!([recorded(1, &bind, later), recorded(1, &end, later)], [500, 1_000]);
     }
 }

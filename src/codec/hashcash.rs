@@ -1,5 +1,5 @@
-//! Verifies hashcash stamps: `1:BITS:DATE:RESOURCE:EXT:RAND:COUNTER`, with a SHA-1 that begins with
-//! at least BITS zero bits. Date, extension, random part and counter are not checked.
+//! Hashcash stamps: `1:BITS:DATE:RESOURCE:EXT:RAND:COUNTER`, with a SHA-1 that begins with at least
+//! BITS zero bits. Date, extension, random part and counter are not checked.
 
 use sha1::{Digest, Sha1};
 
@@ -10,6 +10,7 @@ const FIELDS: usize = 7;
 /// The only version of the format.
 const VERSION: &str = "1";
 
+/// Whether a stamp is the proof of work that was demanded.
 pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
     let fields: Vec<&str> = stamp.splitn(FIELDS + 1, ':').collect();
     let [version, bits, _date, resource, _ext, _rand, _counter] = fields[..] else {
@@ -25,7 +26,7 @@ pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
     if resource != demand.resource() {
         return Err(StampError::Resource);
     }
-    let found = leading_zero_bits(&Sha1::digest(stamp));
+    let found = proven_bits(stamp);
     if found < claimed {
         return Err(StampError::Unproven { claimed, found });
     }
@@ -34,6 +35,11 @@ pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
 
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// The zero bits with which the stamp's hash begins.
+pub fn proven_bits(stamp: &str) -> u32 {
+    leading_zero_bits(&Sha1::digest(stamp))
 }
 
 fn leading_zero_bits(bytes: &[u8]) -> u32 {
@@ -52,9 +58,7 @@ mod tests {
     /// A stamp that claims `bits` and has a number of zero bits for which `proven` is true.
     fn stamp(bits: &str, resource: &str, proven: impl Fn(u32) -> bool) -> String {
         let mut stamps = (0..).map(|counter| format!("1:{bits}:261124:{resource}::r:{counter}"));
-        stamps
-            .find(|stamp| proven(leading_zero_bits(&Sha1::digest(stamp))))
-            .expect("there are enough numbers")
+        stamps.find(|stamp| proven(proven_bits(stamp))).expect("there are enough numbers")
     }
 
     #[test]
@@ -70,7 +74,7 @@ mod tests {
     fn a_known_stamp_has_its_twenty_bits() {
         // The example of the hashcash program's own documentation.
         let stamp = "1:20:1303030600:adam@cypherspace.org::McMybZIhxKXu57jd:ckvi";
-        assert!(leading_zero_bits(&Sha1::digest(stamp)) >= 20);
+        assert!(proven_bits(stamp) >= 20);
     }
 
     #[test]
