@@ -232,7 +232,7 @@ impl Settings {
     pub fn listen_for_admin(&mut self, text: &str) -> Result<(), String> {
         let endpoints = &mut self.config.endpoints;
         let at = endpoints.partition_point(|(_, role)| *role == Role::Admin);
-        endpoints.insert(at, endpoint::for_admin(text, self.admin_public)?);
+        endpoints.insert(at, (endpoint::for_admin(text, self.admin_public)?, Role::Admin));
         Ok(())
     }
 
