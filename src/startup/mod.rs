@@ -180,7 +180,7 @@ const BYTES_PER_MIB: usize = 1024 * 1024;
 
 fn log_settings(config: &Config, reloadable: &Reloadable) {
     let limits = &config.limits;
-    if !reload::files(config).is_empty() {
+    if reload::has_files(config) {
         info!("read from files: {reloadable}");
     }
     info!(
