@@ -32,7 +32,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error.to_string(), STATUS_FAILED),
             };
         }
-        Err(error) => return fail(&error.0, STATUS_USAGE),
+        Err(error) => return fail(&error, STATUS_USAGE),
     };
     logging::start(config.log_level);
     match startup::start(config, reloadable, signals)

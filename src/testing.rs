@@ -87,13 +87,12 @@ fn build(
     troubles: &[Trouble],
 ) -> Result<(crate::server::Server, SocketAddr), String> {
     let no_files = |_: &std::path::Path| Err("not read".to_owned());
-    match config::parse(OPTIONS.map(Into::into), [], no_files) {
-        Ok(Invocation::Serve(mut config, mut reloadable)) => {
+    match config::parse(OPTIONS.map(Into::into), [], no_files)? {
+        Invocation::Serve(mut config, mut reloadable) => {
             config.troubles = Troubles(troubles.to_vec());
             reloadable.welcome.error = config.troubles.error().map(str::to_owned);
             startup::start_for_tests(*config, *reloadable, signals)
         }
-        Ok(_) => Err("the options start no server".to_owned()),
-        Err(error) => Err(error.0),
+        _ => Err("the options start no server".to_owned()),
     }
 }

@@ -11,11 +11,6 @@ use pico_args::Arguments;
 use super::nearest::nearest;
 use super::spec::{Arity, Row};
 
-/// A mistake on the command line or in a file that it names: one line that names the option and
-/// says what is right.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UsageError(pub String);
-
 /// An option as it was given.
 #[derive(Clone, Debug)]
 pub struct RawOption {
@@ -28,8 +23,8 @@ pub struct RawOption {
 
 impl RawOption {
     /// The line for a problem with this option.
-    pub fn error(&self, problem: &str) -> UsageError {
-        UsageError(format!("{}{}: {problem}", self.place, self.row.name))
+    pub fn error(&self, problem: &str) -> String {
+        format!("{}{}: {problem}", self.place, self.row.name)
     }
 }
 
@@ -40,7 +35,7 @@ pub fn take_subcommand(words: &mut Arguments) -> Option<String> {
 }
 
 /// Reads words as options of a table.
-pub fn read(words: Arguments, table: &[&'static Row]) -> Result<Vec<RawOption>, UsageError> {
+pub fn read(words: Arguments, table: &[&'static Row]) -> Result<Vec<RawOption>, String> {
     let mut options = Vec::new();
     let mut words = words.finish().into_iter().map(text);
     while let Some(word) = words.next().transpose()? {
@@ -61,7 +56,7 @@ pub fn read_file(
     file: &str,
     content: &str,
     table: &[&'static Row],
-) -> Result<Vec<RawOption>, UsageError> {
+) -> Result<Vec<RawOption>, String> {
     let mut options = Vec::new();
     for (index, line) in content.lines().map(str::trim).enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -74,13 +69,13 @@ pub fn read_file(
         let place = format!("{file}:{}: ", index + 1);
         // It is not shown: it may belong in the file of members.
         if name.contains(char::is_whitespace) {
-            return Err(UsageError(format!("{place}a line must have the form NAME = VALUE")));
+            return Err(format!("{place}a line must have the form NAME = VALUE"));
         }
         let name = format!("--{}", name.trim_start_matches('-'));
         let row = find(table, &name, &format!("{place}{name}"))?;
         if !row.action.may_be_in_file() {
             let problem = "may be given on the command line only";
-            return Err(UsageError(format!("{place}{name}: {problem}")));
+            return Err(format!("{place}{name}: {problem}"));
         }
         push(&mut options, row, value, place)?;
     }
@@ -111,7 +106,7 @@ const LOG_TO_STDERR: &str =
     "an option of twist: leave it out, the log goes to stderr, as in '2>>mailbox.log'";
 
 /// The row of that name; the error begins with `shown`.
-fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row, UsageError> {
+fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row, String> {
     let found = table.iter().find(|row| row.name == name || row.short == Some(name));
     found.copied().ok_or_else(|| {
         let left_over = LEFT_OVER.iter().find(|(options, _)| options.contains(&name));
@@ -121,7 +116,7 @@ fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row,
             (_, Some(known)) => format!("unknown option, did you mean {known}? See --help"),
             (_, None) => "unknown option, see --help".to_owned(),
         };
-        UsageError(format!("{shown}: {problem}"))
+        format!("{shown}: {problem}")
     })
 }
 
@@ -131,7 +126,7 @@ pub fn push(
     row: &'static Row,
     value: Option<String>,
     place: String,
-) -> Result<(), UsageError> {
+) -> Result<(), String> {
     let is_repeated = options.iter().any(|option| option.row.name == row.name);
     let problem = match (row.arity, &value) {
         (Arity::Flag | Arity::Optional | Arity::Once(_), _) if is_repeated => {
@@ -144,13 +139,12 @@ pub fn push(
             return Ok(());
         }
     };
-    Err(UsageError(format!("{place}{}: {problem}", row.name)))
+    Err(format!("{place}{}: {problem}", row.name))
 }
 
 /// A word as text.
-pub fn text(word: OsString) -> Result<String, UsageError> {
-    word.into_string()
-        .map_err(|word| UsageError(format!("{}: must be UTF-8", word.to_string_lossy())))
+pub fn text(word: OsString) -> Result<String, String> {
+    word.into_string().map_err(|word| format!("{}: must be UTF-8", word.to_string_lossy()))
 }
 
 /// The name in a word, and the value attached to it: `--port=4000`, `-p4000`.

@@ -75,13 +75,13 @@ pub fn for_clients(text: &str) -> Result<(SocketSource, Role), String> {
 
 /// Reads an endpoint string for the admin listener; a public one must be allowed. The error
 /// completes "--admin: …".
-pub fn for_admin(text: &str, allow_public: bool) -> Result<(Endpoint, Role), String> {
+pub fn for_admin(text: &str, allow_public: bool) -> Result<Endpoint, String> {
     let endpoint = parse(text, FOR_ADMIN)?;
     match endpoint {
         Endpoint::Tcp(address) if !allow_public && !peer::is_private(address.ip()) => Err(format!(
             "'{text}' is open to the public: give a private address, or --admin-public as well"
         )),
-        _ => Ok((endpoint, Role::Admin)),
+        _ => Ok(endpoint),
     }
 }
 
@@ -343,9 +343,7 @@ mod tests {
 
     #[test]
     fn admin_endpoints_are_private_unless_allowed_otherwise() {
-        let read = |text, allow_public| {
-            for_admin(text, allow_public).map(|(endpoint, _)| endpoint.to_string())
-        };
+        let read = |text, allow_public| for_admin(text, allow_public).map(|it| it.to_string());
         for (text, address) in [
             ("9000", "127.0.0.1:9000"),
             ("tcp:9000", "127.0.0.1:9000"),
@@ -361,7 +359,7 @@ mod tests {
             assert!(read(text, true).is_ok(), "{text}");
         }
         let unix = for_admin("unix:/x", false);
-        assert_eq!(unix, Ok((Endpoint::Unix { path: "/x".into(), mode: 0o600 }, Role::Admin)));
+        assert_eq!(unix, Ok(Endpoint::Unix { path: "/x".into(), mode: 0o600 }));
     }
 
     #[test]

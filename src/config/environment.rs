@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::arguments::{self, RawOption, UsageError};
+use super::arguments::{self, RawOption};
 use super::nearest::nearest;
 use super::spec::{Action, Arity, Row};
 use super::values;
@@ -22,14 +22,14 @@ const SWITCHES: [(&str, bool); 4] = [("yes", true), ("no", false), ("1", true), 
 pub fn read(
     variables: &mut dyn Iterator<Item = (OsString, OsString)>,
     table: &[&'static Row],
-) -> Result<(Vec<RawOption>, Vec<String>), UsageError> {
+) -> Result<(Vec<RawOption>, Vec<String>), String> {
     let (mut options, mut warnings) = (Vec::new(), Vec::new());
     for (variable, value) in variables {
         let variable = variable.to_string_lossy();
         if !variable.starts_with(PREFIX) {
             continue;
         }
-        let error = |problem: &str| UsageError(format!("{variable}: {problem}"));
+        let error = |problem: &str| format!("{variable}: {problem}");
         let value = value.to_str().ok_or_else(|| error("must be UTF-8"))?;
         let row = table.iter().copied().find(|row| name(row) == variable);
         let Some(row) = row.filter(|_| !value.starts_with(KUBERNETES_SERVICE)) else {

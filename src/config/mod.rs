@@ -33,7 +33,6 @@ use std::path::Path;
 use pico_args::Arguments;
 
 use arguments::RawOption;
-pub use arguments::UsageError;
 pub use origins::Origins;
 use reloadable::Reloadable;
 pub use server_url::ServerUrl;
@@ -61,12 +60,13 @@ pub enum Invocation {
 /// Returns the text of a settings file, or the reason why it cannot be read.
 type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
 
-/// Reads the arguments (without the program's name) and the environment.
+/// Reads the arguments (without the program's name) and the environment. The error is one line that
+/// names the option and says what is right.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     read_file: impl Fn(&Path) -> Result<String, String>,
-) -> Result<Invocation, UsageError> {
+) -> Result<Invocation, String> {
     let words = arguments.into_iter().map(|word| arguments::text(word).map(OsString::from));
     let mut words = Arguments::from_vec(words.collect::<Result<_, _>>()?);
     match arguments::take_subcommand(&mut words) {
@@ -77,7 +77,7 @@ pub fn parse(
 }
 
 /// `help`, or `help COMMAND`.
-fn help(mut words: Arguments) -> Result<String, UsageError> {
+fn help(mut words: Arguments) -> Result<String, String> {
     let text = match arguments::take_subcommand(&mut words) {
         Some(name) if name != subcommands::HELP => {
             generate::help::subcommand(subcommands::find(&name)?)
@@ -93,7 +93,7 @@ fn serve(
     words: Arguments,
     environment: &mut dyn Iterator<Item = (OsString, OsString)>,
     read_file: ReadFile<'_>,
-) -> Result<Invocation, UsageError> {
+) -> Result<Invocation, String> {
     let table = options::all();
     let mut given = arguments::read(words, &table)?;
     if let Some(text) = text_to_print(&given, generate::help::server)? {
@@ -125,7 +125,7 @@ fn subcommand(
     subcommand: &'static Subcommand,
     mut words: Arguments,
     read_file: ReadFile<'_>,
-) -> Result<Invocation, UsageError> {
+) -> Result<Invocation, String> {
     let mut operands = Vec::new();
     while subcommand.operand.is_some()
         && let Some(word) = arguments::take_subcommand(&mut words)
@@ -141,10 +141,10 @@ fn subcommand(
     if let Some((_, set)) = subcommand.operand
         && !operands.is_empty()
     {
-        set(&mut settings, &operands.join(" ")).map_err(UsageError)?;
+        set(&mut settings, &operands.join(" "))?;
     }
     apply(&mut settings, &table, &given, read_file)?;
-    (subcommand.finish)(settings.query).map_err(UsageError)
+    (subcommand.finish)(settings.query)
 }
 
 /// Adds those options of which none is given yet.
@@ -159,7 +159,7 @@ fn apply(
     table: &[&Row],
     given: &[RawOption],
     read_file: ReadFile<'_>,
-) -> Result<(), UsageError> {
+) -> Result<(), String> {
     for option in table.iter().flat_map(|row| given.iter().filter(|it| it.row.name == row.name)) {
         if matches!(option.row.action, Action::ReloadFile(_)) {
             let content = content(option, read_file)?;
@@ -174,7 +174,7 @@ fn apply(
 }
 
 /// The content of the file that an option names.
-fn content(option: &RawOption, read_file: ReadFile<'_>) -> Result<String, UsageError> {
+fn content(option: &RawOption, read_file: ReadFile<'_>) -> Result<String, String> {
     let file = &option.value;
     let path = values::path(file).map_err(|problem| option.error(&problem))?;
     read_file(&path).map_err(|problem| option.error(&format!("{file}: {problem}")))
@@ -184,7 +184,7 @@ fn content(option: &RawOption, read_file: ReadFile<'_>) -> Result<String, UsageE
 fn text_to_print(
     given: &[RawOption],
     help: impl Fn(&str) -> Result<String, String>,
-) -> Result<Option<String>, UsageError> {
+) -> Result<Option<String>, String> {
     let find =
         |is_wanted: fn(&Action) -> bool| given.iter().find(|option| is_wanted(&option.row.action));
     if let Some(option) = find(|action| matches!(action, Action::Help)) {

@@ -20,27 +20,22 @@ fn distance(typed: &str, name: &str) -> usize {
         return 0;
     }
     let (typed, name): (Vec<char>, Vec<char>) = (typed.chars().collect(), name.chars().collect());
-    // Row by row of the table of distances between beginnings; a swap looks back two rows.
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=name.len()).collect();
+    // Of each beginning of the one to each beginning of the other.
+    let mut edits = vec![vec![0; name.len() + 1]; typed.len() + 1];
+    edits[0] = (0..=name.len()).collect();
     for row in 1..=typed.len() {
-        let mut next = vec![row];
+        edits[row][0] = row;
         for column in 1..=name.len() {
-            let differs = usize::from(typed[row - 1] != name[column - 1]);
-            let mut best =
-                (last[column - 1] + differs).min(last[column] + 1).min(next[column - 1] + 1);
-            if row > 1
-                && column > 1
-                && typed[row - 1] == name[column - 2]
-                && typed[row - 2] == name[column - 1]
-            {
-                best = best.min(before[column - 2] + 1);
-            }
-            next.push(best);
+            let (letter, other) = (typed[row - 1], name[column - 1]);
+            let replaced = edits[row - 1][column - 1] + usize::from(letter != other);
+            let best = replaced.min(edits[row - 1][column] + 1).min(edits[row][column - 1] + 1);
+            let is_swap =
+                row > 1 && column > 1 && letter == name[column - 2] && typed[row - 2] == other;
+            edits[row][column] =
+                if is_swap { best.min(edits[row - 2][column - 2] + 1) } else { best };
         }
-        before = std::mem::replace(&mut last, next);
     }
-    last[name.len()]
+    edits[typed.len()][name.len()]
 }
 
 #[cfg(test)]

@@ -188,7 +188,8 @@ pub static GROUPS: &[Group] = &[
     Group {
         title: "Stopping gently (SIGQUIT)",
         rows: rows! {
-            "--drain-message": Once("TEXT"), Reload |s, text| s.set_drain_message(text),
+            "--drain-message": Once("TEXT"),
+                Reload |s, text| if !text.is_empty() { s.reloadable.drain.message = text.into() },
                 Text(values::DRAIN_MESSAGE),
                 "The error of commands that would begin something during a drain.";
             "--drain-seconds": Once("SECONDS"),
@@ -204,7 +205,12 @@ pub static GROUPS: &[Group] = &[
             "--websocket-protocol-option": Many("NAME=JSON"),
                 Set |s, text| websocket_options::set(s, text)?, Each(websocket_options::TABLE),
                 "An option of the Python server's WebSocket library; repeatable.";
-            "--log-fd": Once("FD"), Set |s, text| s.ignore_log_fd(text)?, Unset,
+            "--log-fd": Once("FD"),
+                Set |s, text| {
+                    values::descriptor(text)?;
+                    s.config.warnings.push("--log-fd has no effect".to_owned());
+                },
+                Unset,
                 "Accepted for compatibility; has no effect.";
         },
     },

@@ -2,7 +2,7 @@
 
 /// Patterns with `*` for any text.
 #[derive(Clone, Debug)]
-pub struct Origins(Vec<String>);
+pub struct Origins(pub Vec<String>);
 
 impl Default for Origins {
     fn default() -> Self {
@@ -11,10 +11,6 @@ impl Default for Origins {
 }
 
 impl Origins {
-    pub fn new(patterns: Vec<String>) -> Origins {
-        Origins(patterns)
-    }
-
     /// Browsers leave out the scheme's own port, while upstream's library wants it in its patterns:
     /// a pattern may be written either way.
     pub fn allow(&self, origin: &str) -> bool {

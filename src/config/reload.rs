@@ -12,7 +12,7 @@ use log::{info, warn};
 
 use super::reloadable::Reloadable;
 use super::spec::Action;
-use super::{Config, Invocation, UsageError, options};
+use super::{Config, Invocation, options};
 use crate::config;
 use crate::limits::SETTINGS_FILE_BYTES_MAX;
 
@@ -38,20 +38,18 @@ pub fn read_file(path: &Path) -> Result<String, String> {
 }
 
 /// Reads the arguments and the environment of this process, and the files that they name.
-pub fn invocation() -> Result<Invocation, UsageError> {
+pub fn invocation() -> Result<Invocation, String> {
     config::parse(env::args_os().skip(1), env::vars_os(), read_file)
 }
 
-/// The options that name a file that may have changed since the start.
-pub fn files(config: &Config) -> Vec<&'static str> {
-    let mut names = names(Action::names_reloaded_file);
-    names.retain(|name| !config.given(name).is_empty());
-    names
+/// Whether any file was read that may have changed since.
+pub fn has_files(config: &Config) -> bool {
+    names(Action::names_reloaded_file).iter().any(|name| !config.given(name).is_empty())
 }
 
 /// Reads all settings again; returns the new ones if they are valid.
 pub fn again(config: &Config) -> Option<Reloadable> {
-    if files(config).is_empty() {
+    if !has_files(config) {
         let options = names(Action::names_reloaded_file).join(", ");
         info!("nothing to read again: none of {options} is given");
         return None;
@@ -69,7 +67,7 @@ pub fn again(config: &Config) -> Option<Reloadable> {
         // The same arguments have started the server.
         Ok(_) => None,
         Err(error) => {
-            warn!("not read again, all stays as it was: {}", error.0);
+            warn!("not read again, all stays as it was: {}", error);
             None
         }
     }

@@ -1,9 +1,9 @@
-//! What the options set: the `Config` of a run, and the state while options are applied to it.
+//! What the options set: the `Config` of a run, the `Query` of a subcommand, and the state while
+//! options are applied.
 //!
 //! Plain data. Nothing here reads a file or binds an address.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use log::LevelFilter;
 
@@ -195,7 +195,7 @@ impl Period {
     }
 }
 
-/// What options set, in the order of their table.
+/// All that options set; they are applied in the order of their table.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub config: Config,
@@ -232,7 +232,7 @@ impl Settings {
     pub fn listen_for_admin(&mut self, text: &str) -> Result<(), String> {
         let endpoints = &mut self.config.endpoints;
         let at = endpoints.partition_point(|(_, role)| *role == Role::Admin);
-        endpoints.insert(at, endpoint::for_admin(text, self.admin_public)?);
+        endpoints.insert(at, (endpoint::for_admin(text, self.admin_public)?, Role::Admin));
         Ok(())
     }
 
@@ -244,17 +244,5 @@ impl Settings {
                 Err("is --list=empty, and --list says otherwise; give one of them".to_owned())
             }
         }
-    }
-
-    pub fn set_drain_message(&mut self, text: &str) {
-        if !text.is_empty() {
-            self.reloadable.drain.message = Rc::from(text);
-        }
-    }
-
-    pub fn ignore_log_fd(&mut self, text: &str) -> Result<(), String> {
-        values::descriptor(text)?;
-        self.config.warnings.push("--log-fd has no effect".to_owned());
-        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{LEAVE_OUT_PLUGIN, TWIST_PLUGIN, UsageError};
+use super::arguments::{LEAVE_OUT_PLUGIN, TWIST_PLUGIN};
 use super::members;
 use super::nearest::nearest;
 use super::server_url::{Scheme, ServerUrl};
@@ -174,17 +174,17 @@ pub static TABLE: &[Subcommand] = &[
 ];
 
 /// The subcommand of that name.
-pub fn find(name: &str) -> Result<&'static Subcommand, UsageError> {
+pub fn find(name: &str) -> Result<&'static Subcommand, String> {
     if let Some(subcommand) = TABLE.iter().find(|subcommand| subcommand.name == name) {
         return Ok(subcommand);
     }
     if name == TWIST_PLUGIN {
-        return Err(UsageError(format!("{name}: {LEAVE_OUT_PLUGIN}")));
+        return Err(format!("{name}: {LEAVE_OUT_PLUGIN}"));
     }
     let names = TABLE.iter().map(|subcommand| subcommand.name).chain([HELP]);
     let meant = nearest(name, &mut names.clone()).map(|known| format!(" (did you mean {known}?)"));
     let (meant, names) = (meant.unwrap_or_default(), names.collect::<Vec<_>>().join(", "));
-    Err(UsageError(format!("'{name}': unknown command{meant}, there are {names}; see --help")))
+    Err(format!("'{name}': unknown command{meant}, there are {names}; see --help"))
 }
 
 /// The command that shows the help of another, which follows it.

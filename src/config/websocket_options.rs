@@ -121,7 +121,7 @@ fn connections(json: &str) -> Result<usize, String> {
 fn origins(json: &str) -> Result<Origins, String> {
     let one = |_| serde_json::from_str(json).map(|pattern: String| vec![pattern]);
     let wrong = |_| "must be a list of strings, as in [\"https://example.org\"]".to_owned();
-    serde_json::from_str(json).or_else(one).map(Origins::new).map_err(wrong)
+    serde_json::from_str(json).or_else(one).map(Origins).map_err(wrong)
 }
 
 #[cfg(test)]

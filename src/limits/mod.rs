@@ -40,37 +40,6 @@ pub struct LimitRow {
     pub get: fn(&Limits) -> Option<f64>,
 }
 
-/// A type of the fields of [`Limits`].
-trait Value {
-    const WHOLE: bool;
-    fn from_number(number: f64) -> Self;
-    fn into_number(self) -> f64;
-}
-
-impl Value for usize {
-    const WHOLE: bool = true;
-
-    fn from_number(number: f64) -> usize {
-        number as usize // saturates
-    }
-
-    fn into_number(self) -> f64 {
-        self as f64
-    }
-}
-
-impl Value for f64 {
-    const WHOLE: bool = false;
-
-    fn from_number(number: f64) -> f64 {
-        number
-    }
-
-    fn into_number(self) -> f64 {
-        self
-    }
-}
-
 /// The number, unless it stands for no limit.
 const fn unless_unlimited(number: f64) -> Option<f64> {
     if number < usize::MAX as f64 { Some(number) } else { None }
@@ -96,13 +65,13 @@ macro_rules! limits {
         pub const TABLE: &[LimitRow] = &[$(LimitRow {
             option: $option,
             default: unless_unlimited($default as $type as f64),
-            whole: <$type as Value>::WHOLE,
+            whole: (0.5 as $type) as f64 == 0.0, // a whole type has no half
             unit: $unit,
             about: $about,
             effect: $effect,
             counter: [$(Some($counter),)? None][0],
-            set: |limits, number| limits.$field = Value::from_number(number),
-            get: |limits| unless_unlimited(limits.$field.into_number()),
+            set: |limits, number| limits.$field = number as $type, // saturates
+            get: |limits| unless_unlimited(limits.$field as f64),
         },)*];
     };
 }

@@ -25,36 +25,30 @@ pub struct Files {
     pub past: UsageHistory,
 }
 
-/// The files, examined: none is changed before all have been found to be in order.
-pub struct ExaminedFiles {
-    channel: Examined,
-    usage: Option<Examined>,
-    addrid: Option<Examined>,
-}
-
-impl ExaminedFiles {
-    pub fn examine(config: &Config) -> Result<ExaminedFiles, String> {
+impl Files {
+    /// Opens all files that the options name, or none.
+    pub fn open(config: &Config, reloadable: &Reloadable) -> Result<Files, String> {
         check_distinct(config)?;
-        let examine = || {
-            Ok(ExaminedFiles {
-                channel: ChannelDb::examine(&config.channel_db, channel_options(config))?,
-                usage: config.usage_db.as_deref().map(UsageDb::examine).transpose()?,
-                addrid: config.addrid_db.as_deref().map(AddridDb::examine).transpose()?,
-            })
-        };
-        examine().map_err(|error: OpenError| error.to_string())
+        Files::open_distinct(config, reloadable).map_err(|error| error.to_string())
     }
 
-    pub fn open(self, config: &Config, reloadable: &Reloadable) -> Result<Files, String> {
-        let channel = open_channel_db(config, reloadable, self.channel);
-        let (db, store) = channel.map_err(|error| error.to_string())?;
-        let records = open_records(config, &db, self.usage, self.addrid);
+    fn open_distinct(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenError> {
+        // None is changed before all have been found to be in order.
+        let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
+        let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
+        let addrid = config.addrid_db.as_deref().map(AddridDb::examine).transpose()?;
+        info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
+        let (db, store) = open_channel_db(config, reloadable, channel)?;
+        let records = open_records(config, &db, usage, addrid);
         let storage = Storage::new(Box::new(db));
         match records {
             Ok((records, past)) => Ok(Files { store, storage, records, past }),
             Err(error) => {
                 storage.close();
-                Err(error.to_string())
+                Err(error)
             }
         }
     }

@@ -27,8 +27,8 @@ use crate::server::service_manager::{Notifier, STORED_NAME};
 use crate::server::signals::Signals;
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
+use files::Files;
 pub use files::check;
-use files::{ExaminedFiles, Files};
 
 /// Takes over the signals if this program has replaced another, to be called first of all: a signal
 /// that comes before ends the process, and with it the connections.
@@ -89,12 +89,7 @@ fn build(
     if let Some(inheritance) = &mut inheritance {
         inheritance.renumber(&listeners);
     }
-    let examined = ExaminedFiles::examine(&config)?;
-    info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
-    let Files { store, storage, records, past } = examined.open(&config, &reloadable)?;
+    let Files { store, storage, records, past } = Files::open(&config, &reloadable)?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let clock = Clock::read();
@@ -193,7 +188,7 @@ const BYTES_PER_MIB: usize = 1024 * 1024;
 
 fn log_settings(config: &Config, reloadable: &Reloadable) {
     let limits = &config.limits;
-    if !reload::files(config).is_empty() {
+    if reload::has_files(config) {
         info!("read from files: {reloadable}");
     }
     info!(
