@@ -66,8 +66,7 @@
 //!
 //! - No message leaves before the changes it depends on are committed. A [`net::outbox`] takes
 //!   only [`storage::held::Released`], which only [`storage::held::release`] makes, which needs the
-//!   [`storage::Committed`] that only a commit returns. tungstenite writes to memory, so not even a
-//!   pong or a close can slip by.
+//!   [`storage::Committed`] that only a commit returns. Pongs and closes are output like any other.
 //! - [`store`] is a function of its inputs. Time, randomness and commands come in, changes and
 //!   replies go out; it can be run a million times faster than life, with a seed.
 //! - What the store holds is what the database holds, plus the batch. The database is read at a

@@ -5,8 +5,9 @@ use std::hint::black_box;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use wormhole_mailbox::codec::json;
-use wormhole_mailbox::codec::websocket::{self, Inbound, SharedContext, WebSocket};
+use wormhole_mailbox::codec::websocket::{self, Inbound, WebSocket};
 use wormhole_mailbox::limits::Limits;
+use wormhole_mailbox::message::event::Event;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Response};
 use wormhole_mailbox::store::{Act, Change, Effects, Settings, Store};
@@ -149,12 +150,11 @@ pub fn opening() -> Vec<Change> {
 fn frame_in() -> Box<dyn FnMut(u64)> {
     let frame = frame(&add_text());
     let limits = Limits::default();
-    let (mut socket, mut shared) = (WebSocket::default(), SharedContext::default());
-    let mut output = Vec::new();
+    let mut socket = WebSocket::default();
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = socket.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
-            assert!(matches!(black_box(inbound), Ok(Some(Inbound::Text(_)))));
+            let inbound = socket.next(&mut black_box(&*frame), &limits);
+            assert!(matches!(black_box(inbound), Ok(Some(Inbound::Message(Event::Text(_))))));
         }
     })
 }
@@ -240,13 +240,14 @@ fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
     let frame = frame(&text);
     let limits = Limits::default();
     let (mut socket, mut scene) = (WebSocket::default(), Scene::new());
-    let mut shared = SharedContext::default();
     let server_tx = json::ServerTx::from(NOW);
-    let (mut output, mut encoded, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut encoded, mut frames) = (Vec::new(), Vec::new());
     Box::new(move |rounds| {
         for _ in 0..rounds {
-            let inbound = socket.next(&mut black_box(&*frame), &mut output, &limits, &mut shared);
-            let Ok(Some(Inbound::Text(text))) = inbound else { unreachable!("a text came") };
+            let inbound = socket.next(&mut black_box(&*frame), &limits);
+            let Ok(Some(Inbound::Message(Event::Text(text)))) = inbound else {
+                unreachable!("a text came")
+            };
             scene.add(&text);
             frames.clear();
             scene.effects.outputs.reply(SENDER, Response::Ack { id: None });

@@ -88,12 +88,12 @@ impl Admin {
         self.started.after((self.history.next_bucket() - self.started.wall).max(0.0))
     }
 
-    /// The whole HTTP response.
+    /// The whole HTTP response, as to a GET.
     pub fn answer(&self, question: &Question, view: ServerView<'_>) -> Vec<u8> {
         let status = || Status::collect(self, view);
         let is_known = |name: &str| view.engine.is_admin_host(name);
         let is_misdirected = question.host.as_deref().is_some_and(|name| !is_known(name));
-        let answer = match &*question.path {
+        match &*question.path {
             // These hold nothing but counts, and monitors ask by any name.
             path if is_misdirected && !matches!(path, "/metrics" | "/healthz") => {
                 http::text_answer(HttpStatus::Misdirected, MISDIRECTED)
@@ -114,8 +114,7 @@ impl Admin {
                 ),
             },
             _ => http::text_answer(HttpStatus::NotFound, NOT_FOUND),
-        };
-        if question.is_head { http::without_body(answer) } else { answer }
+        }
     }
 }
 

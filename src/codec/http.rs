@@ -17,7 +17,8 @@ use crate::message::peer::{AddressHeader, Forwarded, Peer, Unreadable};
 use crate::message::secret::Secret;
 
 /// The result of parsing the bytes received so far; none if the head is not complete. The error is
-/// the whole answer to a request that asks for nothing else, after which the connection is closed.
+/// the whole answer, as to a GET, to a request that asks for nothing else; after it the connection
+/// is closed.
 pub type Parsed<T> = Result<Option<T>, Vec<u8>>;
 
 /// A GET or HEAD request on the admin listener.
@@ -25,7 +26,7 @@ pub type Parsed<T> = Result<Option<T>, Vec<u8>>;
 pub struct Question {
     /// Path of the target, without query.
     pub path: Box<str>,
-    /// The answer must have no body.
+    /// The method is HEAD.
     pub is_head: bool,
     /// The `Host`, if it is a name.
     pub host: Option<Box<str>>,
@@ -140,14 +141,14 @@ pub fn parse(
         "/" if !request.has("sec-websocket-key") => false,
         "/v1" => true,
         _ if request.path_below_v1().is_some() => true,
-        _ => return Err(request.answer(Status::WrongPath, "not found: the WebSocket is at /v1")),
+        _ => return Err(text_answer(Status::WrongPath, "not found: the WebSocket is at /v1")),
     };
     match (request.method, is_websocket) {
-        ("GET" | "HEAD", false) => Err(request.answer(Status::Ok, "Wormhole Relay")),
+        ("GET" | "HEAD", false) => Err(text_answer(Status::Ok, "Wormhole Relay")),
         ("GET", true) if request.has("upgrade") => {
             request.upgrade(address_header, origin_allowed).map(Some)
         }
-        ("GET" | "HEAD", true) => Err(request.answer(Status::Ok, ENDPOINT)),
+        ("GET" | "HEAD", true) => Err(text_answer(Status::Ok, ENDPOINT)),
         _ => Err(text_answer(Status::MethodNotAllowed, USE_GET)),
     }
 }
@@ -160,7 +161,7 @@ pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Parsed<Question> {
         return Err(text_answer(Status::MethodNotAllowed, USE_GET));
     }
     let host = request.host_name()?;
-    Ok(Some(Question { path: request.path.into(), is_head: request.is_head(), host }))
+    Ok(Some(Question { path: request.path.into(), is_head: request.method == "HEAD", host }))
 }
 
 fn parse_head<'h, 'b>(
@@ -240,18 +241,8 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 }
 
 impl Request<'_> {
-    fn is_head(&self) -> bool {
-        self.method == "HEAD"
-    }
-
     fn path_below_v1(&self) -> Option<&str> {
         self.path.strip_prefix("/v1/")
-    }
-
-    /// As [`text_answer`], without its body if the method is HEAD.
-    fn answer(&self, status: Status, body: &str) -> Vec<u8> {
-        let answer = text_answer(status, body);
-        if self.is_head() { without_body(answer) } else { answer }
     }
 
     fn upgrade(
@@ -397,12 +388,16 @@ pub fn page_answer(status: Status, content_type: &str, headers: &str, body: &str
     .into_bytes()
 }
 
-/// The answer to a HEAD request: the head of the answer to a GET.
-pub fn without_body(mut answer: Vec<u8>) -> Vec<u8> {
+/// Whether these are the first bytes of a HEAD request, whatever is wrong with the rest of it.
+pub fn is_head_request(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(b"\r\n").unwrap_or(bytes).starts_with(b"HEAD ")
+}
+
+/// Makes an answer to a GET one to a HEAD, which must have no body.
+pub fn remove_body(answer: &mut Vec<u8>) {
     const END: &[u8] = b"\r\n\r\n";
     let end = answer.windows(END.len()).position(|window| window == END);
     answer.truncate(end.map_or(answer.len(), |end| end + END.len()));
-    answer
 }
 
 /// The content type of one-line answers.

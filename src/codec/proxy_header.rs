@@ -5,7 +5,7 @@
 //! The extensions (TLVs) of a v2 header are skipped and its checksum is not verified: the header
 //! comes from a trusted proxy, over TCP.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::limits::PROXY_HEADER_BYTES_MAX;
 
@@ -105,63 +105,42 @@ fn binary(bytes: &[u8]) -> ProxyHeader {
         _ => return Malformed("PROXY header: version must be 2, command LOCAL or PROXY"),
     };
     // Checked before the rest has come: a wrong header is refused at once.
-    let family = match (is_local, family_transport) {
-        (true, _) | (false, 0x00 | 0x31) => Family::Other,
-        (false, 0x11) => Family::Inet,
-        (false, 0x21) => Family::Inet6,
+    let ip_bytes = match (is_local, family_transport) {
+        // No addresses, or paths of unix sockets.
+        (true, _) | (false, 0x00 | 0x31) => None,
+        (false, 0x11) => Some(4),
+        (false, 0x21) => Some(16),
         (false, 0x12 | 0x22 | 0x32) => {
             return Malformed("PROXY header: datagrams are not served here");
         }
         _ => return Malformed("PROXY header: unknown address family or transport"),
     };
-    if rest_bytes < family.address_bytes() {
+    if ip_bytes.is_some_and(|ip_bytes| rest_bytes < 2 * (ip_bytes + size_of::<u16>())) {
         return Malformed("PROXY header: too short for its addresses");
     }
-    match rest.get(..rest_bytes) {
-        None => Incomplete,
-        Some(rest) => Parsed { source: family.source(rest), header_bytes },
-    }
+    let Some(rest) = rest.get(..rest_bytes) else { return Incomplete };
+    let source = match ip_bytes {
+        None => None,
+        Some(4) => inet_source::<4>(rest),
+        Some(_) => inet_source::<16>(rest),
+    };
+    Parsed { source, header_bytes }
 }
 
-/// The kind of the addresses in a binary header.
-#[derive(Clone, Copy)]
-enum Family {
-    /// None, or paths of unix sockets.
-    Other,
-    Inet,
-    Inet6,
-}
-
-impl Family {
-    /// Length of both addresses, with their ports.
-    fn address_bytes(self) -> usize {
-        match self {
-            Family::Other => 0,
-            Family::Inet => 2 * (size_of::<Ipv4Addr>() + size_of::<u16>()),
-            Family::Inet6 => 2 * (size_of::<Ipv6Addr>() + size_of::<u16>()),
-        }
-    }
-
-    /// The first of the two addresses: source, destination, source port, destination port.
-    fn source(self, addresses: &[u8]) -> Option<SocketAddr> {
-        match self {
-            Family::Other => None,
-            Family::Inet => {
-                let (ip, rest) = addresses.split_first_chunk::<{ size_of::<Ipv4Addr>() }>()?;
-                let port = rest.get(ip.len()..)?.first_chunk()?;
-                Some((Ipv4Addr::from(*ip), u16::from_be_bytes(*port)).into())
-            }
-            Family::Inet6 => {
-                let (ip, rest) = addresses.split_first_chunk::<{ size_of::<Ipv6Addr>() }>()?;
-                let port = rest.get(ip.len()..)?.first_chunk()?;
-                Some((Ipv6Addr::from(*ip), u16::from_be_bytes(*port)).into())
-            }
-        }
-    }
+/// The first of two addresses: source, destination, source port, destination port.
+fn inet_source<const IP_BYTES: usize>(addresses: &[u8]) -> Option<SocketAddr>
+where
+    IpAddr: From<[u8; IP_BYTES]>,
+{
+    let (ip, rest) = addresses.split_first_chunk::<IP_BYTES>()?;
+    let port = rest.get(IP_BYTES..)?.first_chunk()?;
+    Some((IpAddr::from(*ip), u16::from_be_bytes(*port)).into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn v2(version_command: u8, family_transport: u8, rest: &[u8]) -> Vec<u8> {

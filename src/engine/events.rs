@@ -23,18 +23,18 @@ const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try 
 impl Engine {
     /// Decides on an event; its replies go to this tick's outputs. An error is the answer to a
     /// connection that may not stay, and comes only before its handshake is complete.
-    pub fn handle(&mut self, conn: ConnId, event: Event<'_>) -> Result<Verdict, Rejection> {
+    pub fn handle(&mut self, conn: ConnId, event: Event) -> Result<Verdict, Rejection> {
         match event {
             Event::Text(text) => {
-                let request = json::decode(text, self.config.limits.name_bytes_max);
-                Ok(self.carry_out(conn, request, text))
+                let request = json::decode(&text, self.config.limits.name_bytes_max);
+                Ok(self.carry_out(conn, request, &text))
             }
             Event::Binary(payload) => {
-                let request = json::decode_binary(payload, self.config.limits.name_bytes_max);
-                Ok(self.carry_out(conn, request, &String::from_utf8_lossy(payload)))
+                let request = json::decode_binary(&payload, self.config.limits.name_bytes_max);
+                Ok(self.carry_out(conn, request, &String::from_utf8_lossy(&payload)))
             }
             Event::TooLong { refusal, beginning } => {
-                self.refuse_too_long(conn, refusal.clone(), beginning);
+                self.refuse_too_long(conn, refusal, &beginning);
                 Ok(Verdict::Stay)
             }
             Event::ProxiedPeer(peer) => self.admit(conn, peer).map(|()| Verdict::Stay),

@@ -7,7 +7,7 @@ use crate::message::secret::Secret;
 
 /// Something that came from a client and that the engine must decide on.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum Event {
     /// A trusted proxy's PROXY header names the client's address.
     ProxiedPeer(Peer),
     /// A WebSocket handshake is complete.
@@ -22,11 +22,11 @@ pub enum Event<'a> {
         response: Vec<u8>,
     },
     /// A text message.
-    Text(&'a str),
+    Text(String),
     /// A binary message.
-    Binary(&'a [u8]),
+    Binary(Vec<u8>),
     /// A message beyond a limit, of which only the first characters are known.
-    TooLong { refusal: &'a Refusal, beginning: &'a str },
+    TooLong { refusal: Refusal, beginning: String },
 }
 
 /// What becomes of a connection after an event.

@@ -50,9 +50,9 @@ impl AdminConnection {
         }
     }
 
-    /// The socket, to register and deregister it.
-    pub fn socket_mut(&mut self) -> &mut Socket {
-        &mut self.socket
+    /// The socket, to deregister it.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Whether it is to be dropped at the end of the tick.
@@ -112,7 +112,7 @@ impl AdminConnection {
         match http::parse_question(head, head_bytes_max) {
             Ok(None) => {}
             Ok(Some(mut question)) => {
-                if let Socket::Unix(_) = self.socket {
+                if self.socket.is_unix() {
                     question.host = None; // no browser can be led there
                 }
                 (self.phase, self.since) = (Phase::Asked(question), now);
@@ -122,7 +122,15 @@ impl AdminConnection {
     }
 
     /// Sends an answer, after which nothing comes.
-    pub fn answer(&mut self, answer: Vec<u8>, now: Instant) {
+    pub fn answer(&mut self, mut answer: Vec<u8>, now: Instant) {
+        let is_head = match &self.phase {
+            Phase::Head(head) => http::is_head_request(head),
+            Phase::Asked(question) => question.is_head,
+            Phase::Answering { .. } | Phase::Lingering => false,
+        };
+        if is_head {
+            http::remove_body(&mut answer);
+        }
         (self.phase, self.since) = (Phase::Answering { answer, sent: 0 }, now);
         self.write();
     }

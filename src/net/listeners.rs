@@ -11,11 +11,11 @@ use log::warn;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
-use crate::codec::http::Rejection;
+use crate::codec::http::{self, Rejection};
 use crate::limits::{ACCEPT_RETRY, LOG_REPEAT};
 use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
-use crate::net::socket::{Endpoint, FileId, Listener, Role, Socket};
+use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
 
 /// Listeners of an earlier process, until an option asks for them.
 #[derive(Debug, Default)]
@@ -124,10 +124,10 @@ impl Listeners {
     }
 
     /// Registers all with the poll, under tokens from `first` on.
-    pub fn register(&mut self, registry: &Registry, first: usize) -> io::Result<()> {
-        for (index, entry) in self.list.iter_mut().enumerate() {
+    pub fn register(&self, registry: &Registry, first: usize) -> io::Result<()> {
+        for (index, entry) in self.list.iter().enumerate() {
             let token = Token(first + index);
-            registry.register(&mut entry.listener, token, Interest::READABLE)?;
+            socket::register(&entry.listener, registry, token, Interest::READABLE)?;
         }
         Ok(())
     }
@@ -234,7 +234,11 @@ fn open_spare() -> Option<File> {
 pub fn refuse(mut socket: Socket, rejection: Rejection) {
     // Reading what has come already keeps the close from turning into a reset.
     let mut head = [0; REFUSED_HEAD_BYTES];
-    _ = socket.read(&mut head);
-    _ = socket.write(&rejection.answer());
+    let head_bytes = socket.read(&mut head).unwrap_or(0);
+    let mut answer = rejection.answer();
+    if http::is_head_request(&head[..head_bytes]) {
+        http::remove_body(&mut answer);
+    }
+    _ = socket.write(&answer);
     _ = socket.shutdown_write();
 }

@@ -158,24 +158,25 @@ impl Passed {
     }
 
     fn take(&mut self, index: usize, manager: &mut ListenFd) -> Result<Taken, String> {
-        let problem = |why: &dyn fmt::Display| format!("passed socket {index}: {why}");
-        let adopted = match std::mem::replace(&mut self.state, State::Taken) {
+        let descriptor = match std::mem::replace(&mut self.state, State::Taken) {
             State::Taken => return Err(format!("passed socket {index} is picked twice")),
-            State::HandedOver(descriptor) => Listener::adopt(descriptor),
-            State::Waiting => {
-                if let Ok(Some(listener)) = manager.take_tcp_listener(index) {
-                    Listener::adopt_tcp(listener)
-                } else if let Ok(Some(listener)) = manager.take_unix_listener(index) {
-                    Listener::adopt_unix(listener)
-                } else {
-                    return Err(problem(&"not a stream socket of TCP or unix"));
-                }
-            }
+            State::HandedOver(descriptor) => descriptor,
+            State::Waiting => stream_socket(index, manager).ok_or_else(|| {
+                format!("passed socket {index}: not a stream socket of TCP or unix")
+            })?,
         };
-        let (listener, address) = adopted.map_err(|error| problem(&error))?;
+        let (listener, address) = Listener::adopt(descriptor)
+            .map_err(|error| format!("passed socket {index}: {error}"))?;
         let record = ListenerRecord::Passed { index: index as u64, name: self.name.clone() };
         Ok((listener, address, record))
     }
+}
+
+fn stream_socket(index: usize, manager: &mut ListenFd) -> Option<OwnedFd> {
+    if let Ok(Some(listener)) = manager.take_tcp_listener(index) {
+        return Some(listener.into());
+    }
+    manager.take_unix_listener(index).ok().flatten().map(OwnedFd::from)
 }
 
 /// How many sockets are passed to the process `ours`.

@@ -2,22 +2,24 @@
 //!
 //! The only place that makes sockets. Everything is non-blocking.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{
-    SocketAddr as StdUnixAddress, UnixListener as StdUnixListener, UnixStream as StdUnixStream,
-};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockopt};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, getsockname,
+    sockopt,
+};
 
 use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::message::peer::Peer;
@@ -52,20 +54,20 @@ pub enum Role {
     Admin,
 }
 
-/// A listening socket, or one that will listen. A unix socket's file goes with it, if we have made
-/// it.
+/// A listening socket, or one that will listen.
 #[derive(Debug)]
-pub enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, Option<SocketFile>),
+pub struct Listener {
+    descriptor: OwnedFd,
+    /// The file of a unix socket, if we have made it.
+    file: Option<SocketFile>,
 }
 
 /// Device and inode.
 pub type FileId = (u64, u64);
 
-/// The file of a unix socket that we have made.
+/// The file of a unix socket that we have made; goes with its listener.
 #[derive(Debug)]
-pub struct SocketFile {
+struct SocketFile {
     path: PathBuf,
     mode: u32,
     /// Another process may have put a socket of its own at the path since.
@@ -91,57 +93,57 @@ impl Listener {
     pub fn bind(endpoint: &Endpoint) -> io::Result<(Listener, Endpoint)> {
         match endpoint {
             Endpoint::Tcp(address) => {
-                let listener = TcpListener::from_std(bind_tcp(*address)?.into());
-                let bound = Endpoint::Tcp(listener.local_addr()?);
-                Ok((Listener::Tcp(listener), bound))
+                let descriptor = bind_tcp(*address)?;
+                let bound = Endpoint::Tcp(getsockname(&descriptor)?.try_into()?);
+                Ok((Listener { descriptor, file: None }, bound))
             }
             Endpoint::Unix { path, mode } => {
-                let (fd, file) = bind_unix(path, *mode)?;
-                let listener = UnixListener::from_std(fd.into());
-                Ok((Listener::Unix(listener, Some(file)), endpoint.clone()))
+                Ok((Listener::bind_unix(path, *mode)?, endpoint.clone()))
             }
         }
+    }
+
+    fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
+        remove_stale(path)?;
+        let descriptor = new_socket(AddressFamily::UNIX)?;
+        rustix::net::bind(&descriptor, &SocketAddrUnix::new(path)?)?;
+        // No client can connect before listen, so none connects under the default mode.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        let made = fs::symlink_metadata(path)?;
+        let file = SocketFile { path: path.to_owned(), mode, id: (made.dev(), made.ino()) };
+        Ok(Listener { descriptor, file: Some(file) })
     }
 
     /// Begins to listen; before that, connections are refused.
     pub fn listen(&mut self) -> io::Result<()> {
-        match self {
-            Listener::Tcp(listener) => listen(listener),
-            Listener::Unix(listener, file) => {
-                // A socket that does not listen yet looks abandoned, and another start removes it.
-                if let Some(taken) = file.take_if(|file| !file.is_ours()) {
-                    let (fd, own) = bind_unix(&taken.path, taken.mode)?;
-                    (*listener, *file) = (UnixListener::from_std(fd.into()), Some(own));
-                }
-                listen(listener)
-            }
+        // A socket that does not listen yet looks abandoned, and another start removes it.
+        if let Some(lost) = self.file.take_if(|file| !file.is_ours()) {
+            *self = Listener::bind_unix(&lost.path, lost.mode)?;
         }
+        if is_listening(&self.descriptor).unwrap_or(false) {
+            return Ok(()); // adopted, with a backlog of the operator's choice
+        }
+        Ok(rustix::net::listen(&self.descriptor, LISTEN_BACKLOG)?)
     }
 
-    /// Takes over a socket that listens already, with the address that it listens on.
-    pub fn adopt_tcp(listener: StdTcpListener) -> io::Result<(Listener, Endpoint)> {
-        check_listening(&listener)?;
-        bound_buffers(&listener)?;
-        listener.set_nonblocking(true)?;
-        let bound = Endpoint::Tcp(listener.local_addr()?);
-        Ok((Listener::Tcp(TcpListener::from_std(listener)), bound))
-    }
-
-    /// As [`Listener::adopt_tcp`]. The socket's file is not ours and stays.
-    pub fn adopt_unix(listener: StdUnixListener) -> io::Result<(Listener, Endpoint)> {
-        check_listening(&listener)?;
-        listener.set_nonblocking(true)?;
-        let path = path_of(&listener.local_addr()?);
-        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.permissions().mode());
-        Ok((Listener::Unix(UnixListener::from_std(listener), None), Endpoint::Unix { path, mode }))
-    }
-
-    /// Takes over a socket of either kind that listens already.
+    /// Takes over a socket that listens already, with the address that it listens on. The file of a
+    /// unix socket is not ours and stays.
     pub fn adopt(descriptor: OwnedFd) -> io::Result<(Listener, Endpoint)> {
-        match getsockname(&descriptor)?.address_family() {
-            AddressFamily::UNIX => Listener::adopt_unix(descriptor.into()),
-            _ => Listener::adopt_tcp(descriptor.into()),
-        }
+        check_listening(&descriptor)?;
+        rustix::io::ioctl_fionbio(&descriptor, true)?;
+        let address = getsockname(&descriptor)?;
+        let endpoint = match SocketAddrUnix::try_from(address.clone()) {
+            Ok(address) => {
+                let path = path_of(&address);
+                let mode = fs::metadata(&path).map_or(0, |metadata| metadata.permissions().mode());
+                Endpoint::Unix { path, mode }
+            }
+            Err(_) => {
+                bound_buffers(&descriptor)?;
+                Endpoint::Tcp(address.try_into()?)
+            }
+        };
+        Ok((Listener { descriptor, file: None }, endpoint))
     }
 
     /// Takes over a listener of an earlier process. `file`: device and inode of the socket's file,
@@ -151,68 +153,44 @@ impl Listener {
         endpoint: &Endpoint,
         file: Option<FileId>,
     ) -> io::Result<(Listener, Endpoint)> {
-        match endpoint {
-            Endpoint::Tcp(_) => Listener::adopt_tcp(descriptor.into()),
-            Endpoint::Unix { path, mode } => {
-                check_listening(&descriptor)?;
-                let listener = UnixListener::from(descriptor);
-                let file = file.map(|id| SocketFile { path: path.clone(), mode: *mode, id });
-                Ok((Listener::Unix(listener, file), endpoint.clone()))
-            }
-        }
+        let (mut listener, bound) = Listener::adopt(descriptor)?;
+        let Endpoint::Unix { path, mode } = endpoint else { return Ok((listener, bound)) };
+        listener.file = file.map(|id| SocketFile { path: path.clone(), mode: *mode, id });
+        Ok((listener, endpoint.clone()))
     }
 
     /// Device and inode of the file of a unix socket that we have made.
     pub fn file(&self) -> Option<FileId> {
-        match self {
-            Listener::Tcp(_) => None,
-            Listener::Unix(_, file) => file.as_ref().map(|file| file.id),
-        }
+        self.file.as_ref().map(|file| file.id)
     }
 
     /// Leaves the file of a unix socket where it is.
     pub fn leave_file(&mut self) {
-        if let Listener::Unix(_, file) = self {
-            std::mem::forget(file.take());
-        }
+        std::mem::forget(self.file.take());
     }
 
     /// Accepts one connection, if one waits.
     pub fn accept(&self) -> io::Result<(Socket, Peer)> {
-        match self {
-            Listener::Tcp(listener) => {
-                let (stream, address) = listener.accept()?;
-                Ok((Socket::Tcp(stream), Peer::of_socket(address)))
-            }
-            Listener::Unix(listener, _) => {
-                Ok((Socket::Unix(listener.accept()?.0), Peer::default()))
-            }
-        }
+        let (descriptor, address) = accept(&self.descriptor)?;
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+        let socket = Socket { descriptor, is_unix: address.is_none() };
+        Ok((socket, address.map(Peer::of_socket).unwrap_or_default()))
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Listener::Tcp(listener) => listener.as_fd(),
-            Listener::Unix(listener, _) => listener.as_fd(),
-        }
+        self.descriptor.as_fd()
     }
 }
 
-fn listen(socket: impl AsFd) -> io::Result<()> {
-    if is_listening(&socket).unwrap_or(false) {
-        return Ok(()); // adopted, with a backlog of the operator's choice
-    }
-    Ok(rustix::net::listen(&socket, LISTEN_BACKLOG)?)
-}
-
-fn path_of(address: &StdUnixAddress) -> PathBuf {
+fn path_of(address: &SocketAddrUnix) -> PathBuf {
     #[cfg(target_os = "linux")]
-    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
+    if let Some(name) = address.abstract_name() {
         return format!("@{}", String::from_utf8_lossy(name)).into();
     }
-    address.as_pathname().map(Path::to_owned).unwrap_or_default()
+    let path = address.path_bytes().unwrap_or_default();
+    Path::new(OsStr::from_bytes(path)).to_owned()
 }
 
 /// macOS has the option and does not implement it.
@@ -260,22 +238,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
-    remove_stale(path)?;
-    let fd = new_socket(AddressFamily::UNIX)?;
-    rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
-    // No client can connect before listen, so none connects under the default mode.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    let made = fs::symlink_metadata(path)?;
-    Ok((fd, SocketFile { path: path.to_owned(), mode, id: (made.dev(), made.ino()) }))
-}
-
 /// Removes a socket file on which no process listens any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket
-        && StdUnixStream::connect(path)
+        && UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     {
         fs::remove_file(path)?;
@@ -284,25 +252,42 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "macos"))]
+const NEW: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+#[cfg(not(target_os = "macos"))]
 fn new_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
-    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-    rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+    rustix::net::socket_with(family, SocketType::STREAM, NEW, None)
+}
+
+#[cfg(not(target_os = "macos"))]
+fn accept(listener: &OwnedFd) -> rustix::io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    rustix::net::acceptfrom_with(listener, NEW)
 }
 
 /// macOS has no flags for that.
 #[cfg(target_os = "macos")]
 fn new_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
-    let fd = rustix::net::socket(family, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&fd, true)?;
-    Ok(fd)
+    prepared(rustix::net::socket(family, SocketType::STREAM, None)?)
+}
+
+#[cfg(target_os = "macos")]
+fn accept(listener: &OwnedFd) -> rustix::io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let (descriptor, address) = rustix::net::acceptfrom(listener)?;
+    Ok((prepared(descriptor)?, address))
+}
+
+#[cfg(target_os = "macos")]
+fn prepared(descriptor: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&descriptor, true)?;
+    Ok(descriptor)
 }
 
 /// A connected socket.
 #[derive(Debug)]
-pub enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+pub struct Socket {
+    descriptor: OwnedFd,
+    is_unix: bool,
 }
 
 impl Socket {
@@ -311,56 +296,46 @@ impl Socket {
         if sockopt::socket_type(&descriptor)? != SocketType::STREAM {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(if is_unix { Socket::Unix(descriptor.into()) } else { Socket::Tcp(descriptor.into()) })
+        Ok(Socket { descriptor, is_unix })
+    }
+
+    pub fn is_unix(&self) -> bool {
+        self.is_unix
     }
 
     /// Sends small answers at once, without waiting for more.
     pub fn set_nodelay(&self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.set_nodelay(true),
-            Socket::Unix(_) => Ok(()),
+        if self.is_unix {
+            return Ok(());
         }
+        Ok(sockopt::set_tcp_nodelay(&self.descriptor, true)?)
     }
 
     pub fn shutdown_write(&self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
+        Ok(rustix::net::shutdown(&self.descriptor, Shutdown::Write)?)
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
-        }
+        self.descriptor.as_fd()
     }
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
+        Ok(rustix::io::read(&self.descriptor, buffer)?)
     }
 }
 
+/// A socket that the peer has closed is an error here, as the process ignores SIGPIPE.
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        }
+        Ok(rustix::io::write(&self.descriptor, bytes)?)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write_vectored(slices),
-            Socket::Unix(stream) => stream.write_vectored(slices),
-        }
+        Ok(rustix::io::writev(&self.descriptor, slices)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -368,23 +343,18 @@ impl Write for Socket {
     }
 }
 
-macro_rules! delegate_source {
-    ($type:ty, $($pattern:pat => $inner:expr),+) => {
-        impl Source for $type {
-            fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-                match self { $($pattern => $inner.register(registry, token, interests)),+ }
-            }
-
-            fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-                match self { $($pattern => $inner.reregister(registry, token, interests)),+ }
-            }
-
-            fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-                match self { $($pattern => $inner.deregister(registry)),+ }
-            }
-        }
-    };
+/// Has the poll report events of a socket.
+pub fn register(
+    socket: &impl AsFd,
+    registry: &Registry,
+    token: Token,
+    interests: Interest,
+) -> io::Result<()> {
+    registry.register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, interests)
 }
 
-delegate_source!(Listener, Listener::Tcp(inner) => inner, Listener::Unix(inner, _) => inner);
-delegate_source!(Socket, Socket::Tcp(inner) => inner, Socket::Unix(inner) => inner);
+/// Ends that, before the socket is closed.
+pub fn deregister(socket: &impl AsFd, registry: &Registry) {
+    // Fails only if the kernel has forgotten the socket, which is as good.
+    _ = registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
+}

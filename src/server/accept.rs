@@ -12,7 +12,7 @@ use crate::message::peer::Peer;
 use crate::net::admin_connection::AdminConnection;
 use crate::net::connection::Connection;
 use crate::net::listeners;
-use crate::net::socket::{Role, Socket};
+use crate::net::socket::{self, Role, Socket};
 
 impl Server {
     /// Accepts the connections that wait, within the tick's budget.
@@ -44,7 +44,7 @@ impl Server {
 
     /// Adds a client's connection; one that may not stay is kept until it has read why, or, when
     /// there are many of those, gets its answer at once.
-    fn add_connection(&mut self, conn: ConnId, mut socket: Socket, peer: Peer, role: Role) {
+    fn add_connection(&mut self, conn: ConnId, socket: Socket, peer: Peer, role: Role) {
         let admitted = self.admit(conn, peer, role);
         if let Err(rejection) = admitted
             && self.connections.rejected() >= limits::REFUSALS_AT_ONCE_MAX
@@ -53,7 +53,7 @@ impl Server {
             self.engine.metrics.ended.add(CloseReason::Refused.name());
             return;
         }
-        if !self.register(conn, &mut socket) {
+        if !self.register(conn, &socket) {
             self.engine.disconnect(conn, CloseReason::PeerReset);
             return;
         }
@@ -70,8 +70,8 @@ impl Server {
         self.connections.insert(conn, connection, address, admitted.is_err());
     }
 
-    fn add_admin_connection(&mut self, conn: ConnId, mut socket: Socket) {
-        if self.register(conn, &mut socket) {
+    fn add_admin_connection(&mut self, conn: ConnId, socket: Socket) {
+        if self.register(conn, &socket) {
             self.admin_connections.make_room(self.poll.registry());
             // Most requests come with the connection, and are answered in this very tick.
             let mut connection = AdminConnection::new(socket, self.clock.instant);
@@ -81,10 +81,10 @@ impl Server {
     }
 
     /// Fails if the peer is gone already, or the kernel has no memory.
-    pub(super) fn register(&mut self, conn: ConnId, socket: &mut Socket) -> bool {
+    pub(super) fn register(&self, conn: ConnId, socket: &Socket) -> bool {
         let token = Token(conn.0 as usize);
         let interests = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(socket, token, interests).is_ok()
+        socket::register(socket, self.poll.registry(), token, interests).is_ok()
             && (!self.config.tcp_nodelay || socket.set_nodelay().is_ok())
     }
 

@@ -10,6 +10,7 @@ use crate::codec::http::Question;
 use crate::limits::{self, Limits};
 use crate::message::ConnId;
 use crate::net::admin_connection::AdminConnection;
+use crate::net::socket;
 
 /// All connections to the admin listener.
 #[derive(Debug, Default)]
@@ -27,9 +28,8 @@ impl AdminConnections {
             return;
         }
         let idle = self.0.iter().position(|(_, connection)| connection.is_idle());
-        let (_, mut oldest) = self.0.remove(idle.unwrap_or(0));
-        // Fails only if the kernel has forgotten the socket, which is as good.
-        _ = registry.deregister(oldest.socket_mut());
+        let (_, oldest) = self.0.remove(idle.unwrap_or(0));
+        socket::deregister(oldest.socket(), registry);
     }
 
     pub fn insert(&mut self, conn: ConnId, connection: AdminConnection) {
@@ -94,9 +94,8 @@ impl AdminConnections {
 
     /// Drops the connections that are over.
     pub fn reap(&mut self, registry: &Registry) {
-        for (_, mut connection) in self.0.extract_if(.., |(_, connection)| connection.is_over()) {
-            // Fails only if the kernel has forgotten the socket, which is as good.
-            _ = registry.deregister(connection.socket_mut());
+        for (_, connection) in self.0.extract_if(.., |(_, connection)| connection.is_over()) {
+            socket::deregister(connection.socket(), registry);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::iter;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use mio::Registry;
@@ -15,7 +15,7 @@ use super::read_queue::{Address, ReadQueue};
 use super::shedding::Shedding;
 use super::timers::Timers;
 use crate::engine::Engine;
-use crate::limits::{self, Limits, SHARE_BYTES_PER_TICK_MAX};
+use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
 use crate::message::close::CloseReason;
 use crate::message::event::Event as Incoming;
 use crate::message::handover::ConnectionRecord;
@@ -23,6 +23,7 @@ use crate::message::output::Outputs;
 use crate::message::{ConnId, ConnMap};
 use crate::net::connection::{Connection, Context, Input, Progress, Settings, Times};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
+use crate::net::socket;
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
 use crate::sys::clock::{Clock, Stopwatch, Timestamp};
@@ -214,7 +215,7 @@ impl Connections {
     }
 
     pub fn descriptor(&self, conn: ConnId) -> Option<BorrowedFd<'_>> {
-        self.slots.get(&conn).map(|slot| slot.connection.descriptor())
+        self.slots.get(&conn).map(|slot| slot.connection.socket().as_fd())
     }
 
     /// Adds a connection of another process.
@@ -230,10 +231,6 @@ impl Connections {
         if let Some(slot) = self.slots.get_mut(&conn).filter(|_| has_unread) {
             slot.queue(conn, &mut self.readable);
         }
-    }
-
-    pub fn limits(&self) -> &Limits {
-        &self.settings.limits
     }
 
     /// A connection's part in a tick, for what happens outside of reading.
@@ -282,9 +279,12 @@ impl Connections {
         let (connection, input, settings) = (&mut slot.connection, &mut self.input, &self.settings);
         let meter = Meter::start(engine);
         connection.begin_read(input, &settings.limits);
-        while let Some(event) =
-            connection.next_event(input, &mut context(conn, now, settings, engine))
-        {
+        let progress = loop {
+            let in_tick = &mut context(conn, now, settings, engine);
+            let event = match connection.next_event(input, in_tick) {
+                Ok(event) => event,
+                Err(progress) => break progress,
+            };
             let names_peer = matches!(event, Incoming::ProxiedPeer(_) | Incoming::Upgrade { .. });
             let decision = engine.handle(conn, event);
             connection.apply(decision, &mut context(conn, now, settings, engine));
@@ -294,13 +294,12 @@ impl Connections {
             if meter.is_share_used(engine) {
                 input.use_up_share();
             }
-        }
-        let progress = connection.end_read(input, &mut context(conn, now, settings, engine));
-        let received_bytes = input.take_received_bytes();
-        engine.metrics.received_bytes += received_bytes;
+        };
+        connection.end_read(input, &mut context(conn, now, settings, engine));
+        engine.metrics.received_bytes += input.bytes() as u64;
         let received = Received {
-            bytes: received_bytes as usize,
-            frames: input.frames_count(&settings.limits),
+            bytes: input.bytes(),
+            frames: input.frames(),
             is_thrown_away: connection.is_lingering(),
         };
         let used_bytes = meter.used_bytes(&received, &mut self.stopwatch, engine);
@@ -454,8 +453,7 @@ impl Connections {
     pub fn reap(&mut self, registry: &Registry, engine: &mut Engine) {
         for (conn, reason) in std::mem::take(&mut self.accounting.closing) {
             let Some(mut slot) = self.slots.remove(&conn) else { continue };
-            // Fails only if the kernel has forgotten the socket, which is as good.
-            _ = registry.deregister(slot.connection.socket_mut());
+            socket::deregister(slot.connection.socket(), registry);
             self.accounting.timers.disarm(conn, &mut slot.armed);
             self.accounting.buffered_bytes -= slot.buffered_bytes;
             self.rejected -= usize::from(slot.is_rejected);

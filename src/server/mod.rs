@@ -78,7 +78,7 @@ impl Server {
     pub fn new(
         config: Rc<Config>,
         engine: Box<Engine>,
-        mut listeners: Listeners,
+        listeners: Listeners,
         mut signals: Signals,
         notifier: Option<Notifier>,
         admin: Option<Admin>,

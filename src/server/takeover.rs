@@ -221,11 +221,8 @@ impl Server {
         let (times, count) = (Times::now(), connections.len());
         for (record, descriptor) in connections {
             let (conn, is_rejected) = (record.conn, record.is_rejected);
-            let limits = self.connections.limits();
-            let restored = Connection::restore(record, descriptor, &times, limits);
-            let registered = restored.ok().and_then(|mut connection| {
-                self.register(conn, connection.socket_mut()).then_some(connection)
-            });
+            let restored = Connection::restore(record, descriptor, &times);
+            let registered = restored.ok().filter(|it| self.register(conn, it.socket()));
             match registered {
                 Some(connection) => {
                     let address = self.engine.holder_of(conn);

@@ -32,7 +32,7 @@ impl Files {
         Files::open_distinct(config, reloadable).map_err(|error| error.to_string())
     }
 
-    fn open_distinct(config: &Config, reloadable: &Reloadable) -> Result<Files, OpenError> {
+    fn open_distinct(config: &Config, reloadable: &Reloadable) -> Result<Files, Failure> {
         // None is changed before all have been found to be in order.
         let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
         let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
@@ -48,7 +48,7 @@ impl Files {
             Ok((records, past)) => Ok(Files { store, storage, records, past }),
             Err(error) => {
                 storage.close();
-                Err(error)
+                Err(error.into())
             }
         }
     }

@@ -102,6 +102,16 @@ fn only_get_and_head_are_answered_and_head_without_a_body() {
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(400));
     assert_eq!(status(&long).status, 431);
     assert_eq!(status("GET / HT").status, 408);
+    for (request, expected) in [
+        ("HEAD /else HTTP/1.1\r\n\r\n", 404),
+        ("HEAD / HTTP/2.0\r\n\r\n", 505),
+        ("HEAD /\r\n\r\n", 400),
+        ("HEAD / HT", 408),
+        (&long.replace("GET", "HEAD"), 431),
+    ] {
+        let head = status(request);
+        assert_eq!((head.status, head.body.as_str()), (expected, ""), "{request:?}");
+    }
 }
 
 #[test]

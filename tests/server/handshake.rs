@@ -236,6 +236,31 @@ fn one_empty_line_may_stand_before_the_request_line() {
 }
 
 #[test]
+fn an_answer_to_head_has_no_body_whatever_it_says() {
+    let server = Server::start(&["--websocket-protocol-option=openHandshakeTimeout=0.5"]);
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n".to_owned(), "200"),
+        ("HEAD /v1 HTTP/1.0\r\n\r\n".to_owned(), "200"),
+        ("HEAD /v2 HTTP/1.1\r\n\r\n".to_owned(), "404"),
+        (upgrade("/v2", "").replace("GET", "HEAD"), "404"),
+        (upgrade("/v1", "").replace("GET", "HEAD"), "200"),
+        ("HEAD / HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), "400"),
+        ("\r\nHEAD / HTTP/1.1\r\nHost: x\n\r\n".to_owned(), "400"),
+        ("HEAD /".to_owned(), "408"),
+        ("HEAD /v1 HTTP/1.1\r\nHost: x\r\n".to_owned(), "408"),
+        (format!("HEAD /{}", "x".repeat(20_000)), "431"),
+        ("HEAD / HTTP/2.0\r\n\r\n".to_owned(), "505"),
+    ] {
+        let answer = answer_to(server.address, &request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+        assert!(answer.contains("\r\nContent-Length: "), "{request:?}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{request:?}: {answer}");
+    }
+    // Another method that begins in the same way.
+    assert_refused(&answer_to(server.address, "HEADS / HTTP/1.1\r\n\r\n"), "405");
+}
+
+#[test]
 fn what_is_no_http_is_400() {
     let server = Server::start(&[]);
     for request in ["nonsense\r\n\r\n", "GET /\r\n\r\n", "\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n"] {

@@ -375,9 +375,9 @@ impl Simulation {
             }
             Event::Text(sent) => {
                 let message = if self.random.chance(100) {
-                    event::Event::Binary(sent.text.as_bytes())
+                    event::Event::Binary(sent.text.as_bytes().to_vec())
                 } else {
-                    event::Event::Text(&sent.text)
+                    event::Event::Text(sent.text.to_string())
                 };
                 let verdict = engine.handle(conn, message);
                 assert_eq!(verdict, Ok(Verdict::Stay), "nobody is sent away here");

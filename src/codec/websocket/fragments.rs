@@ -1,16 +1,15 @@
 //! A message in the making: put together from its fragments or, if it is too long, thrown away as
 //! it comes in.
 
-use tungstenite::Bytes;
-use tungstenite::protocol::frame::Utf8Bytes;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::{Header, Inbound, unmasked};
+use super::{Header, Inbound, complete, unmasked};
 use crate::limits::{
     EMPTY_FRAGMENTS_MAX, Limits, MESSAGE_DISCARDED_BYTES_MAX, ORIG_CHARS_MAX, OWN_PAGES_BYTES_MIN,
 };
 use crate::message::Refusal;
 use crate::message::close::FrameError;
+use crate::message::event::Event;
 use crate::sys::mmap::MmapBuffer;
 
 /// What is kept of a message that is discarded: enough for [`ORIG_CHARS_MAX`] of the longest
@@ -44,8 +43,7 @@ struct Discarded {
 impl Fragments {
     /// The message that begins with this frame.
     pub fn new(header: &Header) -> Box<Fragments> {
-        let opcode =
-            if let OpCode::Data(data) = header.header.opcode { data } else { Data::Binary };
+        let opcode = if let OpCode::Data(data) = header.opcode { data } else { Data::Binary };
         Box::new(Fragments {
             opcode,
             payload: MmapBuffer::default(),
@@ -121,12 +119,12 @@ impl Fragments {
         discarded.bytes = discarded.bytes.saturating_add(header.payload_bytes);
         discarded.frame_left = header.payload_bytes;
         discarded.mask = header.mask;
-        discarded.is_last_frame = header.header.is_final;
+        discarded.is_last_frame = header.is_final;
         self.count_empty(header)
     }
 
     /// Throws away payload; `None` if more of the frame is still to come. After
-    /// [`Inbound::TooLong`] the message has ended.
+    /// [`Inbound::Message`] the message has ended.
     pub fn discard(&mut self, input: &mut &[u8]) -> Option<Inbound> {
         let discarded = self.discarded.as_mut()?;
         let count =
@@ -144,16 +142,16 @@ impl Fragments {
             return None;
         }
         if !discarded.is_last_frame {
-            return Some(Inbound::Frame);
+            return Some(Inbound::Fragment);
         }
         let refusal = self.discarded.take()?.refusal;
         let beginning = String::from_utf8_lossy(self.payload.bytes());
         let beginning = beginning.chars().take(ORIG_CHARS_MAX).collect();
-        Some(Inbound::TooLong { refusal, beginning })
+        Some(Inbound::Message(Event::TooLong { refusal, beginning }))
     }
 
-    /// Appends a fragment. A text that cannot become UTF-8 any more is refused at once. After a
-    /// text or binary message the message has ended.
+    /// Appends a fragment. A text that cannot become UTF-8 any more is refused at once. After
+    /// [`Inbound::Message`] the message has ended.
     pub fn push(
         &mut self,
         header: &Header,
@@ -178,19 +176,15 @@ impl Fragments {
             }
         }
         self.count_empty(header)?;
-        if !header.header.is_final {
-            return Ok(Inbound::Frame);
+        if !header.is_final {
+            return Ok(Inbound::Fragment);
         }
-        let payload = Bytes::copy_from_slice(self.payload.bytes());
-        if self.opcode != Data::Text {
-            return Ok(Inbound::Binary(payload));
-        }
-        Utf8Bytes::try_from(payload).map(Inbound::Text).map_err(|_| FrameError::NotUtf8)
+        complete(self.opcode, self.payload.bytes().to_vec()).map(Inbound::Message)
     }
 
     /// Counts a fragment if it is empty and not the last.
     fn count_empty(&mut self, header: &Header) -> Result<(), FrameError> {
-        let is_empty = header.payload_bytes == 0 && !header.header.is_final;
+        let is_empty = header.payload_bytes == 0 && !header.is_final;
         self.empty_count += usize::from(is_empty);
         if self.empty_count > EMPTY_FRAGMENTS_MAX { Err(FrameError::Framing) } else { Ok(()) }
     }

@@ -1,86 +1,52 @@
 //! Bytes ⇄ WebSocket messages of one connection, in memory (manual: protocol 1.2).
 //!
-//! tungstenite does the framing. It reads from a slice and writes to a buffer, never to a socket,
-//! so that not even a pong can leave before the tick's commit, and it receives one whole frame at
-//! a time. After each its context holds nothing: it is dropped or, if small, shared with the next
-//! connection. Fragments are put together here (`fragments`), so that a message in the making takes
-//! its length once, and one that is too long takes nothing. An idle connection has no buffers.
+//! tungstenite reads and writes the headers of frames. What they mean is decided here, as its own
+//! state machine would answer a ping before the tick's commit, and keep buffers for an idle
+//! connection. Fragments are put together (`fragments`), so that a message in the making takes its
+//! length once, and one that is too long takes nothing.
 //!
-//! Must never do I/O, and never look into a message.
+//! Must never do I/O, answer a frame by itself, or look into a message.
 
 mod fragments;
 
-use std::io::{self, Cursor, Read, Write};
+use std::io::Cursor;
 
-use tungstenite::error::{CapacityError, Error};
-use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
-use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader, Utf8Bytes};
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Bytes, Message};
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
-use crate::message::Refusal;
 use crate::message::close::{CloseReason, FrameError};
+use crate::message::event::Event;
 use crate::sys::mmap::MmapBuffer;
 use fragments::Fragments;
 
-/// Bounds of tungstenite's read buffer. It zeroes the buffer before each read and copies the
-/// payload beside the frame, so that twice the frame is best.
-const CONTEXT_READ_BYTES_MIN: usize = 256;
-const CONTEXT_READ_BYTES_MAX: usize = 16 * 1024;
-
-/// Longest frame for which the shared context is used; nearly all are shorter.
-const SHARED_FRAME_BYTES_MAX: usize = 512;
-
-/// Bytes of pongs and closes that may wait inside tungstenite. None do, as the buffer below it
-/// never blocks.
-const CONTEXT_WRITE_BYTES_MAX: usize = 4096;
-
-#[derive(Debug, PartialEq)]
+/// What a frame comes to.
+#[derive(Debug)]
 pub enum Inbound {
-    Text(Utf8Bytes),
-    Binary(Bytes),
+    /// A message is complete, or one beyond a limit has ended and was thrown away as it came in.
+    Message(Event),
+    /// A fragment that is not the last.
+    Fragment,
+    /// With the frame that answers it.
+    Ping(Vec<u8>),
     Pong,
-    /// A frame that is no message: a ping, or a fragment that is not the last.
-    Frame,
-    /// A message beyond a limit has ended and was thrown away as it came in.
-    TooLong {
-        refusal: Refusal,
-        beginning: String,
-    },
-    /// The peer closes, or has answered our close. Our close frame is in the output.
-    Closed,
+    /// With the frame that answers it, unless a close has been sent.
+    Close(Vec<u8>),
 }
-
-fn close_frame(reason: CloseReason) -> Option<CloseFrame> {
-    let frame = |(code, text)| CloseFrame {
-        code: CloseCode::from(code),
-        reason: Utf8Bytes::from_static(text),
-    };
-    reason.frame().map(frame)
-}
-
-/// A context without a message in progress, for the next short frame of any connection. Creating a
-/// context would cost more than all else that is done for a short frame.
-#[derive(Debug, Default)]
-pub struct SharedContext(Option<Box<WebSocketContext>>);
 
 /// The WebSocket state of one connection.
 #[derive(Debug, Default)]
 pub struct WebSocket {
-    /// Present while a close is under way.
-    context: Option<Box<WebSocketContext>>,
     /// The beginning of an incomplete frame.
     partial: MmapBuffer,
     /// A message of which the last fragment is still to come.
     message: Option<Box<Fragments>>,
-    /// Either side has sent a close.
-    closing: bool,
 }
 
 /// A frame's header, checked.
 struct Header {
-    header: FrameHeader,
+    opcode: OpCode,
+    is_final: bool,
     mask: [u8; 4],
     header_bytes: usize,
     payload_bytes: u64,
@@ -88,27 +54,21 @@ struct Header {
 
 impl WebSocket {
     /// Handles the next frame of `input`, and advances `input`; `None` if more bytes are needed.
-    /// Pongs and closes in answer are appended to `output`. Must not be called again after an
-    /// error.
+    /// Must not be called again after an error.
     pub fn next(
         &mut self,
         input: &mut &[u8],
-        output: &mut Vec<u8>,
         limits: &Limits,
-        shared: &mut SharedContext,
     ) -> Result<Option<Inbound>, FrameError> {
         if self.message.as_ref().is_some_and(|message| message.is_discarding_frame()) {
             return Ok(self.discard(input));
         }
-        if self.partial.is_empty() && input.is_empty() {
-            return Ok(None);
-        }
         let Some(header) = self.header(input)? else { return Ok(None) };
-        if let OpCode::Data(_) = header.header.opcode
+        let known = self.partial.bytes().len();
+        if let OpCode::Data(_) = header.opcode
             && Fragments::must_discard(self.message.as_deref(), &header, limits)?
         {
             // The header has just become complete, so all before it is in `partial`.
-            let known = self.partial.bytes().len();
             self.partial = MmapBuffer::default();
             *input = &input[header.header_bytes - known..];
             let message = self.message.get_or_insert_with(|| Fragments::new(&header));
@@ -116,19 +76,20 @@ impl WebSocket {
             return Ok(self.discard(input));
         }
         let frame_bytes = header.header_bytes + header.payload_bytes as usize;
-        let known = self.partial.bytes().len();
         if known + input.len() < frame_bytes {
             self.keep(input, frame_bytes);
             return Ok(None);
         }
         let (tail, rest) = input.split_at(frame_bytes - known);
         *input = rest;
-        if known == 0 {
-            return self.handle_frame(&header, tail, output, limits, shared).map(Some);
-        }
-        let mut frame = std::mem::take(&mut self.partial);
-        frame.push(tail, frame_bytes);
-        self.handle_frame(&header, frame.bytes(), output, limits, shared).map(Some)
+        let payload = if known == 0 {
+            unmasked(&tail[header.header_bytes..], header.mask)
+        } else {
+            let mut frame = std::mem::take(&mut self.partial);
+            frame.push(tail, frame_bytes);
+            unmasked(&frame.bytes()[header.header_bytes..], header.mask)
+        };
+        self.handle_frame(&header, payload, limits).map(Some)
     }
 
     /// The header of the frame that begins in `partial` and continues in `input`. If it is
@@ -153,7 +114,8 @@ impl WebSocket {
         if header_bytes != header.len(payload_bytes) {
             return Err(FrameError::Framing);
         }
-        Ok(Some(Header { header, mask, header_bytes, payload_bytes }))
+        let FrameHeader { opcode, is_final, .. } = header;
+        Ok(Some(Header { opcode, is_final, mask, header_bytes, payload_bytes }))
     }
 
     fn keep(&mut self, input: &mut &[u8], expected_bytes: usize) {
@@ -164,112 +126,43 @@ impl WebSocket {
     /// Throws away payload; `None` if more of the frame is still to come.
     fn discard(&mut self, input: &mut &[u8]) -> Option<Inbound> {
         let inbound = self.message.as_mut()?.discard(input)?;
-        if !matches!(inbound, Inbound::Frame) {
+        if let Inbound::Message(_) = inbound {
             self.message = None;
         }
         Some(inbound)
     }
 
-    /// Handles one whole frame: fragments here, all else in tungstenite.
     fn handle_frame(
         &mut self,
         header: &Header,
-        frame: &[u8],
-        output: &mut Vec<u8>,
+        payload: Vec<u8>,
         limits: &Limits,
-        shared: &mut SharedContext,
     ) -> Result<Inbound, FrameError> {
-        let is_whole = header.header.is_final && self.message.is_none();
-        match header.header.opcode {
-            OpCode::Data(_) if !is_whole => {
-                let payload = unmasked(&frame[header.header_bytes..], header.mask);
-                self.assemble(header, &payload, limits)
+        match header.opcode {
+            OpCode::Data(data) if header.is_final && self.message.is_none() => {
+                complete(data, payload).map(Inbound::Message)
             }
-            _ => self.feed(frame, output, limits, shared),
-        }
-    }
-
-    /// Adds a fragment to its message.
-    fn assemble(
-        &mut self,
-        header: &Header,
-        payload: &[u8],
-        limits: &Limits,
-    ) -> Result<Inbound, FrameError> {
-        let message = self.message.get_or_insert_with(|| Fragments::new(header));
-        let inbound = message.push(header, payload, limits)?;
-        if !matches!(inbound, Inbound::Frame) {
-            self.message = None;
-        }
-        Ok(inbound)
-    }
-
-    /// Passes one whole frame to tungstenite.
-    fn feed(
-        &mut self,
-        frame: &[u8],
-        output: &mut Vec<u8>,
-        limits: &Limits,
-        shared: &mut SharedContext,
-    ) -> Result<Inbound, FrameError> {
-        let uses_shared = self.context.is_none() && frame.len() <= SHARED_FRAME_BYTES_MAX;
-        let context = self.context.get_or_insert_with(|| {
-            let context = if uses_shared { shared.0.take() } else { None };
-            let frame_bytes = if uses_shared { SHARED_FRAME_BYTES_MAX } else { frame.len() };
-            context.unwrap_or_else(|| new_context(frame_bytes, limits))
-        });
-        let mut memory = Memory { input: frame, output };
-        let inbound = match context.read(&mut memory) {
-            Ok(Message::Text(text)) => Inbound::Text(text),
-            Ok(Message::Binary(payload)) => Inbound::Binary(payload),
-            Ok(Message::Pong(_)) => Inbound::Pong,
-            Ok(Message::Ping(_)) => {
-                // Writes the pong. Writing to memory cannot fail.
-                let flushed = context.flush(&mut memory);
-                debug_assert!(flushed.is_ok());
-                Inbound::Frame
-            }
-            Ok(Message::Close(_)) => {
-                match bad_gateway_reply(frame) {
-                    Some(reply) if !self.closing => _ = reply.format(memory.output),
-                    // Writes the answer; the error that reports the end is expected.
-                    _ => _ = context.flush(&mut memory),
+            OpCode::Data(_) => {
+                let message = self.message.get_or_insert_with(|| Fragments::new(header));
+                let inbound = message.push(header, &payload, limits)?;
+                if let Inbound::Message(_) = inbound {
+                    self.message = None;
                 }
-                self.closing = true;
-                Inbound::Closed
+                Ok(inbound)
             }
-            Ok(Message::Frame(_)) => Inbound::Frame,
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Inbound::Frame,
-            Err(Error::ConnectionClosed) => Inbound::Closed,
-            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                return Err(FrameError::TooLong);
-            }
-            Err(Error::Utf8(_)) => return Err(FrameError::NotUtf8),
-            Err(_) => return Err(FrameError::Framing),
-        };
-        if !self.closing {
-            let context = self.context.take();
-            if uses_shared {
-                shared.0 = context;
+            OpCode::Control(Control::Ping) => Ok(Inbound::Ping(control(Control::Pong, &payload))),
+            OpCode::Control(Control::Pong) => Ok(Inbound::Pong),
+            OpCode::Control(_) => {
+                check_close(&payload)?;
+                Ok(Inbound::Close(control(Control::Close, &payload)))
             }
         }
-        Ok(inbound)
-    }
-
-    /// Appends a close frame to `output`, unless either side has closed.
-    pub fn close(&mut self, reason: CloseReason, output: &mut Vec<u8>, limits: &Limits) {
-        let context = self.context.get_or_insert_with(|| new_context(0, limits));
-        let mut memory = Memory { input: &[], output };
-        // Fails only if a close has begun already.
-        _ = context.close(&mut memory, close_frame(reason));
-        self.closing = true;
     }
 
     /// The beginning of an incomplete frame, as it came in; `None` between the fragments of a
-    /// message, and while a close is under way.
+    /// message.
     pub fn partial_frame(&self) -> Option<&[u8]> {
-        let is_between_messages = self.context.is_none() && self.message.is_none();
-        is_between_messages.then(|| self.partial.bytes())
+        self.message.is_none().then(|| self.partial.bytes())
     }
 
     /// Memory held of incomplete frames and messages.
@@ -287,8 +180,22 @@ impl WebSocket {
     }
 }
 
+/// A message that is complete.
+fn complete(data: Data, payload: Vec<u8>) -> Result<Event, FrameError> {
+    match data {
+        Data::Text => String::from_utf8(payload).map(Event::Text).map_err(|_| FrameError::NotUtf8),
+        _ => Ok(Event::Binary(payload)),
+    }
+}
+
 fn unmasked(bytes: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    bytes.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()
+    let mut payload = bytes.to_vec();
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+    }
+    rest.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    payload
 }
 
 /// Checks a header before its frame is complete; returns the mask. `mid_message`: fragments of a
@@ -315,27 +222,37 @@ fn check_header(
     }
 }
 
-/// The reply to a close frame of code 1014 (bad gateway), a code younger than RFC 6455 that
-/// tungstenite would answer as a violation.
-fn bad_gateway_reply(frame: &[u8]) -> Option<Frame> {
-    const BAD_GATEWAY: u16 = 1014;
-    let mut cursor = Cursor::new(frame);
-    let (header, _) = FrameHeader::parse(&mut cursor).ok()??;
-    let masked = frame.get(cursor.position() as usize..)?;
-    let mask = header.mask?;
-    let payload = unmasked(masked, mask);
-    let (code, reason) = payload.split_first_chunk()?;
-    let code = Some(u16::from_be_bytes(*code)).filter(|code| *code == BAD_GATEWAY)?;
-    let reason = Utf8Bytes::try_from(reason.to_vec()).ok()?;
-    Some(Frame::close(Some(CloseFrame { code: code.into(), reason })))
+/// Checks the payload of a close frame: nothing, or a code that may be sent, and a text.
+fn check_close(payload: &[u8]) -> Result<(), FrameError> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok(()) } else { Err(FrameError::Framing) };
+    };
+    match u16::from_be_bytes(*code) {
+        1000..=1003 | 1007..=1014 | 3000..=4999 => {}
+        _ => return Err(FrameError::Framing),
+    }
+    std::str::from_utf8(reason).map(drop).map_err(|_| FrameError::NotUtf8)
 }
 
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
-pub fn ping(output: &mut Vec<u8>) {
-    let written = Frame::ping(Bytes::new()).format(output);
-    debug_assert!(written.is_ok());
+pub fn ping() -> Vec<u8> {
+    control(Control::Ping, &[])
+}
+
+/// The close frame of a reason.
+pub fn close(reason: CloseReason) -> Vec<u8> {
+    let payload =
+        reason.frame().map(|(code, text)| [&code.to_be_bytes()[..], text.as_bytes()].concat());
+    control(Control::Close, &payload.unwrap_or_default())
+}
+
+fn control(control: Control, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + payload.len());
+    header(OpCode::Control(control), payload.len(), &mut frame);
+    frame.extend_from_slice(payload);
+    frame
 }
 
 /// Appends a text message in one frame.
@@ -346,52 +263,13 @@ pub fn text(payload: &[u8], output: &mut Vec<u8>) {
 
 /// Appends the header of a text message in one frame.
 pub fn text_header(payload_bytes: usize, output: &mut Vec<u8>) {
-    let header = FrameHeader {
-        is_final: true,
-        rsv1: false,
-        rsv2: false,
-        rsv3: false,
-        opcode: OpCode::Data(Data::Text),
-        mask: None,
-    };
+    header(OpCode::Data(Data::Text), payload_bytes, output);
+}
+
+/// Appends the header of a frame.
+fn header(opcode: OpCode, payload_bytes: usize, output: &mut Vec<u8>) {
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    // Writing to memory cannot fail.
     let written = header.format(payload_bytes as u64, output);
     debug_assert!(written.is_ok());
-}
-
-fn new_context(frame_bytes: usize, limits: &Limits) -> Box<WebSocketContext> {
-    let read_bytes = (2 * frame_bytes).clamp(CONTEXT_READ_BYTES_MIN, CONTEXT_READ_BYTES_MAX);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(read_bytes)
-        .write_buffer_size(0)
-        .max_write_buffer_size(CONTEXT_WRITE_BYTES_MAX)
-        .max_message_size(Some(limits.message_bytes_max))
-        .max_frame_size(Some(limits.frame_bytes_max))
-        .accept_unmasked_frames(false);
-    Box::new(WebSocketContext::new(Role::Server, Some(config)))
-}
-
-/// The stream for tungstenite: reads a slice, then would block; writes to a buffer.
-struct Memory<'a> {
-    input: &'a [u8],
-    output: &'a mut Vec<u8>,
-}
-
-impl Read for Memory<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.input.read(buffer)
-    }
-}
-
-impl Write for Memory<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

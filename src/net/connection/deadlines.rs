@@ -38,41 +38,51 @@ impl Unfinished {
 impl Connection {
     /// When [`Connection::handle_deadline`] must be called next.
     pub fn deadline(&self, settings: &Settings) -> Option<Instant> {
-        let stalled = self.stalled_deadline();
-        let ping_due = match &self.phase {
-            Phase::Open(open) => open.ping_due(&settings.pings),
-            _ => None,
-        };
-        let deadlines = [self.silence_deadline(settings), ping_due, stalled];
+        let silence = self.silence_timeout(settings).map(|(deadline, _)| deadline);
+        let deadlines = [silence, self.ping_due(settings), self.stalled_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// When the connection ends, or is closed, unless something comes from the peer.
-    fn silence_deadline(&self, settings: &Settings) -> Option<Instant> {
+    /// When the connection ends, or is closed, unless something comes from the peer; and why.
+    fn silence_timeout(&self, settings: &Settings) -> Option<(Instant, CloseReason)> {
         let Settings { limits, pings, .. } = settings;
         match &self.phase {
             Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
-                Some(after(self.since, limits.handshake_seconds))
+                let deadline = after(self.since, limits.handshake_seconds);
+                Some((deadline, CloseReason::HandshakeTimeout))
             }
             Phase::Open(open) => {
-                let bind = open.bind_deadline(self.since, limits.bind_seconds);
+                let bind = (!open.is_bound).then(|| after(self.since, limits.bind_seconds));
                 let unfinished = open.unfinished.as_ref().map(Unfinished::deadline);
-                [bind, open.pong_deadline(pings), unfinished].into_iter().flatten().min()
+                let timeouts = [
+                    open.pong_deadline(pings).map(|deadline| (deadline, CloseReason::PingTimeout)),
+                    bind.map(|deadline| (deadline, CloseReason::NotBound)),
+                    unfinished.map(|deadline| (deadline, CloseReason::SlowSender)),
+                ];
+                timeouts.into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
             }
-            Phase::Closing { .. } | Phase::Lingering { .. } => {
-                Some(after(self.since, limits.close_seconds))
+            Phase::Closing { reason, .. } | Phase::Lingering { reason } => {
+                Some((after(self.since, limits.close_seconds), *reason))
             }
         }
     }
 
     /// Whether the peer has been silent for too long, as far as its input has been read.
     pub fn is_silent_too_long(&self, settings: &Settings, now: Instant) -> bool {
-        self.silence_deadline(settings).is_some_and(|deadline| deadline <= now)
+        self.silence_timeout(settings).is_some_and(|(deadline, _)| deadline <= now)
     }
 
     /// When waiting output must have made progress.
     fn stalled_deadline(&self) -> Option<Instant> {
         self.blocked_since.map(|since| since + STALLED)
+    }
+
+    fn ping_due(&self, settings: &Settings) -> Option<Instant> {
+        let seconds = settings.pings.interval_seconds;
+        match &self.phase {
+            Phase::Open(open) if seconds > 0.0 => Some(after(open.pinged, seconds)),
+            _ => None,
+        }
     }
 
     /// Does what is due; returns the reason if the connection is over. `is_bound`: the engine knows
@@ -82,48 +92,46 @@ impl Connection {
         is_bound: bool,
         context: &mut Context<'_>,
     ) -> Option<CloseReason> {
-        let Settings { limits, pings, .. } = context.settings;
-        let is_past =
-            |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= context.now);
-        if !is_past(self.deadline(context.settings)) {
-            return None;
-        }
-        if is_past(self.stalled_deadline()) {
+        let (now, settings) = (context.now, context.settings);
+        if self.stalled_deadline().is_some_and(|deadline| deadline <= now) {
             return Some(CloseReason::StalledReader);
         }
-        match &mut self.phase {
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
+        if let Some((deadline, reason)) = self.silence_timeout(settings)
+            && deadline <= now
+            && let Some(over) = self.time_out(reason, is_bound, context)
+        {
+            return Some(over);
+        }
+        if self.ping_due(settings).is_some_and(|deadline| deadline <= now)
+            && let Phase::Open(open) = &mut self.phase
+        {
+            open.pinged = now;
+            open.unanswered_since.get_or_insert(now);
+            context.send(websocket::ping());
+        }
+        None
+    }
+
+    /// Ends the connection, at once or with a farewell; returns the reason if it is over.
+    fn time_out(
+        &mut self,
+        reason: CloseReason,
+        is_bound: bool,
+        context: &mut Context<'_>,
+    ) -> Option<CloseReason> {
+        match (reason, &mut self.phase) {
+            (CloseReason::NotBound, Phase::Open(open)) if is_bound => open.is_bound = true,
+            (_, Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading) => {
                 let answer =
                     http::text_answer(Status::RequestTimeout, "request head took too long");
-                self.answer(answer, CloseReason::HandshakeTimeout, context);
-                None
+                self.answer(answer, reason, context);
             }
-            Phase::Open(open) => {
-                if is_past(open.pong_deadline(pings)) {
-                    return Some(CloseReason::PingTimeout);
-                }
-                if is_past(open.bind_deadline(self.since, limits.bind_seconds)) {
-                    open.is_bound = is_bound;
-                    if !is_bound {
-                        self.close(CloseReason::NotBound, context);
-                        return None;
-                    }
-                }
-                if is_past(open.unfinished.as_ref().map(Unfinished::deadline)) {
-                    self.close(CloseReason::SlowSender, context);
-                    return None;
-                }
-                if is_past(open.ping_due(pings)) {
-                    open.pinged = context.now;
-                    open.unanswered_since.get_or_insert(context.now);
-                    let mut ping = Vec::new();
-                    websocket::ping(&mut ping);
-                    context.send(ping);
-                }
-                None
+            (CloseReason::NotBound | CloseReason::SlowSender, Phase::Open(_)) => {
+                self.close(reason, context);
             }
-            Phase::Closing { reason, .. } | Phase::Lingering { reason } => Some(*reason),
+            _ => return Some(reason),
         }
+        None
     }
 
     /// Notes how far an unfinished message has come.
@@ -169,14 +177,6 @@ impl Connection {
 }
 
 impl Open {
-    fn bind_deadline(&self, opened: Instant, bind_seconds: f64) -> Option<Instant> {
-        (!self.is_bound).then(|| after(opened, bind_seconds))
-    }
-
-    fn ping_due(&self, pings: &Pings) -> Option<Instant> {
-        (pings.interval_seconds > 0.0).then(|| after(self.pinged, pings.interval_seconds))
-    }
-
     /// When the peer counts as lost: the timeout runs from the first ping that it did not answer.
     fn pong_deadline(&self, pings: &Pings) -> Option<Instant> {
         let since = self.unanswered_since.filter(|_| pings.timeout_seconds > 0.0)?;
@@ -220,7 +220,8 @@ mod tests {
         fn new() -> Scene {
             let (socket, peer) = UnixStream::pair().expect("a pair of sockets");
             let begun = Instant::now();
-            let mut connection = Connection::new(Socket::Unix(socket), Peer::default(), begun);
+            let socket = Socket::adopt(socket.into(), true).expect("a stream");
+            let mut connection = Connection::new(socket, Peer::default(), begun);
             let open = Open { is_bound: true, ..Open::new(begun) };
             connection.enter(Phase::Open(open), begun);
             let settings = Settings {
@@ -253,8 +254,9 @@ mod tests {
             let context = &mut Context { conn: ConnId(1), now: *now, settings, outputs };
             let mut input = Input::default();
             connection.begin_read(&mut input, &settings.limits);
-            assert!(connection.next_event(&mut input, context).is_none());
-            assert_eq!(connection.end_read(&mut input, context), Progress::Drained);
+            let progress = connection.next_event(&mut input, context).expect_err("no event");
+            assert_eq!(progress, Progress::Drained);
+            connection.end_read(&mut input, context);
         }
 
         fn send(&mut self, seconds: u64, bytes: usize) {

@@ -1,12 +1,11 @@
 //! A connection as a record, and back (manual: reloading 5).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::{Connection, Open, Phase};
 use crate::codec::websocket::WebSocket;
-use crate::limits::Limits;
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::handover::{ConnectionRecord, Microseconds, PhaseRecord, StateRecord};
@@ -39,11 +38,6 @@ impl Times {
 }
 
 impl Connection {
-    /// The socket, to be handed over.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
     /// Whether it is in a state that a record cannot hold: between the fragments of a message.
     pub fn is_mid_message(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.websocket.partial_frame().is_none())
@@ -78,7 +72,7 @@ impl Connection {
         let (unsent, is_ended) = outbox.map_or((&[][..], false), |it| it.encode_all(server_tx));
         ConnectionRecord {
             conn,
-            is_unix: matches!(self.socket, Socket::Unix(_)),
+            is_unix: self.socket.is_unix(),
             is_rejected,
             peer: self.peer,
             phase,
@@ -95,7 +89,6 @@ impl Connection {
         record: ConnectionRecord,
         descriptor: OwnedFd,
         times: &Times,
-        limits: &Limits,
     ) -> io::Result<Connection> {
         let reason = CloseReason::GoingAway;
         let phase = match record.phase {
@@ -106,11 +99,7 @@ impl Connection {
                 unanswered_since: unanswered.map(|since| times.restore(since)),
                 ..Open::new(times.instant)
             }),
-            PhaseRecord::Closing => {
-                let mut websocket = WebSocket::default();
-                websocket.close(reason, &mut Vec::new(), limits); // it has been sent
-                Phase::Closing { websocket, reason }
-            }
+            PhaseRecord::Closing => Phase::Closing { websocket: WebSocket::default(), reason },
             PhaseRecord::Lingering => Phase::Lingering { reason },
         };
         let socket = Socket::adopt(descriptor, record.is_unix)?;

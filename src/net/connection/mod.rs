@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::codec::http::{self, Rejection, Status};
-use crate::codec::websocket::WebSocket;
+use crate::codec::websocket::{self, WebSocket};
 use crate::limits::{Limits, Pings};
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
@@ -152,9 +152,9 @@ impl Connection {
         Connection { phase: Phase::ProxyHeader(Vec::new()), ..Connection::new(socket, peer, now) }
     }
 
-    /// The socket, to register and deregister it.
-    pub fn socket_mut(&mut self) -> &mut Socket {
-        &mut self.socket
+    /// The socket, to register, deregister and hand over.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Whether its deadline may be sooner than at the last call.
@@ -211,10 +211,8 @@ impl Connection {
     pub fn close(&mut self, reason: CloseReason, context: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Open(open) => {
-                let mut websocket = std::mem::take(&mut open.websocket);
-                let mut frame = Vec::new();
-                websocket.close(reason, &mut frame, &context.settings.limits);
-                context.send(frame);
+                let websocket = std::mem::take(&mut open.websocket);
+                context.send(websocket::close(reason));
                 self.enter(Phase::Closing { websocket, reason }, context.now);
             }
             Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
@@ -232,7 +230,12 @@ impl Connection {
     }
 
     /// Sends an HTTP answer, after which nothing comes.
-    fn answer(&mut self, answer: Vec<u8>, reason: CloseReason, context: &mut Context<'_>) {
+    fn answer(&mut self, mut answer: Vec<u8>, reason: CloseReason, context: &mut Context<'_>) {
+        if let Phase::Head(head) = &self.phase
+            && http::is_head_request(head)
+        {
+            http::remove_body(&mut answer);
+        }
         context.send(answer);
         self.end(reason, context);
     }

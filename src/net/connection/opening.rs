@@ -44,7 +44,7 @@ impl Connection {
         &mut self,
         input: &mut Input,
         context: &mut Context<'_>,
-    ) -> Option<Event<'static>> {
+    ) -> Option<Event> {
         let Phase::Head(head) = &mut self.phase else { return None };
         let bytes_max = context.settings.limits.head_bytes_max;
         let known = head.len();

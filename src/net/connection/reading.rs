@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 
 use super::{Connection, Context, Open, Phase};
-use crate::codec::websocket::{Inbound, SharedContext};
+use crate::codec::websocket::Inbound;
 use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
 use crate::message::close::CloseReason;
 use crate::message::event::Event;
@@ -20,7 +20,7 @@ pub enum Progress {
     Gone(CloseReason),
 }
 
-/// Read buffers shared by all connections, and how far the reading of the present one has got.
+/// The read buffer shared by all connections, and how far the reading of the present one has got.
 #[derive(Debug)]
 pub struct Input {
     buffer: Box<[u8]>,
@@ -28,17 +28,13 @@ pub struct Input {
     kept: Vec<u8>,
     /// What has not been handled: of `kept`, or of `buffer` if that is empty.
     rest: Range<usize>,
-    /// The tick's share that is left.
-    bytes_left: usize,
-    messages_left: usize,
-    is_used_up: bool,
     /// The last read has emptied the socket.
     is_short: bool,
-    progress: Progress,
-    spare: SharedContext,
-    /// The message of the last event.
-    message: Option<Inbound>,
-    received_bytes: u64,
+    /// Bytes read since this reading began, and frames handled.
+    bytes: usize,
+    frames: usize,
+    /// The share of the tick.
+    frames_max: usize,
 }
 
 impl Default for Input {
@@ -47,32 +43,32 @@ impl Default for Input {
             buffer: vec![0; READ_BYTES_PER_TICK_MAX].into(),
             kept: Vec::new(),
             rest: 0..0,
-            bytes_left: 0,
-            messages_left: 0,
-            is_used_up: false,
             is_short: false,
-            progress: Progress::Drained,
-            spare: SharedContext::default(),
-            message: None,
-            received_bytes: 0,
+            bytes: 0,
+            frames: 0,
+            frames_max: 0,
         }
     }
 }
 
 impl Input {
-    /// Bytes received since the last call.
-    pub fn take_received_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.received_bytes)
+    /// Bytes received since this reading began.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Frames handled since this reading began.
-    pub fn frames_count(&self, limits: &Limits) -> usize {
-        limits.messages_per_tick_max - self.messages_left
+    pub fn frames(&self) -> usize {
+        self.frames
     }
 
     /// Ends this tick's reading after the present event.
     pub fn use_up_share(&mut self) {
-        self.is_used_up = true;
+        self.frames_max = self.frames;
+    }
+
+    fn is_share_used(&self) -> bool {
+        self.frames >= self.frames_max
     }
 
     pub(super) fn rest(&self) -> &[u8] {
@@ -82,32 +78,6 @@ impl Input {
 
     pub(super) fn skip(&mut self, bytes: usize) {
         self.rest.start += bytes;
-    }
-
-    pub(super) fn skip_all(&mut self) {
-        self.rest.start = self.rest.end;
-    }
-
-    /// The message as an event.
-    fn event(&self) -> Option<Event<'_>> {
-        match &self.message {
-            Some(Inbound::Text(text)) => Some(Event::Text(text)),
-            Some(Inbound::Binary(payload)) => Some(Event::Binary(payload)),
-            Some(Inbound::TooLong { refusal, beginning }) => {
-                Some(Event::TooLong { refusal, beginning })
-            }
-            Some(Inbound::Pong | Inbound::Frame | Inbound::Closed) | None => None,
-        }
-    }
-
-    fn is_share_used(&self) -> bool {
-        self.messages_left == 0 || self.is_used_up
-    }
-
-    /// Notes why reading ends here.
-    fn stop(&mut self, progress: Progress) -> bool {
-        self.progress = progress;
-        false
     }
 }
 
@@ -120,52 +90,45 @@ impl Connection {
     /// Begins this tick's reading.
     pub fn begin_read(&mut self, input: &mut Input, limits: &Limits) {
         input.kept = std::mem::take(&mut self.unread);
-        input.rest = self.handled..input.kept.len();
-        self.handled = 0;
-        input.bytes_left = READ_BYTES_PER_TICK_MAX;
-        input.messages_left = limits.messages_per_tick_max;
-        input.is_used_up = false;
+        input.rest = std::mem::take(&mut self.handled)..input.kept.len();
         input.is_short = false;
+        (input.bytes, input.frames) = (0, 0);
+        input.frames_max = limits.messages_per_tick_max;
     }
 
     /// Reads up to the next event of this tick. Its verdict must be applied before the next call.
-    pub fn next_event<'i>(
+    /// The error says why there is none.
+    pub fn next_event(
         &mut self,
-        input: &'i mut Input,
+        input: &mut Input,
         context: &mut Context<'_>,
-    ) -> Option<Event<'i>> {
+    ) -> Result<Event, Progress> {
         loop {
-            if input.rest.is_empty() && !self.fill(input) {
-                return None;
+            if input.rest.is_empty() {
+                self.fill(input)?;
             }
-            match &mut self.phase {
+            let event = match &mut self.phase {
                 Phase::ProxyHeader(_) => {
-                    if let Some(peer) = self.read_proxy_header(input, context) {
-                        return Some(Event::ProxiedPeer(peer));
-                    }
+                    self.read_proxy_header(input, context).map(Event::ProxiedPeer)
                 }
-                Phase::Head(_) => {
-                    if let Some(event) = self.read_head(input, context) {
-                        return Some(event);
-                    }
-                }
+                Phase::Head(_) => self.read_head(input, context),
                 Phase::Open(_) | Phase::Closing { .. } if input.is_share_used() => {
-                    input.stop(Progress::More);
-                    return None;
+                    return Err(Progress::More);
                 }
-                Phase::Open(_) | Phase::Closing { .. } => {
-                    input.message = self.read_message(input, context);
-                    if input.message.is_some() {
-                        return input.event();
-                    }
+                Phase::Open(_) | Phase::Closing { .. } => self.read_frame(input, context),
+                Phase::Upgrading | Phase::Lingering { .. } => {
+                    input.rest.start = input.rest.end;
+                    None
                 }
-                Phase::Upgrading | Phase::Lingering { .. } => input.skip_all(),
+            };
+            if let Some(event) = event {
+                return Ok(event);
             }
         }
     }
 
     /// Ends this tick's reading: keeps what has not been handled.
-    pub fn end_read(&mut self, input: &mut Input, context: &mut Context<'_>) -> Progress {
+    pub fn end_read(&mut self, input: &mut Input, context: &mut Context<'_>) {
         if input.rest.is_empty() {
             input.kept = Vec::new();
         } else if input.kept.is_empty() {
@@ -174,42 +137,36 @@ impl Connection {
             self.handled = input.rest.start;
             self.unread = std::mem::take(&mut input.kept);
         }
-        input.message = None;
         self.note_unfinished(context.now);
         if let Phase::Open(Open { close_after_read: Some(reason), .. }) = self.phase {
             self.close(reason, context);
         }
-        input.progress
     }
 
-    /// Reads the next portion into the buffer. If there is none, returns false and notes why.
-    fn fill(&mut self, input: &mut Input) -> bool {
+    /// Reads the next portion into the buffer. The error says why there is none.
+    fn fill(&mut self, input: &mut Input) -> Result<(), Progress> {
         if input.is_short && !self.peer_closed {
-            return input.stop(Progress::Drained);
+            return Err(Progress::Drained);
         }
-        if input.is_share_used() {
-            return input.stop(Progress::More);
+        let left = READ_BYTES_PER_TICK_MAX - input.bytes;
+        if input.is_share_used() || left == 0 {
+            return Err(Progress::More);
         }
         input.kept = Vec::new();
-        let share = input.bytes_left.min(input.buffer.len());
-        if share == 0 {
-            return input.stop(Progress::More);
-        }
         loop {
-            match self.socket.read(&mut input.buffer[..share]) {
-                Ok(0) => return input.stop(self.gone(CloseReason::PeerClosed)),
+            match self.socket.read(&mut input.buffer[..left]) {
+                Ok(0) => return Err(self.gone(CloseReason::PeerClosed)),
                 Ok(count) => {
                     input.rest = 0..count;
-                    input.bytes_left -= count;
-                    input.received_bytes += count as u64;
-                    input.is_short = count < share;
-                    return true;
+                    input.bytes += count;
+                    input.is_short = count < left;
+                    return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return input.stop(Progress::Drained);
+                    return Err(Progress::Drained);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return input.stop(self.gone(CloseReason::PeerReset)),
+                Err(_) => return Err(self.gone(CloseReason::PeerReset)),
             }
         }
     }
@@ -218,22 +175,16 @@ impl Connection {
         Progress::Gone(self.reason().unwrap_or(reason))
     }
 
-    /// Takes the next message out of the input; what is not the engine's is handled here.
-    fn read_message(&mut self, input: &mut Input, context: &mut Context<'_>) -> Option<Inbound> {
+    /// Takes the next frame out of the input; what is not the engine's is handled here.
+    fn read_frame(&mut self, input: &mut Input, context: &mut Context<'_>) -> Option<Event> {
         let (Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. }) =
             &mut self.phase
         else {
             return None;
         };
-        let bytes = if input.kept.is_empty() { &*input.buffer } else { &*input.kept };
-        let mut rest = &bytes[input.rest.clone()];
-        let mut control = Vec::new();
-        let limits = &context.settings.limits;
-        let inbound = websocket.next(&mut rest, &mut control, limits, &mut input.spare);
+        let mut rest = input.rest();
+        let inbound = websocket.next(&mut rest, &context.settings.limits);
         input.rest.start = input.rest.end - rest.len();
-        if !control.is_empty() {
-            context.send(control);
-        }
         let inbound = match inbound {
             Ok(inbound) => inbound?,
             Err(violation) => {
@@ -242,18 +193,21 @@ impl Connection {
                 return None;
             }
         };
-        input.messages_left = input.messages_left.saturating_sub(1);
-        if !matches!(inbound, Inbound::Pong | Inbound::Frame)
-            && let Phase::Open(open) = &mut self.phase
-        {
-            open.unfinished = None; // what is incomplete after this is another message
-        }
+        input.frames += 1;
         match (inbound, &mut self.phase) {
-            (Inbound::Closed, _) => self.end(CloseReason::PeerClosed, context),
+            (Inbound::Message(event), Phase::Open(open)) => {
+                open.unfinished = None; // what is incomplete after this is another message
+                return Some(event);
+            }
+            (Inbound::Ping(pong), Phase::Open(_)) => context.send(pong),
             (Inbound::Pong, Phase::Open(open)) => open.unanswered_since = None,
-            (Inbound::Pong | Inbound::Frame, _) => {}
-            (message, Phase::Open(_)) => return Some(message),
-            // After the close frame nothing is carried out any more.
+            (Inbound::Close(answer), phase) => {
+                if let Phase::Open(_) = phase {
+                    context.send(answer);
+                }
+                self.end(CloseReason::PeerClosed, context);
+            }
+            // After our close frame nothing is answered or carried out any more.
             _ => {}
         }
         None
