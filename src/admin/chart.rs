@@ -39,7 +39,7 @@ pub struct Frame<'a> {
 
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// CSS class and height, from the bottom up.
+    /// CSS class and height, which is not 0, from the bottom up.
     pub parts: Vec<(&'static str, u64)>,
     /// Shown when the pointer is over the bar.
     pub hint: String,
@@ -49,9 +49,9 @@ pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
     let total = |bar: &Bar| -> u64 { bar.parts.iter().map(|(_, count)| count).sum() };
     let top = round_up(bars.iter().map(total).max().unwrap_or(0));
     let mut shapes = String::new();
-    for (bucket, bar) in bars.iter().enumerate().filter(|(_, bar)| total(bar) > 0) {
+    for (bucket, bar) in bars.iter().enumerate().filter(|(_, bar)| !bar.parts.is_empty()) {
         let mut ground = HEIGHT;
-        for (class, count) in bar.parts.iter().filter(|(_, count)| *count > 0) {
+        for (class, count) in &bar.parts {
             let height = HEIGHT * *count as f64 / top as f64;
             ground -= height;
             let x = bucket as f64 + BAR_GAP;
