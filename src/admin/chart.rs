@@ -39,7 +39,7 @@ pub struct Frame<'a> {
 
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// CSS class and height, from the bottom up.
+    /// CSS class and height, which is not 0, from the bottom up.
     pub parts: Vec<(&'static str, u64)>,
     /// Shown when the pointer is over the bar.
     pub hint: String,
@@ -49,9 +49,9 @@ pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
     let total = |bar: &Bar| -> u64 { bar.parts.iter().map(|(_, count)| count).sum() };
     let top = round_up(bars.iter().map(total).max().unwrap_or(0));
     let mut shapes = String::new();
-    for (bucket, bar) in bars.iter().enumerate().filter(|(_, bar)| total(bar) > 0) {
+    for (bucket, bar) in bars.iter().enumerate().filter(|(_, bar)| !bar.parts.is_empty()) {
         let mut ground = HEIGHT;
-        for (class, count) in bar.parts.iter().filter(|(_, count)| *count > 0) {
+        for (class, count) in &bar.parts {
             let height = HEIGHT * *count as f64 / top as f64;
             ground -= height;
             let x = bucket as f64 + BAR_GAP;
@@ -105,16 +105,19 @@ fn line_with_area<T: Copy>(
     ends: impl Fn(T) -> (f64, f64),
     hint: impl Fn(usize, T) -> String,
 ) -> String {
-    let (mut heights, mut area, mut hits) = (Vec::new(), String::new(), String::new());
+    let (mut line, mut area, mut hits) = (String::new(), String::new(), String::new());
     for (bucket, value) in values.iter().enumerate() {
-        let ends = value.map(&ends);
-        heights.push(ends.map(|(height, _)| height));
-        if let (Some((height, other)), Some(value)) = (ends, value) {
-            _ = write!(area, "M{bucket} {other:.2}V{height:.2}h1V{other:.2}z");
-            hit(&mut hits, bucket, &hint(bucket, *value));
-        }
+        let Some(value) = *value else { continue };
+        let (height, other) = ends(value);
+        // Level for the width of the bucket, and joined to the one before, if that has a value.
+        let is_joined = bucket > 0 && values[bucket - 1].is_some();
+        let pen = if is_joined { "L" } else { "M" };
+        _ = write!(line, "{pen}{bucket} {height:.2}H{}", bucket + 1);
+        _ = write!(area, "M{bucket} {other:.2}V{height:.2}h1V{other:.2}z");
+        hit(&mut hits, bucket, &hint(bucket, value));
     }
-    let shapes = format!("<path class=\"area\" d=\"{area}\"/>{}{hits}", line(&heights));
+    let shapes =
+        format!("<path class=\"area\" d=\"{area}\"/><path class=\"line\" d=\"{line}\"/>{hits}");
     plot(frame, values.len(), scale, &shapes)
 }
 
@@ -141,20 +144,6 @@ fn round_up(most: u64) -> u64 {
     let units = (0..).map(|power| 10_u64.saturating_pow(power));
     let mut tops = units.flat_map(|unit| [2, 4, 10].map(|digits| unit.saturating_mul(digits)));
     tops.find(|top| *top >= most).unwrap_or(most)
-}
-
-/// A line over the buckets that have a value, level for the width of each.
-fn line(heights: &[Option<f64>]) -> String {
-    let mut path = String::new();
-    let mut is_open = false;
-    for (bucket, height) in heights.iter().enumerate() {
-        if let Some(y) = height {
-            let pen = if is_open { "L" } else { "M" };
-            _ = write!(path, "{pen}{bucket} {y:.2}H{}", bucket + 1);
-        }
-        is_open = height.is_some();
-    }
-    format!("<path class=\"line\" d=\"{path}\"/>")
 }
 
 /// Shows a text when the pointer is over a bucket.
@@ -216,7 +205,11 @@ mod tests {
 
     #[test]
     fn a_line_stops_where_there_is_nothing() {
-        let path = line(&[Some(1.0), Some(2.0), None, Some(3.0)]);
-        assert_eq!(path, "<path class=\"line\" d=\"M0 1.00H1L1 2.00H2M3 3.00H4\"/>");
+        let (name, caption, bucket, when) = ("hour", "Last hour", "per minute", ["", ""]);
+        let span = Span { name, caption, bucket, when, bucket_minutes: 1 };
+        let frame = Frame { span: &span, id: "", caption, description: String::new() };
+        let chart = curve(frame, &[Some(0), Some(1), None, Some(2)], |_, _| String::new());
+        let path = "<path class=\"line\" d=\"M0 100.00H1L1 50.00H2M3 0.00H4\"/>";
+        assert!(chart.contains(path), "{chart}");
     }
 }

@@ -12,10 +12,10 @@ pub fn render(status: &Status<'_>) -> String {
     let engine = status.view.engine;
     let (hour, day) = (Bucket::sum(&status.hour), Bucket::sum(&status.day));
     let mut object = json!({
-        "version": status.version,
+        "version": status::VERSION,
         "now": status.now.0,
         "uptime_seconds": status.uptime,
-        "health": status.health.err().unwrap_or("ok"),
+        "health": status.view.engine.can_serve().err().unwrap_or("ok"),
         "store": { "nameplates": engine.store().counts().nameplates },
         "storage": {
             "degraded": engine.is_degraded(),

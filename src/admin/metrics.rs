@@ -3,7 +3,7 @@
 //!
 //! Labels are fixed names of this program; nothing that a peer sent is among them.
 
-use super::status::Status;
+use super::status::{self, Status};
 use crate::engine::metrics::{Bounds, Histogram, Tally};
 use crate::format;
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
@@ -66,7 +66,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
     let wal_bytes = files.filter_map(|it| Some((it.name, it.wal_bytes?))).collect();
     metrics! {
         "build_info", "", "",
-            "The version that runs.", Value::Labelled("version", vec![(status.version, 1)]);
+            "The version that runs.", Value::Labelled("version", vec![(status::VERSION, 1)]);
         "connections", "connections/now", "",
             "Connections of clients.", count(view.connections);
         "connections_max", "connections/max", "",
@@ -115,10 +115,10 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
             "Commits that failed.", Value::Count(metrics.commits_failed);
         "commit_duration_seconds", "", "",
             "Durations of commits to the channel database, with the records that were due.",
-            Value::Histogram(&status.timings.commit, &DURATION_BOUNDS);
+            Value::Histogram(&status.admin.timings.commit, &DURATION_BOUNDS);
         "commit_changes", "", "",
             "Row changes in a commit.",
-            Value::Histogram(&status.timings.batch, &BATCH_CHANGES_BOUNDS);
+            Value::Histogram(&status.admin.timings.batch, &BATCH_CHANGES_BOUNDS);
         "wal_pages", "", "",
             "Pages in the channel database's write-ahead log, about.",
             Value::Count(engine.wal_pages().into());
@@ -131,7 +131,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
             "Sizes of their write-ahead logs.", Value::Labelled("file", wal_bytes);
         "tick_duration_seconds", "", "",
             "Durations of ticks, from waking up to going back to sleep.",
-            Value::Histogram(&status.timings.tick, &DURATION_BOUNDS);
+            Value::Histogram(&status.admin.timings.tick, &DURATION_BOUNDS);
         "limit_hits_total", "limits_hit", "",
             "How often limits were met.", tally("limit", engine.limits_met());
         "log_lines_lost_total", "", "",
@@ -145,7 +145,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
         "process_cpu_seconds_total", "process/cpu_seconds", "",
             "CPU time, user and system.", Value::Seconds(process.cpu_seconds);
         "process_start_time_seconds", "started", "",
-            "When it started, since the epoch.", Value::Seconds(status.started.0);
+            "When it started, since the epoch.", Value::Seconds(status.admin.started.wall.0);
     }
 }
 

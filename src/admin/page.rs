@@ -18,7 +18,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let view = status.view;
     let (store, limits) = (view.engine.store(), &view.config.limits);
     let metrics = metrics::all(status);
-    let (state, class, colour) = match status.health {
+    let (state, class, colour) = match view.engine.can_serve() {
         Ok(()) => ("serving", "state", "12805c"),
         Err(why) => (why, "state bad", "b3261e"),
     };
@@ -38,7 +38,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
         "state-class" => class.to_owned(),
         "colour" => colour.to_owned(),
         "style" => STYLE.to_owned(),
-        "version" => status.version.to_owned(),
+        "version" => status::VERSION.to_owned(),
         "uptime" => duration(status.uptime),
         "switch" => switch.to_owned(),
         "connections-percent" => percent(view.connections, limits.connections_max),
@@ -54,7 +54,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
             charts(status, |span, buckets| latency_chart(span, buckets, "Commit", |it| &it.commit))
         }
         "results" => tables::results(status),
-        "members" => tables::members(status.view.engine),
+        "members" => tables::members(view.engine),
         "clients" => tables::clients(status),
         "files" => tables::files(status),
         "storage-state" => tables::storage_state(view.engine),

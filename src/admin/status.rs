@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 
 pub use super::history::Bucket;
 use super::{Admin, ServerView};
-use crate::engine::metrics::{Histogram, Timings};
+use crate::engine::metrics::Histogram;
 use crate::limits::{CLIENTS_SHOWN_MAX, DURATION_BOUNDS};
 use crate::message::ClientVersion;
 use crate::storage::db::MEMORY;
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::process::{self, Process};
 
+/// Of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 #[derive(Debug)]
 pub struct Status<'a> {
-    pub version: &'static str,
-    pub started: Timestamp,
+    pub admin: &'a Admin,
+    pub view: ServerView<'a>,
     pub now: Timestamp,
     pub uptime: Seconds,
-    pub health: Result<(), &'static str>,
-    pub view: ServerView<'a>,
-    pub timings: &'a Timings,
     pub process: Process,
     pub files: Vec<DatabaseFile>,
     /// The last hour and the last day, oldest first.
@@ -42,13 +42,10 @@ impl<'a> Status<'a> {
         let totals = Bucket::totals(&view.engine.metrics, &admin.timings);
         let now = admin.steady.at(view.clock);
         Status {
-            version: env!("CARGO_PKG_VERSION"),
-            started: admin.started.wall,
+            admin,
+            view,
             now,
             uptime: now - admin.started.wall,
-            health: view.engine.can_serve(),
-            view,
-            timings: &admin.timings,
             process: Process::read(),
             files: files(view),
             hour: admin.history.hour.buckets(&totals),

@@ -12,7 +12,7 @@ use super::{Report, file_json, file_line};
 use crate::config::Period;
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_CLIENTS_MAX;
-use crate::message::outcome::{Outcome, OutcomeCounts};
+use crate::message::outcome::Outcome;
 use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageKind, UsageSince};
 use crate::sys::clock::{self, Seconds, Timestamp};
 
@@ -21,28 +21,22 @@ const OTHER: &str = "other";
 
 const SECONDS_PER_DAY: f64 = 86_400.0;
 
-/// How often each result occurred.
+/// How often each result occurred, and at last all that this server does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Results {
-    known: OutcomeCounts,
-    other: u64,
-}
+struct Results([u64; Outcome::COUNT + 1]);
 
 impl Results {
     fn add(&mut self, outcome: Option<Outcome>) {
-        match outcome {
-            Some(outcome) => self.known.add(outcome, 1),
-            None => self.other += 1,
-        }
+        self.0[outcome.map_or(Outcome::COUNT, |outcome| outcome as usize)] += 1;
     }
 
     fn total(&self) -> u64 {
-        self.known.total() + self.other
+        self.0.iter().sum()
     }
 
     /// All results with their counts.
     fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.known.iter().map(|(it, count)| (it.name(), count)).chain([(OTHER, self.other)])
+        Outcome::all().map(Outcome::name).chain([OTHER]).zip(self.0)
     }
 
     fn json(&self) -> Value {
@@ -234,9 +228,8 @@ impl Exchanges {
         columns.extend(Outcome::all().map(|outcome| (outcome.name(), Right)));
         let mut table = Table::new(&columns);
         for (part, Endings { mailboxes, nameplates }) in &self.parts {
-            let counts = [mailboxes.total(), nameplates.total()].into_iter();
-            let counts: Vec<u64> =
-                counts.chain(mailboxes.known.iter().map(|(_, count)| count)).collect();
+            let known = &mailboxes.0[..Outcome::COUNT];
+            let counts = [&[mailboxes.total(), nameplates.total()], known].concat();
             let mut cells: Vec<&dyn Display> = vec![part];
             cells.extend(counts.iter().map(|count| count as &dyn Display));
             table.row(&cells);

@@ -8,7 +8,7 @@ use super::mailbox::Mailbox;
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, all_present, required};
 use super::tables::Tables;
-use super::usage::{self, Ending};
+use super::usage::{Ending, Summary};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
 use crate::message::log::{Message, Replay};
@@ -277,18 +277,23 @@ impl Tables {
         }
         let Some(ended) = self.remove_mailbox(mailbox) else { return };
         let effects = &mut *act.effects;
-        let record = usage::of_mailbox(&ended, act.now, ending, self.settings.blur);
-        if let Some(UsageRecord::Mailbox { result, .. }) = &record
-            && result.is_hostile()
-            && ended.sides.iter().len() >= SIDES_MAX
-        {
-            effects.hostile_endings.push(ended.origins.clone());
-        }
-        if let Some(record) = record {
+        let (sides, mood) = (ended.sides.ids(), ended.gravest_mood());
+        let summary = Summary::of(&ended.sides, act.now, ending, mood, self.settings.blur);
+        if let Some(Summary { started, waiting_time, total_time, result }) = summary {
+            if result.is_hostile() && sides.len() >= SIDES_MAX {
+                effects.hostile_endings.push(ended.origins.clone());
+            }
+            let record = UsageRecord::Mailbox {
+                app: app.clone(),
+                for_nameplate: ended.for_nameplate,
+                started,
+                waiting_time,
+                total_time,
+                result,
+            };
             effects.record(record, ended.beginner());
         }
         let has_messages = ended.log.count() > 0;
-        let (sides, mood) = (ended.sides.ids(), ended.gravest_mood());
         effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
         let with_messages = has_messages && self.remains.add(&app, mailbox, ended.log);
         let mailbox = mailbox.clone();

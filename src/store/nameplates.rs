@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::app::{self, App, Nameplate};
-use super::change::{Change, Row, SideId};
+use super::app::{self, Nameplate};
+use super::change::{Change, Row, SideId, UsageRecord};
 use super::room::{Growth, mailbox_bytes, nameplate_bytes, side_bytes};
 use super::session::{Identity, required};
 use super::sides::Sides;
 use super::tables::Tables;
-use super::usage::{self, Ending};
+use super::usage::{Ending, Summary};
 use super::{Act, Listing};
 use crate::message::session::Session;
 use crate::message::{Field, Flag, Refusal, Response, Rule};
@@ -44,10 +44,8 @@ impl Tables {
         let random = act.entropy.next_u64();
         let cools = self.cooling.of(&me.app, act.now, self.settings.nameplate_cooldown);
         let digits_min = self.settings.nameplate_digits_min;
-        let name = match self.apps.get(&me.app) {
-            Some(app) => app.pick_free(random, digits_min, cools),
-            None => App::default().pick_free(random, digits_min, cools),
-        };
+        let app = self.apps.get(&me.app); // there is one, as this session is bound to it
+        let name = app.and_then(|app| app.pick_free(random, digits_min, cools));
         let name = name.ok_or(Refusal::NoFreeNameplate)?;
         self.claim_for(&me, &name, act)?;
         session.allocated = true;
@@ -101,17 +99,13 @@ impl Tables {
             return self.create_nameplate(me, name, act);
         };
         let mailbox = nameplate.mailbox.clone();
-        let is_new_to = usize::from(nameplate.sides.is_new(&me.side))
-            + self.mailboxes.get(&mailbox).map_or(0, |it| usize::from(it.sides.is_new(&me.side)));
+        let Some(known) = self.mailboxes.get(&mailbox) else {
+            return Err(Refusal::MailboxNotAvailable);
+        };
         let claimed = nameplate.sides.get(&me.side).map(|side| side.holds);
-        let nameplate_admits = nameplate.sides.admits(&me.side);
-        let mailbox_admits =
-            self.mailboxes.get(&mailbox).is_some_and(|mailbox| mailbox.sides.admits(&me.side));
-        if nameplate_admits && mailbox_admits && is_new_to > 0 {
-            let (holder, bytes) = (me.holder, is_new_to * side_bytes(&me.side));
-            let growth = Growth { holder, mailbox: Some(&mailbox), bytes, is_ordinary: true };
-            self.make_room(growth, act)?;
-        }
+        let both = [&nameplate.sides, &known.sides];
+        let [nameplate_admits, mailbox_admits] = both.map(|sides| sides.admits(&me.side));
+        let new_to = both.iter().filter(|sides| sides.is_new(&me.side)).count();
         if !nameplate_admits {
             self.record_nameplate_side(me, name, act);
         }
@@ -120,6 +114,11 @@ impl Tables {
         }
         if !nameplate_admits || !mailbox_admits {
             return Err(Refusal::Crowded);
+        }
+        if new_to > 0 {
+            let (holder, bytes) = (me.holder, new_to * side_bytes(&me.side));
+            let growth = Growth { holder, mailbox: Some(&mailbox), bytes, is_ordinary: true };
+            self.make_room(growth, act)?;
         }
         match claimed {
             Some(false) => return Err(Refusal::Reclaimed),
@@ -220,11 +219,12 @@ impl Tables {
         let (id, sides) = (ended.id, ended.sides.ids());
         act.effects.changes.push(Change::DeleteNameplate { id, sides });
         self.cooling.begin(app, name, act.now, self.settings.nameplate_cooldown);
-        let record = ending.and_then(|ending| {
-            usage::of_nameplate(app, &ended, act.now, ending, self.settings.blur)
-        });
-        if let Some(record) = record {
-            let mailbox = self.mailboxes.get(&ended.mailbox);
+        let blur = self.settings.blur;
+        let summary =
+            ending.and_then(|ending| Summary::of(&ended.sides, act.now, ending, None, blur));
+        if let Some(Summary { started, waiting_time, total_time, result }) = summary {
+            let (app, mailbox) = (app.clone(), self.mailboxes.get(&ended.mailbox));
+            let record = UsageRecord::Nameplate { app, started, waiting_time, total_time, result };
             act.effects.record(record, mailbox.and_then(|mailbox| mailbox.beginner()));
         }
     }

@@ -1,11 +1,6 @@
-//! The usage records of nameplates and mailboxes that ended: how long they lasted, and how they
+//! What is recorded of the use of nameplates and mailboxes: how long they lasted, and how they
 //! ended.
 
-use std::rc::Rc;
-
-use super::app::Nameplate;
-use super::change::UsageRecord;
-use super::mailbox::Mailbox;
 use super::sides::Sides;
 use crate::limits::SIDES_MAX;
 use crate::message::outcome::Outcome;
@@ -28,43 +23,17 @@ pub fn blurred(time: Timestamp, blur: Option<Seconds>) -> Timestamp {
     }
 }
 
-/// The record of a nameplate that ends now; none if it never had a side.
-pub fn of_nameplate(
-    app: &Rc<str>,
-    ended: &Nameplate,
-    now: Timestamp,
-    ending: Ending,
-    blur: Option<Seconds>,
-) -> Option<UsageRecord> {
-    let Summary { started, waiting_time, total_time, result } =
-        Summary::of(&ended.sides, now, ending, None, blur)?;
-    let app = app.clone();
-    Some(UsageRecord::Nameplate { app, started, waiting_time, total_time, result })
-}
-
-/// The record of a mailbox that ends now; none if it never had a side.
-pub fn of_mailbox(
-    ended: &Mailbox,
-    now: Timestamp,
-    ending: Ending,
-    blur: Option<Seconds>,
-) -> Option<UsageRecord> {
-    let Summary { started, waiting_time, total_time, result } =
-        Summary::of(&ended.sides, now, ending, ended.gravest_mood(), blur)?;
-    let (app, for_nameplate) = (ended.app.clone(), ended.for_nameplate);
-    Some(UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result })
-}
-
 /// What the records of nameplates and mailboxes have in common.
-struct Summary {
-    started: Timestamp,
-    waiting_time: Option<Seconds>,
-    total_time: Seconds,
-    result: Outcome,
+pub struct Summary {
+    pub started: Timestamp,
+    pub waiting_time: Option<Seconds>,
+    pub total_time: Seconds,
+    pub result: Outcome,
 }
 
 impl Summary {
-    fn of(
+    /// Of something that ends now; none if it never had a side.
+    pub fn of(
         sides: &Sides,
         now: Timestamp,
         ending: Ending,
