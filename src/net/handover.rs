@@ -129,8 +129,8 @@ pub fn is_announced() -> bool {
 /// Takes the socket that standard input is, if a program has executed this one to hand over to it.
 /// Afterwards standard input is empty.
 pub fn take_stdin() -> io::Result<Option<OwnedFd>> {
-    let stdin = io::stdin();
     let Ok(value) = env::var(VARIABLE) else { return Ok(None) };
+    let stdin = io::stdin();
     if variable(&stdin)? != value {
         return Ok(None);
     }

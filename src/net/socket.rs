@@ -303,6 +303,11 @@ impl Socket {
         self.is_unix
     }
 
+    /// Appends what has arrived, as far as the buffer has room; returns the number of bytes.
+    pub fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.descriptor, rustix::buffer::spare_capacity(buffer))?)
+    }
+
     /// Sends small answers at once, without waiting for more.
     pub fn set_nodelay(&self) -> io::Result<()> {
         if self.is_unix {

@@ -1,6 +1,6 @@
 //! Reading: what the socket has, up to one tick's share, as events.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 
 use super::{Connection, Context, Open, Phase};
@@ -23,15 +23,16 @@ pub enum Progress {
 /// The read buffer shared by all connections, and how far the reading of the present one has got.
 #[derive(Debug)]
 pub struct Input {
-    buffer: Box<[u8]>,
+    /// What has been read since this reading began. Never filled with zeros, so that it takes no more
+    /// memory than the longest input needs.
+    buffer: Vec<u8>,
     /// Input of an earlier tick that its connection has kept; handled first.
     kept: Vec<u8>,
     /// What has not been handled: of `kept`, or of `buffer` if that is empty.
     rest: Range<usize>,
     /// The last read has emptied the socket.
     is_short: bool,
-    /// Bytes read since this reading began, and frames handled.
-    bytes: usize,
+    /// Frames handled since this reading began.
     frames: usize,
     /// The share of the tick.
     frames_max: usize,
@@ -40,11 +41,10 @@ pub struct Input {
 impl Default for Input {
     fn default() -> Self {
         Input {
-            buffer: vec![0; READ_BYTES_PER_TICK_MAX].into(),
+            buffer: Vec::with_capacity(READ_BYTES_PER_TICK_MAX),
             kept: Vec::new(),
             rest: 0..0,
             is_short: false,
-            bytes: 0,
             frames: 0,
             frames_max: 0,
         }
@@ -54,7 +54,7 @@ impl Default for Input {
 impl Input {
     /// Bytes received since this reading began.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.buffer.len()
     }
 
     /// Frames handled since this reading began.
@@ -72,7 +72,7 @@ impl Input {
     }
 
     pub(super) fn rest(&self) -> &[u8] {
-        let bytes = if self.kept.is_empty() { &*self.buffer } else { &*self.kept };
+        let bytes = if self.kept.is_empty() { &self.buffer } else { &self.kept };
         &bytes[self.rest.clone()]
     }
 
@@ -92,7 +92,8 @@ impl Connection {
         input.kept = std::mem::take(&mut self.unread);
         input.rest = std::mem::take(&mut self.handled)..input.kept.len();
         input.is_short = false;
-        (input.bytes, input.frames) = (0, 0);
+        input.buffer.clear();
+        input.frames = 0;
         input.frames_max = limits.messages_per_tick_max;
     }
 
@@ -148,17 +149,17 @@ impl Connection {
         if input.is_short && !self.peer_closed {
             return Err(Progress::Drained);
         }
-        let left = READ_BYTES_PER_TICK_MAX - input.bytes;
+        let begin = input.buffer.len();
+        let left = input.buffer.capacity() - begin;
         if input.is_share_used() || left == 0 {
             return Err(Progress::More);
         }
         input.kept = Vec::new();
         loop {
-            match self.socket.read(&mut input.buffer[..left]) {
+            match self.socket.receive(&mut input.buffer) {
                 Ok(0) => return Err(self.gone(CloseReason::PeerClosed)),
                 Ok(count) => {
-                    input.rest = 0..count;
-                    input.bytes += count;
+                    input.rest = begin..begin + count;
                     input.is_short = count < left;
                     return Ok(());
                 }
