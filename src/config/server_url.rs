@@ -18,28 +18,15 @@ pub enum ServerUrl {
 const SERVICE: &str = "/v1";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    Ws,
-    Wss,
+pub struct Scheme {
+    prefix: &'static str,
+    /// The port of a URL without one.
+    default_port: u16,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 2] = [Scheme::Ws, Scheme::Wss];
-
-    fn prefix(self) -> &'static str {
-        match self {
-            Scheme::Ws => "ws://",
-            Scheme::Wss => "wss://",
-        }
-    }
-
-    /// The port of a URL without one.
-    fn default_port(self) -> u16 {
-        match self {
-            Scheme::Ws => 80,
-            Scheme::Wss => 443,
-        }
-    }
+    const WS: Scheme = Scheme { prefix: "ws://", default_port: 80 };
+    pub const WSS: Scheme = Scheme { prefix: "wss://", default_port: 443 };
 }
 
 impl ServerUrl {
@@ -49,14 +36,15 @@ impl ServerUrl {
         }
         let shown = values::without_secret(text);
         let wrong = || format!("'{shown}' must have the form ws://HOST:PORT{SERVICE} or unix:PATH");
-        let with_scheme = |it: Scheme| text.strip_prefix(it.prefix()).map(|rest| (it, rest));
-        let (scheme, rest) = Scheme::ALL.into_iter().find_map(with_scheme).ok_or_else(wrong)?;
+        let with_scheme = |it: Scheme| text.strip_prefix(it.prefix).map(|rest| (it, rest));
+        let (scheme, rest) =
+            [Scheme::WS, Scheme::WSS].into_iter().find_map(with_scheme).ok_or_else(wrong)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| wrong())?)
             }
-            _ => (authority, scheme.default_port()),
+            _ => (authority, scheme.default_port),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_whole = bare.len() < host.len() || !host.contains(':');
@@ -72,7 +60,7 @@ impl ServerUrl {
         match self {
             ServerUrl::Tcp { scheme, host, port, path } => {
                 let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                let is_default = *port == scheme.default_port();
+                let is_default = *port == scheme.default_port;
                 (if is_default { host } else { format!("{host}:{port}") }, path)
             }
             ServerUrl::Unix(_) => ("localhost".to_owned(), SERVICE),
@@ -84,7 +72,7 @@ impl ServerUrl {
 impl Default for ServerUrl {
     fn default() -> ServerUrl {
         let (host, path) = ("127.0.0.1".to_owned(), SERVICE.to_owned());
-        ServerUrl::Tcp { scheme: Scheme::Ws, host, port: 4000, path }
+        ServerUrl::Tcp { scheme: Scheme::WS, host, port: 4000, path }
     }
 }
 
@@ -95,7 +83,7 @@ impl fmt::Display for ServerUrl {
             ServerUrl::Tcp { scheme, .. } => {
                 let (host, path) = self.host_and_path();
                 let path = if path.starts_with("/v1/") { "/v1/…" } else { path };
-                write!(f, "{}{host}{path}", scheme.prefix())
+                write!(f, "{}{host}{path}", scheme.prefix)
             }
             ServerUrl::Unix(path) => write!(f, "unix:{}", path.display()),
         }

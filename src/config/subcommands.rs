@@ -220,7 +220,7 @@ fn check(query: Query) -> Result<Invocation, String> {
             Err("--via: connects to the server by itself, so give the URL that clients use"
                 .to_owned())
         }
-        (ServerUrl::Tcp { scheme: Scheme::Wss, .. }, None) => Err(format!(
+        (ServerUrl::Tcp { scheme: Scheme::WSS, .. }, None) => Err(format!(
             "{server}: TLS needs a command that speaks it, as in --via='openssl s_client -quiet \
              -verify_return_error -connect HOST:443'; or check behind the proxy, as in \
              ws://127.0.0.1:4000/v1"
