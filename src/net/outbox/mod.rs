@@ -161,13 +161,16 @@ impl Outbox {
             if self.ended {
                 continue;
             }
-            queues |= self.begun.is_some() || buffers.frames.len() >= WRITE_BYTES_PER_PORTION;
+            self.ended = matches!(output, Output::End);
+            queues |= self.ended
+                || matches!(output, Output::Response(Response::Replay(_)))
+                || self.begun.is_some()
+                || buffers.frames.len() >= WRITE_BYTES_PER_PORTION;
             let queued = buffers.large.queued(output);
-            let left = if queues { Some(queued) } else { self.encode(queued, buffers) };
-            if let Some(left) = left {
-                queues = true;
-                self.ended = matches!(left, Queued::Output(Output::End));
-                self.pending.push_back(left);
+            if queues {
+                self.pending.push_back(queued);
+            } else {
+                self.encode(queued, buffers);
             }
         }
         self.write_frames(socket, buffers)?;
@@ -235,18 +238,13 @@ impl Outbox {
             self.is_handed_over = false;
 
             buffers.frames.clear();
-            let ended = self.encode_portion(buffers);
+            self.encode_portion(buffers);
             if buffers.frames.is_empty() {
+                let is_end = !self.pending.is_empty();
                 self.pending = Pending::default();
-                return Ok(if ended { Sent::Ended } else { Sent::All });
+                return Ok(if is_end { Sent::Ended } else { Sent::All });
             }
             self.write_frames(socket, buffers)?;
-            if ended && self.encoded.is_empty() && self.begun.is_none() {
-                return Ok(Sent::Ended);
-            }
-            if ended {
-                self.pending.push_front(Queued::Output(Output::End));
-            }
         }
         Ok(Sent::More)
     }
@@ -261,34 +259,36 @@ impl Outbox {
         }
     }
 
-    /// Encodes pending output into `buffers.frames`, up to a portion or a large message; returns
-    /// whether it met the end.
-    fn encode_portion(&mut self, buffers: &mut WriteBuffers) -> bool {
+    /// Encodes pending output into `buffers.frames`, up to a portion, a large message or the end,
+    /// which stays.
+    fn encode_portion(&mut self, buffers: &mut WriteBuffers) {
         while buffers.frames.len() < WRITE_BYTES_PER_PORTION && self.begun.is_none() {
-            let Some(queued) = self.pending.pop_front() else { return false };
-            match self.encode(queued, buffers) {
-                None => {}
-                Some(Queued::Output(Output::Response(Response::Replay(mut replay)))) => {
-                    if let Some(message) = replay.next() {
-                        let message = Output::Response(Response::Message(message));
-                        let message = buffers.large.queued(message);
-                        _ = self.encode(message, buffers); // leaves nothing, as it is no replay
-                        let rest = Queued::Output(Output::Response(Response::Replay(replay)));
-                        self.pending.push_front(rest);
-                        if buffers.replays_slowly {
-                            return false;
-                        }
+            match self.pending.front_mut() {
+                None | Some(Queued::Output(Output::End)) => return,
+                Some(Queued::Output(Output::Response(Response::Replay(replay)))) => {
+                    let Some(message) = replay.next() else {
+                        self.pending.pop_front();
+                        continue;
+                    };
+                    let message = Output::Response(Response::Message(message));
+                    let message = buffers.large.queued(message);
+                    self.encode(message, buffers);
+                    if buffers.replays_slowly {
+                        return;
                     }
                 }
-                Some(_) => return true, // the end
+                Some(_) => {
+                    if let Some(queued) = self.pending.pop_front() {
+                        self.encode(queued, buffers);
+                    }
+                }
             }
         }
-        false
     }
 
-    /// Encodes what leaves in one piece; returns what does not: a replay, or the end. After a large
-    /// message, nothing may be encoded until it has left.
-    fn encode(&mut self, queued: Queued, buffers: &mut WriteBuffers) -> Option<Queued> {
+    /// Encodes anything but a replay or the end. After a large message, nothing may be encoded
+    /// until it has left.
+    fn encode(&mut self, queued: Queued, buffers: &mut WriteBuffers) {
         match queued {
             Queued::Large(message) => {
                 buffers.delivered.messages += 1;
@@ -296,13 +296,10 @@ impl Outbox {
                 websocket::text_header(begun.rest_bytes(), &mut buffers.frames);
                 self.begun = Some(begun);
             }
-            Queued::Output(Output::Response(response)) if !response.is_replay() => {
-                frame(&response, buffers);
-            }
+            Queued::Output(Output::Response(response)) => frame(&response, buffers),
             Queued::Output(Output::Bytes(bytes)) => buffers.frames.extend_from_slice(&bytes),
-            queued => return Some(queued),
+            Queued::Output(Output::End) => {}
         }
-        None
     }
 }
 
