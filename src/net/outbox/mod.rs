@@ -96,11 +96,7 @@ impl Outbox {
 
     /// What another process has encoded, and whether the end comes after it.
     pub fn handed_over(encoded: Vec<u8>, ended: bool) -> Outbox {
-        let mut outbox = Outbox { encoded, ended, is_handed_over: true, ..Outbox::default() };
-        if ended {
-            outbox.pending.push_back(Queued::Output(Output::End));
-        }
-        outbox
+        Outbox { encoded, ended, is_handed_over: true, ..Outbox::default() }
     }
 
     /// Encodes all that waits; returns it, and whether the end comes after it.
@@ -161,9 +157,11 @@ impl Outbox {
             if self.ended {
                 continue;
             }
-            self.ended = matches!(output, Output::End);
-            queues |= self.ended
-                || matches!(output, Output::Response(Response::Replay(_)))
+            if let Output::End = output {
+                self.ended = true;
+                continue;
+            }
+            queues |= matches!(output, Output::Response(Response::Replay(_)))
                 || self.begun.is_some()
                 || buffers.frames.len() >= WRITE_BYTES_PER_PORTION;
             let queued = buffers.large.queued(output);
@@ -175,10 +173,14 @@ impl Outbox {
         }
         self.write_frames(socket, buffers)?;
         if self.is_empty() {
-            Ok(Sent::All)
+            Ok(self.all_sent())
         } else {
             self.send_waiting(socket, buffers, portions_max)
         }
+    }
+
+    fn all_sent(&self) -> Sent {
+        if self.ended { Sent::Ended } else { Sent::All }
     }
 
     /// Writes `buffers.frames` and what is begun after them, and keeps what the socket does not
@@ -240,9 +242,8 @@ impl Outbox {
             buffers.frames.clear();
             self.encode_portion(buffers);
             if buffers.frames.is_empty() {
-                let is_end = !self.pending.is_empty();
                 self.pending = Pending::default();
-                return Ok(if is_end { Sent::Ended } else { Sent::All });
+                return Ok(self.all_sent());
             }
             self.write_frames(socket, buffers)?;
         }
@@ -259,35 +260,29 @@ impl Outbox {
         }
     }
 
-    /// Encodes pending output into `buffers.frames`, up to a portion, a large message or the end,
-    /// which stays.
+    /// Encodes pending output into `buffers.frames`, up to a portion or a large message. A replay
+    /// stays at the front until it is through.
     fn encode_portion(&mut self, buffers: &mut WriteBuffers) {
         while buffers.frames.len() < WRITE_BYTES_PER_PORTION && self.begun.is_none() {
-            match self.pending.front_mut() {
-                None | Some(Queued::Output(Output::End)) => return,
-                Some(Queued::Output(Output::Response(Response::Replay(replay)))) => {
-                    let Some(message) = replay.next() else {
-                        self.pending.pop_front();
-                        continue;
-                    };
-                    let message = Output::Response(Response::Message(message));
-                    let message = buffers.large.queued(message);
-                    self.encode(message, buffers);
-                    if buffers.replays_slowly {
-                        return;
-                    }
+            if let Some(Queued::Output(Output::Response(Response::Replay(replay)))) =
+                self.pending.front_mut()
+                && let Some(message) = replay.next()
+            {
+                let message = Output::Response(Response::Message(message));
+                let message = buffers.large.queued(message);
+                self.encode(message, buffers);
+                if buffers.replays_slowly {
+                    return;
                 }
-                Some(_) => {
-                    if let Some(queued) = self.pending.pop_front() {
-                        self.encode(queued, buffers);
-                    }
-                }
+            } else {
+                let Some(queued) = self.pending.pop_front() else { return };
+                self.encode(queued, buffers);
             }
         }
     }
 
-    /// Encodes anything but a replay or the end. After a large message, nothing may be encoded
-    /// until it has left.
+    /// Encodes what leaves in one piece. After a large message, nothing may be encoded until it has
+    /// left.
     fn encode(&mut self, queued: Queued, buffers: &mut WriteBuffers) {
         match queued {
             Queued::Large(message) => {
@@ -296,9 +291,10 @@ impl Outbox {
                 websocket::text_header(begun.rest_bytes(), &mut buffers.frames);
                 self.begun = Some(begun);
             }
+            // The messages of a replay have been encoded; the end never waits here.
+            Queued::Output(Output::Response(Response::Replay(_)) | Output::End) => {}
             Queued::Output(Output::Response(response)) => frame(&response, buffers),
             Queued::Output(Output::Bytes(bytes)) => buffers.frames.extend_from_slice(&bytes),
-            Queued::Output(Output::End) => {}
         }
     }
 }
