@@ -9,23 +9,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::limits::PROXY_HOPS_MAX;
 use crate::message::peer::{Peer, Unreadable};
 
-/// The last addresses of `X-Forwarded-For`, the very last one first.
-pub fn addresses<'a>(
-    lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-) -> Vec<Result<Peer, Unreadable>> {
-    hops(lines, address)
-}
-
-/// The same of `Forwarded`.
-pub fn elements<'a>(
-    lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-) -> Vec<Result<Peer, Unreadable>> {
-    hops(lines, element)
-}
-
-/// Several lines are one list (RFC 9110, section 5.3). A list without any element counts as
-/// unreadable: a proxy always names an address.
-fn hops<'a>(
+/// The last addresses of a list, the very last one first. Several lines are one list (RFC 9110,
+/// section 5.3). A list without any element counts as unreadable: a proxy always names an address.
+pub fn hops<'a>(
     lines: impl DoubleEndedIterator<Item = &'a [u8]>,
     parse: fn(&str) -> Result<Peer, Unreadable>,
 ) -> Vec<Result<Peer, Unreadable>> {
@@ -49,7 +35,7 @@ fn hops<'a>(
 }
 
 /// An element of `Forwarded`: `for=192.0.2.1;proto=https`.
-fn element(text: &str) -> Result<Peer, Unreadable> {
+pub fn element(text: &str) -> Result<Peer, Unreadable> {
     let pairs = Pieces::new(text, b';').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
     match (values.next(), values.next()) {
@@ -61,9 +47,9 @@ fn element(text: &str) -> Result<Peer, Unreadable> {
     }
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. A port that
-/// cannot be read is none: RFC 7239 allows names in its place.
-fn address(text: &str) -> Result<Peer, Unreadable> {
+/// An element of `X-Forwarded-For`: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or
+/// `[2001:db8::1]:80`. A port that cannot be read is none: RFC 7239 allows names in its place.
+pub fn address(text: &str) -> Result<Peer, Unreadable> {
     if let Ok(ip) = text.parse() {
         return Ok(Peer::at(ip, None));
     }
@@ -173,7 +159,7 @@ mod tests {
             (&[""], "?"),
             (&[" , ,"], "?"),
         ] {
-            assert_eq!(client(addresses(lines(list))), expected, "{list:?}");
+            assert_eq!(client(hops(lines(list), address)), expected, "{list:?}");
         }
     }
 
@@ -207,13 +193,13 @@ mod tests {
             (&["192.0.2.1"], "?"),
             (&[""], "?"),
         ] {
-            assert_eq!(client(elements(lines(list))), expected, "{list:?}");
+            assert_eq!(client(hops(lines(list), element)), expected, "{list:?}");
         }
     }
 
     #[test]
     fn a_long_list_is_not_read_to_its_end() {
         let list = "10.0.0.1,".repeat(10_000);
-        assert_eq!(addresses(lines(&[&list])).len(), PROXY_HOPS_MAX);
+        assert_eq!(hops(lines(&[&list]), address).len(), PROXY_HOPS_MAX);
     }
 }

@@ -320,8 +320,8 @@ impl Request<'_> {
                 let peer = ip.map(|ip| ip.map(|ip| Peer::at(ip, port))).map_err(|()| Unreadable);
                 (peer.transpose().into_iter().collect(), is_port_unreadable)
             }
-            AddressHeader::XForwardedFor => (forwarded::addresses(lines), false),
-            AddressHeader::Forwarded => (forwarded::elements(lines), false),
+            AddressHeader::XForwardedFor => (forwarded::hops(lines, forwarded::address), false),
+            AddressHeader::Forwarded => (forwarded::hops(lines, forwarded::element), false),
         };
         Forwarded { hops, is_port_unreadable, other }
     }

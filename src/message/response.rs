@@ -42,11 +42,6 @@ pub enum Response {
 }
 
 impl Response {
-    /// Whether it stands for many messages.
-    pub fn is_replay(&self) -> bool {
-        matches!(self, Response::Replay(_))
-    }
-
     /// Bytes that count towards the outbox limit. The memory of a replay is the mailbox's.
     pub fn queued_bytes(&self) -> usize {
         let payload = match self {

@@ -62,31 +62,28 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds all endpoints; returns the addresses that will be listened on. The error names the
-    /// endpoint.
+    /// Binds all endpoints. The error names the endpoint.
     ///
     /// A listener that an earlier process has handed over is taken instead of bound.
     pub fn bind(
         endpoints: &[(Endpoint, Role)],
         mut handed_over: HandedOver,
-    ) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
+    ) -> Result<Listeners, String> {
         let mut listeners = Listeners { spare: open_spare(), ..Listeners::default() };
-        let mut bound = Vec::new();
         // First, what holds an address that is not wanted any more.
         let is_wanted = |name: &String| endpoints.iter().any(|(it, _)| it.to_string() == *name);
         handed_over.bound.retain(|(name, ..)| is_wanted(name));
         for (endpoint, role) in endpoints {
             let name = endpoint.to_string();
-            let (listener, address) =
+            let listener =
                 match handed_over.bound.extract_if(.., |(known, ..)| *known == name).next() {
                     Some((_, file, descriptor)) => Listener::take_over(descriptor, endpoint, file),
                     None => Listener::bind(endpoint),
                 }
                 .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
             listeners.add(listener, *role, ListenerRecord::Bound { endpoint: name, file: None });
-            bound.push((address, *role));
         }
-        Ok((listeners, bound))
+        Ok(listeners)
     }
 
     /// The listeners as records and descriptors.
@@ -100,11 +97,17 @@ impl Listeners {
         })
     }
 
-    /// Begins to listen on all of them, at `addresses`. The error names the address.
-    pub fn listen(&mut self, addresses: &[(Endpoint, Role)]) -> Result<(), String> {
-        for (entry, (address, _)) in self.list.iter_mut().zip(addresses) {
-            let listening = entry.listener.listen();
-            listening.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    /// The addresses that are listened on, or will be.
+    pub fn addresses(&self) -> Vec<(Endpoint, Role)> {
+        self.list.iter().map(|entry| (entry.listener.endpoint().clone(), entry.role)).collect()
+    }
+
+    /// Begins to listen on all of them. The error names the address.
+    pub fn listen(&mut self) -> Result<(), String> {
+        for Entry { listener, .. } in &mut self.list {
+            let listening = listener.listen();
+            listening
+                .map_err(|error| format!("cannot listen on {}: {error}", listener.endpoint()))?;
         }
         Ok(())
     }

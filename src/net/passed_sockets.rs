@@ -13,7 +13,7 @@ use listenfd::ListenFd;
 
 use crate::limits::PASSED_SOCKETS_MAX;
 use crate::message::handover::ListenerRecord;
-use crate::net::socket::{Endpoint, Listener};
+use crate::net::socket::Listener;
 
 /// Which of the passed sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ enum State {
 }
 
 /// A socket that an option has selected, and the address that it listens on.
-pub type Taken = (Listener, Endpoint, ListenerRecord);
+pub type Taken = (Listener, ListenerRecord);
 
 /// The passed sockets, and which of them are taken.
 pub struct PassedSockets {
@@ -165,10 +165,10 @@ impl Passed {
                 format!("passed socket {index}: not a stream socket of TCP or unix")
             })?,
         };
-        let (listener, address) = Listener::adopt(descriptor)
+        let listener = Listener::adopt(descriptor)
             .map_err(|error| format!("passed socket {index}: {error}"))?;
         let record = ListenerRecord::Passed { index: index as u64, name: self.name.clone() };
-        Ok((listener, address, record))
+        Ok((listener, record))
     }
 }
 

@@ -17,8 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, getsockname,
-    sockopt,
+    AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketType, getsockname, sockopt,
 };
 
 use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
@@ -54,71 +53,39 @@ pub enum Role {
     Admin,
 }
 
+/// Device and inode.
+pub type FileId = (u64, u64);
+
 /// A listening socket, or one that will listen.
 #[derive(Debug)]
 pub struct Listener {
     descriptor: OwnedFd,
-    /// The file of a unix socket, if we have made it.
-    file: Option<SocketFile>,
-}
-
-/// Device and inode.
-pub type FileId = (u64, u64);
-
-/// The file of a unix socket that we have made; goes with its listener.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    mode: u32,
-    /// Another process may have put a socket of its own at the path since.
-    id: FileId,
-}
-
-impl SocketFile {
-    fn is_ours(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|it| (it.dev(), it.ino()) == self.id)
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.is_ours() {
-            _ = fs::remove_file(&self.path); // best effort: a start removes a stale one too
-        }
-    }
+    /// The address that it listens on: port 0 has become a port.
+    endpoint: Endpoint,
+    /// The file of a unix socket, if we have made it; it goes with the listener.
+    file: Option<FileId>,
 }
 
 impl Listener {
-    /// Binds. The address is the one that will be listened on: port 0 has become a port.
-    pub fn bind(endpoint: &Endpoint) -> io::Result<(Listener, Endpoint)> {
+    pub fn bind(endpoint: &Endpoint) -> io::Result<Listener> {
         match endpoint {
             Endpoint::Tcp(address) => {
                 let descriptor = bind_tcp(*address)?;
-                let bound = Endpoint::Tcp(getsockname(&descriptor)?.try_into()?);
-                Ok((Listener { descriptor, file: None }, bound))
+                let endpoint = Endpoint::Tcp(getsockname(&descriptor)?.try_into()?);
+                Ok(Listener { descriptor, endpoint, file: None })
             }
             Endpoint::Unix { path, mode } => {
-                Ok((Listener::bind_unix(path, *mode)?, endpoint.clone()))
+                let (descriptor, file) = bind_unix(path, *mode)?;
+                Ok(Listener { descriptor, endpoint: endpoint.clone(), file: Some(file) })
             }
         }
-    }
-
-    fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
-        remove_stale(path)?;
-        let descriptor = new_socket(AddressFamily::UNIX)?;
-        rustix::net::bind(&descriptor, &SocketAddrUnix::new(path)?)?;
-        // No client can connect before listen, so none connects under the default mode.
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        let made = fs::symlink_metadata(path)?;
-        let file = SocketFile { path: path.to_owned(), mode, id: (made.dev(), made.ino()) };
-        Ok(Listener { descriptor, file: Some(file) })
     }
 
     /// Begins to listen; before that, connections are refused.
     pub fn listen(&mut self) -> io::Result<()> {
         // A socket that does not listen yet looks abandoned, and another start removes it.
-        if let Some(lost) = self.file.take_if(|file| !file.is_ours()) {
-            *self = Listener::bind_unix(&lost.path, lost.mode)?;
+        if self.file.is_some() && self.own_file().is_none() {
+            *self = Listener::bind(&self.endpoint)?;
         }
         if is_listening(&self.descriptor).unwrap_or(false) {
             return Ok(()); // adopted, with a backlog of the operator's choice
@@ -126,9 +93,8 @@ impl Listener {
         Ok(rustix::net::listen(&self.descriptor, LISTEN_BACKLOG)?)
     }
 
-    /// Takes over a socket that listens already, with the address that it listens on. The file of a
-    /// unix socket is not ours and stays.
-    pub fn adopt(descriptor: OwnedFd) -> io::Result<(Listener, Endpoint)> {
+    /// Takes over a socket that listens already. The file of a unix socket is not ours and stays.
+    pub fn adopt(descriptor: OwnedFd) -> io::Result<Listener> {
         check_listening(&descriptor)?;
         rustix::io::ioctl_fionbio(&descriptor, true)?;
         let address = getsockname(&descriptor)?;
@@ -143,7 +109,7 @@ impl Listener {
                 Endpoint::Tcp(address.try_into()?)
             }
         };
-        Ok((Listener { descriptor, file: None }, endpoint))
+        Ok(Listener { descriptor, endpoint, file: None })
     }
 
     /// Takes over a listener of an earlier process. `file`: device and inode of the socket's file,
@@ -152,21 +118,35 @@ impl Listener {
         descriptor: OwnedFd,
         endpoint: &Endpoint,
         file: Option<FileId>,
-    ) -> io::Result<(Listener, Endpoint)> {
-        let (mut listener, bound) = Listener::adopt(descriptor)?;
-        let Endpoint::Unix { path, mode } = endpoint else { return Ok((listener, bound)) };
-        listener.file = file.map(|id| SocketFile { path: path.clone(), mode: *mode, id });
-        Ok((listener, endpoint.clone()))
+    ) -> io::Result<Listener> {
+        let mut listener = Listener::adopt(descriptor)?;
+        if let Endpoint::Unix { .. } = endpoint {
+            (listener.endpoint, listener.file) = (endpoint.clone(), file);
+        }
+        Ok(listener)
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Device and inode of the file of a unix socket that we have made.
     pub fn file(&self) -> Option<FileId> {
-        self.file.as_ref().map(|file| file.id)
+        self.file
+    }
+
+    /// The file of a unix socket that we have made, unless another process has put a socket of its
+    /// own in its place.
+    fn own_file(&self) -> Option<&Path> {
+        let (Endpoint::Unix { path, .. }, Some(file)) = (&self.endpoint, self.file) else {
+            return None;
+        };
+        file_id(path).is_ok_and(|found| found == file).then_some(path)
     }
 
     /// Leaves the file of a unix socket where it is.
     pub fn leave_file(&mut self) {
-        std::mem::forget(self.file.take());
+        self.file = None;
     }
 
     /// Accepts one connection, if one waits.
@@ -178,10 +158,23 @@ impl Listener {
     }
 }
 
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(path) = self.own_file() {
+            _ = fs::remove_file(path); // best effort: a start removes a stale one too
+        }
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+fn file_id(path: &Path) -> io::Result<FileId> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 fn path_of(address: &SocketAddrUnix) -> PathBuf {
@@ -238,6 +231,15 @@ fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, FileId)> {
+    remove_stale(path)?;
+    let fd = new_socket(AddressFamily::UNIX)?;
+    rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
+    // No client can connect before listen, so none connects under the default mode.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok((fd, file_id(path)?))
+}
+
 /// Removes a socket file on which no process listens any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket =
@@ -252,7 +254,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "macos"))]
-const NEW: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+const NEW: rustix::net::SocketFlags =
+    rustix::net::SocketFlags::CLOEXEC.union(rustix::net::SocketFlags::NONBLOCK);
 
 #[cfg(not(target_os = "macos"))]
 fn new_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {

@@ -58,10 +58,7 @@ impl Server {
             return;
         }
         let now = self.clock.instant;
-        let mut connection = match role {
-            Role::ProxiedClient => Connection::new_proxied(socket, peer, now),
-            Role::Client | Role::Admin => Connection::new(socket, peer, now),
-        };
+        let mut connection = Connection::new(socket, peer, role, now);
         if let Err(rejection) = admitted {
             connection
                 .reject(rejection, &mut self.connections.context(conn, now, &mut self.engine));

@@ -63,8 +63,8 @@ pub fn start_for_tests(
     signals: Signals,
 ) -> Result<(Server, SocketAddr), String> {
     let passed = PassedSockets::none();
-    let (server, bound) = build(config, reloadable, signals, passed, None, None)?;
-    let address = bound.iter().find_map(|(endpoint, _)| match endpoint {
+    let (server, addresses) = build(config, reloadable, signals, passed, None, None)?;
+    let address = addresses.iter().find_map(|(endpoint, _)| match endpoint {
         Endpoint::Tcp(address) => Some(*address),
         Endpoint::Unix { .. } => None,
     });
@@ -85,7 +85,7 @@ fn build(
     // Addresses first: a second server on the same ones must not touch the files. Then files, and
     // only then the first connection.
     let handed_over = inheritance.as_mut().map(Inheritance::take_listeners).unwrap_or_default();
-    let (mut listeners, bound) = bind(&mut config, passed, handed_over)?;
+    let mut listeners = bind(&mut config, passed, handed_over)?;
     if let Some(inheritance) = &mut inheritance {
         inheritance.renumber(&listeners);
     }
@@ -113,17 +113,18 @@ fn build(
         engine.client_programs = Some(Box::new(admin.restore(past)));
         admin
     });
-    if let Err(problem) = listeners.listen(&bound) {
+    if let Err(problem) = listeners.listen() {
         engine.close();
         return Err(problem);
     }
-    log_addresses(&bound);
+    let addresses = listeners.addresses();
+    log_addresses(&addresses);
     let mut server = Server::new(config, engine, listeners, signals, notifier, admin)
         .map_err(|error| format!("cannot start the event loop: {error}"))?;
     if let Some(inheritance) = inheritance {
         server.restore(inheritance);
     }
-    Ok((server, bound))
+    Ok((server, addresses))
 }
 
 /// Allows no more connections than there are descriptors for.
@@ -140,25 +141,24 @@ fn bound_connections(config: &mut Config) -> Result<(), String> {
     Err(format!("the limit of {descriptors} open files leaves no room for connections"))
 }
 
-/// Binds all addresses and adds the passed sockets; returns the addresses.
+/// Binds all addresses and adds the passed sockets.
 fn bind(
     config: &mut Config,
     mut passed: PassedSockets,
     mut handed_over: HandedOver,
-) -> Result<(Listeners, Vec<(Endpoint, Role)>), String> {
+) -> Result<Listeners, String> {
     passed.add_handed_over(std::mem::take(&mut handed_over.passed));
     config.listen_by_default(!passed.is_empty());
     let adopted = adopt(&mut passed, &config.passed)?;
-    let (mut listeners, mut bound) = Listeners::bind(&config.endpoints, handed_over)?;
-    for ((listener, address, record), role) in adopted {
+    let mut listeners = Listeners::bind(&config.endpoints, handed_over)?;
+    for ((listener, record), role) in adopted {
         listeners.add(listener, role, record);
-        bound.push((address, role));
     }
-    Ok((listeners, bound))
+    Ok(listeners)
 }
 
-fn log_addresses(bound: &[(Endpoint, Role)]) {
-    for (address, role) in bound {
+fn log_addresses(addresses: &[(Endpoint, Role)]) {
+    for (address, role) in addresses {
         match (role, address) {
             (Role::Admin, Endpoint::Tcp(address)) => info!("admin page on http://{address}/"),
             (Role::Admin, address) => info!("admin page on {address}"),

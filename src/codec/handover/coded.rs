@@ -184,25 +184,6 @@ written_as! {
         CountedAddress::Unreadable => None,
     }, |ip| Some(ip.map_or(CountedAddress::Unreadable, CountedAddress::Ip));
     Rc<str> as String: |text| text.to_string(), |text| Some(text.into());
-    MailboxState as (u8, Rc<str>): |mailbox| match mailbox {
-        MailboxState::Unopened => (0, "".into()),
-        MailboxState::Refused(id) => (1, id.clone()),
-        MailboxState::Open(id) => (2, id.clone()),
-        MailboxState::Deleted(id) => (3, id.clone()),
-    }, |(number, id)| match number {
-        0 => Some(MailboxState::Unopened),
-        1 => Some(MailboxState::Refused(id)),
-        2 => Some(MailboxState::Open(id)),
-        3 => Some(MailboxState::Deleted(id)),
-        _ => None,
-    };
-    ProofState as (bool, bool):
-        |proof| (*proof == ProofState::Given, *proof == ProofState::Refused),
-        |(is_given, is_refused)| Some(match (is_given, is_refused) {
-            (true, _) => ProofState::Given,
-            (false, true) => ProofState::Refused,
-            (false, false) => ProofState::Missing,
-        });
 }
 
 fields! {
@@ -236,6 +217,19 @@ variants! { PhaseRecord:
     2 [pinged, unanswered] (PhaseRecord::Open { pinged, unanswered });
     3 [] (PhaseRecord::Closing);
     4 [] (PhaseRecord::Lingering);
+}
+
+variants! { MailboxState:
+    0 [] (MailboxState::Unopened);
+    1 [id] (MailboxState::Refused(id));
+    2 [id] (MailboxState::Open(id));
+    3 [id] (MailboxState::Deleted(id));
+}
+
+variants! { ProofState:
+    0 [] (ProofState::Missing);
+    1 [] (ProofState::Given);
+    2 [] (ProofState::Refused);
 }
 
 variants! { JoinState:

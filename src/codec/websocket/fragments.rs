@@ -34,10 +34,8 @@ struct Discarded {
     refusal: Refusal,
     /// Payload received and announced.
     bytes: u64,
-    /// The part of the present frame's payload that is still to come, and its mask.
-    frame_left: u64,
-    mask: [u8; 4],
-    is_last_frame: bool,
+    /// The present frame, of whose payload only this is still to come.
+    frame: Header,
 }
 
 impl Fragments {
@@ -60,7 +58,8 @@ impl Fragments {
 
     /// Bytes of payload that have come.
     pub fn received_bytes(&self) -> u64 {
-        let frame_left = self.discarded.as_ref().map_or(0, |discarded| discarded.frame_left);
+        let frame_left =
+            self.discarded.as_ref().map_or(0, |discarded| discarded.frame.payload_bytes);
         self.announced_bytes() - frame_left
     }
 
@@ -71,7 +70,7 @@ impl Fragments {
 
     /// Whether payload of a frame that is thrown away is still to come.
     pub fn is_discarding_frame(&self) -> bool {
-        self.discarded.as_ref().is_some_and(|discarded| discarded.frame_left > 0)
+        self.discarded.as_ref().is_some_and(|discarded| discarded.frame.payload_bytes > 0)
     }
 
     /// Whether a message must be thrown away because of the frame that comes next. Fails if it is
@@ -108,40 +107,30 @@ impl Fragments {
             let kept = known.min(BEGINNING_BYTES);
             beginning.push(&self.payload.bytes()[..kept], kept);
             self.payload = beginning;
-            Discarded {
-                refusal,
-                bytes: known as u64,
-                frame_left: 0,
-                mask: [0; 4],
-                is_last_frame: false,
-            }
+            Discarded { refusal, bytes: known as u64, frame: *header }
         });
         discarded.bytes = discarded.bytes.saturating_add(header.payload_bytes);
-        discarded.frame_left = header.payload_bytes;
-        discarded.mask = header.mask;
-        discarded.is_last_frame = header.is_final;
+        discarded.frame = *header;
         self.count_empty(header)
     }
 
     /// Throws away payload; `None` if more of the frame is still to come. After
     /// [`Inbound::Message`] the message has ended.
     pub fn discard(&mut self, input: &mut &[u8]) -> Option<Inbound> {
-        let discarded = self.discarded.as_mut()?;
-        let count =
-            usize::try_from(discarded.frame_left).map_or(input.len(), |left| left.min(input.len()));
-        let (bytes, rest) = input.split_at(count);
-        *input = rest;
+        let Discarded { frame, .. } = self.discarded.as_mut()?;
+        let count = frame.payload_bytes.min(input.len() as u64) as usize;
+        let bytes = input.split_off(..count)?;
         let wanted = count.min(BEGINNING_BYTES - self.payload.bytes().len());
         if wanted > 0 {
-            self.payload.push(&unmasked(&bytes[..wanted], discarded.mask), BEGINNING_BYTES);
+            self.payload.push(&unmasked(&bytes[..wanted], frame.mask), BEGINNING_BYTES);
         }
-        let offset = count % discarded.mask.len();
-        discarded.mask.rotate_left(offset);
-        discarded.frame_left -= count as u64;
-        if discarded.frame_left > 0 {
+        let offset = count % frame.mask.len();
+        frame.mask.rotate_left(offset);
+        frame.payload_bytes -= count as u64;
+        if frame.payload_bytes > 0 {
             return None;
         }
-        if !discarded.is_last_frame {
+        if !frame.is_final {
             return Some(Inbound::Fragment);
         }
         let refusal = self.discarded.take()?.refusal;

@@ -44,6 +44,7 @@ pub struct WebSocket {
 }
 
 /// A frame's header, checked.
+#[derive(Clone, Copy, Debug)]
 struct Header {
     opcode: OpCode,
     is_final: bool,

@@ -201,7 +201,7 @@ mod tests {
     use crate::message::peer::{AddressHeader, Peer};
     use crate::net::connection::{Input, Progress};
     use crate::net::outbox::WriteBuffers;
-    use crate::net::socket::Socket;
+    use crate::net::socket::{Role, Socket};
     use crate::storage::held::Released;
     use crate::sys::clock::{Clock, Timestamp};
 
@@ -221,7 +221,7 @@ mod tests {
             let (socket, peer) = UnixStream::pair().expect("a pair of sockets");
             let begun = Instant::now();
             let socket = Socket::adopt(socket.into(), true).expect("a stream");
-            let mut connection = Connection::new(socket, Peer::default(), begun);
+            let mut connection = Connection::new(socket, Peer::default(), Role::Client, begun);
             let open = Open { is_bound: true, ..Open::new(begun) };
             connection.enter(Phase::Open(open), begun);
             let settings = Settings {

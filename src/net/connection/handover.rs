@@ -10,7 +10,7 @@ use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::handover::{ConnectionRecord, Microseconds, PhaseRecord, StateRecord};
 use crate::net::outbox::Outbox;
-use crate::net::socket::Socket;
+use crate::net::socket::{Role, Socket};
 use crate::sys::clock::{self, Timestamp};
 
 /// The present time on the clock of the process and on that which the records use.
@@ -108,7 +108,7 @@ impl Connection {
             outbox: Some(Box::new(Outbox::handed_over(record.unsent, record.is_ended))),
             unread: record.unread,
             since: times.restore(record.since),
-            ..Connection::new(socket, record.peer, times.instant)
+            ..Connection::new(socket, record.peer, Role::Client, times.instant)
         };
         connection.note_output(false, times.instant);
         Ok(connection)

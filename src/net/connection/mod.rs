@@ -23,7 +23,7 @@ use crate::message::event::Verdict;
 use crate::message::output::{Output, Outputs};
 use crate::message::peer::{AddressHeader, Peer};
 use crate::net::outbox::{Outbox, Sent, WriteBuffers};
-use crate::net::socket::Socket;
+use crate::net::socket::{Role, Socket};
 use crate::storage::held::Released;
 use crate::sys::clock::Clock;
 use deadlines::Unfinished;
@@ -131,12 +131,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that begins with a request head.
-    pub fn new(socket: Socket, peer: Peer, now: Instant) -> Connection {
+    pub fn new(socket: Socket, peer: Peer, role: Role, now: Instant) -> Connection {
+        let phase = match role {
+            Role::ProxiedClient => Phase::ProxyHeader(Vec::new()),
+            Role::Client | Role::Admin => Phase::Head(Vec::new()),
+        };
         Connection {
             socket,
             peer,
-            phase: Phase::Head(Vec::new()),
+            phase,
             outbox: None,
             unread: Vec::new(),
             handled: 0,
@@ -145,11 +148,6 @@ impl Connection {
             blocked_since: None,
             peer_closed: false,
         }
-    }
-
-    /// A connection that begins with a PROXY header.
-    pub fn new_proxied(socket: Socket, peer: Peer, now: Instant) -> Connection {
-        Connection { phase: Phase::ProxyHeader(Vec::new()), ..Connection::new(socket, peer, now) }
     }
 
     /// The socket, to register, deregister and hand over.

@@ -96,11 +96,7 @@ impl Outbox {
 
     /// What another process has encoded, and whether the end comes after it.
     pub fn handed_over(encoded: Vec<u8>, ended: bool) -> Outbox {
-        let mut outbox = Outbox { encoded, ended, is_handed_over: true, ..Outbox::default() };
-        if ended {
-            outbox.pending.push_back(Queued::Output(Output::End));
-        }
-        outbox
+        Outbox { encoded, ended, is_handed_over: true, ..Outbox::default() }
     }
 
     /// Encodes all that waits; returns it, and whether the end comes after it.
@@ -161,21 +157,30 @@ impl Outbox {
             if self.ended {
                 continue;
             }
-            queues |= self.begun.is_some() || buffers.frames.len() >= WRITE_BYTES_PER_PORTION;
+            if let Output::End = output {
+                self.ended = true;
+                continue;
+            }
+            queues |= matches!(output, Output::Response(Response::Replay(_)))
+                || self.begun.is_some()
+                || buffers.frames.len() >= WRITE_BYTES_PER_PORTION;
             let queued = buffers.large.queued(output);
-            let left = if queues { Some(queued) } else { self.encode(queued, buffers) };
-            if let Some(left) = left {
-                queues = true;
-                self.ended = matches!(left, Queued::Output(Output::End));
-                self.pending.push_back(left);
+            if queues {
+                self.pending.push_back(queued);
+            } else {
+                self.encode(queued, buffers);
             }
         }
         self.write_frames(socket, buffers)?;
         if self.is_empty() {
-            Ok(Sent::All)
+            Ok(self.all_sent())
         } else {
             self.send_waiting(socket, buffers, portions_max)
         }
+    }
+
+    fn all_sent(&self) -> Sent {
+        if self.ended { Sent::Ended } else { Sent::All }
     }
 
     /// Writes `buffers.frames` and what is begun after them, and keeps what the socket does not
@@ -235,18 +240,12 @@ impl Outbox {
             self.is_handed_over = false;
 
             buffers.frames.clear();
-            let ended = self.encode_portion(buffers);
+            self.encode_portion(buffers);
             if buffers.frames.is_empty() {
                 self.pending = Pending::default();
-                return Ok(if ended { Sent::Ended } else { Sent::All });
+                return Ok(self.all_sent());
             }
             self.write_frames(socket, buffers)?;
-            if ended && self.encoded.is_empty() && self.begun.is_none() {
-                return Ok(Sent::Ended);
-            }
-            if ended {
-                self.pending.push_front(Queued::Output(Output::End));
-            }
         }
         Ok(Sent::More)
     }
@@ -261,34 +260,30 @@ impl Outbox {
         }
     }
 
-    /// Encodes pending output into `buffers.frames`, up to a portion or a large message; returns
-    /// whether it met the end.
-    fn encode_portion(&mut self, buffers: &mut WriteBuffers) -> bool {
+    /// Encodes pending output into `buffers.frames`, up to a portion or a large message. A replay
+    /// stays at the front until it is through.
+    fn encode_portion(&mut self, buffers: &mut WriteBuffers) {
         while buffers.frames.len() < WRITE_BYTES_PER_PORTION && self.begun.is_none() {
-            let Some(queued) = self.pending.pop_front() else { return false };
-            match self.encode(queued, buffers) {
-                None => {}
-                Some(Queued::Output(Output::Response(Response::Replay(mut replay)))) => {
-                    if let Some(message) = replay.next() {
-                        let message = Output::Response(Response::Message(message));
-                        let message = buffers.large.queued(message);
-                        _ = self.encode(message, buffers); // leaves nothing, as it is no replay
-                        let rest = Queued::Output(Output::Response(Response::Replay(replay)));
-                        self.pending.push_front(rest);
-                        if buffers.replays_slowly {
-                            return false;
-                        }
-                    }
+            if let Some(Queued::Output(Output::Response(Response::Replay(replay)))) =
+                self.pending.front_mut()
+                && let Some(message) = replay.next()
+            {
+                let message = Output::Response(Response::Message(message));
+                let message = buffers.large.queued(message);
+                self.encode(message, buffers);
+                if buffers.replays_slowly {
+                    return;
                 }
-                Some(_) => return true, // the end
+            } else {
+                let Some(queued) = self.pending.pop_front() else { return };
+                self.encode(queued, buffers);
             }
         }
-        false
     }
 
-    /// Encodes what leaves in one piece; returns what does not: a replay, or the end. After a large
-    /// message, nothing may be encoded until it has left.
-    fn encode(&mut self, queued: Queued, buffers: &mut WriteBuffers) -> Option<Queued> {
+    /// Encodes what leaves in one piece. After a large message, nothing may be encoded until it has
+    /// left.
+    fn encode(&mut self, queued: Queued, buffers: &mut WriteBuffers) {
         match queued {
             Queued::Large(message) => {
                 buffers.delivered.messages += 1;
@@ -296,13 +291,11 @@ impl Outbox {
                 websocket::text_header(begun.rest_bytes(), &mut buffers.frames);
                 self.begun = Some(begun);
             }
-            Queued::Output(Output::Response(response)) if !response.is_replay() => {
-                frame(&response, buffers);
-            }
+            // The messages of a replay have been encoded; the end never waits here.
+            Queued::Output(Output::Response(Response::Replay(_)) | Output::End) => {}
+            Queued::Output(Output::Response(response)) => frame(&response, buffers),
             Queued::Output(Output::Bytes(bytes)) => buffers.frames.extend_from_slice(&bytes),
-            queued => return Some(queued),
         }
-        None
     }
 }
 

@@ -32,18 +32,14 @@ impl Pending {
     }
 
     pub fn push_back(&mut self, queued: Queued) {
-        self.count(&queued);
+        self.bytes += queued.queued_bytes();
+        self.shared_bytes += queued.shared_bytes();
         self.queue.push_back(queued);
     }
 
-    pub fn push_front(&mut self, queued: Queued) {
-        self.count(&queued);
-        self.queue.push_front(queued);
-    }
-
-    fn count(&mut self, queued: &Queued) {
-        self.bytes += queued.queued_bytes();
-        self.shared_bytes += queued.shared_bytes();
+    /// The next to be encoded; its bytes must stay what they are.
+    pub fn front_mut(&mut self) -> Option<&mut Queued> {
+        self.queue.front_mut()
     }
 
     pub fn pop_front(&mut self) -> Option<Queued> {
