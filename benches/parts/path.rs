@@ -127,7 +127,6 @@ impl Scene {
         self.effects.changes.clear();
         self.effects.outputs.clear();
         self.effects.usage.clear();
-        self.effects.usage_origins.clear();
     }
 }
 

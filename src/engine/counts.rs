@@ -4,7 +4,7 @@ use super::Engine;
 use crate::engine::client_programs::program;
 use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
-use crate::store::{Store, UsageRecord};
+use crate::store::{Store, UsageKind, UsageRecord};
 use crate::sys::process;
 
 impl Engine {
@@ -60,14 +60,13 @@ impl Engine {
 
     /// Counts the ends and binds of a committed tick, but those of `check`.
     pub(super) fn count_usage(&mut self) {
-        for record in self.effects.usage.iter().filter(|record| record.app() != CHECK_APP) {
+        let records = self.effects.usage.iter().map(|(record, _)| record);
+        for record in records.filter(|record| record.app() != CHECK_APP) {
             match record {
-                UsageRecord::Nameplate { result, .. } => {
-                    self.metrics.nameplate_outcomes.add(*result, 1)
-                }
-                UsageRecord::Mailbox { result, .. } => {
-                    self.metrics.mailbox_outcomes.add(*result, 1)
-                }
+                UsageRecord::Ended { kind, result, .. } => match kind {
+                    UsageKind::Nameplate => self.metrics.nameplate_outcomes.add(*result, 1),
+                    UsageKind::Mailbox { .. } => self.metrics.mailbox_outcomes.add(*result, 1),
+                },
                 UsageRecord::ClientVersion { implementation, version, .. } => {
                     if let Some(programs) = &mut self.client_programs {
                         let program = program(implementation.as_deref(), version.as_deref());

@@ -41,7 +41,7 @@ use crate::message::close::CloseReason;
 use crate::message::output::Outputs;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
-use crate::storage::{CommitFailed, Committed, Storage};
+use crate::storage::{Committed, Storage};
 use crate::store::{Act, Change, Counts, Effects, Store};
 use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
@@ -305,7 +305,7 @@ impl Engine {
         }
         let (committed, outcome) = self.storage.commit(&mut self.effects);
         self.quotas.update_accounting(outcome.is_ok(), now);
-        if let Err(CommitFailed { participants }) = outcome {
+        if let Err(participants) = outcome {
             self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
             self.undo(&participants);
             let closings = participants.iter().map(|conn| (*conn, CloseReason::StorageFailed));
@@ -333,8 +333,7 @@ impl Engine {
     /// Hands the tick's records over; of one address up to a bound an hour.
     fn push_usage(&mut self) {
         let now = self.clock.instant;
-        let origins = self.effects.usage_origins.drain(..);
-        for (record, origin) in self.effects.usage.drain(..).zip(origins) {
+        for (record, origin) in self.effects.usage.drain(..) {
             let Some(usage) = &mut self.records.usage else { continue };
             if self.quotas.may_record(&record, origin, now) {
                 usage.push(record);

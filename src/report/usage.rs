@@ -167,13 +167,13 @@ impl Exchanges {
         }
         for endings in [&mut self.all, &mut self.parts[at].1] {
             match ending.kind {
-                UsageKind::Mailbox => endings.mailboxes.add(ending.outcome),
+                UsageKind::Mailbox { .. } => endings.mailboxes.add(ending.outcome),
                 UsageKind::Nameplate => endings.nameplates.add(ending.outcome),
             }
         }
-        if ending.kind == UsageKind::Mailbox {
+        if let UsageKind::Mailbox { for_nameplate } = ending.kind {
             let is_happy = ending.outcome == Some(Outcome::Happy);
-            self.transfers += u64::from(is_happy && ending.for_nameplate);
+            self.transfers += u64::from(is_happy && for_nameplate);
             self.waiting.0.extend(ending.waiting_time);
             self.total.0.extend(ending.total_time);
         }

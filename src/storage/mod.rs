@@ -49,13 +49,6 @@ struct HeldLog {
 #[derive(Debug)]
 pub struct Committed(());
 
-/// The tick was rolled back: none of its changes is in the file.
-#[derive(Debug)]
-pub struct CommitFailed {
-    /// The tick's participants.
-    pub participants: Vec<ConnId>,
-}
-
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
         Storage { db, state: State::Healthy, held_log: None }
@@ -71,9 +64,9 @@ impl Storage {
         self.state == State::FileMissing
     }
 
-    /// Commits a tick's changes, or discards the tick; no changes, no transaction. Either way
-    /// nothing uncommitted is left.
-    pub fn commit(&mut self, effects: &mut Effects) -> (Committed, Result<(), CommitFailed>) {
+    /// Commits a tick's changes; no changes, no transaction. If that fails, the tick is discarded
+    /// and its participants are returned. Either way nothing uncommitted is left.
+    pub fn commit(&mut self, effects: &mut Effects) -> (Committed, Result<(), Vec<ConnId>>) {
         let outcome = match effects.changes.is_empty() {
             true => Ok(()),
             false => self.db.commit(&effects.changes),
@@ -84,7 +77,7 @@ impl Storage {
                 error!("storage failed, serving in degraded mode until it works again: {error}");
             }
             self.set_failed(&error);
-            CommitFailed { participants: effects.discard() }
+            effects.discard()
         });
         (Committed(()), outcome)
     }

@@ -115,19 +115,22 @@ pub enum Change {
     },
 }
 
+/// A table of the usage database for what has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageKind {
+    Nameplate,
+    Mailbox {
+        /// Whether a nameplate created it.
+        for_nameplate: bool,
+    },
+}
+
 /// One row of the usage database.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UsageRecord {
-    Nameplate {
+    Ended {
         app: Rc<str>,
-        started: Timestamp,
-        waiting_time: Option<Seconds>,
-        total_time: Seconds,
-        result: Outcome,
-    },
-    Mailbox {
-        app: Rc<str>,
-        for_nameplate: bool,
+        kind: UsageKind,
         started: Timestamp,
         waiting_time: Option<Seconds>,
         total_time: Seconds,
@@ -145,9 +148,7 @@ pub enum UsageRecord {
 impl UsageRecord {
     pub fn app(&self) -> &str {
         match self {
-            UsageRecord::Nameplate { app, .. }
-            | UsageRecord::Mailbox { app, .. }
-            | UsageRecord::ClientVersion { app, .. } => app,
+            UsageRecord::Ended { app, .. } | UsageRecord::ClientVersion { app, .. } => app,
         }
     }
 }
@@ -160,10 +161,8 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// For clients, in order.
     pub outputs: Outputs,
-    /// For the usage database.
-    pub usage: Vec<UsageRecord>,
-    /// The addresses that caused these records, in the same order; none if exempt or unknown.
-    pub usage_origins: Vec<Option<Holder>>,
+    /// For the usage database, each with the address that caused it; none if exempt or unknown.
+    pub usage: Vec<(UsageRecord, Option<Holder>)>,
     /// Mailboxes of two or more sides that ended as an attacked exchange does: the addresses of
     /// the sides.
     pub hostile_endings: Vec<Vec<Option<Holder>>>,
@@ -177,11 +176,6 @@ pub struct Effects {
 }
 
 impl Effects {
-    pub fn record(&mut self, record: UsageRecord, origin: Option<Holder>) {
-        self.usage.push(record);
-        self.usage_origins.push(origin);
-    }
-
     pub fn add_participant(&mut self, conn: ConnId) {
         if self.participants.last() != Some(&conn) {
             self.participants.push(conn);

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use super::Act;
-use super::change::{Change, Effects, Row, SideId, UsageRecord};
+use super::change::{Change, Effects, Row, SideId, UsageKind};
 use super::mailbox::Mailbox;
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, all_present, required};
 use super::tables::Tables;
-use super::usage::{Ending, Summary};
+use super::usage::{self, Ending};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
 use crate::message::log::{Message, Replay};
@@ -277,23 +277,16 @@ impl Tables {
         }
         let Some(ended) = self.remove_mailbox(mailbox) else { return };
         let effects = &mut *act.effects;
-        let (sides, mood) = (ended.sides.ids(), ended.gravest_mood());
-        let summary = Summary::of(&ended.sides, act.now, ending, mood, self.settings.blur);
-        if let Some(Summary { started, waiting_time, total_time, result }) = summary {
-            if result.is_hostile() && sides.len() >= SIDES_MAX {
-                effects.hostile_endings.push(ended.origins.clone());
-            }
-            let record = UsageRecord::Mailbox {
-                app: app.clone(),
-                for_nameplate: ended.for_nameplate,
-                started,
-                waiting_time,
-                total_time,
-                result,
-            };
-            effects.record(record, ended.beginner());
+        let mood = ended.gravest_mood();
+        let result = usage::outcome(&ended.sides, ending, mood);
+        if result.is_hostile() && ended.sides.iter().len() >= SIDES_MAX {
+            effects.hostile_endings.push(ended.origins.clone());
         }
-        let has_messages = ended.log.count() > 0;
+        let kind = UsageKind::Mailbox { for_nameplate: ended.for_nameplate };
+        let blur = self.settings.blur;
+        let record = usage::record(&app, kind, &ended.sides, result, act.now, blur);
+        effects.usage.extend(record.map(|record| (record, ended.beginner())));
+        let (has_messages, sides) = (ended.log.count() > 0, ended.sides.ids());
         effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
         let with_messages = has_messages && self.remains.add(&app, mailbox, ended.log);
         let mailbox = mailbox.clone();

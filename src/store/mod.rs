@@ -25,7 +25,7 @@ mod sides;
 mod tables;
 mod usage;
 
-pub use change::{Change, Effects, NameplateId, Row, SideId, UsageRecord};
+pub use change::{Change, Effects, NameplateId, Row, SideId, UsageKind, UsageRecord};
 
 use crate::limits::{
     ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use super::app::{self, Nameplate};
-use super::change::{Change, Row, SideId, UsageRecord};
+use super::change::{Change, Row, SideId, UsageKind};
 use super::room::{Growth, mailbox_bytes, nameplate_bytes, side_bytes};
 use super::session::{Identity, required};
 use super::sides::Sides;
 use super::tables::Tables;
-use super::usage::{Ending, Summary};
+use super::usage::{self, Ending};
 use super::{Act, Listing};
 use crate::message::session::Session;
 use crate::message::{Field, Flag, Refusal, Response, Rule};
@@ -219,14 +219,14 @@ impl Tables {
         let (id, sides) = (ended.id, ended.sides.ids());
         act.effects.changes.push(Change::DeleteNameplate { id, sides });
         self.cooling.begin(app, name, act.now, self.settings.nameplate_cooldown);
-        let blur = self.settings.blur;
-        let summary =
-            ending.and_then(|ending| Summary::of(&ended.sides, act.now, ending, None, blur));
-        if let Some(Summary { started, waiting_time, total_time, result }) = summary {
-            let (app, mailbox) = (app.clone(), self.mailboxes.get(&ended.mailbox));
-            let record = UsageRecord::Nameplate { app, started, waiting_time, total_time, result };
-            act.effects.record(record, mailbox.and_then(|mailbox| mailbox.beginner()));
-        }
+        let record = ending.and_then(|ending| {
+            let (kind, blur) = (UsageKind::Nameplate, self.settings.blur);
+            let result = usage::outcome(&ended.sides, ending, None);
+            usage::record(app, kind, &ended.sides, result, act.now, blur)
+        });
+        let mailbox = self.mailboxes.get(&ended.mailbox);
+        let origin = mailbox.and_then(|mailbox| mailbox.beginner());
+        act.effects.usage.extend(record.map(|record| (record, origin)));
     }
 }
 

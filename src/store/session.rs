@@ -46,7 +46,7 @@ impl Session {
             implementation: client_version.implementation.clone(),
             version: client_version.version.clone(),
         };
-        act.effects.record(record, self.holder);
+        act.effects.usage.push((record, self.holder));
         self.identity = Some((app, side));
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! What is recorded of the use of nameplates and mailboxes: how long they lasted, and how they
 //! ended.
 
+use std::rc::Rc;
+
+use super::change::{UsageKind, UsageRecord};
 use super::sides::Sides;
 use crate::limits::SIDES_MAX;
 use crate::message::outcome::Outcome;
@@ -23,39 +26,36 @@ pub fn blurred(time: Timestamp, blur: Option<Seconds>) -> Timestamp {
     }
 }
 
-/// What the records of nameplates and mailboxes have in common.
-pub struct Summary {
-    pub started: Timestamp,
-    pub waiting_time: Option<Seconds>,
-    pub total_time: Seconds,
-    pub result: Outcome,
+/// How a nameplate or mailbox ends; `gravest`: of the moods with which its sides closed it.
+pub fn outcome(sides: &Sides, ending: Ending, gravest: Option<Outcome>) -> Outcome {
+    match sides.iter().len() {
+        count if count > SIDES_MAX => Outcome::Crowded,
+        _ if ending == Ending::Pruned => Outcome::Pruney,
+        count => gravest.filter(|mood| *mood != Outcome::Happy).unwrap_or(match count {
+            SIDES_MAX => Outcome::Happy,
+            _ => Outcome::Lonely,
+        }),
+    }
 }
 
-impl Summary {
-    /// Of something that ends now; none if it never had a side.
-    pub fn of(
-        sides: &Sides,
-        now: Timestamp,
-        ending: Ending,
-        gravest: Option<Outcome>,
-        blur: Option<Seconds>,
-    ) -> Option<Summary> {
-        let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
-        added.sort_unstable();
-        let first = *added.first()?;
-        let result = match added.len() {
-            count if count > SIDES_MAX => Outcome::Crowded,
-            _ if ending == Ending::Pruned => Outcome::Pruney,
-            count => gravest.filter(|mood| *mood != Outcome::Happy).unwrap_or(match count {
-                SIDES_MAX => Outcome::Happy,
-                _ => Outcome::Lonely,
-            }),
-        };
-        Some(Summary {
-            started: blurred(first, blur),
-            waiting_time: added.get(1).map(|second| *second - first),
-            total_time: now - first,
-            result,
-        })
-    }
+/// The record of a nameplate or mailbox that ends now; none if it never had a side.
+pub fn record(
+    app: &Rc<str>,
+    kind: UsageKind,
+    sides: &Sides,
+    result: Outcome,
+    now: Timestamp,
+    blur: Option<Seconds>,
+) -> Option<UsageRecord> {
+    let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
+    added.sort_unstable();
+    let first = *added.first()?;
+    Some(UsageRecord::Ended {
+        app: app.clone(),
+        kind,
+        started: blurred(first, blur),
+        waiting_time: added.get(1).map(|second| *second - first),
+        total_time: now - first,
+        result,
+    })
 }

@@ -13,7 +13,7 @@ use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{
-    Act, Change, Counts, Effects, NameplateId, Row, Settings, Store, UsageRecord,
+    Act, Change, Counts, Effects, NameplateId, Row, Settings, Store, UsageKind, UsageRecord,
 };
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use wormhole_mailbox::sys::entropy::Entropy;
@@ -151,9 +151,7 @@ impl Bench {
     /// The result of the one thing that has just ended.
     fn result(&self) -> &'static str {
         match &self.effects.usage[..] {
-            [UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. }] => {
-                result.name()
-            }
+            [(UsageRecord::Ended { result, .. }, _)] => result.name(),
             other => panic!("one thing has ended, not {other:?}"),
         }
     }
@@ -397,7 +395,7 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
     let (a, b) = (bench.bind("a"), bench.bind("b"));
     assert!(matches!(
         bench.effects.usage[..],
-        [UsageRecord::ClientVersion { connect_time, .. }] if connect_time == Timestamp(start)
+        [(UsageRecord::ClientVersion { connect_time, .. }, _)] if connect_time == Timestamp(start)
     ));
     assert_eq!(bench.open(a, "m"), Ok(()));
     bench.now += 2.5;
@@ -405,11 +403,12 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
     bench.now += 4.0;
     bench.close(a, "m", "happy");
     bench.close(b, "m", "happy");
+    let records = bench.effects.usage.iter().map(|(record, _)| record);
     assert_eq!(
-        bench.effects.usage,
-        [UsageRecord::Mailbox {
+        records.collect::<Vec<_>>(),
+        [&UsageRecord::Ended {
             app: "app".into(),
-            for_nameplate: false,
+            kind: UsageKind::Mailbox { for_nameplate: false },
             started: Timestamp(start),
             waiting_time: Some(2.5),
             total_time: 6.5,
@@ -427,10 +426,8 @@ fn a_mailbox_expires_when_it_was_idle_for_exactly_its_lifetime() {
         bench.now += idle;
         bench.expire();
         assert_eq!(bench.mailboxes_count(), left, "after {idle} seconds");
-        let results = bench.effects.usage.iter().map(|record| match record {
-            UsageRecord::Nameplate { result, .. } | UsageRecord::Mailbox { result, .. } => {
-                result.name()
-            }
+        let results = bench.effects.usage.iter().map(|(record, _)| match record {
+            UsageRecord::Ended { result, .. } => result.name(),
             UsageRecord::ClientVersion { .. } => "no ending",
         });
         assert!(results.eq(["pruney", "pruney"].into_iter().take(2 - 2 * left)));
@@ -555,10 +552,8 @@ fn times_later_than_now_count_as_now() {
     assert_eq!((outcome, loaded.store.counts().mailboxes), (Ok(()), 1));
     loaded.expire_at(EPOCH + 660.0);
     assert_eq!(loaded.store.counts().mailboxes, 0);
-    let total_times = loaded.effects.usage.iter().map(|record| match record {
-        UsageRecord::Nameplate { total_time, .. } | UsageRecord::Mailbox { total_time, .. } => {
-            *total_time
-        }
+    let total_times = loaded.effects.usage.iter().map(|(record, _)| match record {
+        UsageRecord::Ended { total_time, .. } => *total_time,
         UsageRecord::ClientVersion { .. } => panic!("{record:?}"),
     });
     assert_eq!(total_times.collect::<Vec<_>>(), [660.0, 660.0]);
@@ -575,10 +570,8 @@ fn what_is_stored_keeps_its_age_when_the_clock_is_set() {
         assert_eq!((bench.store.counts().mailboxes, bench.effects.usage.len()), (1, 0));
         bench.expire_at(EPOCH + step + 660.0);
         assert_eq!(bench.store.counts().mailboxes, 0);
-        for record in &bench.effects.usage {
-            let (UsageRecord::Nameplate { started, total_time, .. }
-            | UsageRecord::Mailbox { started, total_time, .. }) = record
-            else {
+        for (record, _) in &bench.effects.usage {
+            let UsageRecord::Ended { started, total_time, .. } = record else {
                 panic!("{record:?}")
             };
             assert_eq!((*started, *total_time), (Timestamp(EPOCH + step), 660.0));

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::outcome::Outcome;
-use wormhole_mailbox::store::UsageRecord;
+use wormhole_mailbox::store::{UsageKind, UsageRecord};
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 
 use crate::commands::Reply;
@@ -452,8 +452,9 @@ impl Model {
         is_pruned: bool,
     ) {
         let Some((started, waiting_time)) = self.arrivals(sides) else { return };
-        self.usage.push(UsageRecord::Nameplate {
+        self.usage.push(UsageRecord::Ended {
             app: app.clone(),
+            kind: UsageKind::Nameplate,
             started: Timestamp(self.blurred(started)),
             waiting_time,
             total_time: now - started,
@@ -469,9 +470,9 @@ impl Model {
     fn summarise_mailbox(&mut self, gone: &Mailbox, now: Seconds, is_pruned: bool) {
         let Some((started, waiting_time)) = self.arrivals(&gone.sides) else { return };
         let felt = |mood: &str| gone.sides.iter().any(|side| side.mood.as_deref() == Some(mood));
-        self.usage.push(UsageRecord::Mailbox {
+        self.usage.push(UsageRecord::Ended {
             app: gone.app.clone(),
-            for_nameplate: gone.for_nameplate,
+            kind: UsageKind::Mailbox { for_nameplate: gone.for_nameplate },
             started: Timestamp(self.blurred(started)),
             waiting_time,
             total_time: now - started,

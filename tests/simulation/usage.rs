@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::Connection;
 use wormhole_mailbox::storage::db::UsageDb;
-use wormhole_mailbox::store::UsageRecord;
+use wormhole_mailbox::store::{UsageKind, UsageRecord};
 
 /// A file of its own, removed with the run.
 #[derive(Debug)]
@@ -105,19 +105,13 @@ fn cut(name: &str) -> &str {
 
 fn describe(record: &UsageRecord) -> String {
     match record {
-        UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => {
-            line("nameplate", cut(app), false, started.0, *waiting_time, *total_time, result.name())
-        }
-        UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => {
-            line(
-                "mailbox",
-                cut(app),
-                *for_nameplate,
-                started.0,
-                *waiting_time,
-                *total_time,
-                result.name(),
-            )
+        UsageRecord::Ended { app, kind, started, waiting_time, total_time, result } => {
+            let (table, for_nameplate) = match *kind {
+                UsageKind::Nameplate => ("nameplate", false),
+                UsageKind::Mailbox { for_nameplate } => ("mailbox", for_nameplate),
+            };
+            let (app, result) = (cut(app), result.name());
+            line(table, app, for_nameplate, started.0, *waiting_time, *total_time, result)
         }
         UsageRecord::ClientVersion { app, side, connect_time, .. } => {
             line("client", cut(app), false, connect_time.0, None, 0.0, cut(side))

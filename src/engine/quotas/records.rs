@@ -20,7 +20,7 @@ impl Quotas {
     ) -> bool {
         let action = match record {
             UsageRecord::ClientVersion { .. } => Action::RecordBind,
-            UsageRecord::Nameplate { .. } | UsageRecord::Mailbox { .. } => Action::RecordEnding,
+            UsageRecord::Ended { .. } => Action::RecordEnding,
         };
         let source = origin.map(|origin| self.source_of_holder(origin));
         source.is_none_or(|source| self.tables.take(source, action, now).is_ok())
@@ -52,6 +52,7 @@ mod tests {
     use crate::limits::Limits;
     use crate::message::ConnId;
     use crate::message::outcome::Outcome;
+    use crate::store::UsageKind;
 
     #[test]
     fn a_holder_of_the_store_is_the_source_that_it_was_made_of() {
@@ -81,8 +82,9 @@ mod tests {
             implementation: None,
             version: None,
         };
-        let end = UsageRecord::Nameplate {
+        let end = UsageRecord::Ended {
             app: "".into(),
+            kind: UsageKind::Nameplate,
             started: Default::default(),
             waiting_time: None,
             total_time: 0.0,

@@ -14,7 +14,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ToSql, params};
 
 use super::connections::ConnectionTable;
-use super::file::DatabaseFile;
+use super::file::{DatabaseFile, checkpoint};
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::schema::CHANNEL;
@@ -361,14 +361,14 @@ impl Database for ChannelDb {
     fn checkpoint(&mut self) -> Result<bool, Failure> {
         self.file.check_all()?; // a log that is not whole would spoil the file
         self.checkpointed_pages = self.file.logged_pages();
-        Ok(self.file.checkpoint("PASSIVE")?)
+        Ok(checkpoint(&self.file.connection, "PASSIVE")?)
     }
 
     fn shrink_log(&mut self) {
         // If a reader is still at the end of the log, a later commit does it.
         let connection = &self.file.connection;
         _ = connection.busy_timeout(Duration::ZERO);
-        _ = self.file.checkpoint("TRUNCATE");
+        _ = checkpoint(connection, "TRUNCATE");
         _ = connection.busy_timeout(DATABASE_BUSY);
     }
 

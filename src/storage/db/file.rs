@@ -112,11 +112,6 @@ impl DatabaseFile {
         done
     }
 
-    /// Runs a checkpoint; returns whether all of the log is in the file now.
-    pub(super) fn checkpoint(&self, mode: &str) -> rusqlite::Result<bool> {
-        checkpoint(&self.connection, mode)
-    }
-
     /// Opens the file at the path again if it is another than the one that is open, or has another
     /// log; returns whether it did. A file that is missing is not created.
     pub(super) fn reopen_if_moved(&mut self) -> Result<bool, OpenError> {
@@ -203,6 +198,7 @@ fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// Runs a checkpoint; returns whether all of the log is in the file now.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         let (busy, logged, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);

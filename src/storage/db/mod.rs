@@ -28,11 +28,12 @@ pub use connections::{ConnectionChange, ConnectionTable};
 pub use open_error::OpenError;
 pub use opening::{Examined, MEMORY};
 pub use reader::{
-    AddressesById, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts, UsageKind,
-    UsageSince, addresses_by_id, check_files, read_connections, read_current, read_usage,
-    stored_counts,
+    AddressesById, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts, UsageSince,
+    addresses_by_id, check_files, read_connections, read_current, read_usage, stored_counts,
 };
 pub use usage::{Current, UsageDb, UsageHistory};
+
+pub use crate::store::UsageKind;
 
 use std::error::Error;
 use std::fmt::Debug;

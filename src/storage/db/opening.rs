@@ -105,15 +105,7 @@ impl Target {
         }
         // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
         let real = fs::canonicalize(path)?;
-        for suffix in SUFFIXES.into_iter().chain([""]) {
-            // These are closed before SQLite has locks on them, which closing them would drop.
-            match OpenOptions::new().read(true).write(true).open(with_suffix(&real, suffix)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(OpenErrorKind::NotWritable(suffix, error));
-                }
-                _ => {}
-            }
-        }
+        check_writable(&real)?;
         let lock = match lock {
             Some(lock) => (lock, None),
             None => place::lock(path)?,
@@ -208,6 +200,20 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.name, self.path.display())
     }
+}
+
+/// Whether a database and what is beside it can be written.
+fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
+    for suffix in SUFFIXES.into_iter().chain([""]) {
+        // These are closed before SQLite has locks on them, which closing them would drop.
+        match OpenOptions::new().read(true).write(true).open(with_suffix(path, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(OpenErrorKind::NotWritable(suffix, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn look_in_mode(

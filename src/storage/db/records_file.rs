@@ -10,7 +10,7 @@ use log::{error, info};
 use rusqlite::Connection;
 
 use super::Failure;
-use super::file::DatabaseFile;
+use super::file::{DatabaseFile, checkpoint};
 use super::open_error::OpenError;
 use super::opening::Examined;
 use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
@@ -45,7 +45,7 @@ impl<T> RecordsFile<T> {
         file.reserve(waiting.len().saturating_add(1).saturating_mul(RECORD_PAGES))?;
         file.transaction(&mut |transaction| write(transaction, waiting))?;
         if file.logged_pages() >= CHECKPOINT_PAGES {
-            file.checkpoint("PASSIVE")?;
+            checkpoint(&file.connection, "PASSIVE")?;
         }
         // What went into a file that is not at the path any more is written again.
         Ok(file.check()?)

@@ -17,7 +17,7 @@ use crate::limits::{
 };
 use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
-use crate::store::UsageRecord;
+use crate::store::{UsageKind, UsageRecord};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// The version that is written.
@@ -245,20 +245,23 @@ fn cut(name: &str) -> &str {
 
 fn insert(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<usize> {
     match record {
-        UsageRecord::Nameplate { app, started, waiting_time, total_time, result } => run(
-            connection,
-            "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![cut(app), started, waiting_time, total_time, result.name()],
-        ),
-        UsageRecord::Mailbox { app, for_nameplate, started, waiting_time, total_time, result } => {
-            run(
-                connection,
-                "INSERT INTO mailboxes \
-                 (app_id, for_nameplate, started, waiting_time, total_time, result) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![cut(app), for_nameplate, started, waiting_time, total_time, result.name()],
-            )
+        UsageRecord::Ended { app, kind, started, waiting_time, total_time, result } => {
+            let (app, result) = (cut(app), result.name());
+            match kind {
+                UsageKind::Nameplate => run(
+                    connection,
+                    "INSERT INTO nameplates (app_id, started, waiting_time, total_time, result) \
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![app, started, waiting_time, total_time, result],
+                ),
+                UsageKind::Mailbox { for_nameplate } => run(
+                    connection,
+                    "INSERT INTO mailboxes \
+                     (app_id, for_nameplate, started, waiting_time, total_time, result) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![app, for_nameplate, started, waiting_time, total_time, result],
+                ),
+            }
         }
         UsageRecord::ClientVersion { app, side, connect_time, implementation, version } => run(
             connection,

@@ -10,7 +10,7 @@ mod usage;
 
 pub use addrid::{AddressesById, addresses_by_id};
 pub use channel::{ConnectionRow, StoredCounts, read_connections, stored_counts};
-pub use usage::{ClientCount, EndingRow, UsageKind, UsageSince, read_current, read_usage};
+pub use usage::{ClientCount, EndingRow, UsageSince, read_current, read_usage};
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -37,47 +37,31 @@ pub struct FileState {
     pub log_bytes: Option<u64>,
 }
 
-/// How to open a file without changing anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadMode {
-    /// It has a write-ahead log: a server has it open, or was killed. The index of the log, shared
-    /// with the server, is read and never built: a reader without a server makes its own in memory.
-    Wal,
-    /// A file in WAL mode that no process has open. Read as immutable, because opening it in the
-    /// ordinary way would create a log.
-    WalIdle,
-    /// A file with a rollback journal, as the Python server's: SQLite's shared lock suffices.
-    Rollback,
-}
-
-impl ReadMode {
-    fn of(path: &Path, log_bytes: Option<u64>) -> Result<ReadMode, OpenErrorKind> {
-        let has_index = with_suffix(path, "-shm").try_exists()?;
-        match log_bytes {
-            Some(_) if has_index => return Ok(ReadMode::Wal),
-            // An empty log without index: a server just removed the log while a reader opened it.
-            None | Some(0) => {}
-            Some(_) => return Err(OpenErrorKind::NoIndex),
-        }
-        let mut head = Vec::new();
-        File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-        let is_logged = head.get(READ_VERSION_AT) == Some(&READ_VERSION_OF_WAL);
-        Ok(if is_logged { ReadMode::WalIdle } else { ReadMode::Rollback })
-    }
-
-    fn parameters(self) -> &'static str {
-        match self {
-            ReadMode::Wal => "mode=ro&readonly_shm=1",
-            ReadMode::WalIdle => "mode=ro&immutable=1",
-            ReadMode::Rollback => "mode=ro",
-        }
-    }
-}
-
 /// Offset of the format version that a reader must know, and its value in WAL mode.
 const READ_VERSION_AT: usize = 19;
 const READ_VERSION_OF_WAL: u8 = 2;
 const HEAD_BYTES: usize = READ_VERSION_AT + 1;
+
+/// How to open a file without changing anything, as parameters of SQLite's URI.
+fn parameters(path: &Path, log_bytes: Option<u64>) -> Result<&'static str, OpenErrorKind> {
+    let has_index = with_suffix(path, "-shm").try_exists()?;
+    match log_bytes {
+        // A server has it open, or was killed. The index of the log, shared with the server, is
+        // read and never built: a reader without a server makes its own in memory.
+        Some(_) if has_index => return Ok("mode=ro&readonly_shm=1"),
+        // An empty log without index: a server just removed the log while a reader opened it.
+        None | Some(0) => {}
+        Some(_) => return Err(OpenErrorKind::NoIndex),
+    }
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    match head.get(READ_VERSION_AT) {
+        // In WAL mode, but no process has it open: opened in the ordinary way it would get a log.
+        Some(&READ_VERSION_OF_WAL) => Ok("mode=ro&immutable=1"),
+        // With a rollback journal, as the Python server's: SQLite's shared lock suffices.
+        _ => Ok("mode=ro"),
+    }
+}
 
 /// Opens a file and reads it within one transaction.
 fn read<T>(
@@ -145,12 +129,11 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
         return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
     }
     let log_bytes = fs::metadata(with_suffix(path, "-wal")).ok().map(|log| log.len());
-    let mode = ReadMode::of(path, log_bytes)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    let connection =
-        Connection::open_with_flags(uri(&fs::canonicalize(path)?, mode.parameters()), flags)?;
+    let uri = uri(&fs::canonicalize(path)?, parameters(path, log_bytes)?);
+    let connection = Connection::open_with_flags(uri, flags)?;
     connection.busy_timeout(REPORT_BUSY)?;
     // Closing must not copy the log of a killed server into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

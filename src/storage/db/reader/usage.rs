@@ -14,23 +14,16 @@ use crate::storage::db::columns::{
 };
 use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::USAGE;
+use crate::store::UsageKind;
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// The first version with the table of client versions.
 const CLIENTS_VERSION: usize = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsageKind {
-    Nameplate,
-    Mailbox,
-}
-
 /// A nameplate or mailbox that ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EndingRow {
     pub kind: UsageKind,
-    /// Whether it is a mailbox that a nameplate created.
-    pub for_nameplate: bool,
     pub started: Timestamp,
     /// Until the second side came, if one did.
     pub waiting_time: Option<Seconds>,
@@ -69,11 +62,17 @@ pub fn read_usage(
 ) -> Result<UsageSince, OpenError> {
     let mailboxes = "SELECT started, waiting_time, total_time, result, for_nameplate \
                      FROM mailboxes WHERE started >= ?1 AND app_id != ?2";
-    let nameplates = "SELECT started, waiting_time, total_time, result, 1 \
+    let nameplates = "SELECT started, waiting_time, total_time, result \
                       FROM nameplates WHERE started >= ?1 AND app_id != ?2";
     read(path, &USAGE, |connection, file| {
-        each_ending(connection, UsageKind::Mailbox, mailboxes, since, &mut each)?;
-        each_ending(connection, UsageKind::Nameplate, nameplates, since, &mut each)?;
+        let params = params![since, CHECK_APP];
+        for_each(connection, mailboxes, params, &mut |row| {
+            let kind = UsageKind::Mailbox { for_nameplate: flag(row, 4)? };
+            ending(kind, row).map(&mut each)
+        })?;
+        for_each(connection, nameplates, params, &mut |row| {
+            ending(UsageKind::Nameplate, row).map(&mut each)
+        })?;
         let has_clients = file.version >= CLIENTS_VERSION;
         Ok(UsageSince {
             file,
@@ -108,26 +107,16 @@ fn clients(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Cl
     })
 }
 
-fn each_ending(
-    connection: &Connection,
-    kind: UsageKind,
-    sql: &str,
-    since: Timestamp,
-    each: &mut impl FnMut(EndingRow),
-) -> rusqlite::Result<()> {
-    for_each(connection, sql, params![since, CHECK_APP], &mut |row| {
-        let outcome = match row.get_ref(3)? {
-            ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
-            _ => None,
-        };
-        each(EndingRow {
-            kind,
-            for_nameplate: flag(row, 4)?,
-            started: time(row, 0)?,
-            waiting_time: optional_number(row, 1)?,
-            total_time: optional_number(row, 2)?,
-            outcome,
-        });
-        Ok(())
+fn ending(kind: UsageKind, row: &Row<'_>) -> rusqlite::Result<EndingRow> {
+    let outcome = match row.get_ref(3)? {
+        ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
+        _ => None,
+    };
+    Ok(EndingRow {
+        kind,
+        started: time(row, 0)?,
+        waiting_time: optional_number(row, 1)?,
+        total_time: optional_number(row, 2)?,
+        outcome,
     })
 }
