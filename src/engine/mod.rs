@@ -286,7 +286,7 @@ impl Engine {
         self.effects.outputs.bytes()
     }
 
-    /// The addresses that a connection shares its limits with; none if its own is exempt or unknown.
+    /// The addresses with which a connection shares its limits; none if it is exempt or unknown.
     pub fn network_of(&self, conn: ConnId) -> Option<Prefix> {
         self.quotas.holder_of(conn).map(Holder::network)
     }
