@@ -109,7 +109,7 @@ impl Engine {
         if let Some(limit) = Limit::of_refusal(&refusal) {
             self.note_limit(limit);
         }
-        let holder = self.quotas.ledger_holder(conn);
+        let holder = self.quotas.holder_of(conn);
         self.permissions.note_refusal(command, &refusal, holder, self.clock.instant);
         if refusal == Refusal::StorageUnavailable && self.leaves_something(conn, command) {
             self.kept_from_leaving.insert(conn);

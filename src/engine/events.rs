@@ -6,7 +6,7 @@ use log::{debug, warn};
 
 use super::Engine;
 use crate::codec::http::{Rejection, Status};
-use crate::codec::json::{self, Welcome};
+use crate::codec::json;
 use crate::engine::limit_log::Limit;
 use crate::limits::PROXIES_NAMED_MAX;
 use crate::message::close::CloseReason;
@@ -14,7 +14,7 @@ use crate::message::event::{Event, Verdict};
 use crate::message::handover::CountedAddress;
 use crate::message::output::Output;
 use crate::message::peer::{AddressHeader, Forwarded, Peer};
-use crate::message::{ConnId, Demand, Response};
+use crate::message::{ConnId, Response};
 use crate::storage::db::ConnectionChange;
 
 /// The `error` of a `welcome` while the storage does not work.
@@ -84,12 +84,12 @@ impl Engine {
         }
         self.records.track(conn, || ConnectionChange::Connected { address_id, at });
         self.effects.participants.push(conn);
-        self.store.connect(conn, self.quotas.ledger_holder(conn));
+        self.store.connect(conn, self.quotas.holder_of(conn));
         self.effects.outputs.push(conn, Output::Bytes(response));
         let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
         let notice = self.live.notices.find(peer.ip);
         let error = self.welcome_error(notice);
-        let welcome = self.welcome(peer, demand.as_ref(), error);
+        let welcome = json::welcome(&self.live.welcome, error, demand.as_ref(), peer);
         let verdict = match notice {
             Some(_) => Verdict::Close(CloseReason::Notice),
             None => Verdict::Stay,
@@ -161,15 +161,5 @@ impl Engine {
             None if self.storage.is_degraded() => Some(DEGRADED_WELCOME),
             None => None,
         }
-    }
-
-    /// The `welcome` object for a peer, with the operator's text as its `error` unless there is
-    /// another.
-    fn welcome(&self, peer: Peer, demand: Option<&Demand>, error: Option<&str>) -> Box<str> {
-        let Some(error) = error else {
-            return json::welcome(&self.live.welcome, demand, peer.ip, peer.port);
-        };
-        let welcome = Welcome { error: Some(error.to_owned()), ..self.live.welcome.clone() };
-        json::welcome(&welcome, demand, peer.ip, peer.port)
     }
 }

@@ -19,7 +19,7 @@ impl Engine {
 
     pub fn export(&self, conn: ConnId) -> StateRecord {
         StateRecord {
-            counted: self.quotas.counted_as(conn),
+            counted: self.quotas.holder_of(conn).map(|holder| holder.address),
             session: self.store.export_session(conn),
             demand: self.permissions.export(conn),
             is_outsider: self.outsiders.contains(&conn),
@@ -69,7 +69,7 @@ impl Engine {
         }
         if let Some(session) = record.session {
             self.track_again(conn, &session);
-            self.store.restore_session(conn, self.quotas.ledger_holder(conn), session);
+            self.store.restore_session(conn, self.quotas.holder_of(conn), session);
         }
     }
 

@@ -33,11 +33,12 @@ use crate::engine::health::Health;
 use crate::engine::members::Memberships;
 use crate::engine::metrics::Metrics;
 use crate::engine::permission::{AttackChange, Permissions};
-use crate::engine::quotas::{Holder, Quotas};
+use crate::engine::quotas::Quotas;
 use crate::engine::timers::{Timer, TimerTable};
 use crate::limits;
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
+use crate::message::holder::{Holder, Prefix};
 use crate::message::output::Outputs;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
@@ -285,9 +286,9 @@ impl Engine {
         self.effects.outputs.bytes()
     }
 
-    /// The address that a connection counts for; none if it is exempt or unknown.
-    pub fn holder_of(&self, conn: ConnId) -> Option<Holder> {
-        self.quotas.holder_of(conn)
+    /// The addresses with which a connection shares its limits; none if it is exempt or unknown.
+    pub fn network_of(&self, conn: ConnId) -> Option<Prefix> {
+        self.quotas.holder_of(conn).map(Holder::network)
     }
 
     /// Counts a limit that was met, for the log and the metrics.

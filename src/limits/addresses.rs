@@ -22,7 +22,7 @@ pub(super) const ADDRESS_BYTES: usize = 256;
 
 /// Lengths of the IPv6 prefixes that are limited, in bits, with the multiples of the limits. A
 /// customer usually has a /56 or a /48, of which each /64 may stand for a user of its own.
-pub const IPV6_PREFIXES: [(u32, usize); 3] = [(64, 1), (56, 4), (48, 16)];
+pub const IPV6_PREFIXES: [(u8, usize); 3] = [(64, 1), (56, 4), (48, 16)];
 
 /// The multiple of the limits for all addresses of an `--onion-network` together: as an IPv6 /48.
 pub const ONION_NETWORK_FACTOR: usize = 16;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::message::holder::Prefix;
 use crate::message::peer::Peer;
 use crate::message::session::Session;
 use crate::message::{ConnId, PendingDemand};
@@ -102,9 +103,7 @@ pub const RATES_COUNT: usize = 7;
 /// The tokens that are left to an address or prefix.
 #[derive(Debug, PartialEq)]
 pub struct RatesRecord {
-    pub address: CountedAddress,
-    /// Of an IPv6 address.
-    pub prefix_bits: u32,
+    pub prefix: Prefix,
     pub tokens: [f64; RATES_COUNT],
 }
 
@@ -112,7 +111,7 @@ pub struct RatesRecord {
 #[derive(Debug, PartialEq)]
 pub struct JoinRecord {
     pub mailbox: Rc<str>,
-    pub source: CountedAddress,
+    pub holder: CountedAddress,
     /// The creator of the nameplate; none if exempt or unknown.
     pub beginner: Option<CountedAddress>,
     /// What is left of its probation, if that has begun.

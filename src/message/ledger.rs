@@ -8,14 +8,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::limits::LEDGER_NETWORK_DIVISOR;
-
-/// A peer address to which memory is charged, as the engine numbers them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder {
-    pub address: u64,
-    /// Addresses that one customer may have at once have the same network; others have their own.
-    pub network: u64,
-}
+use crate::message::hash_of;
+use crate::message::holder::Holder;
 
 /// Number of classes: one for each number of binary digits of a size.
 const CLASSES: usize = usize::BITS as usize + 1;
@@ -32,7 +26,9 @@ pub struct Ledger(Rc<Entries>);
 struct Entries {
     bytes: Cell<usize>,
     messages: Cell<usize>,
+    /// By hashes of the holders.
     addresses: RefCell<HashMap<u64, usize>>,
+    /// By hashes of their networks.
     networks: RefCell<HashMap<u64, usize>>,
     /// Holders in each class: addresses, networks, and mailboxes that are charged to no address.
     classes: RefCell<[usize; CLASSES]>,
@@ -61,7 +57,7 @@ impl Ledger {
 
     /// What an address is charged for.
     pub fn bytes_of(&self, holder: Holder) -> usize {
-        self.0.addresses.borrow().get(&holder.address).copied().unwrap_or(0)
+        self.0.addresses.borrow().get(&hash_of(holder)).copied().unwrap_or(0)
     }
 
     /// The class of a mailbox that is charged for `own`, or of the address to which it is charged,
@@ -69,7 +65,7 @@ impl Ledger {
     pub fn class_of(&self, holder: Option<Holder>, own: usize) -> usize {
         let Some(holder) = holder else { return class(own) };
         let networks = self.0.networks.borrow();
-        let network = networks.get(&holder.network).copied().unwrap_or(0);
+        let network = networks.get(&hash_of(holder.network())).copied().unwrap_or(0);
         class(self.bytes_of(holder).max(network / LEDGER_NETWORK_DIVISOR))
     }
 
@@ -89,11 +85,11 @@ impl Ledger {
     /// A mailbox is charged to an address, or to itself, with `after` bytes instead of `before`.
     pub(super) fn change(&self, holder: Option<Holder>, before: usize, after: usize) {
         self.0.bytes.set(self.0.bytes.get() - before + after);
-        let Some(Holder { address, network }) = holder else {
-            return self.move_class(before, after);
-        };
+        let Some(holder) = holder else { return self.move_class(before, after) };
+        let address = hash_of(holder);
         let (total_before, total_after) = change(&self.0.addresses, address, before, after);
         self.move_class(total_before, total_after);
+        let network = hash_of(holder.network());
         let (total_before, total_after) = change(&self.0.networks, network, before, after);
         let divisor = LEDGER_NETWORK_DIVISOR;
         self.move_class(total_before / divisor, total_after / divisor);
@@ -139,14 +135,18 @@ fn change(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::handover::CountedAddress;
     use crate::message::log::MessageLog;
+
+    fn holder(ip: &str) -> Holder {
+        Holder::new(CountedAddress::Ip(ip.parse().expect("an address")), None)
+    }
 
     #[test]
     fn what_is_charged_is_given_back_with_the_log() {
         let ledger = Ledger::default();
         let (one, other) = (MessageLog::new(&ledger), MessageLog::new(&ledger));
-        let holder = |address| Holder { address, network: address };
-        let (a, b) = (holder(1), holder(2));
+        let (a, b) = (holder("192.0.2.1"), holder("192.0.2.2"));
         one.charge(Some(a), 1_000);
         one.charge(None, 50_000);
         other.charge(Some(a), 1_000);
@@ -168,9 +168,9 @@ mod tests {
     fn a_network_of_many_small_addresses_is_large() {
         let ledger = Ledger::default();
         let log = MessageLog::new(&ledger);
-        let of = |address| Holder { address, network: 7 };
+        let of = |number: u32| holder(&format!("2001:db8:7:{number}::"));
         (0..100).for_each(|address| log.charge(Some(of(address)), 10_000));
-        let alone = Holder { address: 1_000, network: 1_000 };
+        let alone = holder("192.0.2.1");
         log.charge(Some(alone), 20_000);
         assert!(ledger.class_of(Some(of(1)), 0) > ledger.class_of(Some(alone), 0));
         assert_eq!(ledger.top_class(), ledger.class_of(Some(of(1)), 0));

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::ledger::{Holder, Ledger};
+use super::holder::Holder;
+use super::ledger::Ledger;
 use crate::limits::{CHARGE_BYTES, DELETE_SEARCHED_MAX, MESSAGE_BYTES, MESSAGE_OVERHEAD_BYTES};
 use crate::sys::clock::Timestamp;
 use crate::sys::mmap::MmapStr;
@@ -276,9 +277,10 @@ impl Drop for MessageLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::handover::CountedAddress;
 
-    fn holder(address: u64) -> Option<Holder> {
-        Some(Holder { address, network: address })
+    fn holder(address: u8) -> Option<Holder> {
+        Some(Holder::new(CountedAddress::Ip([192, 0, 2, address].into()), None))
     }
 
     fn push(log: &MessageLog, side: &str, phase: &str, holder: Option<Holder>) {

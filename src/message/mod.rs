@@ -8,6 +8,7 @@ pub mod close;
 mod command;
 pub mod event;
 pub mod handover;
+pub mod holder;
 pub mod ledger;
 pub mod log;
 pub mod outcome;

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::message::ledger::Holder;
+use crate::message::holder::Holder;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {

@@ -63,7 +63,7 @@ impl Server {
             connection
                 .reject(rejection, &mut self.connections.context(conn, now, &mut self.engine));
         }
-        let address = self.engine.holder_of(conn);
+        let address = self.engine.network_of(conn);
         self.connections.insert(conn, connection, address, admitted.is_err());
     }
 

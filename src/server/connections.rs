@@ -289,7 +289,7 @@ impl Connections {
             let decision = engine.handle(conn, event);
             connection.apply(decision, &mut context(conn, now, settings, engine));
             if names_peer {
-                slot.address = engine.holder_of(conn);
+                slot.address = engine.network_of(conn);
             }
             if meter.is_share_used(engine) {
                 input.use_up_share();

@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::engine::quotas::Holder;
 use crate::limits::{SHARE_BYTES_PER_TICK_MAX, TICK_BYTES_MAX};
 use crate::message::ConnId;
+use crate::message::holder::Prefix;
 
 /// The address that a connection counts for; none if it is exempt or unknown, which makes the
 /// connection a holder of its own.
-pub type Address = Option<Holder>;
+pub type Address = Option<Prefix>;
 
 /// Connections that wait to be read.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct ReadQueue {
     passed_over: Option<usize>,
     /// What this tick has used: in all, and by address.
     used_bytes: usize,
-    used_by: HashMap<Holder, usize>,
+    used_by: HashMap<Prefix, usize>,
 }
 
 impl ReadQueue {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn holder(last: u8) -> Address {
-        Some(Holder::alone(CountedAddress::Ip([192, 0, 2, last].into())))
+        Some(Prefix::alone(CountedAddress::Ip([192, 0, 2, last].into())))
     }
 
     fn numbers(range: std::ops::Range<u64>) -> Vec<u64> {

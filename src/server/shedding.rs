@@ -52,12 +52,12 @@ impl Iterator for Shedding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::quotas::Holder;
     use crate::message::handover::CountedAddress;
+    use crate::message::holder::Prefix;
 
     #[test]
     fn the_address_that_buffers_the_most_loses_its_largest_first() {
-        let holder = |last| Some(Holder::alone(CountedAddress::Ip([192, 0, 2, last].into())));
+        let holder = |last| Some(Prefix::alone(CountedAddress::Ip([192, 0, 2, last].into())));
         // An honest message of 150, many small ones of one address, two of exempt connections.
         let connections = [
             (1, holder(1), 150),

@@ -225,7 +225,7 @@ impl Server {
             let registered = restored.ok().filter(|it| self.register(conn, it.socket()));
             match registered {
                 Some(connection) => {
-                    let address = self.engine.holder_of(conn);
+                    let address = self.engine.network_of(conn);
                     self.connections.restore(conn, connection, address, is_rejected);
                 }
                 None => self.engine.disconnect(conn, CloseReason::PeerReset),

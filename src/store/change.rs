@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::limits::BATCH_ENTRIES_KEPT;
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
-use crate::message::ledger::Holder;
+use crate::message::holder::Holder;
 use crate::message::log::Message;
 use crate::message::outcome::Outcome;
 use crate::message::output::Outputs;

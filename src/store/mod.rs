@@ -31,7 +31,7 @@ use crate::limits::{
     ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,
     Limits, SUBSCRIBERS_PER_SIDE_MAX,
 };
-use crate::message::ledger::Holder;
+use crate::message::holder::Holder;
 use crate::message::session::{MailboxState, Session};
 use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
 use crate::sys::clock::{Seconds, Timestamp};

@@ -11,7 +11,7 @@ use crate::limits::{
     ROOM_SHARE, SPARE_NAMES,
 };
 use crate::message::Refusal;
-use crate::message::ledger::Holder;
+use crate::message::holder::Holder;
 use crate::sys::heap::shared_text_bytes;
 
 /// Something that is to be stored.

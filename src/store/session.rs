@@ -6,7 +6,7 @@ use super::Act;
 use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
-use crate::message::ledger::Holder;
+use crate::message::holder::Holder;
 use crate::message::session::{MailboxState, Session};
 use crate::message::{ClientVersion, ConnId, Field, Refusal};
 

@@ -2,11 +2,13 @@
 //! store alone; also subscriptions of one side, and messages that are deleted bit by bit. How they
 //! work together is `simulation`'s.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::close::CloseReason;
-use wormhole_mailbox::message::ledger::Holder;
+use wormhole_mailbox::message::handover::CountedAddress;
+use wormhole_mailbox::message::holder::Holder;
 use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{Change, Effects, NameplateId, Row, Settings};
@@ -18,8 +20,9 @@ const A: Option<Holder> = holder(1);
 const B: Option<Holder> = holder(2);
 
 /// An address in a network of its own.
-const fn holder(address: u64) -> Option<Holder> {
-    Some(Holder { address, network: address })
+const fn holder(last: u8) -> Option<Holder> {
+    let ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+    Some(Holder { address: CountedAddress::Ip(ip), onion_bits: None })
 }
 
 /// A store of 400 KB: an address has 50 KB, and a mailbox 40 KB.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use wormhole_mailbox::codec::json as protocol;
 use wormhole_mailbox::limits::Limits;
-use wormhole_mailbox::message::ledger::Holder;
+use wormhole_mailbox::message::holder::Holder;
 use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::output::Output;

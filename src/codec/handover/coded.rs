@@ -8,6 +8,7 @@ use crate::message::handover::{
     AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress, Head,
     JoinProgress, JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
 };
+use crate::message::holder::Prefix;
 use crate::message::peer::Peer;
 use crate::message::session::{MailboxState, Session};
 use crate::message::{ConnId, Demand, PendingDemand, ProofState};
@@ -197,8 +198,9 @@ fields! {
     PendingDemand { demand, proof }
     Demand { bits, resource, is_required }
     AddressesRecord { rates, creators, joins, attack, ids }
-    RatesRecord { address, prefix_bits, tokens }
-    JoinRecord { mailbox, source, beginner, probation, progress }
+    Prefix { address, bits }
+    RatesRecord { prefix, tokens }
+    JoinRecord { mailbox, holder, beginner, probation, progress }
     JoinProgress {
         nameplate, joiner, messages, last_phases, state, is_crowded, is_scary, is_charged
     }

@@ -61,6 +61,7 @@ mod tests {
         AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress,
         JoinProgress, JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
     };
+    use crate::message::holder::Prefix;
     use crate::message::peer::Peer;
     use crate::message::session::{MailboxState, Session};
     use crate::message::{ConnId, Demand, PendingDemand, ProofState};
@@ -183,7 +184,7 @@ mod tests {
         let left = Duration::from_micros(1_500_001);
         let join = |state, last_phases| JoinRecord {
             mailbox: "m".into(),
-            source: address,
+            holder: address,
             beginner: Some(CountedAddress::Unreadable),
             probation: (state == JoinState::Probation).then_some(left),
             progress: JoinProgress {
@@ -200,13 +201,11 @@ mod tests {
         AddressesRecord {
             rates: vec![
                 RatesRecord {
-                    address,
-                    prefix_bits: 48,
+                    prefix: Prefix { address, bits: 48 },
                     tokens: [0.5, -1.0, 1e9, 0.0, 3.0, 4.0, 5.0],
                 },
                 RatesRecord {
-                    address: CountedAddress::Unreadable,
-                    prefix_bits: 0,
+                    prefix: Prefix::alone(CountedAddress::Unreadable),
                     tokens: Default::default(),
                 },
             ],

@@ -3,10 +3,10 @@
 //! Keys and punctuation are literals; the JSON library writes strings and floats. `server_tx` comes
 //! from the caller, at the time of release.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::message::log::Message;
+use crate::message::peer::Peer;
 use crate::message::{Demand, Orig, Response};
 use crate::sys::clock::Timestamp;
 
@@ -31,19 +31,19 @@ impl Welcome {
     }
 }
 
-/// The `welcome` object for one connection.
+/// The `welcome` object for one connection. `error`: instead of the operator's.
 pub fn welcome(
     welcome: &Welcome,
+    error: Option<&str>,
     demand: Option<&Demand>,
-    ip: Option<IpAddr>,
-    port: Option<u16>,
+    peer: Peer,
 ) -> Box<str> {
     let mut out = Vec::new();
     out.extend_from_slice(b"{");
     for (key, value) in [
-        ("motd", &welcome.motd),
-        ("current_cli_version", &welcome.current_cli_version),
-        ("error", &welcome.error),
+        ("motd", welcome.motd.as_deref()),
+        ("current_cli_version", welcome.current_cli_version.as_deref()),
+        ("error", error.or(welcome.error.as_deref())),
     ] {
         if let Some(value) = value {
             string(&mut out, key);
@@ -62,12 +62,12 @@ pub fn welcome(
         permission_required(&mut out, demand);
     }
     out.extend_from_slice(b"\"your-address\":{");
-    if let Some(ip) = ip {
+    if let Some(ip) = peer.ip {
         let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
         out.extend_from_slice(format!("\"{family}\":\"{ip}\"").as_bytes());
     }
-    if let Some(port) = port {
-        let comma = if ip.is_some() { "," } else { "" };
+    if let Some(port) = peer.port {
+        let comma = if peer.ip.is_some() { "," } else { "" };
         out.extend_from_slice(format!("{comma}\"port\":{port}").as_bytes());
     }
     out.extend_from_slice(b"}}");

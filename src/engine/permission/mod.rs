@@ -13,9 +13,10 @@ use crate::codec::hashcash;
 use crate::config::policy::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
 use crate::message::handover::AttackRecord;
-use crate::message::ledger::Holder;
+use crate::message::holder::Holder;
 use crate::message::{
     Command, ConnId, ConnMap, Demand, Field, PendingDemand, Proof, ProofState, Refusal, StampError,
+    hash_of,
 };
 use crate::sys::entropy::Entropy;
 use attack::AttackDetector;
@@ -174,12 +175,15 @@ impl Permissions {
 
 /// What counts as one address: of IPv6 a /48, since one peer may have that many addresses.
 fn source(origin: &Option<Holder>) -> Option<u64> {
-    origin.map(|holder| holder.network)
+    origin.map(|holder| hash_of(holder.network()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::message::handover::CountedAddress;
     use crate::message::{Flag, Throttled};
 
     #[derive(Debug)]
@@ -200,8 +204,9 @@ mod tests {
         permissions.note_hostile_endings(&vec![vec![None; 3]; count], now);
     }
 
-    fn of(address: u64) -> Option<Holder> {
-        Some(Holder { address, network: address })
+    fn of(address: u32) -> Option<Holder> {
+        let ip = Ipv4Addr::from_bits(address);
+        Some(Holder::new(CountedAddress::Ip(ip.into()), None))
     }
 
     #[test]

@@ -10,7 +10,7 @@ impl Quotas {
     /// What is counted for addresses. The rest of the record is not known here.
     pub fn export(&mut self, now: Instant) -> AddressesRecord {
         self.charge_joins(now);
-        let creators = self.creators.iter().map(|(id, source)| (id.0, source.address));
+        let creators = self.creators.iter().map(|(id, holder)| (id.0, holder.address));
         AddressesRecord {
             rates: self.tables.export(now),
             creators: creators.collect(),
@@ -22,16 +22,16 @@ impl Quotas {
     /// Goes on with what another process has counted. The limits may have changed.
     pub fn restore(&mut self, record: AddressesRecord, now: Instant) {
         for rates in &record.rates {
-            let source = self.source_of(rates.address);
-            self.tables.restore(rates, source, now);
+            let holder = self.holder_at(rates.prefix.address);
+            self.tables.restore(rates, holder, now);
         }
         for (id, address) in record.creators {
-            self.add_nameplate(NameplateId(id), self.source_of(address), now);
+            self.add_nameplate(NameplateId(id), self.holder_at(address), now);
         }
         for join in record.joins {
-            let source = self.source_of(join.source);
-            let beginner = join.beginner.map(|address| self.source_of(address));
-            self.joins.restore(join, source, beginner, now);
+            let holder = self.holder_at(join.holder);
+            let beginner = join.beginner.map(|address| self.holder_at(address));
+            self.joins.restore(join, holder, beginner, now);
         }
         self.charge_joins(now);
     }

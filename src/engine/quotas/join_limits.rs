@@ -14,10 +14,10 @@ impl Quotas {
     /// Checks the limits of joining a nameplate that another side began.
     pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         self.charge_joins(now);
-        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        let mut wait = self.tables.wait(source, Action::KeepOut, now);
+        let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
+        let mut wait = self.tables.wait(holder, Action::KeepOut, now);
         let unshown_max = self.limits.address_connections_max;
-        if !self.tables.has_room(source, Count::UnshownJoins, unshown_max, now) {
+        if !self.tables.has_room(holder, Count::UnshownJoins, unshown_max, now) {
             wait = wait.max(JOIN_PROBATION);
         }
         match wait {
@@ -35,7 +35,7 @@ impl Quotas {
         changes: &[Change],
         now: Instant,
     ) {
-        let source = self.connections.get(&conn).copied();
+        let holder = self.connections.get(&conn).copied();
         // The nameplate that it claims, unless it has begun it.
         let mut joined = None;
         for change in changes {
@@ -53,15 +53,15 @@ impl Quotas {
                     self.joins.note_crowded(mailbox, now);
                 }
                 Change::Insert(Row::MailboxSide { mailbox, side, .. }) => {
-                    if let (Some((nameplate, id)), Some(source)) = (joined, source) {
+                    if let (Some((nameplate, id)), Some(holder)) = (joined, holder) {
                         let beginner = self.creators.get(&id).copied();
-                        self.joins.begin(mailbox, side, source, beginner, nameplate);
-                        self.joined.push(mailbox.clone());
+                        self.joins.begin(mailbox, side, holder, beginner, nameplate);
+                        self.batch.joined.push(mailbox.clone());
                     }
                 }
                 Change::Insert(Row::Message { mailbox, message, .. }) => {
                     let (side, phase) = (&message.side, message.phase());
-                    self.joins.note_message(mailbox, side, &phase, source, now);
+                    self.joins.note_message(mailbox, side, &phase, holder, now);
                 }
                 Change::CloseMailboxSide { mailbox, mood, .. } => {
                     let mood = mood.as_deref().and_then(Outcome::of_mood);
@@ -75,13 +75,13 @@ impl Quotas {
     pub(super) fn charge_joins(&mut self, now: Instant) {
         for charge in self.joins.take_charges(now) {
             match charge {
-                Charge::Unshown(source) => {
-                    self.tables.raise(source, Count::UnshownJoins, now);
+                Charge::Unshown(holder) => {
+                    self.tables.raise(holder, Count::UnshownJoins, now);
                 }
-                Charge::Settled(source) => self.tables.lower(source, Count::UnshownJoins),
-                Charge::KeptOut(source) => {
-                    self.tables.wait(source, Action::KeepOut, now);
-                    self.tables.spend(source, Action::KeepOut);
+                Charge::Settled(holder) => self.tables.lower(holder, Count::UnshownJoins),
+                Charge::KeptOut(holder) => {
+                    self.tables.wait(holder, Action::KeepOut, now);
+                    self.tables.spend(holder, Action::KeepOut);
                 }
             }
         }

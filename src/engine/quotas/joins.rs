@@ -19,10 +19,10 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::usage::Source;
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
 use crate::message::handover::{JoinProgress, JoinRecord, JoinState};
 use crate::message::hash_of;
+use crate::message::holder::Holder;
 use crate::message::outcome::Outcome;
 
 /// The joins of mailboxes that exist.
@@ -39,21 +39,21 @@ pub struct Joins {
 /// Stands for an app and the name of a nameplate in it.
 type NameplateHash = u64;
 
-/// A change to what a source is charged for.
+/// A change to what a holder is charged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
     /// A join counts as not shown, from now on.
-    Unshown(Source),
+    Unshown(Holder),
     /// A join that counted as not shown does so no more.
-    Settled(Source),
-    KeptOut(Source),
+    Settled(Holder),
+    KeptOut(Holder),
 }
 
 #[derive(Debug)]
 struct Join {
-    source: Source,
+    holder: Holder,
     /// What began the nameplate; none if it is exempt or unknown.
-    beginner: Option<Source>,
+    beginner: Option<Holder>,
     /// When its probation ends, if that has begun.
     probation_end: Option<Instant>,
     progress: JoinProgress,
@@ -65,8 +65,8 @@ impl Joins {
         &mut self,
         mailbox: &Rc<str>,
         joiner: &Rc<str>,
-        source: Source,
-        beginner: Option<Source>,
+        holder: Holder,
+        beginner: Option<Holder>,
         nameplate: (&str, &str),
     ) {
         if self.by_mailbox.contains_key(mailbox) {
@@ -84,23 +84,23 @@ impl Joins {
             is_scary: false,
             is_charged: false,
         };
-        let join = Join { source, beginner, probation_end: None, progress };
+        let join = Join { holder, beginner, probation_end: None, progress };
         self.by_mailbox.insert(mailbox.clone(), join);
-        self.charges.push(Charge::Unshown(source));
+        self.charges.push(Charge::Unshown(holder));
     }
 
-    /// A side added a message, by a connection of `source`.
+    /// A side added a message, by a connection of `holder`.
     pub fn note_message(
         &mut self,
         mailbox: &Rc<str>,
         side: &str,
         phase: &str,
-        source: Option<Source>,
+        holder: Option<Holder>,
         now: Instant,
     ) {
         self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
-        let may_speak_for_beginner = join.may_speak_for_beginner(source);
+        let may_speak_for_beginner = join.may_speak_for_beginner(holder);
         let progress = &mut join.progress;
         let sender = usize::from(*progress.joiner != *side);
         let may_speak = sender == 0 || may_speak_for_beginner;
@@ -165,7 +165,7 @@ impl Joins {
             self.by_nameplate.remove(&nameplate);
         }
         if state != JoinState::Shown {
-            self.charges.push(Charge::Settled(join.source));
+            self.charges.push(Charge::Settled(join.holder));
         }
         if is_scary && is_crowded {
             self.charges.extend(join.keep_out());
@@ -187,7 +187,7 @@ impl Joins {
                 && join.probation_end == Some(end)
             {
                 join.progress.state = JoinState::Shown;
-                self.charges.push(Charge::Settled(join.source));
+                self.charges.push(Charge::Settled(join.holder));
             }
         }
     }
@@ -196,7 +196,7 @@ impl Joins {
     pub fn export(&self, now: Instant) -> Vec<JoinRecord> {
         let records = self.by_mailbox.iter().map(|(mailbox, join)| JoinRecord {
             mailbox: mailbox.clone(),
-            source: join.source.address,
+            holder: join.holder.address,
             beginner: join.beginner.map(|beginner| beginner.address),
             probation: join.probation_end.map(|end| end.saturating_duration_since(now)),
             progress: join.progress.clone(),
@@ -207,12 +207,12 @@ impl Joins {
         records
     }
 
-    /// Goes on with a join of another process, of this source.
+    /// Goes on with a join of another process, of this holder.
     pub fn restore(
         &mut self,
         record: JoinRecord,
-        source: Source,
-        beginner: Option<Source>,
+        holder: Holder,
+        beginner: Option<Holder>,
         now: Instant,
     ) {
         let JoinRecord { mailbox, probation, progress, .. } = record;
@@ -220,25 +220,25 @@ impl Joins {
         self.probations.extend(probation_end.map(|end| (end, mailbox.clone())));
         self.by_nameplate.insert(progress.nameplate, mailbox.clone());
         if progress.state != JoinState::Shown {
-            self.charges.push(Charge::Unshown(source));
+            self.charges.push(Charge::Unshown(holder));
         }
-        self.by_mailbox.insert(mailbox, Join { source, beginner, probation_end, progress });
+        self.by_mailbox.insert(mailbox, Join { holder, beginner, probation_end, progress });
     }
 }
 
 impl Join {
-    /// Whether messages of the side that was there before count from that source.
-    fn may_speak_for_beginner(&self, source: Option<Source>) -> bool {
+    /// Whether messages of the side that was there before count from that holder.
+    fn may_speak_for_beginner(&self, holder: Option<Holder>) -> bool {
         match self.beginner {
-            Some(_) => source == self.beginner,
-            None => source != Some(self.source),
+            Some(_) => holder == self.beginner,
+            None => holder != Some(self.holder),
         }
     }
 
     /// It has kept a side out, which is charged once.
     fn keep_out(&mut self) -> Option<Charge> {
         let was_charged = std::mem::replace(&mut self.progress.is_charged, true);
-        (!was_charged).then_some(Charge::KeptOut(self.source))
+        (!was_charged).then_some(Charge::KeptOut(self.holder))
     }
 }
 
@@ -250,13 +250,13 @@ mod tests {
     use super::*;
     use crate::message::handover::CountedAddress;
 
-    const SOURCE: Source = source(7);
-    const BEGINNER: Source = source(8);
+    const HOLDER: Holder = holder(7);
+    const BEGINNER: Holder = holder(8);
     const NAMEPLATE: (&str, &str) = ("app", "4");
 
-    const fn source(last: u8) -> Source {
+    const fn holder(last: u8) -> Holder {
         let ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        Source { address: CountedAddress::Ip(ip), onion_bits: None }
+        Holder { address: CountedAddress::Ip(ip), onion_bits: None }
     }
 
     /// The events of one mailbox, and their time in seconds.
@@ -273,7 +273,7 @@ mod tests {
             let mut exchange = Exchange { joins, mailbox: "m".into(), start, phases: 0 };
             let joiner = "joiner".into();
             exchange.begin(&joiner);
-            assert_eq!(exchange.charges(0), [Charge::Unshown(SOURCE)]);
+            assert_eq!(exchange.charges(0), [Charge::Unshown(HOLDER)]);
             // A claim repeated is no join.
             exchange.begin(&joiner);
             assert_eq!(exchange.charges(0), []);
@@ -281,7 +281,7 @@ mod tests {
         }
 
         fn begin(&mut self, joiner: &Rc<str>) {
-            self.joins.begin(&self.mailbox, joiner, SOURCE, Some(BEGINNER), NAMEPLATE);
+            self.joins.begin(&self.mailbox, joiner, HOLDER, Some(BEGINNER), NAMEPLATE);
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -302,8 +302,8 @@ mod tests {
         }
 
         fn message(&mut self, side: &str, phase: &str, seconds: u64) {
-            let source = if side == "sender" { BEGINNER } else { SOURCE };
-            self.joins.note_message(&self.mailbox, side, phase, Some(source), self.at(seconds));
+            let holder = if side == "sender" { BEGINNER } else { HOLDER };
+            self.joins.note_message(&self.mailbox, side, phase, Some(holder), self.at(seconds));
         }
 
         fn close(&mut self, mood: Outcome, seconds: u64) {
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(exchange.charges(1_000), []);
         exchange.messages(&["joiner"], 1_000);
         assert_eq!(exchange.charges(1_009), []);
-        assert_eq!(exchange.charges(1_010), [Charge::Settled(SOURCE)]);
+        assert_eq!(exchange.charges(1_010), [Charge::Settled(HOLDER)]);
         // A side that it keeps out now is not charged.
         exchange.crowded(1_011);
         exchange.end(1_012);
@@ -343,16 +343,16 @@ mod tests {
             exchange.messages(messages, 1);
             exchange.crowded(2);
             exchange.crowded(2);
-            assert_eq!(exchange.charges(2), [Charge::KeptOut(SOURCE)]);
+            assert_eq!(exchange.charges(2), [Charge::KeptOut(HOLDER)]);
             exchange.close(Outcome::Scary, 3);
             exchange.end(3);
-            assert_eq!(exchange.charges(3), [Charge::Settled(SOURCE)]);
+            assert_eq!(exchange.charges(3), [Charge::Settled(HOLDER)]);
         }
     }
 
     #[test]
     fn a_bad_close_in_the_probation_leaves_the_join_unshown() {
-        let kept_out = &[Charge::KeptOut(SOURCE)][..];
+        let kept_out = &[Charge::KeptOut(HOLDER)][..];
         for (mood, at_once, later) in
             [(Outcome::Scary, kept_out, &[][..]), (Outcome::Errory, &[], kept_out)]
         {
@@ -363,13 +363,13 @@ mod tests {
             exchange.crowded(1_000);
             assert_eq!(exchange.charges(1_000), later);
             exchange.end(1_001);
-            assert_eq!(exchange.charges(1_001), [Charge::Settled(SOURCE)]);
+            assert_eq!(exchange.charges(1_001), [Charge::Settled(HOLDER)]);
         }
         for (mood, seconds) in [(Outcome::Happy, 10), (Outcome::Lonely, 10), (Outcome::Scary, 11)] {
             let mut exchange = Exchange::new();
             exchange.messages(&BOTH_TWICE, 1);
             exchange.close(mood, seconds);
-            assert_eq!(exchange.charges(11), [Charge::Settled(SOURCE)], "{mood:?}");
+            assert_eq!(exchange.charges(11), [Charge::Settled(HOLDER)], "{mood:?}");
         }
     }
 
@@ -380,9 +380,9 @@ mod tests {
             exchange.messages(&["sender", "joiner", "sender"], 1);
             exchange.close(mood, 1);
             exchange.close(mood, 1);
-            assert_eq!(exchange.charges(1), [Charge::KeptOut(SOURCE)], "{mood:?}");
+            assert_eq!(exchange.charges(1), [Charge::KeptOut(HOLDER)], "{mood:?}");
             exchange.end(2);
-            assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)], "{mood:?}");
+            assert_eq!(exchange.charges(2), [Charge::Settled(HOLDER)], "{mood:?}");
         }
         for mood in [Outcome::Happy, Outcome::Lonely] {
             let mut exchange = Exchange::new();
@@ -398,22 +398,22 @@ mod tests {
         (0..10).for_each(|_| exchange.message("joiner", "pake", 1));
         assert_eq!(exchange.charges(1_000), []);
         exchange.message("joiner", "version", 1_000);
-        assert_eq!(exchange.charges(1_010), [Charge::Settled(SOURCE)]);
+        assert_eq!(exchange.charges(1_010), [Charge::Settled(HOLDER)]);
     }
 
     #[test]
     fn the_joiner_cannot_speak_for_the_side_that_began() {
-        let speak = |beginner, source, seconds| {
+        let speak = |beginner, holder, seconds| {
             let mut exchange = Exchange::new();
             exchange.end(0);
             _ = exchange.charges(0);
             let joiner = "joiner".into();
-            exchange.joins.begin(&exchange.mailbox, &joiner, SOURCE, beginner, NAMEPLATE);
+            exchange.joins.begin(&exchange.mailbox, &joiner, HOLDER, beginner, NAMEPLATE);
             for (side, phase, of) in [
-                ("joiner", "a", SOURCE),
-                ("joiner", "b", SOURCE),
-                ("sender", "a", source),
-                ("sender", "b", source),
+                ("joiner", "a", HOLDER),
+                ("joiner", "b", HOLDER),
+                ("sender", "a", holder),
+                ("sender", "b", holder),
             ] {
                 exchange.joins.note_message(
                     &exchange.mailbox,
@@ -423,21 +423,21 @@ mod tests {
                     exchange.start,
                 );
             }
-            assert_eq!(exchange.charges(0), [Charge::Unshown(SOURCE)]);
+            assert_eq!(exchange.charges(0), [Charge::Unshown(HOLDER)]);
             exchange.charges(seconds)
         };
-        assert_eq!(speak(Some(BEGINNER), SOURCE, 1_000), []);
-        assert_eq!(speak(None, SOURCE, 1_000), []);
+        assert_eq!(speak(Some(BEGINNER), HOLDER, 1_000), []);
+        assert_eq!(speak(None, HOLDER, 1_000), []);
         // Two of one address are an office.
-        let shown = [Charge::Settled(SOURCE)];
-        assert_eq!(speak(Some(SOURCE), SOURCE, 10), shown);
+        let shown = [Charge::Settled(HOLDER)];
+        assert_eq!(speak(Some(HOLDER), HOLDER, 10), shown);
         assert_eq!(speak(None, BEGINNER, 10), shown);
     }
 
     #[test]
     fn a_nameplate_claimed_anew_shows_that_its_receiver_was_kept_out() {
         for (messages, expected) in
-            [(&["sender", "joiner"][..], &[Charge::KeptOut(SOURCE)][..]), (&BOTH_TWICE, &[])]
+            [(&["sender", "joiner"][..], &[Charge::KeptOut(HOLDER)][..]), (&BOTH_TWICE, &[])]
         {
             let mut exchange = Exchange::new();
             exchange.messages(messages, 1);
@@ -449,17 +449,17 @@ mod tests {
             assert_eq!(exchange.charges(2), expected);
             exchange.joins.note_claimed_anew(NAMEPLATE, exchange.at(2));
             exchange.end(3);
-            assert_eq!(exchange.charges(3), [Charge::Settled(SOURCE)]);
+            assert_eq!(exchange.charges(3), [Charge::Settled(HOLDER)]);
             assert!(exchange.joins.by_nameplate.is_empty());
         }
     }
 
     #[test]
     fn a_shown_join_that_ends_scary_counts_again_if_it_kept_a_side_out() {
-        for (is_crowded, expected) in [(true, &[Charge::KeptOut(SOURCE)][..]), (false, &[])] {
+        for (is_crowded, expected) in [(true, &[Charge::KeptOut(HOLDER)][..]), (false, &[])] {
             let mut exchange = Exchange::new();
             exchange.messages(&BOTH_TWICE, 1);
-            assert_eq!(exchange.charges(11), [Charge::Settled(SOURCE)]);
+            assert_eq!(exchange.charges(11), [Charge::Settled(HOLDER)]);
             if is_crowded {
                 exchange.crowded(12);
             }
@@ -474,11 +474,11 @@ mod tests {
         let mut exchange = Exchange::new();
         exchange.messages(&BOTH_TWICE, 1);
         exchange.end(2);
-        assert_eq!(exchange.charges(2), [Charge::Settled(SOURCE)]);
+        assert_eq!(exchange.charges(2), [Charge::Settled(HOLDER)]);
         exchange.begin(&"joiner".into());
-        assert_eq!(exchange.charges(3), [Charge::Unshown(SOURCE)]);
+        assert_eq!(exchange.charges(3), [Charge::Unshown(HOLDER)]);
         exchange.messages(&BOTH_TWICE, 4);
         assert_eq!(exchange.charges(13), []);
-        assert_eq!(exchange.charges(14), [Charge::Settled(SOURCE)]);
+        assert_eq!(exchange.charges(14), [Charge::Settled(HOLDER)]);
     }
 }

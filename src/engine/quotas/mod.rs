@@ -13,25 +13,23 @@ mod records;
 mod usage;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::codec::http::{Rejection, Status};
 use crate::limits::Limits;
 use crate::message::handover::CountedAddress;
-use crate::message::ledger;
+use crate::message::holder::Holder;
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};
 use joins::Joins;
-pub use usage::Holder;
-use usage::{Action, Count, Source, Tables, prefix};
+use usage::{Action, Count, Tables};
 
 /// `Retry-After` of an answer to an address with too many connections at once.
 const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(60);
 
-/// The holders, and the connections and nameplates that count for each.
+/// The limits, and the connections, nameplates and joins that count for each address.
 #[derive(Debug)]
 pub struct Quotas {
     limits: Limits,
@@ -40,14 +38,19 @@ pub struct Quotas {
     /// Networks whose IPv6 addresses stand for the circuits of an onion service.
     onion: Vec<Network>,
     tables: Tables,
-    connections: ConnMap<Source>,
+    connections: ConnMap<Holder>,
     /// The creator of each nameplate.
-    creators: HashMap<NameplateId, Source>,
-    /// Nameplates created and deleted by the batch of this tick, whose commit may fail.
+    creators: HashMap<NameplateId, Holder>,
+    joins: Joins,
+    batch: Batch,
+}
+
+/// What this tick has changed, whose commit may fail.
+#[derive(Debug, Default)]
+struct Batch {
     created: Vec<NameplateId>,
     ended: Vec<NameplateId>,
-    joins: Joins,
-    /// Mailboxes with joins in the batch of this tick.
+    /// Mailboxes with new joins.
     joined: Vec<Rc<str>>,
 }
 
@@ -60,10 +63,8 @@ impl Quotas {
             onion: Vec::new(),
             connections: ConnMap::default(),
             creators: HashMap::new(),
-            created: Vec::new(),
-            ended: Vec::new(),
             joins: Joins::default(),
-            joined: Vec::new(),
+            batch: Batch::default(),
         }
     }
 
@@ -83,72 +84,47 @@ impl Quotas {
     ) -> Result<(), Rejection> {
         // It was counted before if its proxy has become trusted since.
         self.disconnect(conn);
-        let Some(source) = address.and_then(|address| self.source(address)) else { return Ok(()) };
+        let Some(holder) = address.and_then(|address| self.limited_holder(address)) else {
+            return Ok(());
+        };
         let connections_max = self.limits.address_connections_max;
-        if !self.tables.has_room(source, Count::Connections, connections_max, now) {
+        if !self.tables.has_room(holder, Count::Connections, connections_max, now) {
             let reason = "too many connections from your address at once, close some";
             return Err(too_many_requests(TOO_MANY_CONNECTIONS_RETRY, reason));
         }
-        self.tables.take(source, Action::Connect, now).map_err(|wait| {
+        self.tables.take(holder, Action::Connect, now).map_err(|wait| {
             too_many_requests(wait, "too many new connections from your address, slow down")
         })?;
-        self.add_connection(conn, source, now);
+        self.add_connection(conn, holder, now);
         Ok(())
     }
 
-    /// The largest holder that a connection counts for; none if it is exempt or its address is
-    /// unknown.
+    /// The holder that a connection counts for; none if it is exempt or its address is unknown.
     pub fn holder_of(&self, conn: ConnId) -> Option<Holder> {
-        self.connections.get(&conn)?.holders().last().map(|(holder, _)| holder)
+        self.connections.get(&conn).copied()
     }
 
     /// Removes a connection.
     pub fn disconnect(&mut self, conn: ConnId) {
-        if let Some(source) = self.connections.remove(&conn) {
-            self.tables.lower(source, Count::Connections);
+        if let Some(holder) = self.connections.remove(&conn) {
+            self.tables.lower(holder, Count::Connections);
         }
-    }
-
-    /// The holder of the store's shares that a connection counts for; none if its address has no
-    /// limits. An IPv6 address counts for its /64, and its /48 is the network; those /64s that
-    /// equal an IPv4 address here are reserved. In an onion service's /64 each address is another.
-    pub fn ledger_holder(&self, conn: ConnId) -> Option<ledger::Holder> {
-        const SITE_BITS: u32 = 16;
-        let alone = |address| ledger::Holder { address, network: address };
-        let Source { address, onion_bits } = *self.connections.get(&conn)?;
-        Some(match (address, onion_bits) {
-            (CountedAddress::Ip(IpAddr::V4(ip)), _) => alone(V4 | u64::from(ip.to_bits())),
-            (CountedAddress::Ip(IpAddr::V6(ip)), None) => {
-                let address = high_bits(ip);
-                ledger::Holder { address, network: address >> SITE_BITS << SITE_BITS }
-            }
-            (CountedAddress::Ip(IpAddr::V6(ip)), Some(network_bits)) => ledger::Holder {
-                address: high_bits(ip) ^ ip.to_bits() as u64,
-                network: high_bits(prefix(ip, network_bits)),
-            },
-            (CountedAddress::Unreadable, _) => alone(u64::MAX),
-        })
-    }
-
-    /// The address that a connection counts for, for another process to go on with.
-    pub fn counted_as(&self, conn: ConnId) -> Option<CountedAddress> {
-        self.connections.get(&conn).map(|source| source.address)
     }
 
     /// Counts a connection of another process. It has been accepted, so nothing is checked.
     pub fn restore_connection(&mut self, conn: ConnId, address: CountedAddress, now: Instant) {
-        self.add_connection(conn, self.source_of(address), now);
+        self.add_connection(conn, self.holder_at(address), now);
     }
 
-    fn add_connection(&mut self, conn: ConnId, source: Source, now: Instant) {
-        self.tables.raise(source, Count::Connections, now);
-        self.connections.insert(conn, source);
+    fn add_connection(&mut self, conn: ConnId, holder: Holder, now: Instant) {
+        self.tables.raise(holder, Count::Connections, now);
+        self.connections.insert(conn, holder);
     }
 
     /// Checks the limit of unknown secrets.
     pub fn check_secret(&mut self, conn: ConnId, now: Instant) -> Result<(), Rejection> {
-        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
-        match self.tables.wait(source, Action::Guess, now) {
+        let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
+        match self.tables.wait(holder, Action::Guess, now) {
             Duration::ZERO => Ok(()),
             wait => Err(too_many_requests(wait, "too many unknown secrets from your address")),
         }
@@ -156,8 +132,8 @@ impl Quotas {
 
     /// Counts an unknown secret.
     pub fn note_unknown_secret(&mut self, conn: ConnId) {
-        if let Some(&source) = self.connections.get(&conn) {
-            self.tables.spend(source, Action::Guess);
+        if let Some(&holder) = self.connections.get(&conn) {
+            self.tables.spend(holder, Action::Guess);
         }
     }
 
@@ -178,16 +154,16 @@ impl Quotas {
         creates: bool,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let Some(&source) = self.connections.get(&conn) else { return Ok(()) };
+        let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
         let nameplates_max = self.limits.address_nameplates_max;
-        if creates && !self.tables.has_room(source, Count::Nameplates, nameplates_max, now) {
+        if creates && !self.tables.has_room(holder, Count::Nameplates, nameplates_max, now) {
             return Err(Refusal::TooManyNameplates);
         }
         let action = match command {
             Throttled::Allocate => Action::Allocate,
             Throttled::Claim => Action::Claim,
         };
-        self.tables.take(source, action, now).map_err(|wait| too_fast(command, wait))
+        self.tables.take(holder, action, now).map_err(|wait| too_fast(command, wait))
     }
 
     /// Counts the nameplates that a command of `conn` created, joined or deleted. `claimed`: app
@@ -201,17 +177,17 @@ impl Quotas {
     ) {
         for change in changes {
             if let Change::Insert(Row::Nameplate { id, .. }) = change
-                && let Some(&source) = self.connections.get(&conn)
+                && let Some(&holder) = self.connections.get(&conn)
             {
-                self.add_nameplate(*id, source, now);
-                self.created.push(*id);
+                self.add_nameplate(*id, holder, now);
+                self.batch.created.push(*id);
             }
         }
         self.note_joins(conn, claimed, changes, now);
         self.note_endings(changes, now);
     }
 
-    fn add_nameplate(&mut self, id: NameplateId, creator: Source, now: Instant) {
+    fn add_nameplate(&mut self, id: NameplateId, creator: Holder, now: Instant) {
         self.tables.raise(creator, Count::Nameplates, now);
         self.creators.insert(id, creator);
     }
@@ -220,7 +196,7 @@ impl Quotas {
     pub fn note_endings(&mut self, changes: &[Change], now: Instant) {
         for change in changes {
             match change {
-                Change::DeleteNameplate { id, .. } => self.ended.push(*id),
+                Change::DeleteNameplate { id, .. } => self.batch.ended.push(*id),
                 Change::DeleteMailbox { mailbox, mood, .. } => {
                     // The last side's close is no change of its own.
                     self.joins.note_close(mailbox, *mood, now);
@@ -235,16 +211,14 @@ impl Quotas {
     /// After a commit, deleted nameplates count no more; after a failed one, created ones do not,
     /// and their row ids will be used again.
     pub fn update_accounting(&mut self, is_committed: bool, now: Instant) {
-        for mailbox in std::mem::take(&mut self.joined) {
-            if !is_committed {
-                self.joins.end(&mailbox, now);
-            }
+        let Batch { created, ended, joined } = std::mem::take(&mut self.batch);
+        if !is_committed {
+            joined.iter().for_each(|mailbox| self.joins.end(mailbox, now));
         }
         self.charge_joins(now);
-        let (created, ended) = (std::mem::take(&mut self.created), std::mem::take(&mut self.ended));
         for id in if is_committed { ended } else { created } {
-            if let Some(source) = self.creators.remove(&id) {
-                self.tables.lower(source, Count::Nameplates);
+            if let Some(holder) = self.creators.remove(&id) {
+                self.tables.lower(holder, Count::Nameplates);
             }
         }
     }
@@ -255,43 +229,24 @@ impl Quotas {
         self.tables.sweep(now);
     }
 
-    /// The source of an address; `None` if it is exempt. An unreadable one never is.
-    fn source(&self, address: CountedAddress) -> Option<Source> {
+    /// The holder of an address; `None` if it is exempt. An unreadable one never is.
+    fn limited_holder(&self, address: CountedAddress) -> Option<Holder> {
         let is_exempt = |ip| self.exempt.iter().any(|network| network.contains(ip));
         match address {
             CountedAddress::Ip(ip) if is_exempt(ip) => None,
-            address => Some(self.source_of(address)),
+            address => Some(self.holder_at(address)),
         }
     }
 
     /// The same of an address that is counted already, exempt by now or not.
-    fn source_of(&self, address: CountedAddress) -> Source {
-        let CountedAddress::Ip(IpAddr::V6(ip)) = address else {
-            return Source { address, onion_bits: None };
+    fn holder_at(&self, address: CountedAddress) -> Holder {
+        let contains = |network: &&Network| match address {
+            CountedAddress::Ip(ip) => ip.is_ipv6() && network.contains(ip),
+            CountedAddress::Unreadable => false,
         };
-        match self.onion_network(ip) {
-            Some(network) => Source { address, onion_bits: Some(network.prefix_bits()) },
-            None => Source {
-                address: CountedAddress::Ip(prefix(ip, SUBNET_BITS).into()),
-                onion_bits: None,
-            },
-        }
+        let onion = self.onion.iter().find(contains);
+        Holder::new(address, onion.map(|network| network.prefix_bits() as u8))
     }
-
-    /// The onion service's network that has the address.
-    fn onion_network(&self, ip: Ipv6Addr) -> Option<&Network> {
-        self.onion.iter().find(|network| network.contains(ip.into()))
-    }
-}
-
-/// Of the addresses of holders in the store: those of IPv4.
-const V4: u64 = 0xffff << u32::BITS;
-
-/// The part of an IPv6 address that counts.
-const SUBNET_BITS: u32 = 64;
-
-fn high_bits(ip: Ipv6Addr) -> u64 {
-    (ip.to_bits() >> u64::BITS) as u64
 }
 
 fn too_many_requests(retry_after: Duration, reason: &'static str) -> Rejection {
@@ -340,14 +295,14 @@ mod tests {
     #[test]
     fn an_ipv6_64_counts_as_one_and_exempt_networks_not_at_all() {
         let quotas = quotas(Limits::default());
-        let holder = |text| {
-            let source = quotas.source(address(text)?);
-            source.and_then(|source| source.holders().next())
+        let prefix = |text| {
+            let holder = quotas.limited_holder(address(text)?);
+            holder.and_then(|holder| holder.prefixes().next())
         };
-        assert_eq!(holder("2001:db8:1:2::3"), holder("2001:db8:1:2:ffff::4"));
-        assert_ne!(holder("2001:db8:1:2::3"), holder("2001:db8:1:3::3"));
-        assert_eq!(holder("127.1.2.3"), None);
-        assert_ne!(holder("192.0.2.1"), holder("192.0.2.2"));
+        assert_eq!(prefix("2001:db8:1:2::3"), prefix("2001:db8:1:2:ffff::4"));
+        assert_ne!(prefix("2001:db8:1:2::3"), prefix("2001:db8:1:3::3"));
+        assert_eq!(prefix("127.1.2.3"), None);
+        assert_ne!(prefix("192.0.2.1"), prefix("192.0.2.2"));
     }
 
     /// The IPv6 address of a /64, by the numbers of its /48, of its /56 there and of the /64 there.
@@ -430,8 +385,8 @@ mod tests {
             assert!(quotas.tables.v6.len() <= ADDRESSES_MAX);
         }
         assert_eq!(quotas.tables.v4.len(), 1);
-        let mut holders = quotas.connections[&ConnId(0)].holders();
-        assert!(holders.all(|(holder, _)| quotas.tables.v6[&holder].counts == [1, 0, 0]));
+        let mut prefixes = quotas.connections[&ConnId(0)].prefixes();
+        assert!(prefixes.all(|(prefix, _)| quotas.tables.v6[&prefix].counts == [1, 0, 0]));
     }
 
     #[test]
@@ -508,10 +463,9 @@ mod tests {
         };
         assert_eq!(connect(2, 1), Err(too_many_connections()));
         assert_eq!(connect(3, 2), Ok(()));
-        let [one, other] = [1, 3].map(|conn| quotas.ledger_holder(ConnId(conn)).expect("a holder"));
-        assert_eq!(one.network, other.network);
-        assert_ne!(one.address, other.address);
-        assert_eq!(quotas.holder_of(ConnId(1)), quotas.holder_of(ConnId(3)));
+        let [one, other] = [1, 3].map(|conn| quotas.holder_of(ConnId(conn)).expect("a holder"));
+        assert_eq!(one.network(), other.network());
+        assert_ne!(one, other);
     }
 
     #[test]

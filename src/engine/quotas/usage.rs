@@ -1,67 +1,17 @@
-//! What the holders of limits use: an IPv4 address, or the IPv6 prefixes of an address, each with
+//! What is used of the limits: by an IPv4 address, or by the prefixes of an IPv6 address, each with
 //! its counts and tokens, in bounded tables.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, ONION_NETWORK_FACTOR,
-    USAGE_BINDS_PER_HOUR, USAGE_ENDINGS_PER_HOUR,
+    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
+    USAGE_ENDINGS_PER_HOUR,
 };
 use crate::message::handover::{CountedAddress, RATES_COUNT, RatesRecord};
-
-/// The address that a connection counts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Of IPv6 the first one of the /64, unless the network is an onion service's.
-    pub address: CountedAddress,
-    /// Length of the onion service's network that has it (`--onion-network`).
-    pub onion_bits: Option<u32>,
-}
-
-/// The unit to which limits apply: an address, or a prefix of an IPv6 address, which has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder {
-    /// The first one of the prefix.
-    address: CountedAddress,
-    /// 0 where the address is not of IPv6.
-    prefix_bits: u32,
-}
-
-impl Holder {
-    pub fn alone(address: CountedAddress) -> Holder {
-        Holder { address, prefix_bits: 0 }
-    }
-
-    fn prefix(ip: Ipv6Addr, prefix_bits: u32) -> Holder {
-        Holder { address: CountedAddress::Ip(prefix(ip, prefix_bits).into()), prefix_bits }
-    }
-}
-
-impl Source {
-    /// The holders, each with the multiple of the limits that it has.
-    pub fn holders(self) -> impl Iterator<Item = (Holder, usize)> {
-        let holders = match (self.address, self.onion_bits) {
-            (CountedAddress::Ip(IpAddr::V6(ip)), None) => {
-                IPV6_PREFIXES.map(|(bits, factor)| Some((Holder::prefix(ip, bits), factor)))
-            }
-            (CountedAddress::Ip(IpAddr::V6(ip)), Some(network_bits)) => [
-                Some((Holder::prefix(ip, Ipv6Addr::BITS), 1)),
-                Some((Holder::prefix(ip, network_bits), ONION_NETWORK_FACTOR)),
-                None,
-            ],
-            (address, _) => [Some((Holder::alone(address), 1)), None, None],
-        };
-        holders.into_iter().flatten()
-    }
-}
-
-pub(super) fn prefix(ip: Ipv6Addr, bits: u32) -> Ipv6Addr {
-    let mask = u128::MAX.checked_shl(Ipv6Addr::BITS - bits).unwrap_or(0);
-    Ipv6Addr::from_bits(ip.to_bits() & mask)
-}
+use crate::message::holder::{Holder, Prefix};
 
 /// What is limited in number.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +38,7 @@ pub(super) enum Action {
     RecordEnding,
 }
 
-/// The rate of an action, in tokens, for a holder with the simple limits.
+/// The rate of an action, in tokens, for a prefix with the simple limits.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     per_second: f64,
@@ -116,7 +66,7 @@ fn rates(limits: &Limits) -> Rates {
 /// Longest wait in a refusal, in seconds.
 const WAIT_SECONDS_MAX: f64 = 3_600.0;
 
-/// What one holder uses.
+/// What one prefix uses.
 #[derive(Debug)]
 pub(super) struct Usage {
     /// The multiple of the limits that applies.
@@ -169,9 +119,9 @@ impl Usage {
 }
 
 /// A bounded table.
-type Table = HashMap<Holder, Usage>;
+type Table = HashMap<Prefix, Usage>;
 
-/// What all holders use.
+/// What all prefixes use.
 #[derive(Debug)]
 pub(super) struct Tables {
     rates: Rates,
@@ -185,80 +135,80 @@ impl Tables {
         Tables { rates: rates(limits), v4: Table::new(), v6: Table::new() }
     }
 
-    fn of(&mut self, source: Source) -> &mut Table {
-        match source.address {
+    fn of(&mut self, holder: Holder) -> &mut Table {
+        match holder.address {
             CountedAddress::Ip(IpAddr::V6(_)) => &mut self.v6,
             _ => &mut self.v4,
         }
     }
 
-    /// The table of a source, in which its holders have entries.
-    fn with(&mut self, source: Source, now: Instant) -> &mut Table {
+    /// The table of a holder, in which its prefixes have entries.
+    fn with(&mut self, holder: Holder, now: Instant) -> &mut Table {
         let rates = self.rates;
-        let table = self.of(source);
+        let table = self.of(holder);
         make_room(table, &rates, now);
-        for (holder, factor) in source.holders() {
-            let usage = table.entry(holder).or_insert_with(|| Usage::new(&rates, factor, now));
+        for (prefix, factor) in holder.prefixes() {
+            let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
             usage.factor = factor as f64; // its network may be an onion service's since a reload
         }
         table
     }
 
-    /// Changes the entries of a source, as far as it has any.
-    fn update(&mut self, source: Source, change: impl Fn(&mut Usage)) {
-        let table = self.of(source);
-        for (holder, _) in source.holders() {
-            if let Some(usage) = table.get_mut(&holder) {
+    /// Changes the entries of a holder, as far as it has any.
+    fn update(&mut self, holder: Holder, change: impl Fn(&mut Usage)) {
+        let table = self.of(holder);
+        for (prefix, _) in holder.prefixes() {
+            if let Some(usage) = table.get_mut(&prefix) {
                 change(usage);
             }
         }
     }
 
-    /// Whether all holders of the source have less than `max`, or their multiple of it.
-    pub fn has_room(&mut self, source: Source, count: Count, max: usize, now: Instant) -> bool {
-        let table = self.with(source, now);
-        source.holders().all(|(holder, factor)| {
+    /// Whether all prefixes of the holder have less than `max`, or their multiple of it.
+    pub fn has_room(&mut self, holder: Holder, count: Count, max: usize, now: Instant) -> bool {
+        let table = self.with(holder, now);
+        holder.prefixes().all(|(prefix, factor)| {
             let max = max.saturating_mul(factor);
-            table.get(&holder).is_none_or(|usage| usage.counts[count as usize] < max)
+            table.get(&prefix).is_none_or(|usage| usage.counts[count as usize] < max)
         })
     }
 
     /// Counts one more, whatever the limit.
-    pub fn raise(&mut self, source: Source, count: Count, now: Instant) {
-        self.with(source, now);
-        self.update(source, |usage| usage.counts[count as usize] += 1);
+    pub fn raise(&mut self, holder: Holder, count: Count, now: Instant) {
+        self.with(holder, now);
+        self.update(holder, |usage| usage.counts[count as usize] += 1);
     }
 
-    pub fn lower(&mut self, source: Source, count: Count) {
-        self.update(source, |usage| {
+    pub fn lower(&mut self, holder: Holder, count: Count) {
+        self.update(holder, |usage| {
             let count = &mut usage.counts[count as usize];
             *count = count.saturating_sub(1);
         });
     }
 
-    /// The time until all holders of the source have a token.
-    pub fn wait(&mut self, source: Source, action: Action, now: Instant) -> Duration {
+    /// The time until all prefixes of the holder have a token.
+    pub fn wait(&mut self, holder: Holder, action: Action, now: Instant) -> Duration {
         let rates = self.rates;
-        let table = self.with(source, now);
-        let waits = source.holders().filter_map(|(holder, _)| {
-            let usage = table.get_mut(&holder)?;
+        let table = self.with(holder, now);
+        let waits = holder.prefixes().filter_map(|(prefix, _)| {
+            let usage = table.get_mut(&prefix)?;
             usage.fill(&rates, now);
             Some(usage.time_until(1.0, action as usize, &rates))
         });
         waits.max().unwrap_or_default()
     }
 
-    /// Takes a token from all holders of the source, also one that is not there.
-    pub fn spend(&mut self, source: Source, action: Action) {
-        self.update(source, |usage| usage.tokens[action as usize] -= 1.0);
+    /// Takes a token from all prefixes of the holder, also one that is not there.
+    pub fn spend(&mut self, holder: Holder, action: Action) {
+        self.update(holder, |usage| usage.tokens[action as usize] -= 1.0);
     }
 
-    /// Takes a token from all holders of the source, or from none; fails with the time until all
+    /// Takes a token from all prefixes of the holder, or from none; fails with the time until all
     /// have one.
-    pub fn take(&mut self, source: Source, action: Action, now: Instant) -> Result<(), Duration> {
-        match self.wait(source, action, now) {
+    pub fn take(&mut self, holder: Holder, action: Action, now: Instant) -> Result<(), Duration> {
+        match self.wait(holder, action, now) {
             Duration::ZERO => {
-                self.spend(source, action);
+                self.spend(holder, action);
                 Ok(())
             }
             wait => Err(wait),
@@ -275,32 +225,31 @@ impl Tables {
         }
     }
 
-    /// The tokens of the holders that do not have all of theirs.
+    /// The tokens of the prefixes that do not have all of theirs.
     pub fn export(&mut self, now: Instant) -> Vec<RatesRecord> {
         let entries = self.v4.iter_mut().chain(&mut self.v6);
-        let records = entries.filter_map(|(holder, usage)| {
+        let records = entries.filter_map(|(prefix, usage)| {
             let (_, until_full) = usage.distance_from_idle(&self.rates, now);
-            let Holder { address, prefix_bits } = *holder;
-            let record = RatesRecord { address, prefix_bits, tokens: usage.tokens };
+            let record = RatesRecord { prefix: *prefix, tokens: usage.tokens };
             (until_full > Duration::ZERO).then_some(record)
         });
         records.collect()
     }
 
-    /// Goes on with the tokens of another process. `source`: the one of the record's address.
-    pub fn restore(&mut self, record: &RatesRecord, source: Source, now: Instant) {
-        let is_it = |(holder, _): &(Holder, usize)| holder.prefix_bits == record.prefix_bits;
-        let Some((holder, factor)) = source.holders().find(is_it) else { return };
+    /// Goes on with the tokens of another process. `holder`: the one of the record's address.
+    pub fn restore(&mut self, record: &RatesRecord, holder: Holder, now: Instant) {
+        let is_it = |(prefix, _): &(Prefix, usize)| prefix.bits == record.prefix.bits;
+        let Some((prefix, factor)) = holder.prefixes().find(is_it) else { return };
         let rates = self.rates;
-        let table = self.of(source);
+        let table = self.of(holder);
         if table.len() < ADDRESSES_MAX {
-            let usage = table.entry(holder).or_insert_with(|| Usage::new(&rates, factor, now));
+            let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
             (usage.tokens, usage.filled) = (record.tokens, now);
         }
     }
 }
 
-/// Forgets the entries nearest to idle if there is no room for another source: many at once, since
+/// Forgets the entries nearest to idle if there is no room for another holder: many at once, since
 /// all are examined.
 fn make_room(table: &mut Table, rates: &Rates, now: Instant) {
     if table.len() + IPV6_PREFIXES.len() <= ADDRESSES_MAX {
@@ -308,11 +257,11 @@ fn make_room(table: &mut Table, rates: &Rates, now: Instant) {
     }
     let distances = table
         .iter_mut()
-        .map(|(holder, usage)| Reverse((usage.distance_from_idle(rates, now), *holder)));
+        .map(|(prefix, usage)| Reverse((usage.distance_from_idle(rates, now), *prefix)));
     let mut nearest: BinaryHeap<_> = distances.collect();
     for _ in 0..ADDRESSES_FORGOTTEN_AT_ONCE {
-        if let Some(Reverse((_, holder))) = nearest.pop() {
-            table.remove(&holder);
+        if let Some(Reverse((_, prefix))) = nearest.pop() {
+            table.remove(&prefix);
         }
     }
 }
