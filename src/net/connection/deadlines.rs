@@ -53,7 +53,7 @@ impl Connection {
             }
             Phase::Open(open) => {
                 let bind = (!open.is_bound).then(|| after(self.since, limits.bind_seconds));
-                let unfinished = open.unfinished.as_ref().map(Unfinished::deadline);
+                let unfinished = open.unfinished.as_ref().map(|unfinished| unfinished.deadline());
                 let timeouts = [
                     open.pong_deadline(pings).map(|deadline| (deadline, CloseReason::PingTimeout)),
                     bind.map(|deadline| (deadline, CloseReason::NotBound)),
@@ -141,7 +141,7 @@ impl Connection {
             (None, unfinished) => *unfinished = None,
             (Some(bytes), Some(unfinished)) => unfinished.note(bytes, now),
             (Some(bytes), unfinished) => {
-                *unfinished = Some(Unfinished::new(bytes, now));
+                *unfinished = Some(Box::new(Unfinished::new(bytes, now)));
                 self.deadline_changed = true;
             }
         }

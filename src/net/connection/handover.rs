@@ -67,7 +67,7 @@ impl Connection {
             Phase::Closing { .. } => PhaseRecord::Closing,
             Phase::Upgrading | Phase::Lingering { .. } => PhaseRecord::Lingering,
         };
-        unread.extend_from_slice(&self.unread[self.handled..]);
+        unread.extend_from_slice(&self.unread);
         let outbox = self.outbox.as_mut();
         let (unsent, is_ended) = outbox.map_or((&[][..], false), |it| it.encode_all(server_tx));
         ConnectionRecord {
@@ -106,7 +106,7 @@ impl Connection {
         let mut connection = Connection {
             phase,
             outbox: Some(Box::new(Outbox::handed_over(record.unsent, record.is_ended))),
-            unread: record.unread,
+            unread: record.unread.into(),
             since: times.restore(record.since),
             ..Connection::new(socket, record.peer, Role::Client, times.instant)
         };

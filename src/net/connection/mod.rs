@@ -89,7 +89,8 @@ struct Open {
     pinged: Instant,
     /// When the first ping that is not answered was sent.
     unanswered_since: Option<Instant>,
-    unfinished: Option<Unfinished>,
+    /// Boxed, because most messages come in one piece.
+    unfinished: Option<Box<Unfinished>>,
     /// Whether it has bound, as of the bind deadline.
     is_bound: bool,
     /// Why it is closed at the end of the present reading, if it is.
@@ -117,9 +118,8 @@ pub struct Connection {
     phase: Phase,
     /// None while nothing waits, which is nearly always.
     outbox: Option<Box<Outbox>>,
-    /// Input that was read but not handled when a tick's share was used up, from `handled` on.
-    unread: Vec<u8>,
-    handled: usize,
+    /// Input that was read but not handled when a tick's share was used up.
+    unread: Box<[u8]>,
     /// When the present phase began.
     since: Instant,
     /// Its deadline may be sooner than before.
@@ -141,8 +141,7 @@ impl Connection {
             peer,
             phase,
             outbox: None,
-            unread: Vec::new(),
-            handled: 0,
+            unread: Box::default(),
             since: now,
             deadline_changed: true,
             blocked_since: None,
@@ -184,7 +183,7 @@ impl Connection {
             }
             Phase::Upgrading | Phase::Lingering { .. } => 0,
         };
-        input + self.unread.capacity()
+        input + self.unread.len()
     }
 
     /// Carries out the engine's decision on the last event.
@@ -253,8 +252,7 @@ impl Connection {
     /// Drops what it buffers: it is about to be dropped itself.
     pub fn discard_buffers(&mut self) {
         self.abandon_output();
-        self.unread = Vec::new();
-        self.handled = 0;
+        self.unread = Box::default();
         if let Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } =
             &mut self.phase
         {

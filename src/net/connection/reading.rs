@@ -27,7 +27,7 @@ pub struct Input {
     /// memory than the longest input needs.
     buffer: Vec<u8>,
     /// Input of an earlier tick that its connection has kept; handled first.
-    kept: Vec<u8>,
+    kept: Box<[u8]>,
     /// What has not been handled: of `kept`, or of `buffer` if that is empty.
     rest: Range<usize>,
     /// The last read has emptied the socket.
@@ -42,7 +42,7 @@ impl Default for Input {
     fn default() -> Self {
         Input {
             buffer: Vec::with_capacity(READ_BYTES_PER_TICK_MAX),
-            kept: Vec::new(),
+            kept: Box::default(),
             rest: 0..0,
             is_short: false,
             frames: 0,
@@ -72,7 +72,7 @@ impl Input {
     }
 
     pub(super) fn rest(&self) -> &[u8] {
-        let bytes = if self.kept.is_empty() { &self.buffer } else { &self.kept };
+        let bytes = if self.kept.is_empty() { &*self.buffer } else { &*self.kept };
         &bytes[self.rest.clone()]
     }
 
@@ -90,7 +90,7 @@ impl Connection {
     /// Begins this tick's reading.
     pub fn begin_read(&mut self, input: &mut Input, limits: &Limits) {
         input.kept = std::mem::take(&mut self.unread);
-        input.rest = std::mem::take(&mut self.handled)..input.kept.len();
+        input.rest = 0..input.kept.len();
         input.is_short = false;
         input.buffer.clear();
         input.frames = 0;
@@ -130,14 +130,8 @@ impl Connection {
 
     /// Ends this tick's reading: keeps what has not been handled.
     pub fn end_read(&mut self, input: &mut Input, context: &mut Context<'_>) {
-        if input.rest.is_empty() {
-            input.kept = Vec::new();
-        } else if input.kept.is_empty() {
-            self.unread = input.rest().to_vec();
-        } else {
-            self.handled = input.rest.start;
-            self.unread = std::mem::take(&mut input.kept);
-        }
+        self.unread = input.rest().into();
+        input.kept = Box::default();
         self.note_unfinished(context.now);
         if let Phase::Open(Open { close_after_read: Some(reason), .. }) = self.phase {
             self.close(reason, context);
@@ -154,7 +148,7 @@ impl Connection {
         if input.is_share_used() || left == 0 {
             return Err(Progress::More);
         }
-        input.kept = Vec::new();
+        (input.kept, input.rest) = (Box::default(), 0..0);
         loop {
             match self.socket.receive(&mut input.buffer) {
                 Ok(0) => return Err(self.gone(CloseReason::PeerClosed)),
