@@ -111,6 +111,30 @@ fn a_file_that_is_replaced_by_one_that_is_in_use_or_no_database_is_not_taken() {
 }
 
 #[test]
+fn a_file_from_which_an_earlier_run_cannot_be_cleared_is_not_served_before_it_can() {
+    let mut server = Server::start(&["--track-connections"]);
+    server.bind("app", "a").claim("7");
+    let (path, other) = (server.file("relay.sqlite"), server.file("other"));
+    sql::create(
+        &other,
+        &[
+            CHANNEL_V1,
+            CHANNEL_V2,
+            "INSERT INTO version VALUES (2); INSERT INTO connections (id) VALUES (1000000);
+             CREATE TRIGGER keeping BEFORE DELETE ON connections
+             BEGIN SELECT RAISE(ABORT, 'it stays'); END",
+        ],
+    );
+    fs::rename(other, &path).expect("rename");
+    assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
+    const JOURNAL_AT: usize = 19; // 2 when it is opened: a write-ahead log
+    eventually("it is opened", || fs::read(&path).expect("read")[JOURNAL_AT] == 2);
+    sql::open(&path).execute_batch("DROP TRIGGER keeping").expect("drop");
+    server.wait_for_log(ENDS);
+    assert_eq!(sql::rows(&path, "SELECT id FROM connections WHERE id = 1000000"), json!([]));
+}
+
+#[test]
 fn a_file_that_is_emptied_is_a_new_one_and_takes_nothing_from_the_old_log() {
     let mut server = Server::start(&[]);
     let old = server.bind("app", "a").claim("7");

@@ -75,6 +75,8 @@ pub struct ChannelOptions {
 pub struct ChannelDb {
     file: DatabaseFile,
     options: ChannelOptions,
+    /// Whether the file was prepared since it was opened, or opened again.
+    is_prepared: bool,
     /// How many pages of the write-ahead log the last checkpoint has copied into the file, or would
     /// have if no reader had kept it from that.
     checkpointed_pages: u32,
@@ -96,6 +98,7 @@ impl ChannelDb {
         let mut db = ChannelDb {
             file: examined.open()?,
             options,
+            is_prepared: false,
             checkpointed_pages: 0,
             page_bytes: 0,
             has_large_cache: false,
@@ -121,7 +124,9 @@ impl ChannelDb {
             let all = "DELETE FROM connection_messages; DELETE FROM connections";
             self.file.transaction(&mut |transaction| transaction.execute_batch(all))?;
         }
-        self.delete_shadowed()
+        self.delete_shadowed()?;
+        self.is_prepared = true;
+        Ok(())
     }
 
     /// Deletes nameplates that have the name of an earlier one: upstream uses the first.
@@ -318,7 +323,8 @@ impl Database for ChannelDb {
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
-        if self.file.reopen_if_moved()? {
+        self.is_prepared &= !self.file.reopen_if_moved()?;
+        if !self.is_prepared {
             self.prepare()?;
             info!("{} again", self.file.history());
         }

@@ -3,7 +3,7 @@
 //! Changes gather in memory for up to a second, so that a connection that came and went in between
 //! is never written, and deleting costs one pass over the table however many connections left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
@@ -24,7 +24,7 @@ pub enum ConnectionChange {
 pub struct ConnectionTable {
     pending: BTreeMap<ConnId, Vec<ConnectionChange>>,
     /// Connections that are in the file and are gone.
-    lost: BTreeSet<ConnId>,
+    lost: Vec<ConnId>,
     /// Live connections, and how many commands of each were recorded.
     live: ConnMap<u32>,
     pending_count: usize,
@@ -56,7 +56,7 @@ impl ConnectionTable {
         let unwritten = self.pending.remove(&conn).unwrap_or_default();
         self.pending_count -= unwritten.len();
         if !matches!(unwritten.first(), Some(ConnectionChange::Connected { .. })) {
-            self.lost.insert(conn);
+            self.lost.push(conn);
         }
     }
 
