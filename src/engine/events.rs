@@ -11,7 +11,7 @@ use crate::engine::limit_log::Limit;
 use crate::limits::PROXIES_NAMED_MAX;
 use crate::message::close::CloseReason;
 use crate::message::event::{Event, Verdict};
-use crate::message::handover::CountedAddress;
+use crate::message::holder::CountedAddress;
 use crate::message::output::Output;
 use crate::message::peer::{AddressHeader, Forwarded, Peer};
 use crate::message::{ConnId, Response};

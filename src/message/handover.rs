@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::message::holder::Prefix;
+use crate::message::holder::{CountedAddress, Prefix};
 use crate::message::peer::Peer;
 use crate::message::session::Session;
 use crate::message::{ConnId, PendingDemand};
@@ -75,15 +75,6 @@ pub struct StateRecord {
     pub is_outsider: bool,
     /// The member's name; the secret is not handed over.
     pub member: Option<String>,
-}
-
-/// The address that a connection counts for in the limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CountedAddress {
-    Ip(IpAddr),
-    /// A trusted proxy reports an address that cannot be read. Were the peer counted as the proxy,
-    /// it could choose to be exempt.
-    Unreadable,
 }
 
 /// What the engine knows beyond connections. Times are those that are left.

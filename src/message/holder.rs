@@ -4,9 +4,17 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::limits::{IPV6_PREFIXES, ONION_NETWORK_FACTOR};
-use crate::message::handover::CountedAddress;
 
-/// The address that a peer counts for.
+/// An address, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CountedAddress {
+    Ip(IpAddr),
+    /// A trusted proxy reports an address that cannot be read. Were the peer counted as the proxy,
+    /// it could choose to be exempt.
+    Unreadable,
+}
+
+/// What limits and shares are counted for: the address of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     /// Of IPv6 the first one of the /64, unless the network is an onion service's.

@@ -135,7 +135,7 @@ fn change(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::handover::CountedAddress;
+    use crate::message::holder::CountedAddress;
     use crate::message::log::MessageLog;
 
     fn holder(ip: &str) -> Holder {

@@ -105,7 +105,7 @@ impl ReadQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::handover::CountedAddress;
+    use crate::message::holder::CountedAddress;
 
     /// Reads connections at that cost until the tick ends; returns their numbers.
     fn tick(queue: &mut ReadQueue, address: Address, bytes: usize, stays: bool) -> Vec<u64> {

@@ -12,7 +12,7 @@ use serde_json::json;
 use wormhole_mailbox::engine::quotas::Quotas;
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::message::handover::CountedAddress;
+use wormhole_mailbox::message::holder::CountedAddress;
 
 const ONE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";

@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::close::CloseReason;
-use wormhole_mailbox::message::handover::CountedAddress;
-use wormhole_mailbox::message::holder::Holder;
+use wormhole_mailbox::message::holder::{CountedAddress, Holder};
 use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{Change, Effects, NameplateId, Row, Settings};

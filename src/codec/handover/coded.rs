@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::message::handover::{
-    AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress, Head,
-    JoinProgress, JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+    AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, Head, JoinProgress,
+    JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
 };
-use crate::message::holder::Prefix;
+use crate::message::holder::{CountedAddress, Prefix};
 use crate::message::peer::Peer;
 use crate::message::session::{MailboxState, Session};
 use crate::message::{ConnId, Demand, PendingDemand, ProofState};

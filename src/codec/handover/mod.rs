@@ -58,10 +58,10 @@ mod tests {
 
     use super::*;
     use crate::message::handover::{
-        AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, CountedAddress,
-        JoinProgress, JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+        AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, JoinProgress,
+        JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
     };
-    use crate::message::holder::Prefix;
+    use crate::message::holder::{CountedAddress, Prefix};
     use crate::message::peer::Peer;
     use crate::message::session::{MailboxState, Session};
     use crate::message::{ConnId, Demand, PendingDemand, ProofState};

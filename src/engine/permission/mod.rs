@@ -183,7 +183,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::message::handover::CountedAddress;
+    use crate::message::holder::CountedAddress;
     use crate::message::{Flag, Throttled};
 
     #[derive(Debug)]

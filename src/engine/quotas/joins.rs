@@ -248,7 +248,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::message::handover::CountedAddress;
+    use crate::message::holder::CountedAddress;
 
     const HOLDER: Holder = holder(7);
     const BEGINNER: Holder = holder(8);

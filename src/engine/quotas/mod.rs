@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::codec::http::{Rejection, Status};
 use crate::limits::Limits;
-use crate::message::handover::CountedAddress;
-use crate::message::holder::Holder;
+use crate::message::holder::{CountedAddress, Holder};
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
 use crate::store::{Change, NameplateId, Row};

@@ -43,7 +43,7 @@ mod tests {
         {
             assert_eq!(quotas.connect(ConnId(conn), address, start), Ok(()));
         }
-        let prefixes = [1, 2, 3].map(|conn| quotas.holder_of(ConnId(conn)));
+        let holders = [1, 2, 3].map(|conn| quotas.holder_of(ConnId(conn)));
         let bind = UsageRecord::ClientVersion {
             app: "".into(),
             side: "".into(),
@@ -60,7 +60,7 @@ mod tests {
             result: Outcome::Happy,
         };
         let mut recorded = |conn: usize, record, now| {
-            let origin = prefixes[conn - 1];
+            let origin = holders[conn - 1];
             (0..2_500).filter(|_| quotas.may_record(record, origin, now)).count()
         };
         let all = [(1, &bind), (1, &bind), (1, &end), (2, &bind), (3, &bind)];

@@ -10,8 +10,8 @@ use crate::limits::{
     ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
     USAGE_ENDINGS_PER_HOUR,
 };
-use crate::message::handover::{CountedAddress, RATES_COUNT, RatesRecord};
-use crate::message::holder::{Holder, Prefix};
+use crate::message::handover::{RATES_COUNT, RatesRecord};
+use crate::message::holder::{CountedAddress, Holder, Prefix};
 
 /// What is limited in number.
 #[derive(Clone, Copy, Debug)]
@@ -135,17 +135,17 @@ impl Tables {
         Tables { rates: rates(limits), v4: Table::new(), v6: Table::new() }
     }
 
-    fn of(&mut self, holder: Holder) -> &mut Table {
+    fn table_of(&mut self, holder: Holder) -> &mut Table {
         match holder.address {
             CountedAddress::Ip(IpAddr::V6(_)) => &mut self.v6,
             _ => &mut self.v4,
         }
     }
 
-    /// The table of a holder, in which its prefixes have entries.
-    fn with(&mut self, holder: Holder, now: Instant) -> &mut Table {
+    /// Gives the prefixes of a holder entries if they have none; returns their table.
+    fn add_entries(&mut self, holder: Holder, now: Instant) -> &mut Table {
         let rates = self.rates;
-        let table = self.of(holder);
+        let table = self.table_of(holder);
         make_room(table, &rates, now);
         for (prefix, factor) in holder.prefixes() {
             let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
@@ -156,7 +156,7 @@ impl Tables {
 
     /// Changes the entries of a holder, as far as it has any.
     fn update(&mut self, holder: Holder, change: impl Fn(&mut Usage)) {
-        let table = self.of(holder);
+        let table = self.table_of(holder);
         for (prefix, _) in holder.prefixes() {
             if let Some(usage) = table.get_mut(&prefix) {
                 change(usage);
@@ -166,7 +166,7 @@ impl Tables {
 
     /// Whether all prefixes of the holder have less than `max`, or their multiple of it.
     pub fn has_room(&mut self, holder: Holder, count: Count, max: usize, now: Instant) -> bool {
-        let table = self.with(holder, now);
+        let table = self.add_entries(holder, now);
         holder.prefixes().all(|(prefix, factor)| {
             let max = max.saturating_mul(factor);
             table.get(&prefix).is_none_or(|usage| usage.counts[count as usize] < max)
@@ -175,7 +175,7 @@ impl Tables {
 
     /// Counts one more, whatever the limit.
     pub fn raise(&mut self, holder: Holder, count: Count, now: Instant) {
-        self.with(holder, now);
+        self.add_entries(holder, now);
         self.update(holder, |usage| usage.counts[count as usize] += 1);
     }
 
@@ -189,7 +189,7 @@ impl Tables {
     /// The time until all prefixes of the holder have a token.
     pub fn wait(&mut self, holder: Holder, action: Action, now: Instant) -> Duration {
         let rates = self.rates;
-        let table = self.with(holder, now);
+        let table = self.add_entries(holder, now);
         let waits = holder.prefixes().filter_map(|(prefix, _)| {
             let usage = table.get_mut(&prefix)?;
             usage.fill(&rates, now);
@@ -241,7 +241,7 @@ impl Tables {
         let is_it = |(prefix, _): &(Prefix, usize)| prefix.bits == record.prefix.bits;
         let Some((prefix, factor)) = holder.prefixes().find(is_it) else { return };
         let rates = self.rates;
-        let table = self.of(holder);
+        let table = self.table_of(holder);
         if table.len() < ADDRESSES_MAX {
             let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
             (usage.tokens, usage.filled) = (record.tokens, now);
