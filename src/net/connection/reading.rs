@@ -23,8 +23,8 @@ pub enum Progress {
 /// The read buffer shared by all connections, and how far the reading of the present one has got.
 #[derive(Debug)]
 pub struct Input {
-    /// What has been read since this reading began. Never filled with zeros, so that it takes no more
-    /// memory than the longest input needs.
+    /// What has been read since this reading began. Never filled with zeros, so that it takes no
+    /// more memory than the longest input needs.
     buffer: Vec<u8>,
     /// Input of an earlier tick that its connection has kept; handled first.
     kept: Box<[u8]>,
