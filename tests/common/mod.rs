@@ -154,7 +154,7 @@ impl Server {
         let log = File::options().read(true).append(true).create(true).open(path).expect("log");
         let stderr = log.try_clone().expect("log");
         command.current_dir(directory.path()).stderr(stderr);
-        // A copy of the program is busy while a child that another test forks has it open for writing.
+        // A copy of the program is busy while a child that another test forks has it open.
         let child = retry(|| match command.spawn() {
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error.to_string()),
             outcome => Ok(outcome),
