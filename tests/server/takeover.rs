@@ -247,6 +247,20 @@ fn a_message_between_its_fragments_has_a_second_to_end() {
 }
 
 #[test]
+fn a_drain_goes_before_a_takeover() {
+    let (mut server, _) = start(&[]);
+    let (mut hangs, mut client) = (Raw::open(server.address), server.bind("app", "s"));
+    hangs.send(&frame(TEXT_BEGINS, PING_7));
+    client.claim("4");
+    server.signal(Signal::USR2);
+    server.signal(Signal::QUIT);
+    let line = server.wait_for_log("not replaced by ");
+    assert!(line.contains("the server drains"), "{line}");
+    server.wait_for_log("draining: 1 mailboxes");
+    client.one(json!({"type": "ping", "ping": 1}));
+}
+
+#[test]
 fn a_program_that_fails_its_check_does_not_take_over() {
     let (mut server, path) = start(&[]);
     let mut client = server.bind("app", "s");
