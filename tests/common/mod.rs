@@ -110,6 +110,30 @@ pub fn stdout_of(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// Runs a command in the directory to its end. It must fail with this status, print nothing, and
+/// say why in one line on stderr that contains all the parts.
+#[track_caller]
+pub fn assert_fails(command: &mut Command, directory: &Directory, status: i32, parts: &[&str]) {
+    command.current_dir(directory.path()).stdin(Stdio::null());
+    let output = command.output().expect("the program runs");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {error}");
+    assert!(error.ends_with('\n') && error.lines().count() == 1, "{command:?}: {error:?}");
+    for part in parts {
+        assert!(error.contains(part), "{command:?} must name {part:?}: {error}");
+    }
+}
+
+/// The same for a mistake, which ends the program with status 2 before any file is touched.
+#[track_caller]
+pub fn assert_mistake(command: &mut Command, directory: &Directory, parts: &[&str]) {
+    let files = || fs::read_dir(directory.path()).expect("a directory").count();
+    let files_before = files();
+    assert_fails(command, directory, 2, parts);
+    assert_eq!(files(), files_before, "{command:?}");
+}
+
 /// The level of a log line, which comes after its time.
 pub fn level(line: &str) -> Option<&str> {
     line.split(' ').nth(1)
@@ -224,6 +248,13 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) {
         process::signal(self.pid(), signal);
+    }
+
+    /// SIGUSR2, then waits until the new process serves.
+    pub fn replace(&mut self) {
+        let before = self.log().len();
+        self.signal(Signal::USR2);
+        self.wait_for_log_after(before, "took over ");
     }
 
     /// SIGTERM, then waits for the end; returns the directory for a next start.
