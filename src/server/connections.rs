@@ -279,14 +279,14 @@ impl Connections {
         let input_bytes = input.bytes() / share + input.frames() * limits::FRAME_BYTES_IN_TICK;
         let used_bytes = meter.used_bytes(input_bytes, &mut self.stopwatch, engine);
         self.readable.note_used(slot.address, used_bytes);
-        slot.is_readable = progress == Progress::More;
+        slot.is_readable = false;
         slot.is_heavy = progress == Progress::More || used_bytes >= SHARE_BYTES_PER_TICK_MAX / 2;
         if slot.last_read == LastRead::Due {
             slot.last_read = LastRead::Done;
         }
         match progress {
             Progress::Drained => {}
-            Progress::More => self.readable.push_heavy(conn, slot.address),
+            Progress::More => slot.queue(conn, &mut self.readable),
             Progress::Gone(reason) => self.accounting.close_later(conn, slot, reason),
         }
         self.accounting.update(conn, slot, settings);

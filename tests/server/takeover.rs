@@ -455,6 +455,15 @@ fn a_subscribed_mailbox_does_not_expire_at_a_takeover() {
     assert_eq!(client.one(add("p"))["phase"], "p");
 }
 
+/// A client, and its mailbox with a message.
+fn with_message(server: &Server) -> (Client, String) {
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    client.one(add("p"));
+    (client, mailbox)
+}
+
 /// A program that checks itself well, and then does something else than taking over.
 fn put_impostor(path: &PathBuf, then: &str) {
     let check = r#"case "$*" in *--check-config*) exit 0;; esac"#;
@@ -464,10 +473,7 @@ fn put_impostor(path: &PathBuf, then: &str) {
 #[test]
 fn a_program_that_takes_nothing_over_closes_the_connections_and_keeps_the_state() {
     let (mut server, path) = start(&[]);
-    let mut client = server.bind("app", "s");
-    let mailbox = client.claim("4");
-    client.open(&mailbox);
-    client.one(add("p"));
+    let (mut client, mailbox) = with_message(&server);
     put_impostor(&path, &format!("exec {PROGRAM} \"$@\" </dev/null"));
     let before = server.log().len();
     server.signal(Signal::USR2);
@@ -486,10 +492,7 @@ fn a_program_that_takes_nothing_over_closes_the_connections_and_keeps_the_state(
 #[test]
 fn a_program_that_crashes_loses_nothing_acknowledged() {
     let (mut server, path) = start(&[]);
-    let mut client = server.bind("app", "s");
-    let mailbox = client.claim("4");
-    client.open(&mailbox);
-    client.one(add("p"));
+    let (mut client, mailbox) = with_message(&server);
     put_impostor(&path, "kill -9 $$");
     server.signal(Signal::USR2);
     client.assert_lost();
