@@ -56,8 +56,10 @@ impl Server {
     /// Does what signals ask for; a server that stops has nothing else to do.
     pub(super) fn handle_signals(&mut self) {
         for request in self.signals.take() {
+            if let Stage::Stopping { .. } = self.stage {
+                return;
+            }
             match request {
-                _ if matches!(self.stage, Stage::Stopping { .. }) => {}
                 Request::Stop => self.begin_stop(),
                 Request::Reload => self.reload(),
                 Request::ReopenLogs => {

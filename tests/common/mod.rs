@@ -98,6 +98,13 @@ impl Drop for Running {
     }
 }
 
+/// Copies the program. Another process does it: while one of ours has the copy open for writing, it
+/// cannot be executed, and children of other tests would have it open too.
+pub fn copy_program(path: &Path) {
+    let status = Command::new("cp").arg(PROGRAM).arg(path).status().expect("cp runs");
+    assert!(status.success());
+}
+
 /// Runs the program to its end.
 pub fn output_of(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).output().expect("the program runs")

@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use crate::common::client::assert_welcomed;
 use crate::common::raw::{CLOSE, ENDS, Raw, TEXT, TEXT_BEGINS, frame};
 use crate::common::{
-    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, eventually, process, retry,
-    sql,
+    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, copy_program, eventually,
+    process, retry, sql,
 };
 
 /// The server's program in the directory of the test, so that another can take its place.
 fn program(directory: &Directory) -> PathBuf {
     let path = directory.file("server");
-    fs::copy(PROGRAM, &path).expect("a copy");
+    copy_program(&path);
     path
 }
 
@@ -275,7 +275,7 @@ fn a_program_that_fails_its_check_does_not_take_over() {
     server.wait_for_log_after(before, "not replaced by ");
     client.claim("4");
     // A good one still can.
-    fs::copy(PROGRAM, &path).expect("a copy");
+    copy_program(&path);
     server.replace();
     client.one(json!({"type": "ping", "ping": 1}));
 }
