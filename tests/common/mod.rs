@@ -12,7 +12,6 @@ pub mod raw;
 pub mod sql;
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -184,12 +183,7 @@ impl Server {
         let path = outside.file("log");
         let log = File::options().read(true).append(true).create(true).open(path).expect("log");
         let stderr = log.try_clone().expect("log");
-        command.current_dir(directory.path()).stderr(stderr);
-        // A copy of the program is busy while a child that another test forks has it open for writing.
-        let child = retry(|| match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error.to_string()),
-            outcome => Ok(outcome),
-        });
+        let child = command.current_dir(directory.path()).stderr(stderr).spawn();
         let child = Running(child.expect("server starts"));
         let mut server = Server { child, address: SocketAddr::from(([0; 4], 0)), log, directory };
         server.wait_for_log("listening on ");
