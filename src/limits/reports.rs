@@ -70,7 +70,8 @@ pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
 /// Bytes of a server's answer to the upgrade of `check`; proxies add a few lines.
 pub const CHECK_HEAD_BYTES_MAX: usize = 16 * KIB;
 
-/// Bytes of the stderr of `check --via` that are looked at, the first ones.
+/// Bytes of the stderr of a command beside the process (`check --via`, the check of a new program)
+/// that are looked at, the first ones.
 pub const COMPANION_ERROR_BYTES_MAX: u64 = 64 * KIB as u64;
 
 /// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].

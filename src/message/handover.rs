@@ -16,8 +16,7 @@ pub type Microseconds = i64;
 /// What concerns the server as a whole.
 #[derive(Debug, Default, PartialEq)]
 pub struct Head {
-    /// The number of the first connection, and of the next.
-    pub first_conn: u64,
+    /// The number of the next connection.
     pub next_conn: u64,
     pub listeners: Vec<ListenerRecord>,
     /// How many records follow.

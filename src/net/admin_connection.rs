@@ -45,7 +45,8 @@ impl AdminConnection {
             socket,
             phase: Phase::Head(Vec::new()),
             since: now,
-            is_readable: false,
+            // Most requests come with the connection.
+            is_readable: true,
             is_over: false,
         }
     }

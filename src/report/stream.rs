@@ -38,7 +38,7 @@ impl Stream {
 
     /// Starts a line of the shell, whose stdin and stdout are the connection.
     pub fn through(line: &str, limit: Duration) -> io::Result<Stream> {
-        let (companion, socket) = Companion::start(line)?;
+        let (companion, socket) = Companion::connect(line)?;
         Ok(Stream::new(socket, limit, Some(companion)))
     }
 

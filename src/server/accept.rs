@@ -3,6 +3,7 @@
 use mio::{Interest, Token};
 
 use super::Server;
+use super::connections::context;
 use crate::codec::http::{Rejection, Status};
 use crate::engine::limit_log::Limit;
 use crate::limits;
@@ -21,8 +22,7 @@ impl Server {
         let mut tries_left = self.config.limits.accepts_per_tick_max;
         let roles = &[Role::Client, Role::ProxiedClient];
         while let Some((socket, peer, role)) = self.listeners.accept(roles, &mut tries_left, now) {
-            let conn = self.new_conn();
-            self.add_connection(conn, socket, peer, role);
+            self.add_connection(socket, peer, role);
         }
     }
 
@@ -33,7 +33,11 @@ impl Server {
         let roles = &[Role::Admin];
         while let Some((socket, ..)) = self.listeners.accept(roles, &mut tries_left, now) {
             let conn = self.new_conn();
-            self.add_admin_connection(conn, socket);
+            let connection = AdminConnection::new(socket, now);
+            if self.register(conn, connection.socket()) {
+                self.admin_connections.make_room(self.poll.registry());
+                self.admin_connections.insert(conn, connection);
+            }
         }
     }
 
@@ -44,7 +48,8 @@ impl Server {
 
     /// Adds a client's connection; one that may not stay is kept until it has read why, or, when
     /// there are many of those, gets its answer at once.
-    fn add_connection(&mut self, conn: ConnId, socket: Socket, peer: Peer, role: Role) {
+    fn add_connection(&mut self, socket: Socket, peer: Peer, role: Role) {
+        let (conn, now) = (self.new_conn(), self.clock.instant);
         let admitted = self.admit(conn, peer, role);
         if let Err(rejection) = admitted
             && self.connections.rejected() >= limits::REFUSALS_AT_ONCE_MAX
@@ -53,32 +58,26 @@ impl Server {
             self.engine.metrics.ended.add(CloseReason::Refused.name());
             return;
         }
-        if !self.register(conn, &socket) {
-            self.engine.disconnect(conn, CloseReason::PeerReset);
-            return;
-        }
-        let now = self.clock.instant;
         let mut connection = Connection::new(socket, peer, role, now);
         if let Err(rejection) = admitted {
-            connection
-                .reject(rejection, &mut self.connections.context(conn, now, &mut self.engine));
+            let settings = self.connections.settings();
+            connection.reject(rejection, &mut context(conn, now, settings, &mut self.engine));
         }
-        let address = self.engine.network_of(conn);
-        self.connections.insert(conn, connection, address, admitted.is_err());
+        self.insert(conn, connection, admitted.is_err());
     }
 
-    fn add_admin_connection(&mut self, conn: ConnId, socket: Socket) {
-        if self.register(conn, &socket) {
-            self.admin_connections.make_room(self.poll.registry());
-            // Most requests come with the connection, and are answered in this very tick.
-            let mut connection = AdminConnection::new(socket, self.clock.instant);
-            connection.note_readable();
-            self.admin_connections.insert(conn, connection);
+    /// Begins to serve a client's connection, which the engine knows already.
+    pub(super) fn insert(&mut self, conn: ConnId, connection: Connection, is_rejected: bool) {
+        if self.register(conn, connection.socket()) {
+            let address = self.engine.network_of(conn);
+            self.connections.insert(conn, connection, address, is_rejected);
+        } else {
+            self.engine.disconnect(conn, CloseReason::PeerReset);
         }
     }
 
     /// Fails if the peer is gone already, or the kernel has no memory.
-    pub(super) fn register(&self, conn: ConnId, socket: &Socket) -> bool {
+    fn register(&self, conn: ConnId, socket: &Socket) -> bool {
         let token = Token(conn.0 as usize);
         let interests = Interest::READABLE | Interest::WRITABLE;
         socket::register(socket, self.poll.registry(), token, interests).is_ok()

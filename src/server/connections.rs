@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use mio::event::Event;
 
-use super::meter::{Meter, Received};
+use super::meter::Meter;
 use super::read_queue::{Address, ReadQueue};
 use super::shedding::Shedding;
 use super::timers::Timers;
@@ -176,20 +176,16 @@ impl Connections {
             is_rejected,
         };
         self.accounting.update(conn, &mut slot, &self.settings);
+        if slot.connection.has_unread() {
+            slot.queue(conn, &mut self.readable);
+        }
         self.slots.insert(conn, Box::new(slot));
     }
 
-    /// Whether any connection is in a state that cannot be handed over.
-    pub fn is_any_mid_message(&self) -> bool {
-        self.slots.values().any(|slot| slot.connection.is_mid_message())
-    }
-
-    /// Begins to close the connections that cannot be handed over.
-    pub fn close_mid_message(&mut self, now: Instant, engine: &mut Engine) {
+    /// The connections in a state that cannot be handed over.
+    pub fn mid_message(&self) -> Vec<ConnId> {
         let slots = self.slots.iter().filter(|(_, slot)| slot.connection.is_mid_message());
-        for conn in slots.map(|(conn, _)| *conn).collect::<Vec<_>>() {
-            self.close(conn, CloseReason::GoingAway, now, engine);
-        }
+        slots.map(|(conn, _)| *conn).collect()
     }
 
     /// All connections in the order of their numbers.
@@ -218,29 +214,8 @@ impl Connections {
         self.slots.get(&conn).map(|slot| slot.connection.socket().as_fd())
     }
 
-    /// Adds a connection of another process.
-    pub fn restore(
-        &mut self,
-        conn: ConnId,
-        connection: Connection,
-        address: Address,
-        is_rejected: bool,
-    ) {
-        let has_unread = connection.has_unread();
-        self.insert(conn, connection, address, is_rejected);
-        if let Some(slot) = self.slots.get_mut(&conn).filter(|_| has_unread) {
-            slot.queue(conn, &mut self.readable);
-        }
-    }
-
-    /// A connection's part in a tick, for what happens outside of reading.
-    pub fn context<'a>(
-        &'a self,
-        conn: ConnId,
-        now: Instant,
-        engine: &'a mut Engine,
-    ) -> Context<'a> {
-        context(conn, now, &self.settings, engine)
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Takes note of an event of the poll.
@@ -261,14 +236,16 @@ impl Connections {
     pub fn read_all(&mut self, now: Instant, engine: &mut Engine) {
         self.readable.begin_tick();
         self.stopwatch = Stopwatch::start();
-        while let Some(conn) = self.readable.next() {
-            self.read(conn, now, engine);
-        }
+        self.read_queued(now, engine);
     }
 
     /// Goes on with what the poll has reported since, within what is left of the tick.
     pub fn read_more(&mut self, now: Instant, engine: &mut Engine) {
         self.readable.go_on();
+        self.read_queued(now, engine);
+    }
+
+    fn read_queued(&mut self, now: Instant, engine: &mut Engine) {
         while let Some(conn) = self.readable.next() {
             self.read(conn, now, engine);
         }
@@ -297,21 +274,19 @@ impl Connections {
         };
         connection.end_read(input, &mut context(conn, now, settings, engine));
         engine.metrics.received_bytes += input.bytes() as u64;
-        let received = Received {
-            bytes: input.bytes(),
-            frames: input.frames(),
-            is_thrown_away: connection.is_lingering(),
-        };
-        let used_bytes = meter.used_bytes(&received, &mut self.stopwatch, engine);
+        // What comes after the last answer is thrown away.
+        let share = if connection.is_lingering() { limits::THROWN_AWAY_SHARE } else { 1 };
+        let input_bytes = input.bytes() / share + input.frames() * limits::FRAME_BYTES_IN_TICK;
+        let used_bytes = meter.used_bytes(input_bytes, &mut self.stopwatch, engine);
         self.readable.note_used(slot.address, used_bytes);
-        slot.is_readable = progress == Progress::More;
+        slot.is_readable = false;
         slot.is_heavy = progress == Progress::More || used_bytes >= SHARE_BYTES_PER_TICK_MAX / 2;
         if slot.last_read == LastRead::Due {
             slot.last_read = LastRead::Done;
         }
         match progress {
             Progress::Drained => {}
-            Progress::More => self.readable.push_heavy(conn, slot.address),
+            Progress::More => slot.queue(conn, &mut self.readable),
             Progress::Gone(reason) => self.accounting.close_later(conn, slot, reason),
         }
         self.accounting.update(conn, slot, settings);
@@ -419,9 +394,8 @@ impl Connections {
     }
 
     pub fn close_all(&mut self, reason: CloseReason, now: Instant, engine: &mut Engine) {
-        for (conn, slot) in &mut self.slots {
-            slot.connection.close(reason, &mut context(*conn, now, &self.settings, engine));
-            self.accounting.update(*conn, slot, &self.settings);
+        for conn in self.numbers() {
+            self.close(conn, reason, now, engine);
         }
     }
 
@@ -462,7 +436,8 @@ impl Connections {
     }
 }
 
-fn context<'a>(
+/// A connection's part in a tick.
+pub fn context<'a>(
     conn: ConnId,
     now: Instant,
     settings: &'a Settings,

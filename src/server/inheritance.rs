@@ -9,16 +9,17 @@ use crate::codec::handover::{self as codec, HandoverError};
 use crate::message::ConnId;
 use crate::message::handover::{AddressesRecord, ConnectionRecord, Head, StateRecord};
 use crate::net::handover::{self, RecordReader};
-use crate::net::listeners::{HandedOver, Listeners};
+use crate::net::listeners::HandedOver;
 
 /// The listeners and connections of an earlier process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inheritance {
-    first_conn: u64,
-    next_conn: u64,
-    listeners: HandedOver,
-    addresses: AddressesRecord,
-    connections: Vec<(ConnectionRecord, OwnedFd)>,
+    /// The number of the next connection.
+    pub next_conn: u64,
+    pub listeners: HandedOver,
+    /// What the engine has counted of addresses.
+    pub addresses: AddressesRecord,
+    pub connections: Vec<(ConnectionRecord, OwnedFd)>,
 }
 
 impl Inheritance {
@@ -38,41 +39,17 @@ impl Inheritance {
         inheritance.ok()
     }
 
-    /// Takes the listeners.
-    pub fn take_listeners(&mut self) -> HandedOver {
-        std::mem::take(&mut self.listeners)
-    }
-
-    /// Raises the numbers of connections above those of the listeners.
-    pub fn renumber(&mut self, listeners: &Listeners) {
-        let shift = super::first_conn(listeners).saturating_sub(self.first_conn);
-        self.next_conn += shift;
-        for (record, _) in &mut self.connections {
-            record.conn.0 += shift;
-        }
-    }
-
-    /// Takes a part of the engine.
-    pub fn take_addresses(&mut self) -> AddressesRecord {
-        std::mem::take(&mut self.addresses)
-    }
-
-    /// Takes the other part of the engine.
+    /// Takes the engine's part of each connection.
     pub fn take_states(&mut self) -> impl Iterator<Item = (ConnId, StateRecord)> {
         let connections = self.connections.iter_mut();
         connections.map(|(record, _)| (record.conn, std::mem::take(&mut record.state)))
-    }
-
-    /// The connections, and the number of the next.
-    pub(super) fn into_connections(self) -> (Vec<(ConnectionRecord, OwnedFd)>, u64) {
-        (self.connections, self.next_conn)
     }
 }
 
 fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inheritance, String> {
     let mut record = || records.read().map_err(|error| error.to_string());
     let head = codec::decode_head(&record()?).map_err(describe)?;
-    let Head { first_conn, next_conn, listeners, .. } = head;
+    let Head { next_conn, listeners, .. } = head;
     let (count, expected) = (descriptors.len() as u64, listeners.len() as u64 + head.connections);
     if count != expected {
         return Err(format!("{count} descriptors have come, not {expected}"));
@@ -87,7 +64,7 @@ fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inherita
     for descriptor in descriptors {
         connections.push((codec::decode(&record()?).map_err(describe)?, descriptor));
     }
-    Ok(Inheritance { first_conn, next_conn, listeners: handed_over, addresses, connections })
+    Ok(Inheritance { next_conn, listeners: handed_over, addresses, connections })
 }
 
 fn describe(error: HandoverError) -> String {

@@ -3,20 +3,8 @@
 use std::time::Instant;
 
 use crate::engine::Engine;
-use crate::limits::{
-    CHANGE_BYTES_IN_TICK, FRAME_BYTES_IN_TICK, SHARE_BYTES_PER_TICK_MAX, THROWN_AWAY_SHARE,
-    bytes_read_in,
-};
+use crate::limits::{CHANGE_BYTES_IN_TICK, SHARE_BYTES_PER_TICK_MAX, bytes_read_in};
 use crate::sys::clock::Stopwatch;
-
-/// What has been read of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Received {
-    pub bytes: usize,
-    pub frames: usize,
-    /// It came after the last answer.
-    pub is_thrown_away: bool,
-}
 
 /// The state before a connection is read.
 #[derive(Debug)]
@@ -41,16 +29,15 @@ impl Meter {
         self.reply_bytes(engine) >= SHARE_BYTES_PER_TICK_MAX
     }
 
-    /// The cost of what has been read since.
+    /// The cost of what has been read since: of that input, of its replies and changes, or of the
+    /// time that they have taken, if that is more.
     pub fn used_bytes(
         &self,
-        received: &Received,
+        input_bytes: usize,
         stopwatch: &mut Stopwatch,
         engine: &Engine,
     ) -> usize {
-        let share = if received.is_thrown_away { THROWN_AWAY_SHARE } else { 1 };
-        let counted_bytes = received.bytes / share
-            + received.frames * FRAME_BYTES_IN_TICK
+        let counted_bytes = input_bytes
             + self.reply_bytes(engine)
             + (engine.batch_len() - self.changes) * CHANGE_BYTES_IN_TICK;
         let elapsed = self.began.elapsed();

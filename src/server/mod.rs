@@ -21,7 +21,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::admin::{Admin, ServerView};
@@ -36,19 +35,14 @@ use crate::server::connections::Connections;
 use crate::server::service_manager::Notifier;
 use crate::server::shutdown::Stage;
 use crate::server::signals::Signals;
-use crate::server::takeover::Takeover;
 use crate::storage::Committed;
 use crate::sys::clock::Clock;
 use crate::sys::program::Program;
 
-/// The signal stream's token; listeners come after it, then connections by their numbers.
-const SIGNALS: Token = Token(0);
-const FIRST_LISTENER: usize = 1;
-
-/// The number of the first connection.
-fn first_conn(listeners: &Listeners) -> u64 {
-    (FIRST_LISTENER + listeners.count()) as u64
-}
+/// The signal stream's token. Listeners come before it, as no process has more of them;
+/// connections have their numbers.
+const SIGNALS: Token = Token(usize::MAX);
+const FIRST_LISTENER: usize = usize::MAX - u16::MAX as usize;
 
 /// A running server.
 #[derive(Debug)]
@@ -68,8 +62,7 @@ pub struct Server {
     stage: Stage,
     /// The program at whose path the next one is looked for.
     program: Program,
-    takeover: Takeover,
-    first_conn: u64,
+    /// The number of the next connection.
     next_conn: u64,
 }
 
@@ -85,7 +78,6 @@ impl Server {
     ) -> io::Result<Server> {
         let poll = Poll::new()?;
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
-        let first_conn = first_conn(&listeners);
         listeners.register(poll.registry(), FIRST_LISTENER)?;
         let origins = config.origins.clone();
         let mut connections = Connections::new(Settings {
@@ -110,9 +102,7 @@ impl Server {
             clock: Clock::read(),
             stage: Stage::Serving,
             program: Program::current()?,
-            takeover: Takeover::default(),
-            first_conn,
-            next_conn: first_conn,
+            next_conn: 1,
         })
     }
 
@@ -180,10 +170,8 @@ impl Server {
 
     /// Sends the service manager what is due.
     fn notify(&mut self) {
-        let connections = self.connections.admitted();
         if let Some(notifier) = &mut self.notifier {
-            let engine = &self.engine;
-            notifier.update(self.clock, engine.is_degraded(), || engine.health(connections));
+            notifier.update(self.clock, self.engine.health(self.connections.admitted()));
         }
     }
 
@@ -204,8 +192,7 @@ impl Server {
             self.listeners.retry_at(),
             self.notifier.as_ref().and_then(Notifier::next_deadline),
             self.admin.as_ref().map(|admin| admin.next_bucket()),
-            self.stage.until(),
-            self.takeover.next_deadline(self.clock.instant),
+            self.stage.next_deadline(self.clock.instant),
         ];
         let mut limit = limits::SLEEP_MAX;
         if let Some(deadline) = deadlines.into_iter().flatten().min() {
@@ -229,19 +216,18 @@ impl Server {
     }
 
     fn note_events(&mut self, events: &Events) {
-        events.iter().for_each(|event| self.note_event(event));
-    }
-
-    fn note_event(&mut self, event: &Event) {
-        let Token(number) = event.token();
-        if event.token() == SIGNALS {
-            self.handle_signals();
-        } else if (number as u64) < self.first_conn {
-            self.listeners.set_ready(number - FIRST_LISTENER);
-        } else {
-            let conn = ConnId(number as u64);
-            self.connections.note_event(conn, event);
-            self.admin_connections.note_event(conn, event);
+        for event in events {
+            match event.token() {
+                SIGNALS => self.handle_signals(),
+                Token(FIRST_LISTENER..) => {
+                    self.listeners.set_ready(event.token().0 - FIRST_LISTENER);
+                }
+                Token(number) => {
+                    let conn = ConnId(number as u64);
+                    self.connections.note_event(conn, event);
+                    self.admin_connections.note_event(conn, event);
+                }
+            }
         }
     }
 

@@ -34,10 +34,8 @@ pub struct Notifier {
     watchdog: Option<Watchdog>,
     /// The status sent last; none until `READY=1` has been sent.
     last_sent: Option<Health>,
-    /// The status is not computed before then, unless the storage fails or recovers.
+    /// No status is sent before then, unless the storage fails or recovers.
     quiet_until: Option<Instant>,
-    /// The status may have changed since it was last computed.
-    status_pending: bool,
     degraded_since: Option<Timestamp>,
     /// The first message that cannot be sent is logged, later ones are not.
     error_logged: bool,
@@ -85,7 +83,6 @@ impl Notifier {
             manager,
             watchdog: interval.map(|interval| Watchdog { interval, due: now.instant + interval }),
             last_sent: None,
-            status_pending: false,
             quiet_until: None,
             degraded_since: None,
             error_logged: false,
@@ -93,39 +90,35 @@ impl Notifier {
     }
 
     /// Sends what is due; called every tick. The first status, and the first one after
-    /// [`Notifier::reloading`], comes with `READY=1`. Computes `health` at most once every
+    /// [`Notifier::reloading`], comes with `READY=1`. A status is sent at most once every
     /// [`NOTIFY_STATUS`], unless the storage fails or recovers.
-    pub fn update(&mut self, now: Clock, is_degraded: bool, health: impl FnOnce() -> Health) {
+    pub fn update(&mut self, now: Clock, health: Health) {
         self.keep_alive(now);
         let is_quiet = self.quiet_until.is_some_and(|until| until > now.instant);
-        let is_urgent = self.last_sent.is_some_and(|sent| sent.is_degraded != is_degraded);
-        self.status_pending = is_quiet && !is_urgent;
-        if self.status_pending {
+        let is_urgent = self.last_sent.is_some_and(|sent| sent.is_degraded != health.is_degraded);
+        if is_quiet && !is_urgent {
+            return;
+        }
+        if self.last_sent == Some(health) {
+            self.quiet_until = None;
             return;
         }
         self.quiet_until = Some(now.instant + NOTIFY_STATUS);
-        let health = health();
-        if self.last_sent == Some(health) {
-            return;
-        }
-        self.degraded_since = is_degraded.then(|| self.degraded_since.unwrap_or(now.wall));
+        self.degraded_since = health.is_degraded.then(|| self.degraded_since.unwrap_or(now.wall));
         let ready = if self.last_sent.is_none() { "READY=1\n" } else { "" };
         let failure = self
             .degraded_since
             .map(|since| format!("storage unavailable since {}; ", clock::utc(since)))
             .unwrap_or_default();
         if self.send(&format!("{ready}STATUS={failure}{health}")) {
-            self.last_sent = Some(health);
-        } else {
-            self.status_pending = true; // tried again
+            self.last_sent = Some(health); // else it is tried again
         }
     }
 
     /// When [`Notifier::update`] next has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let status = self.quiet_until.filter(|_| self.status_pending);
         let watchdog = self.watchdog.map(|watchdog| watchdog.due);
-        [status, watchdog].into_iter().flatten().min()
+        [self.quiet_until, watchdog].into_iter().flatten().min()
     }
 
     /// The next [`Notifier::update`] ends the reload.
@@ -204,7 +197,7 @@ mod tests {
         let health = Health { connections: 1, nameplates: 2, mailboxes: 3, is_degraded: false };
         let mut notifier = Notifier::new(OsStr::new(&name), None, now).expect("a notifier");
         const READY: &str = "READY=1\nSTATUS=connections: 1, nameplates: 2, mailboxes: 3";
-        notifier.update(now, false, || health);
+        notifier.update(now, health);
         assert_eq!(recv(), READY);
         let before = clock::monotonic_microseconds();
         notifier.reloading();
@@ -212,16 +205,16 @@ mod tests {
         let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&message);
         let time = time.parse().expect("a number");
         assert!((before..=clock::monotonic_microseconds()).contains(&time), "{time}");
-        notifier.update(now, false, || health);
+        notifier.update(now, health);
         assert_eq!(recv(), READY);
         // A status waits for its time, unless the storage has failed.
-        notifier.update(now, false, || Health { connections: 9, ..health });
+        notifier.update(now, Health { connections: 9, ..health });
         assert_eq!(notifier.next_deadline(), Some(now.instant + NOTIFY_STATUS));
-        notifier.update(now, true, || Health { is_degraded: true, ..health });
+        notifier.update(now, Health { is_degraded: true, ..health });
         assert!(recv().starts_with("STATUS=storage unavailable since "));
-        notifier.update(now, true, || Health { is_degraded: true, ..health });
+        notifier.update(now, Health { is_degraded: true, ..health });
         let later = Clock { instant: now.instant + NOTIFY_STATUS, ..now };
-        notifier.update(later, true, || Health { is_degraded: true, ..health });
+        notifier.update(later, Health { is_degraded: true, ..health });
         assert_eq!(notifier.next_deadline(), None);
         notifier.stopping();
         assert_eq!(recv(), "STOPPING=1");

@@ -1,19 +1,32 @@
-//! Signals, draining and stopping.
+//! What signals ask for: stages of a server's life; draining and stopping.
 
 use std::time::Instant;
 
 use log::info;
 
 use super::Server;
+use super::signals::Request;
+use super::takeover::Successor;
 use crate::config::reload;
 use crate::limits;
 use crate::message::close::CloseReason;
 use crate::net::listeners::Listeners;
+use crate::sys::companion::Companion;
 
 /// Where the server is between its start and its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Stage {
     Serving,
+    /// A new program checks itself; ends with it, or at that time.
+    Checking {
+        check: Companion,
+        until: Instant,
+    },
+    /// Connections come to a point at which they can be handed over; ends then, or at that time.
+    HandingOver {
+        successor: Successor,
+        until: Instant,
+    },
     /// Nothing may begin any more; ends when no mailbox is left, or at that time.
     Draining {
         until: Instant,
@@ -27,11 +40,14 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// When the stage ends at the latest.
-    pub fn until(self) -> Option<Instant> {
+    /// When to look at it again at the latest.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         match self {
             Stage::Serving | Stage::Left => None,
-            Stage::Draining { until } | Stage::Stopping { until } => Some(until),
+            Stage::Checking { .. } => Some(now + limits::TAKEOVER_CHECK_POLL),
+            Stage::HandingOver { until, .. }
+            | Stage::Draining { until }
+            | Stage::Stopping { until } => Some(*until),
         }
     }
 }
@@ -39,27 +55,20 @@ impl Stage {
 impl Server {
     /// Does what signals ask for; a server that stops has nothing else to do.
     pub(super) fn handle_signals(&mut self) {
-        let asked = self.signals.take();
-        if asked.stop {
-            self.begin_stop();
-        }
-        if let Stage::Stopping { .. } = self.stage {
-            return;
-        }
-        if asked.reload {
-            self.reload();
-        }
-        if asked.reopen_logs {
-            info!("SIGUSR1 is ignored: the log goes to stderr; SIGQUIT drains");
-        }
-        if asked.replace {
-            self.begin_takeover();
-        }
-        if asked.leave && !self.begin_leaving() {
-            self.begin_stop();
-        }
-        if asked.drain && matches!(self.stage, Stage::Serving) {
-            self.stage = Stage::Draining { until: self.engine.begin_drain() };
+        for request in self.signals.take() {
+            if let Stage::Stopping { .. } = self.stage {
+                return;
+            }
+            match request {
+                Request::Stop => self.begin_stop(),
+                Request::Reload => self.reload(),
+                Request::ReopenLogs => {
+                    info!("SIGUSR1 is ignored: the log goes to stderr; SIGQUIT drains");
+                }
+                Request::Replace => self.begin_takeover(),
+                Request::Leave => self.begin_leaving(),
+                Request::Drain => self.begin_drain(),
+            }
         }
     }
 
@@ -70,6 +79,21 @@ impl Server {
         if let Some(live) = reload::again(&self.config) {
             self.engine.set_live(live);
         }
+    }
+
+    fn begin_drain(&mut self) {
+        match self.stage {
+            Stage::Serving => {}
+            Stage::Checking { .. } | Stage::HandingOver { successor: Successor::Program, .. } => {
+                self.refuse_takeover("the server drains");
+            }
+            // It ends sooner than a drain would.
+            Stage::HandingOver { successor: Successor::NextProcess, .. }
+            | Stage::Draining { .. }
+            | Stage::Stopping { .. }
+            | Stage::Left => return,
+        }
+        self.stage = Stage::Draining { until: self.engine.begin_drain() };
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -86,9 +110,6 @@ impl Server {
     }
 
     pub(super) fn begin_stop(&mut self) {
-        if let Stage::Stopping { .. } = self.stage {
-            return;
-        }
         let now = self.clock.instant;
         info!("stopping: closing {} connections", self.connections_count());
         if let Some(notifier) = &mut self.notifier {
@@ -102,11 +123,11 @@ impl Server {
 
     pub(super) fn is_stopped(&self) -> bool {
         match self.stage {
-            Stage::Serving | Stage::Draining { .. } => false,
             Stage::Stopping { until } => {
                 self.connections_count() == 0 || until <= self.clock.instant
             }
             Stage::Left => true,
+            _ => false,
         }
     }
 

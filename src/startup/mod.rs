@@ -84,11 +84,8 @@ fn build(
 
     // Addresses first: a second server on the same ones must not touch the files. Then files, and
     // only then the first connection.
-    let handed_over = inheritance.as_mut().map(Inheritance::take_listeners).unwrap_or_default();
-    let mut listeners = bind(&mut config, passed, handed_over)?;
-    if let Some(inheritance) = &mut inheritance {
-        inheritance.renumber(&listeners);
-    }
+    let handed_over = inheritance.as_mut().map(|it| std::mem::take(&mut it.listeners));
+    let mut listeners = bind(&mut config, passed, handed_over.unwrap_or_default())?;
     let Files { store, storage, records, past } = Files::open(&config, &reloadable)?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
@@ -105,7 +102,8 @@ fn build(
         clock,
     ));
     if let Some(inheritance) = &mut inheritance {
-        engine.restore(inheritance.take_addresses(), inheritance.take_states());
+        let addresses = std::mem::take(&mut inheritance.addresses);
+        engine.restore(addresses, inheritance.take_states());
     }
     engine.run_first_check();
     let admin = config.is_watched().then(|| {

@@ -1,10 +1,10 @@
-//! A command that runs beside this process, with a socket as its stdin and stdout.
+//! A command that runs beside this process. Nothing waits for it.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -15,22 +15,31 @@ use crate::limits::COMPANION_ERROR_BYTES_MAX;
 pub struct Companion {
     child: Child,
     stderr: UnixStream,
+    is_reaped: bool,
 }
 
 impl Companion {
-    /// Starts a line of the shell. Returns the other end of its stdin and stdout.
-    pub fn start(line: &str) -> io::Result<(Companion, UnixStream)> {
-        let (connection, its_connection) = UnixStream::pair()?;
+    /// Starts a command.
+    pub fn start(command: &mut Command) -> io::Result<Companion> {
         let (stderr, its_stderr) = UnixStream::pair()?;
         stderr.set_nonblocking(true)?;
-        let child = Command::new("/bin/sh")
-            .args(["-c", line])
-            .stdin(OwnedFd::from(its_connection.try_clone()?))
-            .stdout(OwnedFd::from(its_connection))
-            .stderr(OwnedFd::from(its_stderr))
-            .process_group(0)
-            .spawn()?;
-        Ok((Companion { child, stderr }, connection))
+        let child = command.stderr(OwnedFd::from(its_stderr)).process_group(0).spawn()?;
+        Ok(Companion { child, stderr, is_reaped: false })
+    }
+
+    /// Starts a line of the shell. Returns the other end of its stdin and stdout, one socket.
+    pub fn connect(line: &str) -> io::Result<(Companion, UnixStream)> {
+        let (connection, its_connection) = UnixStream::pair()?;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", line]).stdin(OwnedFd::from(its_connection.try_clone()?));
+        Ok((Companion::start(shell.stdout(OwnedFd::from(its_connection)))?, connection))
+    }
+
+    /// How it has ended, if it has.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        self.is_reaped = status.is_some();
+        Ok(status)
     }
 
     /// The last lines that it has written to stderr: of openssl's, the very last is the vaguest.
@@ -48,8 +57,10 @@ impl Companion {
 
 impl Drop for Companion {
     fn drop(&mut self) {
-        // Not reaped yet, so that the number is still its own.
-        _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        _ = self.child.wait();
+        // Once it is reaped, another may have its number.
+        if !self.is_reaped {
+            _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            _ = self.child.wait();
+        }
     }
 }

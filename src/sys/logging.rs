@@ -4,7 +4,7 @@
 //! at all (a full disk, a file size limit, a pipe that is not read), is lost and counted; the next
 //! line that can be written is preceded by one that says how many were lost.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -93,31 +93,20 @@ impl Logger {
     }
 }
 
-/// Appends up to [`LOG_LINE_BYTES_MAX`] bytes on one line; what is beyond is left out.
-struct Line(String);
-
-impl fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for char in text.chars() {
-            // With room for the end of the line.
-            if self.0.len() + char.len_utf8() >= LOG_LINE_BYTES_MAX {
-                return Err(fmt::Error);
-            }
-            self.0.push(if char.is_control() { ' ' } else { char });
-        }
-        Ok(())
-    }
-}
-
+/// One line of up to [`LOG_LINE_BYTES_MAX`] bytes; what is beyond is left out.
 fn line(prefix: Prefix, level: Level, wall: Timestamp, text: fmt::Arguments<'_>) -> Vec<u8> {
-    let mut line = Line(String::new());
-    // An error only says that the line is full.
-    _ = match prefix {
-        Prefix::TimeAndLevel => write!(line, "{} {level} {text}", clock::rfc3339(wall)),
-        Prefix::Priority => write!(line, "<{}>{text}", priority(level)),
+    let mut line = match prefix {
+        Prefix::TimeAndLevel => format!("{} {level} {text}", clock::rfc3339(wall)),
+        Prefix::Priority => format!("<{}>{text}", priority(level)),
     };
-    line.0.push('\n');
-    line.0.into_bytes()
+    let mut end = line.len().min(LOG_LINE_BYTES_MAX - "\n".len());
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.truncate(end);
+    let mut line = line.replace(char::is_control, " ");
+    line.push('\n');
+    line.into_bytes()
 }
 
 /// The level as syslog(3) numbers it.

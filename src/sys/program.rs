@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{self, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use rustix::io::ioctl_fionbio;
+use super::companion::Companion;
 
 /// Where it is, and how it was called.
 #[derive(Debug)]
@@ -42,16 +42,11 @@ impl Program {
         command
     }
 
-    /// Begins a check of the program that is there now, with the same options. Its standard error
-    /// can be read without waiting.
-    pub fn check(&self) -> io::Result<Child> {
+    /// Begins a check of the program that is there now, with the same options.
+    pub fn check(&self) -> io::Result<Companion> {
         let mut command = self.command();
         command.arg("--check-config").stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(Stdio::piped()).spawn()?;
-        if let Some(stderr) = &child.stderr {
-            ioctl_fionbio(stderr, true)?;
-        }
-        Ok(child)
+        Companion::start(&mut command)
     }
 
     /// Executes the program that is there now in this process. Returns only if that fails.

@@ -188,6 +188,13 @@ pub struct Refused {
 }
 
 impl Server {
+    /// The keys of the welcome that the operator has set.
+    pub fn operators_welcome(&self) -> Value {
+        let mut welcome = Client::connect(self.address).recv()["welcome"].take();
+        welcome.as_object_mut().expect("an object").remove("your-address");
+        welcome
+    }
+
     /// A connection with its welcome read.
     pub fn connect(&self) -> Client {
         let mut client = Client::connect(self.address);

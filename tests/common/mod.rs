@@ -12,7 +12,6 @@ pub mod raw;
 pub mod sql;
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -98,6 +97,13 @@ impl Drop for Running {
     }
 }
 
+/// Copies the program. Another process does it: while one of ours has the copy open for writing, it
+/// cannot be executed, and children of other tests would have it open too.
+pub fn copy_program(path: &Path) {
+    let status = Command::new("cp").arg(PROGRAM).arg(path).status().expect("cp runs");
+    assert!(status.success());
+}
+
 /// Runs the program to its end.
 pub fn output_of(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).output().expect("the program runs")
@@ -108,6 +114,30 @@ pub fn stdout_of(arguments: &[&str]) -> String {
     let output = output_of(arguments);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Runs a command in the directory to its end. It must fail with this status, print nothing, and
+/// say why in one line on stderr that contains all the parts.
+#[track_caller]
+pub fn assert_fails(command: &mut Command, directory: &Directory, status: i32, parts: &[&str]) {
+    command.current_dir(directory.path()).stdin(Stdio::null());
+    let output = command.output().expect("the program runs");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {error}");
+    assert!(error.ends_with('\n') && error.lines().count() == 1, "{command:?}: {error:?}");
+    for part in parts {
+        assert!(error.contains(part), "{command:?} must name {part:?}: {error}");
+    }
+}
+
+/// The same for a mistake, which ends the program with status 2 before any file is touched.
+#[track_caller]
+pub fn assert_mistake(command: &mut Command, directory: &Directory, parts: &[&str]) {
+    let files = || fs::read_dir(directory.path()).expect("a directory").count();
+    let files_before = files();
+    assert_fails(command, directory, 2, parts);
+    assert_eq!(files(), files_before, "{command:?}");
 }
 
 /// The level of a log line, which comes after its time.
@@ -153,12 +183,7 @@ impl Server {
         let path = outside.file("log");
         let log = File::options().read(true).append(true).create(true).open(path).expect("log");
         let stderr = log.try_clone().expect("log");
-        command.current_dir(directory.path()).stderr(stderr);
-        // A copy of the program is busy while a child that another test forks has it open.
-        let child = retry(|| match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error.to_string()),
-            outcome => Ok(outcome),
-        });
+        let child = command.current_dir(directory.path()).stderr(stderr).spawn();
         let child = Running(child.expect("server starts"));
         let mut server = Server { child, address: SocketAddr::from(([0; 4], 0)), log, directory };
         server.wait_for_log("listening on ");
@@ -224,6 +249,13 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) {
         process::signal(self.pid(), signal);
+    }
+
+    /// SIGUSR2, then waits until the new process serves.
+    pub fn replace(&mut self) {
+        let before = self.log().len();
+        self.signal(Signal::USR2);
+        self.wait_for_log_after(before, "took over ");
     }
 
     /// SIGTERM, then waits for the end; returns the directory for a next start.

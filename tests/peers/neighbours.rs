@@ -58,9 +58,14 @@ fn nginx_http(server: &Server, directory: &Directory, lines: &str) -> Proxy {
     nginx(directory, "", &block)
 }
 
-fn haproxy(directory: &Directory, backend: &str) -> Proxy {
+/// HAProxy in that mode, with those lines about the server, and that timeout of both sides.
+fn haproxy(directory: &Directory, mode: &str, timeout: &str, backend: &str) -> Proxy {
     let configure = |plain: SocketAddr, tls: SocketAddr| {
-        format!("{backend}\nlisten mailbox\n bind {plain}\n bind {tls}\n default_backend it\n")
+        format!(
+            "defaults\n mode {mode}\n timeout connect 5s\n timeout client {timeout}\n \
+             timeout server {timeout}\nbackend it\n {backend}\n\
+             listen mailbox\n bind {plain}\n bind {tls}\n default_backend it\n"
+        )
     };
     Proxy::start(directory, configure, || {
         let mut command = Command::new(program("haproxy"));
@@ -76,15 +81,11 @@ fn haproxys_plain_health_check_finds_the_server_up() {
     for check in ["option httpchk GET /", "option httpchk HEAD /", "option httpchk GET /v1"] {
         let directory = Directory::new();
         // Without an answer of 2xx or 3xx from the first checks on, no client gets through.
-        let proxy = haproxy(
-            &directory,
-            &format!(
-                "defaults\n mode http\n timeout connect 5s\n timeout client 50s\n \
-                 timeout server 50s\nbackend it\n {check}\n default-server inter 50ms fall 1\n \
-                 server it {} check\n",
-                server.address
-            ),
+        let backend = format!(
+            "{check}\n default-server inter 50ms fall 1\n server it {} check",
+            server.address
         );
+        let proxy = haproxy(&directory, "http", "50s", &backend);
         assert_meet(proxy.plain);
         // Some checks later.
         std::thread::sleep(Duration::from_millis(300));
@@ -124,14 +125,7 @@ fn an_idle_client_outlives_haproxys_default_timeout() {
     // A tenth of the defaults: Debian's configuration waits for 50 s, the server pings every 40.
     let server = Server::start(&["--websocket-protocol-option=autoPingInterval=4"]);
     let directory = Directory::new();
-    let proxy = haproxy(
-        &directory,
-        &format!(
-            "defaults\n mode http\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n\
-             backend it\n server it {}\n",
-            server.address
-        ),
-    );
+    let proxy = haproxy(&directory, "http", "5s", &format!("server it {}", server.address));
     assert_idle_client_lives(proxy.plain, 4);
 }
 
@@ -283,10 +277,8 @@ fn proxies_that_send_x_forwarded_for_name_the_client() {
     let (server, directory) = (server_with_header("x-forwarded-for"), Directory::new());
     let address = server.address;
     assert_known(&apache(&directory, &format!("ProxyPass / http://{address}/ upgrade=websocket")));
-    let http = "defaults\n mode http\n timeout connect 5s\n timeout client 50s\n \
-                timeout server 50s\n";
-    let backend = format!("{http}backend it\n option forwardfor\n server it {address}");
-    assert_known(&haproxy(&directory, &backend));
+    let backend = format!("option forwardfor\n server it {address}");
+    assert_known(&haproxy(&directory, "http", "50s", &backend));
     let upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                    proxy_set_header Connection upgrade;";
     let added = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;";
@@ -310,11 +302,10 @@ fn proxies_that_send_x_forwarded_for_name_the_client() {
 fn a_proxy_that_sends_forwarded_names_the_client() {
     let (server, directory) = (server_with_header("forwarded"), Directory::new());
     let backend = format!(
-        "defaults\n mode http\n timeout connect 5s\n timeout client 50s\n timeout server 50s\n\
-         backend it\n http-request add-header Forwarded for=%[src];proto=http\n server it {}",
+        "http-request add-header Forwarded for=%[src];proto=http\n server it {}",
         server.address
     );
-    assert_known(&haproxy(&directory, &backend));
+    assert_known(&haproxy(&directory, "http", "50s", &backend));
 }
 
 /// Of a burst of health checks that connect and leave without a word, none is in the way.
@@ -323,14 +314,8 @@ fn a_proxy_that_sends_forwarded_names_the_client() {
 fn haproxys_checks_of_the_port_alone_are_no_burden() {
     let server = Server::start(&["--limit-connections=4"]);
     let directory = Directory::new();
-    let proxy = haproxy(
-        &directory,
-        &format!(
-            "defaults\n mode tcp\n timeout connect 5s\n timeout client 50s\n timeout server 50s\n\
-             backend it\n server it {} check inter 5ms fall 1\n",
-            server.address
-        ),
-    );
+    let backend = format!("server it {} check inter 5ms fall 1", server.address);
+    let proxy = haproxy(&directory, "tcp", "50s", &backend);
     let until = Instant::now() + Duration::from_millis(500);
     while Instant::now() < until {
         assert_meet(proxy.plain);

@@ -147,7 +147,12 @@ fn from_the_reference_to_ours_and_back_nothing_is_lost() {
     continue_sessions(reference.address, &mut sessions, "theirs");
     end_sessions(reference.address, &sessions);
     reference.stop();
-    let after = contents(&directory, "relay.sqlite");
+    assert_all_ended(&directory);
+}
+
+/// All sessions have come to their end, with their results.
+fn assert_all_ended(directory: &Directory) {
+    let after = contents(directory, "relay.sqlite");
     assert!(after.values().all(|rows| *rows == json!([])), "all ended: {after:?}");
     let results = sql::rows(&directory.file("usage.sqlite"), RESULTS);
     assert_eq!(results, json!([["happy", 4], ["lonely", 2]]));
@@ -167,10 +172,7 @@ fn from_ours_to_the_reference_and_back_nothing_is_lost() {
         continue_sessions(server.address, &mut sessions, "ours");
         end_sessions(server.address, &sessions);
         let (_, directory) = server.stop();
-        let after = contents(&directory, "relay.sqlite");
-        assert!(after.values().all(|rows| *rows == json!([])), "all ended: {after:?}");
-        let results = sql::rows(&directory.file("usage.sqlite"), RESULTS);
-        assert_eq!(results, json!([["happy", 4], ["lonely", 2]]));
+        assert_all_ended(&directory);
     }
 }
 

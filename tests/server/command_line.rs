@@ -5,50 +5,20 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server, Signal, level, stdout_of};
+use crate::common::{
+    self, Directory, FREE_PORT, PROGRAM, Server, Signal, assert_fails, level, stdout_of,
+};
 use serde_json::json;
 
-/// Runs the program to its end, which must come by itself.
-fn run_in(directory: &Directory, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM)
-        .args(arguments)
-        .current_dir(directory.path())
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
-
-/// Checks that a mistake ends the program with status 2 and one line on stderr that names what is
-/// wrong, before any file is touched.
 fn assert_mistake(arguments: &[&str], named: &[&str]) {
-    let directory = Directory::new();
-    let output = run_in(&directory, arguments);
-    let error = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
-    assert_eq!(text(&output.stdout), "", "{arguments:?}");
-    assert!(error.ends_with('\n') && error.lines().count() == 1, "{arguments:?}: {error:?}");
-    for part in named {
-        assert!(error.contains(part), "{arguments:?} must name {part:?}: {error}");
-    }
-    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    common::assert_mistake(Command::new(PROGRAM).args(arguments), &Directory::new(), named);
 }
 
-/// Checks that the program gives up with status 1 and one line on stderr that names what is wrong.
 fn assert_failure(directory: &Directory, arguments: &[&str], named: &[&str]) {
-    let output = run_in(directory, arguments);
-    let log = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
-    assert_eq!(log.lines().count(), 1, "{arguments:?}: {log}");
-    for part in named {
-        assert!(log.contains(part), "{arguments:?} must name {part:?}: {log}");
-    }
+    assert_fails(Command::new(PROGRAM).args(arguments), directory, 1, named);
 }
 
 /// Every option, with a value that is right where it takes one.
@@ -90,10 +60,7 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
 #[test]
 fn help_shows_every_option_with_its_default_and_unit() {
     for flag in ["--help=all", "-hall"] {
-        let output = run_in(&Directory::new(), &[flag]);
-        assert_eq!(output.status.code(), Some(0));
-        assert_eq!(text(&output.stderr), "");
-        let help = text(&output.stdout);
+        let help = stdout_of(&[flag]);
         let flags = [("--help", None), ("--version", None), ("-p,", None)];
         for (name, value) in OPTIONS.iter().chain(&flags) {
             let line = help.lines().find(|line| {
@@ -264,10 +231,10 @@ fn a_mistake_is_one_line_whatever_the_value_holds() {
 #[test]
 fn what_is_no_text_is_named() {
     for word in [&b"--motd=\xff"[..], b"\xff", b"--motd\xff=x"] {
-        let output = Command::new(PROGRAM).arg(OsStr::from_bytes(word)).output().expect("it runs");
-        let named = format!("{}: must be UTF-8\n", String::from_utf8_lossy(word));
-        assert_eq!(output.status.code(), Some(2));
-        assert_eq!(text(&output.stderr), format!("wormhole-mailbox: {named}"));
+        let named = format!("wormhole-mailbox: {}: must be UTF-8\n", String::from_utf8_lossy(word));
+        let mut command = Command::new(PROGRAM);
+        command.arg(OsStr::from_bytes(word));
+        common::assert_mistake(&mut command, &Directory::new(), &[&named]);
     }
 }
 

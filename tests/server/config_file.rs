@@ -2,12 +2,12 @@
 //! mistake in it is told with file and line.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use crate::common::raw::answer_to;
-use crate::common::{Client, Directory, PROGRAM, Server};
-use serde_json::{Value, json};
+use crate::common::{self, Directory, PROGRAM, Server};
+use serde_json::json;
 
 const NAME: &str = "mailbox.conf";
 
@@ -18,31 +18,8 @@ fn directory(content: impl AsRef<[u8]>) -> Arc<Directory> {
     Arc::new(directory)
 }
 
-/// The keys of the welcome that the operator has set.
-fn welcome(server: &Server) -> Value {
-    let mut welcome = Client::connect(server.address).recv()["welcome"].clone();
-    welcome.as_object_mut().expect("an object").remove("your-address");
-    welcome
-}
-
-/// Checks that the program ends with status 2 and one line that names all this, before any file is
-/// touched.
 fn assert_mistake(directory: &Directory, options: &[&str], named: &[&str]) {
-    let files = || fs::read_dir(directory.path()).expect("a directory").count();
-    let files_before = files();
-    let output = Command::new(PROGRAM)
-        .args(options)
-        .current_dir(directory.path())
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program runs");
-    let error = String::from_utf8(output.stderr).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(error.ends_with('\n') && error.lines().count() == 1, "{error:?}");
-    for part in named {
-        assert!(error.contains(part), "must name {part:?}: {error}");
-    }
-    assert_eq!(files(), files_before);
+    common::assert_mistake(Command::new(PROGRAM).args(options), directory, named);
 }
 
 #[test]
@@ -57,7 +34,7 @@ fn options_are_taken_from_the_file_however_they_are_written() {
     let server = Server::spawn(command, directory(content));
     assert_eq!(server.logged_addresses().len(), 2, "{:#?}", server.log());
     let expected = json!({"motd": "Hello = \"there\" # all of it", "current_cli_version": "1.2.3"});
-    assert_eq!(welcome(&server), expected);
+    assert_eq!(server.operators_welcome(), expected);
     let mut client = server.bind("app", "s");
     client.claim("4");
     assert_eq!(client.one(json!({"type": "list"}))["nameplates"], json!([]));
@@ -69,7 +46,7 @@ fn a_byte_order_mark_at_the_beginning_is_skipped() {
     let directory = directory("\u{feff}motd = \u{feff}marked\nwelcome-file = welcome.json\n");
     fs::write(directory.file("welcome.json"), "\u{feff}{\"number\": 1}").expect("write");
     let server = Server::start_in(directory, &[&format!("--config={NAME}")]);
-    assert_eq!(welcome(&server), json!({"motd": "\u{feff}marked", "number": 1}));
+    assert_eq!(server.operators_welcome(), json!({"motd": "\u{feff}marked", "number": 1}));
 }
 
 #[test]
@@ -84,7 +61,7 @@ fn the_command_line_wins() {
     let answer = answer_to(server.address, "GET / HTTP/1.1\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
     let server = Server::start_in(directory(content), &[&option, "--motd=line"]);
-    assert_eq!(welcome(&server), json!({"motd": "line", "error": "file"}));
+    assert_eq!(server.operators_welcome(), json!({"motd": "line", "error": "file"}));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Options from the environment: between the command line and the file, by one rule for all names.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
-use crate::common::{Client, Directory, FREE_PORT, PROGRAM, Server, Signal, eventually, stdout_of};
+use crate::common::{
+    self, Client, Directory, FREE_PORT, PROGRAM, Server, Signal, eventually, stdout_of,
+};
 use serde_json::{Value, json};
 
 /// The program in this environment, where its other variables begin with `WORMHOLE_MAILBOX_`.
@@ -24,19 +26,9 @@ fn motd(server: &Server) -> Value {
 }
 
 fn assert_mistake(name: &str, value: &str, named: &[&str]) {
-    let directory = Directory::new();
-    let output = program(&[], &[(name, value)])
-        .current_dir(directory.path())
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program runs");
-    let error = String::from_utf8(output.stderr).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert_eq!(error.lines().count(), 1, "{error}");
-    for part in named.iter().copied().chain([format!("WORMHOLE_MAILBOX_{name}").as_str()]) {
-        assert!(error.contains(part), "must name {part:?}: {error}");
-    }
-    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    let variable = format!("WORMHOLE_MAILBOX_{name}");
+    let named = [&[variable.as_str()], named].concat();
+    common::assert_mistake(&mut program(&[], &[(name, value)]), &Directory::new(), &named);
 }
 
 #[test]

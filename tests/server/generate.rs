@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::common::{PROGRAM, stdout_of};
+use crate::common::{Directory, PROGRAM, assert_mistake, stdout_of};
 use crate::tidy::sources;
 
 fn generated(kind: &str) -> String {
@@ -61,12 +61,6 @@ fn the_option_reference_of_the_manual_is_what_is_generated() {
 
 #[test]
 fn another_kind_is_a_mistake() {
-    let mut command = Command::new(PROGRAM);
-    let output = command.arg("--generate=html").output().expect("the program runs");
-    assert_eq!(output.status.code(), Some(2));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        error.contains("--generate") && error.contains("man, bash, fish, zsh or markdown"),
-        "{error}"
-    );
+    let named = ["--generate", "man, bash, fish, zsh or markdown"];
+    assert_mistake(Command::new(PROGRAM).arg("--generate=html"), &Directory::new(), &named);
 }

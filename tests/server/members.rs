@@ -196,9 +196,7 @@ fn a_reload_brings_new_members_and_makes_guests_of_those_whose_line_is_gone() {
 fn members_and_guests_stay_what_they_are_when_the_process_is_replaced() {
     let mut server = start(&[]);
     let (mut alice, mut stranger) = (member(&server, "a"), guest(&server, "g"));
-    let before = server.log().len();
-    server.signal(Signal::USR2);
-    server.wait_for_log_after(before, "took over ");
+    server.replace();
     assert!(is_member(&mut alice));
     assert!(!is_member(&mut stranger));
 }

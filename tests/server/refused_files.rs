@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, copy_program};
 use serde_json::json;
 
 /// The user that is nobody, on every system.
@@ -163,7 +163,7 @@ fn a_file_that_cannot_be_written() {
     let mut command = if is_root {
         // Root may write anything, and others may not run what is in root's directories.
         let program = directory.file("program");
-        fs::copy(PROGRAM, &program).expect("copy");
+        copy_program(&program);
         let mut command = Command::new(program);
         command.uid(NOBODY);
         command

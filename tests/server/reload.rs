@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::common::raw::{Raw, upgrade};
 use crate::common::{Client, Directory, Server, Signal};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const WELCOME: &str = "welcome.json";
 const NOTICES: &str = "notices.json";
@@ -45,13 +45,6 @@ fn welcome_text(server: &Server) -> (String, u16) {
     (String::from_utf8(raw.frame().1).expect("UTF-8"), port)
 }
 
-/// The keys of the welcome that the operator has set.
-fn welcome(server: &Server) -> Value {
-    let mut welcome = Client::connect(server.address).recv()["welcome"].clone();
-    welcome.as_object_mut().expect("an object").remove("your-address");
-    welcome
-}
-
 fn assert_begins(server: &Server, keys: &str) {
     let (text, port) = welcome_text(server);
     let expected = format!(
@@ -80,7 +73,7 @@ fn sighup_without_files_says_so_and_changes_nothing() {
     let line = reload(&mut server, "nothing to read again");
     assert!(line.contains("INFO"), "{line}");
     client.claim("4");
-    assert_eq!(welcome(&server), json!({"motd": "m"}));
+    assert_eq!(server.operators_welcome(), json!({"motd": "m"}));
     assert!(server.stop().0.success());
 }
 
@@ -88,13 +81,13 @@ fn sighup_without_files_says_so_and_changes_nothing() {
 fn sighup_reads_the_welcome_file_again_and_drops_nobody() {
     let mut server = start(&[(WELCOME, "{}")], &["--welcome-file", WELCOME, "--motd=m"]);
     let mut client = server.bind("app", "s");
-    assert_eq!(welcome(&server), json!({"motd": "m"}));
+    assert_eq!(server.operators_welcome(), json!({"motd": "m"}));
     for number in 0..3 {
         write(&server, WELCOME, &json!({"motd": "new", "number": number}).to_string());
         let line = reload(&mut server, DONE);
         assert!(line.contains("INFO") && line.contains("2 keys in the welcome"), "{line}");
         assert!(!line.contains("new"), "{line}");
-        assert_eq!(welcome(&server), json!({"motd": "new", "number": number}));
+        assert_eq!(server.operators_welcome(), json!({"motd": "new", "number": number}));
     }
     client.claim("4");
 }
@@ -126,15 +119,15 @@ fn a_bad_file_is_refused_with_one_line_and_all_stays_as_it_was() {
         let line = reload(&mut server, REFUSED);
         assert!(line.contains("WARN") && line.contains(named), "{named}: {line}");
         assert_eq!(server.log().len(), seen + 1, "{:#?}", server.log());
-        assert_eq!(welcome(&server), json!({"motd": "old", "error": "old"}));
+        assert_eq!(server.operators_welcome(), json!({"motd": "old", "error": "old"}));
     }
     fs::remove_file(server.file(WELCOME)).expect("remove");
     write(&server, NOTICES, "{}");
     assert!(reload(&mut server, REFUSED).contains("welcome.json: cannot be read"));
-    assert_eq!(welcome(&server), json!({"motd": "old", "error": "old"}));
+    assert_eq!(server.operators_welcome(), json!({"motd": "old", "error": "old"}));
     write(&server, WELCOME, r#"{"motd": "new"}"#);
     reload(&mut server, DONE);
-    assert_eq!(welcome(&server)["motd"], "new");
+    assert_eq!(server.operators_welcome()["motd"], "new");
 }
 
 #[test]
@@ -251,6 +244,6 @@ fn options_that_need_a_restart_are_named_in_one_line() {
     let mut named: Vec<&str> = named.split(", ").collect();
     named.sort_unstable();
     assert_eq!(named, ["--expire-after", "--limit-bind-seconds", "--usage-db"]);
-    assert_eq!(welcome(&server), json!({"motd": "b"}));
+    assert_eq!(server.operators_welcome(), json!({"motd": "b"}));
     assert!(!server.file("u").exists());
 }

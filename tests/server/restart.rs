@@ -248,3 +248,19 @@ fn an_address_of_a_passed_socket_that_is_not_passed_again_is_free() {
     assert!(server.logged_addresses().iter().any(|address| address.port() == port));
     client.allocate();
 }
+
+#[test]
+fn a_restart_goes_before_a_takeover_and_a_second_signal_changes_nothing() {
+    let manager = Manager::new();
+    let mut server = manager.start_first(&[]);
+    let (mut hangs, mut client) = (Raw::open(server.address), server.bind("app", "s"));
+    hangs.send(&frame(TEXT_BEGINS, br#"{"type": "ping", "ping": 7}"#));
+    client.claim("4");
+    server.signal(Signal::USR2);
+    server.signal(Signal::ALARM);
+    manager.wait_for("STOPPING=1");
+    let (stored, status) = manager.stop(&mut server);
+    assert!(status.success());
+    let _server = manager.start_next(stored, &[]);
+    client.one(json!({"type": "ping", "ping": 1}));
+}

@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use crate::common::client::assert_welcomed;
 use crate::common::raw::{CLOSE, ENDS, Raw, TEXT, TEXT_BEGINS, frame};
 use crate::common::{
-    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, eventually, process, retry,
-    sql,
+    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, copy_program, eventually,
+    process, retry, sql,
 };
 
 /// The server's program in the directory of the test, so that another can take its place.
 fn program(directory: &Directory) -> PathBuf {
     let path = directory.file("server");
-    fs::copy(PROGRAM, &path).expect("a copy");
+    copy_program(&path);
     path
 }
 
@@ -43,13 +43,6 @@ fn put_script(path: &PathBuf, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("mode");
 }
 
-/// Replaces the server, and waits until the new process serves.
-fn replace(server: &mut Server) {
-    let before = server.log().len();
-    server.signal(Signal::USR2);
-    server.wait_for_log_after(before, "took over ");
-}
-
 const PING_7: &[u8] = br#"{"type": "ping", "ping": 7}"#;
 
 fn add(phase: &str) -> Value {
@@ -61,7 +54,7 @@ fn a_client_from_elsewhere_may_not_begin_after_a_takeover_either() {
     let (mut server, _) = start(&["--allocate-from=192.0.2.0/24"]);
     let mut inside = server.bind_from("192.0.2.1", "app", "inside");
     let mut outside = server.bind_from("198.51.100.1", "app", "outside");
-    replace(&mut server);
+    server.replace();
     assert!(outside.error(json!({"type": "allocate"})).contains("joined, not begun"));
     let nameplate = inside.allocate();
     outside.claim(&nameplate);
@@ -79,7 +72,7 @@ fn sessions_go_on_where_they_were() {
     let pid = server.pid();
     let open_files = process::descriptors(pid);
     for _ in 0..3 {
-        replace(&mut server);
+        server.replace();
         assert_eq!(sender.one(add("q"))["phase"], "q");
     }
     assert_eq!(process::descriptors(pid), open_files);
@@ -100,7 +93,7 @@ fn sessions_go_on_where_they_were() {
     receiver.release();
     assert_eq!(sender.error(json!({"type": "release"})), "only one release per connection");
     sender.close();
-    replace(&mut server);
+    server.replace();
     receiver.close();
     assert_eq!(receiver.error(json!({"type": "close"})), "only one close per connection");
     assert_eq!(sender.list(), Vec::<String>::new());
@@ -125,7 +118,7 @@ fn signals_that_arrive_at_any_moment_of_a_takeover_end_nothing() {
             }
         });
         for _ in 0..5 {
-            replace(&mut server);
+            server.replace();
         }
         is_over.store(true, Ordering::Relaxed);
     });
@@ -141,7 +134,7 @@ fn a_frame_and_a_request_head_that_have_begun_are_read_on() {
     let mut head = std::net::TcpStream::connect(server.address).expect("connect");
     raw.send(&ping[..9]);
     head.write_all(b"GET / HTTP/1.1\r\nHo").expect("write");
-    replace(&mut server);
+    server.replace();
     raw.send(&ping[9..]);
     raw.frame(); // the ack
     assert!(String::from_utf8_lossy(&raw.frame().1).contains(r#""pong":7"#));
@@ -164,9 +157,9 @@ fn output_that_waits_arrives_in_order() {
     // 10 MB are more than its socket takes.
     reader.send(json!({"type": "open", "mailbox": "m"}));
     writer.one(json!({"type": "ping", "ping": 1}));
-    replace(&mut server);
+    server.replace();
     writer.one(add("last"));
-    replace(&mut server);
+    server.replace();
     assert_eq!(reader.recv()["type"], "ack");
     for phase in 0..100 {
         assert_eq!(reader.recv()["phase"], phase.to_string());
@@ -197,7 +190,7 @@ fn a_busy_pair_loses_and_doubles_nothing_in_twenty_takeovers() {
         }
     });
     for _ in 0..20 {
-        replace(&mut server);
+        server.replace();
     }
     writing.join().expect("the writer");
     reading.join().expect("the reader");
@@ -210,10 +203,10 @@ fn thousands_of_idle_connections_stay() {
     let (mut server, _) = start(&[]);
     let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| server.connect()).collect();
     let pid = server.pid();
-    replace(&mut server);
+    server.replace();
     let (open_files, memory) = (process::descriptors(pid), process::resident_bytes(pid));
     for _ in 0..5 {
-        replace(&mut server);
+        server.replace();
     }
     assert_eq!(process::descriptors(pid), open_files);
     let grown = process::resident_bytes(pid).saturating_sub(memory);
@@ -247,6 +240,20 @@ fn a_message_between_its_fragments_has_a_second_to_end() {
 }
 
 #[test]
+fn a_drain_goes_before_a_takeover() {
+    let (mut server, _) = start(&[]);
+    let (mut hangs, mut client) = (Raw::open(server.address), server.bind("app", "s"));
+    hangs.send(&frame(TEXT_BEGINS, PING_7));
+    client.claim("4");
+    server.signal(Signal::USR2);
+    server.signal(Signal::QUIT);
+    let line = server.wait_for_log("not replaced by ");
+    assert!(line.contains("the server drains"), "{line}");
+    server.wait_for_log("draining: 1 mailboxes");
+    client.one(json!({"type": "ping", "ping": 1}));
+}
+
+#[test]
 fn a_program_that_fails_its_check_does_not_take_over() {
     let (mut server, path) = start(&[]);
     let mut client = server.bind("app", "s");
@@ -268,8 +275,8 @@ fn a_program_that_fails_its_check_does_not_take_over() {
     server.wait_for_log_after(before, "not replaced by ");
     client.claim("4");
     // A good one still can.
-    fs::copy(PROGRAM, &path).expect("a copy");
-    replace(&mut server);
+    copy_program(&path);
+    server.replace();
     client.one(json!({"type": "ping", "ping": 1}));
 }
 
@@ -305,7 +312,7 @@ fn unix_sockets_go_over_and_their_file_is_removed_at_the_end() {
     let connect = || UnixStream::connect(&path).expect("connect");
     let (mut client, _) = tungstenite::client("ws://localhost/v1", connect()).expect("handshake");
     client.read().expect("a welcome");
-    replace(&mut server);
+    server.replace();
     client.send(r#"{"type": "ping", "ping": 7}"#.into()).expect("send");
     client.read().expect("an ack");
     assert!(client.read().expect("a pong").into_text().expect("text").contains(r#""pong":7"#));
@@ -322,7 +329,7 @@ fn connections_still_count_for_their_addresses() {
     let from = |server: &Server| server.connect_from(Some("192.0.2.1"));
     let first = from(&server).expect("the first");
     let _second = from(&server).expect("the second");
-    replace(&mut server);
+    server.replace();
     assert_eq!(from(&server).err().expect("a refusal").status, 429);
     drop(first);
     retry(|| from(&server).map_err(|refused| format!("{refused:?}")));
@@ -346,7 +353,7 @@ fn what_an_address_has_used_of_its_rates_and_nameplates_stays_used() {
     let mailbox = first.claim(&nameplate);
     first.open(&mailbox);
     for _ in 0..2 {
-        replace(&mut server);
+        server.replace();
         let mut second = server.bind_from("2001:db8:0:1::2", "app", "second");
         let error = refused(&mut second, json!({"type": "allocate"}));
         assert!(error.contains("too many 'allocate' from your address"), "{error}");
@@ -372,9 +379,9 @@ fn a_join_before_a_takeover_that_keeps_a_side_out_after_it_is_charged() {
         claim(&server, "192.0.2.1", "sender", nameplate);
     }
     assert_eq!(claim(&server, "192.0.2.2", "sniper", "1")["type"], "claimed");
-    replace(&mut server);
+    server.replace();
     assert_eq!(claim(&server, "192.0.2.3", "receiver", "1")["error"], "crowded");
-    replace(&mut server);
+    server.replace();
     let sniped = claim(&server, "192.0.2.2", "sniper", "2");
     assert!(sniped["error"].as_str().expect("a text").contains("too many 'claim'"), "{sniped}");
     assert_eq!(claim(&server, "192.0.2.3", "receiver", "2")["type"], "claimed");
@@ -396,7 +403,7 @@ fn an_attack_goes_on() {
     }
     server.wait_for_log("under attack");
     for _ in 0..2 {
-        replace(&mut server);
+        server.replace();
         let welcome = Client::connect(server.address).recv();
         assert!(welcome["welcome"]["permission-required"].is_object(), "{welcome}");
     }
@@ -409,7 +416,7 @@ fn address_ids_go_on_in_their_generation() {
     drop(server.connect_from(Some("192.0.2.1")));
     server.wait_for_log("addr-1-1");
     for number in 2..=3 {
-        replace(&mut server);
+        server.replace();
         drop(server.connect_from(Some("192.0.2.1")));
         drop(server.connect_from(Some(&format!("192.0.2.{number}"))));
         server.wait_for_log(&format!("addr-1-{number}"));
@@ -423,7 +430,7 @@ fn address_ids_go_on_in_their_generation() {
 fn an_outsider_stays_one() {
     let (mut server, _) = start(&["--allocate-from=192.0.2.0/24"]);
     let mut client = server.bind("app", "s");
-    replace(&mut server);
+    server.replace();
     assert!(client.error(json!({"type": "allocate"})).contains("not begun"));
 }
 
@@ -433,7 +440,7 @@ fn live_connections_are_in_the_table_of_connections() {
     let _client = server.bind("app", "s");
     let sides = "SELECT side FROM connections";
     sql::wait_for(&server.file("relay.sqlite"), sides, &json!([["s"]]));
-    replace(&mut server);
+    server.replace();
     sql::wait_for(&server.file("relay.sqlite"), sides, &json!([["s"]]));
 }
 
@@ -444,8 +451,17 @@ fn a_subscribed_mailbox_does_not_expire_at_a_takeover() {
     let mailbox = client.claim("4");
     client.open(&mailbox);
     thread::sleep(Duration::from_millis(200));
-    replace(&mut server);
+    server.replace();
     assert_eq!(client.one(add("p"))["phase"], "p");
+}
+
+/// A client, and its mailbox with a message.
+fn with_message(server: &Server) -> (Client, String) {
+    let mut client = server.bind("app", "s");
+    let mailbox = client.claim("4");
+    client.open(&mailbox);
+    client.one(add("p"));
+    (client, mailbox)
 }
 
 /// A program that checks itself well, and then does something else than taking over.
@@ -457,10 +473,7 @@ fn put_impostor(path: &PathBuf, then: &str) {
 #[test]
 fn a_program_that_takes_nothing_over_closes_the_connections_and_keeps_the_state() {
     let (mut server, path) = start(&[]);
-    let mut client = server.bind("app", "s");
-    let mailbox = client.claim("4");
-    client.open(&mailbox);
-    client.one(add("p"));
+    let (mut client, mailbox) = with_message(&server);
     put_impostor(&path, &format!("exec {PROGRAM} \"$@\" </dev/null"));
     let before = server.log().len();
     server.signal(Signal::USR2);
@@ -479,10 +492,7 @@ fn a_program_that_takes_nothing_over_closes_the_connections_and_keeps_the_state(
 #[test]
 fn a_program_that_crashes_loses_nothing_acknowledged() {
     let (mut server, path) = start(&[]);
-    let mut client = server.bind("app", "s");
-    let mailbox = client.claim("4");
-    client.open(&mailbox);
-    client.one(add("p"));
+    let (mut client, mailbox) = with_message(&server);
     put_impostor(&path, "kill -9 $$");
     server.signal(Signal::USR2);
     client.assert_lost();

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Directory, PROGRAM, Running};
+use crate::common::{Client, Directory, PROGRAM, Running, assert_mistake};
 use serde_json::json;
 use tungstenite::{Error, Message};
 use wormhole_mailbox::testing::{Server, Trouble};
@@ -91,10 +91,8 @@ fn the_program_takes_trouble_by_its_name() {
     let welcome = Client::connect(address(line.trim_end())).recv();
     assert_eq!(welcome["welcome"]["error"], "closed");
     let mut command = Command::new(PROGRAM);
-    let output = command.args(["test-server", "--trouble=storm"]).output().expect("it runs");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(error.contains("--trouble") && error.contains("drop:AFTER"), "{error}");
+    command.args(["test-server", "--trouble=storm"]);
+    assert_mistake(&mut command, &Directory::new(), &["--trouble", "drop:AFTER"]);
 }
 
 #[test]

@@ -188,7 +188,7 @@ written_as! {
 }
 
 fields! {
-    Head { first_conn, next_conn, connections, listeners }
+    Head { next_conn, connections, listeners }
     ConnectionRecord {
         conn, is_unix, is_rejected, peer, phase, since, unread, unsent, is_ended, state
     }

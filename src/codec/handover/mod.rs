@@ -70,7 +70,6 @@ mod tests {
         let bound =
             |endpoint: &str, file| ListenerRecord::Bound { endpoint: endpoint.into(), file };
         Head {
-            first_conn: 3,
             next_conn: u64::MAX,
             listeners: vec![
                 bound("[::]:4000", None),
