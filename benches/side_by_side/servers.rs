@@ -164,7 +164,7 @@ impl Drop for Server {
 
 /// All limits are on, but these are higher than the defaults: relaying fills a mailbox with more
 /// messages in a second than people do in a year.
-const ROOMY_MAILBOXES: [&str; 3] = [
+pub const ROOMY_MAILBOXES: [&str; 3] = [
     "--limit-mailbox-messages=100000000",
     "--limit-mailbox-bytes=1000000000",
     "--limit-stored-bytes=1000000000",
