@@ -17,7 +17,8 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketType, getsockname, sockopt,
+    AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
+    SocketType, getsockname, sockopt,
 };
 
 use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
@@ -336,14 +337,22 @@ impl Read for Socket {
     }
 }
 
-/// A socket that the peer has closed is an error here, as the process ignores SIGPIPE.
+/// A peer that has closed its socket is an error here, and no signal, also in a process that does
+/// not ignore SIGPIPE.
+#[cfg(not(target_os = "macos"))]
+const SEND: SendFlags = SendFlags::NOSIGNAL;
+/// macOS has no flag for that; the program ignores the signal.
+#[cfg(target_os = "macos")]
+const SEND: SendFlags = SendFlags::empty();
+
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(&self.descriptor, bytes)?)
+        Ok(rustix::net::send(&self.descriptor, bytes, SEND)?)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(rustix::io::writev(&self.descriptor, slices)?)
+        let mut control = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(&self.descriptor, slices, &mut control, SEND)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
