@@ -1,6 +1,6 @@
 //! The periodic expiry check. To find the mailboxes that it must look at takes up to 20 ms if there
-//! are 70,000; what is done with them writes to the database, and is cut into slices so that no tick
-//! is held up by their number.
+//! are 70,000; what is done with them writes to the database, and is cut into slices so that no
+//! tick is held up by their number.
 
 use std::rc::Rc;
 
