@@ -214,7 +214,7 @@ fn attack(attack: &dyn Attack, seconds: f64) -> Row {
 
 /// Runs something, and all threads that it starts, below the server and the observers: attackers
 /// have machines of their own.
-fn as_others<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+pub fn as_others<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let others = scope.spawn(|| {
             rustix::process::nice(ATTACKERS_NICENESS).expect("a lower priority");
