@@ -121,6 +121,7 @@ impl Kind {
             Kind::Rust => {
                 command.args([verb, "--rendezvous-server", &site.url]);
                 command.args(["--relay-server", &format!("tcp://{relay}")]);
+                command.env("LD_PRELOAD", CLIENT_REPAIRS.as_path());
             }
         }
         command
@@ -130,16 +131,17 @@ impl Kind {
 /// Has the Go client ask the C library for the name of the public relay, and that give this.
 pub fn redirect_relay(command: &mut Command, to: IpAddr) {
     command.env("GODEBUG", "netdns=cgo");
-    command.env("LD_PRELOAD", LOOPBACK_RELAY.as_path());
+    command.env("LD_PRELOAD", CLIENT_REPAIRS.as_path());
     command.env("TRANSIT_RELAY_ADDRESS", to.to_string());
 }
 
-/// The library that keeps the Go client from looking its transit relay up.
-static LOOPBACK_RELAY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/loopback_relay.c");
+/// The library that keeps the Go client from looking its transit relay up, and the Rust client from
+/// ending when a transit connection that it no longer needs is reset.
+static CLIENT_REPAIRS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/client_repairs.c");
     let pid = std::process::id();
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loopback_relay.{pid}"));
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loopback_relay.so");
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("client_repairs.{pid}"));
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("client_repairs.so");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .args([&built, &source])
