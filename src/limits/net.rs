@@ -23,8 +23,10 @@ pub const SLOW_SENDER_BYTES_PER_SECOND: u64 = 8 * KIB as u64;
 /// still: no deadline of a connection runs meanwhile.
 pub const STANDSTILL_MIN: Duration = Duration::from_secs(1);
 
-/// Between the reading of a connection that is about to be dropped for its silence, and the drop.
-pub const LAST_READ: Duration = Duration::from_millis(1);
+/// The part of a tick's accepted connections that it accepts even if those of earlier ticks have
+/// not been read: fewer than it reads, so that they get less, and enough that a full queue of the
+/// kernel is not a matter of seconds.
+pub const ACCEPTS_SHARE_MIN: usize = 4;
 
 /// Share of the limit of buffered bytes that shedding makes room for, so that it need not walk over
 /// all connections for each message.

@@ -16,10 +16,13 @@ use crate::net::listeners;
 use crate::net::socket::{self, Role, Socket};
 
 impl Server {
-    /// Accepts the connections that wait, within the tick's budget.
+    /// Accepts the connections that wait, within the tick's budget: no more than are read, or they
+    /// would pile up until there is room for nobody. The kernel's queue is shorter.
     pub(super) fn accept(&mut self) {
         let now = self.clock.instant;
-        let mut tries_left = self.config.limits.accepts_per_tick_max;
+        let tries_max = self.config.limits.accepts_per_tick_max;
+        let tries_min = tries_max.div_ceil(limits::ACCEPTS_SHARE_MIN);
+        let mut tries_left = tries_max.saturating_sub(self.connections.opening()).max(tries_min);
         let roles = &[Role::Client, Role::ProxiedClient];
         while let Some((socket, peer, role)) = self.listeners.accept(roles, &mut tries_left, now) {
             self.add_connection(socket, peer, role);

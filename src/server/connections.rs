@@ -81,6 +81,8 @@ impl Slot {
             || self.connection.is_lingering()
         {
             readable.push_heavy(conn, self.address);
+        } else if self.connection.is_opening() {
+            readable.push_opening(conn, self.address);
         } else {
             readable.push(conn, self.address);
         }
@@ -134,6 +136,11 @@ impl Connections {
 
     pub fn rejected(&self) -> usize {
         self.rejected
+    }
+
+    /// Connections that have something to read and have not been through their handshake.
+    pub fn opening(&self) -> usize {
+        self.readable.opening()
     }
 
     /// What all sockets together have taken.
@@ -352,11 +359,10 @@ impl Connections {
             if slot.last_read != LastRead::Done
                 && slot.connection.is_silent_too_long(&self.settings, now)
             {
-                // What keeps it alive may have come, and not have been read.
+                // What keeps it alive may have come, and not have been read. Reading sets its
+                // deadline again.
                 slot.last_read = LastRead::Due;
                 slot.queue(conn, &mut self.readable);
-                let again = Some(now + limits::LAST_READ);
-                self.accounting.timers.arm(conn, &mut slot.armed, again);
                 continue;
             }
             slot.last_read = LastRead::NotDue;

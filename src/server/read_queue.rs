@@ -14,12 +14,22 @@ use crate::message::holder::Prefix;
 /// connection a holder of its own.
 pub type Address = Option<Prefix>;
 
+/// A connection that waits to be read.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    conn: ConnId,
+    address: Address,
+    is_opening: bool,
+}
+
 /// Connections that wait to be read.
 #[derive(Debug, Default)]
 pub struct ReadQueue {
-    light: VecDeque<(ConnId, Address)>,
+    light: VecDeque<Waiting>,
     /// They used up their share when they were last read.
-    heavy: VecDeque<(ConnId, Address)>,
+    heavy: VecDeque<Waiting>,
+    /// Those of `light` that have not been through their handshake.
+    opening: usize,
     /// Connections in the queues that this tick has not looked at.
     light_left: usize,
     heavy_left: usize,
@@ -36,14 +46,25 @@ impl ReadQueue {
         self.light.is_empty() && self.heavy.is_empty()
     }
 
+    /// Connections that wait and have not been through their handshake.
+    pub fn opening(&self) -> usize {
+        self.opening
+    }
+
     /// Adds a connection that the poll reports, or of which something else is to be found out.
     pub fn push(&mut self, conn: ConnId, address: Address) {
-        self.light.push_back((conn, address));
+        self.light.push_back(Waiting { conn, address, is_opening: false });
+    }
+
+    /// The same, of a connection that has not been through its handshake.
+    pub fn push_opening(&mut self, conn: ConnId, address: Address) {
+        self.opening += 1;
+        self.light.push_back(Waiting { conn, address, is_opening: true });
     }
 
     /// Adds a connection that has just used up its share.
     pub fn push_heavy(&mut self, conn: ConnId, address: Address) {
-        self.heavy.push_back((conn, address));
+        self.heavy.push_back(Waiting { conn, address, is_opening: false });
     }
 
     pub fn begin_tick(&mut self) {
@@ -76,15 +97,21 @@ impl ReadQueue {
                 return None;
             };
             *left -= 1;
-            let (conn, address) = queue.pop_front()?;
-            let used = address.and_then(|holder| self.used_by.get(&holder));
-            match (used, &mut self.passed_over) {
-                (None, _) => return Some(conn),
-                (Some(_), Some(passed_over)) if is_light => *passed_over += 1,
-                (Some(used), _) if *used < SHARE_BYTES_PER_TICK_MAX => return Some(conn),
-                (Some(_), _) => {}
+            let waiting = queue.pop_front()?;
+            let used = waiting.address.and_then(|holder| self.used_by.get(&holder));
+            let is_next = match (used, &mut self.passed_over) {
+                (None, _) => true,
+                (Some(_), Some(passed_over)) if is_light => {
+                    *passed_over += 1;
+                    false
+                }
+                (Some(used), _) => *used < SHARE_BYTES_PER_TICK_MAX,
+            };
+            if is_next {
+                self.opening -= usize::from(waiting.is_opening);
+                return Some(waiting.conn);
             }
-            queue.push_back((conn, address));
+            queue.push_back(waiting);
         }
         None
     }
@@ -176,6 +203,21 @@ mod tests {
         queue.push(ConnId(2), None);
         queue.go_on();
         assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn those_that_open_are_counted_until_they_are_read() {
+        let mut queue = ReadQueue::default();
+        (0..3).for_each(|number| queue.push_opening(ConnId(number), holder(1)));
+        queue.push(ConnId(3), None);
+        assert_eq!(queue.opening(), 3);
+        queue.begin_tick();
+        assert_eq!((queue.next(), queue.opening()), (Some(ConnId(0)), 2));
+        queue.note_used(holder(1), 1);
+        // Passed over, not read.
+        assert_eq!((queue.next(), queue.opening()), (Some(ConnId(3)), 2));
+        while queue.next().is_some() {}
+        assert_eq!(queue.opening(), 0);
     }
 
     #[test]

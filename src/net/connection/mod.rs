@@ -244,6 +244,11 @@ impl Connection {
         context.outputs.push(context.conn, Output::End);
     }
 
+    /// Whether it has not been through its handshake.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::ProxyHeader(_) | Phase::Head(_))
+    }
+
     /// Whether what still comes in is thrown away.
     pub fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering { .. })
