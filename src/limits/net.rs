@@ -69,8 +69,10 @@ pub const SCRATCH_BYTES_KEPT: usize = 16 * KIB;
 /// Portions written for one connection before the others have their turn.
 pub const WRITE_PORTIONS_PER_TURN_MAX: usize = 4;
 
-/// Bytes that one tick sends of output that waits, replays above all; the rest waits for its turn.
-pub const SENT_BYTES_PER_TICK_MAX: usize = 8 * MIB;
+/// Time for which one tick sends output that waits, and then again what it has released; the rest
+/// waits for its turn. Bytes would be no measure: a long message is encoded before anybody knows
+/// whether its reader is still there.
+pub const TICK_SENDING: Duration = Duration::from_millis(5);
 
 /// Bytes read from one connection in one tick; the rest waits for the next tick, so that a
 /// flooding client delays the others by no more than its share.

@@ -42,8 +42,6 @@ pub struct Connections {
     stopwatch: Stopwatch,
     input: Input,
     output: WriteBuffers,
-    /// Bytes delivered before this tick began to send waiting output.
-    delivered_before: u64,
 }
 
 /// A connection, and what the server keeps about it.
@@ -120,7 +118,6 @@ impl Connections {
             stopwatch: Stopwatch::start(),
             input: Input::default(),
             output: WriteBuffers::default(),
-            delivered_before: 0,
         }
     }
 
@@ -303,9 +300,9 @@ impl Connections {
     /// Sends what waits, released in earlier ticks, to the sockets that can take more: each in
     /// turn, up to this tick's share.
     pub fn send_unsent(&mut self, clock: Clock) {
-        self.delivered_before = self.output.delivered().bytes;
+        self.output.begin_round();
         for _ in 0..self.accounting.unsent.len() {
-            if self.portions_left() == 0 {
+            if self.output.portions_left() == 0 {
                 break;
             }
             let Some(conn) = self.accounting.unsent.pop_front() else { break };
@@ -316,30 +313,18 @@ impl Connections {
         }
     }
 
-    /// Portions of waiting output that a connection may send: none if the tick's share is used up.
-    fn portions_left(&self) -> usize {
-        let sent_bytes = self.output.delivered().bytes - self.delivered_before;
-        if self.output.replays_slowly {
-            1
-        } else if sent_bytes < limits::SENT_BYTES_PER_TICK_MAX as u64 {
-            limits::WRITE_PORTIONS_PER_TURN_MAX
-        } else {
-            0
-        }
-    }
-
     /// Hands released output to the sockets.
     pub fn release(&mut self, committed: Committed, clock: Clock, outputs: &mut Outputs) {
+        self.output.begin_round();
         held::release(outputs, committed, |conn, own| self.send(conn, own, clock));
         self.output.trim();
     }
 
     fn send(&mut self, conn: ConnId, outputs: impl Iterator<Item = Released>, clock: Clock) {
-        let portions_max = self.portions_left();
         // It may have ended earlier in this tick.
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         let limits = &self.settings.limits;
-        match slot.connection.send(outputs, clock, &mut self.output, portions_max, limits) {
+        match slot.connection.send(outputs, clock, &mut self.output, limits) {
             Ok(Sent::More) => self.accounting.note_unsent(conn, slot),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}
             Err(reason) => {

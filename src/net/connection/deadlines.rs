@@ -264,7 +264,7 @@ mod tests {
             let clock = Clock { instant: self.now, wall: Timestamp(0.0) };
             let output = (bytes > 0).then(|| Released::in_test(Output::Bytes(vec![0; bytes])));
             let Scene { connection, buffers, settings, .. } = self;
-            let sent = connection.send(output.into_iter(), clock, buffers, 4, &settings.limits);
+            let sent = connection.send(output.into_iter(), clock, buffers, &settings.limits);
             assert!(sent.is_ok());
         }
     }

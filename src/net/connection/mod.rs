@@ -282,20 +282,19 @@ impl Connection {
         }
     }
 
-    /// Writes as much as the socket takes: of what waits up to `portions_max`, then of `outputs`,
-    /// the rest of which waits. The error is the reason why the connection is over: the peer reads
+    /// Writes as much as the socket takes: of what waits its share, then of `outputs`, the rest of
+    /// which waits. The error is the reason why the connection is over: the peer reads
     /// too slowly.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
         clock: Clock,
         buffers: &mut WriteBuffers,
-        portions_max: usize,
         limits: &Limits,
     ) -> Result<Sent, CloseReason> {
         let delivered_before = buffers.delivered().bytes;
         let mut outbox = self.outbox.take().map_or_else(Outbox::default, |waiting| *waiting);
-        let sent = outbox.send(outputs, &mut self.socket, clock.wall, buffers, portions_max);
+        let sent = outbox.send(outputs, &mut self.socket, clock.wall, buffers);
         let is_over = outbox.is_over(limits.outbox_bytes_max);
         self.outbox = (!outbox.is_idle()).then(|| Box::new(outbox));
         let has_progressed = buffers.delivered().bytes > delivered_before;

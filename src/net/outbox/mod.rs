@@ -8,10 +8,13 @@ mod large;
 mod pending;
 
 use std::io::{self, IoSlice, Write};
+use std::time::Instant;
 
 use crate::codec::json::{self, ServerTx};
 use crate::codec::websocket;
-use crate::limits::{SCRATCH_BYTES_KEPT, WRITE_BYTES_PER_PORTION};
+use crate::limits::{
+    SCRATCH_BYTES_KEPT, TICK_SENDING, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX,
+};
 use crate::message::Response;
 use crate::message::output::Output;
 use crate::storage::held::Released;
@@ -47,13 +50,29 @@ pub struct WriteBuffers {
     frames: Vec<u8>,
     large: LargeMessages,
     delivered: Delivered,
-    /// Whether a portion has one message of a replay at most.
+    /// When it is enough of output that waits; none if there is no limit.
+    enough_at: Option<Instant>,
+    /// Whether a connection sends one message of a replay at a time.
     pub replays_slowly: bool,
 }
 
 impl WriteBuffers {
     pub fn delivered(&self) -> Delivered {
         self.delivered
+    }
+
+    /// Begins a round over connections.
+    pub fn begin_round(&mut self) {
+        self.enough_at = Some(Instant::now() + TICK_SENDING);
+    }
+
+    /// Portions of waiting output that a connection may send: none when the round is over.
+    pub fn portions_left(&self) -> usize {
+        match self.enough_at {
+            Some(enough_at) if Instant::now() >= enough_at => 0,
+            _ if self.replays_slowly => 1,
+            _ => WRITE_PORTIONS_PER_TURN_MAX,
+        }
     }
 
     /// Memory of the large messages that wait for any connection.
@@ -104,7 +123,9 @@ impl Outbox {
         if self.begun.is_some() || !self.pending.is_empty() {
             let (mut bytes, mut buffers) = (Vec::new(), WriteBuffers::default());
             // Memory takes everything, and writing to it does not fail.
-            _ = self.send(std::iter::empty(), &mut bytes, server_tx, &mut buffers, usize::MAX);
+            while let Ok(Sent::More) =
+                self.send(std::iter::empty(), &mut bytes, server_tx, &mut buffers)
+            {}
             *self = Outbox::handed_over(bytes, self.ended);
         }
         (&self.encoded[self.sent..], self.ended)
@@ -140,7 +161,8 @@ impl Outbox {
         self.begun.as_ref().map_or(0, Begun::rest_bytes) + self.pending.shared_bytes()
     }
 
-    /// Appends output, and writes as much as the socket takes; of what waits, that many portions.
+    /// Appends output, and writes as much as the socket takes; of what waits, as many portions as
+    /// are left.
     /// What can leave at once is encoded at once, and never queued.
     pub fn send(
         &mut self,
@@ -148,7 +170,6 @@ impl Outbox {
         socket: &mut impl Write,
         server_tx: Timestamp,
         buffers: &mut WriteBuffers,
-        portions_max: usize,
     ) -> io::Result<Sent> {
         buffers.server_tx.set(server_tx);
         buffers.frames.clear();
@@ -172,11 +193,7 @@ impl Outbox {
             }
         }
         self.write_frames(socket, buffers)?;
-        if self.is_empty() {
-            Ok(self.all_sent())
-        } else {
-            self.send_waiting(socket, buffers, portions_max)
-        }
+        if self.is_empty() { Ok(self.all_sent()) } else { self.send_waiting(socket, buffers) }
     }
 
     fn all_sent(&self) -> Sent {
@@ -221,9 +238,8 @@ impl Outbox {
         &mut self,
         socket: &mut impl Write,
         buffers: &mut WriteBuffers,
-        portions_max: usize,
     ) -> io::Result<Sent> {
-        for _ in 0..portions_max {
+        for _ in 0..buffers.portions_left() {
             while self.sent < self.encoded.len() || self.begun.is_some() {
                 let head = &self.encoded[self.sent..];
                 let Some(written) = self.write(head, socket)? else {
@@ -341,7 +357,7 @@ mod tests {
     fn send(outbox: &mut Outbox, output: Option<Output>, reader_takes: usize) -> Sent {
         let (mut buffers, mut reader) = (WriteBuffers::default(), Reader(reader_takes));
         let outputs = output.map(Released::in_test).into_iter();
-        outbox.send(outputs, &mut reader, Timestamp(1.0), &mut buffers, 4).expect("it blocks")
+        outbox.send(outputs, &mut reader, Timestamp(1.0), &mut buffers).expect("it blocks")
     }
 
     #[test]
