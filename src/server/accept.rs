@@ -17,7 +17,7 @@ use crate::net::socket::{self, Role, Socket};
 
 impl Server {
     /// Accepts the connections that wait, within the tick's budget: no more than are read, or they
-    /// would pile up until there is room for nobody. The kernel's queue is shorter.
+    /// would pile up until the limit of connections is reached.
     pub(super) fn accept(&mut self) {
         let now = self.clock.instant;
         let tries_max = self.config.limits.accepts_per_tick_max;

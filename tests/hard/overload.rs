@@ -326,8 +326,8 @@ fn under_every_abuse_at_once_an_innocent_pair_completes_every_exchange() {
     command.envs([("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536")]);
     command.args([
         FREE_PORT,
-        // The abuses hold 500 at a time, about: nobody is refused, unless those pile up that are gone
-        // and not noticed.
+        // The abuses hold about 500 at a time: the pair is refused only if those pile up that are
+        // gone and not noticed.
         "--limit-connections=1500",
         "--limit-stored-bytes=40000000",
         "--limit-buffered-bytes=10000000",
