@@ -139,7 +139,6 @@ pub fn parse(
     let is_websocket = match request.path {
         // A client whose user left out the path sees nothing but the reason phrase.
         "/" if !request.has("sec-websocket-key") => false,
-        "/v1" => true,
         _ if request.path_below_v1().is_some() => true,
         _ => return Err(text_answer(Status::WrongPath, "not found: the WebSocket is at /v1")),
     };
@@ -241,8 +240,12 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 }
 
 impl Request<'_> {
+    /// The path of the WebSocket without its first segment, which may be percent-encoded; none at
+    /// another path.
     fn path_below_v1(&self) -> Option<&str> {
-        self.path.strip_prefix("/v1/")
+        let path = self.path.strip_prefix('/')?;
+        let (segment, below) = path.split_once('/').unwrap_or((path, ""));
+        matches!(segment, "v1" | "v%31" | "%761" | "%76%31").then_some(below)
     }
 
     fn upgrade(
@@ -407,7 +410,8 @@ pub const TEXT: &str = "text/plain";
 /// absolute form.
 fn path(target: &str) -> &str {
     let path = target.split(['?', '#']).next().unwrap_or(target);
-    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_scheme =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match path.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => path,
