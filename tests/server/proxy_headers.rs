@@ -41,6 +41,20 @@ fn a_chain_of_trusted_proxies_is_followed_to_the_client() {
 }
 
 #[test]
+fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+    for (network, expected) in [
+        ("::ffff:127.0.0.0/104", "192.0.2.1"),
+        ("::ffff:127.0.0.1", "192.0.2.1"),
+        ("::ffff:126.0.0.0/104", "127.0.0.1"),
+        ("::/0", "127.0.0.1"),
+    ] {
+        let server = Server::start(&[&format!("--trusted-proxy={network}")]);
+        let address = address_with(&server, "X-Real-IP: 192.0.2.1\r\n");
+        assert_eq!(address["ipv4"], expected, "{network}");
+    }
+}
+
+#[test]
 fn an_untrusted_peer_s_lists_are_not_looked_at() {
     for header in ["x-forwarded-for", "forwarded"] {
         let server = Server::start(&[
