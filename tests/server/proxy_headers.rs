@@ -21,6 +21,7 @@ fn only_the_header_that_is_named_is_looked_at() {
     for (header, expected) in [
         ("x-real-ip", json!({"ipv4": "192.0.2.1", "port": 1})),
         ("x-forwarded-for", json!({"ipv4": "192.0.2.2", "port": 2})),
+        ("X-Forwarded-For", json!({"ipv4": "192.0.2.2", "port": 2})),
         ("forwarded", json!({"ipv6": "2001:db8::3", "port": 3})),
     ] {
         let server = Server::start(&[&format!("--proxy-header={header}")]);
