@@ -190,7 +190,10 @@ fn parse_head<'h, 'b>(
     // The parser takes a bare line feed for a line end. A proxy in front may not, and both must
     // agree on what the lines are.
     match (request.method, request.path) {
-        (Some(method), Some(target)) if !has_bare_line_feed(&bytes[..head_bytes]) => {
+        // A fragment is the client's alone (RFC 6455, section 3).
+        (Some(method), Some(target))
+            if !has_bare_line_feed(&bytes[..head_bytes]) && !target.contains('#') =>
+        {
             let path = path(target);
             Ok(Some(Request { method, path, headers: request.headers, head_bytes }))
         }
@@ -409,7 +412,7 @@ pub const TEXT: &str = "text/plain";
 /// The path of a request target: without query, and without scheme and host if it has the
 /// absolute form.
 fn path(target: &str) -> &str {
-    let path = target.split(['?', '#']).next().unwrap_or(target);
+    let path = target.split('?').next().unwrap_or(target);
     let is_scheme =
         |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match path.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {

@@ -279,6 +279,9 @@ fn what_is_no_http_is_400() {
     }
     let bad_header = upgrade_with("Host: localhost\r\n", "no colon\r\n");
     assert_refused(&answer_to(server.address, &bad_header), "400");
+    for target in ["/v1#part", "/v1?x=y#", "/#part"] {
+        assert_refused(&answer_to(server.address, upgrade(target, "")), "400");
+    }
 }
 
 #[test]
