@@ -139,7 +139,6 @@ pub fn parse(
     let is_websocket = match request.path {
         // A client whose user left out the path sees nothing but the reason phrase.
         "/" if !request.has("sec-websocket-key") => false,
-        "/v1" => true,
         _ if request.path_below_v1().is_some() => true,
         _ => return Err(text_answer(Status::WrongPath, "not found: the WebSocket is at /v1")),
     };
@@ -191,7 +190,10 @@ fn parse_head<'h, 'b>(
     // The parser takes a bare line feed for a line end. A proxy in front may not, and both must
     // agree on what the lines are.
     match (request.method, request.path) {
-        (Some(method), Some(target)) if !has_bare_line_feed(&bytes[..head_bytes]) => {
+        // A fragment is the client's alone (RFC 6455, section 3).
+        (Some(method), Some(target))
+            if !has_bare_line_feed(&bytes[..head_bytes]) && !target.contains('#') =>
+        {
             let path = path(target);
             Ok(Some(Request { method, path, headers: request.headers, head_bytes }))
         }
@@ -241,8 +243,12 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 }
 
 impl Request<'_> {
+    /// The path of the WebSocket without its first segment, which may be percent-encoded; none at
+    /// another path.
     fn path_below_v1(&self) -> Option<&str> {
-        self.path.strip_prefix("/v1/")
+        let path = self.path.strip_prefix('/')?;
+        let (segment, below) = path.split_once('/').unwrap_or((path, ""));
+        matches!(segment, "v1" | "v%31" | "%761" | "%76%31").then_some(below)
     }
 
     fn upgrade(
@@ -406,8 +412,9 @@ pub const TEXT: &str = "text/plain";
 /// The path of a request target: without query, and without scheme and host if it has the
 /// absolute form.
 fn path(target: &str) -> &str {
-    let path = target.split(['?', '#']).next().unwrap_or(target);
-    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let path = target.split('?').next().unwrap_or(target);
+    let is_scheme =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match path.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => path,

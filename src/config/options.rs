@@ -32,7 +32,7 @@ pub static GROUPS: &[Group] = &[
                  repeatable. Unix sockets are always trusted.";
             "--proxy-header": Once("x-real-ip|x-forwarded-for|forwarded"),
                 Set |s, text| s.config.address_header =
-                    values::one_of(text, &AddressHeader::NAMES)?,
+                    values::one_of(&text.to_ascii_lowercase(), &AddressHeader::NAMES)?,
                 Text("`x-real-ip`"),
                 "The header in which trusted proxies name the client's address. Of a list the last \
                  address counts that is no trusted proxy's.";

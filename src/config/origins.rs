@@ -14,24 +14,28 @@ impl Origins {
     /// Browsers leave out the scheme's own port, while upstream's library wants it in its patterns:
     /// a pattern may be written either way.
     pub fn allow(&self, origin: &str) -> bool {
-        let with_port = with_default_port(origin);
+        let other = other_spelling(origin);
         self.0.iter().any(|pattern| {
-            matches(pattern, origin) || with_port.as_ref().is_some_and(|it| matches(pattern, it))
+            matches(pattern, origin) || other.as_ref().is_some_and(|it| matches(pattern, it))
         })
     }
 }
 
-/// An origin without a port, with that of its scheme.
-fn with_default_port(origin: &str) -> Option<String> {
+/// An origin with the port of its scheme added or left out. Of schemes that have none, such as
+/// those of browser extensions, upstream's library compares the port as `None`.
+fn other_spelling(origin: &str) -> Option<String> {
     let (scheme, host) = origin.split_once("://")?;
     let port = match scheme.to_ascii_lowercase().as_str() {
-        "http" => 80,
-        "https" => 443,
-        _ => return None,
+        "http" => ":80",
+        "https" => ":443",
+        _ => ":None",
     };
     // The colons of an IPv6 address stand in brackets.
     let has_port = host.rsplit(']').next()?.contains(':');
-    (!has_port).then(|| format!("{origin}:{port}"))
+    match origin.strip_suffix(port) {
+        Some(without) => Some(without.to_owned()),
+        None => (!has_port && !host.is_empty()).then(|| format!("{origin}{port}")),
+    }
 }
 
 /// Matches a text against a pattern in which `*` stands for any text. Each part between stars is
@@ -83,6 +87,14 @@ mod tests {
             ("https://winden.app:443", "https://winden.app.evil", false),
             ("https://winden.app:80", "https://winden.app", false),
             ("https://*:443", "null", false),
+            ("https://winden.app", "https://winden.app:443", true),
+            ("https://winden.app", "https://winden.app:8443", false),
+            ("https://[2001:db8::443]", "https://[2001:db8::443]:443", true),
+            ("*://*:*", "moz-extension://6f1c", true),
+            ("moz-extension://*:*", "moz-extension://6f1c", true),
+            ("moz-extension://6f1c", "moz-extension://6f1c", true),
+            ("moz-extension://*:80", "moz-extension://6f1c", false),
+            ("*://*:*", "file://", false),
         ] {
             let origins = Origins(vec![pattern.to_owned()]);
             assert_eq!(origins.allow(origin), expected, "{pattern} {origin}");

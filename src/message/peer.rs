@@ -165,7 +165,15 @@ impl FromStr for Network {
             Some(prefix) => prefix.parse().ok().filter(|bits| *bits <= bits_max).ok_or(())?,
             None => bits_max,
         };
-        Ok(Network { address, prefix_bits })
+        // A network of IPv4-mapped addresses counts as IPv4, as they do.
+        let mapped_bits = Ipv6Addr::BITS - Ipv4Addr::BITS;
+        let network = match (address.is_ipv6(), address.to_canonical()) {
+            (true, IpAddr::V4(mapped)) if prefix_bits >= mapped_bits => {
+                Network { address: mapped.into(), prefix_bits: prefix_bits - mapped_bits }
+            }
+            _ => Network { address, prefix_bits },
+        };
+        Ok(network)
     }
 }
 

@@ -89,7 +89,18 @@ fn an_upgrade_without_a_path_names_the_path() {
 #[test]
 fn an_unknown_path_is_404() {
     let server = Server::start(&[]);
-    for target in ["/v2", "/v12", "/favicon.ico", "/V1", "//v1", "/a://h/v1"] {
+    for target in [
+        "/v2",
+        "/v12",
+        "/favicon.ico",
+        "/V1",
+        "//v1",
+        "/a://h/v1",
+        "://h/v1",
+        "/%2fv1",
+        "/v1%2f",
+        "/%561",
+    ] {
         let plain = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         for request in [plain, upgrade(target, "")] {
             let answer = answer_to(server.address, &request);
@@ -268,6 +279,9 @@ fn what_is_no_http_is_400() {
     }
     let bad_header = upgrade_with("Host: localhost\r\n", "no colon\r\n");
     assert_refused(&answer_to(server.address, &bad_header), "400");
+    for target in ["/v1#part", "/v1?x=y#", "/#part"] {
+        assert_refused(&answer_to(server.address, upgrade(target, "")), "400");
+    }
 }
 
 #[test]
@@ -385,6 +399,9 @@ fn the_endpoint_has_subpaths_queries_and_an_absolute_form() {
         "http://localhost/v1",
         "ws://h/v1",
         "WSS://h:443/v1?x=http://h/y",
+        "/v%31",
+        "/%761/",
+        "/%76%31?x=y",
     ] {
         let mut raw = Raw::connect(server.address);
         raw.send(upgrade(target, "").as_bytes());

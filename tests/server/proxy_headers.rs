@@ -21,6 +21,7 @@ fn only_the_header_that_is_named_is_looked_at() {
     for (header, expected) in [
         ("x-real-ip", json!({"ipv4": "192.0.2.1", "port": 1})),
         ("x-forwarded-for", json!({"ipv4": "192.0.2.2", "port": 2})),
+        ("X-Forwarded-For", json!({"ipv4": "192.0.2.2", "port": 2})),
         ("forwarded", json!({"ipv6": "2001:db8::3", "port": 3})),
     ] {
         let server = Server::start(&[&format!("--proxy-header={header}")]);
@@ -38,6 +39,20 @@ fn a_chain_of_trusted_proxies_is_followed_to_the_client() {
     ]);
     let chain = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 192.0.2.2, 198.51.100.7\r\n";
     assert_eq!(address_with(&server, chain), json!({"ipv4": "192.0.2.2"}));
+}
+
+#[test]
+fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+    for (network, expected) in [
+        ("::ffff:127.0.0.0/104", "192.0.2.1"),
+        ("::ffff:127.0.0.1", "192.0.2.1"),
+        ("::ffff:126.0.0.0/104", "127.0.0.1"),
+        ("::/0", "127.0.0.1"),
+    ] {
+        let server = Server::start(&[&format!("--trusted-proxy={network}")]);
+        let address = address_with(&server, "X-Real-IP: 192.0.2.1\r\n");
+        assert_eq!(address["ipv4"], expected, "{network}");
+    }
 }
 
 #[test]
