@@ -72,7 +72,7 @@ fn test_server(troubles: &[Trouble]) -> ExitCode {
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(STATUS_FAILED),
+        Err(error) => fail(&format!("cannot write to stdout: {error}"), STATUS_FAILED),
     }
 }
 
