@@ -79,6 +79,6 @@ fn print(text: &str) -> ExitCode {
 fn fail(problem: &str, status: u8) -> ExitCode {
     // One line, as in the log. The exit status remains if it cannot be written.
     let problem = problem.replace(char::is_control, " ");
-    _ = writeln!(io::stderr(), "wormhole-mailbox: {problem}");
+    _ = writeln!(io::stderr(), "{}wormhole-mailbox: {problem}", logging::error_prefix());
     ExitCode::from(status)
 }

@@ -47,7 +47,7 @@ pub static TABLE: &[Row] = rows! {
 
 /// Further options of upstream's library, and the replacement.
 const WITHOUT_EFFECT: [(&str, &str); 17] = [
-    ("trustXForwardedFor", "give --trusted-proxy=NETWORK instead"),
+    ("trustXForwardedFor", "give --proxy-header=x-forwarded-for and --trusted-proxy=NETWORK"),
     ("allowNullOrigin", "list \"null\" in allowedOrigins instead"),
     ("acceptMaskedServerFrames", LEAVE_OUT),
     ("applyMask", LEAVE_OUT),

@@ -253,7 +253,7 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
     let after_option = ["--log-level=info", "wormhole-mailbox", FREE_PORT];
     assert_mistake(&after_option, &["wormhole-mailbox: leave out"]);
     for (value, named) in [
-        ("trustXForwardedFor=1", "--trusted-proxy"),
+        ("trustXForwardedFor=1", "--proxy-header=x-forwarded-for and --trusted-proxy=NETWORK"),
         ("allowNullOrigin=true", "allowedOrigins"),
         ("webStatus=false", "leave it out"),
         ("autoPingSize=4", "leave it out"),

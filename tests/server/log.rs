@@ -121,9 +121,14 @@ fn the_journal_gets_priorities_instead_of_time_and_level() {
         command.args([FREE_PORT, "--log-fd=7", option]).env("JOURNAL_STREAM", id);
         Running(command.current_dir(directory.path()).stderr(log).spawn().expect("it runs"))
     };
-    let status = start("--channel-db=missing/file").0.wait();
-    assert_eq!(status.expect("it ends").code(), Some(1));
-    assert!(text().starts_with("<3>channel database") && text().lines().count() == 1, "{}", text());
+    for (option, status, beginning) in [
+        ("--channel-db=missing/file", 1, "<3>channel database"),
+        ("--expire-after=soon", 2, "<3>wormhole-mailbox: --expire-after"),
+    ] {
+        assert_eq!(start(option).0.wait().expect("it ends").code(), Some(status));
+        let text = text();
+        assert!(text.starts_with(beginning) && text.lines().count() == 1, "{text}");
+    }
     let _server = start("--channel-db=:memory:");
     eventually("a start", || text().contains("<6>listening on"));
     let lines = text();
