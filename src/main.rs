@@ -72,13 +72,13 @@ fn test_server(troubles: &[Trouble]) -> ExitCode {
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(STATUS_FAILED),
+        Err(error) => fail(&format!("cannot write to stdout: {error}"), STATUS_FAILED),
     }
 }
 
 fn fail(problem: &str, status: u8) -> ExitCode {
     // One line, as in the log. The exit status remains if it cannot be written.
     let problem = problem.replace(char::is_control, " ");
-    _ = writeln!(io::stderr(), "wormhole-mailbox: {problem}");
+    _ = writeln!(io::stderr(), "{}wormhole-mailbox: {problem}", logging::error_prefix());
     ExitCode::from(status)
 }

@@ -34,21 +34,38 @@ pub fn take_subcommand(words: &mut Arguments) -> Option<String> {
     words.subcommand().ok().flatten()
 }
 
-/// Reads words as options of a table.
-pub fn read(words: Arguments, table: &[&'static Row]) -> Result<Vec<RawOption>, String> {
+/// Reads words as options of a table, and collects those that are none; without `operands` such a
+/// word is a mistake.
+pub fn read(
+    words: Arguments,
+    table: &[&'static Row],
+    mut operands: Option<&mut Vec<String>>,
+) -> Result<Vec<RawOption>, String> {
     let mut options = Vec::new();
-    let mut words = words.finish().into_iter().map(text);
+    let mut words = words.finish().into_iter().map(text).peekable();
     while let Some(word) = words.next().transpose()? {
+        if is_operand(&word)
+            && let Some(operands) = &mut operands
+        {
+            operands.push(word);
+            continue;
+        }
         let (name, attached) = split(&word);
         let shown = if word.is_empty() { "''" } else { &word };
         let row = find(table, name, shown)?;
+        let follows = |next: &Result<String, String>| next.as_ref().is_ok_and(|it| is_operand(it));
         let value = match (attached, row.arity) {
             (None, Arity::Once(_) | Arity::Many(_)) => words.next().transpose()?,
+            (None, Arity::Optional) => words.next_if(follows).transpose()?,
             _ => attached.map(str::to_owned),
         };
         push(&mut options, row, value, String::new())?;
     }
     Ok(options)
+}
+
+fn is_operand(word: &str) -> bool {
+    !word.starts_with('-')
 }
 
 /// Reads a file of options: one a line by its long name, with or without the dashes.
@@ -83,7 +100,7 @@ pub fn read_file(
 }
 
 /// Options of `twist` and `twistd`, with which the Python server is started, and the replacement.
-const LEFT_OVER: [(&[&str], &str); 10] = [
+const LEFT_OVER: [(&[&str], &str); 11] = [
     (&["--log-file", "--logfile", "-l"], LOG_TO_STDERR),
     (&["--log-format"], "an option of twist: leave it out, the log has one format"),
     (&["--pidfile", "--nodaemon", "-n"], FOREGROUND),
@@ -93,7 +110,25 @@ const LEFT_OVER: [(&[&str], &str); 10] = [
     (&["--umask"], "an option of twistd: leave it out, new databases are for their owner only"),
     (&["--uid", "-u", "--gid", "-g"], "an option of twistd: start the server as that user instead"),
     (&["--chroot"], "an option of twistd: start the server by chroot instead"),
+    (OF_TWISTD_ALONE, "an option of twistd: leave it out"),
     (&[TWIST_PLUGIN], LEAVE_OUT_PLUGIN),
+];
+
+/// Python's own debugging, and what concerns no server of this kind.
+const OF_TWISTD_ALONE: &[&str] = &[
+    "--no_save",
+    "-o",
+    "--originalname",
+    "--euid",
+    "--debug",
+    "-b",
+    "--spew",
+    "--profile",
+    "--profiler",
+    "--savestats",
+    "--logger",
+    "--encrypted",
+    "-e",
 ];
 
 const FOREGROUND: &str = "an option of twistd: leave it out, the server stays in the foreground";
@@ -101,6 +136,9 @@ const FOREGROUND: &str = "an option of twistd: leave it out, the server stays in
 /// What `twist` calls the Python server.
 pub const TWIST_PLUGIN: &str = "wormhole-mailbox";
 pub const LEAVE_OUT_PLUGIN: &str = "leave out this word of twist, options follow";
+
+const STRAY_WORD: &str =
+    "unknown option: one begins with '--', and a command is the first word, see --help";
 
 const LOG_TO_STDERR: &str =
     "an option of twist: leave it out, the log goes to stderr, as in '2>>mailbox.log'";
@@ -110,9 +148,12 @@ fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row,
     let found = table.iter().find(|row| row.name == name || row.short == Some(name));
     found.copied().ok_or_else(|| {
         let left_over = LEFT_OVER.iter().find(|(options, _)| options.contains(&name));
-        let mut names = table.iter().flat_map(|row| [row.name].into_iter().chain(row.short));
+        // A short name is not mistyped with two dashes, and a file of options takes none.
+        let short = |row: &Row| row.short.filter(|_| !name.starts_with("--"));
+        let mut names = table.iter().flat_map(|row| [row.name].into_iter().chain(short(row)));
         let problem = match (left_over, nearest(name, &mut names)) {
             (Some((_, problem)), _) => (*problem).to_owned(),
+            _ if is_operand(name) => STRAY_WORD.to_owned(),
             (_, Some(known)) => format!("unknown option, did you mean {known}? See --help"),
             (_, None) => "unknown option, see --help".to_owned(),
         };

@@ -26,6 +26,8 @@ struct Defaults {
     tcp: IpAddr,
     tcp6: IpAddr,
     unix_mode: u32,
+    /// How an endpoint may be written.
+    forms: &'static str,
 }
 
 /// Clients connect from anywhere.
@@ -34,6 +36,7 @@ const FOR_CLIENTS: Defaults = Defaults {
     tcp: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     tcp6: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     unix_mode: UNIX_MODE,
+    forms: "PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH or systemd:",
 };
 
 /// Admin clients connect from the same machine.
@@ -42,6 +45,7 @@ const FOR_ADMIN: Defaults = Defaults {
     tcp: IpAddr::V4(Ipv4Addr::LOCALHOST),
     tcp6: IpAddr::V6(Ipv6Addr::LOCALHOST),
     unix_mode: ADMIN_UNIX_MODE,
+    forms: "PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT or unix:PATH",
 };
 
 /// The endpoint without `--port`: IPv6 and IPv4.
@@ -97,28 +101,43 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Endpoint::Tcp(address));
     }
-    if ["ssl:", "le:", "tls:"].iter().any(|kind| text.starts_with(kind)) {
+    let kind = text.split(':').next().unwrap_or_default();
+    if ["ssl", "le", "tls"].iter().any(|tls| kind.eq_ignore_ascii_case(tls)) {
         return Err("TLS is not spoken here: listen on tcp: or unix: and put a TLS proxy in front"
             .to_owned());
     }
     if let Some(problem) = mistyped(text) {
         return Err(problem);
     }
+    let Defaults { forms, .. } = defaults;
+    let not_an_endpoint = || format!("'{text}' is not an endpoint: give {forms}");
+    if is_host_and_port(text) {
+        let rule = "names are not looked up, an ADDRESS is an IP address, as in 127.0.0.1:4000";
+        return Err(format!("{}; {rule}", not_an_endpoint()));
+    }
     let parts = Parts::split(text)?;
     match parts.kind.as_str() {
         "tcp" => tcp(parts, defaults.tcp),
         "tcp6" => tcp(parts, defaults.tcp6),
         "unix" => unix(parts, defaults.unix_mode),
-        _ => Err(format!(
-            "'{text}' is not an endpoint: give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH \
-             or systemd:"
-        )),
+        _ => Err(not_an_endpoint()),
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `example.org:4000`, or an endpoint of a kind that is not known here.
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_kind = ["tcp", "tcp6", "unix", "systemd"].contains(&host);
+        !is_kind && !host.contains(':') && is_number(port)
+    })
 }
 
 /// The problem with what is almost PORT or ADDRESS:PORT, and the right form.
 fn mistyped(text: &str) -> Option<String> {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
     let is_bare_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
     let is_address = |text: &str| {
         let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
@@ -136,16 +155,7 @@ fn mistyped(text: &str) -> Option<String> {
             "'{text}': an IPv6 address stands in brackets, followed by a port, as in [::1]:4000"
         ));
     }
-    if is_address(host) {
-        return Some(bad_port(port));
-    }
-    let is_name = !["tcp", "tcp6", "unix", "systemd"].contains(&host) && !host.contains(':');
-    (is_name && is_number(port)).then(|| {
-        format!(
-            "'{text}' is not an endpoint: names are not looked up, give an IP address, as in \
-             127.0.0.1:4000"
-        )
-    })
+    is_address(host).then(|| bad_port(port))
 }
 
 fn bad_port(port: &str) -> String {
@@ -358,6 +368,10 @@ mod tests {
             assert!(read(text, false).is_err_and(|error| error.contains("--admin-public")));
             assert!(read(text, true).is_ok(), "{text}");
         }
+        for text in ["systemd:", "haproxy:9000", "here:9000"] {
+            let error = for_admin(text, false).expect_err(text);
+            assert!(error.contains("give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT or unix:PATH"));
+        }
         let unix = for_admin("unix:/x", false);
         assert_eq!(unix, Ok(Endpoint::Unix { path: "/x".into(), mode: 0o600 }));
     }
@@ -367,6 +381,8 @@ mod tests {
         for (text, part) in [
             ("ssl:443:privateKey=x", "TLS proxy"),
             ("le:/etc/x:tcp\\:443", "TLS proxy"),
+            ("SSL:443", "TLS proxy"),
+            ("ssl", "TLS proxy"),
             ("tcp:", "port ''"),
             ("tcp", "needs a port"),
             ("tcp:99999", "99999"),
@@ -384,6 +400,7 @@ mod tests {
             ("example.org:4000", "names are not looked up"),
             ("localhost:4000", "as in 127.0.0.1:4000"),
             ("localhost:99999", "names are not looked up"),
+            ("udp:4000", "give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH or systemd:;"),
             ("99999", "from 0 to 65535"),
             ("127.0.0.1:99999", "port '99999' must be a number from 0 to 65535"),
             ("[::1]:http", "port 'http' must be"),

@@ -26,21 +26,23 @@ pub fn read(
     let (mut options, mut warnings) = (Vec::new(), Vec::new());
     for (variable, value) in variables {
         let variable = variable.to_string_lossy();
-        if !variable.starts_with(PREFIX) {
+        let Some(own_name) = variable.strip_prefix(PREFIX).filter(|_| !value.is_empty()) else {
             continue;
-        }
-        let error = |problem: &str| format!("{variable}: {problem}");
-        let value = value.to_str().ok_or_else(|| error("must be UTF-8"))?;
-        let row = table.iter().copied().find(|row| name(row) == variable);
-        let Some(row) = row.filter(|_| !value.starts_with(KUBERNETES_SERVICE)) else {
+        };
+        let Some(row) = table.iter().copied().find(|row| name(row) == own_name) else {
             let names: Vec<String> = table.iter().map(|row| name(row)).collect();
-            let mut names = names.iter().map(String::as_str).filter(|name| **name != *variable);
-            let meant =
-                nearest(&variable, &mut names).map(|name| format!(", did you mean {name}?"));
+            let meant = nearest(own_name, &mut names.iter().map(String::as_str));
+            let meant = meant.map(|name| format!(", did you mean {PREFIX}{name}?"));
             let meant = meant.unwrap_or_default();
             warnings.push(format!("{variable}: ignored, this is no option's variable{meant}"));
             continue;
         };
+        let error = |problem: &str| format!("{variable}: {problem}");
+        let value = value.to_str().ok_or_else(|| error("must be UTF-8"))?;
+        if row.name == "--port" && value.starts_with(KUBERNETES_SERVICE) {
+            warnings.push(error("ignored, Kubernetes sets it for a service of that name"));
+            continue;
+        }
         if !row.action.may_be_in_file() && !matches!(row.action, Action::OptionsFile) {
             return Err(error("may be given on the command line only"));
         }
@@ -48,7 +50,6 @@ pub fn read(
             arguments::push(&mut options, row, value.map(str::to_owned), format!("{variable}: "))
         };
         match row.arity {
-            _ if value.is_empty() => {}
             Arity::Flag => {
                 if values::one_of(value, &SWITCHES).map_err(|problem| error(&problem))? {
                     push(None)?;
@@ -61,8 +62,7 @@ pub fn read(
     Ok((options, warnings))
 }
 
-/// The name of an option's variable.
+/// The name of an option's variable after the prefix.
 fn name(row: &Row) -> String {
-    let name = row.name.trim_start_matches('-').replace('-', "_");
-    PREFIX.to_owned() + &name.to_ascii_uppercase()
+    row.name.trim_start_matches('-').replace('-', "_").to_ascii_uppercase()
 }

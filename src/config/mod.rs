@@ -85,7 +85,7 @@ fn help(mut words: Arguments) -> Result<String, String> {
         _ => generate::help::most_used(),
     };
     // What is left over is a mistake.
-    arguments::read(words, &[]).map(|_| text)
+    arguments::read(words, &[], None).map(|_| text)
 }
 
 /// The command line of the server itself.
@@ -95,7 +95,7 @@ fn serve(
     read_file: ReadFile<'_>,
 ) -> Result<Invocation, String> {
     let table = options::all();
-    let mut given = arguments::read(words, &table)?;
+    let mut given = arguments::read(words, &table, None)?;
     if let Some(text) = text_to_print(&given, generate::help::server)? {
         return Ok(Invocation::Print(text));
     }
@@ -123,17 +123,13 @@ fn serve(
 /// The command line of a subcommand.
 fn subcommand(
     subcommand: &'static Subcommand,
-    mut words: Arguments,
+    words: Arguments,
     read_file: ReadFile<'_>,
 ) -> Result<Invocation, String> {
     let mut operands = Vec::new();
-    while subcommand.operand.is_some()
-        && let Some(word) = arguments::take_subcommand(&mut words)
-    {
-        operands.push(word);
-    }
     let table: Vec<&Row> = subcommand.rows.iter().collect();
-    let given = arguments::read(words, &table)?;
+    let takes_operand = subcommand.operand.is_some();
+    let given = arguments::read(words, &table, takes_operand.then_some(&mut operands))?;
     if let Some(text) = text_to_print(&given, |_| Ok(generate::help::subcommand(subcommand)))? {
         return Ok(Invocation::Print(text));
     }

@@ -265,7 +265,7 @@ const fn limit_row(limit: &'static LimitRow) -> Row {
         action: Action::Limit(limit),
         default: match limit.default {
             Some(number) => Number(number, limit.unit),
-            None => Unset,
+            None => Text(limit.follows),
         },
         help: limit.about,
     }

@@ -11,7 +11,7 @@ use crate::limits::LimitRow;
 pub enum Arity {
     /// At most once, without a value.
     Flag,
-    /// At most once, with a value only after `=`.
+    /// At most once, with or without a value.
     Optional,
     /// At most once.
     Once(&'static str),

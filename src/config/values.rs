@@ -92,35 +92,34 @@ pub fn seconds_or_never(text: &str) -> Result<Seconds, String> {
 /// A number of days, in seconds.
 pub fn days(text: &str) -> Result<Seconds, String> {
     const DAY_SECONDS: Seconds = 86_400.0;
-    whole(text, 1..=u32::MAX, "a whole number of days above 0")
-        .map(|days| Seconds::from(days) * DAY_SECONDS)
+    whole(text, 1..=u32::MAX, "days").map(|days| Seconds::from(days) * DAY_SECONDS)
 }
 
 pub fn whole_seconds(text: &str) -> Result<Seconds, String> {
-    whole(text, 0..=u32::MAX, "a whole number of seconds").map(Seconds::from)
+    whole(text, 0..=u32::MAX, "seconds").map(Seconds::from)
 }
 
 pub fn bits(text: &str) -> Result<u32, String> {
-    let (min, max) = (limits::HASHCASH_BITS_MIN, limits::HASHCASH_BITS_MAX);
-    whole(text, min..=max, &format!("a whole number from {min} to {max}"))
+    whole(text, limits::HASHCASH_BITS_MIN..=limits::HASHCASH_BITS_MAX, "bits")
 }
 
 pub fn digits(text: &str) -> Result<u32, String> {
-    let max = limits::NAMEPLATE_DIGITS_ALLOCATED_MAX;
-    whole(text, 1..=max, &format!("a whole number of digits from 1 to {max}"))
+    whole(text, 1..=limits::NAMEPLATE_DIGITS_ALLOCATED_MAX, "digits")
 }
 
 pub fn events(text: &str) -> Result<f64, String> {
-    whole(text, 1..=u32::MAX, "a whole number of events above 0").map(f64::from)
+    whole(text, 1..=u32::MAX, "events").map(f64::from)
 }
 
 pub fn descriptor(text: &str) -> Result<u32, String> {
-    whole(text, 0..=u32::MAX, "a file descriptor number")
+    let number = text.parse().ok().filter(|number| *number <= i32::MAX as u32);
+    number.ok_or_else(|| format!("'{text}' must be a file descriptor number"))
 }
 
-fn whole(text: &str, allowed: RangeInclusive<u32>, rule: &str) -> Result<u32, String> {
+fn whole(text: &str, allowed: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+    let (min, max) = (allowed.start(), allowed.end());
     let number = text.parse().ok().filter(|number| allowed.contains(number));
-    number.ok_or_else(|| format!("'{text}' must be {rule}"))
+    number.ok_or_else(|| format!("'{text}' must be a whole number of {unit} from {min} to {max}"))
 }
 
 /// A limit is above 0: one of 0 would shut out all clients.

@@ -35,7 +35,7 @@ pub static TABLE: &[Row] = rows! {
         "As `--limit-frame-bytes`; 0 for the default";
     "maxConnections": Many("JSON"),
         Set |s, json| s.config.limits.connections_max = connections(json)?,
-        Text("descriptor limit less 64"),
+        Text("open files less 64"),
         "As `--limit-connections`; 0 for the default";
     "allowedOrigins": Many("JSON"),
         Set |s, json| s.config.origins = origins(json)?, Text("[\"*\"]"),
@@ -46,8 +46,8 @@ pub static TABLE: &[Row] = rows! {
 };
 
 /// Further options of upstream's library, and the replacement.
-const WITHOUT_EFFECT: [(&str, &str); 16] = [
-    ("trustXForwardedFor", "give --trusted-proxy=NETWORK instead"),
+const WITHOUT_EFFECT: [(&str, &str); 17] = [
+    ("trustXForwardedFor", "give --proxy-header=x-forwarded-for and --trusted-proxy=NETWORK"),
     ("allowNullOrigin", "list \"null\" in allowedOrigins instead"),
     ("acceptMaskedServerFrames", LEAVE_OUT),
     ("applyMask", LEAVE_OUT),
@@ -58,6 +58,7 @@ const WITHOUT_EFFECT: [(&str, &str); 16] = [
     ("failByDrop", LEAVE_OUT),
     ("flashSocketPolicy", LEAVE_OUT),
     ("maskServerFrames", LEAVE_OUT),
+    ("perMessageCompressionAccept", LEAVE_OUT),
     ("requireMaskedClientFrames", LEAVE_OUT),
     ("serveFlashSocketPolicy", LEAVE_OUT),
     ("utf8validateIncoming", LEAVE_OUT),
@@ -96,10 +97,9 @@ fn timeout(json: &str) -> Result<f64, String> {
 /// Bytes; none for 0, which means no limit in upstream's library.
 fn bytes(json: &str) -> Result<Option<usize>, String> {
     let allowed = |bytes: &usize| *bytes as f64 <= limits::OPTION_NUMBER_MAX;
-    let bytes =
-        json.parse().ok().filter(allowed).ok_or_else(|| {
-            format!("must be a number of bytes up to {}", limits::OPTION_NUMBER_MAX)
-        })?;
+    let bytes = json.parse().ok().filter(allowed).ok_or_else(|| {
+        format!("must be a whole number of bytes up to {}", limits::OPTION_NUMBER_MAX)
+    })?;
     Ok(Some(bytes).filter(|bytes| *bytes > 0))
 }
 
@@ -108,13 +108,17 @@ fn message_bytes(config: &mut Config, json: &str) -> Result<usize, String> {
         return Ok(bytes);
     }
     let bytes = limits::UNLIMITED_MESSAGE_BYTES;
-    config.warnings.push(format!("maxMessagePayloadSize=0 is a limit of {bytes} bytes here"));
+    let mib = bytes >> 20;
+    let warning = format!("maxMessagePayloadSize=0 is a limit of {mib} MiB here ({bytes} bytes)");
+    config.warnings.push(warning);
     Ok(bytes)
 }
 
 /// Connections; 0 means no limit but that of open files, as upstream.
 fn connections(json: &str) -> Result<usize, String> {
-    let count = json.parse().map_err(|_| "must be a whole number".to_owned())?;
+    let count = json.parse().map_err(|_| {
+        "must be a whole number of connections above 0, or 0 for the default".to_owned()
+    })?;
     Ok(if count == 0 { usize::MAX } else { count })
 }
 

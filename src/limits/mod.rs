@@ -24,8 +24,9 @@ pub use store::*;
 #[derive(Debug)]
 pub struct LimitRow {
     pub option: &'static str,
-    /// Default, in `unit`; none if it depends on the machine.
+    /// Default, in `unit`; none if it follows from something else, which is `follows`.
     pub default: Option<f64>,
+    pub follows: &'static str,
     /// Whether only whole numbers make sense.
     pub whole: bool,
     pub unit: &'static str,
@@ -47,7 +48,8 @@ const fn unless_unlimited(number: f64) -> Option<f64> {
 
 /// Makes the struct, its defaults and the table from one list.
 macro_rules! limits {
-    ($($field:ident: $type:ty = $default:expr, $option:literal, $unit:literal, $about:literal,
+    ($($field:ident: $type:ty = $default:expr, $option:literal,
+       $unit:literal $(/ $follows:literal)?, $about:literal,
        $effect:literal $(, $counter:expr)?;)*) => {
         /// The limits in force.
         #[derive(Clone, Debug)]
@@ -65,6 +67,7 @@ macro_rules! limits {
         pub const TABLE: &[LimitRow] = &[$(LimitRow {
             option: $option,
             default: unless_unlimited($default as $type as f64),
+            follows: [$($follows,)? ""][0],
             whole: (0.5 as $type) as f64 == 0.0, // a whole type has no half
             unit: $unit,
             about: $about,
@@ -84,9 +87,8 @@ limits! {
     message_bytes_max: usize = 4 * MIB, "--limit-message-bytes", "bytes",
         "One message, after reassembly.", "`error` with `ack`; above 64 MiB close 1009",
         "message_bytes";
-    frame_bytes_max: usize = usize::MAX, "--limit-frame-bytes", "bytes",
-        "One WebSocket frame; by default the limit of a message.",
-        "`error` with `ack`; above 64 MiB close 1009", "message_bytes";
+    frame_bytes_max: usize = usize::MAX, "--limit-frame-bytes", "bytes" / "the limit of a message",
+        "One WebSocket frame.", "`error` with `ack`; above 64 MiB close 1009", "message_bytes";
     name_bytes_max: usize = 256, "--limit-name-bytes", "bytes",
         "An app id, side, mailbox id, phase or mood; real ones have 5 to 60.", "`error` naming the field";
 
@@ -108,8 +110,9 @@ limits! {
         "the largest holders are dropped", "buffered_bytes";
 
     // Connections and their time.
-    connections_max: usize = usize::MAX, "--limit-connections", "connections",
-        "Connections at once; by default the limit of open files less 64.", "HTTP 503", "connections";
+    connections_max: usize = usize::MAX, "--limit-connections",
+        "connections" / "open files less 64",
+        "Connections at once.", "HTTP 503", "connections";
     head_bytes_max: usize = 16 * KIB, "--limit-head-bytes", "bytes",
         "A request head; browsers send 1 to 2 KiB, and all cookies of a domain.", "HTTP 431";
     handshake_seconds: f64 = 10.0, "--limit-handshake-seconds", "seconds",

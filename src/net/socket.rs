@@ -33,6 +33,23 @@ pub enum Endpoint {
     Unix { path: PathBuf, mode: u32 },
 }
 
+impl Endpoint {
+    /// Whether a connection could be meant for either, so that both cannot be listened on.
+    pub fn overlaps(&self, other: &Endpoint) -> bool {
+        let covers = |any: &SocketAddr, one: &SocketAddr| {
+            any.ip().is_unspecified() && (any.is_ipv6() || one.is_ipv4())
+        };
+        match (self, other) {
+            (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
+                let is_one_port = one.port() == other.port() && one.port() != 0;
+                is_one_port && (one == other || covers(one, other) || covers(other, one))
+            }
+            (Endpoint::Unix { path, .. }, Endpoint::Unix { path: other, .. }) => path == other,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -108,7 +108,11 @@ fn server_text(status: &Value) -> String {
 fn show(status: &Value, pointer: &str) -> String {
     let key = pointer.rsplit('/').next().unwrap_or_default();
     match status.pointer(pointer) {
-        Some(Value::String(text)) => format::harmless(text),
+        // Clients chose these two.
+        Some(Value::String(text)) if ["implementation", "version"].contains(&key) => {
+            format::harmless(text)
+        }
+        Some(Value::String(text)) => format::harmless_error(text),
         Some(Value::Number(seconds)) if key.ends_with("seconds") => {
             seconds.as_f64().map_or_else(|| UNKNOWN.to_owned(), format::duration)
         }

@@ -210,7 +210,8 @@ fn outcome(check: &mut Companion, is_late: bool) -> Option<Result<(), String>> {
     match check.try_wait() {
         Ok(Some(status)) if status.success() => Some(Ok(())),
         Ok(Some(status)) => {
-            Some(Err(format!("{status}: {}", check.complaint().unwrap_or_default())))
+            let complaint = check.complaint().map(|it| format!(": {it}"));
+            Some(Err(format!("{status}{}", complaint.unwrap_or_default())))
         }
         Ok(None) if is_late => {
             Some(Err(format!("its check takes more than {} s", TAKEOVER_CHECK.as_secs())))

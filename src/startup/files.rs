@@ -78,8 +78,7 @@ impl Files {
     }
 }
 
-/// Checks what can be checked without opening anything for writing. Files of a running server may
-/// be named.
+/// Checks what can be checked without opening anything for writing.
 pub fn check(config: &Config) -> Result<(), String> {
     check_distinct(config)?;
     let Config { channel_db, usage_db, addrid_db, .. } = config;

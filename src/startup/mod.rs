@@ -28,12 +28,29 @@ use crate::server::signals::Signals;
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 use files::Files;
-pub use files::check;
 
 /// Takes over the signals if this program has replaced another, to be called first of all: a signal
 /// that comes before ends the process, and with it the connections.
 pub fn signals_of_successor() -> Option<io::Result<Signals>> {
     handover::is_announced().then(Signals::install)
+}
+
+/// Checks what can be checked without binding an address and without opening anything for writing.
+/// Files of a running server may be named.
+pub fn check(config: &Config) -> Result<(), String> {
+    check_addresses(&config.endpoints)?;
+    files::check(config)
+}
+
+/// Fails if two addresses cannot be listened on both. The kernel would not say so before the files
+/// are open.
+fn check_addresses(endpoints: &[(Endpoint, Role)]) -> Result<(), String> {
+    for (index, (endpoint, _)) in endpoints.iter().enumerate() {
+        if let Some((other, _)) = endpoints[..index].iter().find(|(it, _)| it.overlaps(endpoint)) {
+            return Err(format!("cannot listen on {endpoint}: {other} is listened on as well"));
+        }
+    }
+    Ok(())
 }
 
 /// Opens everything. The error is one line for the log.
@@ -147,6 +164,7 @@ fn bind(
 ) -> Result<Listeners, String> {
     passed.add_handed_over(std::mem::take(&mut handed_over.passed));
     config.listen_by_default(!passed.is_empty());
+    check_addresses(&config.endpoints)?;
     let adopted = adopt(&mut passed, &config.passed)?;
     let mut listeners = Listeners::bind(&config.endpoints, handed_over)?;
     for ((listener, record), role) in adopted {

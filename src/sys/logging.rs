@@ -51,6 +51,14 @@ impl Prefix {
     }
 }
 
+/// How a line about an error begins that is printed instead of logged.
+pub fn error_prefix() -> String {
+    match Prefix::of_stderr() {
+        Prefix::Priority => format!("<{}>", priority(Level::Error)),
+        Prefix::TimeAndLevel => String::new(),
+    }
+}
+
 struct Logger {
     filter: SimpleLogger,
     prefix: Prefix,

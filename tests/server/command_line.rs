@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -59,8 +58,8 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
 
 #[test]
 fn help_shows_every_option_with_its_default_and_unit() {
-    for flag in ["--help=all", "-hall"] {
-        let help = stdout_of(&[flag]);
+    for arguments in [&["--help=all"][..], &["-hall"], &["--help", "all"]] {
+        let help = stdout_of(arguments);
         let flags = [("--help", None), ("--version", None), ("-p,", None)];
         for (name, value) in OPTIONS.iter().chain(&flags) {
             let line = help.lines().find(|line| {
@@ -86,6 +85,15 @@ fn help_shows_every_option_with_its_default_and_unit() {
             assert!(help.contains(name), "{name}: {help}");
         }
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        // Those that only print something have no default, and that of `--log-fd` means nothing.
+        const WITHOUT: [&str; 5] =
+            ["--log-fd", "--check-config", "--generate", "--version", "--help"];
+        for entry in help.split("\n  -").skip(1) {
+            let name = entry.split(['=', '\n']).next().and_then(|it| it.split(' ').next_back());
+            let name = format!("--{}", name.expect("a name").trim_start_matches('-'));
+            let has_default = entry.contains("[default:") || entry.contains("Known:");
+            assert_eq!(has_default, !WITHOUT.contains(&name.as_str()), "{entry}");
+        }
     }
 }
 
@@ -109,6 +117,7 @@ fn help_alone_shows_the_twelve_options_of_the_readme() {
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
     assert_mistake(&["--help=some"], &["--help", "some", "all"]);
+    assert_mistake(&["--help", "some"], &["--help", "some", "all"]);
 }
 
 #[test]
@@ -166,6 +175,35 @@ fn unknown_options_and_stray_words_are_mistakes() {
     assert_mistake(&["--"], &["--"]);
     assert_mistake(&[FREE_PORT, "--Port=5"], &["--Port"]);
     assert_mistake(&[""], &[]);
+    assert_mistake(&[FREE_PORT, "status"], &["status: ", "a command is the first word"]);
+}
+
+#[test]
+fn a_text_that_cannot_be_written_is_a_failure() {
+    for argument in ["--help", "--version", "--generate=man", "--check-config"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let mut command = Command::new(PROGRAM);
+        assert_fails(
+            command.arg(argument).stdout(full),
+            &Directory::new(),
+            1,
+            &["stdout", "No space left"],
+        );
+    }
+}
+
+#[test]
+fn the_words_of_a_command_may_come_after_its_options() {
+    let directory = Directory::new();
+    let url = "ws://127.0.0.1:1/v1/0123456789abcdef";
+    for arguments in [["check", "--json", url], ["check", url, "--json"]] {
+        assert_failure(&directory, &arguments, &["ws://127.0.0.1:1/v1/…: step 'connect'"]);
+    }
+    let mut command = Command::new(PROGRAM);
+    command.args(["member", "--members=members", "add", "alice"]).current_dir(directory.path());
+    assert!(command.output().expect("the program runs").status.success());
+    let members = fs::read_to_string(directory.file("members")).expect("a file");
+    assert!(members.starts_with("alice "), "{members}");
 }
 
 #[test]
@@ -202,6 +240,10 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
         ("--umask=0027", "leave it out"),
         ("--uid=mailbox", "as that user"),
         ("-g", "as that user"),
+        ("--no_save", "leave it out"),
+        ("-o", "leave it out"),
+        ("--originalname", "leave it out"),
+        ("--spew", "leave it out"),
         ("--chroot=/srv", "chroot"),
     ] {
         let name = argument.split('=').next().expect("a name");
@@ -211,10 +253,11 @@ fn what_is_left_of_twist_is_answered_with_what_to_do() {
     let after_option = ["--log-level=info", "wormhole-mailbox", FREE_PORT];
     assert_mistake(&after_option, &["wormhole-mailbox: leave out"]);
     for (value, named) in [
-        ("trustXForwardedFor=1", "--trusted-proxy"),
+        ("trustXForwardedFor=1", "--proxy-header=x-forwarded-for and --trusted-proxy=NETWORK"),
         ("allowNullOrigin=true", "allowedOrigins"),
         ("webStatus=false", "leave it out"),
         ("autoPingSize=4", "leave it out"),
+        ("perMessageCompressionAccept=null", "leave it out"),
     ] {
         let name = value.split('=').next().expect("a name");
         let option = "--websocket-protocol-option";
@@ -326,6 +369,14 @@ fn bad_values_are_mistakes_and_the_line_names_option_and_value() {
         assert_mistake(&[&format!("{option}={value}")], &[option, named]);
         assert_mistake(&[option, value], &[option, named]);
     }
+    for (option, rule) in [
+        ("--blur-usage=4294967296", "seconds from 0 to 4294967295"),
+        ("--usage-keep=5000000000", "days from 1 to 4294967295"),
+        ("--attack-events=5000000000", "events from 1 to 4294967295"),
+        ("--websocket-protocol-option=maxConnections=-1", "above 0, or 0 for the default"),
+    ] {
+        assert_mistake(&[option], &[rule]);
+    }
     assert_mistake(&["--port="], &["--port"]);
     assert_mistake(&["--channel-db="], &["--channel-db"]);
     assert_mistake(&["--expire-after="], &["--expire-after"]);
@@ -380,31 +431,6 @@ fn websocket_options_are_checked_by_name_and_value() {
     ];
     let arguments: Vec<String> = right.iter().map(|it| format!("{OPTION}={it}")).collect();
     Server::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).bind("app", "s");
-}
-
-#[test]
-fn an_address_that_cannot_be_bound_is_a_failure() {
-    let directory = Directory::new();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address").to_string();
-    assert_failure(&directory, &[&format!("--port={address}")], &[&address]);
-    assert_failure(&directory, &["--port=192.0.2.1:0"], &["192.0.2.1"]);
-    assert_failure(&directory, &["--port=unix:missing/x.sock"], &["missing/x.sock"]);
-    // A second server on the same address must not touch the files of the first.
-    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
-}
-
-#[test]
-fn one_address_that_cannot_be_bound_among_others_is_a_failure() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address").to_string();
-    assert_failure(&Directory::new(), &[FREE_PORT, &format!("--port={address}")], &[&address]);
-}
-
-#[test]
-fn a_unix_socket_that_somebody_listens_on_is_a_failure() {
-    let server = Server::start_in(Arc::new(Directory::new()), &["--port=unix:x.sock"]);
-    assert_failure(&server.directory, &["--port=unix:x.sock", "--channel-db=o"], &["x.sock"]);
 }
 
 #[test]

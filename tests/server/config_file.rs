@@ -84,7 +84,7 @@ fn a_mistake_in_the_file_is_told_with_file_line_option_and_rule() {
         ("config = other.conf\n", 1, &["--config", "command line only"]),
         ("--help\n", 1, &["--help", "command line only"]),
         ("version\n", 1, &["--version", "command line only"]),
-        ("p = 4000\n", 1, &["--p", "unknown option"]),
+        ("p = 4000\n", 1, &["--p", "unknown option, see --help"]),
         ("= 4000\n", 1, &["unknown option"]),
         ("\nwelcome-file = missing.json\n", 2, &["--welcome-file", "missing.json"]),
     ] {

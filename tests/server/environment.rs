@@ -99,15 +99,30 @@ fn mistakes_name_the_variable() {
 
 #[test]
 fn variables_of_no_option_are_ignored_with_a_warning() {
-    let server = start(
+    let mut server = start(
         &Arc::new(Directory::new()),
         &[FREE_PORT],
-        &[("PROT", "1"), ("SERVICE_HOST", "10.0.0.1"), ("PORT", "tcp://10.0.0.1:4000")],
+        &[
+            ("PROT", "1"),
+            ("SERVICE_HOST", "10.0.0.1"),
+            ("PORT", "tcp://10.0.0.1:4000"),
+            ("MOTD", "tcp://10.0.0.1:4000"),
+            ("FOO", "1"),
+            ("VERSION", ""),
+            ("ELSE", ""),
+        ],
     );
-    for part in ["_PROT: ignored", "did you mean WORMHOLE_MAILBOX_PORT?", "_HOST: ignored"] {
+    for part in [
+        "_PROT: ignored, this is no option's variable, did you mean WORMHOLE_MAILBOX_PORT?",
+        "_SERVICE_HOST: ignored, this is no option's variable",
+        "_PORT: ignored, Kubernetes",
+    ] {
         assert_eq!(server.count_log(part), 1, "{part}: {:#?}", server.log());
     }
-    assert_eq!(server.count_log("_PORT: ignored"), 1);
+    assert_eq!(server.count_log("ignored"), 4, "{:#?}", server.log());
+    let foo = server.wait_for_log("_FOO: ignored");
+    assert!(foo.ends_with("this is no option's variable"), "resembles none: {foo}");
+    assert_eq!(motd(&server), "tcp://10.0.0.1:4000");
     server.bind("app", "side");
     let help = program(&["--help"], &[("PORT", "nonsense")]).output().expect("the program runs");
     assert_eq!(String::from_utf8_lossy(&help.stdout), stdout_of(&["--help"]));

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, retry};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, eventually, retry};
 
 /// A server that listens on `x.sock`, with a stderr of the test's choice.
 struct Unheard {
@@ -113,17 +113,25 @@ fn the_journal_gets_priorities_instead_of_time_and_level() {
     use std::os::unix::fs::MetadataExt;
     let directory = Directory::new();
     let path = directory.file("log");
-    let log = File::create(&path).expect("a file");
-    let stream = log.metadata().map(|it| format!("{}:{}", it.dev(), it.ino())).expect("metadata");
-    let status = Command::new(PROGRAM)
-        .args(["--port=unix:x.sock", "--port=unix:x.sock", "--channel-db=:memory:"])
-        .current_dir(directory.path())
-        .env("JOURNAL_STREAM", stream)
-        .stderr(log)
-        .status();
-    assert_eq!(status.expect("it runs").code(), Some(1));
-    let text = std::fs::read_to_string(path).expect("the log");
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("<6>wormhole-mailbox"), "{text}");
-    assert!(lines.last().is_some_and(|line| line.starts_with("<3>")), "{text}");
+    let text = || fs::read_to_string(&path).expect("the log");
+    let start = |option: &str| {
+        let log = File::create(&path).expect("a file");
+        let id = log.metadata().map(|it| format!("{}:{}", it.dev(), it.ino())).expect("metadata");
+        let mut command = Command::new(PROGRAM);
+        command.args([FREE_PORT, "--log-fd=7", option]).env("JOURNAL_STREAM", id);
+        Running(command.current_dir(directory.path()).stderr(log).spawn().expect("it runs"))
+    };
+    for (option, status, beginning) in [
+        ("--channel-db=missing/file", 1, "<3>channel database"),
+        ("--expire-after=soon", 2, "<3>wormhole-mailbox: --expire-after"),
+    ] {
+        assert_eq!(start(option).0.wait().expect("it ends").code(), Some(status));
+        let text = text();
+        assert!(text.starts_with(beginning) && text.lines().count() == 1, "{text}");
+    }
+    let _server = start("--channel-db=:memory:");
+    eventually("a start", || text().contains("<6>listening on"));
+    let lines = text();
+    assert!(lines.starts_with("<6>wormhole-mailbox"), "{lines}");
+    assert!(lines.contains("\n<4>--log-fd"), "{lines}");
 }

@@ -50,6 +50,7 @@ mod config_file;
 mod drain; // SIGQUIT
 mod environment; // options from variables
 mod generate; // the manual page and the completions
+mod listening; // addresses that cannot be listened on
 mod log; // its lines, and a log that cannot be written
 mod reload; // SIGHUP
 mod restart; // SIGALRM

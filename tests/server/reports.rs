@@ -434,13 +434,15 @@ fn an_address_that_has_been_erased_stays_a_number() {
 /// What a server says of itself.
 fn told() -> Value {
     json!({
-        "version": "0.1.0", "started": 1.0, "now": 2.0, "uptime_seconds": 125.0, "health": "ok",
+        "version": "0.1.0", "started": 1.0, "now": 2.0, "uptime_seconds": 125.0,
+        "health": "storage unavailable: the file of --channel-db is missing",
         "connections": {"now": 3, "bound": 2, "subscribed": 1, "max": 100, "accepted": 10,
             "ended": {"peer_closed": 6}},
         "store": {"apps": 1, "nameplates": 5, "mailboxes": 6, "messages": 7, "bytes": 2048,
             "bytes_max": 134_217_728, "nameplates_by_digits": {"1": 5}},
         "storage": {"degraded": false, "files": [
-            {"name": "channel", "path": "relay.sqlite", "bytes": 57344, "wal_bytes": null}]},
+            {"name": "channel", "path": "/var/lib/private/wormhole-mailbox/relay.sqlite", "bytes": 57344,
+                "wal_bytes": null}]},
         "traffic": {"received_bytes": 1, "sent_bytes": 1, "messages_stored": 1,
             "messages_delivered": 1, "commands": {"bind": 2, "list": 0}, "errors": {HOSTILE: 1}},
         "process": {"resident_memory_bytes": 9_000_000, "cpu_seconds": 0.05, "open_fds": 14,
@@ -467,7 +469,7 @@ fn answer(mut stream: impl Read + Write, answer: &str) -> String {
 fn assert_told(directory: &Directory, arguments: &[&str]) {
     let text = report(directory, arguments);
     for part in [
-        "health",
+        "health       storage unavailable: the file of --channel-db is missing",
         "2 min 5 s",
         "3 of 100 (2 bound, 1 with a mailbox open), 10 since the start",
         "6 peer_closed",
@@ -478,7 +480,7 @@ fn assert_told(directory: &Directory, arguments: &[&str]) {
         "1 happy",
         "9 others",
         "1 address_connections",
-        "relay.sqlite: 56 KiB, - of write-ahead log",
+        "/var/lib/private/wormhole-mailbox/relay.sqlite: 56 KiB, - of write-ahead log",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

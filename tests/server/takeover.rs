@@ -259,6 +259,7 @@ fn a_program_that_fails_its_check_does_not_take_over() {
     let mut client = server.bind("app", "s");
     for (script, reason) in [
         ("#!/bin/sh\necho 'no such option' >&2\nexit 2\n", "no such option"),
+        ("#!/bin/sh\nexit 3\n", "exit status: 3"),
         ("not a program\n", "Exec format error"),
     ] {
         put_script(&path, script);
@@ -266,6 +267,7 @@ fn a_program_that_fails_its_check_does_not_take_over() {
         server.signal(Signal::USR2);
         let line = server.wait_for_log_after(before, "not replaced by ");
         assert!(line.contains("WARN") && line.contains(reason), "{line}");
+        assert!(!line.trim_end().ends_with(':'), "{line}");
         client.one(json!({"type": "ping", "ping": 1}));
     }
     // One that passes its check, but cannot be executed afterwards.

@@ -109,7 +109,11 @@ impl fmt::Display for OpenError {
                 }
                 reason(f, error)
             }
-            OpenErrorKind::NotOurs(why) => write!(f, "not a {}: {why}", self.file),
+            OpenErrorKind::NotOurs(why) => {
+                let kind = self.file.to_string();
+                let article = if kind.starts_with('a') { "an" } else { "a" };
+                write!(f, "not {article} {kind}: {why}")
+            }
             OpenErrorKind::InUse => write!(f, "another server uses it"),
             OpenErrorKind::Missing => write!(f, "the file is missing"),
             OpenErrorKind::Replaced => write!(f, "the file was replaced by another"),

@@ -1,0 +1,58 @@
+//! Addresses that cannot be listened on: one line, and no file is touched.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, assert_fails};
+
+fn assert_failure(directory: &Directory, arguments: &[&str], named: &[&str]) {
+    assert_fails(Command::new(PROGRAM).args(arguments), directory, 1, named);
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_a_failure() {
+    let directory = Directory::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    assert_failure(&directory, &[&format!("--port={address}")], &[&address]);
+    assert_failure(&directory, &["--port=192.0.2.1:0"], &["192.0.2.1"]);
+    assert_failure(&directory, &["--port=unix:missing/x.sock"], &["missing/x.sock"]);
+    // A second server on the same address must not touch the files of the first.
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn one_address_that_cannot_be_bound_among_others_is_a_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    assert_failure(&Directory::new(), &[FREE_PORT, &format!("--port={address}")], &[&address]);
+}
+
+#[test]
+fn addresses_that_overlap_are_a_failure() {
+    let directory = Directory::new();
+    for (one, other) in [
+        ("--port=127.0.0.1:4000", "--port=127.0.0.1:4000"),
+        ("--port=4000", "--port=tcp:4000"),
+        ("--port=tcp:4000", "--port=tcp6:4000"),
+        ("--port=tcp:4000", "--admin=4000"),
+        ("--port=unix:x.sock", "--admin=unix:x.sock"),
+    ] {
+        for arguments in [[one, other], [other, one]] {
+            assert_failure(&directory, &arguments, &["cannot listen on", "listened on as well"]);
+            let check = [arguments[0], arguments[1], "--check-config"];
+            assert_failure(&directory, &check, &["cannot listen on", "listened on as well"]);
+        }
+    }
+    assert_failure(&directory, &["--admin=4000"], &["127.0.0.1:4000 is listened on as well"]);
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    Server::start(&["--port=127.0.0.1:0", "--port=[::1]:0"]).bind("app", "side");
+}
+
+#[test]
+fn a_unix_socket_that_somebody_listens_on_is_a_failure() {
+    let server = Server::start_in(Arc::new(Directory::new()), &["--port=unix:x.sock"]);
+    assert_failure(&server.directory, &["--port=unix:x.sock", "--channel-db=o"], &["x.sock"]);
+}
