@@ -5,6 +5,7 @@ use crate::engine::client_programs::program;
 use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
 use crate::store::{Store, UsageKind, UsageRecord};
+use crate::sys::clock::SteadyClock;
 use crate::sys::process;
 
 impl Engine {
@@ -60,6 +61,8 @@ impl Engine {
 
     /// Counts the ends and binds of a committed tick, but those of `check`.
     pub(super) fn count_usage(&mut self) {
+        // Setting the wall clock moves no hour.
+        let now = SteadyClock::new(self.started).at(self.clock);
         let records = self.effects.usage.iter().map(|(record, _)| record);
         for record in records.filter(|record| record.app() != CHECK_APP) {
             match record {
@@ -70,7 +73,7 @@ impl Engine {
                 UsageRecord::ClientVersion { implementation, version, .. } => {
                     if let Some(programs) = &mut self.client_programs {
                         let program = program(implementation.as_deref(), version.as_deref());
-                        programs.count(program, self.clock.wall, 1);
+                        programs.count(program, now, 1);
                     }
                 }
             }

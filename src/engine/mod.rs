@@ -83,7 +83,7 @@ pub struct Engine {
     trouble: Vec<(Trouble, ConnId)>,
     /// There are more mailboxes to check, or messages of ended ones to delete.
     is_deleting: bool,
-    rebooted: Timestamp,
+    started: Clock,
 }
 
 impl Engine {
@@ -120,7 +120,7 @@ impl Engine {
             timers: TimerTable::default(),
             trouble: Vec::new(),
             is_deleting: true,
-            rebooted: clock.wall,
+            started: clock,
         };
         engine.follow_live();
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
@@ -207,6 +207,8 @@ impl Engine {
                 self.storage.recover(&mut self.store, self.steady.at(self.clock));
                 if self.storage.is_degraded() {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
+                } else {
+                    self.quotas.note_reload(&self.store, now);
                 }
             }
             Timer::StorageQuiet => self.storage.release_memory(),
@@ -243,7 +245,7 @@ impl Engine {
     fn begin_expiry_check(&mut self) {
         if let Some(usage) = &mut self.records.usage {
             usage.set_current(Current {
-                rebooted: self.rebooted,
+                rebooted: self.started.wall,
                 updated: self.clock.wall,
                 blur_time: self.config.blur_usage,
                 connections_websocket: self.store.subscriptions_count(),

@@ -331,6 +331,15 @@ impl Store {
         self.app(conn).is_some_and(|app| self.tables.nameplate(app, name).is_some())
     }
 
+    /// The ids of all nameplates.
+    pub fn nameplate_ids(&self) -> impl Iterator<Item = NameplateId> {
+        self.tables.apps.values().flat_map(|app| app.nameplate_ids())
+    }
+
+    pub fn has_mailbox(&self, id: &str) -> bool {
+        self.tables.mailboxes.contains_key(id)
+    }
+
     /// Whether a command would begin something, instead of joining what exists. A command that the
     /// rules refuse anyway would not.
     pub fn would_begin(&self, conn: ConnId, command: &Command<'_>) -> bool {
@@ -343,7 +352,7 @@ impl Store {
                 session.claimed.is_none() && !self.has_nameplate(conn, name)
             }
             Command::Open { mailbox: Field::Text(id) } => {
-                !session.has_open_mailbox() && !self.tables.mailboxes.contains_key(&**id)
+                !session.has_open_mailbox() && !self.has_mailbox(id)
             }
             _ => false,
         }
@@ -354,8 +363,7 @@ impl Store {
         let me = self.sessions.get(&conn).and_then(|session| session.identity().ok());
         me.is_some_and(|me| {
             let nameplate = self.tables.nameplate(&me.app, name);
-            nameplate
-                .is_some_and(|it| it.sides.get(&me.side).is_none() && it.sides.admits(&me.side))
+            nameplate.is_some_and(|it| it.sides.is_new(&me.side))
         })
     }
 
