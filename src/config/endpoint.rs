@@ -26,6 +26,8 @@ struct Defaults {
     tcp: IpAddr,
     tcp6: IpAddr,
     unix_mode: u32,
+    /// What may be given, for an error.
+    forms: &'static str,
 }
 
 /// Clients connect from anywhere.
@@ -34,6 +36,7 @@ const FOR_CLIENTS: Defaults = Defaults {
     tcp: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     tcp6: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     unix_mode: UNIX_MODE,
+    forms: "PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH or systemd:",
 };
 
 /// Admin clients connect from the same machine.
@@ -42,6 +45,7 @@ const FOR_ADMIN: Defaults = Defaults {
     tcp: IpAddr::V4(Ipv4Addr::LOCALHOST),
     tcp6: IpAddr::V6(Ipv6Addr::LOCALHOST),
     unix_mode: ADMIN_UNIX_MODE,
+    forms: "PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT or unix:PATH",
 };
 
 /// The endpoint without `--port`: IPv6 and IPv4.
@@ -109,10 +113,7 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
         "tcp" => tcp(parts, defaults.tcp),
         "tcp6" => tcp(parts, defaults.tcp6),
         "unix" => unix(parts, defaults.unix_mode),
-        _ => Err(format!(
-            "'{text}' is not an endpoint: give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT, unix:PATH \
-             or systemd:"
-        )),
+        _ => Err(format!("'{text}' is not an endpoint: give {}", defaults.forms)),
     }
 }
 
@@ -358,6 +359,8 @@ mod tests {
             assert!(read(text, false).is_err_and(|error| error.contains("--admin-public")));
             assert!(read(text, true).is_ok(), "{text}");
         }
+        let refused = for_admin("systemd:0", false).expect_err("for clients");
+        assert!(refused.ends_with("tcp6:PORT or unix:PATH"), "{refused}");
         let unix = for_admin("unix:/x", false);
         assert_eq!(unix, Ok(Endpoint::Unix { path: "/x".into(), mode: 0o600 }));
     }
