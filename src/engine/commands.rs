@@ -79,7 +79,7 @@ impl Engine {
     fn awaits_closed_before_bind(&self, conn: ConnId, command: &Command<'_>) -> bool {
         matches!(command, Command::Close { .. })
             && !self.store.is_bound(conn)
-            && (self.live.welcome.error.is_some() || self.welcome_error(None).is_some())
+            && (self.live.welcome.error.is_some() || self.is_degraded())
     }
 
     /// Replies to a message that was too long to be kept. The `ack` is for Go's client, which would
