@@ -4,7 +4,7 @@ use super::Engine;
 use crate::engine::client_programs::program;
 use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
-use crate::store::{Store, UsageKind, UsageRecord};
+use crate::store::{Counts, UsageKind, UsageRecord};
 use crate::sys::clock::SteadyClock;
 use crate::sys::process;
 
@@ -41,8 +41,9 @@ impl Engine {
         self.storage.log_held_seconds(self.clock.instant)
     }
 
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// How much is stored.
+    pub fn stored(&self) -> Counts {
+        self.store.counts()
     }
 
     /// How often each limit was met since the start.

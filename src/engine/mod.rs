@@ -248,7 +248,7 @@ impl Engine {
                 rebooted: self.started.wall,
                 updated: self.clock.wall,
                 blur_time: self.config.blur_usage,
-                connections_websocket: self.store.subscriptions_count(),
+                connections_websocket: self.store.counts().subscriptions,
             });
         }
         if !self.storage.is_degraded() {
@@ -261,7 +261,7 @@ impl Engine {
     }
 
     pub fn health(&self, connections: usize) -> Health {
-        let Counts { nameplates, mailboxes, .. } = self.store.counts();
+        let Counts { nameplates, mailboxes, .. } = self.stored();
         Health { connections, nameplates, mailboxes, is_degraded: self.is_degraded() }
     }
 
@@ -408,7 +408,7 @@ impl Engine {
         let seconds = self.live.drain.seconds;
         info!(
             "draining: {} mailboxes have up to {seconds} s, no new ones are created",
-            self.store.counts().mailboxes
+            self.stored().mailboxes
         );
         self.clock.after(seconds)
     }
@@ -416,11 +416,11 @@ impl Engine {
     /// Whether a drain has no mailbox left to wait for. Without its storage the server does not
     /// know.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.store.is_loaded() && self.store.counts().mailboxes == 0
+        self.draining && self.store.is_loaded() && self.stored().mailboxes == 0
     }
 
     pub fn end_drain(&self) {
-        info!("drained: {} mailboxes are left", self.store.counts().mailboxes);
+        info!("drained: {} mailboxes are left", self.stored().mailboxes);
     }
 
     fn logs_connections(&self) -> bool {
