@@ -16,7 +16,7 @@ pub fn render(status: &Status<'_>) -> String {
         "now": status.now.0,
         "uptime_seconds": status.uptime,
         "health": status.view.engine.can_serve().err().unwrap_or("ok"),
-        "store": { "nameplates": engine.store().counts().nameplates },
+        "store": { "nameplates": engine.stored().nameplates },
         "storage": {
             "degraded": engine.is_degraded(),
             "files": status.files.iter().map(file).collect::<Vec<_>>(),

@@ -56,10 +56,10 @@ macro_rules! metrics {
 
 pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
     let view = status.view;
-    let (engine, store, limits) = (view.engine, view.engine.store(), &view.config.limits);
-    let (metrics, stored, process) = (&engine.metrics, store.counts(), &status.process);
+    let (engine, stored, limits) = (view.engine, view.engine.stored(), &view.config.limits);
+    let (metrics, process) = (&engine.metrics, &status.process);
     let commands = COMMAND_NAMES.into_iter().zip(metrics.commands).collect();
-    let digits = ["1", "2", "3", "4+"].into_iter().zip(store.nameplates_by_digits());
+    let digits = ["1", "2", "3", "4+"].into_iter().zip(stored.nameplates_by_digits);
     let digits = digits.map(|(digits, nameplates)| (digits, nameplates as u64)).collect();
     let files = status.files.iter();
     let file_bytes = files.clone().filter_map(|it| Some((it.name, it.bytes?))).collect();
@@ -72,9 +72,9 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
         "connections_max", "connections/max", "",
             "Connections of clients that are allowed.", count(limits.connections_max);
         "connections_bound", "connections/bound", "",
-            "Connections that have bound.", count(store.bound_count());
+            "Connections that have bound.", count(stored.bound);
         "subscriptions", "connections/subscribed", "",
-            "Connections that listen to a mailbox.", count(store.subscriptions_count());
+            "Connections that listen to a mailbox.", count(stored.subscriptions);
         "connections_accepted_total", "connections/accepted", "connections accepted",
             "Connections of clients accepted.", Value::Count(metrics.accepted);
         "connections_ended_total", "connections/ended", "Connections ended",
@@ -98,11 +98,11 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
         "messages", "store/messages", "",
             "Messages stored.", count(stored.messages);
         "stored_bytes", "store/bytes", "",
-            "Bytes that count towards --limit-stored-bytes.", count(store.stored_bytes());
+            "Bytes that count towards --limit-stored-bytes.", count(stored.bytes);
         "stored_bytes_max", "store/bytes_max", "",
             "--limit-stored-bytes.", count(limits.stored_bytes_max);
         "apps", "store/apps", "",
-            "Application ids in use.", count(store.apps_count());
+            "Application ids in use.", count(stored.apps);
         "nameplates_ended_total", "", "",
             "Nameplates that ended, by result.", outcomes(&metrics.nameplate_outcomes);
         "mailboxes_ended_total", "", "",

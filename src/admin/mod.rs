@@ -67,7 +67,8 @@ impl Admin {
         let mut programs = ClientPrograms::default();
         for (at, implementation, version, binds) in past.clients {
             let program = program(implementation.as_deref(), version.as_deref());
-            programs.count(program, at, binds);
+            // A time that is still to come counts as now.
+            programs.count(program, at.min(self.started.wall), binds);
         }
         programs
     }

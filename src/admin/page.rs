@@ -16,7 +16,7 @@ const STYLE: &str = include_str!("style.css");
 /// The whole document; with `refresh`, the browser loads it again after that many seconds.
 pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let view = status.view;
-    let (store, limits) = (view.engine.store(), &view.config.limits);
+    let (stored, limits) = (view.engine.stored(), &view.config.limits);
     let metrics = metrics::all(status);
     let (state, class, colour) = match view.engine.can_serve() {
         Ok(()) => ("serving", "state", "12805c"),
@@ -42,9 +42,9 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
         "uptime" => duration(status.uptime),
         "switch" => switch.to_owned(),
         "connections-percent" => percent(view.connections, limits.connections_max),
-        "nameplates" => number(store.counts().nameplates as u64),
-        "nameplates-by-digits" => by_digits(store.nameplates_by_digits()),
-        "stored-percent" => percent(store.stored_bytes(), limits.stored_bytes_max),
+        "nameplates" => number(stored.nameplates as u64),
+        "nameplates-by-digits" => by_digits(stored.nameplates_by_digits),
+        "stored-percent" => percent(stored.bytes, limits.stored_bytes_max),
         "exchange-charts" => charts(status, exchange_chart),
         "connection-charts" => charts(status, connection_chart),
         "tick-charts" => {

@@ -168,9 +168,9 @@ pub fn push(
     value: Option<String>,
     place: String,
 ) -> Result<(), String> {
-    let is_repeated = options.iter().any(|option| option.row.name == row.name);
+    let is_repeated = || options.iter().any(|option| option.row.name == row.name);
     let problem = match (row.arity, &value) {
-        (Arity::Flag | Arity::Optional | Arity::Once(_), _) if is_repeated => {
+        (Arity::Flag | Arity::Optional | Arity::Once(_), _) if is_repeated() => {
             "may be given only once".to_owned()
         }
         (Arity::Flag, Some(_)) => "takes no value".to_owned(),

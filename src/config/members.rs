@@ -3,6 +3,7 @@
 //! Text in, members out; an error names the line and the rule, and never the text. Must never open
 //! a file.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::limits::{MEMBER_NAME_BYTES_MAX, MEMBER_SECRET_BYTES_MAX, MEMBER_SECRET_BYTES_MIN};
@@ -23,24 +24,24 @@ impl Member {
 }
 
 /// All lines of the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Members(Vec<Member>);
 
 impl Members {
     pub fn parse(content: &str) -> Result<Members, String> {
-        let mut members = Members::default();
+        let (mut members, mut secrets) = (Vec::new(), HashSet::new());
         for (index, line) in content.lines().map(str::trim).enumerate() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let member = member(line).and_then(|member| match members.find(&member.secret) {
-                Some(_) => Err("the secret is in an earlier line already".to_owned()),
-                None => Ok(member),
-            });
-            let member = member.map_err(|problem| format!("line {}: {problem}", index + 1))?;
-            members.0.push(member);
+            let error = |problem: &str| format!("line {}: {problem}", index + 1);
+            let (name, secret) = member(line).map_err(|problem| error(&problem))?;
+            if !secrets.insert(secret) {
+                return Err(error("the secret is in an earlier line already"));
+            }
+            members.push(Member { name: name.into(), secret: Secret::new(secret) });
         }
-        Ok(members)
+        Ok(Members(members))
     }
 
     /// The member with that secret. All are compared, so that the time does not depend on it.
@@ -69,8 +70,8 @@ impl Members {
     }
 }
 
-/// A line: `NAME SECRET`.
-fn member(line: &str) -> Result<Member, String> {
+/// Name and secret in a line.
+fn member(line: &str) -> Result<(&str, &str), String> {
     let mut words = line.split_whitespace();
     let (Some(name), Some(secret), None) = (words.next(), words.next(), words.next()) else {
         return Err("must have the form NAME SECRET".to_owned());
@@ -83,7 +84,7 @@ fn member(line: &str) -> Result<Member, String> {
              digits, '-', '.', '_' or '~'"
         ));
     }
-    Ok(Member { name: self::name(name)?.into(), secret: Secret::new(secret) })
+    Ok((self::name(name)?, secret))
 }
 
 /// A member's name, as the status page shows it.
@@ -105,7 +106,10 @@ fn is_unreserved(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::limits::SETTINGS_FILE_BYTES_MAX;
 
     const SECRET: &str = "0123456789abcdef";
 
@@ -125,6 +129,14 @@ mod tests {
             assert_eq!(find(wrong), None, "{wrong}");
         }
         assert_eq!(Members::parse("\n# nobody\n").map(|members| members.count()), Ok(0));
+    }
+
+    #[test]
+    fn a_file_of_the_greatest_length_is_read_at_once() {
+        let lines = (0..SETTINGS_FILE_BYTES_MAX / 24).map(|n| format!("m {n:0>20}\n"));
+        let (content, began) = (lines.collect::<String>(), Instant::now());
+        assert!(Members::parse(&content).is_ok_and(|members| members.count() > 40_000));
+        assert!(began.elapsed() < Duration::from_secs(5), "the loop waits for it");
     }
 
     #[test]

@@ -5,9 +5,11 @@
 pub fn nearest<'a>(typed: &str, names: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let bare = |name: &str| name.trim_start_matches('-').to_ascii_lowercase();
     let typed = bare(typed);
+    let letters = typed.chars().count();
+    // What is more than twice as long resembles none, and may be a whole file.
+    let names = names.filter(|name| letters <= 2 * name.len());
     let rated = names.map(|name| (distance(&typed, &bare(name)), name));
     let (distance, name) = rated.min_by_key(|(distance, name)| (*distance, name.len()))?;
-    let letters = typed.chars().count();
     let resembles = 2 * distance <= letters.max(bare(name).len());
     (resembles && letters > 0).then_some(name)
 }
@@ -40,6 +42,8 @@ fn distance(typed: &str, name: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::nearest;
 
     #[test]
@@ -63,5 +67,8 @@ mod tests {
         ] {
             assert_eq!(nearest(typed, &mut NAMES.into_iter()), expected, "{typed}");
         }
+        let began = Instant::now();
+        assert_eq!(nearest(&"x".repeat(1_000_000), &mut NAMES.into_iter()), None);
+        assert!(began.elapsed() < Duration::from_secs(1));
     }
 }

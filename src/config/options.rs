@@ -131,7 +131,7 @@ pub static GROUPS: &[Group] = &[
                 "Let exchanges begin only at addresses of this network; repeatable. Clients from \
                  elsewhere can join them.";
             "--permission": Once("none|offer|require|auto"),
-                Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?, Text("none"),
+                Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?, Text("`none`"),
                 "Proof of work (hashcash) from clients before they bind: never, optional, always, \
                  or while under attack.";
             "--hashcash-bits": Once("BITS"),

@@ -83,7 +83,7 @@ impl Engine {
     fn farewell_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
         let is_awaited = self.refused_binds.contains(&conn)
             || matches!(command, Command::Close { .. })
-                && (self.live.welcome.error.is_some() || self.welcome_error(None).is_some());
+                && (self.live.welcome.error.is_some() || self.is_degraded());
         answer_to_leaving(command).filter(|_| is_awaited && !self.store.is_bound(conn))
     }
 

@@ -4,7 +4,8 @@ use super::Engine;
 use crate::engine::client_programs::program;
 use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
-use crate::store::{Store, UsageKind, UsageRecord};
+use crate::store::{Counts, UsageKind, UsageRecord};
+use crate::sys::clock::SteadyClock;
 use crate::sys::process;
 
 impl Engine {
@@ -40,8 +41,9 @@ impl Engine {
         self.storage.log_held_seconds(self.clock.instant)
     }
 
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// How much is stored.
+    pub fn stored(&self) -> Counts {
+        self.store.counts()
     }
 
     /// How often each limit was met since the start.
@@ -60,6 +62,8 @@ impl Engine {
 
     /// Counts the ends and binds of a committed tick, but those of `check`.
     pub(super) fn count_usage(&mut self) {
+        // Setting the wall clock moves no hour.
+        let now = SteadyClock::new(self.started).at(self.clock);
         let records = self.effects.usage.iter().map(|(record, _)| record);
         for record in records.filter(|record| record.app() != CHECK_APP) {
             match record {
@@ -70,7 +74,7 @@ impl Engine {
                 UsageRecord::ClientVersion { implementation, version, .. } => {
                     if let Some(programs) = &mut self.client_programs {
                         let program = program(implementation.as_deref(), version.as_deref());
-                        programs.count(program, self.clock.wall, 1);
+                        programs.count(program, now, 1);
                     }
                 }
             }

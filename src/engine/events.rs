@@ -88,7 +88,8 @@ impl Engine {
         self.effects.outputs.push(conn, Output::Bytes(response));
         let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
         let notice = self.live.notices.find(peer.ip);
-        let error = self.welcome_error(notice);
+        let degraded = self.is_degraded().then_some(DEGRADED_WELCOME);
+        let error = notice.or(degraded);
         let welcome = json::welcome(&self.live.welcome, error, demand.as_ref(), peer);
         let verdict = match notice {
             Some(_) => {
@@ -154,15 +155,5 @@ impl Engine {
             "{proxy} sends no {looked_at} but {sent}, which is not looked at: all its clients count \
              as one address; if the proxy itself writes it, give --proxy-header={sent}"
         );
-    }
-
-    /// The `error` of a welcome, if it is not the operator's text: the notice, else the state of
-    /// the server.
-    pub(super) fn welcome_error<'a>(&'a self, notice: Option<&'a str>) -> Option<&'a str> {
-        match notice {
-            Some(notice) => Some(notice),
-            None if self.storage.is_degraded() => Some(DEGRADED_WELCOME),
-            None => None,
-        }
     }
 }

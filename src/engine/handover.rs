@@ -64,8 +64,11 @@ impl Engine {
         if record.is_outsider {
             self.outsiders.insert(conn);
         }
-        if let (Some(name), Some(members)) = (record.member, &self.live.members) {
-            self.memberships.restore(conn, members.with_name(&name));
+        // If its member still has a line.
+        if let (Some(name), Some(members)) = (record.member, &self.live.members)
+            && let Some(member) = members.with_name(&name)
+        {
+            self.memberships.connect(conn, member.clone());
         }
         if let Some(session) = record.session {
             self.track_again(conn, &session);

@@ -40,7 +40,7 @@ impl Memberships {
         }
     }
 
-    fn connect(&mut self, conn: ConnId, member: Member) {
+    pub fn connect(&mut self, conn: ConnId, member: Member) {
         if let Some(counts) = self.counts.get_mut(&member.name) {
             counts.connections += 1;
         }
@@ -49,13 +49,6 @@ impl Memberships {
 
     pub fn name(&self, conn: ConnId) -> Option<&str> {
         self.connections.get(&conn).map(|member| &*member.name)
-    }
-
-    /// Goes on with a connection of another process, if its member still has a line.
-    pub fn restore(&mut self, conn: ConnId, member: Option<&Member>) {
-        if let Some(member) = member {
-            self.connect(conn, member.clone());
-        }
     }
 
     pub fn disconnect(&mut self, conn: ConnId) {

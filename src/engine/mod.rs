@@ -87,7 +87,7 @@ pub struct Engine {
     trouble: Vec<(Trouble, ConnId)>,
     /// There are more mailboxes to check, or messages of ended ones to delete.
     is_deleting: bool,
-    rebooted: Timestamp,
+    started: Clock,
 }
 
 impl Engine {
@@ -126,7 +126,7 @@ impl Engine {
             timers: TimerTable::default(),
             trouble: Vec::new(),
             is_deleting: true,
-            rebooted: clock.wall,
+            started: clock,
         };
         engine.follow_live();
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
@@ -213,6 +213,8 @@ impl Engine {
                 self.storage.recover(&mut self.store, self.steady.at(self.clock));
                 if self.storage.is_degraded() {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
+                } else {
+                    self.quotas.note_reload(&self.store, now);
                 }
             }
             Timer::StorageQuiet => self.storage.release_memory(),
@@ -249,10 +251,10 @@ impl Engine {
     fn begin_expiry_check(&mut self) {
         if let Some(usage) = &mut self.records.usage {
             usage.set_current(Current {
-                rebooted: self.rebooted,
+                rebooted: self.started.wall,
                 updated: self.clock.wall,
                 blur_time: self.config.blur_usage,
-                connections_websocket: self.store.subscriptions_count(),
+                connections_websocket: self.store.counts().subscriptions,
             });
         }
         if !self.storage.is_degraded() {
@@ -265,7 +267,7 @@ impl Engine {
     }
 
     pub fn health(&self, connections: usize) -> Health {
-        let Counts { nameplates, mailboxes, .. } = self.store.counts();
+        let Counts { nameplates, mailboxes, .. } = self.stored();
         Health { connections, nameplates, mailboxes, is_degraded: self.is_degraded() }
     }
 
@@ -414,7 +416,7 @@ impl Engine {
         let seconds = self.live.drain.seconds;
         info!(
             "draining: {} mailboxes have up to {seconds} s, no new ones are created",
-            self.store.counts().mailboxes
+            self.stored().mailboxes
         );
         self.clock.after(seconds)
     }
@@ -422,11 +424,11 @@ impl Engine {
     /// Whether a drain has no mailbox left to wait for. Without its storage the server does not
     /// know.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.store.is_loaded() && self.store.counts().mailboxes == 0
+        self.draining && self.store.is_loaded() && self.stored().mailboxes == 0
     }
 
     pub fn end_drain(&self) {
-        info!("drained: {} mailboxes are left", self.store.counts().mailboxes);
+        info!("drained: {} mailboxes are left", self.stored().mailboxes);
     }
 
     fn logs_connections(&self) -> bool {

@@ -72,6 +72,10 @@ impl App {
         self.by_name.remove(name)
     }
 
+    pub fn nameplate_ids(&self) -> impl Iterator<Item = NameplateId> {
+        self.by_name.values().map(|nameplate| nameplate.id)
+    }
+
     pub fn shift_times(&mut self, seconds: Seconds) {
         self.by_name.values_mut().for_each(|nameplate| nameplate.sides.shift_times(seconds));
     }

@@ -26,7 +26,7 @@ impl Cooling {
     pub fn begin(&mut self, app: &str, name: &str, now: Timestamp, cooldown: Seconds) {
         let Some(number) = numeric_name(name).filter(|_| cooldown > 0.0) else { return };
         while let Some((_, since)) = self.order.front()
-            && (self.order.len() >= COOLING_MAX || !is_cooling(*since, now, cooldown))
+            && (self.order.len() >= COOLING_MAX || now - *since >= cooldown)
         {
             self.forget_oldest();
         }
@@ -85,6 +85,14 @@ mod tests {
         cooling.begin("app", "4", Timestamp(1_050.0), COOLDOWN);
         assert!(cooling.of("app", Timestamp(1_109.0), COOLDOWN)(4));
         assert!(!cooling.of("app", Timestamp(1_110.0), COOLDOWN)(4));
+    }
+
+    #[test]
+    fn an_end_as_of_the_beginning_of_an_expiry_check_lets_later_ones_cool_on() {
+        let mut cooling = Cooling::default();
+        cooling.begin("app", "4", Timestamp(1_000.0), COOLDOWN);
+        cooling.begin("app", "5", Timestamp(999.0), COOLDOWN);
+        assert!(cooling.of("app", Timestamp(1_001.0), COOLDOWN)(4));
     }
 
     #[test]

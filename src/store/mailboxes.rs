@@ -276,21 +276,19 @@ impl Tables {
             self.delete_nameplate(&app, &name, nameplate_ending, act);
         }
         let Some(ended) = self.remove_mailbox(mailbox) else { return };
-        let effects = &mut *act.effects;
         let mood = ended.gravest_mood();
         let result = usage::outcome(&ended.sides, ending, mood);
         if result.is_hostile() && ended.sides.iter().len() >= SIDES_MAX {
-            effects.hostile_endings.push(ended.origins.clone());
+            act.effects.hostile_endings.push(ended.origins.clone());
         }
         let kind = UsageKind::Mailbox { for_nameplate: ended.for_nameplate };
-        let blur = self.settings.blur;
-        let record = usage::record(&app, kind, &ended.sides, result, act.now, blur);
-        effects.usage.extend(record.map(|record| (record, ended.beginner())));
+        self.record_end(&app, kind, &ended.sides, result, ended.beginner(), act);
         let (has_messages, sides) = (ended.log.count() > 0, ended.sides.ids());
-        effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
+        act.effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
         let with_messages = has_messages && self.remains.add(&app, mailbox, ended.log);
         let mailbox = mailbox.clone();
-        effects.changes.push(Change::DeleteMailbox { app, mailbox, sides, with_messages, mood });
+        let change = Change::DeleteMailbox { app, mailbox, sides, with_messages, mood };
+        act.effects.changes.push(change);
     }
 
     /// Deletes a mailbox because the store is full, and frees its memory at once. Its subscribers

@@ -331,6 +331,15 @@ impl Store {
         self.app(conn).is_some_and(|app| self.tables.nameplate(app, name).is_some())
     }
 
+    /// The ids of all nameplates.
+    pub fn nameplate_ids(&self) -> impl Iterator<Item = NameplateId> {
+        self.tables.apps.values().flat_map(|app| app.nameplate_ids())
+    }
+
+    pub fn has_mailbox(&self, id: &str) -> bool {
+        self.tables.mailboxes.contains_key(id)
+    }
+
     /// Whether a command would begin something, instead of joining what exists. A command that the
     /// rules refuse anyway would not.
     pub fn would_begin(&self, conn: ConnId, command: &Command<'_>) -> bool {
@@ -343,7 +352,7 @@ impl Store {
                 session.claimed.is_none() && !self.has_nameplate(conn, name)
             }
             Command::Open { mailbox: Field::Text(id) } => {
-                !session.has_open_mailbox() && !self.tables.mailboxes.contains_key(&**id)
+                !session.has_open_mailbox() && !self.has_mailbox(id)
             }
             _ => false,
         }
@@ -354,8 +363,7 @@ impl Store {
         let me = self.sessions.get(&conn).and_then(|session| session.identity().ok());
         me.is_some_and(|me| {
             let nameplate = self.tables.nameplate(&me.app, name);
-            nameplate
-                .is_some_and(|it| it.sides.get(&me.side).is_none() && it.sides.admits(&me.side))
+            nameplate.is_some_and(|it| it.sides.is_new(&me.side))
         })
     }
 
@@ -378,43 +386,22 @@ impl Store {
         }
     }
 
-    /// Subscriptions of connections to mailboxes.
-    pub fn subscriptions_count(&self) -> usize {
-        self.tables.subscriptions_count
-    }
-
     /// Stored messages whose mailbox does not exist, or not any more.
     pub fn remains_count(&self) -> usize {
         self.tables.remains.rows()
     }
 
-    /// Bytes stored in all mailboxes, as the limits count them.
-    pub fn stored_bytes(&self) -> usize {
-        self.tables.ledger.bytes()
-    }
-
-    /// Connections that have bound.
-    pub fn bound_count(&self) -> usize {
-        self.tables.bound_count
-    }
-
-    /// Apps with a bound connection or a nameplate.
-    pub fn apps_count(&self) -> usize {
-        self.tables.apps.len()
-    }
-
-    /// Nameplates of one digit, two, three, and more.
-    pub fn nameplates_by_digits(&self) -> [usize; NAMEPLATE_CLASSES] {
-        self.tables.nameplates_by_digits
-    }
-
-    /// A message counts as long as memory holds it: it may still be on its way to a connection
-    /// after its mailbox has ended.
     pub fn counts(&self) -> Counts {
+        let Tables { apps, mailboxes, ledger, nameplates_by_digits, .. } = &self.tables;
         Counts {
-            nameplates: self.tables.nameplates_by_digits.iter().sum(),
-            mailboxes: self.tables.mailboxes.len(),
-            messages: self.tables.ledger.messages(),
+            nameplates: nameplates_by_digits.iter().sum(),
+            nameplates_by_digits: *nameplates_by_digits,
+            mailboxes: mailboxes.len(),
+            messages: ledger.messages(),
+            bytes: ledger.bytes(),
+            apps: apps.len(),
+            bound: self.tables.bound_count,
+            subscriptions: self.tables.subscriptions_count,
         }
     }
 }
@@ -422,10 +409,20 @@ impl Store {
 /// Classes of nameplates that are counted apart, by their digits: 1, 2, 3, and more.
 pub const NAMEPLATE_CLASSES: usize = 4;
 
-/// How much is stored.
+/// How much is stored, and how many connections use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     pub nameplates: usize,
+    pub nameplates_by_digits: [usize; NAMEPLATE_CLASSES],
     pub mailboxes: usize,
+    /// As long as memory holds them: they may still be on their way after their mailbox has ended.
     pub messages: usize,
+    /// In all mailboxes, as the limits count them.
+    pub bytes: usize,
+    /// With a bound connection or a nameplate.
+    pub apps: usize,
+    /// Connections that have bound.
+    pub bound: usize,
+    /// Subscriptions of connections to mailboxes.
+    pub subscriptions: usize,
 }

@@ -219,14 +219,11 @@ impl Tables {
         let (id, sides) = (ended.id, ended.sides.ids());
         act.effects.changes.push(Change::DeleteNameplate { id, sides });
         self.cooling.begin(app, name, act.now, self.settings.nameplate_cooldown);
-        let record = ending.and_then(|ending| {
-            let (kind, blur) = (UsageKind::Nameplate, self.settings.blur);
-            let result = usage::outcome(&ended.sides, ending, None);
-            usage::record(app, kind, &ended.sides, result, act.now, blur)
-        });
+        let Some(ending) = ending else { return };
+        let result = usage::outcome(&ended.sides, ending, None);
         let mailbox = self.mailboxes.get(&ended.mailbox);
         let origin = mailbox.and_then(|mailbox| mailbox.beginner());
-        act.effects.usage.extend(record.map(|record| (record, origin)));
+        self.record_end(app, UsageKind::Nameplate, &ended.sides, result, origin, act);
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Remains {
 #[derive(Debug, Default)]
 struct Remnant {
     app: Rc<str>,
-    /// Messages in the database.
+    /// Messages in the database, never none.
     rows: usize,
     /// Pages of long messages, at the same rate for all rows.
     pages: usize,
@@ -89,13 +89,13 @@ impl Remains {
                 continue;
             };
             // At least one row, whatever it costs.
-            let share = remnant.rows * self.budget / remnant.cost().max(1);
-            let count = share.clamp(1, remnant.rows.max(1));
-            let pages = remnant.pages * count / remnant.rows.max(1);
+            let share = remnant.rows * self.budget / remnant.cost();
+            let count = share.clamp(1, remnant.rows);
+            let pages = remnant.pages * count / remnant.rows;
             self.budget = self.budget.saturating_sub(count + pages);
             let (app, mailbox) = (remnant.app.clone(), mailbox.clone());
             effects.changes.push(Change::DeleteMessages { app, mailbox, count });
-            remnant.rows = remnant.rows.saturating_sub(count);
+            remnant.rows -= count;
             remnant.pages -= pages;
             // A replay in progress still needs them; then they go with it.
             if let Some(log) = remnant.log.as_ref().filter(|log| Rc::strong_count(log) == 1) {

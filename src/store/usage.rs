@@ -3,9 +3,12 @@
 
 use std::rc::Rc;
 
+use super::Act;
 use super::change::{UsageKind, UsageRecord};
 use super::sides::Sides;
+use super::tables::Tables;
 use crate::limits::SIDES_MAX;
+use crate::message::holder::Holder;
 use crate::message::outcome::Outcome;
 use crate::sys::clock::{Seconds, Timestamp};
 
@@ -38,24 +41,28 @@ pub fn outcome(sides: &Sides, ending: Ending, gravest: Option<Outcome>) -> Outco
     }
 }
 
-/// The record of a nameplate or mailbox that ends now; none if it never had a side.
-pub fn record(
-    app: &Rc<str>,
-    kind: UsageKind,
-    sides: &Sides,
-    result: Outcome,
-    now: Timestamp,
-    blur: Option<Seconds>,
-) -> Option<UsageRecord> {
-    let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
-    added.sort_unstable();
-    let first = *added.first()?;
-    Some(UsageRecord::Ended {
-        app: app.clone(),
-        kind,
-        started: blurred(first, blur),
-        waiting_time: added.get(1).map(|second| *second - first),
-        total_time: now - first,
-        result,
-    })
+impl Tables {
+    /// Records the end of a nameplate or mailbox that `origin` began, unless it never had a side.
+    pub fn record_end(
+        &self,
+        app: &Rc<str>,
+        kind: UsageKind,
+        sides: &Sides,
+        result: Outcome,
+        origin: Option<Holder>,
+        act: &mut Act<'_>,
+    ) {
+        let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
+        added.sort_unstable();
+        let Some(&first) = added.first() else { return };
+        let record = UsageRecord::Ended {
+            app: app.clone(),
+            kind,
+            started: blurred(first, self.settings.blur),
+            waiting_time: added.get(1).map(|second| *second - first),
+            total_time: act.now - first,
+            result,
+        };
+        act.effects.usage.push((record, origin));
+    }
 }

@@ -104,6 +104,34 @@ fn what_is_stored_keeps_its_age_when_the_clock_is_set() {
 
 #[test]
 #[ignore = "needs faketime"]
+fn client_programs_are_counted_though_the_clock_was_ahead() {
+    let directory = Arc::new(Directory::new());
+    let mut server = start(&directory, YEAR);
+    let bind = |server: &Server, name: &str| {
+        server.connect().quiet(json!({
+            "type": "bind", "appid": "app", "side": "s", "client_version": [name, "1"],
+        }));
+    };
+    let shows = |server: &Server, names: &[&str]| {
+        server.wait_for_status(|status| {
+            let clients = status["clients_last_day"].as_array().expect("a list");
+            names.iter().all(|name| clients.iter().any(|it| it["implementation"] == *name))
+        });
+    };
+    bind(&server, "before");
+    set_clock(&directory, 0.0);
+    server.wait_for_log("the clock was set by ");
+    bind(&server, "after");
+    shows(&server, &["before", "after"]);
+    // The next start finds times that are still to come.
+    server.stop();
+    let server = start(&directory, 0.0);
+    bind(&server, "again");
+    shows(&server, &["before", "after", "again"]);
+}
+
+#[test]
+#[ignore = "needs faketime"]
 fn a_clock_that_was_ahead_leaves_nothing_that_never_expires() {
     let directory = Arc::new(Directory::new());
     let server = start(&directory, YEAR);

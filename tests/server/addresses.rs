@@ -1,5 +1,6 @@
 //! Numbered addresses (`--addrid-db`) and the table of live connections (`--track-connections`).
 
+use std::fs;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,6 +124,21 @@ fn a_generation_ends_in_its_time_even_if_nobody_comes() {
         })
     });
     server.wait_for_log(&format!("addr-{first}-1"));
+}
+
+#[test]
+fn an_address_that_is_erased_leaves_no_trace_in_the_file_or_its_log() {
+    let server = Server::start(&["--addrid-db=a.db", "--generation-duration=2"]);
+    let address = "203.0.113.9";
+    drop(connect_from(&server, address));
+    let is_there = || {
+        ["a.db", "a.db-wal"].iter().any(|name| {
+            let bytes = fs::read(server.file(name)).expect("a file");
+            bytes.windows(address.len()).any(|part| part == address.as_bytes())
+        })
+    };
+    eventually("it is written", is_there);
+    eventually("it is erased", || !is_there());
 }
 
 #[test]

@@ -381,6 +381,15 @@ fn a_clean_stop_leaves_no_messages_of_mailboxes_that_have_ended() {
 }
 
 #[test]
+fn sides_that_refer_to_nothing_are_skipped() {
+    let sides = "INSERT INTO nameplate_sides VALUES (NULL, 1, 'b', 1);
+                 INSERT INTO mailbox_sides VALUES (NULL, 1, 'b', 1, NULL);
+                 UPDATE nameplate_sides SET nameplates_id = '41' WHERE nameplates_id = 41;";
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows(), sides]);
+    assert_live_rows_are_served(&Server::start_in(directory, &[]));
+}
+
+#[test]
 fn of_two_nameplates_of_one_name_the_first_counts_and_the_other_goes() {
     let second = "INSERT INTO mailboxes SELECT app_id, 'second', updated, 1 FROM mailboxes;
                   INSERT INTO nameplates SELECT 90, app_id, name, 'second', NULL FROM nameplates;

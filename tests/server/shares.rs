@@ -70,7 +70,7 @@ fn an_address_has_its_share_and_gets_it_back_with_its_mailboxes() {
             let conn = bench.bind_from(from, "side");
             bench.close(conn, mailbox, "happy");
         }
-        assert_eq!(bench.store.stored_bytes(), 0);
+        assert_eq!(bench.store.counts().bytes, 0);
     }
 }
 
@@ -171,7 +171,7 @@ fn when_the_store_is_full_the_largest_holder_loses_mailboxes_and_its_subscribers
     assert_eq!(bench.add(gone, "x"), Err(Refusal::MustOpenFirst));
     assert_eq!(bench.add(small, "x"), Ok(()));
     assert_eq!(bench.open(newcomer, "new"), Ok(()));
-    assert!(bench.store.stored_bytes() <= 400_000);
+    assert!(bench.store.counts().bytes <= 400_000);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn the_reserve_is_for_short_messages_and_new_exchanges() {
     }
     let refused = (0..1_000).find_map(|_| bench.add(conn, &"x".repeat(500)).err());
     assert_eq!(refused, Some(Refusal::ServerFull), "of the largest holder only");
-    assert!(bench.store.stored_bytes() <= 100_000);
+    assert!(bench.store.counts().bytes <= 100_000);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn the_messages_of_a_mailbox_that_ended_are_deleted_in_slices() {
             break;
         }
     }
-    assert_eq!(bench.store.stored_bytes(), 0);
+    assert_eq!(bench.store.counts().bytes, 0);
     let again = bench.bind("side");
     assert_eq!(bench.open(again, "m"), Ok(()));
     assert_eq!(bench.replies().len(), 0);

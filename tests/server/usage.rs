@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::sql::{self, CHANNEL_V1, USAGE_V1, USAGE_V2};
-use crate::common::{Client, Directory, PATIENCE, Server, now};
+use crate::common::{Client, Directory, PATIENCE, Server, now, process};
+use rustix::process::Resource;
 use serde_json::{Value, json};
 
 /// "About a second", on a busy machine.
@@ -64,6 +65,34 @@ fn a_session_of_two_is_happy_unless_a_side_says_otherwise_and_the_gravest_mood_c
     }
     let results = results_of(&[Value::Null, json!("happy")]);
     assert_eq!(results, (json!([["happy"]]), json!([["happy"]])));
+}
+
+#[test]
+fn records_are_written_once_though_their_log_cannot_be_copied_into_the_file() {
+    // So many apps that each bind changes a page of its own, in a file that is longer than its log.
+    const APPS: &str = "WITH RECURSIVE apps(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM apps
+                                                    WHERE n < 30000)
+        INSERT INTO client_versions SELECT printf('%064d', n * 7919 % 1000000), '', n, '', ''
+        FROM apps; VACUUM";
+    let (_, directory) = Server::start(&[USAGE]).stop();
+    let usage = directory.file("usage.sqlite");
+    sql::open(&usage).execute_batch(APPS).expect("SQL");
+    let server = Server::start_in(directory, &[USAGE]);
+    let bytes = usage.metadata().expect("metadata").len();
+    process::limit(server.pid(), Resource::Fsize, Some(bytes));
+    let bind =
+        |number: u64| drop(server.bind(&format!("{:064}", number * 104_729 % 1_000_000), "new"));
+    let new = "SELECT COUNT(*) FROM client_versions WHERE side = 'new'";
+    let written = |expected: u64| sql::wait_for(&usage, new, &json!([[expected]]));
+    for round in 0..4 {
+        (round * 300..(round + 1) * 300).for_each(bind);
+        written((round + 1) * 300);
+    }
+    let log = server.file("usage.sqlite-wal").metadata().expect("metadata").len();
+    assert!(log > 1_000 * 1024, "it is copied from 1,000 pages on: {log}");
+    bind(0);
+    written(1_201);
+    assert_eq!(server.count_log("usage database fails"), 0);
 }
 
 #[test]

@@ -75,12 +75,10 @@ impl Quotas {
     pub(super) fn charge_joins(&mut self, now: Instant) {
         for charge in self.joins.take_charges(now) {
             match charge {
-                Charge::Unshown(holder) => {
-                    self.tables.raise(holder, Count::UnshownJoins, now);
-                }
+                Charge::Unshown(holder) => self.tables.raise(holder, Count::UnshownJoins, now),
                 Charge::Settled(holder) => self.tables.lower(holder, Count::UnshownJoins),
                 Charge::KeptOut(holder) => {
-                    self.tables.wait(holder, Action::KeepOut, now);
+                    self.tables.wait(holder, Action::KeepOut, now); // for the tokens until now
                     self.tables.spend(holder, Action::KeepOut);
                 }
             }

@@ -172,6 +172,12 @@ impl Joins {
         }
     }
 
+    /// Ends the joins of mailboxes that are not stored.
+    pub fn retain(&mut self, is_stored: impl Fn(&str) -> bool, now: Instant) {
+        let known: Vec<Rc<str>> = self.by_mailbox.keys().cloned().collect();
+        known.iter().filter(|mailbox| !is_stored(mailbox)).for_each(|it| self.end(it, now));
+    }
+
     /// What has changed by `now`, since the last call.
     pub fn take_charges(&mut self, now: Instant) -> Vec<Charge> {
         self.end_probations(now);

@@ -12,7 +12,7 @@ mod joins;
 mod records;
 mod usage;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::message::holder::{CountedAddress, Holder};
 use crate::message::peer::Network;
 use crate::message::{ConnId, ConnMap, Refusal, Throttled};
-use crate::store::{Change, NameplateId, Row};
+use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
 use usage::{Action, Count, Tables};
 
@@ -216,10 +216,26 @@ impl Quotas {
         }
         self.charge_joins(now);
         for id in if is_committed { ended } else { created } {
-            if let Some(holder) = self.creators.remove(&id) {
-                self.tables.lower(holder, Count::Nameplates);
-            }
+            self.remove_nameplate(id);
         }
+    }
+
+    fn remove_nameplate(&mut self, id: NameplateId) {
+        if let Some(holder) = self.creators.remove(&id) {
+            self.tables.lower(holder, Count::Nameplates);
+        }
+    }
+
+    /// The store was loaded from what may be another file: what is not in it counts no more.
+    pub fn note_reload(&mut self, store: &Store, now: Instant) {
+        let stored: HashSet<NameplateId> = store.nameplate_ids().collect();
+        let known: Vec<NameplateId> = self.creators.keys().copied().collect();
+        known
+            .into_iter()
+            .filter(|id| !stored.contains(id))
+            .for_each(|id| self.remove_nameplate(id));
+        self.joins.retain(|mailbox| store.has_mailbox(mailbox), now);
+        self.charge_joins(now);
     }
 
     /// Removes idle entries.

@@ -157,8 +157,8 @@ impl AddridDb {
                 Ok(())
             })
         });
-        if self.records.settle(written) {
-            self.erase = false;
+        if self.records.settle(written) && std::mem::take(&mut self.erase) {
+            self.records.empty_log();
         }
     }
 

@@ -43,8 +43,8 @@ const PAGE_CACHE_KIB: i64 = 256;
 const LARGE_PAGE_CACHE_KIB: i64 = 2_048;
 const LARGE_PAGE_CACHE_MAILBOXES: usize = 64;
 
-/// What a commit survives (`--synchronous`; manual: durability 2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a commit survives (`--synchronous`; manual: durability 2), the most first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Synchronous {
     /// Every commit is on the disk before its replies leave.
     #[default]
@@ -331,9 +331,12 @@ impl Database for ChannelDb {
 
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
         let connection = &self.file.connection;
-        connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
+        let safe = self.options.synchronous;
+        // Not less: this may begin the log anew, whose header must reach the disk before the rest.
+        let fast = safe.max(Synchronous::Normal);
+        connection.pragma_update(None, "synchronous", fast.name())?;
         let written = self.file.transaction(&mut |transaction| connections.write(transaction));
-        connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
+        connection.pragma_update(None, "synchronous", safe.name())?;
         Ok(written?)
     }
 

@@ -26,7 +26,9 @@ const TABLES: [(&str, Read); 5] = [
     ),
     ("SELECT id, app_id, name, mailbox_id FROM nameplates ORDER BY id", nameplate),
     (
-        "SELECT rowid, nameplates_id, claimed, side, added FROM nameplate_sides ORDER BY rowid",
+        // The column has no type; null refers to nothing.
+        "SELECT rowid, IFNULL(CAST(nameplates_id AS INTEGER), 0), claimed, side, added \
+         FROM nameplate_sides ORDER BY rowid",
         nameplate_side,
     ),
 ];

@@ -70,8 +70,7 @@ pub trait Database: Debug {
     /// Writes all changes in one transaction.
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure>;
 
-    /// Writes rows of the connection table, which need not be durable, without waiting for the
-    /// disk.
+    /// Writes rows of the connection table, which need not be durable.
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure>;
 
     /// Tests whether the file can be written, by a commit that writes more than the last one that

@@ -45,10 +45,17 @@ impl<T> RecordsFile<T> {
         file.reserve(waiting.len().saturating_add(1).saturating_mul(RECORD_PAGES))?;
         file.transaction(&mut |transaction| write(transaction, waiting))?;
         if file.logged_pages() >= CHECKPOINT_PAGES {
-            checkpoint(&file.connection, "PASSIVE")?;
+            // If it fails nothing is lost, and what is written must not be written again.
+            _ = checkpoint(&file.connection, "PASSIVE");
         }
         // What went into a file that is not at the path any more is written again.
         Ok(file.check()?)
+    }
+
+    /// Copies the log into the file and empties it, so that neither has what was erased. Not while
+    /// another program reads the file.
+    pub(super) fn empty_log(&mut self) {
+        _ = checkpoint(&self.file.connection, "TRUNCATE");
     }
 
     /// Drops the records if they were written, else the oldest beyond the limit; returns whether

@@ -6,7 +6,7 @@ use std::path::Path;
 use log::{info, warn};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::columns::{collect, count};
+use super::columns::{collect, count, optional_string, optional_text};
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;
@@ -96,7 +96,7 @@ impl UsageDb {
     /// and those after it.
     pub fn set_current(&mut self, current: Current) {
         self.current = Some(current);
-        self.keep_since = self.keep.map(|keep| Timestamp(current.updated.0 - keep));
+        self.keep_since = self.keep.map(|keep| current.updated - keep);
     }
 
     /// Whether the file is up to date.
@@ -168,13 +168,13 @@ impl UsageDb {
         let connection = &self.records.file.connection;
         let bounds = params![since, step, USAGE_ROWS_READ_MAX, CHECK_APP];
         let at = |row: &Row<'_>| row.get(0).map(|number: i64| Timestamp(number as Seconds * step));
-        let outcome = |row: &Row<'_>| row.get(1).map(|name: String| Outcome::from_name(&name));
         Ok(UsageHistory {
             mailboxes: collect(connection, mailboxes, bounds, |row| {
-                Ok((at(row)?, outcome(row)?, count(row, 2)?))
+                let outcome = optional_text(row, 1)?.and_then(|name| Outcome::from_name(&name));
+                Ok((at(row)?, outcome, count(row, 2)?))
             })?,
             clients: collect(connection, clients, bounds, |row| {
-                Ok((at(row)?, row.get(1)?, row.get(2)?, count(row, 3)?))
+                Ok((at(row)?, optional_string(row, 1)?, optional_string(row, 2)?, count(row, 3)?))
             })?,
         })
     }
