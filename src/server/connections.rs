@@ -327,10 +327,7 @@ impl Connections {
         match slot.connection.send(outputs, clock, &mut self.output, limits) {
             Ok(Sent::More) => self.accounting.note_unsent(conn, slot),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}
-            Err(reason) => {
-                slot.connection.discard_buffers();
-                self.accounting.close_later(conn, slot, reason);
-            }
+            Err(reason) => self.accounting.discard(conn, slot, reason),
         }
         self.accounting.update(conn, slot, &self.settings);
         self.shed_load();
@@ -405,8 +402,7 @@ impl Connections {
         let claims = claims.map(|(conn, it)| (*conn, it.address, it.connection.claimed_bytes()));
         for conn in Shedding::new(claims.filter(|(_, _, bytes)| *bytes > 0)) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
-            slot.connection.discard_buffers();
-            self.accounting.close_later(conn, slot, CloseReason::Shed);
+            self.accounting.discard(conn, slot, CloseReason::Shed);
             self.accounting.update(conn, slot, &self.settings);
             if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_SHARE {
                 break;
@@ -456,6 +452,12 @@ impl Accounting {
             slot.is_unsent = true;
             self.unsent.push_back(conn);
         }
+    }
+
+    /// Frees what a connection buffers, and marks it for reaping.
+    fn discard(&mut self, conn: ConnId, slot: &mut Slot, reason: CloseReason) {
+        slot.connection.discard_buffers(reason);
+        self.close_later(conn, slot, reason);
     }
 
     /// Marks a connection for reaping; the first reason counts.

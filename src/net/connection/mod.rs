@@ -254,15 +254,11 @@ impl Connection {
         matches!(self.phase, Phase::Lingering { .. })
     }
 
-    /// Drops what it buffers: it is about to be dropped itself.
-    pub fn discard_buffers(&mut self) {
+    /// Drops all that it buffers, and what will come: it is about to be dropped itself.
+    pub fn discard_buffers(&mut self, reason: CloseReason) {
         self.abandon_output();
         self.unread = Box::default();
-        if let Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } =
-            &mut self.phase
-        {
-            *websocket = WebSocket::default();
-        }
+        self.phase = Phase::Lingering { reason };
     }
 
     fn abandon_output(&mut self) {
