@@ -130,7 +130,7 @@ impl Server {
             self.connections.postpone_deadlines(standstill);
         }
 
-        let is_idle = events.is_empty();
+        let is_idle = events.is_empty() && !sleep.is_zero();
         self.note_events(events);
         self.connections.send_unsent(self.clock);
         self.accept_admins();
