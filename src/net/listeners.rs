@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
 use crate::codec::http::{self, Rejection};
-use crate::limits::{ACCEPT_RETRY, LOG_REPEAT};
+use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
 use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
 use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
@@ -228,9 +228,6 @@ impl Listeners {
         waited
     }
 }
-
-/// What is read of a request that is refused without looking at it.
-const REFUSED_HEAD_BYTES: usize = 2048;
 
 fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()

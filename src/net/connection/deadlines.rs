@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, Context, Open, Phase, Settings};
-use crate::codec::http::{self, Status};
+use crate::codec::http;
 use crate::codec::websocket;
 use crate::limits::{Pings, SLOW_SENDER_BYTES_PER_SECOND, STALLED};
 use crate::message::close::CloseReason;
+use crate::sys::clock::after;
 
 /// A message that has begun to come in.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,7 @@ impl Connection {
     fn silence_timeout(&self, settings: &Settings) -> Option<(Instant, CloseReason)> {
         let Settings { limits, pings, .. } = settings;
         match &self.phase {
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
+            Phase::ProxyHeader(_) | Phase::Head(_) => {
                 let deadline = after(self.since, limits.handshake_seconds);
                 Some((deadline, CloseReason::HandshakeTimeout))
             }
@@ -121,10 +122,8 @@ impl Connection {
     ) -> Option<CloseReason> {
         match (reason, &mut self.phase) {
             (CloseReason::NotBound, Phase::Open(open)) if is_bound => open.is_bound = true,
-            (_, Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading) => {
-                let answer =
-                    http::text_answer(Status::RequestTimeout, "request head took too long");
-                self.answer(answer, reason, context);
+            (_, Phase::ProxyHeader(_) | Phase::Head(_)) => {
+                self.answer(http::HEAD_TOO_SLOW.answer(), reason, context);
             }
             (CloseReason::NotBound | CloseReason::SlowSender, Phase::Open(_)) => {
                 self.close(reason, context);
@@ -182,10 +181,6 @@ impl Open {
         let since = self.unanswered_since.filter(|_| pings.timeout_seconds > 0.0)?;
         Some(after(since, pings.timeout_seconds))
     }
-}
-
-fn after(since: Instant, seconds: f64) -> Instant {
-    since + Duration::from_secs_f64(seconds)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub use reading::{Input, Progress};
 use std::fmt;
 use std::time::Instant;
 
-use crate::codec::http::{self, Rejection, Status};
+use crate::codec::http::{self, Rejection};
 use crate::codec::websocket::{self, WebSocket};
 use crate::limits::{Limits, Pings};
 use crate::message::ConnId;
@@ -66,19 +66,13 @@ enum Phase {
     ProxyHeader(Vec<u8>),
     /// Collecting the request head.
     Head(Vec<u8>),
-    /// The handshake has been reported as an event, and the verdict is still to come.
-    Upgrading,
+    /// From a valid handshake on; the verdict on it may still turn the connection away.
     Open(Open),
     /// The close frame has been sent, the peer's is still to come.
-    Closing {
-        websocket: WebSocket,
-        reason: CloseReason,
-    },
+    Closing { websocket: WebSocket, reason: CloseReason },
     /// All has been sent. What still comes in is thrown away until the peer closes too or its time
     /// is up, so that it gets the last bytes instead of a reset.
-    Lingering {
-        reason: CloseReason,
-    },
+    Lingering { reason: CloseReason },
 }
 
 /// An open WebSocket.
@@ -181,23 +175,17 @@ impl Connection {
             Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } => {
                 websocket.buffered_bytes()
             }
-            Phase::Upgrading | Phase::Lingering { .. } => 0,
+            Phase::Lingering { .. } => 0,
         };
         input + self.unread.len()
     }
 
     /// Carries out the engine's decision on the last event.
     pub fn apply(&mut self, decision: Result<Verdict, Rejection>, context: &mut Context<'_>) {
-        let verdict = match decision {
-            Ok(verdict) => verdict,
-            Err(rejection) => return self.reject(rejection, context),
-        };
-        if matches!(self.phase, Phase::Upgrading) {
-            self.enter(Phase::Open(Open::new(context.now)), context.now);
-        }
-        match (verdict, &mut self.phase) {
-            (Verdict::Close(reason), _) => self.close(reason, context),
-            (Verdict::CloseAfterRead(reason), Phase::Open(open)) => {
+        match (decision, &mut self.phase) {
+            (Err(rejection), _) => self.reject(rejection, context),
+            (Ok(Verdict::Close(reason)), _) => self.close(reason, context),
+            (Ok(Verdict::CloseAfterRead(reason)), Phase::Open(open)) => {
                 open.close_after_read = Some(reason);
             }
             _ => {}
@@ -212,10 +200,9 @@ impl Connection {
                 context.send(websocket::close(reason));
                 self.enter(Phase::Closing { websocket, reason }, context.now);
             }
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
+            Phase::ProxyHeader(_) | Phase::Head(_) => {
                 // Only a stopping server closes a connection before its handshake.
-                let answer = http::text_answer(Status::Unavailable, "server is stopping");
-                self.answer(answer, reason, context);
+                self.answer(http::STOPPING.answer(), reason, context);
             }
             Phase::Closing { .. } | Phase::Lingering { .. } => {}
         }
@@ -296,19 +283,14 @@ impl Connection {
         let has_progressed = buffers.delivered().bytes > delivered_before;
         self.note_output(has_progressed, clock.instant);
         match sent {
-            Ok(Sent::Blocked) if is_over => Err(CloseReason::SlowReader),
-            Ok(Sent::Ended) => {
-                // Fails only if the peer is gone, which reading will show.
-                _ = self.socket.shutdown_write();
-                Ok(Sent::Ended)
-            }
-            Ok(sent) => Ok(sent),
-            Err(_) => {
-                // The peer reads no more, but commands that came before are still to be carried
-                // out. Reading will come to the end by itself.
-                self.abandon_output();
-                Ok(Sent::All)
-            }
+            Ok(Sent::Blocked) if is_over => return Err(CloseReason::SlowReader),
+            // Fails only if the peer is gone, which reading will show.
+            Ok(Sent::Ended) => _ = self.socket.shutdown_write(),
+            Ok(_) => {}
+            // The peer reads no more, but commands that came before are still to be carried out.
+            // Reading will come to the end by itself.
+            Err(_) => self.abandon_output(),
         }
+        Ok(sent.unwrap_or(Sent::All))
     }
 }

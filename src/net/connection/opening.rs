@@ -1,6 +1,6 @@
 //! How a connection begins: a PROXY header where one is due, and the request head.
 
-use super::{Connection, Context, Input, Phase, Settings};
+use super::{Connection, Context, Input, Open, Phase, Settings};
 use crate::codec::http::{self, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
@@ -63,7 +63,7 @@ impl Connection {
             }
             Ok(Some(upgrade)) => {
                 input.skip(upgrade.head_bytes - known);
-                self.phase = Phase::Upgrading;
+                self.enter(Phase::Open(Open::new(context.now)), context.now);
                 Some(Event::Upgrade {
                     peer: self.peer,
                     forwarded: upgrade.forwarded,

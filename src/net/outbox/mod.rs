@@ -317,7 +317,7 @@ impl Outbox {
 
 fn frame(response: &Response, buffers: &mut WriteBuffers) {
     buffers.json.clear();
-    buffers.delivered.messages += u64::from(matches!(response, Response::Message { .. }));
+    buffers.delivered.messages += u64::from(matches!(response, Response::Message(_)));
     json::encode(response, &buffers.server_tx, &mut buffers.json);
     websocket::text(&buffers.json, &mut buffers.frames);
 }
