@@ -56,7 +56,7 @@ struct Slot {
     buffered_bytes: usize,
     /// It is in `readable`.
     is_readable: bool,
-    /// Reading it took much when it was last read.
+    /// It used up its share when it was last read, or half of it and all that there was.
     is_heavy: bool,
     /// It is in the accounting's `unsent`.
     is_unsent: bool,
@@ -147,7 +147,7 @@ impl Connections {
 
     /// Whether there is work that needs no event.
     pub fn has_leftovers(&self) -> bool {
-        !self.readable.is_empty() || !self.accounting.unsent.is_empty()
+        !self.readable.is_empty() || self.has_unsent()
     }
 
     /// Whether output waits for the next tick.
@@ -245,7 +245,7 @@ impl Connections {
 
     /// Goes on with what the poll has reported since, within what is left of the tick.
     pub fn read_more(&mut self, now: Instant, engine: &mut Engine) {
-        self.readable.go_on();
+        self.readable.resume_tick();
         self.read_queued(now, engine);
     }
 

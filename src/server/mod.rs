@@ -39,8 +39,8 @@ use crate::storage::Committed;
 use crate::sys::clock::Clock;
 use crate::sys::program::Program;
 
-/// The signal stream's token. Listeners come before it, as no process has more of them;
-/// connections have their numbers.
+/// Token of the signals. Those of listeners, of which no process has as many, come before it; that
+/// of a connection is its number.
 const SIGNALS: Token = Token(usize::MAX);
 const FIRST_LISTENER: usize = usize::MAX - u16::MAX as usize;
 
