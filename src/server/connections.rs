@@ -60,8 +60,8 @@ struct Slot {
     is_heavy: bool,
     /// It is in the accounting's `unsent`.
     is_unsent: bool,
-    /// A silent connection is read once more before it is dropped.
-    last_read: LastRead,
+    /// It has been silent for too long, and is read once more before it is dropped.
+    is_overdue: bool,
     /// It is in the accounting's `closing`.
     is_closing: bool,
     is_rejected: bool,
@@ -85,14 +85,6 @@ impl Slot {
             readable.push(conn, self.address);
         }
     }
-}
-
-/// How far the last read of a silent connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LastRead {
-    NotDue,
-    Due,
-    Done,
 }
 
 /// Deadlines, queues and sums over all connections.
@@ -175,7 +167,7 @@ impl Connections {
             is_readable: false,
             is_heavy: false,
             is_unsent: false,
-            last_read: LastRead::NotDue,
+            is_overdue: false,
             is_closing: false,
             is_rejected,
         };
@@ -285,15 +277,16 @@ impl Connections {
         self.readable.note_used(slot.address, used_bytes);
         slot.is_readable = false;
         slot.is_heavy = progress == Progress::More || used_bytes >= SHARE_BYTES_PER_TICK_MAX / 2;
-        if slot.last_read == LastRead::Due {
-            slot.last_read = LastRead::Done;
-        }
+        let is_overdue = std::mem::take(&mut slot.is_overdue);
         match progress {
             Progress::Drained => {}
             Progress::More => slot.queue(conn, &mut self.readable),
             Progress::Gone(reason) => self.accounting.close_later(conn, slot, reason),
         }
         self.accounting.update(conn, slot, settings);
+        if is_overdue && !slot.is_closing {
+            self.handle_deadline(conn, now, engine);
+        }
         self.shed_load();
     }
 
@@ -338,22 +331,26 @@ impl Connections {
         while let Some(conn) = self.accounting.timers.pop_due(now) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             slot.armed = None;
-            if slot.last_read != LastRead::Done
-                && slot.connection.is_silent_too_long(&self.settings, now)
-            {
-                // What keeps it alive may have come, and not have been read. Reading sets its
-                // deadline again.
-                slot.last_read = LastRead::Due;
-                slot.queue(conn, &mut self.readable);
+            if slot.is_closing {
                 continue;
             }
-            slot.last_read = LastRead::NotDue;
-            let is_bound = engine.is_bound(conn);
-            let mut context = context(conn, now, &self.settings, engine);
-            match slot.connection.handle_deadline(is_bound, &mut context) {
-                Some(reason) => self.accounting.close_later(conn, slot, reason),
-                None => self.accounting.update(conn, slot, &self.settings),
+            if slot.connection.is_silent_too_long(&self.settings, now) {
+                // What keeps it alive may have come, and not have been read.
+                slot.is_overdue = true;
+                slot.queue(conn, &mut self.readable);
+            } else {
+                self.handle_deadline(conn, now, engine);
             }
+        }
+    }
+
+    fn handle_deadline(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
+        let Some(slot) = self.slots.get_mut(&conn) else { return };
+        let is_bound = engine.is_bound(conn);
+        let mut context = context(conn, now, &self.settings, engine);
+        match slot.connection.handle_deadline(is_bound, &mut context) {
+            Some(reason) => self.accounting.close_later(conn, slot, reason),
+            None => self.accounting.update(conn, slot, &self.settings),
         }
     }
 

@@ -266,8 +266,7 @@ impl Connection {
     }
 
     /// Writes as much as the socket takes: of what waits its share, then of `outputs`, the rest of
-    /// which waits. The error is the reason why the connection is over: the peer reads
-    /// too slowly.
+    /// which waits. The error is the reason why the connection is over: the peer reads too slowly.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,

@@ -162,8 +162,7 @@ impl Outbox {
     }
 
     /// Appends output, and writes as much as the socket takes; of what waits, as many portions as
-    /// are left.
-    /// What can leave at once is encoded at once, and never queued.
+    /// are left. What can leave at once is encoded at once, and never queued.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
