@@ -12,6 +12,7 @@ use httparse::Header;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::codec::forwarded;
+use crate::codec::origins::Origins;
 use crate::limits::{HEAD_LINES_MAX, UNAVAILABLE_RETRY_SECONDS};
 use crate::message::peer::{AddressHeader, Forwarded, Peer, Unreadable};
 use crate::message::secret::Secret;
@@ -131,12 +132,12 @@ struct Request<'a> {
 }
 
 /// Parses a client's request head of at most `bytes_max` bytes. An upgrade's `address_header` is
-/// read, and `origin_allowed` decides on its `Origin`.
+/// read, and `origins` decides on its `Origin`.
 pub fn parse(
     bytes: &[u8],
     bytes_max: usize,
     address_header: AddressHeader,
-    origin_allowed: impl Fn(&str) -> bool,
+    origins: &Origins,
 ) -> Parsed<Upgrade> {
     let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
     let Some(request) = parse_head(bytes, bytes_max, &mut headers)? else { return Ok(None) };
@@ -150,7 +151,7 @@ pub fn parse(
     match (request.method, is_websocket) {
         ("GET" | "HEAD", false) => Err(text_answer(Status::Ok, "Wormhole Relay")),
         ("GET", true) if request.has("upgrade") => {
-            request.upgrade(address_header, origin_allowed).map(Some)
+            request.upgrade(address_header, origins).map(Some)
         }
         ("GET" | "HEAD", true) => Err(text_answer(Status::Ok, ENDPOINT)),
         _ => Err(text_answer(Status::MethodNotAllowed, USE_GET)),
@@ -252,11 +253,10 @@ impl Request<'_> {
     fn upgrade(
         &self,
         address_header: AddressHeader,
-        origin_allowed: impl Fn(&str) -> bool,
+        origins: &Origins,
     ) -> Result<Upgrade, Vec<u8>> {
         let key = self.handshake_key().map_err(|reason| text_answer(Status::BadRequest, reason))?;
-        let mut origins = self.values("origin");
-        if !origins.all(|origin| origin_allowed(&String::from_utf8_lossy(origin))) {
+        if !self.values("origin").all(|it| origins.allow(&String::from_utf8_lossy(it))) {
             return Err(text_answer(Status::Forbidden, "this origin is not allowed"));
         }
         let response = format!(

@@ -3,11 +3,12 @@
 //!
 //! Pure functions and state machines in memory. Must never touch a socket, a file or the clock.
 
-pub mod forwarded;
+mod forwarded;
 pub mod handover;
 pub mod hashcash;
 pub mod http;
 pub mod json;
+pub mod origins;
 pub mod proxy_header;
 pub mod websocket;
 

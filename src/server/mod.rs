@@ -79,12 +79,11 @@ impl Server {
         let poll = Poll::new()?;
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
         listeners.register(poll.registry(), FIRST_LISTENER)?;
-        let origins = config.origins.clone();
         let mut connections = Connections::new(Settings {
             limits: config.limits.clone(),
             pings: config.pings,
             address_header: config.address_header,
-            origin_allowed: Box::new(move |origin| origins.allow(origin)),
+            origins: config.origins.clone(),
         });
         if config.troubles.replay_pause().is_some() {
             connections.replay_slowly();

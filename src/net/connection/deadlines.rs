@@ -190,6 +190,7 @@ mod tests {
     use mio::net::UnixStream;
 
     use super::*;
+    use crate::codec::origins::Origins;
     use crate::limits::Limits;
     use crate::message::ConnId;
     use crate::message::output::{Output, Outputs};
@@ -223,7 +224,7 @@ mod tests {
                 address_header: AddressHeader::default(),
                 limits: Limits::default(),
                 pings: Pings::default(),
-                origin_allowed: Box::new(|_| true),
+                origins: Origins::default(),
             };
             let (outputs, buffers) = (Outputs::default(), WriteBuffers::default());
             Scene { connection, peer, settings, outputs, buffers, begun, now: begun }

@@ -11,10 +11,10 @@ mod reading;
 pub use handover::Times;
 pub use reading::{Input, Progress};
 
-use std::fmt;
 use std::time::Instant;
 
 use crate::codec::http::{self, Rejection};
+use crate::codec::origins::Origins;
 use crate::codec::websocket::{self, WebSocket};
 use crate::limits::{Limits, Pings};
 use crate::message::ConnId;
@@ -29,19 +29,14 @@ use crate::sys::clock::Clock;
 use deadlines::Unfinished;
 
 /// Settings of all connections.
+#[derive(Debug)]
 pub struct Settings {
     pub limits: Limits,
     pub pings: Pings,
     /// The header in which trusted proxies name the client's address.
     pub address_header: AddressHeader,
-    /// Whether a browser page of that `Origin` may connect.
-    pub origin_allowed: Box<dyn Fn(&str) -> bool>,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("limits", &self.limits).finish_non_exhaustive()
-    }
+    /// The pages in browsers that may connect.
+    pub origins: Origins,
 }
 
 /// One connection's part in a tick.

@@ -51,8 +51,8 @@ impl Connection {
         // One byte more than allowed is enough to see that it is too much.
         let wanted = (bytes_max + 1).saturating_sub(known).min(input.rest().len());
         head.extend_from_slice(&input.rest()[..wanted]);
-        let Settings { address_header, origin_allowed, .. } = context.settings;
-        match http::parse(head, bytes_max, *address_header, origin_allowed) {
+        let Settings { address_header, origins, .. } = context.settings;
+        match http::parse(head, bytes_max, *address_header, origins) {
             Ok(None) => {
                 input.skip(wanted);
                 None
