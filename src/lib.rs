@@ -40,7 +40,7 @@
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd log mio rustix |
 //! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | log rusqlite rustix |
 //! | `store/` | the state and its rules: no I/O, no clock, no randomness | limits message sys |  |
-//! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON, hashcash | limits message sys | httparse serde_core serde_json sha1 tungstenite |
+//! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON, hashcash, takeover records | limits message sys | httparse serde_core serde_json sha1 tungstenite |
 //! | `message/` | plain data that the rooms exchange | limits sys |  |
 //! | `format` | numbers, times and foreign texts as people read them | limits sys |  |
 //! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix signal_hook simple_logger |

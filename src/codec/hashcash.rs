@@ -19,7 +19,7 @@ pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
     if version != VERSION {
         return Err(StampError::Version);
     }
-    let claimed = number(bits).ok_or(StampError::Bits)?;
+    let claimed = super::digits(bits).ok_or(StampError::Bits)?;
     if claimed < demand.bits {
         return Err(StampError::TooFewBits { claimed, demanded: demand.bits });
     }
@@ -31,10 +31,6 @@ pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
         return Err(StampError::Unproven { claimed, found });
     }
     Ok(())
-}
-
-fn number(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// The zero bits with which the stamp's hash begins.

@@ -12,7 +12,8 @@ use httparse::Header;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::codec::forwarded;
-use crate::limits::HEAD_LINES_MAX;
+use crate::codec::origins::Origins;
+use crate::limits::{HEAD_LINES_MAX, UNAVAILABLE_RETRY_SECONDS};
 use crate::message::peer::{AddressHeader, Forwarded, Peer, Unreadable};
 use crate::message::secret::Secret;
 
@@ -95,9 +96,6 @@ impl Status {
     }
 }
 
-/// Seconds after which to try a full or stopping server again.
-const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
-
 /// An HTTP answer that turns a connection away before its handshake is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -111,11 +109,18 @@ impl Rejection {
         Rejection { status, reason }
     }
 
-    /// The whole answer.
+    /// The whole answer, as to a GET.
     pub fn answer(self) -> Vec<u8> {
         text_answer(self.status, self.reason)
     }
 }
+
+/// The answer to a request that is not complete when the server stops.
+pub const STOPPING: Rejection = Rejection::new(Status::Unavailable, "server is stopping");
+
+/// The answer to a request that is not complete in time.
+pub const HEAD_TOO_SLOW: Rejection =
+    Rejection::new(Status::RequestTimeout, "request head took too long");
 
 /// A complete request head. HTTP/1.0 is treated as 1.1, upgrades too: load balancers check with it,
 /// and some proxies speak nothing else to the server behind.
@@ -127,12 +132,12 @@ struct Request<'a> {
 }
 
 /// Parses a client's request head of at most `bytes_max` bytes. An upgrade's `address_header` is
-/// read, and `origin_allowed` decides on its `Origin`.
+/// read, and `origins` decides on its `Origin`.
 pub fn parse(
     bytes: &[u8],
     bytes_max: usize,
     address_header: AddressHeader,
-    origin_allowed: impl Fn(&str) -> bool,
+    origins: &Origins,
 ) -> Parsed<Upgrade> {
     let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
     let Some(request) = parse_head(bytes, bytes_max, &mut headers)? else { return Ok(None) };
@@ -145,7 +150,7 @@ pub fn parse(
     match (request.method, is_websocket) {
         ("GET" | "HEAD", false) => Err(text_answer(Status::Ok, "Wormhole Relay")),
         ("GET", true) if request.has("upgrade") => {
-            request.upgrade(address_header, origin_allowed).map(Some)
+            request.upgrade(address_header, origins).map(Some)
         }
         ("GET" | "HEAD", true) => Err(text_answer(Status::Ok, ENDPOINT)),
         _ => Err(text_answer(Status::MethodNotAllowed, USE_GET)),
@@ -254,11 +259,10 @@ impl Request<'_> {
     fn upgrade(
         &self,
         address_header: AddressHeader,
-        origin_allowed: impl Fn(&str) -> bool,
+        origins: &Origins,
     ) -> Result<Upgrade, Vec<u8>> {
         let key = self.handshake_key().map_err(|reason| text_answer(Status::BadRequest, reason))?;
-        let mut origins = self.values("origin");
-        if !origins.all(|origin| origin_allowed(&String::from_utf8_lossy(origin))) {
+        if !self.values("origin").all(|it| origins.allow(&String::from_utf8_lossy(it))) {
             return Err(text_answer(Status::Forbidden, "this origin is not allowed"));
         }
         let response = format!(
@@ -288,21 +292,19 @@ impl Request<'_> {
         if !self.tokens("sec-websocket-version").eq([b"13"]) {
             return Err("bad upgrade: 'Sec-WebSocket-Version' must be 13");
         }
-        let mut keys = self.values("sec-websocket-key");
-        match (keys.next(), keys.next()) {
-            (None, _) => Err("bad upgrade: 'Sec-WebSocket-Key' is missing"),
-            (Some(key), None) if is_handshake_key(key) => Ok(key),
+        match self.only("sec-websocket-key") {
+            Ok(None) => Err("bad upgrade: 'Sec-WebSocket-Key' is missing"),
+            Ok(Some(key)) if is_handshake_key(key) => Ok(key),
             _ => Err("bad upgrade: 'Sec-WebSocket-Key' must be 16 bytes in base64"),
         }
     }
 
     /// The name in `Host`, without the port; none if it is an address, or there is no `Host`.
     fn host_name(&self) -> Parsed<Box<str>> {
-        let mut values = self.values("host");
-        let text = match (values.next(), values.next()) {
-            (None, _) => return Ok(None),
-            (Some(value), None) => String::from_utf8_lossy(value),
-            _ => return bad_request("more than one 'Host'"),
+        let text = match self.only("host") {
+            Ok(None) => return Ok(None),
+            Ok(Some(value)) => String::from_utf8_lossy(value),
+            Err(()) => return bad_request("more than one 'Host'"),
         };
         let is_address = text.parse::<IpAddr>().is_ok()
             || text.parse::<SocketAddr>().is_ok()
@@ -316,12 +318,11 @@ impl Request<'_> {
 
     fn forwarded(&self, header: AddressHeader) -> Forwarded {
         let is_missing = !self.has(header.name());
-        let mut others = AddressHeader::NAMES.into_iter().filter(|_| is_missing);
-        let other = others.find(|(name, _)| self.has(name)).map(|(_, other)| other);
+        let other = AddressHeader::NAMES.into_iter().find(|(name, _)| is_missing && self.has(name));
         let lines = self.values(header.name());
         let (hops, is_port_unreadable) = match header {
             AddressHeader::XRealIp => {
-                let (ip, port) = (self.single("x-real-ip"), self.single("x-real-port"));
+                let (ip, port) = (self.parsed("x-real-ip"), self.parsed("x-real-port"));
                 let (is_port_unreadable, port) = (port.is_err(), port.unwrap_or_default());
                 let peer = ip.map(|ip| ip.map(|ip| Peer::at(ip, port))).map_err(|()| Unreadable);
                 (peer.transpose().into_iter().collect(), is_port_unreadable)
@@ -329,20 +330,21 @@ impl Request<'_> {
             AddressHeader::XForwardedFor => (forwarded::hops(lines, forwarded::address), false),
             AddressHeader::Forwarded => (forwarded::hops(lines, forwarded::element), false),
         };
-        Forwarded { hops, is_port_unreadable, other }
+        Forwarded { hops, is_port_unreadable, other: other.map(|(_, header)| header) }
     }
 
-    /// The value of a header; an error if there are several or it cannot be parsed.
-    fn single<T: FromStr>(&self, name: &str) -> Result<Option<T>, ()> {
+    /// The value of a header, parsed; an error if there are several or it cannot be.
+    fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ()> {
+        let Some(value) = self.only(name)? else { return Ok(None) };
+        let text = std::str::from_utf8(value).map_err(drop)?;
+        text.parse().map(Some).map_err(drop)
+    }
+
+    /// The value of a header; an error if there are several.
+    fn only(&self, name: &str) -> Result<Option<&[u8]>, ()> {
         let mut values = self.values(name);
-        match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some(value), None) => {
-                let text = std::str::from_utf8(value).map_err(drop)?;
-                text.parse().map(Some).map_err(drop)
-            }
-            _ => Err(()),
-        }
+        let value = values.next();
+        if values.next().is_some() { Err(()) } else { Ok(value) }
     }
 
     fn has(&self, name: &str) -> bool {

@@ -78,13 +78,8 @@ fn text_source(line: &[u8]) -> Option<Option<SocketAddr>> {
     };
     let source = parse_ip(words.next()??)?;
     let _destination = words.next()?;
-    let source_port = port(words.next()??)?;
-    Some(Some((source, source_port).into()))
-}
-
-fn port(word: &str) -> Option<u16> {
-    // Digits only: the library's parser would take a plus sign as well.
-    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten()
+    let port: u16 = super::digits(words.next()??)?;
+    Some(Some((source, port).into()))
 }
 
 fn binary(bytes: &[u8]) -> ProxyHeader {

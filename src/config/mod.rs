@@ -14,7 +14,6 @@ mod generate;
 pub mod members;
 mod nearest;
 mod options;
-mod origins;
 pub mod policy;
 pub mod reload;
 pub mod reloadable;
@@ -33,7 +32,6 @@ use std::path::Path;
 use pico_args::Arguments;
 
 use arguments::RawOption;
-pub use origins::Origins;
 use reloadable::Reloadable;
 pub use server_url::ServerUrl;
 use settings::Settings;

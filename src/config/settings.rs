@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use super::origins::Origins;
 use super::policy::Policy;
 use super::reloadable::Reloadable;
 use super::server_url::ServerUrl;
 use super::trouble::{Trouble, Troubles};
 use super::{endpoint, values};
+use crate::codec::origins::Origins;
 use crate::limits::{self, Limits, Pings};
 use crate::message::peer::{self, AddressHeader, Network};
 use crate::net::passed_sockets::Pick;

@@ -3,12 +3,12 @@
 
 use serde_json::Value;
 
-use super::origins::Origins;
 use super::settings::{Config, Settings};
 use super::spec::Arity::Many;
 use super::spec::Default::Text;
 use super::spec::{Row, rows};
 use super::values::seconds_or_never;
+use crate::codec::origins::Origins;
 use crate::limits;
 
 /// All protocol options that have a meaning here. The setters get a value's JSON text.

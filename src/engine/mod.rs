@@ -362,7 +362,8 @@ impl Engine {
         self.storage.load(&mut self.store, self.steady.at(self.clock));
     }
 
-    /// Must be called at the end of each tick, after reaping. `idle`: it had no events.
+    /// Must be called at the end of each tick, after reaping. `idle`: it had neither events nor
+    /// leftovers.
     pub fn end_tick(&mut self, idle: bool) {
         self.effects.end_tick();
         self.arm_timers();

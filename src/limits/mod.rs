@@ -1,8 +1,9 @@
 //! Every number that bounds the server: its unit, its default and its reason, in one place.
 //!
 //! Nothing here does anything. Other modules name these and never write a literal for a limit, a
-//! time or a size. What an operator may change is in [`Limits`], one row each; the rest are
-//! constants, by subject in the files beside this one.
+//! time or a size; what a protocol or a format fixes is beside the code that reads it. What an
+//! operator may change is in [`Limits`], one row each; the rest are constants, by subject in the
+//! files beside this one.
 
 use std::time::Duration;
 

@@ -121,6 +121,15 @@ pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// closed at once. They use the reserved descriptors.
 pub const REFUSALS_AT_ONCE_MAX: usize = 32;
 
+/// Bytes that are read of the request of a connection that is refused and closed at once.
+pub const REFUSED_HEAD_BYTES: usize = 2 * KIB;
+
+/// Seconds after which a client is to try a full or stopping server again.
+pub const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
+
+/// Bytes read at a time on the admin listener: more than most request heads have.
+pub const ADMIN_READ_BYTES: usize = 4 * KIB;
+
 /// Seconds for a request head on the admin listener, where monitors ask from nearby.
 pub const ADMIN_HEAD_SECONDS: f64 = 2.0;
 

@@ -36,49 +36,22 @@ pub struct ClientVersion {
     pub version: Option<Box<str>>,
 }
 
-/// One command, borrowed from the text of its message.
+/// One command, borrowed from the text of its message. `delete` is a draft. `is_singular`: sent as
+/// `submit-permission`, as one released client does. The `id` is that of an `add`, delivered with
+/// the message as text of whatever JSON it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    Ping {
-        value: Option<&'a str>,
-    },
-    /// `is_singular`: sent as `submit-permission`, as one released client does.
-    SubmitPermissions {
-        proof: Proof<'a>,
-        is_singular: bool,
-    },
-    Bind {
-        appid: Field<'a>,
-        side: Field<'a>,
-        client_version: ClientVersion,
-    },
+    Ping { value: Option<&'a str> },
+    SubmitPermissions { proof: Proof<'a>, is_singular: bool },
+    Bind { appid: Field<'a>, side: Field<'a>, client_version: ClientVersion },
     List,
     Allocate,
-    Claim {
-        nameplate: Field<'a>,
-        allocate: Flag,
-    },
-    Release {
-        nameplate: Field<'a>,
-    },
-    Open {
-        mailbox: Field<'a>,
-    },
-    Add {
-        phase: Field<'a>,
-        body: Field<'a>,
-        /// Delivered with the message, as text of whatever JSON it was.
-        id: Option<Cow<'a, str>>,
-    },
-    /// A draft.
-    Delete {
-        their_phase: Field<'a>,
-        their_side: Field<'a>,
-    },
-    Close {
-        mailbox: Field<'a>,
-        mood: Field<'a>,
-    },
+    Claim { nameplate: Field<'a>, allocate: Flag },
+    Release { nameplate: Field<'a> },
+    Open { mailbox: Field<'a> },
+    Add { phase: Field<'a>, body: Field<'a>, id: Option<Cow<'a, str>> },
+    Delete { their_phase: Field<'a>, their_side: Field<'a> },
+    Close { mailbox: Field<'a>, mood: Field<'a> },
     Unknown,
 }
 

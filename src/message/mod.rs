@@ -2,7 +2,7 @@
 //! close.
 //!
 //! `codec` knows their JSON text and `store` their rules; neither knows the other. Nothing here
-//! acts on them.
+//! acts on them, but that `log` and `ledger` count the memory of what is stored.
 
 pub mod close;
 mod command;

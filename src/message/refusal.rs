@@ -13,17 +13,12 @@ pub enum Refusal {
     NotUtf8,
     NotAnObject,
     TooDeep,
-    MessageTooLong {
-        bytes_max: usize,
-    },
-    FrameTooLong {
-        bytes_max: usize,
-    },
+    MessageTooLong { bytes_max: usize },
+    FrameTooLong { bytes_max: usize },
     MissingType,
     PingRequiresPing,
     AlreadyBound,
     MustBindFirst,
-    /// The proof of work demanded by the welcome was not submitted.
     PermissionRequired,
     PermissionDenied(StampError),
     UnknownType,
@@ -43,45 +38,20 @@ pub enum Refusal {
     CloseOther,
     CloseWithoutOpen,
     MailboxNotAvailable,
-    /// A guest would begin something on a server that has members.
     MembersOnly,
     StorageUnavailable,
     ServerFull,
-    /// The peer's address has its share of the store.
     AddressFull,
     TooManyNameplates,
-    /// The server drains; the operator's message.
     Draining(Rc<str>),
-    /// Exchanges begin in other networks only.
     Outsider,
-    /// The trouble that the test of a client ordered.
     OnOrder(Rc<str>),
-    MailboxFull {
-        bytes_max: usize,
-        messages_max: usize,
-    },
-    /// The peer's address sends the command too often.
-    TooFast {
-        command: Throttled,
-        retry_seconds: u64,
-    },
-    Requires {
-        command: &'static str,
-        field: &'static str,
-    },
-    /// As `Requires`, in the words that upstream uses for `add`.
-    Missing {
-        field: &'static str,
-    },
-    /// The same of the draft `delete`.
-    DeleteMissing {
-        field: &'static str,
-    },
-    Invalid {
-        command: &'static str,
-        field: &'static str,
-        rule: Rule,
-    },
+    MailboxFull { bytes_max: usize, messages_max: usize },
+    TooFast { command: Throttled, retry_seconds: u64 },
+    Requires { command: &'static str, field: &'static str },
+    Missing { field: &'static str },
+    DeleteMissing { field: &'static str },
+    Invalid { command: &'static str, field: &'static str, rule: Rule },
 }
 
 impl Refusal {
@@ -192,6 +162,7 @@ impl fmt::Display for Refusal {
             Refusal::FrameTooLong { bytes_max } => {
                 write!(f, "WebSocket frame is too long: at most {bytes_max} bytes")
             }
+            // The operator's message, or what the test of a client has ordered.
             Refusal::Draining(message) | Refusal::OnOrder(message) => f.write_str(message),
             Refusal::PermissionDenied(denial) => write!(f, "permission denied: {denial}"),
             Refusal::MailboxFull { bytes_max, messages_max } => {
@@ -205,6 +176,7 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::Requires { command, field } => write!(f, "{command} requires '{field}'"),
+            // Upstream's words for `add`, and for its draft of `delete`.
             Refusal::Missing { field } => write!(f, "missing '{field}'"),
             Refusal::DeleteMissing { field } => {
                 write!(f, "delete is missing argument '{field}'")

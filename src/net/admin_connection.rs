@@ -4,14 +4,12 @@
 //! itself. It counts in no limit and no metric of clients.
 
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::codec::http::{self, Question, Status};
-use crate::limits::{ADMIN_HEAD_SECONDS, Limits, READ_BYTES_PER_TICK_MAX};
+use crate::codec::http::{self, Question};
+use crate::limits::{ADMIN_HEAD_SECONDS, ADMIN_READ_BYTES, Limits, READ_BYTES_PER_TICK_MAX};
 use crate::net::socket::Socket;
-
-/// Bytes read at a time: more than most request heads have.
-const READ_BYTES: usize = 4096;
+use crate::sys::clock::after;
 
 #[derive(Debug)]
 enum Phase {
@@ -86,7 +84,7 @@ impl AdminConnection {
 
     /// Reads what is there, up to one tick's share.
     pub fn read(&mut self, now: Instant, limits: &Limits) {
-        let mut buffer = [0; READ_BYTES];
+        let mut buffer = [0; ADMIN_READ_BYTES];
         let mut bytes_read = 0;
         while bytes_read < READ_BYTES_PER_TICK_MAX && !self.is_over {
             match self.socket.read(&mut buffer) {
@@ -161,7 +159,7 @@ impl AdminConnection {
             Phase::Head(_) => limits.handshake_seconds.min(ADMIN_HEAD_SECONDS),
             Phase::Asked(_) | Phase::Answering { .. } | Phase::Lingering => limits.close_seconds,
         };
-        self.since + Duration::from_secs_f64(seconds)
+        after(self.since, seconds)
     }
 
     /// Does what is due.
@@ -170,11 +168,7 @@ impl AdminConnection {
             return;
         }
         match self.phase {
-            Phase::Head(_) => {
-                let answer =
-                    http::text_answer(Status::RequestTimeout, "request head took too long");
-                self.answer(answer, now);
-            }
+            Phase::Head(_) => self.answer(http::HEAD_TOO_SLOW.answer(), now),
             Phase::Asked(_) | Phase::Answering { .. } | Phase::Lingering => self.is_over = true,
         }
     }
@@ -182,7 +176,7 @@ impl AdminConnection {
     /// Cuts short a request that is still in its head: the server stops.
     pub fn stop(&mut self, now: Instant) {
         if let Phase::Head(_) = self.phase {
-            self.answer(http::text_answer(Status::Unavailable, "server is stopping"), now);
+            self.answer(http::STOPPING.answer(), now);
         }
     }
 }

@@ -68,20 +68,20 @@ fn memory_file() -> io::Result<File> {
 #[derive(Debug)]
 pub struct RecordReader {
     file: BufReader<File>,
-    bytes_left: u64,
+    file_bytes: u64,
 }
 
 impl RecordReader {
     fn new(file: File) -> io::Result<RecordReader> {
-        let bytes_left = file.metadata()?.len();
-        Ok(RecordReader { file: BufReader::new(file), bytes_left })
+        let file_bytes = file.metadata()?.len();
+        Ok(RecordReader { file: BufReader::new(file), file_bytes })
     }
 
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
         let mut length = [0; size_of::<u64>()];
         self.file.read_exact(&mut length)?;
         let length = u64::from_le_bytes(length);
-        if length > self.bytes_left {
+        if length > self.file_bytes {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut record = vec![0; length as usize];

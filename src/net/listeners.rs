@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
 use crate::codec::http::{self, Rejection};
-use crate::limits::{ACCEPT_RETRY, LOG_REPEAT};
+use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
 use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
 use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
@@ -52,6 +52,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Listeners {
     list: Vec<Entry>,
+    /// Index of the listener whose turn it is: a flood at one must not keep the others waiting.
+    next: usize,
     /// Spare descriptor, closed on EMFILE so that one pending connection can be accepted and
     /// refused.
     spare: Option<File>,
@@ -152,8 +154,8 @@ impl Listeners {
         self.retry_at
     }
 
-    /// Accepts the next connection at a listener of these roles; each try takes one of
-    /// `tries_left`.
+    /// Accepts the next connection at a listener of these roles, at one after the other; each try
+    /// takes one of `tries_left`.
     pub fn accept(
         &mut self,
         roles: &[Role],
@@ -166,7 +168,9 @@ impl Listeners {
         self.retry_at = None;
         while *tries_left > 0 {
             let is_waiting = |entry: &Entry| entry.is_ready && roles.contains(&entry.role);
-            let index = self.list.iter().position(is_waiting)?;
+            let mut turns = (self.next..self.list.len()).chain(0..self.next);
+            let index = turns.find(|index| is_waiting(&self.list[*index]))?;
+            self.next = index + 1;
             *tries_left -= 1;
             let Entry { listener, role, .. } = &self.list[index];
             match listener.accept() {
@@ -225,9 +229,6 @@ impl Listeners {
     }
 }
 
-/// What is read of a request that is refused without looking at it.
-const REFUSED_HEAD_BYTES: usize = 2048;
-
 fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
@@ -244,4 +245,32 @@ pub fn refuse(mut socket: Socket, rejection: Rejection) {
     }
     _ = socket.write(&answer);
     _ = socket.shutdown_write();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn listeners_have_their_turns_however_many_connections_wait_at_one() {
+        let endpoint = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
+        let roles = [Role::Client, Role::ProxiedClient];
+        let mut listeners =
+            Listeners::bind(&roles.map(|role| (endpoint.clone(), role)), HandedOver::default())
+                .expect("they are bound");
+        listeners.listen().expect("they listen");
+        let mut clients = Vec::new();
+        for (index, (endpoint, _)) in listeners.addresses().into_iter().enumerate() {
+            let Endpoint::Tcp(address) = endpoint else { panic!("{endpoint}") };
+            clients.extend((0..3).map(|_| TcpStream::connect(address).expect("a connection")));
+            listeners.set_ready(index);
+        }
+        let mut tries_left = 6;
+        let accepted = std::iter::from_fn(|| {
+            listeners.accept(&roles, &mut tries_left, Instant::now()).map(|(.., role)| role)
+        });
+        assert_eq!(accepted.collect::<Vec<_>>(), [roles, roles, roles].concat());
+    }
 }

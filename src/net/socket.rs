@@ -1,6 +1,6 @@
 //! TCP and unix sockets behind one type: listening, accepting, reading, writing.
 //!
-//! The only place that makes sockets. Everything is non-blocking.
+//! The only place that makes sockets for clients. Everything is non-blocking.
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -56,12 +56,12 @@ struct Slot {
     buffered_bytes: usize,
     /// It is in `readable`.
     is_readable: bool,
-    /// Reading it took much when it was last read.
+    /// It used up its share when it was last read, or half of it and all that there was.
     is_heavy: bool,
     /// It is in the accounting's `unsent`.
     is_unsent: bool,
-    /// A silent connection is read once more before it is dropped.
-    last_read: LastRead,
+    /// It has been silent for too long, and is read once more before it is dropped.
+    is_overdue: bool,
     /// It is in the accounting's `closing`.
     is_closing: bool,
     is_rejected: bool,
@@ -85,14 +85,6 @@ impl Slot {
             readable.push(conn, self.address);
         }
     }
-}
-
-/// How far the last read of a silent connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LastRead {
-    NotDue,
-    Due,
-    Done,
 }
 
 /// Deadlines, queues and sums over all connections.
@@ -147,7 +139,7 @@ impl Connections {
 
     /// Whether there is work that needs no event.
     pub fn has_leftovers(&self) -> bool {
-        !self.readable.is_empty() || !self.accounting.unsent.is_empty()
+        !self.readable.is_empty() || self.has_unsent()
     }
 
     /// Whether output waits for the next tick.
@@ -175,7 +167,7 @@ impl Connections {
             is_readable: false,
             is_heavy: false,
             is_unsent: false,
-            last_read: LastRead::NotDue,
+            is_overdue: false,
             is_closing: false,
             is_rejected,
         };
@@ -245,7 +237,7 @@ impl Connections {
 
     /// Goes on with what the poll has reported since, within what is left of the tick.
     pub fn read_more(&mut self, now: Instant, engine: &mut Engine) {
-        self.readable.go_on();
+        self.readable.resume_tick();
         self.read_queued(now, engine);
     }
 
@@ -285,15 +277,16 @@ impl Connections {
         self.readable.note_used(slot.address, used_bytes);
         slot.is_readable = false;
         slot.is_heavy = progress == Progress::More || used_bytes >= SHARE_BYTES_PER_TICK_MAX / 2;
-        if slot.last_read == LastRead::Due {
-            slot.last_read = LastRead::Done;
-        }
+        let is_overdue = std::mem::take(&mut slot.is_overdue);
         match progress {
             Progress::Drained => {}
             Progress::More => slot.queue(conn, &mut self.readable),
             Progress::Gone(reason) => self.accounting.close_later(conn, slot, reason),
         }
         self.accounting.update(conn, slot, settings);
+        if is_overdue && !slot.is_closing {
+            self.handle_deadline(conn, now, engine);
+        }
         self.shed_load();
     }
 
@@ -327,10 +320,7 @@ impl Connections {
         match slot.connection.send(outputs, clock, &mut self.output, limits) {
             Ok(Sent::More) => self.accounting.note_unsent(conn, slot),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}
-            Err(reason) => {
-                slot.connection.discard_buffers();
-                self.accounting.close_later(conn, slot, reason);
-            }
+            Err(reason) => self.accounting.discard(conn, slot, reason),
         }
         self.accounting.update(conn, slot, &self.settings);
         self.shed_load();
@@ -341,22 +331,26 @@ impl Connections {
         while let Some(conn) = self.accounting.timers.pop_due(now) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             slot.armed = None;
-            if slot.last_read != LastRead::Done
-                && slot.connection.is_silent_too_long(&self.settings, now)
-            {
-                // What keeps it alive may have come, and not have been read. Reading sets its
-                // deadline again.
-                slot.last_read = LastRead::Due;
-                slot.queue(conn, &mut self.readable);
+            if slot.is_closing {
                 continue;
             }
-            slot.last_read = LastRead::NotDue;
-            let is_bound = engine.is_bound(conn);
-            let mut context = context(conn, now, &self.settings, engine);
-            match slot.connection.handle_deadline(is_bound, &mut context) {
-                Some(reason) => self.accounting.close_later(conn, slot, reason),
-                None => self.accounting.update(conn, slot, &self.settings),
+            if slot.connection.is_silent_too_long(&self.settings, now) {
+                // What keeps it alive may have come, and not have been read.
+                slot.is_overdue = true;
+                slot.queue(conn, &mut self.readable);
+            } else {
+                self.handle_deadline(conn, now, engine);
             }
+        }
+    }
+
+    fn handle_deadline(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
+        let Some(slot) = self.slots.get_mut(&conn) else { return };
+        let is_bound = engine.is_bound(conn);
+        let mut context = context(conn, now, &self.settings, engine);
+        match slot.connection.handle_deadline(is_bound, &mut context) {
+            Some(reason) => self.accounting.close_later(conn, slot, reason),
+            None => self.accounting.update(conn, slot, &self.settings),
         }
     }
 
@@ -405,8 +399,7 @@ impl Connections {
         let claims = claims.map(|(conn, it)| (*conn, it.address, it.connection.claimed_bytes()));
         for conn in Shedding::new(claims.filter(|(_, _, bytes)| *bytes > 0)) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
-            slot.connection.discard_buffers();
-            self.accounting.close_later(conn, slot, CloseReason::Shed);
+            self.accounting.discard(conn, slot, CloseReason::Shed);
             self.accounting.update(conn, slot, &self.settings);
             if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_SHARE {
                 break;
@@ -456,6 +449,12 @@ impl Accounting {
             slot.is_unsent = true;
             self.unsent.push_back(conn);
         }
+    }
+
+    /// Frees what a connection buffers, and marks it for reaping.
+    fn discard(&mut self, conn: ConnId, slot: &mut Slot, reason: CloseReason) {
+        slot.connection.discard_buffers(reason);
+        self.close_later(conn, slot, reason);
     }
 
     /// Marks a connection for reaping; the first reason counts.

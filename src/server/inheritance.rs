@@ -49,9 +49,10 @@ impl Inheritance {
 fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inheritance, String> {
     let mut record = || records.read().map_err(|error| error.to_string());
     let head = codec::decode_head(&record()?).map_err(describe)?;
-    let Head { next_conn, listeners, .. } = head;
-    let (count, expected) = (descriptors.len() as u64, listeners.len() as u64 + head.connections);
-    if count != expected {
+    let Head { next_conn, listeners, connections } = head;
+    let expected = connections.saturating_add(listeners.len() as u64);
+    let count = descriptors.len();
+    if count as u64 != expected {
         return Err(format!("{count} descriptors have come, not {expected}"));
     }
     let mut descriptors = descriptors.into_iter();

@@ -39,8 +39,8 @@ use crate::storage::Committed;
 use crate::sys::clock::Clock;
 use crate::sys::program::Program;
 
-/// The signal stream's token. Listeners come before it, as no process has more of them;
-/// connections have their numbers.
+/// Token of the signals. Those of listeners, of which no process has as many, come before it; that
+/// of a connection is its number.
 const SIGNALS: Token = Token(usize::MAX);
 const FIRST_LISTENER: usize = usize::MAX - u16::MAX as usize;
 
@@ -79,12 +79,11 @@ impl Server {
         let poll = Poll::new()?;
         poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
         listeners.register(poll.registry(), FIRST_LISTENER)?;
-        let origins = config.origins.clone();
         let mut connections = Connections::new(Settings {
             limits: config.limits.clone(),
             pings: config.pings,
             address_header: config.address_header,
-            origin_allowed: Box::new(move |origin| origins.allow(origin)),
+            origins: config.origins.clone(),
         });
         if config.troubles.replay_pause().is_some() {
             connections.replay_slowly();
@@ -130,7 +129,7 @@ impl Server {
             self.connections.postpone_deadlines(standstill);
         }
 
-        let is_idle = events.is_empty();
+        let is_idle = events.is_empty() && !sleep.is_zero();
         self.note_events(events);
         self.connections.send_unsent(self.clock);
         self.accept_admins();

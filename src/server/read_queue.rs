@@ -76,7 +76,7 @@ impl ReadQueue {
 
     /// Goes on with connections that the poll has reported since the tick began. Those that have
     /// used up their share wait.
-    pub fn go_on(&mut self) {
+    pub fn resume_tick(&mut self) {
         (self.light_left, self.heavy_left) = (self.light.len(), 0);
         self.passed_over = Some(0);
     }
@@ -197,11 +197,11 @@ mod tests {
         queue.push(ConnId(0), None);
         assert_eq!(tick(&mut queue, None, SHARE_BYTES_PER_TICK_MAX, true), [0]);
         queue.push(ConnId(1), None);
-        queue.go_on();
+        queue.resume_tick();
         assert_eq!((queue.next(), queue.next()), (Some(ConnId(1)), None));
         queue.note_used(None, TICK_BYTES_MAX);
         queue.push(ConnId(2), None);
-        queue.go_on();
+        queue.resume_tick();
         assert_eq!(queue.next(), None);
     }
 

@@ -16,25 +16,16 @@ use crate::sys::companion::Companion;
 /// Where the server is between its start and its end.
 #[derive(Debug)]
 pub(super) enum Stage {
+    /// Until a signal asks for something else.
     Serving,
     /// A new program checks itself; ends with it, or at that time.
-    Checking {
-        check: Companion,
-        until: Instant,
-    },
+    Checking { check: Companion, until: Instant },
     /// Connections come to a point at which they can be handed over; ends then, or at that time.
-    HandingOver {
-        successor: Successor,
-        until: Instant,
-    },
+    HandingOver { successor: Successor, until: Instant },
     /// Nothing may begin any more; ends when no mailbox is left, or at that time.
-    Draining {
-        until: Instant,
-    },
+    Draining { until: Instant },
     /// All connections are being closed; ends when none is left, or at that time.
-    Stopping {
-        until: Instant,
-    },
+    Stopping { until: Instant },
     /// The service manager keeps everything for the next process.
     Left,
 }

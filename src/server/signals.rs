@@ -61,9 +61,10 @@ pub fn deliver() -> io::Result<()> {
     Ok(all().thread_unblock()?)
 }
 
-/// The reading end.
+/// What signals have asked for.
 #[derive(Debug)]
 pub struct Signals {
+    /// The end that the poll watches.
     stream: UnixStream,
     /// Whether each [`Request`] has been made; handlers set these.
     flags: [Arc<AtomicBool>; 6],

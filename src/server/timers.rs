@@ -15,14 +15,11 @@ pub struct Timers(BTreeSet<(Instant, ConnId)>);
 impl Timers {
     /// Sets a connection's deadline, unless it has an earlier one; `armed` is the one it has.
     pub fn arm(&mut self, conn: ConnId, armed: &mut Option<Instant>, deadline: Option<Instant>) {
-        match (*armed, deadline) {
-            (Some(standing), Some(deadline)) if standing <= deadline => {}
-            (_, Some(deadline)) => {
-                self.disarm(conn, armed);
-                self.0.insert((deadline, conn));
-                *armed = Some(deadline);
-            }
-            (_, None) => {}
+        let Some(deadline) = deadline else { return };
+        if armed.is_none_or(|standing| standing > deadline) {
+            self.disarm(conn, armed);
+            self.0.insert((deadline, conn));
+            *armed = Some(deadline);
         }
     }
 

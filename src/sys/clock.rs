@@ -78,10 +78,13 @@ impl Clock {
         Clock { instant: Instant::now(), wall: Timestamp(wall) }
     }
 
-    /// That many seconds from now.
     pub fn after(&self, seconds: Seconds) -> Instant {
-        self.instant + Duration::from_secs_f64(seconds)
+        after(self.instant, seconds)
     }
+}
+
+pub fn after(instant: Instant, seconds: Seconds) -> Instant {
+    instant + Duration::from_secs_f64(seconds)
 }
 
 /// Time for the rules: the monotonic clock's, counted from the wall clock's at a start. Setting the

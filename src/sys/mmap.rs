@@ -51,7 +51,7 @@ pub struct MmapBuffer {
 
 impl MmapBuffer {
     /// Appends a piece. `expected` is the length of the whole, as far as it is known; once it is
-    /// large enough for a mapping, it must be exact.
+    /// large enough for a mapping, the whole must not become longer.
     pub fn push(&mut self, piece: &[u8], expected: usize) {
         if self.mapping.is_none()
             && let Some(mut mapping) = Mapping::with_capacity(expected)

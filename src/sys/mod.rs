@@ -1,7 +1,7 @@
 //! The operating system: clock, randomness, memory, the identity of files, this process and its
 //! program, a command beside it, the log's sink.
 //!
-//! The only room that reads the clock or draws random bytes; knows nothing of the server.
+//! The only room that reads the wall clock or draws random bytes; knows nothing of the server.
 
 pub mod clock;
 pub mod companion;

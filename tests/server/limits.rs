@@ -308,16 +308,22 @@ fn when_all_connections_together_hold_too_much_the_largest_holders_go() {
         "--limit-outbox-bytes=400000",
         "--limit-buffered-bytes=1000000",
     ]);
-    for _ in 0..2 {
+    let message = || {
+        let mut holder = Raw::upgraded(server.address);
+        holder.send(&frame(TEXT, &[b' '; 100_000])[..90_000]);
+        holder
+    };
+    let head = || {
+        let mut holder = Raw::connect(server.address);
+        holder.send(&upgrade_of(16_000).as_bytes()[..15_000]);
+        holder
+    };
+    let kinds: [&dyn Fn() -> Raw; 2] = [&message, &head];
+    for hold in kinds.into_iter().chain(kinds) {
+        const COUNT: usize = 100;
         let mut small = Raw::upgraded(server.address);
         small.send(&frame(TEXT, ping_of(900).as_bytes())[..500]);
-        let mut holders: Vec<Raw> = (0..40)
-            .map(|_| {
-                let mut holder = Raw::upgraded(server.address);
-                holder.send(&frame(TEXT, &[b' '; 100_000])[..90_000]);
-                holder
-            })
-            .collect();
+        let mut holders: Vec<Raw> = (0..COUNT).map(|_| hold()).collect();
         exchange(&server, "happy");
         small.send(&frame(TEXT, ping_of(900).as_bytes())[500..]);
         let mut seen = Vec::new();
@@ -340,7 +346,7 @@ fn when_all_connections_together_hold_too_much_the_largest_holders_go() {
             };
             alive += usize::from(!ended);
         }
-        assert!(alive < 40 && alive > 2, "{alive} of 40 holders are left");
+        assert!(alive < COUNT && alive > 2, "{alive} of {COUNT} holders are left");
     }
     server.wait_for_log("buffered bytes of all connections");
 }

@@ -253,7 +253,7 @@ fn message_id(json: Option<&str>) -> Option<Cow<'_, str>> {
     Some(string(json).unwrap_or(Cow::Borrowed(json)))
 }
 
-/// `[implementation, version, …]`; anything else counts as absent (manual: protocol 2.5).
+/// `[implementation, version, …]`; anything else counts as absent (manual: protocol 2.3).
 fn client_version(json: Option<&str>, bytes_max: usize) -> ClientVersion {
     match json.map(serde_json::from_str::<FirstTwo<'_>>) {
         Some(Ok(FirstTwo(Some(implementation), Some(version)))) => ClientVersion {

@@ -38,8 +38,7 @@ pub fn welcome(
     demand: Option<&Demand>,
     peer: Peer,
 ) -> Box<str> {
-    let mut out = Vec::new();
-    out.extend_from_slice(b"{");
+    let mut out = vec![b'{'];
     for (key, value) in [
         ("motd", welcome.motd.as_deref()),
         ("current_cli_version", welcome.current_cli_version.as_deref()),

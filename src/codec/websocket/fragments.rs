@@ -34,7 +34,7 @@ struct Discarded {
     refusal: Refusal,
     /// Payload received and announced.
     bytes: u64,
-    /// The present frame, of whose payload only this is still to come.
+    /// The present frame; its `payload_bytes` are those that are still to come.
     frame: Header,
 }
 

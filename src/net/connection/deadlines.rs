@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, Context, Open, Phase, Settings};
-use crate::codec::http::{self, Status};
+use crate::codec::http;
 use crate::codec::websocket;
 use crate::limits::{FAREWELL, Pings, SLOW_SENDER_BYTES_PER_SECOND, STALLED};
 use crate::message::close::CloseReason;
+use crate::sys::clock::after;
 
 /// A message that has begun to come in.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,7 @@ impl Connection {
     fn silence_timeout(&self, settings: &Settings) -> Option<(Instant, CloseReason)> {
         let Settings { limits, pings, .. } = settings;
         match &self.phase {
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
+            Phase::ProxyHeader(_) | Phase::Head(_) => {
                 let deadline = after(self.since, limits.handshake_seconds);
                 Some((deadline, CloseReason::HandshakeTimeout))
             }
@@ -125,10 +126,8 @@ impl Connection {
     ) -> Option<CloseReason> {
         match (reason, &mut self.phase) {
             (CloseReason::NotBound, Phase::Open(open)) if is_bound => open.is_bound = true,
-            (_, Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading) => {
-                let answer =
-                    http::text_answer(Status::RequestTimeout, "request head took too long");
-                self.answer(answer, reason, context);
+            (_, Phase::ProxyHeader(_) | Phase::Head(_)) => {
+                self.answer(http::HEAD_TOO_SLOW.answer(), reason, context);
             }
             (CloseReason::PingTimeout, _)
             | (_, Phase::Closing { .. } | Phase::Lingering { .. }) => {
@@ -189,10 +188,6 @@ impl Open {
     }
 }
 
-fn after(since: Instant, seconds: f64) -> Instant {
-    since + Duration::from_secs_f64(seconds)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -200,6 +195,7 @@ mod tests {
     use mio::net::UnixStream;
 
     use super::*;
+    use crate::codec::origins::Origins;
     use crate::limits::Limits;
     use crate::message::ConnId;
     use crate::message::output::{Output, Outputs};
@@ -233,7 +229,7 @@ mod tests {
                 address_header: AddressHeader::default(),
                 limits: Limits::default(),
                 pings: Pings::default(),
-                origin_allowed: Box::new(|_| true),
+                origins: Origins::default(),
             };
             let (outputs, buffers) = (Outputs::default(), WriteBuffers::default());
             Scene { connection, peer, settings, outputs, buffers, begun, now: begun }

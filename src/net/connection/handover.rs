@@ -67,7 +67,7 @@ impl Connection {
                 }
             }
             Phase::Closing { .. } => PhaseRecord::Closing,
-            Phase::Upgrading | Phase::Lingering { .. } => PhaseRecord::Lingering,
+            Phase::Lingering { .. } => PhaseRecord::Lingering,
         };
         unread.extend_from_slice(&self.unread);
         let outbox = self.outbox.as_mut();

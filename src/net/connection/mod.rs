@@ -11,10 +11,10 @@ mod reading;
 pub use handover::Times;
 pub use reading::{Input, Progress};
 
-use std::fmt;
 use std::time::Instant;
 
-use crate::codec::http::{self, Rejection, Status};
+use crate::codec::http::{self, Rejection};
+use crate::codec::origins::Origins;
 use crate::codec::websocket::{self, WebSocket};
 use crate::limits::{Limits, Pings};
 use crate::message::ConnId;
@@ -29,19 +29,14 @@ use crate::sys::clock::Clock;
 use deadlines::Unfinished;
 
 /// Settings of all connections.
+#[derive(Debug)]
 pub struct Settings {
     pub limits: Limits,
     pub pings: Pings,
     /// The header in which trusted proxies name the client's address.
     pub address_header: AddressHeader,
-    /// Whether a browser page of that `Origin` may connect.
-    pub origin_allowed: Box<dyn Fn(&str) -> bool>,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("limits", &self.limits).finish_non_exhaustive()
-    }
+    /// The pages in browsers that may connect.
+    pub origins: Origins,
 }
 
 /// One connection's part in a tick.
@@ -66,19 +61,13 @@ enum Phase {
     ProxyHeader(Vec<u8>),
     /// Collecting the request head.
     Head(Vec<u8>),
-    /// The handshake has been reported as an event, and the verdict is still to come.
-    Upgrading,
+    /// From a valid handshake on; the verdict on it may still turn the connection away.
     Open(Open),
     /// The close frame has been sent, the peer's is still to come.
-    Closing {
-        websocket: WebSocket,
-        reason: CloseReason,
-    },
+    Closing { websocket: WebSocket, reason: CloseReason },
     /// All has been sent. What still comes in is thrown away until the peer closes too or its time
     /// is up, so that it gets the last bytes instead of a reset.
-    Lingering {
-        reason: CloseReason,
-    },
+    Lingering { reason: CloseReason },
 }
 
 /// An open WebSocket.
@@ -181,23 +170,17 @@ impl Connection {
             Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } => {
                 websocket.buffered_bytes()
             }
-            Phase::Upgrading | Phase::Lingering { .. } => 0,
+            Phase::Lingering { .. } => 0,
         };
         input + self.unread.len()
     }
 
     /// Carries out the engine's decision on the last event.
     pub fn apply(&mut self, decision: Result<Verdict, Rejection>, context: &mut Context<'_>) {
-        let verdict = match decision {
-            Ok(verdict) => verdict,
-            Err(rejection) => return self.reject(rejection, context),
-        };
-        if matches!(self.phase, Phase::Upgrading) {
-            self.enter(Phase::Open(Open::new(context.now)), context.now);
-        }
-        match (verdict, &mut self.phase) {
-            (Verdict::Close(reason), _) => self.close(reason, context),
-            (Verdict::CloseSoon(reason), Phase::Open(open)) => {
+        match (decision, &mut self.phase) {
+            (Err(rejection), _) => self.reject(rejection, context),
+            (Ok(Verdict::Close(reason)), _) => self.close(reason, context),
+            (Ok(Verdict::CloseSoon(reason)), Phase::Open(open)) => {
                 open.close_soon = Some(reason);
                 (self.since, self.deadline_changed) = (context.now, true);
             }
@@ -213,10 +196,9 @@ impl Connection {
                 context.send(websocket::close(reason));
                 self.enter(Phase::Closing { websocket, reason }, context.now);
             }
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Upgrading => {
+            Phase::ProxyHeader(_) | Phase::Head(_) => {
                 // Only a stopping server closes a connection before its handshake.
-                let answer = http::text_answer(Status::Unavailable, "server is stopping");
-                self.answer(answer, reason, context);
+                self.answer(http::STOPPING.answer(), reason, context);
             }
             Phase::Closing { .. } | Phase::Lingering { .. } => {}
         }
@@ -255,15 +237,11 @@ impl Connection {
         matches!(self.phase, Phase::Lingering { .. })
     }
 
-    /// Drops what it buffers: it is about to be dropped itself.
-    pub fn discard_buffers(&mut self) {
+    /// Drops all that it buffers, and what will come: it is about to be dropped itself.
+    pub fn discard_buffers(&mut self, reason: CloseReason) {
         self.abandon_output();
         self.unread = Box::default();
-        if let Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } =
-            &mut self.phase
-        {
-            *websocket = WebSocket::default();
-        }
+        self.phase = Phase::Lingering { reason };
     }
 
     fn abandon_output(&mut self) {
@@ -284,8 +262,7 @@ impl Connection {
     }
 
     /// Writes as much as the socket takes: of what waits its share, then of `outputs`, the rest of
-    /// which waits. The error is the reason why the connection is over: the peer reads
-    /// too slowly.
+    /// which waits. The error is the reason why the connection is over: the peer reads too slowly.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
@@ -301,19 +278,14 @@ impl Connection {
         let has_progressed = buffers.delivered().bytes > delivered_before;
         self.note_output(has_progressed, clock.instant);
         match sent {
-            Ok(Sent::Blocked) if is_over => Err(CloseReason::SlowReader),
-            Ok(Sent::Ended) => {
-                // Fails only if the peer is gone, which reading will show.
-                _ = self.socket.shutdown_write();
-                Ok(Sent::Ended)
-            }
-            Ok(sent) => Ok(sent),
-            Err(_) => {
-                // The peer reads no more, but commands that came before are still to be carried
-                // out. Reading will come to the end by itself.
-                self.abandon_output();
-                Ok(Sent::All)
-            }
+            Ok(Sent::Blocked) if is_over => return Err(CloseReason::SlowReader),
+            // Fails only if the peer is gone, which reading will show.
+            Ok(Sent::Ended) => _ = self.socket.shutdown_write(),
+            Ok(_) => {}
+            // The peer reads no more, but commands that came before are still to be carried out.
+            // Reading will come to the end by itself.
+            Err(_) => self.abandon_output(),
         }
+        Ok(sent.unwrap_or(Sent::All))
     }
 }

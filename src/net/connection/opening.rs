@@ -1,6 +1,6 @@
 //! How a connection begins: a PROXY header where one is due, and the request head.
 
-use super::{Connection, Context, Input, Phase, Settings};
+use super::{Connection, Context, Input, Open, Phase, Settings};
 use crate::codec::http::{self, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
@@ -51,8 +51,8 @@ impl Connection {
         // One byte more than allowed is enough to see that it is too much.
         let wanted = (bytes_max + 1).saturating_sub(known).min(input.rest().len());
         head.extend_from_slice(&input.rest()[..wanted]);
-        let Settings { address_header, origin_allowed, .. } = context.settings;
-        match http::parse(head, bytes_max, *address_header, origin_allowed) {
+        let Settings { address_header, origins, .. } = context.settings;
+        match http::parse(head, bytes_max, *address_header, origins) {
             Ok(None) => {
                 input.skip(wanted);
                 None
@@ -63,7 +63,7 @@ impl Connection {
             }
             Ok(Some(upgrade)) => {
                 input.skip(upgrade.head_bytes - known);
-                self.phase = Phase::Upgrading;
+                self.enter(Phase::Open(Open::new(context.now)), context.now);
                 Some(Event::Upgrade {
                     peer: self.peer,
                     forwarded: upgrade.forwarded,

@@ -117,7 +117,7 @@ impl Connection {
                     return Err(Progress::More);
                 }
                 Phase::Open(_) | Phase::Closing { .. } => self.read_frame(input, context),
-                Phase::Upgrading | Phase::Lingering { .. } => {
+                Phase::Lingering { .. } => {
                     input.rest.start = input.rest.end;
                     None
                 }

@@ -162,8 +162,7 @@ impl Outbox {
     }
 
     /// Appends output, and writes as much as the socket takes; of what waits, as many portions as
-    /// are left.
-    /// What can leave at once is encoded at once, and never queued.
+    /// are left. What can leave at once is encoded at once, and never queued.
     pub fn send(
         &mut self,
         outputs: impl Iterator<Item = Released>,
@@ -317,7 +316,7 @@ impl Outbox {
 
 fn frame(response: &Response, buffers: &mut WriteBuffers) {
     buffers.json.clear();
-    buffers.delivered.messages += u64::from(matches!(response, Response::Message { .. }));
+    buffers.delivered.messages += u64::from(matches!(response, Response::Message(_)));
     json::encode(response, &buffers.server_tx, &mut buffers.json);
     websocket::text(&buffers.json, &mut buffers.frames);
 }
