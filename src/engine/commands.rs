@@ -11,6 +11,9 @@ use crate::message::{CHECK_APP, Command, ConnId, Field, Flag, Orig, Refusal, Res
 use crate::storage::db::ConnectionChange;
 use crate::store::Act;
 
+/// The implementation in the `client_version` of Go's client.
+const GO_CLIENT: &str = "go-william";
+
 impl Engine {
     /// Carries out a message that was decoded as `request`; `text` is the message.
     pub(super) fn carry_out(
@@ -31,7 +34,7 @@ impl Engine {
         if !self.config.delete && matches!(request.command, Command::Delete { .. }) {
             request.command = Command::Unknown;
         }
-        if self.permissions.is_refused(conn) {
+        if self.is_about_to_close(conn) {
             self.answer_while_closing(conn, &request);
             return Verdict::Stay;
         }
@@ -74,12 +77,14 @@ impl Engine {
         self.effects.outputs.reply(conn, Response::Error { refusal: refusal.into(), orig });
     }
 
-    /// Whether a command is a `close` before `bind` while the welcome has an error: Go's client
-    /// does not bind then, and waits for a `closed` before it shows the error.
-    fn awaits_closed_before_bind(&self, conn: ConnId, command: &Command<'_>) -> bool {
-        matches!(command, Command::Close { .. })
-            && !self.store.is_bound(conn)
-            && (self.live.welcome.error.is_some() || self.welcome_error(None).is_some())
+    /// The answer to a client that waits for it before it shows an error, though it has not bound:
+    /// Python's after a `bind` with a field that 0.8.0 would take, to `release` and `close`; Go's,
+    /// which does not bind if the welcome has an error, to `close`.
+    fn farewell_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
+        let is_awaited = self.refused_binds.contains(&conn)
+            || matches!(command, Command::Close { .. })
+                && (self.live.welcome.error.is_some() || self.welcome_error(None).is_some());
+        answer_to_leaving(command).filter(|_| is_awaited && !self.store.is_bound(conn))
     }
 
     /// Replies to a message that was too long to be kept. The `ack` is for Go's client, which would
@@ -87,8 +92,8 @@ impl Engine {
     pub(super) fn refuse_too_long(&mut self, conn: ConnId, refusal: Refusal, beginning: &str) {
         self.effects.add_participant(conn);
         self.note_limit(Limit::MessageBytes);
-        if self.permissions.is_refused(conn) {
-            return; // it is about to be closed
+        if self.is_about_to_close(conn) {
+            return;
         }
         self.effects.outputs.reply(conn, Response::Ack { id: None });
         self.reply_error(conn, refusal, Orig::Text(beginning.into()));
@@ -102,9 +107,12 @@ impl Engine {
         refusal: Refusal,
         text: &str,
     ) -> Verdict {
-        if self.awaits_closed_before_bind(conn, command) {
-            self.effects.outputs.reply(conn, Response::Closed);
+        if let Some(answer) = self.farewell_before_bind(conn, command) {
+            self.effects.outputs.reply(conn, answer);
             return Verdict::Stay;
+        }
+        if matches!((command, &refusal), (Command::Bind { .. }, Refusal::Invalid { .. })) {
+            self.refused_binds.insert(conn);
         }
         if let Some(limit) = Limit::of_refusal(&refusal) {
             self.note_limit(limit);
@@ -114,14 +122,19 @@ impl Engine {
         if refusal == Refusal::StorageUnavailable && self.leaves_something(conn, command) {
             self.kept_from_leaving.insert(conn);
         }
-        let verdict = verdict_on(&refusal);
+        let verdict = verdict_on(command, &refusal);
         self.reply_error(conn, refusal, Orig::Command(text.into()));
         verdict
     }
 
-    /// Answers a connection whose bind was refused and that is about to be closed. Python's client
-    /// shows the error only after a `released` to its `release` and a `closed` to its `close`, for
-    /// which it would reconnect again and again. Other commands are ignored, as after any close.
+    /// Whether it may not bind, and is closed for it once it has had the time to leave.
+    fn is_about_to_close(&self, conn: ConnId) -> bool {
+        self.permissions.is_refused(conn) || self.sent_away.contains(&conn)
+    }
+
+    /// Answers a connection that is about to be closed. Python's client shows the error only after
+    /// a `released` to its `release` and a `closed` to its `close`, for which it would reconnect
+    /// again and again; Go's after a `closed`. Other commands are ignored, as after any close.
     fn answer_while_closing(&mut self, conn: ConnId, request: &Request<'_>) {
         let Some(answer) = answer_to_leaving(&request.command) else { return };
         self.effects.outputs.reply(conn, Response::Ack { id: request.id.map(Box::from) });
@@ -211,10 +224,16 @@ fn answer_to_leaving(command: &Command<'_>) -> Option<Response> {
 
 /// Whether a refusal also closes the connection: yes for a missing or bad proof of work, as those
 /// clients would retry forever.
-fn verdict_on(refusal: &Refusal) -> Verdict {
-    match refusal {
-        Refusal::PermissionDenied(_) => Verdict::Close(CloseReason::NotPermitted),
-        Refusal::PermissionRequired => Verdict::CloseAfterRead(CloseReason::NotPermitted),
+fn verdict_on(command: &Command<'_>, refusal: &Refusal) -> Verdict {
+    match (refusal, command) {
+        (Refusal::PermissionDenied(_), _) => Verdict::Close(CloseReason::NotPermitted),
+        // It shows the reason of a close that comes before its next command, or nothing ever.
+        (Refusal::PermissionRequired, Command::Bind { client_version, .. })
+            if client_version.implementation.as_deref() == Some(GO_CLIENT) =>
+        {
+            Verdict::Close(CloseReason::NotPermitted)
+        }
+        (Refusal::PermissionRequired, _) => Verdict::CloseSoon(CloseReason::NotPermitted),
         _ => Verdict::Stay,
     }
 }

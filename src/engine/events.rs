@@ -91,7 +91,10 @@ impl Engine {
         let error = self.welcome_error(notice);
         let welcome = json::welcome(&self.live.welcome, error, demand.as_ref(), peer);
         let verdict = match notice {
-            Some(_) => Verdict::Close(CloseReason::Notice),
+            Some(_) => {
+                self.sent_away.insert(conn);
+                Verdict::CloseSoon(CloseReason::Notice)
+            }
             None => Verdict::Stay,
         };
         self.effects.outputs.reply(conn, Response::Welcome(welcome));

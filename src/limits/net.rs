@@ -15,6 +15,10 @@ pub const EMPTY_FRAGMENTS_MAX: usize = 64;
 /// is dropped: long after a mobile phone in a tunnel has come back.
 pub const STALLED: Duration = Duration::from_secs(60);
 
+/// For a client whose `bind` was refused to say `release` and `close`, from the refusal to the
+/// close: Python's waits for their answers before it shows the error.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
 /// An unfinished message has [`STALLED`] and a second for each of these bytes that came: a slow
 /// line must not be made to send the same again for ever.
 pub const SLOW_SENDER_BYTES_PER_SECOND: u64 = 8 * KIB as u64;

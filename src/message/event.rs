@@ -37,6 +37,6 @@ pub enum Verdict {
     Stay,
     /// It is closed; replies of this tick leave before the close frame.
     Close(CloseReason),
-    /// It is closed after the rest of what came with the event has been handled.
-    CloseAfterRead(CloseReason),
+    /// It is closed once the peer has had the time to say what it waits for an answer to.
+    CloseSoon(CloseReason),
 }

@@ -187,8 +187,8 @@ impl Connections {
     }
 
     /// The connections in a state that cannot be handed over.
-    pub fn mid_message(&self) -> Vec<ConnId> {
-        let slots = self.slots.iter().filter(|(_, slot)| slot.connection.is_mid_message());
+    pub fn unsettled(&self) -> Vec<ConnId> {
+        let slots = self.slots.iter().filter(|(_, slot)| slot.connection.is_unsettled());
         slots.map(|(conn, _)| *conn).collect()
     }
 

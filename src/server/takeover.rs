@@ -110,7 +110,7 @@ impl Server {
     pub(super) fn close_late_for_takeover(&mut self) {
         let now = self.clock.instant;
         if matches!(self.stage, Stage::HandingOver { until, .. } if until <= now) {
-            for conn in self.connections.mid_message() {
+            for conn in self.connections.unsettled() {
                 self.connections.close(conn, CloseReason::GoingAway, now, &mut self.engine);
             }
         }
@@ -122,7 +122,7 @@ impl Server {
         let has_admins = self.admin_connections.len() > 0;
         if !self.engine.has_state_on_disk() {
             self.give_up(successor, "its storage has failed");
-        } else if self.connections.mid_message().is_empty()
+        } else if self.connections.unsettled().is_empty()
             && (is_late || !has_admins)
             && let Err(error) = self.hand_over(successor)
         {

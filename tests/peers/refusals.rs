@@ -100,8 +100,11 @@ fn clients_stop_at_a_notice_and_pythons_shows_it_to_its_user() {
     std::fs::write(&file, notices).expect("write");
     let server = Server::start_in(Arc::new(directory), &["--notices-file=notices.json"]);
     let site = Site::new(server.url());
-    for kind in Kind::ALL {
-        let mut client = kind.send(&site, None, &Payload::File(file.clone()));
+    let send = |kind: Kind| kind.send(&site, None, &Payload::File(file.clone()));
+    let receive = |kind: Kind| kind.receive(&site, CODE);
+    let clients =
+        Kind::ALL.into_iter().flat_map(|kind| [(kind, send(kind)), (kind, receive(kind))]);
+    for (kind, mut client) in clients {
         assert!(!client.wait().success(), "{kind:?}: {}", client.output());
         // Go's forgets the text in its message, and Rust's does not look at a welcome's error.
         let shown = match kind {

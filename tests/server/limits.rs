@@ -146,6 +146,28 @@ fn names_over_the_limit_are_refused_and_the_connection_goes_on() {
 }
 
 #[test]
+fn who_may_not_bind_for_a_long_name_may_leave_all_the_same() {
+    let server = Server::start(&[]);
+    for (appid, side) in [("a".repeat(257), "s".to_owned()), ("a".to_owned(), "s".repeat(257))] {
+        let mut client = server.connect();
+        for command in ["release", "close"] {
+            assert_eq!(client.error(json!({"type": command})), "must bind first");
+        }
+        client.error(json!({"type": "bind", "appid": appid, "side": side}));
+        // Python's client waits for these answers before it shows the error.
+        for (command, answer) in [("release", "released"), ("close", "closed")] {
+            let command = json!({"type": command, "nameplate": "4", "mailbox": "m"});
+            assert_eq!(client.one(command), json!({"type": answer}));
+        }
+        assert_eq!(client.error(json!({"type": "list"})), "must bind first");
+        client.quiet(json!({"type": "bind", "appid": "a", "side": "s"}));
+        for command in ["release", "close"] {
+            assert!(client.error(json!({"type": command})).contains("must follow"));
+        }
+    }
+}
+
+#[test]
 fn a_mailbox_with_all_its_messages_takes_no_more_and_keeps_what_it_has() {
     let server = Server::start(&["--limit-mailbox-messages=3"]);
     for _ in 0..2 {

@@ -299,6 +299,33 @@ fn what_comes_with_a_refused_bind_is_seen_off_and_changes_nothing() {
     assert_eq!(other.one(json!({"type": "list"}))["nameplates"], json!([]));
 }
 
+#[test]
+fn who_may_not_bind_still_has_time_to_leave() {
+    let server = required();
+    let (mut client, _) = connect(&server);
+    client.send(bind());
+    assert_eq!(client.recv(), json!({"type": "ack", "id": 7}));
+    assert_eq!(client.recv()["type"], "error");
+    // Once it has read the error, as Python's does.
+    for (command, answer) in [("release", "released"), ("close", "closed")] {
+        client.send(json!({"type": command, "id": command}));
+        assert_eq!(client.recv(), json!({"type": "ack", "id": command}));
+        assert_eq!(client.recv(), json!({"type": answer}));
+    }
+    assert_eq!(client.close_code(), 1008);
+    // Go's shows the close only if nothing comes before it.
+    let (mut client, _) = connect(&server);
+    let mut bind = bind();
+    bind["client_version"] = json!(["go-william", "v1.0.6"]);
+    for command in [bind, json!({"type": "release"})] {
+        client.socket.write(tungstenite::Message::text(command.to_string())).expect("write");
+    }
+    client.socket.flush().expect("flush");
+    assert_eq!(client.recv(), json!({"type": "ack", "id": 7}));
+    assert_eq!(client.recv()["type"], "error");
+    assert!(client.socket.read().expect("a frame").is_close());
+}
+
 /// Crowds a mailbox and has everybody leave it.
 fn crowd(members: &mut [Client], mailbox: &str) {
     for member in &mut *members {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use crate::common::raw::{Raw, upgrade};
+use crate::common::raw::{CLOSE, Raw, upgrade};
 use crate::common::{Client, Directory, Server, Signal};
 use serde_json::json;
 
@@ -154,11 +154,19 @@ fn clients_of_a_network_get_its_notice_and_a_close() {
         let told = raw.json()["welcome"].clone();
         assert_eq!((&told["error"], &told["motd"]), (&json!(text), &json!("m")), "{ip}");
         let (first, payload) = raw.frame();
-        assert_eq!(
-            (first, &payload[..2]),
-            (crate::common::raw::CLOSE, &1008_u16.to_be_bytes()[..])
-        );
+        assert_eq!((first, &payload[..2]), (CLOSE, &1008_u16.to_be_bytes()[..]));
     }
+    // Python's and Go's clients wait for answers when they leave.
+    let mut raw = Raw::connect(server.address);
+    raw.send(upgrade("/v1", &format!("X-Real-IP: {ONE}\r\n")).as_bytes());
+    raw.head();
+    assert_eq!(raw.json()["type"], "welcome");
+    for (command, answer) in [("release", "released"), ("close", "closed")] {
+        raw.send_json(&json!({"type": command, "id": command}));
+        assert_eq!(raw.json()["id"], command);
+        assert_eq!(raw.json()["type"], answer);
+    }
+    assert_eq!(raw.frame().0, CLOSE);
     for ip in ["203.0.113.1", "2001:db9::1"] {
         let mut client = server.connect_from(Some(ip)).expect("not meant");
         client.quiet(json!({"type": "bind", "appid": "app", "side": "s"}));

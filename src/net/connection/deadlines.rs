@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Connection, Context, Open, Phase, Settings};
 use crate::codec::http::{self, Status};
 use crate::codec::websocket;
-use crate::limits::{Pings, SLOW_SENDER_BYTES_PER_SECOND, STALLED};
+use crate::limits::{FAREWELL, Pings, SLOW_SENDER_BYTES_PER_SECOND, STALLED};
 use crate::message::close::CloseReason;
 
 /// A message that has begun to come in.
@@ -52,11 +52,15 @@ impl Connection {
                 Some((deadline, CloseReason::HandshakeTimeout))
             }
             Phase::Open(open) => {
-                let bind = (!open.is_bound).then(|| after(self.since, limits.bind_seconds));
+                let bind = match open.close_soon {
+                    Some(reason) => Some((self.since + FAREWELL, reason)),
+                    None if open.is_bound => None,
+                    None => Some((after(self.since, limits.bind_seconds), CloseReason::NotBound)),
+                };
                 let unfinished = open.unfinished.as_ref().map(|unfinished| unfinished.deadline());
                 let timeouts = [
                     open.pong_deadline(pings).map(|deadline| (deadline, CloseReason::PingTimeout)),
-                    bind.map(|deadline| (deadline, CloseReason::NotBound)),
+                    bind,
                     unfinished.map(|deadline| (deadline, CloseReason::SlowSender)),
                 ];
                 timeouts.into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
@@ -126,10 +130,11 @@ impl Connection {
                     http::text_answer(Status::RequestTimeout, "request head took too long");
                 self.answer(answer, reason, context);
             }
-            (CloseReason::NotBound | CloseReason::SlowSender, Phase::Open(_)) => {
-                self.close(reason, context);
+            (CloseReason::PingTimeout, _)
+            | (_, Phase::Closing { .. } | Phase::Lingering { .. }) => {
+                return Some(reason);
             }
-            _ => return Some(reason),
+            (_, Phase::Open(_)) => self.close(reason, context),
         }
         None
     }

@@ -38,9 +38,11 @@ impl Times {
 }
 
 impl Connection {
-    /// Whether it is in a state that a record cannot hold: between the fragments of a message.
-    pub fn is_mid_message(&self) -> bool {
-        matches!(&self.phase, Phase::Open(open) if open.websocket.partial_frame().is_none())
+    /// Whether it is in a state that a record cannot hold: between the fragments of a message, or
+    /// about to be closed.
+    pub fn is_unsettled(&self) -> bool {
+        matches!(&self.phase, Phase::Open(Open { websocket, close_soon, .. })
+            if close_soon.is_some() || websocket.partial_frame().is_none())
     }
 
     /// The record of the connection, which goes on as it was if the hand-over fails. Encodes the

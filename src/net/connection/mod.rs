@@ -93,8 +93,8 @@ struct Open {
     unfinished: Option<Box<Unfinished>>,
     /// Whether it has bound, as of the bind deadline.
     is_bound: bool,
-    /// Why it is closed at the end of the present reading, if it is.
-    close_after_read: Option<CloseReason>,
+    /// Why it is closed [`FAREWELL`] from the beginning of its phase on, if it is.
+    close_soon: Option<CloseReason>,
 }
 
 impl Open {
@@ -105,7 +105,7 @@ impl Open {
             unanswered_since: None,
             unfinished: None,
             is_bound: false,
-            close_after_read: None,
+            close_soon: None,
         }
     }
 }
@@ -197,8 +197,9 @@ impl Connection {
         }
         match (verdict, &mut self.phase) {
             (Verdict::Close(reason), _) => self.close(reason, context),
-            (Verdict::CloseAfterRead(reason), Phase::Open(open)) => {
-                open.close_after_read = Some(reason);
+            (Verdict::CloseSoon(reason), Phase::Open(open)) => {
+                open.close_soon = Some(reason);
+                (self.since, self.deadline_changed) = (context.now, true);
             }
             _ => {}
         }

@@ -133,9 +133,6 @@ impl Connection {
         self.unread = input.rest().into();
         input.kept = Box::default();
         self.note_unfinished(context.now);
-        if let Phase::Open(Open { close_after_read: Some(reason), .. }) = self.phase {
-            self.close(reason, context);
-        }
     }
 
     /// Reads the next portion into the buffer. The error says why there is none.
