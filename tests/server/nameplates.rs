@@ -159,6 +159,10 @@ fn a_release_of_what_is_not_there_or_not_ones_own_answers_and_changes_nothing() 
     release(&mut server.bind("app", "second"), "4");
     release(&mut server.bind("app", "second"), "5");
     release(&mut server.bind("other app", "first"), "4");
+    // Python's client releases what it was not let claim, and waits for the answer.
+    for never_there in ["", "4a", "\u{664}", &"4".repeat(300)] {
+        release(&mut server.bind("app", "first"), never_there);
+    }
     assert_eq!(server.bind("app", "first").claim("4"), mailbox);
     // Not a side of it so far, so not reclaimed either.
     assert_eq!(server.bind("app", "second").claim("4"), mailbox);

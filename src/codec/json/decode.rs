@@ -121,7 +121,10 @@ impl<'a> Keys<'a> {
                 nameplate: nameplate(self.nameplate),
                 allocate: flag(self.allocate),
             },
-            CommandType::Release => Command::Release { nameplate: name(self.nameplate) },
+            // One that cannot be claimed is not there, and released like any that is not.
+            CommandType::Release => {
+                Command::Release { nameplate: field(self.nameplate, Rule::Text, |_| true) }
+            }
             CommandType::Open => Command::Open { mailbox: name(self.mailbox) },
             CommandType::Add => Command::Add {
                 phase: name(self.phase),
