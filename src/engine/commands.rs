@@ -81,7 +81,7 @@ impl Engine {
     /// Python's after a `bind` with a field that 0.8.0 would take, to `release` and `close`; Go's,
     /// which does not bind if the welcome has an error, to `close`.
     fn farewell_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
-        let is_awaited = self.refused_binds.contains(&conn)
+        let is_awaited = self.store.has_tried_to_bind(conn)
             || matches!(command, Command::Close { .. })
                 && (self.live.welcome.error.is_some() || self.is_degraded());
         answer_to_leaving(command).filter(|_| is_awaited && !self.store.is_bound(conn))
@@ -110,9 +110,6 @@ impl Engine {
         if let Some(answer) = self.farewell_before_bind(conn, command) {
             self.effects.outputs.reply(conn, answer);
             return Verdict::Stay;
-        }
-        if matches!((command, &refusal), (Command::Bind { .. }, Refusal::Invalid { .. })) {
-            self.refused_binds.insert(conn);
         }
         if let Some(limit) = Limit::of_refusal(&refusal) {
             self.note_limit(limit);

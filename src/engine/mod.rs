@@ -65,8 +65,6 @@ pub struct Engine {
     outsiders: HashSet<ConnId>,
     /// Connections that got a notice, and are about to be closed.
     sent_away: HashSet<ConnId>,
-    /// Connections whose `bind` had an invalid field.
-    refused_binds: HashSet<ConnId>,
     /// Connections that could not leave what they hold because the storage is unavailable.
     kept_from_leaving: BTreeSet<ConnId>,
     limit_log: LimitLog,
@@ -113,7 +111,6 @@ impl Engine {
             records,
             outsiders: HashSet::new(),
             sent_away: HashSet::new(),
-            refused_binds: HashSet::new(),
             kept_from_leaving: BTreeSet::new(),
             limit_log: LimitLog::default(),
             proxies_named: Vec::new(),
@@ -382,7 +379,6 @@ impl Engine {
         self.permissions.forget(conn);
         self.outsiders.remove(&conn);
         self.sent_away.remove(&conn);
-        self.refused_binds.remove(&conn);
         self.memberships.disconnect(conn);
         self.kept_from_leaving.remove(&conn);
         if let Some(connections) = &mut self.records.connections {

@@ -12,6 +12,8 @@ pub struct Session {
     pub holder: Option<Holder>,
     /// The app and side that it has bound to.
     pub identity: Option<(Rc<str>, Rc<str>)>,
+    /// It has sent a `bind` with all its fields, valid or not.
+    pub has_tried_to_bind: bool,
     pub allocated: bool,
     /// The nameplate of its one claim, which may have been refused as crowded or reclaimed.
     pub claimed: Option<Rc<str>>,

@@ -321,6 +321,11 @@ impl Store {
         self.app(conn).is_some()
     }
 
+    /// Whether the connection has sent a `bind` that it took for a good one.
+    pub fn has_tried_to_bind(&self, conn: ConnId) -> bool {
+        self.sessions.get(&conn).is_some_and(|session| session.has_tried_to_bind)
+    }
+
     /// The app that the connection is bound to.
     pub fn app(&self, conn: ConnId) -> Option<&str> {
         self.sessions.get(&conn).and_then(|session| session.app())

@@ -36,6 +36,7 @@ impl Session {
             command: COMMAND,
             field,
         })?;
+        self.has_tried_to_bind = true;
         let app = required(COMMAND, "appid", appid)?;
         let side: Rc<str> = required(COMMAND, "side", side)?.into();
         let app = tables.enter_app(app);

@@ -33,6 +33,8 @@ pub struct Client {
     /// The peer's address, as far as it is limited.
     pub address: Option<u8>,
     pub bound: Option<(Name, Name)>,
+    /// A `bind` had all its fields.
+    pub has_tried_to_bind: bool,
     pub allocated: bool,
     pub claimed: Option<Name>,
     pub released: bool,
@@ -54,6 +56,7 @@ impl Model {
             conn,
             address,
             bound: None,
+            has_tried_to_bind: false,
             allocated: false,
             claimed: None,
             released: false,
@@ -98,12 +101,15 @@ impl Model {
         }
         self.tell(conn, Reply::Ack(sent.id.unwrap_or("null").into()));
         let is_farewell = matches!(sent.ask, Ask::Release(_) | Ask::Close { .. });
-        if self.is_degraded && is_farewell {
+        if is_farewell && self.clients[place].bound.is_none() {
             let is_close = matches!(sent.ask, Ask::Close { .. });
-            if is_close && self.clients[place].bound.is_none() {
-                self.tell(conn, Reply::Closed); // the welcome had an error
+            // Degraded: the welcome had an error.
+            if self.clients[place].has_tried_to_bind || self.is_degraded && is_close {
+                self.tell(conn, if is_close { Reply::Closed } else { Reply::Released });
                 return;
             }
+        }
+        if self.is_degraded && is_farewell {
             let client = self.clients[place].clone();
             self.clients[place].is_refused_farewell |= self.leaves_something(&client, &sent.ask);
         }
@@ -262,7 +268,7 @@ impl Model {
                     (nameplate, Some(claimed)) if *nameplate != Arg::Text(claimed.clone()) => {
                         return Err("release and claim must use same nameplate".into());
                     }
-                    _ => valid(nameplate, "release", "nameplate", is_name)?,
+                    _ => valid(nameplate, "release", "nameplate", |_| true)?,
                 };
                 self.release(&app, &name, &side);
                 client.released = true;
@@ -289,6 +295,7 @@ impl Model {
         }
         present(app, "bind requires 'appid'")?;
         present(side, "bind requires 'side'")?;
+        client.has_tried_to_bind = true;
         let app = valid(app, "bind", "appid", is_name)?;
         let side = valid(side, "bind", "side", is_name)?;
         client.bound = Some((app.clone(), side.clone()));

@@ -194,7 +194,7 @@ fields! {
     }
     Peer { ip, port }
     StateRecord { counted, session, demand, is_outsider, member }
-    Session { identity, claimed, allocated, released, closed, mailbox; holder }
+    Session { identity, has_tried_to_bind, claimed, allocated, released, closed, mailbox; holder }
     PendingDemand { demand, proof }
     Demand { bits, resource, is_required }
     AddressesRecord { rates, creators, joins, attack, ids }

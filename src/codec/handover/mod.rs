@@ -14,7 +14,7 @@ use coded::Coded;
 const MAGIC: &[u8] = b"wormhole-mailbox handover";
 
 /// The version of the format.
-pub const VERSION: u64 = 3;
+pub const VERSION: u64 = 4;
 
 /// Why records cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,7 @@ mod tests {
     fn records() -> Vec<ConnectionRecord> {
         let session = |mailbox| Session {
             identity: Some(("app".into(), "süde".into())),
+            has_tried_to_bind: true,
             allocated: true,
             claimed: Some("4".into()),
             released: true,
