@@ -187,8 +187,8 @@ impl Connections {
     }
 
     /// The connections in a state that cannot be handed over.
-    pub fn mid_message(&self) -> Vec<ConnId> {
-        let slots = self.slots.iter().filter(|(_, slot)| slot.connection.is_mid_message());
+    pub fn discarding(&self) -> Vec<ConnId> {
+        let slots = self.slots.iter().filter(|(_, slot)| slot.connection.is_discarding());
         slots.map(|(conn, _)| *conn).collect()
     }
 
@@ -209,7 +209,9 @@ impl Connections {
     ) -> Option<ConnectionRecord> {
         let slot = self.slots.get_mut(&conn)?;
         let state = engine.export(conn);
-        let record = slot.connection.export(conn, slot.is_rejected, state, times, server_tx);
+        let limits = &self.settings.limits;
+        let connection = &mut slot.connection;
+        let record = connection.export(conn, slot.is_rejected, state, times, server_tx, limits);
         self.accounting.update(conn, slot, &self.settings);
         Some(record)
     }

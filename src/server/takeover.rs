@@ -106,23 +106,24 @@ impl Server {
         self.stage = Stage::HandingOver { successor, until };
     }
 
-    /// Closes the connections that have had their time to come to the end of a message.
+    /// Closes the connections that have had their time to come to the end of a message that is
+    /// thrown away.
     pub(super) fn close_late_for_takeover(&mut self) {
         let now = self.clock.instant;
         if matches!(self.stage, Stage::HandingOver { until, .. } if until <= now) {
-            for conn in self.connections.mid_message() {
+            for conn in self.connections.discarding() {
                 self.connections.close(conn, CloseReason::GoingAway, now, &mut self.engine);
             }
         }
     }
 
-    /// Hands over when no connection is between the fragments of a message. `is_late`: requests to
+    /// Hands over when no connection is in a message that is thrown away. `is_late`: requests to
     /// the admin listener have had their time.
     fn hand_over_if_ready(&mut self, is_late: bool, successor: Successor) {
         let has_admins = self.admin_connections.len() > 0;
         if !self.engine.has_state_on_disk() {
             self.give_up(successor, "its storage has failed");
-        } else if self.connections.mid_message().is_empty()
+        } else if self.connections.discarding().is_empty()
             && (is_late || !has_admins)
             && let Err(error) = self.hand_over(successor)
         {
