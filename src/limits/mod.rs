@@ -256,8 +256,8 @@ pub const SHUTDOWN: Duration = Duration::from_secs(3);
 pub const TAKEOVER_CHECK: Duration = Duration::from_secs(10);
 pub const TAKEOVER_CHECK_POLL: Duration = Duration::from_millis(10);
 
-/// How long connections have to come to the end of a message before a hand-over closes them, and
-/// requests to the admin listener to be answered.
+/// How long connections have to come to the end of a message that is thrown away before a hand-over
+/// closes them, and requests to the admin listener to be answered.
 pub const TAKEOVER_GRACE: Duration = Duration::from_secs(1);
 
 /// Longest duration of a drain in seconds: by then even slow exchanges are over, and a client that

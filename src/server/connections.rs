@@ -201,7 +201,9 @@ impl Connections {
     ) -> Option<ConnectionRecord> {
         let slot = self.slots.get_mut(&conn)?;
         let state = engine.export(conn);
-        let record = slot.connection.export(conn, slot.is_rejected, state, times, server_tx);
+        let limits = &self.settings.limits;
+        let connection = &mut slot.connection;
+        let record = connection.export(conn, slot.is_rejected, state, times, server_tx, limits);
         self.accounting.update(conn, slot, &self.settings);
         Some(record)
     }

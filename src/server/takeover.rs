@@ -106,7 +106,8 @@ impl Server {
         self.stage = Stage::HandingOver { successor, until };
     }
 
-    /// Closes the connections that have had their time to come to the end of a message.
+    /// Closes the connections that have had their time to come to the end of a message that is
+    /// thrown away.
     pub(super) fn close_late_for_takeover(&mut self) {
         let now = self.clock.instant;
         if matches!(self.stage, Stage::HandingOver { until, .. } if until <= now) {
@@ -116,7 +117,7 @@ impl Server {
         }
     }
 
-    /// Hands over when no connection is between the fragments of a message. `is_late`: requests to
+    /// Hands over when no connection is in a message that is thrown away. `is_late`: requests to
     /// the admin listener have had their time.
     fn hand_over_if_ready(&mut self, is_late: bool, successor: Successor) {
         let has_admins = self.admin_connections.len() > 0;

@@ -244,9 +244,31 @@ struct Seen {
 
 /// Feeds the pieces as the server does, with its limits checked after each.
 fn feed<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Seen {
+    feed_in_turn(pieces, limits, |wire| wire)
+}
+
+/// The same, by another process after each piece.
+fn feed_handed_over<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Seen {
+    feed_in_turn(pieces, limits, |wire| {
+        let Some(unfinished) = wire.unfinished(limits.frame_bytes_max) else { return wire };
+        let (mut next, mut input) = (WebSocket::default(), &unfinished[..]);
+        while !input.is_empty() {
+            let inbound = next.next(&mut input, limits).expect("no violation");
+            assert!(matches!(inbound, None | Some(Inbound::Fragment)), "{inbound:?}");
+        }
+        next
+    })
+}
+
+fn feed_in_turn<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    limits: &Limits,
+    hand_over: impl Fn(WebSocket) -> WebSocket,
+) -> Seen {
     let mut wire = WebSocket::default();
     let mut seen = Seen { inbound: Vec::new(), violation: None };
     for piece in pieces {
+        wire = hand_over(wire);
         let mut input = piece;
         while !input.is_empty() {
             let left = input.len();
@@ -311,6 +333,7 @@ fn no_frames_make_the_wire_panic_and_pieces_make_no_difference() {
         }
         let size = 1 + random.below(100);
         assert_eq!(feed(bytes.chunks(size), &limits), whole, "in pieces of {size}");
+        assert_eq!(feed_handed_over(bytes.chunks(size), &limits), whole, "in pieces of {size}");
     });
     // The corpus itself, at every point.
     for bytes in &corpus {
@@ -318,6 +341,7 @@ fn no_frames_make_the_wire_panic_and_pieces_make_no_difference() {
         for at in 0..=bytes.len() {
             let (one, other) = bytes.split_at(at);
             assert_eq!(feed([one, other].into_iter(), &limits), whole, "cut at {at}");
+            assert_eq!(feed_handed_over([one, other].into_iter(), &limits), whole, "cut at {at}");
         }
     }
 }

@@ -19,7 +19,7 @@ use rustix::net::{
 use serde_json::json;
 use wormhole_mailbox::net::handover;
 
-use crate::common::raw::{CLOSE, Raw, TEXT_BEGINS, frame};
+use crate::common::raw::{CLOSE, ENDS, Raw, TEXT_BEGINS, frame};
 use crate::common::{Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal};
 use crate::service_manager::passing;
 
@@ -222,11 +222,13 @@ fn without_a_manager_or_with_takeover_no_it_stops_as_after_sigterm() {
 }
 
 #[test]
-fn a_message_between_its_fragments_is_waited_for() {
+fn a_message_in_fragments_goes_on_and_one_that_is_thrown_away_is_waited_for() {
     let manager = Manager::new();
-    let mut server = manager.start_first(&[]);
-    let (mut hangs, mut idle) = (Raw::open(server.address), server.bind("app", "s"));
-    hangs.send(&frame(TEXT_BEGINS, br#"{"type": "ping", "ping": 7}"#));
+    let mut server = manager.start_first(&["--limit-message-bytes=1000"]);
+    let (mut begun, mut hangs) = (Raw::open(server.address), Raw::open(server.address));
+    let mut idle = server.bind("app", "s");
+    begun.send(&frame(TEXT_BEGINS, br#"{"type": "ping", "ping": 7}"#));
+    hangs.send(&frame(TEXT_BEGINS, &[b'x'; 1001]));
     idle.claim("4");
     let (stored, status) = manager.stop(&mut server);
     assert!(status.success());
@@ -234,6 +236,9 @@ fn a_message_between_its_fragments_is_waited_for() {
     assert_eq!((opcode, &payload[..2]), (CLOSE, &1001_u16.to_be_bytes()[..]));
     let _server = manager.start_next(stored, &[]);
     idle.one(json!({"type": "ping", "ping": 1}));
+    begun.send(&frame(ENDS, b""));
+    assert_eq!(begun.json()["type"], "ack");
+    assert_eq!(begun.json()["pong"], 7);
 }
 
 #[test]

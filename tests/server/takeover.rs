@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::common::client::assert_welcomed;
-use crate::common::raw::{CLOSE, ENDS, Raw, TEXT, TEXT_BEGINS, frame};
+use crate::common::raw::{CLOSE, CONTINUES, ENDS, PING, PONG, Raw, TEXT, TEXT_BEGINS, frame};
 use crate::common::{
     Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, copy_program, eventually,
     process, retry, sql,
@@ -217,26 +217,58 @@ fn thousands_of_idle_connections_stay() {
 }
 
 #[test]
-fn a_message_between_its_fragments_has_a_second_to_end() {
-    let (mut server, _) = start(&[]);
+fn a_message_in_fragments_is_read_on() {
+    let (mut server, _) = start(&["--limit-frame-bytes=10"]);
+    let pieces: Vec<&[u8]> = PING_7.chunks(10).collect();
+    let mut connections: Vec<Raw> = (0..=pieces.len()).map(|_| Raw::open(server.address)).collect();
+    let fragment = |index| frame(if index == 0 { TEXT_BEGINS } else { CONTINUES }, pieces[index]);
+    for (sent, raw) in connections.iter_mut().enumerate() {
+        (0..sent).for_each(|index| raw.send(&fragment(index)));
+        raw.send(&frame(PING, b""));
+        assert_eq!(raw.frame().0, PONG);
+        raw.send(&frame(PING, b"between")[..4]);
+    }
+    let mut empty = Raw::open(server.address);
+    empty.send(&[frame(TEXT_BEGINS, b""), frame(PING, b"")].concat());
+    assert_eq!(empty.frame().0, PONG);
+    server.replace();
+    server.replace();
+    for (sent, raw) in connections.iter_mut().enumerate() {
+        raw.send(&frame(PING, b"between")[4..]);
+        assert_eq!(raw.frame(), (PONG, b"between".to_vec()));
+        (sent..pieces.len()).for_each(|index| raw.send(&fragment(index)));
+        raw.send(&frame(ENDS, b""));
+    }
+    empty.send(&frame(ENDS, b"{}"));
+    assert_eq!(empty.json()["error"], "missing 'type'");
+    for raw in &mut connections {
+        assert_eq!(raw.json()["type"], "ack");
+        assert_eq!(raw.json()["pong"], 7);
+    }
+}
+
+#[test]
+fn a_message_that_is_thrown_away_has_a_second_to_end() {
+    let (mut server, _) = start(&["--limit-message-bytes=1000"]);
     let (mut ends, mut hangs) = (Raw::open(server.address), Raw::open(server.address));
     let ping = frame(TEXT, PING_7);
     for raw in [&mut ends, &mut hangs] {
-        raw.send(&frame(TEXT_BEGINS, PING_7));
+        raw.send(&frame(TEXT_BEGINS, &[b'x'; 1001]));
     }
     let mut idle = server.connect();
     idle.one(json!({"type": "ping", "ping": 1}));
     let before = server.log().len();
     server.signal(Signal::USR2);
     ends.send(&frame(ENDS, b""));
-    ends.frame(); // the ack
-    assert!(String::from_utf8_lossy(&ends.frame().1).contains(r#""pong":7"#));
+    assert_eq!(ends.json()["type"], "ack");
+    assert_eq!(ends.json()["error"], "message is too long: at most 1000 bytes");
     let (opcode, payload) = hangs.frame();
     assert_eq!((opcode, &payload[..2]), (CLOSE, &1001_u16.to_be_bytes()[..]));
     server.wait_for_log_after(before, "took over ");
     idle.one(json!({"type": "ping", "ping": 1}));
     ends.send(&ping);
-    ends.frame();
+    assert_eq!(ends.json()["type"], "ack");
+    assert_eq!(ends.json()["pong"], 7);
 }
 
 #[test]

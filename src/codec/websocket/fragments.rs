@@ -1,9 +1,10 @@
 //! A message in the making: put together from its fragments or, if it is too long, thrown away as
 //! it comes in.
 
+use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::{Header, Inbound, complete, unmasked};
+use super::{Header, Inbound, complete, unmasked, write_header};
 use crate::limits::{
     EMPTY_FRAGMENTS_MAX, Limits, MESSAGE_DISCARDED_BYTES_MAX, ORIG_CHARS_MAX, OWN_PAGES_BYTES_MIN,
 };
@@ -51,6 +52,29 @@ impl Fragments {
         })
     }
 
+    /// Frames that come to the same fragments, each of that many bytes at most; none if the message
+    /// is thrown away.
+    pub fn frames(&self, frame_bytes_max: usize) -> Option<Vec<u8>> {
+        if self.is_discarding() {
+            return None;
+        }
+        let mut frames = Vec::new();
+        let (mut data, mut rest) = (self.opcode, self.payload.bytes());
+        while !rest.is_empty() || data != Data::Continue {
+            let (payload, left) = rest.split_at(rest.len().min(frame_bytes_max));
+            let header = FrameHeader {
+                is_final: false,
+                opcode: OpCode::Data(data),
+                mask: Some([0; 4]),
+                ..FrameHeader::default()
+            };
+            write_header(&header, payload.len(), &mut frames);
+            frames.extend_from_slice(payload);
+            (data, rest) = (Data::Continue, left);
+        }
+        Some(frames)
+    }
+
     /// Memory in use.
     pub fn held_bytes(&self) -> usize {
         self.payload.held_bytes() + size_of::<Fragments>()
@@ -66,6 +90,11 @@ impl Fragments {
     fn announced_bytes(&self) -> u64 {
         let kept = self.payload.bytes().len() as u64;
         self.discarded.as_ref().map_or(kept, |discarded| discarded.bytes)
+    }
+
+    /// Whether the message is thrown away.
+    pub fn is_discarding(&self) -> bool {
+        self.discarded.is_some()
     }
 
     /// Whether payload of a frame that is thrown away is still to come.
@@ -85,7 +114,7 @@ impl Fragments {
         let is_within_limits = bytes <= limits.message_bytes_max as u64
             && next.payload_bytes <= limits.frame_bytes_max as u64;
         if is_within_limits || bytes <= MESSAGE_DISCARDED_BYTES_MAX as u64 {
-            let is_discarded = message.is_some_and(|message| message.discarded.is_some());
+            let is_discarded = message.is_some_and(Fragments::is_discarding);
             Ok(!is_within_limits || is_discarded)
         } else {
             Err(FrameError::TooLong)

@@ -160,10 +160,19 @@ impl WebSocket {
         }
     }
 
-    /// The beginning of an incomplete frame, as it came in; `None` between the fragments of a
-    /// message.
-    pub fn partial_frame(&self) -> Option<&[u8]> {
-        self.message.is_none().then(|| self.partial.bytes())
+    /// Input that brings another connection to the same point of a message, in frames of that many
+    /// bytes at most; none in a message that is thrown away.
+    pub fn unfinished(&self, frame_bytes_max: usize) -> Option<Vec<u8>> {
+        let fragments = match &self.message {
+            Some(message) => message.frames(frame_bytes_max)?,
+            None => Vec::new(),
+        };
+        Some([&fragments, self.partial.bytes()].concat())
+    }
+
+    /// Whether it is in a message that is thrown away.
+    pub fn is_discarding(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.is_discarding())
     }
 
     /// Memory held of incomplete frames and messages.
@@ -269,7 +278,10 @@ pub fn text_header(payload_bytes: usize, output: &mut Vec<u8>) {
 
 /// Appends the header of a frame.
 fn header(opcode: OpCode, payload_bytes: usize, output: &mut Vec<u8>) {
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    write_header(&FrameHeader { opcode, ..FrameHeader::default() }, payload_bytes, output);
+}
+
+fn write_header(header: &FrameHeader, payload_bytes: usize, output: &mut Vec<u8>) {
     // Writing to memory cannot fail.
     let written = header.format(payload_bytes as u64, output);
     debug_assert!(written.is_ok());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Open, Phase};
 use crate::codec::websocket::WebSocket;
+use crate::limits::Limits;
 use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::handover::{ConnectionRecord, Microseconds, PhaseRecord, StateRecord};
@@ -38,11 +39,11 @@ impl Times {
 }
 
 impl Connection {
-    /// Whether it is in a state that a record cannot hold: between the fragments of a message, or
+    /// Whether it is in a state that a record cannot hold: in a message that is thrown away, or
     /// about to be closed.
     pub fn is_unsettled(&self) -> bool {
         matches!(&self.phase, Phase::Open(Open { websocket, close_soon, .. })
-            if close_soon.is_some() || websocket.partial_frame().is_none())
+            if close_soon.is_some() || websocket.is_discarding())
     }
 
     /// The record of the connection, which goes on as it was if the hand-over fails. Encodes the
@@ -54,18 +55,21 @@ impl Connection {
         state: StateRecord,
         times: &Times,
         server_tx: Timestamp,
+        limits: &Limits,
     ) -> ConnectionRecord {
-        let mut unread = Vec::new();
+        let mut unread = match &self.phase {
+            Phase::Open(Open { websocket, .. }) | Phase::Closing { websocket, .. } => {
+                websocket.unfinished(limits.frame_bytes_max).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
         let phase = match &self.phase {
             Phase::ProxyHeader(header) => PhaseRecord::ProxyHeader(header.clone()),
             Phase::Head(head) => PhaseRecord::Head(head.clone()),
-            Phase::Open(open) => {
-                unread.extend_from_slice(open.websocket.partial_frame().unwrap_or_default());
-                PhaseRecord::Open {
-                    pinged: times.record(open.pinged),
-                    unanswered: open.unanswered_since.map(|since| times.record(since)),
-                }
-            }
+            Phase::Open(open) => PhaseRecord::Open {
+                pinged: times.record(open.pinged),
+                unanswered: open.unanswered_since.map(|since| times.record(since)),
+            },
             Phase::Closing { .. } => PhaseRecord::Closing,
             Phase::Lingering { .. } => PhaseRecord::Lingering,
         };
