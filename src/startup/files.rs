@@ -15,6 +15,7 @@ use crate::storage::db::{
 use crate::storage::records::Records;
 use crate::store::{Settings, Store};
 use crate::sys::clock::Clock;
+use crate::sys::identity;
 
 /// The open databases, and the state loaded from them.
 pub struct Files {
@@ -37,19 +38,42 @@ impl Files {
         let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
         let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
         let addrid = config.addrid_db.as_deref().map(AddridDb::examine).transpose()?;
+        let (db, store) = open_channel_db(config, reloadable, channel)?;
+        let summary = db.summary();
+        let records = open_records(config, &db, usage, addrid);
+        let storage = Storage::new(Box::new(db));
+        let (records, past) = match records {
+            Ok(opened) => opened,
+            Err(error) => {
+                storage.close();
+                return Err(error.into());
+            }
+        };
+        let files = Files { store, storage, records, past };
+        files.log(config, &summary);
+        Ok(files)
+    }
+
+    /// Logs what was opened. Only now: a start that fails has one line, that of the failure.
+    fn log(&self, config: &Config, channel: &str) {
         info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
         for warning in &config.warnings {
             warn!("{warning}");
         }
-        let (db, store) = open_channel_db(config, reloadable, channel)?;
-        let records = open_records(config, &db, usage, addrid);
-        let storage = Storage::new(Box::new(db));
-        match records {
-            Ok((records, past)) => Ok(Files { store, storage, records, past }),
-            Err(error) => {
-                storage.close();
-                Err(error.into())
-            }
+        info!("{channel}");
+        let (counts, remains) = (self.store.counts(), self.store.remains_count());
+        if remains > 0 {
+            warn!("deleting {remains} messages of mailboxes that do not exist");
+        }
+        info!(
+            "loaded {} nameplates, {} mailboxes, {} messages",
+            counts.nameplates, counts.mailboxes, counts.messages
+        );
+        let Records { usage, addresses, .. } = &self.records;
+        let summaries =
+            [usage.as_ref().map(UsageDb::summary), addresses.as_ref().map(AddridDb::summary)];
+        for summary in summaries.into_iter().flatten() {
+            info!("{summary}");
         }
     }
 }
@@ -81,13 +105,13 @@ fn check_distinct(config: &Config) -> Result<(), String> {
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
+    let id = |path: &Path| identity::at_path(path).ok().map(|(id, _)| id);
     // Of a file that is to be made, there is the directory.
-    let real = |path: &Path| {
-        let absolute = std::path::absolute(path).ok()?;
-        let in_directory = || Some(absolute.parent()?.canonicalize().ok()?.join(path.file_name()?));
-        path.canonicalize().ok().or_else(in_directory)
-    };
-    a == b || real(a).is_some_and(|a| Some(a) == real(b))
+    let directory = |path: &Path| std::path::absolute(path).ok().and_then(|it| id(it.parent()?));
+    match (id(a), id(b)) {
+        (None, None) => a.file_name() == b.file_name() && directory(a) == directory(b),
+        (a, b) => a == b,
+    }
 }
 
 fn channel_options(config: &Config) -> ChannelOptions {
@@ -107,7 +131,6 @@ fn open_records(
     let (mut records, mut past) = (Records::default(), UsageHistory::default());
     if let Some(examined) = usage {
         let db = UsageDb::open(examined, config.usage_keep)?;
-        info!("{}", db.summary());
         if config.is_watched() {
             past = read_past(&db);
         }
@@ -115,9 +138,7 @@ fn open_records(
     }
     if let Some(examined) = addrid {
         let (last, duration) = (channel.generation()?, config.generation_duration);
-        let db = AddridDb::open(examined, last, duration, Clock::read())?;
-        info!("{}", db.summary());
-        records.addresses = Some(db);
+        records.addresses = Some(AddridDb::open(examined, last, duration, Clock::read())?);
     }
     records.connections = config.track_connections.then(ConnectionTable::default);
     Ok((records, past))
@@ -130,7 +151,6 @@ fn open_channel_db(
     examined: Examined,
 ) -> Result<(ChannelDb, Store), Failure> {
     let db = ChannelDb::open(examined, channel_options(config))?;
-    info!("{}", db.summary());
     let settings = Settings {
         expire_after: config.expire_after,
         blur: config.blur_usage,
@@ -142,15 +162,10 @@ fn open_channel_db(
         ..Settings::default()
     };
     let mut store = Store::new(settings);
-    store.load(Clock::read().wall, |each| db.load(each))?;
-    let (counts, remains) = (store.counts(), store.remains_count());
-    if remains > 0 {
-        warn!("deleting {remains} messages of mailboxes that do not exist");
+    if let Err(error) = store.load(Clock::read().wall, |each| db.load(each)) {
+        _ = Box::new(db).close(); // in the journal mode that it had
+        return Err(error);
     }
-    info!(
-        "loaded {} nameplates, {} mailboxes, {} messages",
-        counts.nameplates, counts.mailboxes, counts.messages
-    );
     Ok((db, store))
 }
 

@@ -254,6 +254,18 @@ fn a_file_upgraded_by_upstream_has_a_third_column_and_works() {
 }
 
 #[test]
+fn connections_of_an_earlier_run_are_removed_even_if_none_are_tracked_now() {
+    let earlier = "INSERT INTO connections (id, connected, side) VALUES (7, 1700000000.5, 'a');
+                   INSERT INTO connection_messages VALUES (7, 1700000000.5, 'bind');";
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, CHANNEL_V2, earlier]);
+    let server = Server::start_in(directory, &[]);
+    let path = server.file("relay.sqlite");
+    for table in ["connections", "connection_messages"] {
+        assert_eq!(sql::rows(&path, &format!("SELECT * FROM {table}")), json!([]));
+    }
+}
+
+#[test]
 fn a_version_1_usage_file_is_upgraded_and_keeps_a_backup() {
     let row = "INSERT INTO mailboxes VALUES ('app', 1, 1700000000, 3.5, 1.25, 'happy');";
     let directory = directory_with("usage.sqlite", &[USAGE_V1, row]);

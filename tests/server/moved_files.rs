@@ -2,6 +2,8 @@
 //! once: nothing is acknowledged that will be lost.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -164,6 +166,32 @@ fn a_log_that_is_removed_or_replaced_is_missed_and_what_it_held_is_kept() {
     }
 }
 
+/// What is moved while a link leads to it keeps what was acknowledged, after a kill as well: SQLite
+/// looks for the log beside the file, not beside the link.
+#[test]
+fn a_file_that_is_moved_and_linked_to_takes_its_log_along() {
+    let mut server = Server::start(&[]);
+    let mailbox = server.bind("app", "a").claim("7");
+    let (path, moved) = (server.file("relay.sqlite"), server.file("moved"));
+    fs::rename(&path, &moved).expect("rename");
+    symlink(&moved, &path).expect("link");
+    assert_claim_fails(&mut server, "its '-wal' file was removed or replaced");
+    server.wait_for_log(ENDS);
+    assert_nothing_is_lost(server, "7", &mailbox, &[]);
+}
+
+#[test]
+fn a_stop_keeps_what_a_removed_log_held() {
+    let server = Server::start(&[]);
+    let mailbox = server.bind("app", "a").claim("7");
+    fs::remove_file(server.file("relay.sqlite-wal")).expect("remove");
+    let (status, directory) = server.stop();
+    assert!(status.success());
+    let path = directory.file("relay.sqlite");
+    assert_eq!(sql::rows(&path, "PRAGMA journal_mode"), json!([["delete"]]));
+    assert_eq!(sql::rows(&path, "SELECT id FROM mailboxes"), json!([[mailbox]]));
+}
+
 /// A claim whose pages are in the database, by a checkpoint of another program, and one whose pages
 /// are in the log alone.
 fn checkpointed_and_logged(server: &Server) -> [String; 2] {
@@ -310,8 +338,8 @@ fn of_two_first_starts_at_once_one_gets_the_file() {
             }
             let start = || {
                 let mut command = Command::new(PROGRAM);
-                command.args([FREE_PORT, "--log-level=error"]).current_dir(directory.path());
-                Running(command.stderr(Stdio::null()).spawn().expect("server starts"))
+                command.arg(FREE_PORT).current_dir(directory.path());
+                Running(command.stderr(Stdio::piped()).spawn().expect("server starts"))
             };
             let mut servers = [start(), start()];
             let mut ended = 0;
@@ -321,6 +349,14 @@ fn of_two_first_starts_at_once_one_gets_the_file() {
                 ended > 0
             });
             assert_eq!(ended, 1);
+            let mut log = String::new();
+            let stderr = servers.iter_mut().find_map(|it| {
+                let has_ended = it.0.try_wait().expect("wait").is_some();
+                if has_ended { it.0.stderr.take() } else { None }
+            });
+            stderr.expect("a pipe").read_to_string(&mut log).expect("UTF-8");
+            assert_eq!(log.lines().count(), 1, "{log}");
+            assert!(log.contains("another server uses it"), "{log}");
             eventually("the other has made its file", || {
                 fs::metadata(directory.file("relay.sqlite-wal")).is_ok()
             });

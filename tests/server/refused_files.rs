@@ -2,13 +2,15 @@
 //! 1, and the file as it was, to the byte.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server, copy_program};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, copy_program};
 use serde_json::json;
 
 /// The user that is nobody, on every system.
@@ -152,6 +154,38 @@ fn a_refused_file_that_would_have_been_upgraded_gets_no_backup() {
     assert_eq!(sql::names(&directory), ["relay.sqlite"]);
 }
 
+/// The program run by a user who may not do everything; `path`: what only root can write.
+fn command_of_nobody(directory: &Directory, path: &Path) -> Command {
+    let is_root = fs::OpenOptions::new().write(true).open(path).is_ok();
+    if !is_root {
+        return Command::new(PROGRAM);
+    }
+    // Others may not run what is in root's directories.
+    let program = directory.file("program");
+    copy_program(&program);
+    let mut command = Command::new(program);
+    command.uid(NOBODY);
+    command
+}
+
+/// All that SQLite needs is that names in it can be looked up and made.
+#[test]
+fn a_directory_that_cannot_be_listed_stops_nobody() {
+    let directory = Directory::new();
+    let (probe, data) = (directory.file("probe"), directory.file("data"));
+    fs::write(&probe, "").expect("write");
+    fs::set_permissions(&probe, fs::Permissions::from_mode(0o444)).expect("permissions");
+    let mut command = command_of_nobody(&directory, &probe);
+    fs::create_dir(&data).expect("directory");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o333)).expect("permissions");
+    command.args([FREE_PORT, "--channel-db=data/relay.sqlite"]).current_dir(directory.path());
+    let server = command.stderr(Stdio::piped()).spawn().expect("server starts");
+    let mut server = Running(server);
+    let log = BufReader::new(server.0.stderr.take().expect("a pipe"));
+    let mut lines = log.lines().map(|line| line.expect("UTF-8"));
+    assert!(lines.any(|line| line.contains("listening on")), "it starts");
+}
+
 #[test]
 fn a_file_that_cannot_be_written() {
     let directory = Directory::new();
@@ -159,17 +193,7 @@ fn a_file_that_cannot_be_written() {
     sql::create(&path, &[CHANNEL_V1]);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("permissions");
     let before = fs::read(&path).expect("the file");
-    let is_root = fs::OpenOptions::new().write(true).open(&path).is_ok();
-    let mut command = if is_root {
-        // Root may write anything, and others may not run what is in root's directories.
-        let program = directory.file("program");
-        copy_program(&program);
-        let mut command = Command::new(program);
-        command.uid(NOBODY);
-        command
-    } else {
-        Command::new(PROGRAM)
-    };
+    let mut command = command_of_nobody(&directory, &path);
     command.args([FREE_PORT, "--log-level=error", "--channel-db=bad.db"]);
     let line = sql::refusal_of(command, &directory);
     assert!(line.contains("bad.db") && line.contains("the file is not writable"), "{line}");

@@ -24,6 +24,9 @@ use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row, SideId};
 use crate::sys::clock::Timestamp;
 
+/// The version with tables of connections and of the generation of address ids.
+const CONNECTIONS_VERSION: usize = 2;
+
 /// Pages that one change dirties, roughly: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: usize = 3;
 
@@ -90,7 +93,7 @@ pub struct ChannelDb {
 impl ChannelDb {
     pub fn examine(path: &Path, options: ChannelOptions) -> Result<Examined, OpenError> {
         let needs_version_2 = options.tracks_connections || options.numbers_addresses;
-        Examined::new(path, &CHANNEL, if needs_version_2 { 2 } else { 1 })
+        Examined::new(path, &CHANNEL, if needs_version_2 { CONNECTIONS_VERSION } else { 1 })
     }
 
     /// Opens or creates the file, and cleans up what an earlier run left in it.
@@ -104,7 +107,11 @@ impl ChannelDb {
             has_large_cache: false,
             failed_bytes: 0,
         };
-        db.prepare().map_err(|error| db.file.error(error))?;
+        if let Err(error) = db.prepare() {
+            let error = db.file.error(error);
+            _ = db.file.close(); // in the journal mode that it had
+            return Err(error);
+        }
         Ok(db)
     }
 
@@ -120,13 +127,21 @@ impl ChannelDb {
         // deleting a mailbox would search all sides and nameplates for references, because the
         // schema has no index for that.
         connection.pragma_update(None, "foreign_keys", false)?;
-        if self.options.tracks_connections {
-            let all = "DELETE FROM connection_messages; DELETE FROM connections";
-            self.file.transaction(&mut |transaction| transaction.execute_batch(all))?;
-        }
+        self.delete_connections()?;
         self.delete_shadowed()?;
         self.is_prepared = true;
         Ok(())
+    }
+
+    /// Deletes the connections of an earlier run, which may have tracked them if this one does not.
+    fn delete_connections(&self) -> rusqlite::Result<()> {
+        const ALL: &str =
+            "FROM (SELECT id FROM connections UNION ALL SELECT id FROM connection_messages)";
+        if self.file.version() < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
+            return Ok(()); // without writing anything
+        }
+        let all = "DELETE FROM connection_messages; DELETE FROM connections";
+        self.file.transaction(&mut |transaction| transaction.execute_batch(all))
     }
 
     /// Deletes nameplates that have the name of an earlier one: upstream uses the first.

@@ -67,7 +67,11 @@ pub(super) fn directory(path: &Path) -> &Path {
 
 /// Makes new and removed names in the file's directory survive power loss.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(directory(path))?.sync_all()
+    match File::open(directory(path)) {
+        // It may be searched and written, but not read. SQLite does without, too.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
 }
 
 /// Creates the first of these files that does not exist.
@@ -138,6 +142,11 @@ fn try_wal(scratch: &Path) -> rusqlite::Result<()> {
     connection.pragma_update(None, "page_size", SCRATCH_PAGE_BYTES)?;
     set_journal_mode(&connection, Journal::Wal.mode())?;
     connection.execute_batch("CREATE TABLE scratch (n)")
+}
+
+/// The journal mode in force.
+pub(super) fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))
 }
 
 /// Sets a journal mode. SQLite answers with the mode in force, which may be another.

@@ -58,6 +58,10 @@ impl DatabaseFile {
         &self.target
     }
 
+    pub(super) fn version(&self) -> usize {
+        self.version
+    }
+
     /// What it is and what opening did to it.
     pub(super) fn history(&self) -> String {
         format!("{}: {}", self.target, self.history)
@@ -129,7 +133,10 @@ impl DatabaseFile {
     }
 
     /// Closes the file, in the journal mode that the Python server uses.
-    pub(super) fn close(self) -> Result<(), OpenError> {
+    pub(super) fn close(mut self) -> Result<(), OpenError> {
+        if let Some(Err(OpenErrorKind::LogLost)) = self.place.as_ref().map(Place::check_all) {
+            self.reopen_if_moved()?; // which copies the log into the file
+        }
         let DatabaseFile { connection, place, target, .. } = self;
         let close = || {
             if let Some(place) = &place {

@@ -41,11 +41,13 @@ pub(super) enum OpenErrorKind {
     IndexCut,
     /// The path is a symbolic link to a file that does not exist.
     DanglingLink,
+    /// The version as an SQL literal.
     UnknownVersion {
-        found: i64,
+        found: String,
         newest: usize,
     },
     DanglingRows(String),
+    Damaged(String),
     /// A write-ahead log without its index: only some of the three files were copied.
     NoIndex,
 }
@@ -65,9 +67,10 @@ impl OpenErrorKind {
     /// A directory in which no file can be made, or in which none can be looked for.
     pub(super) fn directory(path: &Path, error: io::Error) -> OpenErrorKind {
         match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                OpenErrorKind::Io(error)
-            }
+            ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+            | ErrorKind::InvalidFilename => OpenErrorKind::Io(error),
             _ => OpenErrorKind::Directory(path.to_owned(), error),
         }
     }
@@ -118,6 +121,9 @@ impl fmt::Display for OpenError {
             }
             OpenErrorKind::UnknownVersion { found, newest } => {
                 write!(f, "version {found} is unknown, this server reads 1 to {newest}")
+            }
+            OpenErrorKind::Damaged(found) => {
+                write!(f, "the file is damaged: {}", found.lines().last().unwrap_or_default())
             }
             OpenErrorKind::DanglingRows(table) => write!(
                 f,

@@ -99,8 +99,11 @@ impl Target {
                 if path.is_symlink() {
                     return Err(OpenErrorKind::DanglingLink);
                 }
+                // Logs of an earlier file may be left.
+                check_writable(path)?;
                 return create::try_directory(path).map(Found::Nothing);
             }
+            Err(error) if path.is_symlink() => return Err(error.into()),
             Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
         }
         // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
@@ -117,20 +120,20 @@ impl Target {
         let version = match is_empty || has_rollback_journal {
             // Reading would roll the file back, or discard what is left of an earlier one.
             true => None,
-            false => Some(self.look(&real)?),
+            false => Some(self.look(&real, journal)?),
         };
         Ok(Found::File(journal, lock, version))
     }
 
     /// Checks a file and returns its version, without changing anything.
-    fn look(&self, path: &Path) -> Result<usize, OpenErrorKind> {
+    fn look(&self, path: &Path, journal: Journal) -> Result<usize, OpenErrorKind> {
         // Without shared memory at first, so that nothing is made beside the file. That is
         // impossible only while another process has it open, and all is there.
-        match look_in_mode(path, self.kind, "exclusive", Duration::ZERO) {
+        match look_in_mode(path, self.kind, journal, "exclusive", Duration::ZERO) {
             Err(OpenErrorKind::Sqlite(error))
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
             {
-                look_in_mode(path, self.kind, "normal", self.busy)
+                look_in_mode(path, self.kind, journal, "normal", self.busy)
             }
             outcome => outcome,
         }
@@ -206,11 +209,15 @@ impl fmt::Display for Target {
 fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
     for suffix in SUFFIXES.into_iter().chain([""]) {
         // These are closed before SQLite has locks on them, which closing them would drop.
-        match OpenOptions::new().read(true).write(true).open(with_suffix(path, suffix)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
+        let opened = OpenOptions::new().read(true).write(true).open(with_suffix(path, suffix));
+        match opened.and_then(|file| file.metadata()) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => {
+                let error = io::Error::other("it is not a regular file");
                 return Err(OpenErrorKind::NotWritable(suffix, error));
             }
-            _ => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(OpenErrorKind::NotWritable(suffix, error)),
         }
     }
     Ok(())
@@ -219,6 +226,7 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
 fn look_in_mode(
     path: &Path,
     kind: &Kind,
+    journal: Journal,
     locking: &str,
     busy: Duration,
 ) -> Result<usize, OpenErrorKind> {
@@ -226,7 +234,12 @@ fn look_in_mode(
     let connection = connect(path, locking, busy)?;
     // Closing it must not copy the log into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-    check(&connection, kind)
+    let version = check(&connection, kind)?;
+    if journal == Journal::Wal && create::journal_mode(&connection)? != journal.mode() {
+        // To change the mode, it must be possible to have the file alone.
+        connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
+    }
+    Ok(version)
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
@@ -266,13 +279,19 @@ fn check(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
     if let Some(row) = dangling.query([])?.next()? {
         return Err(OpenErrorKind::DanglingRows(row.get(0)?));
     }
+    if kind.is_loaded {
+        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(OpenErrorKind::Damaged(found));
+        }
+    }
     Ok(version)
 }
 
 /// Returns the file's version, once it is clear that the file is of that kind.
 pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
-    let found: i64 = match connection.query_row("SELECT version FROM version", [], |row| row.get(0))
-    {
+    let found = connection.query_row("SELECT quote(version) FROM version", [], |row| row.get(0));
+    let found: String = match found {
         Ok(version) => version,
         Err(Error::QueryReturnedNoRows) => {
             return Err(OpenErrorKind::NotOurs("its 'version' table is empty".to_owned()));
@@ -285,11 +304,9 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
         Err(error) => return Err(error.into()),
     };
     let newest = kind.versions.len();
-    let version = usize::try_from(found)
-        .ok()
-        .filter(|version| (1..=newest).contains(version))
-        .ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
-    for probe in kind.versions[..version].iter().flat_map(|version| version.probes) {
+    let version = found.parse().ok().filter(|version| (1..=newest).contains(version));
+    let version = version.ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
+    for probe in kind.probes(version) {
         if let Err(error) = connection.prepare(probe) {
             return Err(OpenErrorKind::NotOurs(error.to_string()));
         }

@@ -61,7 +61,20 @@ pub(super) struct Place {
 #[derive(Debug)]
 struct Log {
     file: PlacedFile,
+    /// The database that it is beside.
+    beside: PathBuf,
     watch: Watch,
+}
+
+impl Log {
+    /// The length in bytes of what is at the path, if it is this file, and SQLite would look for it
+    /// there: it does not if a link now leads to the database from where that was.
+    fn len_at_path(&self) -> Result<u64, OpenErrorKind> {
+        match fs::read_link(&self.beside) {
+            Ok(_) => Err(OpenErrorKind::Replaced),
+            Err(_) => self.file.len_at_path(),
+        }
+    }
 }
 
 impl Place {
@@ -72,7 +85,8 @@ impl Place {
             // SQLite puts what belongs to a file beside the file itself, not beside a link to it.
             let real = fs::canonicalize(&guard.path)?;
             let watch = Watch::new(&guard.file, &with_suffix(&real, "-shm"))?;
-            log = Some(Log { file: PlacedFile::open(with_suffix(&real, "-wal"))?, watch });
+            let file = PlacedFile::open(with_suffix(&real, "-wal"))?;
+            log = Some(Log { file, beside: real, watch });
         }
         Ok(Place { guard, log, is_closed: false })
     }
@@ -95,7 +109,7 @@ impl Place {
         if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
-        match self.log.as_ref().map(|log| log.file.len_at_path()) {
+        match self.log.as_ref().map(Log::len_at_path) {
             Some(Err(OpenErrorKind::Missing | OpenErrorKind::Replaced)) => {
                 Err(OpenErrorKind::LogLost)
             }

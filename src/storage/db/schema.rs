@@ -8,6 +8,15 @@ pub struct Kind {
     pub name: &'static str,
     /// Oldest first; `versions[0]` is version 1.
     pub versions: &'static [Version],
+    /// Whether all of it is read at a start, and so must be sound.
+    pub is_loaded: bool,
+}
+
+impl Kind {
+    /// The probes of all tables of a version.
+    pub fn probes(&self, version: usize) -> impl Iterator<Item = &'static str> {
+        self.versions[..version].iter().flat_map(|version| version.probes).copied()
+    }
 }
 
 /// One version of a kind of file.
@@ -23,6 +32,7 @@ pub struct Version {
 /// The channel database.
 pub const CHANNEL: Kind = Kind {
     name: "channel database",
+    is_loaded: true,
     versions: &[
         Version {
             upgrade: "
@@ -108,6 +118,7 @@ CREATE TABLE connection_messages (
 /// The usage database.
 pub const USAGE: Kind = Kind {
     name: "usage database",
+    is_loaded: false,
     versions: &[
         Version {
             upgrade: "
@@ -165,6 +176,7 @@ CREATE INDEX client_versions_appid_time_idx ON client_versions (app_id, connect_
 /// The address-id database.
 pub const ADDRID: Kind = Kind {
     name: "address-id database",
+    is_loaded: false,
     versions: &[Version {
         upgrade: "
 CREATE TABLE version (version INTEGER);

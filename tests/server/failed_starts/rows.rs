@@ -1,53 +1,15 @@
-//! Starts that fail: one line from which a stranger knows what to do, exit status 1 or 2, and every
-//! file as it was, to the byte.
-//!
-//! In each row the channel database is sound and would be upgraded if it were opened, so a start
-//! that fails too late shows.
+//! What spoils a start, and what it must say.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use super::{Kept, ROW, Row, set_mode};
 use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
-use rusqlite::Connection;
-
-/// The user that owns nothing, on every system.
-const NOBODY: u32 = 65_534;
-
-/// What a start is given, and what it must say.
-struct Row {
-    /// Spoils the directory; what it returns is kept until the start has failed.
-    spoil: fn(&Directory) -> Kept,
-    /// The same for a lock, which looking at the file afterwards would drop.
-    lock: fn(&Directory) -> Kept,
-    /// A shell command before the program, such as a limit.
-    shell: &'static str,
-    arguments: &'static [&'static str],
-    status: i32,
-    /// Parts of the line.
-    says: &'static [&'static str],
-}
-
-enum Kept {
-    Nothing,
-    Connection(Connection),
-    Server(Server),
-    Listener(TcpListener),
-}
-
-const ROW: Row = Row {
-    spoil: |_| Kept::Nothing,
-    lock: |_| Kept::Nothing,
-    shell: "",
-    arguments: &[],
-    status: 1,
-    says: &[],
-};
+use crate::common::{Directory, Server};
+use serde_json::json;
 
 fn write(directory: &Directory, name: &str, bytes: &[u8]) -> Kept {
     fs::write(directory.file(name), bytes).expect("write");
@@ -59,8 +21,23 @@ fn database(directory: &Directory, name: &str, statements: &[&str]) -> Kept {
     Kept::Nothing
 }
 
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
+fn make_pipe(path: &Path) -> Kept {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo").success());
+    Kept::Nothing
+}
+
+const DAMAGED: &str = "relay.sqlite: the file is damaged: ";
+
+/// Writes over the first page of a table or index.
+fn damage(directory: &Directory, name: &str) -> Kept {
+    let path = directory.file("relay.sqlite");
+    let first_page = format!("SELECT rootpage FROM sqlite_master WHERE name = '{name}'");
+    let [page, bytes] = [&*first_page, "PRAGMA page_size"]
+        .map(|sql| sql::rows(&path, sql)[0][0].as_u64().expect("a number"));
+    let file = File::options().write(true).open(path).expect("the file");
+    file.write_all_at(&[0xff; 64], (page - 1) * bytes).expect("write");
+    Kept::Nothing
 }
 
 /// A copy of a database while a transaction of another program is under way: what a crash leaves.
@@ -93,7 +70,7 @@ fn copy_of_a_crash(directory: &Directory, journal: &str) -> Kept {
 
 const BAD_USAGE: &[&str] = &["--usage-db=bad"];
 
-const ROWS: &[(&str, Row)] = &[
+pub const ROWS: &[(&str, Row)] = &[
     (
         "not a database",
         Row {
@@ -127,11 +104,7 @@ const ROWS: &[(&str, Row)] = &[
     (
         "a pipe",
         Row {
-            spoil: |it| {
-                let made = Command::new("mkfifo").arg(it.file("bad")).status();
-                assert!(made.expect("mkfifo").success());
-                Kept::Nothing
-            },
+            spoil: |it| make_pipe(&it.file("bad")),
             arguments: BAD_USAGE,
             says: &["usage database bad: not a usage database: not a regular file"],
             ..ROW
@@ -181,7 +154,7 @@ const ROWS: &[(&str, Row)] = &[
                 Kept::Nothing
             },
             arguments: BAD_USAGE,
-            says: &["usage database bad: ", "symbolic links"],
+            says: &["usage database bad: Too many levels of symbolic links"],
             ..ROW
         },
     ),
@@ -243,6 +216,18 @@ const ROWS: &[(&str, Row)] = &[
         },
     ),
     (
+        "one file by two hard links",
+        Row {
+            spoil: |it| {
+                fs::hard_link(it.file("relay.sqlite"), it.file("bad")).expect("link");
+                Kept::Nothing
+            },
+            arguments: BAD_USAGE,
+            says: &["--channel-db and --usage-db both name bad"],
+            ..ROW
+        },
+    ),
+    (
         "rows that point to nothing",
         Row {
             spoil: |it| {
@@ -267,6 +252,39 @@ const ROWS: &[(&str, Row)] = &[
             ..ROW
         },
     ),
+    ("a damaged table", Row { spoil: |it| damage(it, "messages"), says: &[DAMAGED], ..ROW }),
+    ("a damaged index", Row { spoil: |it| damage(it, "by_request"), says: &[DAMAGED], ..ROW }),
+    (
+        "a version that is no number",
+        Row {
+            spoil: |it| {
+                database(it, "bad", &[USAGE_V1, USAGE_V2, "UPDATE version SET version = 'two'"])
+            },
+            arguments: BAD_USAGE,
+            says: &["usage database bad: version 'two' is unknown, this server reads 1 to 2"],
+            ..ROW
+        },
+    ),
+    (
+        "a directory in place of the log of a new file",
+        Row {
+            spoil: |it| {
+                fs::create_dir(it.file("new-wal")).expect("directory");
+                Kept::Nothing
+            },
+            arguments: &["--usage-db=new"],
+            says: &["usage database new: its '-wal' file is not writable: it is a directory"],
+            ..ROW
+        },
+    ),
+    (
+        "a pipe in place of a journal",
+        Row {
+            spoil: |it| make_pipe(&it.file("relay.sqlite-journal")),
+            says: &["relay.sqlite: its '-journal' file is not writable: it is not a regular file"],
+            ..ROW
+        },
+    ),
     (
         "another server",
         Row {
@@ -286,6 +304,27 @@ const ROWS: &[(&str, Row)] = &[
             lock: |it| {
                 let other = sql::open(&it.file("relay.sqlite"));
                 other.execute_batch("BEGIN EXCLUSIVE").expect("locked");
+                Kept::Connection(other)
+            },
+            says: &["relay.sqlite: another program has it locked"],
+            ..ROW
+        },
+    ),
+    (
+        "a transaction of another program",
+        Row {
+            lock: |it| Kept::Connection(sql::lock(&it.file("relay.sqlite"))),
+            says: &["relay.sqlite: another program has it locked"],
+            ..ROW
+        },
+    ),
+    (
+        "a reader of a file that is not in WAL mode",
+        Row {
+            lock: |it| {
+                let other = sql::open(&it.file("relay.sqlite"));
+                other.execute_batch("BEGIN").expect("begun");
+                assert_eq!(sql::query(&other, "SELECT version FROM version"), json!([[1]]));
                 Kept::Connection(other)
             },
             says: &["relay.sqlite: another program has it locked"],
@@ -408,7 +447,7 @@ const ROWS: &[(&str, Row)] = &[
 ];
 
 /// Rows that need a user who may not do everything.
-const ROWS_OF_NOBODY: &[(&str, Row)] = &[
+pub const ROWS_OF_NOBODY: &[(&str, Row)] = &[
     (
         "a file of another user",
         Row {
@@ -495,100 +534,3 @@ const ROWS_OF_NOBODY: &[(&str, Row)] = &[
         },
     ),
 ];
-
-/// Everything below a directory: contents, targets of links, modes.
-fn snapshot(path: &Path, into: &mut BTreeMap<String, (u32, Vec<u8>)>) {
-    let Ok(entries) = fs::read_dir(path) else { return };
-    for entry in entries {
-        let path = entry.expect("entry").path();
-        let metadata = fs::symlink_metadata(&path).expect("metadata");
-        let kind = metadata.file_type();
-        let bytes = if kind.is_file() {
-            fs::read(&path).unwrap_or_default()
-        } else if kind.is_symlink() {
-            fs::read_link(&path).expect("a link").to_string_lossy().as_bytes().to_vec()
-        } else {
-            if kind.is_dir() {
-                snapshot(&path, into);
-            }
-            vec![u8::from(kind.is_fifo())]
-        };
-        let name = path.to_string_lossy().into_owned();
-        into.insert(name, (metadata.permissions().mode(), bytes));
-    }
-}
-
-fn fails(name: &str, row: &Row, user: Option<u32>) {
-    let directory = Directory::new();
-    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1]);
-    if user.is_some() {
-        set_mode(directory.path(), 0o777);
-        set_mode(&directory.file("relay.sqlite"), 0o666);
-    }
-    let kept = (row.spoil)(&directory);
-    let state = || {
-        let mut state = BTreeMap::new();
-        snapshot(directory.path(), &mut state);
-        state
-    };
-    let before = state();
-    let lock = (row.lock)(&directory);
-    // A server that starts all the same is ended after a while.
-    let mut command = Command::new("timeout");
-    let script = format!("{}\nexec \"$@\"", row.shell);
-    command.args(["--preserve-status", "20", "sh", "-c", &script, "sh"]);
-    command.args([PROGRAM, "--track-connections"]);
-    if !row.arguments.iter().any(|argument| argument.starts_with("--port")) {
-        command.arg(FREE_PORT);
-    }
-    let taken = match &kept {
-        Kept::Listener(listener) => listener.local_addr().expect("an address").port().to_string(),
-        _ => String::new(),
-    };
-    command.args(row.arguments.iter().map(|argument| argument.replace("TAKEN", &taken)));
-    command.current_dir(directory.path()).stdin(Stdio::null());
-    if let Some(user) = user {
-        command.uid(user);
-    }
-    let output = command.output().expect("it runs");
-    let text = String::from_utf8(output.stderr).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(row.status), "{name}: {text}");
-    assert_eq!(text.lines().count(), 1, "{name}: {text}");
-    for part in row.says {
-        assert!(text.contains(part), "{name}: {part:?} is not in {text:?}");
-    }
-    if let Kept::Connection(other) = lock {
-        other.execute_batch("ROLLBACK").expect("it had the lock");
-    }
-    let after = state();
-    let changed: Vec<_> = before
-        .keys()
-        .chain(after.keys())
-        .filter(|name| before.get(*name) != after.get(*name))
-        .collect();
-    assert_eq!(changed, Vec::<&String>::new(), "{name}: {text}");
-    if let Kept::Server(server) = kept {
-        assert!(server.stop().0.success());
-    }
-    set_mode(directory.path(), 0o755);
-}
-
-#[test]
-fn a_start_that_fails_says_why_and_leaves_every_file_as_it_was() {
-    for (name, row) in ROWS {
-        fails(name, row, None);
-    }
-}
-
-#[test]
-fn so_does_one_whose_user_may_not_do_it() {
-    let directory = Directory::new();
-    let locked = directory.file("locked");
-    fs::write(&locked, "").expect("write");
-    set_mode(&locked, 0o000);
-    // Root may do everything, and is somebody else for these rows.
-    let user = File::open(&locked).is_ok().then_some(NOBODY);
-    for (name, row) in ROWS_OF_NOBODY {
-        fails(name, row, user);
-    }
-}
