@@ -8,16 +8,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2};
-use crate::common::{Client, Directory, FREE_PORT, PROGRAM, Running, Server, eventually};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, eventually};
 use serde_json::{Value, json};
 
 const BEGINS: &str = "storage failed";
 const ENDS: &str = "storage works again";
 const TRY_AGAIN_LATER: u16 = 1013;
-
-fn claim(nameplate: &str) -> Value {
-    json!({"type": "claim", "nameplate": nameplate})
-}
 
 /// A claim that is not acknowledged, because of what happened to the file.
 fn assert_claim_fails(server: &mut Server, why: &str) {
@@ -90,35 +86,6 @@ fn a_file_that_is_replaced_is_opened_with_what_it_holds() {
     server.wait_for_log(ENDS);
     assert_eq!(sql::rows(&path, "PRAGMA integrity_check"), json!([["ok"]]));
     assert_nothing_is_lost(server, "5", "box", &[]);
-}
-
-#[test]
-fn nameplates_and_joins_that_went_with_a_file_count_no_more() {
-    let options = ["--limit-address-nameplates=1", "--limit-address-connections=4"];
-    let mut server = Server::start(&options);
-    const ONE: &str = "192.0.2.1";
-    const OTHER: &str = "192.0.2.2";
-    let mut claimer = server.bind_from(ONE, "app", "one");
-    let exhaust = |server: &Server, client: &mut Client| {
-        client.claim("4");
-        let refused = server.bind_from(ONE, "app", "b").error(claim("5"));
-        assert!(refused.contains("too many nameplates"), "{refused}");
-        for nameplate in ["6", "7", "8", "9"] {
-            server.bind("app", "begins").claim(nameplate);
-            server.bind_from(OTHER, "app", "joins").claim(nameplate);
-        }
-        server.bind("app", "begins").claim("10");
-        let refused = server.bind_from(OTHER, "app", "joins").error(claim("10"));
-        assert!(refused.contains("too many 'claim'"), "{refused}");
-    };
-    exhaust(&server, &mut claimer);
-    let path = server.file("relay.sqlite");
-    let other = server.file("other");
-    sql::create(&other, &[CHANNEL_V1]);
-    fs::rename(&other, &path).expect("rename");
-    assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
-    server.wait_for_log(ENDS);
-    exhaust(&server, &mut server.bind_from(ONE, "app", "one"));
 }
 
 #[test]
@@ -203,14 +170,27 @@ fn a_log_that_is_removed_or_replaced_is_missed_and_what_it_held_is_kept() {
 /// looks for the log beside the file, not beside the link.
 #[test]
 fn a_file_that_is_moved_and_linked_to_takes_its_log_along() {
-    let mut server = Server::start(&[]);
-    let mailbox = server.bind("app", "a").claim("7");
-    let (path, moved) = (server.file("relay.sqlite"), server.file("moved"));
-    fs::rename(&path, &moved).expect("rename");
-    symlink(&moved, &path).expect("link");
-    assert_claim_fails(&mut server, "its '-wal' file was removed or replaced");
-    server.wait_for_log(ENDS);
-    assert_nothing_is_lost(server, "7", &mailbox, &[]);
+    for was_linked_to in [false, true] {
+        let directory = Arc::new(Directory::new());
+        let path = directory.file("relay.sqlite");
+        let mut file = path.clone();
+        if was_linked_to {
+            file = directory.file("file");
+            sql::create(&file, &[CHANNEL_V1]);
+            symlink(&file, &path).expect("link");
+        }
+        let mut server = Server::start_in(directory, &[]);
+        let mailbox = server.bind("app", "a").claim("7");
+        let moved = server.file("moved");
+        fs::rename(&file, &moved).expect("rename");
+        if was_linked_to {
+            fs::remove_file(&path).expect("remove");
+        }
+        symlink(&moved, &path).expect("link");
+        assert_claim_fails(&mut server, "its '-wal' file was removed or replaced");
+        server.wait_for_log(ENDS);
+        assert_nothing_is_lost(server, "7", &mailbox, &[]);
+    }
 }
 
 #[test]
