@@ -5,6 +5,8 @@
 pub fn nearest<'a>(typed: &str, names: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let bare = |name: &str| name.trim_start_matches('-').to_ascii_lowercase();
     let typed = bare(typed);
+    // One that is more than twice as long resembles none; it may be a whole file without a blank.
+    let names = names.filter(|name| typed.len() <= 2 * bare(name).len());
     let rated = names.map(|name| (distance(&typed, &bare(name)), name));
     let (distance, name) = rated.min_by_key(|(distance, name)| (*distance, name.len()))?;
     let letters = typed.chars().count();
@@ -63,5 +65,7 @@ mod tests {
         ] {
             assert_eq!(nearest(typed, &mut NAMES.into_iter()), expected, "{typed}");
         }
+        let typed = "x".repeat(1_000_000);
+        assert_eq!(nearest(&typed, &mut NAMES.into_iter()), None, "and that at once");
     }
 }
