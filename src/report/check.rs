@@ -50,10 +50,7 @@ fn exchange(server: &ServerUrl, via: Option<&str>, steps: &mut Steps) -> Result<
     steps.take("allocate", || sender.allocate())?;
     steps.take("claim", || sender.claim())?;
     steps.take("open", || sender.open())?;
-    steps.take("add", || {
-        sender.add("pake")?;
-        sender.expect_message("sender", "pake")
-    })?;
+    steps.take("add", || sender.add("pake"))?;
     let (mut receiver, demand) =
         steps.take("second connect", || Client::connect(server, via, "receiver"))?;
     steps.take("second bind", || receiver.bind(&demand))?;
@@ -154,8 +151,10 @@ impl Client {
         self.send(json!({"type": "open", "mailbox": self.mailbox}))
     }
 
+    /// Whoever adds a message gets it as well, or an error.
     fn add(&mut self, phase: &str) -> Result<(), String> {
-        self.send(json!({"type": "add", "phase": phase, "body": BODY}))
+        self.send(json!({"type": "add", "phase": phase, "body": BODY}))?;
+        self.expect_message(self.side, phase)
     }
 
     fn expect_message(&mut self, side: &str, phase: &str) -> Result<(), String> {

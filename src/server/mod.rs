@@ -100,7 +100,7 @@ impl Server {
             admin: admin.map(Box::new),
             clock: Clock::read(),
             stage: Stage::Serving,
-            program: Program::current()?,
+            program: Program::current(),
             next_conn: 1,
         })
     }

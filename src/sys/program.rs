@@ -1,7 +1,7 @@
 //! The program that this process runs, and the one that is at its path now.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -20,16 +20,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// To be called at the start: later the path may lead elsewhere. The path by which the program
-    /// was called counts, since it may be a link that an upgrade changes.
-    pub fn current() -> io::Result<Program> {
+    /// To be called at the start: later the path may lead elsewhere.
+    pub fn current() -> Program {
         let mut arguments = env::args_os();
         let name = arguments.next().unwrap_or_default();
-        let called = path::absolute(&name).ok().filter(|path| {
-            name.as_bytes().contains(&b'/') && path.is_file() // else it was found by PATH
-        });
-        let path = called.map_or_else(env::current_exe, Ok)?;
-        Ok(Program { path, name, arguments: arguments.collect() })
+        let path = locate(&name, env::current_exe);
+        Program { path, name, arguments: arguments.collect() }
     }
 
     pub fn path(&self) -> &path::Path {
@@ -52,5 +48,34 @@ impl Program {
     /// Executes the program that is there now in this process. Returns only if that fails.
     pub fn replace(&self, stdin: OwnedFd, variable: (&str, &str)) -> io::Error {
         self.command().stdin(stdin).env(variable.0, variable.1).exec()
+    }
+}
+
+/// The path by which a program was called counts, since it may be a link that an upgrade changes.
+/// Without one it was found by `PATH`; the kernel knows where, and if it does not tell (without a
+/// `/proc`), it is to be found in the same way again.
+fn locate(name: &OsStr, current: fn() -> io::Result<PathBuf>) -> PathBuf {
+    let has_path = name.as_bytes().contains(&b'/');
+    let called = path::absolute(name).ok().filter(|path| has_path && path.is_file());
+    called.or_else(|| current().ok()).unwrap_or_else(|| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_where_it_was_called_or_where_the_kernel_or_path_finds_it() {
+        let known = || Ok("/usr/bin/program".into());
+        let unknown = || Err(io::ErrorKind::NotFound.into());
+        for (name, current, path) in [
+            ("/dev/null", known as fn() -> _, "/usr/bin/program"),
+            ("/proc/self/comm", known, "/proc/self/comm"),
+            ("program", known, "/usr/bin/program"),
+            ("program", unknown, "program"),
+            ("/gone/program", unknown, "/gone/program"),
+        ] {
+            assert_eq!(locate(OsStr::new(name), current), PathBuf::from(path), "{name}");
+        }
     }
 }

@@ -116,7 +116,7 @@ fn a_failing_step_is_named() {
 #[test]
 fn what_fails_in_the_middle_leaves_nothing() {
     let server = Server::start(&["--limit-mailbox-messages=1"]);
-    assert_failure(&server.url(), 1, &["'delivery'"]);
+    assert_failure(&server.url(), 1, &["'delivery'", "mailbox is full"]);
     let file = open(&server.file("relay.sqlite"));
     let count = |table: &str| {
         file.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |row| row.get::<_, i64>(0))
