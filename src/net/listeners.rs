@@ -124,10 +124,6 @@ impl Listeners {
         self.list.push(Entry { listener, role, record, is_ready: false });
     }
 
-    pub fn count(&self) -> usize {
-        self.list.len()
-    }
-
     /// Registers all with the poll, under tokens from `first` on.
     pub fn register(&self, registry: &Registry, first: usize) -> io::Result<()> {
         for (index, entry) in self.list.iter().enumerate() {
