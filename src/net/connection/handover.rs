@@ -43,6 +43,11 @@ impl Connection {
         matches!(&self.phase, Phase::Open(open) if open.websocket.partial_frame().is_none())
     }
 
+    /// Bytes of the output that its record will have, about.
+    pub fn waiting_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting_bytes())
+    }
+
     /// The record of the connection, which goes on as it was if the hand-over fails. Encodes the
     /// output that waits.
     pub fn export(

@@ -118,6 +118,11 @@ impl Outbox {
         Outbox { encoded, ended, is_handed_over: true, ..Outbox::default() }
     }
 
+    /// Bytes that [`Outbox::encode_all`] takes for what waits, about.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes() + self.pending.replay_bytes()
+    }
+
     /// Encodes all that waits; returns it, and whether the end comes after it.
     pub fn encode_all(&mut self, server_tx: Timestamp) -> (&[u8], bool) {
         if self.begun.is_some() || !self.pending.is_empty() {
