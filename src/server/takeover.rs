@@ -143,14 +143,15 @@ impl Server {
     /// If nothing fails, the new program is executed, or the server has come to its end.
     fn hand_over(&mut self, successor: Successor) -> io::Result<()> {
         let (socket, count) = self.pack()?;
-        match (successor, &self.notifier) {
-            (Successor::NextProcess, Some(notifier)) => {
+        match successor {
+            Successor::NextProcess => {
+                let notifier = self.notifier.as_ref().ok_or(io::ErrorKind::NotConnected)?;
                 notifier.store(socket.as_fd())?;
                 info!("leaving {count} connections with the service manager");
                 self.stage = Stage::Left;
                 Ok(())
             }
-            _ => {
+            Successor::Program => {
                 let variable = handover::variable(&socket)?;
                 info!("handing over {count} connections to {}", self.program.path().display());
                 signals::hold()?;

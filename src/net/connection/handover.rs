@@ -110,7 +110,7 @@ impl Connection {
         let socket = Socket::adopt(descriptor, record.is_unix)?;
         let mut connection = Connection {
             phase,
-            outbox: Some(Box::new(Outbox::handed_over(record.unsent, record.is_ended))),
+            outbox: Outbox::handed_over(record.unsent, record.is_ended).boxed(),
             unread: record.unread.into(),
             since: times.restore(record.since),
             ..Connection::new(socket, record.peer, Role::Client, times.instant)

@@ -145,9 +145,9 @@ impl Outbox {
         self.encoded.is_empty() && self.begun.is_none() && self.pending.is_empty()
     }
 
-    /// Whether it is as a new one: nothing waits, and the end has not been pushed.
-    pub fn is_idle(&self) -> bool {
-        self.is_empty() && !self.ended
+    /// None if it is as a new one: nothing waits, and the end has not been pushed.
+    pub fn boxed(self) -> Option<Box<Outbox>> {
+        (!self.is_empty() || self.ended).then(|| Box::new(self))
     }
 
     /// Bytes that wait. A replay counts nothing: it is in the mailbox already.
