@@ -121,8 +121,12 @@ impl Listener {
         file: Option<FileId>,
     ) -> io::Result<Listener> {
         let mut listener = Listener::adopt(descriptor)?;
-        if let Endpoint::Unix { .. } = endpoint {
+        if let Endpoint::Unix { mode, .. } = endpoint {
             (listener.endpoint, listener.file) = (endpoint.clone(), file);
+            // The option may name another mode than before.
+            if let Some(path) = listener.own_file() {
+                fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
+            }
         }
         Ok(listener)
     }
