@@ -352,21 +352,21 @@ fn unix_sockets_go_over_and_their_file_is_removed_at_the_end() {
 }
 
 #[test]
-fn a_mode_of_a_unix_socket_that_has_changed_is_applied() {
+fn a_unix_socket_gets_the_mode_of_its_option_and_goes_with_it() {
     let directory = Arc::new(Directory::new());
     let options = directory.file("options");
-    let put_mode = |mode: &str| {
-        let text = format!("{FREE_PORT}\nport = unix:relay.sock:mode={mode}\n");
-        fs::write(&options, text).expect("write");
-    };
-    put_mode("660");
+    let put = |more: &str| fs::write(&options, format!("{FREE_PORT}\n{more}\n")).expect("write");
+    put("port = unix:relay.sock:mode=660");
     let mut command = Command::new(program(&directory));
     command.arg("--config=options");
     let mut server = Server::spawn(command, Arc::clone(&directory));
-    put_mode("600");
+    put("port = unix:relay.sock:mode=600");
     server.replace();
     let socket = fs::metadata(server.file("relay.sock")).expect("a socket");
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+    put("");
+    server.replace();
+    assert!(!server.file("relay.sock").exists());
 }
 
 #[test]
