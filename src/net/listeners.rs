@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Instant;
 
 use log::warn;
@@ -74,7 +75,11 @@ impl Listeners {
         let mut listeners = Listeners { spare: open_spare(), ..Listeners::default() };
         // First, what holds an address that is not wanted any more.
         let is_wanted = |name: &String| endpoints.iter().any(|(it, _)| it.to_string() == *name);
-        handed_over.bound.retain(|(name, ..)| is_wanted(name));
+        for (name, file, _) in handed_over.bound.extract_if(.., |(name, ..)| !is_wanted(name)) {
+            if let (Some(path), Some(file)) = (name.strip_prefix("unix:"), file) {
+                socket::remove_own(Path::new(path), file);
+            }
+        }
         for (endpoint, role) in endpoints {
             let name = endpoint.to_string();
             let listener =
@@ -122,10 +127,6 @@ impl Listeners {
     /// Adds a listener; the record says where it is from.
     pub fn add(&mut self, listener: Listener, role: Role, record: ListenerRecord) {
         self.list.push(Entry { listener, role, record, is_ready: false });
-    }
-
-    pub fn count(&self) -> usize {
-        self.list.len()
     }
 
     /// Registers all with the poll, under tokens from `first` on.

@@ -138,8 +138,12 @@ impl Listener {
         file: Option<FileId>,
     ) -> io::Result<Listener> {
         let mut listener = Listener::adopt(descriptor)?;
-        if let Endpoint::Unix { .. } = endpoint {
+        if let Endpoint::Unix { mode, .. } = endpoint {
             (listener.endpoint, listener.file) = (endpoint.clone(), file);
+            // The option may name another mode than before.
+            if let Some(path) = listener.own_file() {
+                fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
+            }
         }
         Ok(listener)
     }
@@ -178,8 +182,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(path) = self.own_file() {
-            _ = fs::remove_file(path); // best effort: a start removes a stale one too
+        if let (Endpoint::Unix { path, .. }, Some(file)) = (&self.endpoint, self.file) {
+            remove_own(path, file);
         }
     }
 }
@@ -187,6 +191,14 @@ impl Drop for Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+/// Removes the file of a unix socket, unless another process has put a socket of its own in its
+/// place.
+pub fn remove_own(path: &Path, file: FileId) {
+    if file_id(path).is_ok_and(|found| found == file) {
+        _ = fs::remove_file(path); // best effort: a start removes a stale one too
     }
 }
 

@@ -191,6 +191,23 @@ impl Connections {
         numbers
     }
 
+    /// The connections to hand over, in the order of their numbers: as many as have no more than
+    /// that much output waiting in all, those with the least first.
+    pub fn with_least_output(&self, bytes_max: usize) -> Vec<ConnId> {
+        let slots = self.slots.iter();
+        let mut waiting: Vec<_> =
+            slots.map(|(conn, slot)| (slot.connection.waiting_bytes(), *conn)).collect();
+        waiting.sort_unstable();
+        let mut bytes_left = bytes_max;
+        let fits = |(bytes, conn): (usize, ConnId)| {
+            bytes_left = bytes_left.checked_sub(bytes)?;
+            Some(conn)
+        };
+        let mut numbers: Vec<_> = waiting.into_iter().map_while(fits).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// The record of a connection; see [`Connection::export`].
     pub fn export(
         &mut self,

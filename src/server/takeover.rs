@@ -143,16 +143,16 @@ impl Server {
 
     /// If nothing fails, the new program is executed, or the server has come to its end.
     fn hand_over(&mut self, successor: Successor) -> io::Result<()> {
-        let socket = self.pack()?;
-        let count = self.connections.len();
-        match (successor, &self.notifier) {
-            (Successor::NextProcess, Some(notifier)) => {
+        let (socket, count) = self.pack()?;
+        match successor {
+            Successor::NextProcess => {
+                let notifier = self.notifier.as_ref().ok_or(io::ErrorKind::NotConnected)?;
                 notifier.store(socket.as_fd())?;
                 info!("leaving {count} connections with the service manager");
                 self.stage = Stage::Left;
                 Ok(())
             }
-            _ => {
+            Successor::Program => {
                 let variable = handover::variable(&socket)?;
                 info!("handing over {count} connections to {}", self.program.path().display());
                 signals::hold()?;
@@ -167,11 +167,15 @@ impl Server {
         }
     }
 
-    /// The socket in which everything waits for the successor.
-    fn pack(&mut self) -> io::Result<OwnedFd> {
+    /// The socket in which everything waits for the successor, and the number of connections there.
+    fn pack(&mut self) -> io::Result<(OwnedFd, usize)> {
         self.engine.flush_records();
         let (times, now) = (Times::now(), Clock::read().wall);
-        let numbers = self.connections.numbers();
+        // What is encoded for one connection is in memory for it alone, replays included.
+        let numbers = self.connections.with_least_output(self.config.limits.buffered_bytes_max);
+        if let left @ 1.. = self.connections.len() - numbers.len() {
+            warn!("{left} connections are not handed over: too much output waits for them");
+        }
         let (listeners, descriptors): (Vec<_>, Vec<_>) = self.listeners.export().unzip();
         let mut records = RecordWriter::new()?;
         records.write(&codec::encode_head(&Head {
@@ -187,7 +191,9 @@ impl Server {
         }
         let file = records.finish()?;
         let connections = numbers.iter().filter_map(|conn| self.connections.descriptor(*conn));
-        handover::send(iter::once(file.as_fd()).chain(descriptors).chain(connections))
+        let socket =
+            handover::send(iter::once(file.as_fd()).chain(descriptors).chain(connections))?;
+        Ok((socket, numbers.len()))
     }
 
     /// Goes on with the connections of an earlier process, which the engine knows already.

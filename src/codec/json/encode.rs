@@ -96,20 +96,17 @@ impl ServerTx {
 
     pub fn set(&mut self, time: Timestamp) {
         if self.time != time || self.text.is_empty() {
-            self.time = time;
-            self.text.clear();
-            raw(&mut self.text, ",\"server_tx\":");
-            float(&mut self.text, time);
-            self.text.push(b'}');
+            *self = time.into();
         }
     }
 }
 
 impl From<Timestamp> for ServerTx {
     fn from(time: Timestamp) -> ServerTx {
-        let mut server_tx = ServerTx::default();
-        server_tx.set(time);
-        server_tx
+        let mut text = b",\"server_tx\":".to_vec();
+        float(&mut text, time);
+        text.push(b'}');
+        ServerTx { time, text }
     }
 }
 

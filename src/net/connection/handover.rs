@@ -46,6 +46,11 @@ impl Connection {
             if close_soon.is_some() || websocket.is_discarding())
     }
 
+    /// Bytes of the output that its record will have, about.
+    pub fn waiting_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting_bytes())
+    }
+
     /// The record of the connection, which goes on as it was if the hand-over fails. Encodes the
     /// output that waits.
     pub fn export(
@@ -111,7 +116,7 @@ impl Connection {
         let socket = Socket::adopt(descriptor, record.is_unix)?;
         let mut connection = Connection {
             phase,
-            outbox: Some(Box::new(Outbox::handed_over(record.unsent, record.is_ended))),
+            outbox: Outbox::handed_over(record.unsent, record.is_ended).boxed(),
             unread: record.unread.into(),
             since: times.restore(record.since),
             ..Connection::new(socket, record.peer, Role::Client, times.instant)

@@ -274,7 +274,7 @@ impl Connection {
         let mut outbox = self.outbox.take().map_or_else(Outbox::default, |waiting| *waiting);
         let sent = outbox.send(outputs, &mut self.socket, clock.wall, buffers);
         let is_over = outbox.is_over(limits.outbox_bytes_max);
-        self.outbox = (!outbox.is_idle()).then(|| Box::new(outbox));
+        self.outbox = outbox.boxed();
         let has_progressed = buffers.delivered().bytes > delivered_before;
         self.note_output(has_progressed, clock.instant);
         match sent {

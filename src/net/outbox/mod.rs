@@ -118,6 +118,11 @@ impl Outbox {
         Outbox { encoded, ended, is_handed_over: true, ..Outbox::default() }
     }
 
+    /// Bytes that [`Outbox::encode_all`] takes for what waits, about.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes() + self.pending.replay_bytes()
+    }
+
     /// Encodes all that waits; returns it, and whether the end comes after it.
     pub fn encode_all(&mut self, server_tx: Timestamp) -> (&[u8], bool) {
         if self.begun.is_some() || !self.pending.is_empty() {
@@ -140,9 +145,9 @@ impl Outbox {
         self.encoded.is_empty() && self.begun.is_none() && self.pending.is_empty()
     }
 
-    /// Whether it is as a new one: nothing waits, and the end has not been pushed.
-    pub fn is_idle(&self) -> bool {
-        self.is_empty() && !self.ended
+    /// None if it is as a new one: nothing waits, and the end has not been pushed.
+    pub fn boxed(self) -> Option<Box<Outbox>> {
+        (!self.is_empty() || self.ended).then(|| Box::new(self))
     }
 
     /// Bytes that wait. A replay counts nothing: it is in the mailbox already.

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::large::Queued;
+use crate::message::Response;
+use crate::message::output::Output;
 
 #[derive(Debug, Default)]
 pub struct Pending {
@@ -24,6 +26,15 @@ impl Pending {
 
     pub fn shared_bytes(&self) -> usize {
         self.shared_bytes
+    }
+
+    /// Bytes of the mailboxes whose replays wait: those still to be sent, and maybe more.
+    pub fn replay_bytes(&self) -> usize {
+        let bytes_of = |queued: &Queued| match queued {
+            Queued::Output(Output::Response(Response::Replay(it))) => it.log.counted_bytes(),
+            _ => 0,
+        };
+        self.queue.iter().map(bytes_of).sum()
     }
 
     /// Memory that is not shared.
