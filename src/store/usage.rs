@@ -1,6 +1,7 @@
 //! What is recorded of the use of nameplates and mailboxes: how long they lasted, and how they
 //! ended.
 
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::change::{UsageKind, UsageRecord};
@@ -47,8 +48,7 @@ pub fn record(
     now: Timestamp,
     blur: Option<Seconds>,
 ) -> Option<UsageRecord> {
-    let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
-    added.sort_unstable();
+    let added = sides.iter().map(|side| side.added).collect::<BinaryHeap<_>>().into_sorted_vec();
     let first = *added.first()?;
     Some(UsageRecord::Ended {
         app: app.clone(),
