@@ -18,7 +18,7 @@ use super::file::{DatabaseFile, checkpoint};
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::schema::CHANNEL;
-use super::{Database, Failure, load, run};
+use super::{Database, Failure, load, run, set};
 use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row, SideId};
@@ -114,12 +114,12 @@ impl ChannelDb {
         self.page_bytes = page_bytes as usize;
         (self.checkpointed_pages, self.has_large_cache) = (0, false);
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
-        connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
+        set(connection, "synchronous", &self.options.synchronous.name())?;
+        set(connection, "cache_size", &-PAGE_CACHE_KIB)?;
         // Checked when the file was opened, and kept by the store from then on. If they were on,
         // deleting a mailbox would search all sides and nameplates for references, because the
         // schema has no index for that.
-        connection.pragma_update(None, "foreign_keys", false)?;
+        set(connection, "foreign_keys", &false)?;
         if self.options.tracks_connections {
             let all = "DELETE FROM connection_messages; DELETE FROM connections";
             self.file.transaction(&mut |transaction| transaction.execute_batch(all))?;
@@ -153,7 +153,7 @@ impl ChannelDb {
         let pages = written_bytes(changes, self.page_bytes) / self.page_bytes;
         if !self.has_large_cache && self.touches_many_mailboxes(changes) {
             let connection = &self.file.connection;
-            let resized = connection.pragma_update(None, "cache_size", -LARGE_PAGE_CACHE_KIB);
+            let resized = set(connection, "cache_size", &-LARGE_PAGE_CACHE_KIB);
             self.has_large_cache = resized.is_ok(); // a failure only makes it slower
         }
         self.file.reserve(pages)
@@ -316,9 +316,9 @@ impl Database for ChannelDb {
 
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
         let connection = &self.file.connection;
-        connection.pragma_update(None, "synchronous", Synchronous::Off.name())?;
+        set(connection, "synchronous", &Synchronous::Off.name())?;
         let written = self.file.transaction(&mut |transaction| connections.write(transaction));
-        connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
+        set(connection, "synchronous", &self.options.synchronous.name())?;
         Ok(written?)
     }
 
@@ -382,7 +382,7 @@ impl Database for ChannelDb {
         // A failure does not matter: memory that is not freed is used again.
         let connection = &self.file.connection;
         if std::mem::take(&mut self.has_large_cache) {
-            _ = connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB);
+            _ = set(connection, "cache_size", &-PAGE_CACHE_KIB);
         }
         _ = connection.execute_batch("PRAGMA shrink_memory");
     }
