@@ -4,9 +4,9 @@
 //! Installs no signal handlers, reads no environment, writes no file and sets no logger. Any number
 //! can run at once.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 pub use crate::config::trouble::Trouble;
@@ -48,22 +48,22 @@ impl Server {
     /// Starts a server with trouble.
     pub fn start_with(troubles: &[Trouble]) -> Result<Server, String> {
         let (signals, remote) = Signals::remote().map_err(|error| error.to_string())?;
-        let (sender, receiver) = mpsc::channel();
+        let (mut reader, mut writer) = UnixStream::pair().map_err(|error| error.to_string())?;
         let troubles = troubles.to_vec();
         let thread = thread::Builder::new().name("wormhole-mailbox".to_owned()).spawn(move || {
             match build(signals, &troubles) {
                 Ok((server, address)) => {
-                    _ = sender.send(Ok(address)); // the receiver waits for it
+                    write!(writer, "{address}")?;
+                    drop(writer);
                     server.run()
                 }
-                Err(problem) => {
-                    _ = sender.send(Err(problem));
-                    Ok(())
-                }
+                Err(problem) => writer.write_all(problem.as_bytes()),
             }
         });
         let thread = Some(thread.map_err(|error| error.to_string())?);
-        let address = receiver.recv().map_err(|_| "the server did not start".to_owned())??;
+        let mut answer = String::new();
+        reader.read_to_string(&mut answer).map_err(|error| error.to_string())?;
+        let address = answer.parse().map_err(|_| answer)?;
         Ok(Server { address, remote, thread })
     }
 

@@ -55,7 +55,9 @@ fn member(name: &str, counts: &MemberCounts) -> Json {
 }
 
 fn counts(counts: impl Iterator<Item = (&'static str, u64)>) -> Json {
-    Json::Object(counts.map(|(name, count)| (name.to_owned(), count.into())).collect())
+    let mut object = json!({});
+    counts.for_each(|(name, count)| object[name] = count.into());
+    object
 }
 
 fn file(file: &DatabaseFile) -> Json {

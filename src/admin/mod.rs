@@ -27,7 +27,7 @@ use history::{Bucket, History};
 use status::Status;
 
 /// The server's state at the moment of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ServerView<'a> {
     pub config: &'a Config,
     pub engine: &'a Engine,

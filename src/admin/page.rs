@@ -142,9 +142,9 @@ fn latency_chart(
     let text = |(median, slow): (f64, f64)| {
         format!("half within {}, 99 % within {}", duration(median), duration(slow))
     };
-    let caption = format!("{name}, {}", span.caption.to_lowercase());
+    let caption = format!("{name}, {}", span.caption.to_ascii_lowercase());
     let description = all.map_or_else(|| "None.".to_owned(), text);
-    let frame = Frame { span, id: &name.to_lowercase(), caption: &caption, description };
+    let frame = Frame { span, id: &name.to_ascii_lowercase(), caption: &caption, description };
     chart::durations(frame, &values, |bucket, value| {
         format!("{}: {}", ago(span, buckets.len(), bucket), text(value))
     })

@@ -15,7 +15,6 @@ use crate::sys::process::{self, Process};
 /// Of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-#[derive(Debug)]
 pub struct Status<'a> {
     pub admin: &'a Admin,
     pub view: ServerView<'a>,

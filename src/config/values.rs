@@ -74,8 +74,15 @@ pub fn unless_empty(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
+/// A number without an exponent. The library's parser has tables of 12 KiB.
+fn number(text: &str) -> Option<f64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits: u64 = format!("{whole}{fraction}").parse().ok()?;
+    Some(digits as f64 / 10f64.powi(fraction.len() as i32))
+}
+
 pub fn positive_seconds(text: &str) -> Result<Seconds, String> {
-    text.parse().ok().filter(|seconds: &Seconds| limits::is_duration(*seconds)).ok_or_else(|| {
+    number(text).filter(|seconds| limits::is_duration(*seconds)).ok_or_else(|| {
         let (min, max) = (limits::OPTION_SECONDS_MIN, limits::OPTION_SECONDS_MAX);
         format!("'{text}' must be a number of seconds from {min} to {max}")
     })
@@ -83,8 +90,8 @@ pub fn positive_seconds(text: &str) -> Result<Seconds, String> {
 
 /// As [`positive_seconds`], or zero for never.
 pub fn seconds_or_never(text: &str) -> Result<Seconds, String> {
-    match text.parse() {
-        Ok(0.0) => Ok(0.0),
+    match number(text) {
+        Some(0.0) => Ok(0.0),
         _ => positive_seconds(text).map_err(|problem| format!("{problem}, or 0 for never")),
     }
 }
@@ -126,7 +133,7 @@ fn whole(text: &str, allowed: RangeInclusive<u32>, unit: &str) -> Result<u32, St
 pub fn limit(text: &str, limit: &LimitRow) -> Result<f64, String> {
     let LimitRow { whole, unit, .. } = limit;
     let number: Option<f64> =
-        if *whole { text.parse::<u32>().ok().map(f64::from) } else { text.parse().ok() };
+        if *whole { text.parse::<u32>().ok().map(f64::from) } else { number(text) };
     let allowed = limits::OPTION_SECONDS_MIN..=limits::OPTION_NUMBER_MAX;
     number.filter(|number| allowed.contains(number)).ok_or_else(|| {
         let kind = if *whole { "a whole number" } else { "a number" };

@@ -5,6 +5,7 @@
 
 use std::array;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
 use crate::message::ClientVersion;
@@ -59,10 +60,10 @@ impl ClientPrograms {
                 .map(|back| hours[(self.hour - back) as usize % CLIENT_HOURS])
                 .sum()
         };
-        let sums = self.programs.iter().map(|(program, hours)| (program, sum(hours)));
-        let mut programs: Vec<(&ClientVersion, u64)> =
-            sums.filter(|(_, binds)| *binds > 0).collect();
-        programs.sort_unstable_by_key(|(_, binds)| Reverse(*binds));
+        let sums = self.programs.iter().map(|(_, hours)| sum(hours)).enumerate();
+        let sums = sums.filter(|(_, binds)| *binds > 0).map(|(at, binds)| (Reverse(binds), at));
+        let sums = sums.collect::<BinaryHeap<_>>().into_sorted_vec().into_iter();
+        let programs = sums.map(|(binds, at)| (&self.programs[at].0, binds.0)).collect();
         (programs, sum(&self.others))
     }
 

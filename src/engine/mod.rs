@@ -18,7 +18,7 @@ pub mod quotas;
 mod timers;
 mod trouble;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -49,7 +49,6 @@ use crate::sys::entropy::Entropy;
 use limit_log::{Limit, LimitLog};
 
 /// State, files, and what this tick has caused.
-#[derive(Debug)]
 pub struct Engine {
     config: Rc<Config>,
     live: Reloadable,
@@ -66,7 +65,7 @@ pub struct Engine {
     /// Connections that got a notice, and are about to be closed.
     sent_away: HashSet<ConnId>,
     /// Connections that could not leave what they hold because the storage is unavailable.
-    kept_from_leaving: BTreeSet<ConnId>,
+    kept_from_leaving: HashSet<ConnId>,
     limit_log: LimitLog,
     /// Proxies that the log has named; none is a unix socket.
     proxies_named: Vec<Option<IpAddr>>,
@@ -111,7 +110,7 @@ impl Engine {
             records,
             outsiders: HashSet::new(),
             sent_away: HashSet::new(),
-            kept_from_leaving: BTreeSet::new(),
+            kept_from_leaving: HashSet::new(),
             limit_log: LimitLog::default(),
             proxies_named: Vec::new(),
             metrics: Metrics::default(),
@@ -330,7 +329,8 @@ impl Engine {
         let mut closings = std::mem::take(&mut self.effects.closings);
         if !self.is_degraded() {
             // Python's client waits for the answer, and asks again on another connection.
-            let waiting = std::mem::take(&mut self.kept_from_leaving).into_iter();
+            let waiting: BinaryHeap<_> = self.kept_from_leaving.drain().collect();
+            let waiting = waiting.into_sorted_vec().into_iter();
             closings.extend(waiting.map(|conn| (conn, CloseReason::StorageFailed)));
         }
         (committed, closings)

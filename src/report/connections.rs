@@ -10,7 +10,7 @@ use super::table::Align::{Left, Right};
 use super::table::Table;
 use super::{Report, file_json, file_line};
 use crate::format::{self, UNKNOWN};
-use crate::storage::db::{self, AddressesById, ConnectionRow, FileState};
+use crate::storage::db::{self, AddressId, AddressesById, ConnectionRow, FileState};
 use crate::sys::clock::{self, Timestamp};
 
 /// Shows addresses instead of their ids if `addrid_db` is given.
@@ -89,11 +89,16 @@ fn peer(row: &ConnectionRow, addresses: Option<&AddressesById>) -> String {
     let Some(id) = row.address_id else { return UNKNOWN.to_owned() };
     match addresses {
         None => id.to_string(),
-        Some(addresses) => match addresses.get(&id) {
+        Some(addresses) => match address(addresses, id) {
             Some(address) => format::harmless(address),
             None => format!("{id} (erased)"),
         },
     }
+}
+
+fn address(addresses: &AddressesById, id: AddressId) -> Option<&str> {
+    let at = addresses.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+    Some(&addresses[at].1)
 }
 
 fn commands(row: &ConnectionRow) -> String {
@@ -118,7 +123,7 @@ fn entry(row: &ConnectionRow, addresses: Option<&AddressesById>) -> Value {
         "last_commands": row.last_commands,
     });
     if let Some(addresses) = addresses {
-        entry["address"] = json!(row.address_id.and_then(|id| addresses.get(&id)));
+        entry["address"] = json!(row.address_id.and_then(|id| address(addresses, id)));
     }
     entry
 }

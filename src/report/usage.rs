@@ -1,6 +1,7 @@
 //! `usage`: results with their shares, times, clients, and results day by day, from the usage
 //! database.
 
+use std::collections::BinaryHeap;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -56,7 +57,8 @@ struct Times(Vec<Seconds>);
 
 impl Times {
     fn sort(&mut self) {
-        self.0.sort_unstable_by(Seconds::total_cmp);
+        let times: BinaryHeap<_> = self.0.drain(..).map(Timestamp).collect(); // these have an order
+        self.0.extend(times.into_sorted_vec().iter().map(|time| time.0));
     }
 
     /// The time that this part of all times does not exceed; they must be sorted.

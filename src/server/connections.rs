@@ -2,7 +2,7 @@
 //!
 //! Carries a connection's events to the engine, and the engine's verdicts back.
 
-use std::collections::VecDeque;
+use std::collections::{BinaryHeap, VecDeque};
 use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -186,9 +186,7 @@ impl Connections {
 
     /// All connections in the order of their numbers.
     pub fn numbers(&self) -> Vec<ConnId> {
-        let mut numbers: Vec<_> = self.slots.keys().copied().collect();
-        numbers.sort_unstable();
-        numbers
+        self.slots.keys().copied().collect::<BinaryHeap<_>>().into_sorted_vec()
     }
 
     /// The connections to hand over, in the order of their numbers: as many as have no more than

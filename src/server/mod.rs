@@ -45,7 +45,6 @@ const SIGNALS: Token = Token(usize::MAX);
 const FIRST_LISTENER: usize = usize::MAX - u16::MAX as usize;
 
 /// A running server.
-#[derive(Debug)]
 pub struct Server {
     config: Rc<Config>,
     engine: Box<Engine>,

@@ -23,8 +23,7 @@ impl Shedding {
     /// Takes all connections that buffer anything, with their bytes.
     pub fn new(connections: impl Iterator<Item = (ConnId, Address, usize)>) -> Shedding {
         let connections = connections.map(|(conn, address, bytes)| (address, bytes, Reverse(conn)));
-        let mut connections: Vec<_> = connections.collect();
-        connections.sort_unstable();
+        let connections = connections.collect::<BinaryHeap<_>>().into_sorted_vec();
         // Those of exempt or unknown addresses stand for themselves.
         let owners = connections.chunk_by(|(one, ..), (next, ..)| one.is_some() && one == next);
         let owners = owners.map(|own| Buffered {

@@ -19,7 +19,6 @@ use crate::store::{Effects, Store};
 use crate::sys::clock::Timestamp;
 
 /// The database, and whether it works.
-#[derive(Debug)]
 pub struct Storage {
     db: Box<dyn Database>,
     state: State,

@@ -1,6 +1,6 @@
 //! One app id: its nameplates by name, and which number `allocate` hands out next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -149,8 +149,6 @@ pub(super) fn numeric_name(name: &str) -> Option<u64> {
 /// The fixed reply to `list` in decoy mode: every number from 1 to 999, sorted as strings, so that
 /// a client that insists on finding its nameplate there finds it.
 pub(super) fn decoys() -> Rc<[Rc<str>]> {
-    let mut names: Vec<Rc<str>> =
-        SHORT_RANGES.into_iter().flatten().map(|number| number.to_string().into()).collect();
-    names.sort_unstable();
-    names.into()
+    let names = SHORT_RANGES.into_iter().flatten().map(|number| number.to_string().into());
+    names.collect::<BinaryHeap<Rc<str>>>().into_sorted_vec().into()
 }

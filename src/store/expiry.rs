@@ -2,6 +2,7 @@
 //! are 70,000; what is done with them writes to the database, and is cut into slices so that no
 //! tick is held up by their number.
 
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::{Act, Store};
@@ -14,7 +15,7 @@ pub(super) struct Expiry {
     /// Mailboxes that had expired by then end as of then.
     began: Timestamp,
     /// Mailboxes still to be looked at, in the order of their last activity.
-    worklist: Vec<(Timestamp, Rc<str>)>,
+    worklist: BinaryHeap<(Timestamp, Rc<str>)>,
 }
 
 impl Expiry {

@@ -1,5 +1,6 @@
 //! Mailboxes, in which two sides exchange messages: `open`, `add` and `close`, and their expiry.
 
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::Act;
@@ -346,13 +347,10 @@ impl Tables {
     /// The mailboxes that an expiry check must look at: those with subscribers, and those that have
     /// been idle since `old`. Sorted, because the order of changes must not depend on a hasher's
     /// seed.
-    pub fn expiry_worklist(&self, old: Timestamp) -> Vec<(Timestamp, Rc<str>)> {
+    pub fn expiry_worklist(&self, old: Timestamp) -> BinaryHeap<(Timestamp, Rc<str>)> {
         let due = |known: &Mailbox| !known.subscribers.is_empty() || known.updated <= old;
         let worklist = self.mailboxes.iter().filter(|(_, known)| due(known));
-        let mut worklist: Vec<_> =
-            worklist.map(|(id, known)| (known.updated, id.clone())).collect();
-        worklist.sort_unstable();
-        worklist
+        worklist.map(|(id, known)| (known.updated, id.clone())).collect()
     }
 
     /// Looks at one mailbox in an expiry check that began at `began`: with subscribers it is

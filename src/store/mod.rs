@@ -27,6 +27,8 @@ mod usage;
 
 pub use change::{Change, Effects, NameplateId, Row, SideId, UsageKind, UsageRecord};
 
+use std::collections::BinaryHeap;
+
 use crate::limits::{
     ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,
     Limits, SUBSCRIBERS_PER_SIDE_MAX,
@@ -175,12 +177,12 @@ impl Store {
             None => self.clear(),
         }
         // The oldest first: what is loaded is charged to the first.
-        let mut sessions: Vec<_> = self.sessions.iter_mut().collect();
-        sessions.sort_unstable_by_key(|(conn, _)| **conn);
-        for (conn, session) in sessions {
+        let conns = self.sessions.keys().copied().collect::<BinaryHeap<_>>().into_sorted_vec();
+        for conn in conns {
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
             session.reenter(&mut self.tables);
             if self.is_loaded {
-                session.resubscribe(&mut self.tables, *conn);
+                session.resubscribe(&mut self.tables, conn);
             }
         }
     }

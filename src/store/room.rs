@@ -2,6 +2,8 @@
 //! largest holders, which lose their mailboxes when the store is full all the same.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::iter;
 use std::rc::Rc;
 
 use super::Act;
@@ -77,17 +79,16 @@ impl Tables {
     /// Deletes mailboxes of holders above a class, largest class first and in each those without
     /// activity for longest, until the ledger counts no more than `enough`.
     fn evict(&mut self, above: usize, spared: Option<&str>, enough: usize, act: &mut Act<'_>) {
-        let mut larger = Vec::new();
+        let mut larger = BinaryHeap::new();
         for (id, known) in self.mailboxes.iter().filter(|(id, _)| Some(&***id) != spared) {
             let (holder, bytes) = known.log.main_charge();
             let class = self.ledger.class_of(holder, bytes);
             if class > above {
-                larger.push((Reverse(class), known.updated, id));
+                larger.push((class, Reverse((known.updated, id))));
             }
         }
-        larger.sort_unstable();
-        larger.truncate(EVICTED_AT_ONCE_MAX);
-        let larger: Vec<Rc<str>> = larger.into_iter().map(|(.., id)| id.clone()).collect();
+        let larger = iter::from_fn(|| larger.pop()).take(EVICTED_AT_ONCE_MAX);
+        let larger: Vec<Rc<str>> = larger.map(|(_, Reverse((_, id)))| id.clone()).collect();
         for id in larger {
             if self.ledger.bytes() <= enough {
                 return;

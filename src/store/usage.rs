@@ -1,6 +1,7 @@
 //! What is recorded of the use of nameplates and mailboxes: how long they lasted, and how they
 //! ended.
 
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::Act;
@@ -52,8 +53,8 @@ impl Tables {
         origin: Option<Holder>,
         act: &mut Act<'_>,
     ) {
-        let mut added: Vec<Timestamp> = sides.iter().map(|side| side.added).collect();
-        added.sort_unstable();
+        let added: BinaryHeap<_> = sides.iter().map(|side| side.added).collect();
+        let added = added.into_sorted_vec();
         let Some(&first) = added.first() else { return };
         let record = UsageRecord::Ended {
             app: app.clone(),

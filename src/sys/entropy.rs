@@ -3,7 +3,7 @@
 use std::io;
 
 /// A source of randomness. Mailbox ids depend on it: outside tests it must be secure.
-pub trait Entropy: std::fmt::Debug {
+pub trait Entropy {
     fn next_u64(&mut self) -> u64;
 }
 

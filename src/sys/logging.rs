@@ -1,4 +1,4 @@
-//! The log (manual: command_line 7): simple_logger decides what is logged, this file writes it.
+//! The log (manual: command_line 7). simple_logger decides what of the libraries is in it.
 //!
 //! Logging never blocks, panics or ends the process. A line that stderr does not take at once, or
 //! at all (a full disk, a file size limit, a pipe that is not read), is lost and counted; the next
@@ -60,7 +60,7 @@ pub fn error_prefix() -> String {
 }
 
 struct Logger {
-    filter: SimpleLogger,
+    libraries: SimpleLogger,
     prefix: Prefix,
     /// Lines lost that no line has reported yet.
     unreported: AtomicUsize,
@@ -68,7 +68,8 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
+        let is_own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
+        is_own || self.libraries.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -138,12 +139,8 @@ fn stderr_is_writable() -> bool {
 /// Starts logging to stderr. Only the first call has an effect.
 pub fn start(level: LevelFilter) {
     // The libraries log nothing below a warning that an operator could use.
-    let others = level.min(LevelFilter::Warn);
-    let filter = SimpleLogger::new()
-        .with_level(level)
-        .with_module_level("tungstenite", others)
-        .with_module_level("mio", others);
-    let logger = Logger { filter, prefix: Prefix::of_stderr(), unreported: AtomicUsize::new(0) };
+    let libraries = SimpleLogger::new().with_level(level.min(LevelFilter::Warn));
+    let logger = Logger { libraries, prefix: Prefix::of_stderr(), unreported: AtomicUsize::new(0) };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
         panic::set_hook(Box::new(|panic| log::error!("internal error, please report: {panic}")));

@@ -100,7 +100,6 @@ impl Totals {
 }
 
 /// One run.
-#[derive(Debug)]
 pub struct Simulation {
     pub random: Random,
     pub swarm: Swarm,

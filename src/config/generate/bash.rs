@@ -3,6 +3,8 @@
 //! In bash `=` is a word of its own, so `--name=va` arrives as three words. No space follows a name
 //! that ends in `=`.
 
+use std::collections::BinaryHeap;
+
 use super::subcommands::{self, Subcommand};
 use super::{Completions, Row, options};
 use crate::format;
@@ -19,7 +21,7 @@ pub fn text() -> String {
 /// The values after each option that has one.
 fn cases() -> String {
     let of_commands = subcommands::TABLE.iter().flat_map(|it| it.rows);
-    let (mut files, mut free, mut cases) = (Vec::new(), Vec::new(), String::new());
+    let (mut files, mut free, mut cases) = (BinaryHeap::new(), BinaryHeap::new(), String::new());
     for row in options::all().into_iter().chain(of_commands) {
         let patterns = row.short.into_iter().chain([row.name]);
         match row.completions() {
@@ -47,8 +49,8 @@ fn case_of_values(pattern: &str, options: &str, generator: &str) -> String {
     )
 }
 
-fn patterns(mut names: Vec<&'static str>) -> String {
-    names.sort_unstable();
+fn patterns(names: BinaryHeap<&'static str>) -> String {
+    let mut names = names.into_sorted_vec();
     names.dedup();
     names.join(" | ")
 }

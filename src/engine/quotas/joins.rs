@@ -15,7 +15,7 @@
 //! before count only from its own address: the joiner could speak for it, too. Pure;
 //! `join_limits` charges the address.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -200,17 +200,20 @@ impl Joins {
 
     /// The joins, for another process to go on with.
     pub fn export(&self, now: Instant) -> Vec<JoinRecord> {
-        let records = self.by_mailbox.iter().map(|(mailbox, join)| JoinRecord {
-            mailbox: mailbox.clone(),
-            holder: join.holder.address,
-            beginner: join.beginner.map(|beginner| beginner.address),
-            probation: join.probation_end.map(|end| end.saturating_duration_since(now)),
-            progress: join.progress.clone(),
-        });
-        let mut records: Vec<_> = records.collect();
         // As probations are in the order of their ends, so they must be restored.
-        records.sort_unstable_by_key(|record| record.probation);
-        records
+        let ends = self.by_mailbox.iter().map(|(mailbox, join)| (join.probation_end, mailbox));
+        let ends = ends.collect::<BinaryHeap<_>>().into_sorted_vec().into_iter();
+        let records = ends.map(|(end, mailbox)| {
+            let join = &self.by_mailbox[mailbox];
+            JoinRecord {
+                mailbox: mailbox.clone(),
+                holder: join.holder.address,
+                beginner: join.beginner.map(|beginner| beginner.address),
+                probation: end.map(|end| end.saturating_duration_since(now)),
+                progress: join.progress.clone(),
+            }
+        });
+        records.collect()
     }
 
     /// Goes on with a join of another process, of this holder.

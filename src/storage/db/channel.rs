@@ -18,7 +18,7 @@ use super::file::{DatabaseFile, checkpoint};
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::schema::CHANNEL;
-use super::{Database, Failure, load, run};
+use super::{Database, Failure, load, run, set};
 use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row, SideId};
@@ -121,12 +121,12 @@ impl ChannelDb {
         self.page_bytes = page_bytes as usize;
         (self.checkpointed_pages, self.has_large_cache) = (0, false);
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        connection.pragma_update(None, "synchronous", self.options.synchronous.name())?;
-        connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
+        set(connection, "synchronous", &self.options.synchronous.name())?;
+        set(connection, "cache_size", &-PAGE_CACHE_KIB)?;
         // Checked when the file was opened, and kept by the store from then on. If they were on,
         // deleting a mailbox would search all sides and nameplates for references, because the
         // schema has no index for that.
-        connection.pragma_update(None, "foreign_keys", false)?;
+        set(connection, "foreign_keys", &false)?;
         self.delete_connections()?;
         self.delete_shadowed()?;
         self.is_prepared = true;
@@ -168,7 +168,7 @@ impl ChannelDb {
         let pages = written_bytes(changes, self.page_bytes) / self.page_bytes;
         if !self.has_large_cache && self.touches_many_mailboxes(changes) {
             let connection = &self.file.connection;
-            let resized = connection.pragma_update(None, "cache_size", -LARGE_PAGE_CACHE_KIB);
+            let resized = set(connection, "cache_size", &-LARGE_PAGE_CACHE_KIB);
             self.has_large_cache = resized.is_ok(); // a failure only makes it slower
         }
         self.file.reserve(pages)
@@ -334,9 +334,9 @@ impl Database for ChannelDb {
         let safe = self.options.synchronous;
         // Not less: this may begin the log anew, whose header must reach the disk before the rest.
         let fast = safe.max(Synchronous::Normal);
-        connection.pragma_update(None, "synchronous", fast.name())?;
+        set(connection, "synchronous", &fast.name())?;
         let written = self.file.transaction(&mut |transaction| connections.write(transaction));
-        connection.pragma_update(None, "synchronous", safe.name())?;
+        set(connection, "synchronous", &safe.name())?;
         Ok(written?)
     }
 
@@ -400,7 +400,7 @@ impl Database for ChannelDb {
         // A failure does not matter: memory that is not freed is used again.
         let connection = &self.file.connection;
         if std::mem::take(&mut self.has_large_cache) {
-            _ = connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB);
+            _ = set(connection, "cache_size", &-PAGE_CACHE_KIB);
         }
         _ = connection.execute_batch("PRAGMA shrink_memory");
     }

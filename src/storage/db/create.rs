@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use super::open_error::OpenErrorKind;
-use super::run;
 use super::schema::{Kind, Version};
+use super::{run, set};
 use crate::limits::DATABASE_RESERVE_BYTES;
 
 /// Mode of new files: the Python server's are of this mode, too.
@@ -138,8 +138,8 @@ fn try_space(mut file: File) -> io::Result<()> {
 /// Only an attempt shows whether there is shared memory.
 fn try_wal(scratch: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(scratch, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.pragma_update(None, "synchronous", "off")?;
-    connection.pragma_update(None, "page_size", SCRATCH_PAGE_BYTES)?;
+    set(&connection, "synchronous", &"off")?;
+    set(&connection, "page_size", &SCRATCH_PAGE_BYTES)?;
     set_journal_mode(&connection, Journal::Wal.mode())?;
     connection.execute_batch("CREATE TABLE scratch (n)")
 }
@@ -226,7 +226,7 @@ pub(super) fn initialise(
     kind: &Kind,
     version: usize,
 ) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    set(connection, "page_size", &PAGE_BYTES)?;
     upgrade(connection, kind, 0, version)
 }
 

@@ -36,7 +36,7 @@ pub use usage::{Current, UsageDb, UsageHistory};
 pub use crate::store::UsageKind;
 
 use std::error::Error;
-use std::fmt::Debug;
+use std::fmt::Display;
 
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, ToSql};
@@ -64,9 +64,14 @@ fn run(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> rusqlite::R
     connection.prepare_cached(sql)?.execute(params)
 }
 
+/// Sets a pragma of this connection. rusqlite's function for it is several KiB.
+fn set(connection: &Connection, pragma: &str, value: &dyn Display) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))
+}
+
 /// The channel database as the rest of the server needs it. The simulation has an implementation
 /// of its own, with faults.
-pub trait Database: Debug {
+pub trait Database {
     /// Writes all changes in one transaction.
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure>;
 

@@ -11,14 +11,12 @@ use rusqlite::ErrorCode;
 use super::schema::Kind;
 
 /// A file that cannot be used, and why. `Display` is one line.
-#[derive(Debug)]
 pub struct OpenError {
     path: PathBuf,
     file: &'static str,
     kind: OpenErrorKind,
 }
 
-#[derive(Debug)]
 pub(super) enum OpenErrorKind {
     Sqlite(rusqlite::Error),
     Io(io::Error),
@@ -73,6 +71,12 @@ impl OpenErrorKind {
             | ErrorKind::InvalidFilename => OpenErrorKind::Io(error),
             _ => OpenErrorKind::Directory(path.to_owned(), error),
         }
+    }
+}
+
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -17,6 +17,7 @@ use super::file::{self, DatabaseFile};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::place::{self, Lock, Place, PlacedFile};
 use super::schema::Kind;
+use super::set;
 use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
 
 /// The path of a database in memory, which keeps nothing.
@@ -245,14 +246,14 @@ fn look_in_mode(
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
     create::set_journal_mode(connection, journal.mode())?;
     if journal == Journal::Truncate {
-        connection.pragma_update(None, "locking_mode", "normal")?;
+        set(connection, "locking_mode", &"normal")?;
         warn!(
             "{}: the file system has no shared memory, so changes go through a rollback journal, \
              which is slower",
             path.display()
         );
     }
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT as i64)?;
+    set(connection, "journal_size_limit", &LOG_BYTES_KEPT)?;
     // Opens the log, or gives up the exclusive lock.
     pages(connection)?;
     connection.busy_timeout(DATABASE_BUSY)
@@ -262,8 +263,8 @@ fn connect(path: &Path, locking: &str, busy: Duration) -> Result<Connection, Ope
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "locking_mode", locking)?;
+    set(&connection, "foreign_keys", &true)?;
+    set(&connection, "locking_mode", &locking)?;
     Ok(connection)
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use log::{error, info};
 use rusqlite::Connection;
 
-use super::Failure;
 use super::file::{DatabaseFile, checkpoint};
 use super::open_error::OpenError;
 use super::opening::Examined;
+use super::{Failure, set};
 use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
 
 /// SQLite's page cache for a file of records, in KiB.
@@ -86,8 +86,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // A lock of another process is not waited for: the records can wait, clients cannot.
     connection.busy_timeout(Duration::ZERO)?;
     // They are only appended to, so a page or two of each table suffice.
-    connection.pragma_update(None, "cache_size", -RECORDS_CACHE_KIB)?;
+    set(connection, "cache_size", &-RECORDS_CACHE_KIB)?;
     // What is deleted, an address above all, must not survive in a free page.
-    connection.pragma_update(None, "secure_delete", true)?;
-    connection.pragma_update(None, "synchronous", "normal")
+    set(connection, "secure_delete", &true)?;
+    set(connection, "synchronous", &"normal")
 }

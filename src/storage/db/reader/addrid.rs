@@ -1,6 +1,5 @@
 //! Reads an address-id database: the address of each id.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::read;
@@ -9,16 +8,16 @@ use crate::storage::db::columns::{count, for_each, text};
 use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::ADDRID;
 
-/// Without the ids that have been erased.
-pub type AddressesById = BTreeMap<AddressId, String>;
+/// In the order of the ids, without those that have been erased.
+pub type AddressesById = Vec<(AddressId, String)>;
 
 pub fn addresses_by_id(path: &Path) -> Result<AddressesById, OpenError> {
-    let sql = "SELECT generation, counter, address FROM address_ids";
+    let sql = "SELECT generation, counter, address FROM address_ids ORDER BY 1, 2";
     let mut addresses = AddressesById::new();
     read(path, &ADDRID, |connection, _| {
         for_each(connection, sql, &[], &mut |row| {
             let (generation, counter) = (count(row, 0)?, count(row, 1)?);
-            addresses.insert(AddressId { generation, counter }, text(row, 2)?.into_owned());
+            addresses.push((AddressId { generation, counter }, text(row, 2)?.into_owned()));
             Ok(())
         })
     })?;

@@ -25,6 +25,7 @@ use super::create::{self, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{self, MEMORY};
 use super::schema::{ADDRID, CHANNEL, Kind, USAGE};
+use super::set;
 use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 
 /// A file as it was found.
@@ -137,7 +138,7 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     connection.busy_timeout(REPORT_BUSY)?;
     // Closing must not copy the log of a killed server into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "temp_store", "memory")?; // no temporary file for sorting
+    set(&connection, "temp_store", &"memory")?; // no temporary file for sorting
     connection.execute_batch("BEGIN")?;
     let version = opening::version(&connection, kind)?;
     Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
