@@ -38,6 +38,7 @@ mod proxy_headers; // X-Forwarded-For and Forwarded
 // The files.
 mod addresses; // `--addrid-db`, `--track-connections`
 mod failed_starts; // each leaves every file as it was
+mod failed_takeovers; // nothing acknowledged is lost
 mod files; // created, accepted, upgraded
 mod moved_files; // removed, replaced, wanted by two at once
 mod refused_files; // files that stop the start

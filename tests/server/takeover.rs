@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::common::client::assert_welcomed;
 use crate::common::raw::{CLOSE, CONTINUES, ENDS, PING, PONG, Raw, TEXT, TEXT_BEGINS, frame};
 use crate::common::{
-    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, copy_program, eventually,
-    process, retry, sql,
+    Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal, copy_program, process, retry,
+    sql,
 };
 
 /// The server's program in the directory of the test, so that another can take its place.
@@ -28,7 +28,7 @@ fn program(directory: &Directory) -> PathBuf {
 }
 
 /// A server whose program can be replaced.
-fn start(options: &[&str]) -> (Server, PathBuf) {
+pub fn start(options: &[&str]) -> (Server, PathBuf) {
     let directory = Arc::new(Directory::new());
     let path = program(&directory);
     let mut command = Command::new(&path);
@@ -37,7 +37,7 @@ fn start(options: &[&str]) -> (Server, PathBuf) {
 }
 
 /// Puts a script at the path of the program.
-fn put_script(path: &PathBuf, text: &str) {
+pub fn put_script(path: &PathBuf, text: &str) {
     fs::remove_file(path).expect("remove");
     fs::write(path, text).expect("write");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("mode");
@@ -45,7 +45,7 @@ fn put_script(path: &PathBuf, text: &str) {
 
 const PING_7: &[u8] = br#"{"type": "ping", "ping": 7}"#;
 
-fn add(phase: &str) -> Value {
+pub fn add(phase: &str) -> Value {
     json!({"type": "add", "phase": phase, "body": "00"})
 }
 
@@ -301,9 +301,9 @@ fn a_message_that_is_thrown_away_has_a_second_to_end() {
 
 #[test]
 fn a_drain_goes_before_a_takeover() {
-    let (mut server, _) = start(&[]);
+    let (mut server, _) = start(&["--limit-message-bytes=1000"]);
     let (mut hangs, mut client) = (Raw::open(server.address), server.bind("app", "s"));
-    hangs.send(&frame(TEXT_BEGINS, PING_7));
+    hangs.send(&frame(TEXT_BEGINS, &[b'x'; 1001])); // which is waited for
     client.claim("4");
     server.signal(Signal::USR2);
     server.signal(Signal::QUIT);
@@ -533,80 +533,4 @@ fn a_subscribed_mailbox_does_not_expire_at_a_takeover() {
     thread::sleep(Duration::from_millis(200));
     server.replace();
     assert_eq!(client.one(add("p"))["phase"], "p");
-}
-
-/// A client, and its mailbox with a message.
-fn with_message(server: &Server) -> (Client, String) {
-    let mut client = server.bind("app", "s");
-    let mailbox = client.claim("4");
-    client.open(&mailbox);
-    client.one(add("p"));
-    (client, mailbox)
-}
-
-/// A program that checks itself well, and then does something else than taking over.
-fn put_impostor(path: &PathBuf, then: &str) {
-    let check = r#"case "$*" in *--check-config*) exit 0;; esac"#;
-    put_script(path, &format!("#!/bin/sh\n{check}\n{then}\n"));
-}
-
-#[test]
-fn a_program_that_takes_nothing_over_closes_the_connections_and_keeps_the_state() {
-    let (mut server, path) = start(&[]);
-    let (mut client, mailbox) = with_message(&server);
-    put_impostor(&path, &format!("exec {PROGRAM} \"$@\" </dev/null"));
-    let before = server.log().len();
-    server.signal(Signal::USR2);
-    client.assert_lost();
-    server.wait_for_log_after(before, "listening on ");
-    server.address = *server.logged_addresses().last().expect("an address");
-    eventually("the event loop", || process::has_event_loop(server.pid()));
-    let mut client = retry(|| {
-        std::net::TcpStream::connect(server.address).map_err(|error| error.to_string())?;
-        Ok(server.bind("app", "s"))
-    });
-    assert_eq!(client.claim("4"), mailbox);
-    assert_eq!(client.open(&mailbox).len(), 1);
-}
-
-#[test]
-fn a_program_that_crashes_loses_nothing_acknowledged() {
-    let (mut server, path) = start(&[]);
-    let (mut client, mailbox) = with_message(&server);
-    put_impostor(&path, "kill -9 $$");
-    server.signal(Signal::USR2);
-    client.assert_lost();
-    assert!(!server.wait().success());
-    assert_stored(Arc::clone(&server.directory), &mailbox, 1);
-}
-
-/// A start in the directory finds the mailbox with that many messages at least.
-fn assert_stored(directory: Arc<Directory>, mailbox: &str, messages: usize) -> Arc<Directory> {
-    let server = Server::start_in(directory, &[]);
-    let mut client = server.bind("app", "s");
-    let replayed = client.open(mailbox).len();
-    assert!(replayed >= messages, "{replayed} of {messages}");
-    server.kill()
-}
-
-#[test]
-fn a_kill_at_any_moment_of_a_takeover_loses_nothing_acknowledged() {
-    let mut directory = Arc::new(Directory::new());
-    let mut acknowledged = 0;
-    for round in 0..12 {
-        let server = Server::start_in(directory, &[]);
-        let mut client = server.bind("app", "s");
-        assert!(client.open("m").len() >= acknowledged);
-        for _ in 0..3 {
-            client.one(add("p"));
-            acknowledged += 1;
-        }
-        server.signal(Signal::USR2);
-        // From before the check to after the start of the new program.
-        thread::sleep(Duration::from_millis(5 * round));
-        directory = server.kill();
-        // A check that was just beginning has the server's lock until it is executed.
-        eventually("the end of the check", || !process::is_any_in(directory.path()));
-    }
-    assert_stored(directory, "m", acknowledged);
 }
