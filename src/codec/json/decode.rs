@@ -40,7 +40,10 @@ pub fn decode(text: &str, name_bytes_max: usize) -> Result<Request<'_>, DecodeEr
                 Err(DecodeError { refusal: Refusal::MissingType, orig: Orig::Command(text.into()) })
             }
         },
-        Err(error) if error.is_data() => Err(failed(Refusal::NotAnObject)),
+        // It is known to be no object from the first character on.
+        Err(error) if error.is_data() && serde_json::from_str::<&RawValue>(text).is_ok() => {
+            Err(failed(Refusal::NotAnObject))
+        }
         Err(_) => Err(failed(Refusal::NotJson)),
     }
 }
@@ -353,6 +356,10 @@ mod tests {
         for (text, refusal) in [
             ("[]", Refusal::NotAnObject),
             ("3", Refusal::NotAnObject),
+            ("\"text\"", Refusal::NotAnObject),
+            ("[1", Refusal::NotJson),
+            ("3 4", Refusal::NotJson),
+            ("\"type\": \"list\"}", Refusal::NotJson),
             ("", Refusal::NotJson),
             ("{", Refusal::NotJson),
             ("{} {}", Refusal::NotJson),
