@@ -150,11 +150,12 @@ fn a_wrong_code_fails_on_both_sides_and_counts_as_scary() {
         let mut sender = from.send(&site, None, &Payload::File(file.clone()));
         let code = format!("{}s", sender.code());
         let mut receiver = to.receive(&site, &code);
-        for client in [&mut receiver, &mut sender] {
-            assert!(!client.wait().success(), "{:?}: {}", client.kind, client.output());
-        }
+        // Before the clients have ended: it expires with its mailbox.
         if from == Kind::Python || to == Kind::Python {
             wait_for_scary_mood(&server);
+        }
+        for client in [&mut receiver, &mut sender] {
+            assert!(!client.wait().success(), "{:?}: {}", client.kind, client.output());
         }
         // The record says "scary" when both have closed; only Python's always does.
         let both_close = from == Kind::Python && to == Kind::Python;
