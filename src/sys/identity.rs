@@ -25,6 +25,17 @@ pub fn at_path(path: &Path) -> io::Result<(FileId, u64)> {
     Ok(of_metadata(&fs::metadata(path)?))
 }
 
+/// What has that name, be it a link.
+pub fn of_name(path: &Path) -> io::Result<FileId> {
+    #[cfg(target_os = "linux")]
+    if let Some((id, _)) =
+        linux::stat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?
+    {
+        return Ok(id);
+    }
+    Ok(of_metadata(&fs::symlink_metadata(path)?).0)
+}
+
 /// An open file, and its length in bytes.
 pub fn of(file: &File) -> io::Result<(FileId, u64)> {
     #[cfg(target_os = "linux")]

@@ -203,14 +203,27 @@ fn a_log_that_is_removed_or_replaced_is_missed_and_what_it_held_is_kept() {
 /// looks for the log beside the file, not beside the link.
 #[test]
 fn a_file_that_is_moved_and_linked_to_takes_its_log_along() {
-    let mut server = Server::start(&[]);
-    let mailbox = server.bind("app", "a").claim("7");
-    let (path, moved) = (server.file("relay.sqlite"), server.file("moved"));
-    fs::rename(&path, &moved).expect("rename");
-    symlink(&moved, &path).expect("link");
-    assert_claim_fails(&mut server, "its '-wal' file was removed or replaced");
-    server.wait_for_log(ENDS);
-    assert_nothing_is_lost(server, "7", &mailbox, &[]);
+    for was_linked_to in [false, true] {
+        let directory = Arc::new(Directory::new());
+        let path = directory.file("relay.sqlite");
+        let mut file = path.clone();
+        if was_linked_to {
+            file = directory.file("file");
+            sql::create(&file, &[CHANNEL_V1]);
+            symlink(&file, &path).expect("link");
+        }
+        let mut server = Server::start_in(directory, &[]);
+        let mailbox = server.bind("app", "a").claim("7");
+        let moved = server.file("moved");
+        fs::rename(&file, &moved).expect("rename");
+        if was_linked_to {
+            fs::remove_file(&path).expect("remove");
+        }
+        symlink(&moved, &path).expect("link");
+        assert_claim_fails(&mut server, "its '-wal' file was removed or replaced");
+        server.wait_for_log(ENDS);
+        assert_nothing_is_lost(server, "7", &mailbox, &[]);
+    }
 }
 
 #[test]

@@ -33,11 +33,20 @@ impl PlacedFile {
         Ok(PlacedFile { path, file: Rc::new(file), id })
     }
 
+    fn is(&self, there: FileId) -> bool {
+        // Some file systems change the number of an inode while it is open.
+        there == self.id || identity::of(&self.file).is_ok_and(|(now, _)| there == now)
+    }
+
+    /// Whether this name is the file's, and not that of a link to it.
+    fn has_name(&self, name: &Path) -> bool {
+        identity::of_name(name).is_ok_and(|there| self.is(there))
+    }
+
     /// The length in bytes of what is at the path, if it is this file.
     fn len_at_path(&self) -> Result<u64, OpenErrorKind> {
         match identity::at_path(&self.path) {
-            // Some file systems change the number of an inode while it is open.
-            Ok((there, len)) if there == self.id || there == identity::of(&self.file)?.0 => Ok(len),
+            Ok((there, len)) if self.is(there) => Ok(len),
             Ok(_) => Err(OpenErrorKind::Replaced),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(OpenErrorKind::Missing),
             Err(error) => Err(error.into()),
@@ -61,20 +70,10 @@ pub(super) struct Place {
 #[derive(Debug)]
 struct Log {
     file: PlacedFile,
-    /// The database that it is beside.
+    /// The name of the database that it is beside. Where a link leads to a database, SQLite looks
+    /// for the log beside that, not beside the link.
     beside: PathBuf,
     watch: Watch,
-}
-
-impl Log {
-    /// The length in bytes of what is at the path, if it is this file, and SQLite would look for it
-    /// there: it does not if a link now leads to the database from where that was.
-    fn len_at_path(&self) -> Result<u64, OpenErrorKind> {
-        match fs::read_link(&self.beside) {
-            Ok(_) => Err(OpenErrorKind::Replaced),
-            Err(_) => self.file.len_at_path(),
-        }
-    }
 }
 
 impl Place {
@@ -109,13 +108,16 @@ impl Place {
         if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
-        match self.log.as_ref().map(Log::len_at_path) {
-            Some(Err(OpenErrorKind::Missing | OpenErrorKind::Replaced)) => {
+        let Some(log) = &self.log else {
+            return if self.is_closed { Err(OpenErrorKind::LogLost) } else { Ok(()) };
+        };
+        match log.file.len_at_path() {
+            // The database may have got another name, and a link leads to it.
+            Ok(_) if self.guard.has_name(&log.beside) => Ok(()),
+            Ok(_) | Err(OpenErrorKind::Missing | OpenErrorKind::Replaced) => {
                 Err(OpenErrorKind::LogLost)
             }
-            Some(Err(error)) => Err(error),
-            None if self.is_closed => Err(OpenErrorKind::LogLost),
-            Some(Ok(_)) | None => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
