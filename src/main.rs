@@ -28,7 +28,11 @@ fn main() -> ExitCode {
         Ok(Invocation::TestServer(troubles)) => return test_server(&troubles),
         Ok(Invocation::Report(subject, format)) => {
             return match report::run(&subject, format) {
-                Ok(text) => print(&text),
+                Ok((text, None)) => print(&text),
+                Ok((text, Some(problem))) => {
+                    print(&text);
+                    fail(&problem, STATUS_FAILED)
+                }
                 Err(error) => fail(&error.to_string(), STATUS_FAILED),
             };
         }

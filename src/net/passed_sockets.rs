@@ -6,8 +6,9 @@
 
 use std::env;
 use std::fmt;
+use std::io;
 use std::iter;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use listenfd::ListenFd;
 
@@ -66,10 +67,15 @@ impl PassedSockets {
         PassedSockets { manager: ListenFd::empty(), list: Vec::new() }
     }
 
-    /// Reads the environment, and removes the variables. To be called once.
+    /// Reads the environment, and removes the variables. To be called once, and before anything
+    /// else is opened: what is announced but missing would be taken for one of the process's own.
     pub fn from_environment() -> Result<PassedSockets, String> {
         let variable = |name| env::var(name).unwrap_or_default();
         let count = count(&variable("LISTEN_PID"), &variable("LISTEN_FDS"), std::process::id())?;
+        // The library's own variable.
+        if count > 0 && variable("LISTEN_FDS_FIRST_FD").is_empty() {
+            check_open(count, lowest_free())?;
+        }
         let names = variable("LISTEN_FDNAMES");
         let names = names.split(':').chain(iter::repeat("")).take(count);
         let list = names.map(|name| Passed { name: name.to_owned(), state: State::Waiting });
@@ -179,6 +185,23 @@ fn stream_socket(index: usize, manager: &mut ListenFd) -> Option<OwnedFd> {
     manager.take_unix_listener(index).ok().flatten().map(OwnedFd::from)
 }
 
+/// The number that the next descriptor gets.
+fn lowest_free() -> Option<usize> {
+    let next = io::stderr().as_fd().try_clone_to_owned().ok()?;
+    usize::try_from(next.as_raw_fd()).ok()
+}
+
+/// Fails if one of the announced descriptors is not open: the lowest that is not is `free`.
+fn check_open(count: usize, free: Option<usize>) -> Result<(), String> {
+    const FIRST: usize = 3;
+    match free {
+        Some(free) if (FIRST..FIRST + count).contains(&free) => {
+            Err(format!("LISTEN_FDS: {count} sockets are announced, and {} passed", free - FIRST))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How many sockets are passed to the process `ours`.
 fn count(pid: &str, count: &str, ours: u32) -> Result<usize, String> {
     if pid.parse() != Ok(ours) || count.is_empty() {
@@ -203,5 +226,15 @@ mod tests {
         for fds in ["-1", "two", "99999999999999999999", &(PASSED_SOCKETS_MAX + 1).to_string()] {
             assert!(count("17", fds, 17).is_err_and(|line| line.contains(fds)), "{fds}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_is_announced_and_not_open_is_missed() {
+        for (count, free, is_missed) in
+            [(1, 3, true), (3, 4, true), (3, 5, true), (1, 4, false), (2, 5, false), (2, 9, false)]
+        {
+            assert_eq!(check_open(count, Some(free)).is_err(), is_missed, "{count} {free}");
+        }
+        assert_eq!(check_open(1, None), Ok(()), "not known");
     }
 }

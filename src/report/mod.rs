@@ -29,8 +29,8 @@ struct Report {
     json: Value,
 }
 
-/// Returns the report on that subject.
-pub fn run(subject: &Subject, format: Format) -> Result<String, Box<dyn Error>> {
+/// Returns the report on that subject, and what is wrong with a server that is not healthy.
+pub fn run(subject: &Subject, format: Format) -> Result<(String, Option<String>), Box<dyn Error>> {
     let now = Clock::read().wall;
     let report = match subject {
         Subject::Status { admin, channel_db, usage_db } => {
@@ -43,11 +43,17 @@ pub fn run(subject: &Subject, format: Format) -> Result<String, Box<dyn Error>> 
         Subject::Check { server, via } => check::report(server, via.as_deref())?,
         Subject::AddMember { members, name, url } => member::add(members, name, url.as_deref())?,
     };
-    Ok(match format {
+    let health = report.json["server"]["health"].as_str().filter(|health| *health != HEALTHY);
+    let problem = health.map(|it| format!("not healthy: {}", format::harmless_error(it)));
+    let text = match format {
         Format::Table => report.text,
         Format::Json => json_text(&report.json),
-    })
+    };
+    Ok((text, problem))
 }
+
+/// What a healthy server says of its health.
+const HEALTHY: &str = "ok";
 
 /// JSON that is safe to show in a terminal: hostile characters in texts are escaped.
 fn json_text(value: &Value) -> String {

@@ -59,9 +59,9 @@ pub fn start(
     reloadable: Reloadable,
     signals: Option<io::Result<Signals>>,
 ) -> Result<Server, String> {
+    let mut passed = PassedSockets::from_environment()?;
     let signals = signals.unwrap_or_else(Signals::install);
     let signals = signals.map_err(|error| format!("cannot handle signals: {error}"))?;
-    let mut passed = PassedSockets::from_environment()?;
     let mut notifier = Notifier::from_environment(Clock::read());
     raise_descriptor_limit();
     let stored = passed.take_stored(STORED_NAME);

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, PROGRAM, Server, now};
+use crate::common::{Directory, PROGRAM, Server, eventually, now};
 use serde_json::{Value, json};
 
 fn run(directory: &Directory, arguments: &[&str]) -> Output {
@@ -435,7 +435,7 @@ fn an_address_that_has_been_erased_stays_a_number() {
 fn told() -> Value {
     json!({
         "version": "0.1.0", "started": 1.0, "now": 2.0, "uptime_seconds": 125.0,
-        "health": "storage unavailable: the file of --channel-db is missing",
+        "health": "ok",
         "connections": {"now": 3, "bound": 2, "subscribed": 1, "max": 100, "accepted": 10,
             "ended": {"peer_closed": 6}},
         "store": {"apps": 1, "nameplates": 5, "mailboxes": 6, "messages": 7, "bytes": 2048,
@@ -469,7 +469,7 @@ fn answer(mut stream: impl Read + Write, answer: &str) -> String {
 fn assert_told(directory: &Directory, arguments: &[&str]) {
     let text = report(directory, arguments);
     for part in [
-        "health       storage unavailable: the file of --channel-db is missing",
+        "health       ok",
         "2 min 5 s",
         "3 of 100 (2 bound, 1 with a mailbox open), 10 since the start",
         "6 peer_closed",
@@ -507,6 +507,29 @@ fn a_running_server_is_asked_over_tcp_and_its_files_are_left_alone() {
         assert!(request.starts_with("GET /status.json HTTP/1.1\r\n"), "{request}");
         assert!(request.contains("\r\nHost: ") && request.contains("\r\nConnection: close\r\n"));
     }
+}
+
+#[test]
+fn a_server_that_is_not_healthy_is_shown_and_the_status_says_so() {
+    let server = Server::start(&["--admin=unix:admin"]);
+    let status = ["status", "--admin=unix:admin"];
+    assert!(report(&server.directory, &status).contains("health       ok"));
+    let path = server.file("relay.sqlite");
+    fs::rename(&path, server.file("aside")).expect("rename");
+    let mut client = server.bind("app", "s");
+    client.send(json!({"type": "allocate"}));
+    eventually("a failure", || !run(&server.directory, &status).status.success());
+    let expected = "storage unavailable: the file of --channel-db is missing";
+    for arguments in [&status[..], &["status", "--admin=unix:admin", "--json"]] {
+        let output = run(&server.directory, arguments);
+        let [text, error] =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
+        assert!(text.contains(expected), "the whole reason: {text}");
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert_eq!(error, format!("wormhole-mailbox: not healthy: {expected}\n"));
+    }
+    fs::rename(server.file("aside"), &path).expect("rename");
+    eventually("health", || run(&server.directory, &status).status.success());
 }
 
 #[test]

@@ -393,6 +393,11 @@ fn what_cannot_be_listened_on_stops_the_start_with_one_line() {
     }
     drop(listening);
 
+    let mut too_few = passing(vec![listener().0.into()], "", &[]);
+    too_few.env("LISTEN_FDS", "3");
+    let line = failure(too_few);
+    assert!(line.contains("LISTEN_FDS: 3 sockets are announced"), "{line}");
+
     let mut nonsense = passing(vec![listener().0.into()], "", &[]);
     nonsense.env("LISTEN_FDS", "many");
     let line = failure(nonsense);
