@@ -1,7 +1,7 @@
 //! Members and guests: which connections may begin something, and what each member has begun
 //! (manual: members 2 and 3).
 
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::Engine;
@@ -16,7 +16,8 @@ use crate::store::{Change, Row};
 #[derive(Debug, Default)]
 pub struct Memberships {
     connections: ConnMap<Member>,
-    counts: BTreeMap<Rc<str>, MemberCounts>,
+    /// In the order of the names.
+    counts: Vec<(Rc<str>, MemberCounts)>,
 }
 
 /// Counts of one member since the start.
@@ -29,19 +30,29 @@ pub struct MemberCounts {
     pub exchanges: u64,
 }
 
+fn find<'a>(
+    counts: &'a mut [(Rc<str>, MemberCounts)],
+    name: &Rc<str>,
+) -> Option<&'a mut MemberCounts> {
+    let at = counts.binary_search_by(|(known, _)| known.cmp(name)).ok()?;
+    Some(&mut counts[at].1)
+}
+
 impl Memberships {
     /// Follows a new file. Connections whose line is gone become guests.
     pub fn set(&mut self, members: Option<&Members>) {
         self.connections.retain(|_, member| members.is_some_and(|all| all.contains(member)));
         let mut before = std::mem::take(&mut self.counts);
-        for name in members.into_iter().flat_map(Members::names) {
-            let counts = before.remove(name).unwrap_or_default();
-            self.counts.entry(Rc::clone(name)).or_insert(counts);
+        let names: BinaryHeap<_> = members.into_iter().flat_map(Members::names).cloned().collect();
+        for name in names.into_sorted_vec() {
+            let counts = find(&mut before, &name).copied().unwrap_or_default();
+            self.counts.push((name, counts));
         }
+        self.counts.dedup_by(|(one, _), (other, _)| one == other);
     }
 
     pub fn connect(&mut self, conn: ConnId, member: Member) {
-        if let Some(counts) = self.counts.get_mut(&member.name) {
+        if let Some(counts) = find(&mut self.counts, &member.name) {
             counts.connections += 1;
         }
         self.connections.insert(conn, member);
@@ -62,7 +73,7 @@ impl Memberships {
         // A late `close` creates the mailbox that it deletes.
         if !matches!(command, Command::Close { .. })
             && changes.iter().any(is_begun)
-            && let Some(counts) = self.counts.get_mut(&member.name)
+            && let Some(counts) = find(&mut self.counts, &member.name)
         {
             counts.exchanges += 1;
         }
@@ -97,11 +108,11 @@ impl Engine {
     }
 
     /// The members by name, if there is a file of them.
-    pub fn members(&self) -> Option<BTreeMap<Rc<str>, MemberCounts>> {
+    pub fn members(&self) -> Option<Vec<(Rc<str>, MemberCounts)>> {
         self.live.members.as_ref()?;
         let mut counts = self.memberships.counts.clone();
         for member in self.memberships.connections.values() {
-            if let Some(counts) = counts.get_mut(&member.name) {
+            if let Some(counts) = find(&mut counts, &member.name) {
                 counts.connected += 1;
             }
         }

@@ -55,7 +55,7 @@ fn read(answer: &[u8]) -> Result<Value, String> {
             "answers with status {status} to /status.json, is it another listener?"
         ));
     }
-    match serde_json::from_slice(&answer[end + HEAD_END.len()..]) {
+    match serde_json::from_str(&String::from_utf8_lossy(&answer[end + HEAD_END.len()..])) {
         Ok(value @ Value::Object(_)) => Ok(value),
         _ => Err("/status.json is no JSON object, or was cut off".to_owned()),
     }
