@@ -120,7 +120,7 @@ impl Listener {
             Ok(address) => {
                 let path = path_of(&address);
                 let mode = fs::metadata(&path).map_or(0, |metadata| metadata.permissions().mode());
-                Endpoint::Unix { path, mode }
+                Endpoint::Unix { path, mode: mode & 0o777 }
             }
             Err(_) => {
                 bound_buffers(&descriptor)?;
@@ -139,9 +139,10 @@ impl Listener {
     ) -> io::Result<Listener> {
         let mut listener = Listener::adopt(descriptor)?;
         if let Endpoint::Unix { mode, .. } = endpoint {
-            (listener.endpoint, listener.file) = (endpoint.clone(), file);
             // The option may name another mode than before.
-            if let Some(path) = listener.own_file() {
+            let is_changed = listener.endpoint != *endpoint;
+            (listener.endpoint, listener.file) = (endpoint.clone(), file);
+            if is_changed && let Some(path) = listener.own_file() {
                 fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
             }
         }

@@ -10,8 +10,8 @@ use crate::limits::{SHARE_BYTES_PER_TICK_MAX, TICK_BYTES_MAX};
 use crate::message::ConnId;
 use crate::message::holder::Prefix;
 
-/// The address that a connection counts for; none if it is exempt or unknown, which makes the
-/// connection a holder of its own.
+/// The address that a connection counts for, of IPv6 its largest network; none if it is exempt or
+/// unknown, which makes the connection a holder of its own.
 pub type Address = Option<Prefix>;
 
 /// A connection that waits to be read.

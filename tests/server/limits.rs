@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::common::client::exchange;
 use crate::common::raw::{CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, upgrade, upgrade_of};
 use crate::common::{Client, Server, eventually};
+use crate::takeover;
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
@@ -349,6 +350,30 @@ fn when_all_connections_together_hold_too_much_the_largest_holders_go() {
         assert!(alive < COUNT && alive > 2, "{alive} of {COUNT} holders are left");
     }
     server.wait_for_log("buffered bytes of all connections");
+}
+
+#[test]
+fn readers_with_more_output_than_buffers_may_hold_are_closed_at_a_takeover() {
+    let (mut server, _) = takeover::start(&["--limit-buffered-bytes=9000000"]);
+    let mut writer = server.bind("app", "w");
+    writer.open("m");
+    for _ in 0..60 {
+        add_well(&mut writer, 100_000);
+    }
+    // Of 6 MB for each, two do not fit.
+    let readers = [(); 3].map(|()| {
+        let mut reader = server.bind("app", "r");
+        reader.send(json!({"type": "open", "mailbox": "m"}));
+        assert_eq!(reader.recv()["type"], "ack");
+        reader
+    });
+    server.replace();
+    server.wait_for_log("2 connections are not handed over: too much output waits for them");
+    add_well(&mut writer, 1);
+    let mut received =
+        readers.map(|mut reader| (0..=60).take_while(|_| reader.socket.read().is_ok()).count());
+    received.sort_unstable();
+    assert!(received[1] <= 60 && received[2] == 61, "{received:?}");
 }
 
 #[test]
