@@ -257,9 +257,9 @@ fn an_address_of_a_passed_socket_that_is_not_passed_again_is_free() {
 #[test]
 fn a_restart_goes_before_a_takeover_and_a_second_signal_changes_nothing() {
     let manager = Manager::new();
-    let mut server = manager.start_first(&[]);
+    let mut server = manager.start_first(&["--limit-message-bytes=1000"]);
     let (mut hangs, mut client) = (Raw::open(server.address), server.bind("app", "s"));
-    hangs.send(&frame(TEXT_BEGINS, br#"{"type": "ping", "ping": 7}"#));
+    hangs.send(&frame(TEXT_BEGINS, &[b'x'; 1001])); // which is waited for
     client.claim("4");
     server.signal(Signal::USR2);
     server.signal(Signal::ALARM);
