@@ -8,7 +8,8 @@
 //! `nameplates`, those about mailboxes in `mailboxes`. Beneath them: `tables` holds what there is,
 //! `app` the nameplates of one app id, `mailbox` one mailbox, `sides` the crowding rule, `room` the
 //! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand
-//! out yet, `usage` the summaries, `load` the way back from the files, `expiry` the periodic check.
+//! out yet, `usage` the summaries, `change` what goes out, `load` the way back from the files,
+//! `expiry` the periodic check.
 
 mod app;
 mod change;
