@@ -150,6 +150,18 @@ fn a_file_that_is_replaced_takes_nothing_from_the_old_log_at_a_stop_or_a_takeove
 }
 
 #[test]
+fn a_file_that_is_moved_away_for_good_has_all_that_was_acknowledged() {
+    let server = Server::start(&[]);
+    let mailbox = server.bind("app", "a").claim("7");
+    let aside = server.file("aside");
+    fs::rename(server.file("relay.sqlite"), &aside).expect("rename");
+    let (_, directory) = server.stop();
+    assert_eq!(sql::rows(&aside, "SELECT mailbox_id FROM nameplates"), json!([[mailbox]]));
+    // A new file takes nothing from the old log.
+    assert!(Server::start_in(directory, &[]).bind("app", "a").list().is_empty());
+}
+
+#[test]
 fn a_log_that_is_removed_is_missed_at_a_stop_and_what_it_held_is_kept() {
     let server = Server::start(&[]);
     let mailbox = server.bind("app", "a").claim("7");

@@ -192,6 +192,10 @@ fn leave(
         }
         OpenErrorKind::LogOverwritten => true,
         OpenErrorKind::IndexCut => false,
+        OpenErrorKind::Missing => {
+            _ = copy_log(connection); // it may be taken elsewhere
+            return Ok(false);
+        }
         _ => return Ok(false),
     };
     // A connection to nothing, on which all fails until the file is opened.
