@@ -13,11 +13,11 @@ impl Engine {
     }
 
     /// Writes the records that wait, so that the next process finds them. Fails if it would not
-    /// find the state, because the file is not at its path any more.
+    /// find the state.
     pub fn prepare_handover(&mut self) -> Result<(), Failure> {
         let db = self.storage.db_mut();
         self.records.flush(db);
-        db.checkpoint().map(drop)
+        db.check()
     }
 
     pub fn export(&self, conn: ConnId) -> StateRecord {
