@@ -220,6 +220,7 @@ fn log_settings(config: &Config, reloadable: &Reloadable) {
         config.synchronous.name()
     );
     match config.rules.blur {
+        Some(0.0) => info!("usage times are exact, connections are not logged"),
         Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
         None if config.usage_db.is_some() => info!("usage times are exact"),
         None => {}
