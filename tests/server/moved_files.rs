@@ -15,6 +15,10 @@ const BEGINS: &str = "storage failed";
 const ENDS: &str = "storage works again";
 const TRY_AGAIN_LATER: u16 = 1013;
 
+fn claim(nameplate: &str) -> Value {
+    json!({"type": "claim", "nameplate": nameplate})
+}
+
 /// A claim that is not acknowledged, because of what happened to the file.
 fn assert_claim_fails(server: &mut Server, why: &str) {
     let mut client = server.bind("app", "a");
