@@ -10,7 +10,7 @@ use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::event::Event;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Response};
-use wormhole_mailbox::store::{Act, Change, Effects, Settings, Store};
+use wormhole_mailbox::store::{Act, Change, Effects, Rules, Store};
 use wormhole_mailbox::sys::clock::Timestamp;
 use wormhole_mailbox::sys::entropy::Entropy;
 
@@ -84,8 +84,11 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Scene {
-        let mut scene =
-            Scene { store: Store::new(Settings::default()), effects: Effects::default(), added: 0 };
+        let mut scene = Scene {
+            store: Store::new(Rules::default(), Limits::default()),
+            effects: Effects::default(),
+            added: 0,
+        };
         scene.open();
         scene
     }

@@ -1,7 +1,8 @@
 //! Arguments and environment → a complete, valid `Config` and its `Reloadable` part
 //! (manual: command_line 1).
 //!
-//! Binds no address and opens no file; the texts of files come from a function of the caller.
+//! Binds no address and opens no file; the texts of files come from a function of the caller, which
+//! in the program is that of `reload`.
 //!
 //! `options` and `subcommands` are tables with one row an option; all else reads them: parsing
 //! (`arguments`), `--help`, manual page, completions and option reference (`generate`), and

@@ -154,14 +154,14 @@ pub static GROUPS: &[Group] = &[
         title: "Nameplates and draft extensions",
         rows: rows! {
             "--nameplate-digits": Once("DIGITS"),
-                Set |s, text| s.config.nameplate_digits_min = values::digits(text)?,
+                Set |s, text| s.config.rules.nameplate_digits_min = values::digits(text)?,
                 Number(1.0, "digit"),
                 "Allocate no nameplate with fewer digits, 1 to 6.";
             "--nameplate-cooldown": Once("SECONDS"),
-                Set |s, text| s.config.nameplate_cooldown = values::seconds_or_never(text)?,
+                Set |s, text| s.config.rules.nameplate_cooldown = values::seconds_or_never(text)?,
                 Number(0.0, "s"),
                 "Do not allocate a nameplate again for this long after its end; 0 for never.";
-            "--claim-without-allocate": Flag, Set |s, _| s.config.claim_without_allocate = true, Text("off"),
+            "--claim-without-allocate": Flag, Set |s, _| s.config.rules.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";
             "--delete": Flag, Set |s, _| s.config.delete = true, Text("off"),
@@ -173,7 +173,7 @@ pub static GROUPS: &[Group] = &[
         title: "Lifetime and privacy",
         rows: rows! {
             "--expire-after": Once("SECONDS"),
-                Set |s, text| s.config.expire_after = values::positive_seconds(text)?,
+                Set |s, text| s.config.rules.expire_after = values::positive_seconds(text)?,
                 Number(limits::EXPIRE_AFTER_SECONDS, "s"),
                 "Delete mailboxes without subscriber and activity for this long.";
             "--expire-check": Once("SECONDS"),
@@ -181,7 +181,7 @@ pub static GROUPS: &[Group] = &[
                 Number(limits::EXPIRE_CHECK_SECONDS, "s"),
                 "Interval between checks for expired mailboxes.";
             "--blur-usage": Once("SECONDS"),
-                Set |s, text| s.config.blur_usage = Some(values::whole_seconds(text)?), Text("off"),
+                Set |s, text| s.config.rules.blur = Some(values::whole_seconds(text)?), Text("off"),
                 "Round recorded times down to a multiple; log no connections.";
         },
     },

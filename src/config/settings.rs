@@ -18,7 +18,7 @@ use crate::message::peer::{self, AddressHeader, Network};
 use crate::net::passed_sockets::Pick;
 use crate::net::socket::{Endpoint, Role};
 use crate::storage::db::Synchronous;
-use crate::store::Listing;
+use crate::store::{Listing, Rules};
 use crate::sys::clock::Seconds;
 
 /// All settings that only a restart changes.
@@ -29,6 +29,7 @@ pub struct Config {
     /// Sockets of a service manager to listen on.
     pub passed: Vec<(Pick, Role)>,
     pub limits: Limits,
+    pub rules: Rules,
     pub pings: Pings,
     /// The header in which trusted proxies name the client's address.
     pub address_header: AddressHeader,
@@ -47,23 +48,12 @@ pub struct Config {
     pub track_connections: bool,
     pub synchronous: Synchronous,
     pub permission: Policy,
-    /// Whether `claim` may say that it must not create its nameplate.
-    pub claim_without_allocate: bool,
     /// Whether clients may delete single messages (a draft).
     pub delete: bool,
     /// Networks whose clients may begin exchanges; all if there is none.
     pub allocate_from: Vec<Network>,
-    /// Digits of an allocated nameplate at least.
-    pub nameplate_digits_min: u32,
-    /// Time after its end in which a nameplate is not allocated again.
-    pub nameplate_cooldown: Seconds,
-    /// Lifetime of an idle mailbox.
-    pub expire_after: Seconds,
     /// Time between expiry checks.
     pub expire_check: Seconds,
-    /// Usage times are rounded down to a multiple of this. Zero only silences the log of
-    /// connections, as upstream.
-    pub blur_usage: Option<Seconds>,
     /// Whether connections are handed over to another process.
     pub takeover: bool,
     pub log_level: LevelFilter,
@@ -109,6 +99,7 @@ impl Default for Config {
             endpoints: Vec::new(),
             passed: Vec::new(),
             limits: Limits::default(),
+            rules: Rules::default(),
             pings: Pings::default(),
             address_header: AddressHeader::default(),
             origins: Origins::default(),
@@ -121,14 +112,9 @@ impl Default for Config {
             track_connections: false,
             synchronous: Synchronous::default(),
             permission: Policy::default(),
-            claim_without_allocate: false,
             delete: false,
             allocate_from: Vec::new(),
-            nameplate_digits_min: 1,
-            nameplate_cooldown: 0.0,
-            expire_after: limits::EXPIRE_AFTER_SECONDS,
             expire_check: limits::EXPIRE_CHECK_SECONDS,
-            blur_usage: None,
             takeover: true,
             log_level: LevelFilter::Info,
             troubles: Troubles::default(),

@@ -56,7 +56,7 @@ impl ClientPrograms {
         let passed = ((now.0 / SECONDS_PER_HOUR) as u64).saturating_sub(self.hour);
         let left = (CLIENT_HOURS as u64).saturating_sub(passed);
         let sum = |hours: &Hours| -> u64 {
-            (0..left.min(self.hour))
+            (0..left.min(self.hour + 1)) // none is before 1970
                 .map(|back| hours[(self.hour - back) as usize % CLIENT_HOURS])
                 .sum()
         };
@@ -108,6 +108,16 @@ mod tests {
         clients.count(program("a"), DAY, 2);
         assert_eq!(clients.last_day(DAY + 24.0 * SECONDS_PER_HOUR).0.len(), 1);
         assert!(clients.last_day(DAY + 90.0 * SECONDS_PER_HOUR).0.is_empty());
+    }
+
+    #[test]
+    fn binds_count_while_the_clock_is_not_set() {
+        let mut clients = ClientPrograms::default();
+        let epoch = Timestamp(0.0);
+        clients.count(program("a"), epoch + 60.0, 1);
+        assert_eq!(clients.last_day(epoch + 120.0).0, [(&program("a"), 1)]);
+        clients.count(program("a"), epoch + SECONDS_PER_HOUR, 1);
+        assert_eq!(clients.last_day(epoch + SECONDS_PER_HOUR).0, [(&program("a"), 2)]);
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Engine {
             Command::Allocate => self.quotas.allocate(conn, now),
             Command::Claim { nameplate: Field::Text(name), allocate } => {
                 let never_creates =
-                    self.config.claim_without_allocate && *allocate == Flag::Set(false);
+                    self.config.rules.claim_without_allocate && *allocate == Flag::Set(false);
                 let creates = !never_creates && !self.store.has_nameplate(conn, name);
                 self.quotas.claim(conn, creates, now)?;
                 if self.store.would_join(conn, name) {

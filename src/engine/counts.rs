@@ -1,4 +1,4 @@
-//! Counters and read-only accessors for the admin listener. Exposes counts only.
+//! Counters and read-only accessors for the admin listener and the loop. Exposes counts only.
 
 use super::Engine;
 use crate::engine::client_programs::program;

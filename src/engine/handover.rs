@@ -4,7 +4,7 @@ use super::Engine;
 use crate::message::ConnId;
 use crate::message::handover::{AddressesRecord, StateRecord};
 use crate::message::session::Session;
-use crate::storage::db::{ConnectionChange, MEMORY};
+use crate::storage::db::{ConnectionChange, Failure, MEMORY};
 
 impl Engine {
     /// Whether another process finds the state in the file.
@@ -12,9 +12,12 @@ impl Engine {
         self.config.channel_db.as_os_str() != MEMORY && !self.storage.is_degraded()
     }
 
-    /// Writes the records that wait, so that the next process finds them.
-    pub fn flush_records(&mut self) {
-        self.records.flush(self.storage.db_mut());
+    /// Writes the records that wait, so that the next process finds them. Fails if it would not
+    /// find the state.
+    pub fn prepare_handover(&mut self) -> Result<(), Failure> {
+        let db = self.storage.db_mut();
+        self.records.flush(db);
+        db.check()
     }
 
     pub fn export(&self, conn: ConnId) -> StateRecord {

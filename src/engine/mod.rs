@@ -249,7 +249,7 @@ impl Engine {
             usage.set_current(Current {
                 rebooted: self.started.wall,
                 updated: self.clock.wall,
-                blur_time: self.config.blur_usage,
+                blur_time: self.config.rules.blur,
                 connections_websocket: self.store.counts().subscriptions,
             });
         }
@@ -429,7 +429,7 @@ impl Engine {
     }
 
     fn logs_connections(&self) -> bool {
-        self.config.blur_usage.is_none()
+        self.config.rules.blur.is_none()
     }
 
     fn logs_addresses(&self) -> bool {

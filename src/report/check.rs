@@ -303,7 +303,7 @@ fn describe(error: io::Error) -> String {
     }
 }
 
-/// A proof of work, as long as it can be found in the time of a step (manual: proof_of_work 1).
+/// A proof of work, as long as it can be found in the time of a step (manual: proof_of_work 2).
 fn stamp(demand: &Value) -> Result<String, String> {
     let (bits, resource) = (demand["bits"].as_u64(), demand["resource"].as_str());
     let (Some(bits), Some(resource)) = (bits, resource) else {

@@ -10,6 +10,7 @@ use crate::format;
 use crate::net::socket::Endpoint;
 use crate::sys::clock::Clock;
 use crate::sys::companion::Companion;
+use crate::sys::unix_socket;
 
 #[derive(Debug)]
 pub struct Stream {
@@ -31,7 +32,7 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 UnixStream::from(OwnedFd::from(stream))
             }
-            Endpoint::Unix { path, .. } => UnixStream::connect(path)?,
+            Endpoint::Unix { path, .. } => unix_socket::connect_within(path, limit)?,
         };
         Ok(Stream::new(socket, limit, None))
     }

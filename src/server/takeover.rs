@@ -169,7 +169,8 @@ impl Server {
 
     /// The socket in which everything waits for the successor, and the number of connections there.
     fn pack(&mut self) -> io::Result<(OwnedFd, usize)> {
-        self.engine.flush_records();
+        let prepared = self.engine.prepare_handover();
+        prepared.map_err(|error| io::Error::other(error.to_string()))?;
         let (times, now) = (Times::now(), Clock::read().wall);
         // What is encoded for one connection is in memory for it alone, replays included.
         let numbers = self.connections.with_least_output(self.config.limits.buffered_bytes_max);

@@ -13,7 +13,7 @@ use crate::storage::db::{
     MEMORY, OpenError, UsageDb, UsageHistory,
 };
 use crate::storage::records::Records;
-use crate::store::{Settings, Store};
+use crate::store::Store;
 use crate::sys::clock::Clock;
 use crate::sys::identity;
 
@@ -150,17 +150,8 @@ fn open_channel_db(
     examined: Examined,
 ) -> Result<(ChannelDb, Store), Failure> {
     let db = ChannelDb::open(examined, channel_options(config))?;
-    let settings = Settings {
-        expire_after: config.expire_after,
-        blur: config.blur_usage,
-        list: reloadable.list,
-        claim_without_allocate: config.claim_without_allocate,
-        nameplate_digits_min: config.nameplate_digits_min,
-        nameplate_cooldown: config.nameplate_cooldown,
-        limits: config.limits.clone(),
-        ..Settings::default()
-    };
-    let mut store = Store::new(settings);
+    let mut store = Store::new(config.rules.clone(), config.limits.clone());
+    store.set_list(reloadable.list);
     if let Err(error) = store.load(Clock::read().wall, |each| db.load(each)) {
         _ = Box::new(db).close(); // in the journal mode that it had
         return Err(error);

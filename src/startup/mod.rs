@@ -215,11 +215,12 @@ fn log_settings(config: &Config, reloadable: &Reloadable) {
     );
     info!(
         "expiry after {} s, checked every {} s; synchronous {}",
-        config.expire_after,
+        config.rules.expire_after,
         config.expire_check,
         config.synchronous.name()
     );
-    match config.blur_usage {
+    match config.rules.blur {
+        Some(0.0) => info!("usage times are exact, connections are not logged"),
         Some(blur) => info!("usage times are rounded down to {blur} s, connections are not logged"),
         None if config.usage_db.is_some() => info!("usage times are exact"),
         None => {}
@@ -242,14 +243,14 @@ fn log_extensions(config: &Config) {
              {attack_events} hostile events with a half-life of {attack_half_life} s"
         ),
     }
-    if config.claim_without_allocate {
+    if config.rules.claim_without_allocate {
         info!("'claim' with '\"allocate\": false' creates no nameplate");
     }
     if config.delete {
         info!("clients may delete single messages");
     }
-    if config.nameplate_cooldown > 0.0 {
-        info!("nameplates are allocated again after {} s", config.nameplate_cooldown);
+    if config.rules.nameplate_cooldown > 0.0 {
+        info!("nameplates are allocated again after {} s", config.rules.nameplate_cooldown);
     }
     if !config.allocate_from.is_empty() {
         info!("exchanges begin in {} networks only", config.allocate_from.len());

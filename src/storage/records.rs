@@ -1,5 +1,5 @@
 //! Records that may lag by a second and must never hurt the service: usage, addresses, the
-//! connection table (manual: durability 4). They gather in memory and are written once a second.
+//! connection table (manual: durability 4). They gather in memory and are written together.
 
 use log::warn;
 

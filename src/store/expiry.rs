@@ -27,7 +27,7 @@ impl Expiry {
 impl Store {
     /// Begins an expiry check as of `now`, in place of one still in progress.
     pub fn begin_expiry(&mut self, now: Timestamp) {
-        let worklist = self.tables.expiry_worklist(now - self.tables.settings.expire_after);
+        let worklist = self.tables.expiry_worklist(now - self.tables.rules.expire_after);
         self.expiry = Some(Expiry { began: now, worklist });
     }
 

@@ -61,7 +61,7 @@ impl Loader<'_> {
         let (tables, now) = (&mut *self.tables, self.now);
         match row {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => {
-                let bytes = mailbox_bytes(&tables.settings.limits, &app, &mailbox);
+                let bytes = mailbox_bytes(&tables.limits, &app, &mailbox);
                 let mut loaded = Mailbox::new(app, for_nameplate, updated.min(now), &tables.ledger);
                 loaded.updated = self.activity.latest(&mailbox, loaded.updated);
                 loaded.stored = updated;
@@ -83,7 +83,7 @@ impl Loader<'_> {
             Row::Nameplate { id, app, name, mailbox } => {
                 tables.last_nameplate = id;
                 if let Some(known) = tables.mailboxes.get(&mailbox) {
-                    let bytes = nameplate_bytes(&tables.settings.limits, &app, &name);
+                    let bytes = nameplate_bytes(&tables.limits, &app, &name);
                     known.log.charge(None, bytes);
                     self.nameplates.insert(id, (app.clone(), name.clone()));
                     tables.insert_nameplate(

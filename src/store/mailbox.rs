@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::change::Change;
 use super::sides::Sides;
-use super::{Act, Settings};
+use super::{Act, Rules};
 use crate::message::ConnId;
 use crate::message::holder::Holder;
 use crate::message::ledger::Ledger;
@@ -22,7 +22,7 @@ pub(super) struct Mailbox {
     pub updated: Timestamp,
     /// The one before, at another time.
     pub previous: Timestamp,
-    /// The column `updated` of its row, which may be older by [`Settings::activity_lag`].
+    /// The column `updated` of its row, which may be older by [`Rules::activity_lag`].
     pub stored: Timestamp,
     pub sides: Sides,
     /// The addresses of the sides added since the start; none if exempt or unknown.
@@ -71,12 +71,12 @@ impl Mailbox {
 
     /// Counts as activity. Its row is written only when it is too old, or later than now: if it
     /// were with each message, a message would cost two writes.
-    pub fn touch(&mut self, id: &Rc<str>, settings: &Settings, act: &mut Act<'_>) {
+    pub fn touch(&mut self, id: &Rc<str>, rules: &Rules, act: &mut Act<'_>) {
         if self.updated != act.now {
             self.previous = std::mem::replace(&mut self.updated, act.now);
         }
         let age = self.updated - self.stored;
-        if (0.0..=settings.activity_lag()).contains(&age) {
+        if (0.0..=rules.activity_lag()).contains(&age) {
             return;
         }
         self.stored = self.updated;

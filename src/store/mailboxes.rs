@@ -63,7 +63,7 @@ impl Tables {
             None if !self.remains.finish(mailbox, act.effects) => {
                 return Err(Refusal::MailboxNotAvailable);
             }
-            None => mailbox_bytes(&self.settings.limits, &me.app, mailbox) + side_bytes(&me.side),
+            None => mailbox_bytes(&self.limits, &me.app, mailbox) + side_bytes(&me.side),
         };
         let (holder, mailbox) = (me.holder, Some(&**mailbox));
         self.make_room(Growth { holder, mailbox, bytes, is_ordinary: true }, act)
@@ -98,7 +98,7 @@ impl Tables {
     ) {
         let (app, updated) = (me.app.clone(), act.now);
         let created = Mailbox::new(app.clone(), for_nameplate, updated, &self.ledger);
-        created.log.charge(me.holder, mailbox_bytes(&self.settings.limits, &app, mailbox));
+        created.log.charge(me.holder, mailbox_bytes(&self.limits, &app, mailbox));
         self.mailboxes.insert(mailbox.clone(), Box::new(created));
         act.insert(Row::Mailbox { app, mailbox: mailbox.clone(), updated, for_nameplate });
     }
@@ -107,7 +107,7 @@ impl Tables {
     pub fn open_side(&mut self, mailbox: &Rc<str>, me: &Identity, act: &mut Act<'_>) {
         self.record_mailbox_side(mailbox, me, act);
         if let Some(known) = self.mailboxes.get_mut(mailbox) {
-            known.touch(mailbox, &self.settings, act);
+            known.touch(mailbox, &self.rules, act);
         }
     }
 
@@ -135,7 +135,7 @@ impl Tables {
             return Err(Refusal::MustOpenFirst);
         };
         all_present(&[("phase", phase), ("body", body)], |field| Refusal::Missing { field })?;
-        let limits = &self.settings.limits;
+        let limits = &self.limits;
         let Some(known) = self.mailboxes.get(mailbox) else {
             return Err(Refusal::MustOpenFirst);
         };
@@ -163,7 +163,7 @@ impl Tables {
             act.effects.outputs.reply(*subscriber, Response::Message(message.clone()));
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
-        known.touch(mailbox, &self.settings, act);
+        known.touch(mailbox, &self.rules, act);
         Ok(())
     }
 
@@ -314,7 +314,7 @@ impl Tables {
         conn: ConnId,
         effects: &mut Effects,
     ) -> Option<&Mailbox> {
-        let most = self.settings.subscribers_per_side_max;
+        let most = self.rules.subscribers_per_side_max;
         let known = self.mailboxes.get_mut(mailbox)?;
         let side = known.sides.position(&me.side)?;
         let is_of_side = |(_, of): &&(ConnId, usize)| *of == side;
@@ -358,8 +358,8 @@ impl Tables {
     pub fn expire(&mut self, mailbox: &Rc<str>, began: Timestamp, act: &mut Act<'_>) {
         let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
         if !known.subscribers.is_empty() {
-            known.touch(mailbox, &self.settings, act);
-        } else if known.updated <= began - self.settings.expire_after {
+            known.touch(mailbox, &self.rules, act);
+        } else if known.updated <= began - self.rules.expire_after {
             let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
             let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
             self.delete_mailbox(mailbox, Ending::Pruned, &mut act);

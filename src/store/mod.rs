@@ -8,7 +8,8 @@
 //! `nameplates`, those about mailboxes in `mailboxes`. Beneath them: `tables` holds what there is,
 //! `app` the nameplates of one app id, `mailbox` one mailbox, `sides` the crowding rule, `room` the
 //! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand
-//! out yet, `usage` the summaries, `load` the way back from the files, `expiry` the periodic check.
+//! out yet, `usage` the summaries, `change` what goes out, `load` the way back from the files,
+//! `expiry` the periodic check.
 
 mod app;
 mod change;
@@ -76,46 +77,41 @@ impl Listing {
         [("real", Listing::Real), ("empty", Listing::Empty), ("decoy", Listing::Decoy)];
 }
 
-/// What an operator may set about the rules.
+/// What can be set about the rules.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Rules {
     /// How long a mailbox lives without subscriber or activity.
     pub expire_after: Seconds,
-    /// Usage times are rounded down to a multiple of this.
+    /// Usage times are rounded down to a multiple of this. Zero only silences the log of
+    /// connections, as upstream.
     pub blur: Option<Seconds>,
-    /// What `list` answers.
-    pub list: Listing,
     /// Whether `claim` may say that it must not create its nameplate.
     pub claim_without_allocate: bool,
     /// Digits of an allocated nameplate at least, 1 to 6.
     pub nameplate_digits_min: u32,
     /// How long a nameplate is not allocated again after its end.
     pub nameplate_cooldown: Seconds,
-    /// Of these, those of mailboxes and of the whole store.
-    pub limits: Limits,
-    /// Rows of messages, and pages of long ones, that one tick deletes.
+    /// Rows of messages, and pages of long ones, that one tick deletes. No option sets it.
     pub deletions_per_tick_max: usize,
-    /// Connections of one side that are subscribed to a mailbox.
+    /// Connections of one side that are subscribed to a mailbox. No option sets it.
     pub subscribers_per_side_max: usize,
 }
 
-impl Default for Settings {
+impl Default for Rules {
     fn default() -> Self {
-        Settings {
+        Rules {
             expire_after: EXPIRE_AFTER_SECONDS,
             blur: None,
-            list: Listing::Real,
             claim_without_allocate: false,
             nameplate_digits_min: 1,
             nameplate_cooldown: 0.0,
-            limits: Limits::default(),
             deletions_per_tick_max: DELETIONS_PER_TICK_MAX,
             subscribers_per_side_max: SUBSCRIBERS_PER_SIDE_MAX,
         }
     }
 }
 
-impl Settings {
+impl Rules {
     /// By how much the time of a mailbox's last activity in the file may lag (manual: rules 5).
     fn activity_lag(&self) -> Seconds {
         ACTIVITY_LAG_SECONDS_MAX.min(self.expire_after / ACTIVITY_LAG_DIVISOR)
@@ -128,7 +124,7 @@ pub struct Store {
     tables: Tables,
     sessions: ConnMap<Box<Session>>,
     expiry: Option<Expiry>,
-    /// Of the tables before, until a load succeeds.
+    /// What a load keeps of the tables before, until one succeeds.
     activity: Activity,
     /// Whether the tables match the database: false after a failed load.
     is_loaded: bool,
@@ -136,8 +132,8 @@ pub struct Store {
 
 impl Store {
     /// The state of an empty database, with no connection.
-    pub fn new(settings: Settings) -> Store {
-        let (tables, sessions) = (Tables::new(settings), ConnMap::default());
+    pub fn new(rules: Rules, limits: Limits) -> Store {
+        let (tables, sessions) = (Tables::new(rules, limits), ConnMap::default());
         let activity = Activity::default();
         Store { tables, sessions, expiry: None, activity, is_loaded: true }
     }
@@ -196,8 +192,8 @@ impl Store {
     }
 
     fn clear(&mut self) {
-        let settings = self.tables.settings.clone();
-        self.tables = Tables::new(settings);
+        let Tables { rules, limits, list, .. } = std::mem::take(&mut self.tables);
+        self.tables = Tables { list, ..Tables::new(rules, limits) };
         self.expiry = None;
     }
 
@@ -211,7 +207,7 @@ impl Store {
 
     /// Sets what `list` answers from now on.
     pub fn set_list(&mut self, list: Listing) {
-        self.tables.settings.list = list;
+        self.tables.list = list;
     }
 
     /// Whether the tables match the database: false after a failed load.

@@ -20,7 +20,7 @@ const MAILBOX_ID_BITS: u32 = 64;
 impl Tables {
     pub fn list(&mut self, session: &Session, may_begin: bool) -> Result<Response, Refusal> {
         let me = session.identity()?;
-        let names = match self.settings.list {
+        let names = match self.list {
             _ if !may_begin => None,
             Listing::Real => self.apps.get_mut(&me.app).map(|app| app.list()),
             Listing::Empty => None,
@@ -42,8 +42,8 @@ impl Tables {
             return Err(Refusal::MembersOnly);
         }
         let random = act.entropy.next_u64();
-        let cools = self.cooling.of(&me.app, act.now, self.settings.nameplate_cooldown);
-        let digits_min = self.settings.nameplate_digits_min;
+        let cools = self.cooling.of(&me.app, act.now, self.rules.nameplate_cooldown);
+        let digits_min = self.rules.nameplate_digits_min;
         let app = self.apps.get(&me.app); // there is one, as this session is bound to it
         let name = app.and_then(|app| app.pick_free(random, digits_min, cools));
         let name = name.ok_or(Refusal::NoFreeNameplate)?;
@@ -68,7 +68,7 @@ impl Tables {
             return Err(Refusal::OnlyOneClaim);
         }
         let name: Rc<str> = required(COMMAND, "nameplate", nameplate)?.into();
-        if self.settings.claim_without_allocate {
+        if self.rules.claim_without_allocate {
             match allocate {
                 Flag::Invalid => {
                     let (field, rule) = ("allocate", Rule::Boolean);
@@ -142,7 +142,7 @@ impl Tables {
         if self.mailboxes.contains_key(&mailbox) || self.remains.contains(&mailbox) {
             return Err(Refusal::MailboxNotAvailable); // once in 2^64
         }
-        let limits = &self.settings.limits;
+        let limits = &self.limits;
         let nameplate_bytes = nameplate_bytes(limits, &me.app, name);
         let bytes =
             nameplate_bytes + mailbox_bytes(limits, &me.app, &mailbox) + 2 * side_bytes(&me.side);
@@ -218,7 +218,7 @@ impl Tables {
         let Some(ended) = self.remove_nameplate(app, name) else { return };
         let (id, sides) = (ended.id, ended.sides.ids());
         act.effects.changes.push(Change::DeleteNameplate { id, sides });
-        self.cooling.begin(app, name, act.now, self.settings.nameplate_cooldown);
+        self.cooling.begin(app, name, act.now, self.rules.nameplate_cooldown);
         let Some(ending) = ending else { return };
         let result = usage::outcome(&ended.sides, ending, None);
         let mailbox = self.mailboxes.get(&ended.mailbox);

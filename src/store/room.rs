@@ -49,7 +49,7 @@ impl Tables {
     /// Makes sure that there is room for `growth`; deletes mailboxes of the largest holders if
     /// there is none, but only of such as are larger than the one that grows.
     pub fn make_room(&mut self, growth: Growth<'_>, act: &mut Act<'_>) -> Result<(), Refusal> {
-        let limits = &self.settings.limits;
+        let limits = &self.limits;
         let held = match growth.holder {
             Some(holder) => self.ledger.bytes_of(holder),
             None => growth
@@ -70,7 +70,7 @@ impl Tables {
         let own_class = ledger.class_of(growth.holder, held);
         if ledger.bytes() > most && ledger.top_class() > own_class && self.evictions_left > 0 {
             self.evictions_left -= 1;
-            let enough = most.saturating_sub(self.settings.limits.stored_bytes_max / ROOM_SHARE);
+            let enough = most.saturating_sub(self.limits.stored_bytes_max / ROOM_SHARE);
             self.evict(own_class, growth.mailbox, enough, act);
         }
         if ledger.bytes() <= most { Ok(()) } else { Err(Refusal::ServerFull) }
@@ -99,7 +99,7 @@ impl Tables {
 
     /// A tick begins.
     pub fn renew_budgets(&mut self) {
-        self.remains.renew_budget(self.settings.deletions_per_tick_max);
+        self.remains.renew_budget(self.rules.deletions_per_tick_max);
         self.evictions_left = EVICTIONS_PER_TICK_MAX;
     }
 }

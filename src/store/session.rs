@@ -43,7 +43,7 @@ impl Session {
         let record = UsageRecord::ClientVersion {
             app: app.clone(),
             side: side.clone(),
-            connect_time: blurred(act.now, tables.settings.blur),
+            connect_time: blurred(act.now, tables.rules.blur),
             implementation: client_version.implementation.clone(),
             version: client_version.version.clone(),
         };

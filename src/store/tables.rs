@@ -12,14 +12,19 @@ use super::change::{NameplateId, SideId};
 use super::cooling::Cooling;
 use super::mailbox::Mailbox;
 use super::remains::Remains;
-use super::{NAMEPLATE_CLASSES, Settings};
+use super::{Listing, NAMEPLATE_CLASSES, Rules};
+use crate::limits::Limits;
 use crate::message::ledger::Ledger;
 use crate::message::log::MessageLog;
 use crate::sys::clock::{Seconds, Timestamp};
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    pub settings: Settings,
+    pub rules: Rules,
+    /// Of these, those of mailboxes and of the whole store.
+    pub limits: Limits,
+    /// What `list` answers.
+    pub list: Listing,
     pub apps: HashMap<Rc<str>, Box<App>>,
     pub mailboxes: HashMap<Rc<str>, Box<Mailbox>>,
     /// Nameplates that ended recently.
@@ -47,8 +52,8 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub fn new(settings: Settings) -> Tables {
-        let mut tables = Tables { settings, ..Tables::default() };
+    pub fn new(rules: Rules, limits: Limits) -> Tables {
+        let mut tables = Tables { rules, limits, ..Tables::default() };
         tables.renew_budgets();
         tables
     }

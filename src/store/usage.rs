@@ -59,7 +59,7 @@ impl Tables {
         let record = UsageRecord::Ended {
             app: app.clone(),
             kind,
-            started: blurred(first, self.settings.blur),
+            started: blurred(first, self.rules.blur),
             waiting_time: added.get(1).map(|second| *second - first),
             total_time: act.now - first,
             result,

@@ -1,5 +1,5 @@
 //! The operating system: clock, randomness, memory, the identity of files, this process and its
-//! program, a command beside it, the log's sink.
+//! program, a command beside it, unix sockets, the log's sink.
 //!
 //! The only room that reads the wall clock or draws random bytes; knows nothing of the server.
 
@@ -12,3 +12,4 @@ pub mod logging;
 pub mod mmap;
 pub mod process;
 pub mod program;
+pub mod unix_socket;

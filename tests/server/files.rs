@@ -218,6 +218,20 @@ fn a_feature_that_needs_version_2_upgrades_the_file_and_keeps_a_backup() {
 }
 
 #[test]
+fn the_backup_holds_what_a_reader_keeps_in_the_log() {
+    let server = Server::start(&[]);
+    let first = server.bind("app", "a").claim("7");
+    let reader = sql::open(&server.file("relay.sqlite"));
+    reader.execute_batch("BEGIN").expect("BEGIN");
+    sql::query(&reader, "SELECT * FROM mailboxes");
+    let second = server.bind("app", "a").claim("8");
+    let server = Server::start_in(server.kill(), &["--track-connections"]);
+    let ids = "SELECT id FROM mailboxes ORDER BY rowid";
+    let backup = sql::rows(&server.file("relay.sqlite-backup-v1"), ids);
+    assert_eq!(backup, json!([[first], [second]]));
+}
+
+#[test]
 fn the_backup_holds_what_a_killed_server_left_in_its_log() {
     let server = Server::start(&[]);
     let mailbox = server.bind("app", "a").claim("7");

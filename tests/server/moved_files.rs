@@ -8,12 +8,16 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, eventually};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, Signal, eventually};
 use serde_json::{Value, json};
 
 const BEGINS: &str = "storage failed";
 const ENDS: &str = "storage works again";
 const TRY_AGAIN_LATER: u16 = 1013;
+
+fn claim(nameplate: &str) -> Value {
+    json!({"type": "claim", "nameplate": nameplate})
+}
 
 /// A claim that is not acknowledged, because of what happened to the file.
 fn assert_claim_fails(server: &mut Server, why: &str) {
@@ -86,6 +90,88 @@ fn a_file_that_is_replaced_is_opened_with_what_it_holds() {
     server.wait_for_log(ENDS);
     assert_eq!(sql::rows(&path, "PRAGMA integrity_check"), json!([["ok"]]));
     assert_nothing_is_lost(server, "5", "box", &[]);
+}
+
+/// Uses up what two addresses may have: a nameplate, and joins that have not shown themselves.
+fn use_up(server: &Server) {
+    const ONE: &str = "192.0.2.1";
+    const OTHER: &str = "192.0.2.2";
+    server.bind_from(ONE, "app", "a").claim("4");
+    let refused = server.bind_from(ONE, "app", "b").error(claim("5"));
+    assert!(refused.contains("too many nameplates"), "{refused}");
+    for nameplate in ["6", "7", "8", "9"] {
+        server.bind("app", "begins").claim(nameplate);
+        server.bind_from(OTHER, "app", "joins").claim(nameplate);
+    }
+    server.bind("app", "begins").claim("10");
+    let refused = server.bind_from(OTHER, "app", "joins").error(claim("10"));
+    assert!(refused.contains("too many 'claim'"), "{refused}");
+}
+
+#[test]
+fn nameplates_and_joins_that_went_with_a_file_count_no_more() {
+    let options = ["--limit-address-nameplates=1", "--limit-address-connections=4"];
+    let mut server = Server::start(&options);
+    use_up(&server);
+    let other = server.file("other");
+    sql::create(&other, &[CHANNEL_V1]);
+    fs::rename(&other, server.file("relay.sqlite")).expect("rename");
+    assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
+    server.wait_for_log(ENDS);
+    use_up(&server);
+}
+
+#[test]
+fn a_file_that_is_replaced_takes_nothing_from_the_old_log_at_a_stop_or_a_takeover() {
+    let other = Server::start(&[]);
+    let mailbox = other.bind("app", "a").claim("5");
+    let (_, others) = other.stop();
+    for is_stopped in [true, false] {
+        let mut server = Server::start(&[]);
+        for nameplate in ["6", "7", "8"] {
+            server.bind("app", "a").claim(nameplate);
+        }
+        let [path, aside, new] = ["relay.sqlite", "aside", "new"].map(|name| server.file(name));
+        fs::copy(others.file("relay.sqlite"), &new).expect("copy");
+        fs::rename(&path, &aside).expect("rename");
+        fs::rename(&new, &path).expect("rename");
+        if is_stopped {
+            let (_, directory) = server.stop();
+            server = Server::start_in(directory, &[]);
+        } else {
+            server.signal(Signal::USR2);
+            let line = server.wait_for_log("not replaced by");
+            assert!(line.contains("the file was replaced"), "{line}");
+            assert_claim_fails(&mut server, "relay.sqlite: the file was replaced");
+            server.wait_for_log(ENDS);
+        }
+        // The one that was moved away has all that was acknowledged.
+        let acknowledged = "SELECT name FROM nameplates WHERE name < '9' ORDER BY name";
+        let names = sql::rows(&aside, acknowledged);
+        assert_eq!(names, json!([["6"], ["7"], ["8"]]));
+        assert_nothing_is_lost(server, "5", &mailbox, &[]);
+    }
+}
+
+#[test]
+fn a_file_that_is_moved_away_for_good_has_all_that_was_acknowledged() {
+    let server = Server::start(&[]);
+    let mailbox = server.bind("app", "a").claim("7");
+    let aside = server.file("aside");
+    fs::rename(server.file("relay.sqlite"), &aside).expect("rename");
+    let (_, directory) = server.stop();
+    assert_eq!(sql::rows(&aside, "SELECT mailbox_id FROM nameplates"), json!([[mailbox]]));
+    // A new file takes nothing from the old log.
+    assert!(Server::start_in(directory, &[]).bind("app", "a").list().is_empty());
+}
+
+#[test]
+fn a_log_that_is_removed_is_missed_at_a_stop_and_what_it_held_is_kept() {
+    let server = Server::start(&[]);
+    let mailbox = server.bind("app", "a").claim("7");
+    fs::remove_file(server.file("relay.sqlite-wal")).expect("remove");
+    let (_, directory) = server.stop();
+    assert_nothing_is_lost(Server::start_in(directory, &[]), "7", &mailbox, &[]);
 }
 
 #[test]

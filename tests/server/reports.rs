@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -569,6 +569,17 @@ fn what_does_not_answer_as_a_server_does_is_said_to_be_something_else() {
     let error = complaint(&directory, &["status", &format!("--admin={free}")], 1);
     assert!(error.contains("refused"), "{error}");
     assert!(sql::names(&directory).is_empty());
+}
+
+#[test]
+fn a_server_that_stands_still_with_a_full_queue_is_not_waited_for_for_ever() {
+    let directory = Directory::new();
+    let path = directory.file("admin");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    rustix::net::listen(&listener, 0).expect("a queue of one");
+    let _waits = UnixStream::connect(&path).expect("a connection");
+    let error = complaint(&directory, &["status", "--admin=unix:admin"], 1);
+    assert!(error.contains("no answer within 5 seconds"), "{error}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use wormhole_mailbox::message::close::CloseReason;
 use wormhole_mailbox::message::holder::{CountedAddress, Holder};
 use wormhole_mailbox::message::log::Message;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
-use wormhole_mailbox::store::{Change, Effects, NameplateId, Row, Settings};
+use wormhole_mailbox::store::{Change, Effects, NameplateId, Row, Rules};
 use wormhole_mailbox::sys::clock::Timestamp;
 
 use crate::store::Bench;
@@ -190,7 +190,7 @@ fn the_reserve_is_for_short_messages_and_new_exchanges() {
 
 #[test]
 fn one_more_subscription_of_a_side_closes_its_oldest_connection() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let other = bench.bind("other");
     assert_eq!(bench.open(other, "m"), Ok(()));
     let conns: Vec<ConnId> = (0..8).map(|_| bench.bind("side")).collect();
@@ -212,7 +212,7 @@ fn one_more_subscription_of_a_side_closes_its_oldest_connection() {
 #[test]
 fn the_messages_of_a_mailbox_that_ended_are_deleted_in_slices() {
     const MESSAGES: usize = 2_500;
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let conn = bench.bind("side");
     assert_eq!(bench.open(conn, "m"), Ok(()));
     (0..MESSAGES).for_each(|_| assert_eq!(bench.add(conn, "x"), Ok(())));

@@ -13,7 +13,7 @@ use wormhole_mailbox::message::outcome::Outcome;
 use wormhole_mailbox::message::output::Output;
 use wormhole_mailbox::message::{ConnId, Refusal, Response};
 use wormhole_mailbox::store::{
-    Act, Change, Counts, Effects, NameplateId, Row, Settings, Store, UsageKind, UsageRecord,
+    Act, Change, Counts, Effects, NameplateId, Row, Rules, Store, UsageKind, UsageRecord,
 };
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 use wormhole_mailbox::sys::entropy::Entropy;
@@ -51,9 +51,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(settings: Settings) -> Bench {
+    pub fn new(rules: Rules) -> Bench {
+        Bench::with(rules, Limits::default())
+    }
+
+    fn with(rules: Rules, limits: Limits) -> Bench {
         Bench {
-            store: Store::new(settings),
+            store: Store::new(rules, limits),
             now: EPOCH,
             draws: Draws { next: 0, step: 0x9e37_79b9_7f4a_7c15 },
             effects: Effects::default(),
@@ -62,7 +66,7 @@ impl Bench {
     }
 
     pub fn limited(limits: Limits) -> Bench {
-        Bench::new(Settings { limits, ..Settings::default() })
+        Bench::with(Rules::default(), limits)
     }
 
     /// A new connection, bound for a side of one app.
@@ -169,7 +173,7 @@ impl Bench {
 
 #[test]
 fn allocation_picks_free_numbers_of_the_fewest_digits() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     // Names that are no canonical numbers take none.
     for name in ["05", "007", "0"] {
         let conn = bench.bind("a");
@@ -201,7 +205,7 @@ fn allocation_picks_free_numbers_of_the_fewest_digits() {
 fn allocation_reaches_every_free_number() {
     let mut seen = BTreeSet::new();
     for start in 0..200 {
-        let mut bench = Bench::new(Settings::default());
+        let mut bench = Bench::new(Rules::default());
         bench.draws.next = start;
         let other = bench.bind("b");
         assert!(bench.claim(other, "4").is_ok());
@@ -213,8 +217,8 @@ fn allocation_reaches_every_free_number() {
 
 #[test]
 fn when_all_nameplates_of_the_fewest_digits_are_taken_longer_ones_are_used() {
-    let settings = Settings { nameplate_digits_min: 4, ..Settings::default() };
-    let mut bench = Bench::new(settings);
+    let rules = Rules { nameplate_digits_min: 4, ..Rules::default() };
+    let mut bench = Bench::new(rules);
     for number in 1_000..10_000 {
         let conn = bench.bind("a");
         assert_eq!(bench.allocate(conn).map(|name| name.len()), Ok(4), "{number}");
@@ -225,7 +229,7 @@ fn when_all_nameplates_of_the_fewest_digits_are_taken_longer_ones_are_used() {
 
 /// Ends the nine nameplates of one digit in some way; gives the next one allocated, so long after.
 fn next_after(end: impl Fn(&mut Bench, ConnId, &str, &str), seconds: Seconds) -> String {
-    let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+    let mut bench = Bench::new(Rules { nameplate_cooldown: 60.0, ..Rules::default() });
     for _ in 0..9 {
         let conn = bench.bind("a");
         let name = bench.allocate(conn).expect("there is one");
@@ -248,7 +252,7 @@ fn a_nameplate_cools_down_however_it_has_ended() {
         assert_eq!(next_after(close, seconds).len(), digits, "closed {seconds} s ago");
     }
 
-    let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+    let mut bench = Bench::new(Rules { nameplate_cooldown: 60.0, ..Rules::default() });
     for _ in 0..9 {
         let conn = bench.bind("a");
         assert!(bench.allocate(conn).is_ok());
@@ -266,7 +270,7 @@ fn a_nameplate_cools_down_however_it_has_ended() {
 
 #[test]
 fn when_all_short_nameplates_cool_the_next_digits_are_used() {
-    let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+    let mut bench = Bench::new(Rules { nameplate_cooldown: 60.0, ..Rules::default() });
     let mut given = BTreeSet::new();
     for count in 0..2_000 {
         let conn = bench.bind("a");
@@ -290,7 +294,7 @@ fn a_mailbox_id_is_eight_random_bytes_in_base32() {
         (u64::MAX, "7777777777776"),
         (0x0123_4567_89ab_cdef, "aerukz4jvpg66"),
     ] {
-        let mut bench = Bench::new(Settings::default());
+        let mut bench = Bench::new(Rules::default());
         bench.draws = Draws { next: draw, step: 0 };
         let conn = bench.bind("a");
         assert_eq!(bench.claim(conn, "1").as_deref(), Ok(id));
@@ -299,7 +303,7 @@ fn a_mailbox_id_is_eight_random_bytes_in_base32() {
 
 #[test]
 fn a_mailbox_id_that_is_taken_is_refused_and_the_claim_not_used_up() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     bench.draws = Draws { next: 7, step: 0 };
     let (first, second) = (bench.bind("a"), bench.bind("b"));
     assert!(bench.claim(first, "1").is_ok());
@@ -311,7 +315,7 @@ fn a_mailbox_id_that_is_taken_is_refused_and_the_claim_not_used_up() {
 
 #[test]
 fn a_third_side_is_recorded_once_and_holds_nothing() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let (a, b) = (bench.bind("a"), bench.bind("b"));
     let mailbox = bench.claim(a, "1").expect("is free");
     assert!(bench.claim(b, "1").is_ok());
@@ -356,7 +360,7 @@ fn a_third_side_is_recorded_once_and_holds_nothing() {
 #[test]
 fn a_nameplate_is_happy_with_two_sides_and_lonely_with_one() {
     for (sides, result) in [(&["a"][..], "lonely"), (&["a", "b"], "happy")] {
-        let mut bench = Bench::new(Settings::default());
+        let mut bench = Bench::new(Rules::default());
         let conns: Vec<ConnId> = sides.iter().map(|side| bench.bind(side)).collect();
         for conn in &conns {
             assert!(bench.claim(*conn, "1").is_ok());
@@ -379,7 +383,7 @@ fn the_gravest_mood_is_a_mailbox_result() {
         (&["happy"], "lonely"),
         (&["errory"], "errory"),
     ] {
-        let mut bench = Bench::new(Settings::default());
+        let mut bench = Bench::new(Rules::default());
         let sides = ["a", "b"];
         let conns: Vec<ConnId> =
             moods.iter().zip(sides).map(|(_, side)| bench.bind(side)).collect();
@@ -395,7 +399,7 @@ fn the_gravest_mood_is_a_mailbox_result() {
 
 #[test]
 fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
-    let mut bench = Bench::new(Settings { blur: Some(3600.0), ..Settings::default() });
+    let mut bench = Bench::new(Rules { blur: Some(3600.0), ..Rules::default() });
     let start = (EPOCH / 3600.0).floor() * 3600.0;
     bench.now = start + 3599.5;
     let (a, b) = (bench.bind("a"), bench.bind("b"));
@@ -426,7 +430,7 @@ fn blurring_rounds_the_start_down_and_leaves_durations_alone() {
 #[test]
 fn a_mailbox_expires_when_it_was_idle_for_exactly_its_lifetime() {
     for (idle, left) in [(660.0, 0), (659.875, 1)] {
-        let mut bench = Bench::new(Settings::default());
+        let mut bench = Bench::new(Rules::default());
         let conn = bench.bind("a");
         assert!(bench.claim(conn, "1").is_ok());
         bench.now += idle;
@@ -442,7 +446,7 @@ fn a_mailbox_expires_when_it_was_idle_for_exactly_its_lifetime() {
 
 #[test]
 fn a_subscriber_keeps_a_mailbox_and_a_stranger_does_not() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let (a, b) = (bench.bind("a"), bench.bind("b"));
     assert_eq!(bench.open(a, "m"), Ok(()));
     assert_eq!(bench.open(b, "m"), Ok(()));
@@ -463,7 +467,7 @@ fn a_subscriber_keeps_a_mailbox_and_a_stranger_does_not() {
 
 #[test]
 fn expiry_counts_from_the_last_activity_when_the_clock_was_set_back() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let conn = bench.bind("a");
     assert_eq!(bench.open(conn, "m"), Ok(()));
     bench.now -= 3600.0;
@@ -497,7 +501,7 @@ fn a_full_mailbox_refuses_and_keeps_what_it_has() {
 
 #[test]
 fn the_end_of_one_mailbox_touches_no_other() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let (one, other) = (bench.bind("a"), bench.bind("a"));
     let mailbox = bench.claim(one, "1").expect("is free");
     assert!(bench.claim(other, "2").is_ok());
@@ -520,7 +524,7 @@ fn a_load_drops_the_old_state_before_the_first_row_comes() {
     };
     let message = || Rc::new(Message::new("a".into(), "p", "b", Timestamp(EPOCH), None));
     let row = |message| Row::Message { app: "app".into(), mailbox: "m".into(), message };
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let old = message();
     let first = bench.store.load(Timestamp(EPOCH), |each| {
         each(mailbox());
@@ -542,12 +546,12 @@ fn a_load_drops_the_old_state_before_the_first_row_comes() {
 
 #[test]
 fn times_later_than_now_count_as_now() {
-    let mut bench = Bench::new(Settings::default());
+    let mut bench = Bench::new(Rules::default());
     let conn = bench.bind("s");
     bench.now += 365.0 * 86_400.0;
     assert_eq!(bench.ask(conn, r#"{"type":"claim","nameplate":"4"}"#), Ok(()));
     let rows = std::mem::take(&mut bench.effects.changes);
-    let mut loaded = Bench::new(Settings::default());
+    let mut loaded = Bench::new(Rules::default());
     let outcome = loaded.store.load(Timestamp(EPOCH), |each| {
         for change in rows {
             let Change::Insert(row) = change else { panic!("{change:?}") };
@@ -568,7 +572,7 @@ fn times_later_than_now_count_as_now() {
 #[test]
 fn what_is_stored_keeps_its_age_when_the_clock_is_set() {
     for step in [-50.0 * 365.0 * 86_400.0, 56.0 * 365.0 * 86_400.0] {
-        let mut bench = Bench::new(Settings { nameplate_cooldown: 60.0, ..Settings::default() });
+        let mut bench = Bench::new(Rules { nameplate_cooldown: 60.0, ..Rules::default() });
         let conn = bench.bind("s");
         assert_eq!(bench.ask(conn, r#"{"type":"claim","nameplate":"4"}"#), Ok(()));
         bench.store.shift_times(step);

@@ -421,6 +421,10 @@ impl Database for SimulatedDatabase {
         0
     }
 
+    fn check(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn checkpoint(&mut self) -> Result<bool, Failure> {
         Ok(true)
     }

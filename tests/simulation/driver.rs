@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use wormhole_mailbox::config::reloadable::Reloadable;
 use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::engine::Engine;
-use wormhole_mailbox::limits::Limits;
 use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::close::CloseReason;
 use wormhole_mailbox::message::event::{self, Verdict};
@@ -18,7 +17,7 @@ use wormhole_mailbox::message::peer::Forwarded;
 use wormhole_mailbox::storage::held;
 use wormhole_mailbox::storage::records::Records;
 use wormhole_mailbox::storage::{Committed, Storage};
-use wormhole_mailbox::store::{self, Listing, Store};
+use wormhole_mailbox::store::{Listing, Rules, Store};
 use wormhole_mailbox::sys::clock::{Clock, Seconds, Timestamp};
 
 use crate::check;
@@ -169,28 +168,12 @@ impl Simulation {
 
     /// A process starts on what the disk holds, and on what another has handed over.
     pub fn start(&mut self, inheritance: Option<Inheritance>) {
-        let settings = &self.swarm.settings;
-        let settings = store::Settings {
-            expire_after: settings.expire_after,
-            blur: settings.blur,
-            list: if settings.allow_list { Listing::Real } else { Listing::Empty },
-            claim_without_allocate: settings.claim_without_allocate,
-            nameplate_digits_min: 1,
-            nameplate_cooldown: settings.nameplate_cooldown,
-            limits: Limits {
-                mailbox_bytes_max: settings.mailbox_bytes_max,
-                mailbox_messages_max: settings.mailbox_messages_max,
-                stored_bytes_max: settings.stored_bytes_max,
-                ..Limits::default()
-            },
-            deletions_per_tick_max: settings.deletions_per_tick_max,
-            subscribers_per_side_max: settings.subscribers_per_side_max,
-        };
         // That times later than the start count as the start is a test of its own.
         self.wall = self.wall.max((self.model.rows.latest() / SECONDS_PER_UNIT) as i64);
         let clock = self.clock();
         let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
-        let mut store = Store::new(settings);
+        let mut store = Store::new(self.config.rules.clone(), self.config.limits.clone());
+        store.set_list(self.live.list);
         assert!(storage.load(&mut store, clock.wall), "a disk is readable at a start");
         let records =
             Records { usage: self.usage.as_ref().map(UsageFile::open), ..Records::default() };
@@ -454,17 +437,27 @@ fn commit(engine: &mut Engine) -> (Committed, Vec<(ConnId, CloseReason)>) {
 }
 
 fn config(swarm: &Swarm) -> (Config, Reloadable) {
-    let Ok(Invocation::Serve(mut config, live)) = config::parse([], [], |_| Err(String::new()))
+    let Ok(Invocation::Serve(mut config, mut live)) = config::parse([], [], |_| Err(String::new()))
     else {
         unreachable!("no arguments are valid arguments");
     };
     let settings = &swarm.settings;
-    config.expire_after = settings.expire_after;
     config.expire_check = settings.expire_check;
-    config.blur_usage = settings.blur;
-    config.claim_without_allocate = settings.claim_without_allocate;
     config.delete = settings.delete;
+    config.rules = Rules {
+        expire_after: settings.expire_after,
+        blur: settings.blur,
+        claim_without_allocate: settings.claim_without_allocate,
+        nameplate_digits_min: 1,
+        nameplate_cooldown: settings.nameplate_cooldown,
+        deletions_per_tick_max: settings.deletions_per_tick_max,
+        subscribers_per_side_max: settings.subscribers_per_side_max,
+    };
+    live.list = if settings.allow_list { Listing::Real } else { Listing::Empty };
     let limits = &mut config.limits;
+    limits.mailbox_bytes_max = settings.mailbox_bytes_max;
+    limits.mailbox_messages_max = settings.mailbox_messages_max;
+    limits.stored_bytes_max = settings.stored_bytes_max;
     limits.address_nameplates_max = settings.address_nameplates_max;
     limits.address_join_burst = settings.address_join_burst;
     limits.address_joins_per_minute = 60.0 * JOINS_PER_SECOND;

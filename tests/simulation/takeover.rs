@@ -25,7 +25,7 @@ impl Simulation {
     /// The process ends, and the next goes on with its connections.
     pub fn take_over(&mut self, mut engine: Engine) -> Result<(), String> {
         self.totals.takeovers += 1;
-        engine.flush_records();
+        engine.prepare_handover().expect("the disk works");
         if self.is_traced {
             eprintln!("a takeover");
         }

@@ -1,5 +1,5 @@
-//! The limits of one peer address: connections and nameplates at a time, and the rates of
-//! connecting, allocating and claiming (manual: limits 2).
+//! The limits of one peer address: connections, nameplates and joins at a time, and the rates of
+//! what it does (manual: limits 2).
 //!
 //! An IPv6 peer counts for its /64, and with a multiple of the limits for its /56 and /48: one
 //! customer may have that many /64s. An address of an onion service's network counts alone, and the

@@ -364,6 +364,10 @@ impl Database for ChannelDb {
         Ok(load::load(&self.file.connection, each).map_err(|error| self.file.error(error))?)
     }
 
+    fn check(&self) -> Result<(), Failure> {
+        Ok(self.file.check_all()?)
+    }
+
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {
         Ok(self.file.transaction(&mut |transaction| {
             run(transaction, "DELETE FROM addrid_generation", &[])?;

@@ -246,17 +246,22 @@ pub(super) fn upgrade(
     transaction.commit()
 }
 
-/// Copies a file that SQLite has not open to `<name>-backup-v<version>`, with `.2`, `.3` and so on
-/// appended if that exists. The copy has the file's mode.
-pub(super) fn back_up(path: &Path, version: usize) -> io::Result<PathBuf> {
+/// Copies a database to `<name>-backup-v<version>`, with `.2`, `.3` and so on appended if that
+/// exists. The copy has the file's mode.
+pub(super) fn back_up(
+    connection: &Connection,
+    path: &Path,
+    version: usize,
+) -> Result<PathBuf, OpenErrorKind> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
     let first = with_suffix(path, &format!("-backup-v{version}"));
     let further = (2..NAMES_MAX).map(|n| with_suffix(&first, &format!(".{n}")));
-    let (backup, mut file) = create_new(std::iter::once(first.clone()).chain(further), mode)?;
-    let mut copy = || {
-        io::copy(&mut File::open(path)?, &mut file)?;
+    let (backup, file) = create_new(std::iter::once(first.clone()).chain(further), mode)?;
+    let copy = || {
+        // Not byte by byte: some of it may be in the log, where a reader keeps it.
+        connection.execute("VACUUM INTO ?1", [backup.to_string_lossy()])?;
         file.sync_all()?;
-        sync_directory(&backup)
+        Ok(sync_directory(&backup)?)
     };
     if let Err(error) = copy() {
         _ = fs::remove_file(&backup);

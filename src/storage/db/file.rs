@@ -123,8 +123,12 @@ impl DatabaseFile {
         let Err(moved) = place.check_all() else { return Ok(false) };
         // The loop stands still meanwhile.
         let target = Target { busy: DATABASE_BUSY, ..self.target.clone() };
-        let left = leave(&mut self.connection, place, moved);
-        match left.and_then(|()| target.find(place.lock_to_keep())) {
+        let found = match leave(&mut self.connection, place, &moved) {
+            Ok(true) => target.find(place.lock_to_keep()),
+            Ok(false) => Err(moved),
+            Err(kind) => Err(kind),
+        };
+        match found {
             Ok(Found::Nothing(_)) => return Err(target.error(OpenErrorKind::Missing)),
             Ok(found) => *self = Examined { target, found }.open()?,
             Err(kind) => return Err(target.error(kind)),
@@ -137,19 +141,16 @@ impl DatabaseFile {
         if let Some(Err(OpenErrorKind::LogLost)) = self.place.as_ref().map(Place::check_all) {
             self.reopen_if_moved()?; // which copies the log into the file
         }
-        let DatabaseFile { connection, place, target, .. } = self;
-        let close = || {
-            if let Some(place) = &place {
-                if let Err(moved) = place.check_all() {
-                    // The log at the path belongs to another file.
-                    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-                    return Err(moved);
-                }
-                leave_wal_mode(&connection, &target)?;
-            }
-            Ok(connection.close().map_err(|(_, error)| error)?)
+        let DatabaseFile { mut connection, mut place, target, .. } = self;
+        let left = match &mut place {
+            None => Ok(()),
+            Some(place) => match place.check_all() {
+                Ok(()) => leave_wal_mode(&connection, &target).map_err(OpenErrorKind::from),
+                Err(moved) => leave(&mut connection, place, &moved).and(Err(moved)),
+            },
         };
-        close().map_err(|kind| target.error(kind))
+        let closed = left.and_then(|()| Ok(connection.close().map_err(|(_, error)| error)?));
+        closed.map_err(|kind| target.error(kind))
     }
 }
 
@@ -168,12 +169,15 @@ fn leave_wal_mode(connection: &Connection, target: &Target) -> rusqlite::Result<
     }
 }
 
-/// Closes a file that is not at its path any more, so that nothing of it gets into another.
+/// Closes a file that is not at its path any more, so that nothing of it gets into another. Returns
+/// false if it was left as it is, because there is no other.
 fn leave(
     connection: &mut Connection,
     place: &mut Place,
-    moved: OpenErrorKind,
-) -> Result<(), OpenErrorKind> {
+    moved: &OpenErrorKind,
+) -> Result<bool, OpenErrorKind> {
+    // Closing must remove no log that belongs to the other file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let removes_log = match moved {
         // What was committed to the log goes into the file, wherever that is now.
         OpenErrorKind::LogLost => {
@@ -188,13 +192,16 @@ fn leave(
         }
         OpenErrorKind::LogOverwritten => true,
         OpenErrorKind::IndexCut => false,
-        moved => return Err(moved),
+        OpenErrorKind::Missing => {
+            _ = copy_log(connection); // it may be taken elsewhere
+            return Ok(false);
+        }
+        _ => return Ok(false),
     };
-    // Closing must remove no log that belongs to the other file.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A connection to nothing, on which all fails until the file is opened.
     drop(std::mem::replace(connection, Connection::open_in_memory()?));
-    Ok(place.set_closed(removes_log)?)
+    place.set_closed(removes_log)?;
+    Ok(true)
 }
 
 /// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.

@@ -86,6 +86,10 @@ pub trait Database {
     /// each table in the order of its ids. Returns the highest nameplate id ever given out.
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure>;
 
+    /// Fails if another process would not find in the file what is committed: it is not at its path
+    /// any more, or was written over.
+    fn check(&self) -> Result<(), Failure>;
+
     /// Stores the current generation of address ids.
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure>;
 

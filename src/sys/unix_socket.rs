@@ -1,0 +1,19 @@
+//! Connecting to a unix socket within a time: while the queue of a listener is full, the system
+//! would wait for ever.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+
+pub fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let stream = UnixStream::from(socket(AddressFamily::UNIX, SocketType::STREAM, None)?);
+    // Holds for connecting as well.
+    stream.set_write_timeout(Some(limit))?;
+    match connect(&stream, &SocketAddrUnix::new(path)?).map_err(io::Error::from) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
+        outcome => outcome.map(|()| stream),
+    }
+}
