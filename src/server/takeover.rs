@@ -74,7 +74,9 @@ impl Server {
                 Some("the server is being replaced already")
             }
             Stage::Serving if !self.engine.has_state_on_disk() => {
-                Some("without a channel database on disk the new process would not find the state")
+                let in_memory =
+                    "without a channel database on disk the new process would not find the state";
+                Some(self.engine.can_serve().err().unwrap_or(in_memory))
             }
             Stage::Serving => None,
         }

@@ -122,9 +122,10 @@ fn help_alone_shows_the_twelve_options_of_the_readme() {
 
 #[test]
 fn help_shows_a_command_by_its_name() {
-    for command in ["status", "usage", "connections", "check", "test-server"] {
+    for command in ["status", "usage", "connections", "check", "member", "test-server"] {
         let help = stdout_of(&["help", command]);
         assert_eq!(help, stdout_of(&[command, "--help"]));
+        assert_eq!(help, stdout_of(&["--help", command]));
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
     assert_eq!(stdout_of(&["help", "help"]), stdout_of(&["--help"]));

@@ -327,6 +327,13 @@ fn what_is_not_on_disk_is_not_handed_over_and_it_can_be_switched_off() {
         assert!(line.contains(reason), "{line}");
         client.claim("4");
     }
+    let (mut server, _) = start(&[]);
+    fs::rename(server.file("relay.sqlite"), server.file("aside")).expect("rename");
+    server.bind("app", "s").send(json!({"type": "allocate"}));
+    server.wait_for_log("storage failed");
+    server.signal(Signal::USR2);
+    let line = server.wait_for_log("SIGUSR2 is ignored");
+    assert!(line.contains("storage unavailable: the file of --channel-db is missing"), "{line}");
 }
 
 #[test]

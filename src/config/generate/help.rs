@@ -25,12 +25,15 @@ const MOST_USED: [&str; 12] = [
     "--log-level",
 ];
 
-/// The help of the server: the most used options, or all.
+/// The help of the server: the most used options, or all; or of a command.
 pub fn server(which: &str) -> Result<String, String> {
     match which {
         "" => Ok(most_used()),
         "all" => Ok(page(GROUPS.iter().map(group).collect())),
-        _ => Err(format!("'{which}' must be all")),
+        _ => {
+            let found = subcommands::TABLE.iter().find(|command| command.name == which);
+            found.map(subcommand).ok_or_else(|| format!("'{which}' must be all or a command"))
+        }
     }
 }
 
