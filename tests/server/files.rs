@@ -254,6 +254,22 @@ fn a_file_upgraded_by_upstream_has_a_third_column_and_works() {
 }
 
 #[test]
+fn tables_of_other_programs_are_left_alone_whatever_rules_they_have() {
+    // A function that this SQLite does not have.
+    let theirs = "CREATE TABLE theirs (value);
+                  INSERT INTO theirs VALUES ('[1]');
+                  PRAGMA writable_schema = ON;
+                  UPDATE sqlite_master SET sql = replace(sql, ')', ' CHECK (json_valid(value)))')
+                  WHERE name = 'theirs';";
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1, theirs]);
+    let server = Server::start_in(directory, &[]);
+    server.bind("app", "a").claim("7");
+    let (_, directory) = server.stop();
+    let contents = sql::rows(&directory.file("relay.sqlite"), "SELECT value FROM theirs");
+    assert_eq!(contents, json!([["[1]"]]));
+}
+
+#[test]
 fn connections_of_an_earlier_run_are_removed_even_if_none_are_tracked_now() {
     let earlier = "INSERT INTO connections (id, connected, side) VALUES (7, 1700000000.5, 'a');
                    INSERT INTO connection_messages VALUES (7, 1700000000.5, 'bind');";

@@ -281,12 +281,28 @@ fn check(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
         return Err(OpenErrorKind::DanglingRows(row.get(0)?));
     }
     if kind.is_loaded {
-        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if found != "ok" {
-            return Err(OpenErrorKind::Damaged(found));
-        }
+        check_soundness(connection)?;
     }
     Ok(version)
+}
+
+fn check_soundness(connection: &Connection) -> Result<(), OpenErrorKind> {
+    match connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
+        Ok(found) if found != "ok" => Err(OpenErrorKind::Damaged(found)),
+        // A table of another program, with a rule that only its SQLite can check.
+        Err(error) if is_of_sql(&error) => Ok(()),
+        outcome => Ok(outcome.map(drop)?),
+    }
+}
+
+/// Whether a statement names what this file or this SQLite does not have.
+fn is_of_sql(error: &Error) -> bool {
+    match error {
+        Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
+            error.code == ErrorCode::Unknown
+        }
+        _ => false,
+    }
 }
 
 /// Returns the file's version, once it is clear that the file is of that kind.
@@ -297,9 +313,7 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
         Err(Error::QueryReturnedNoRows) => {
             return Err(OpenErrorKind::NotOurs("its 'version' table is empty".to_owned()));
         }
-        Err(Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. })
-            if error.code == ErrorCode::Unknown =>
-        {
+        Err(error) if is_of_sql(&error) => {
             return Err(OpenErrorKind::NotOurs("it has no 'version' table".to_owned()));
         }
         Err(error) => return Err(error.into()),
