@@ -229,6 +229,24 @@ fn the_backup_holds_what_a_killed_server_left_in_its_log() {
     assert_eq!(server.bind("app", "b").claim("7"), mailbox);
 }
 
+/// A reader that is not at the end of the log keeps that from being copied into the file.
+#[test]
+fn no_file_is_upgraded_whose_backup_would_lack_something() {
+    let server = Server::start(&[]);
+    let reader = sql::open(&server.file("relay.sqlite"));
+    reader.execute_batch("BEGIN").expect("begun");
+    assert_eq!(sql::query(&reader, VERSION), json!([[1]]));
+    let mailbox = server.bind("app", "a").claim("7");
+    let directory = server.kill();
+    let line = sql::refusal(&directory, &["--track-connections"]);
+    assert!(line.contains("another program has it locked"), "{line}");
+    assert!(!directory.file("relay.sqlite-backup-v1").exists());
+    drop(reader);
+    let server = Server::start_in(directory, &["--track-connections"]);
+    let backup = sql::rows(&server.file("relay.sqlite-backup-v1"), "SELECT id FROM mailboxes");
+    assert_eq!(backup, json!([[mailbox]]));
+}
+
 #[test]
 fn a_version_2_file_works_with_and_without_the_features_that_need_it() {
     let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows(), CHANNEL_V2]);

@@ -177,12 +177,12 @@ fn leave(
     let removes_log = match moved {
         // What was committed to the log goes into the file, wherever that is now.
         OpenErrorKind::LogLost => {
-            copy_log(connection)?;
+            copy_log(connection, "PASSIVE")?;
             false
         }
         OpenErrorKind::Replaced => {
             if !place.is_overwritten()? {
-                _ = copy_log(connection);
+                _ = copy_log(connection, "PASSIVE");
             }
             true
         }
@@ -198,8 +198,8 @@ fn leave(
 }
 
 /// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.
-fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
-    match checkpoint(connection, "PASSIVE")? {
+pub(super) fn copy_log(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    match checkpoint(connection, mode)? {
         true => Ok(()),
         false => Err(create::busy(None)),
     }

@@ -183,7 +183,7 @@ impl Target {
         };
         if version < *wanted {
             // The copy needs what a crash left in the log. A no-op outside WAL mode.
-            file::checkpoint(&connection, "TRUNCATE")?;
+            file::copy_log(&connection, "FULL")?;
             // Reading the file for the copy would drop the connection's locks.
             connection.close().map_err(|(_, error)| error)?;
             let backup = create::back_up(path, version)?;
