@@ -21,7 +21,7 @@ fn distance(typed: &str, name: &str) -> usize {
     if typed.len() >= PREFIX_BYTES_MIN && name.starts_with(typed) {
         return 0;
     }
-    let (typed, name): (Vec<char>, Vec<char>) = (typed.chars().collect(), name.chars().collect());
+    let (typed, name) = (typed.as_bytes(), name.as_bytes());
     // Of each beginning of the one to each beginning of the other.
     let mut edits = vec![vec![0; name.len() + 1]; typed.len() + 1];
     edits[0] = (0..=name.len()).collect();

@@ -8,13 +8,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use log::{info, warn};
-
 use super::reloadable::Reloadable;
 use super::spec::Action;
 use super::{Config, Invocation, options};
 use crate::config;
 use crate::limits::SETTINGS_FILE_BYTES_MAX;
+use crate::sys::logging::{info, warn};
 
 /// Some editors begin a file with it.
 const BYTE_ORDER_MARK: char = '\u{feff}';

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use log::{debug, warn};
-
 use super::Engine;
 use crate::codec::http::{Rejection, Status};
 use crate::codec::json;
@@ -16,6 +14,7 @@ use crate::message::output::Output;
 use crate::message::peer::{AddressHeader, Forwarded, Peer};
 use crate::message::{ConnId, Response};
 use crate::storage::db::ConnectionChange;
+use crate::sys::logging::{debug, warn};
 
 /// The `error` of a `welcome` while the storage does not work.
 const DEGRADED_WELCOME: &str = "The server's storage is unavailable, please try again later.";

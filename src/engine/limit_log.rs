@@ -3,12 +3,11 @@
 
 use std::time::Instant;
 
-use log::warn;
-
 use crate::engine::metrics::Tally;
 use crate::limits::LOG_REPEAT;
 use crate::message::close::CloseReason;
 use crate::message::{Refusal, Throttled};
+use crate::sys::logging::warn;
 
 /// Declares the limits, a row each: its label in the metrics, and its name in the log.
 macro_rules! limits {

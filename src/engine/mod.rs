@@ -23,8 +23,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use log::{debug, info, warn};
-
 use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::config::trouble::Trouble;
@@ -46,6 +44,7 @@ use crate::storage::{Committed, Storage};
 use crate::store::{Act, Change, Counts, Effects, Store};
 use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
+use crate::sys::logging::{debug, info, warn};
 use limit_log::{Limit, LimitLog};
 
 /// State, files, and what this tick has caused.

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-use log::warn;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
@@ -17,6 +16,7 @@ use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
 use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
 use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
+use crate::sys::logging::warn;
 
 /// Listeners of an earlier process, until an option asks for them.
 #[derive(Debug, Default)]

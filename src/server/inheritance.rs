@@ -3,13 +3,12 @@
 
 use std::os::fd::OwnedFd;
 
-use log::warn;
-
 use crate::codec::handover::{self as codec, HandoverError};
 use crate::message::ConnId;
 use crate::message::handover::{AddressesRecord, ConnectionRecord, Head, StateRecord};
 use crate::net::handover::{self, RecordReader};
 use crate::net::listeners::HandedOver;
+use crate::sys::logging::warn;
 
 /// The listeners and connections of an earlier process.
 #[derive(Debug)]

@@ -14,14 +14,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use log::warn;
-
 use crate::engine::health::Health;
 use crate::limits::{
     NOTIFY_READY, NOTIFY_RETRY, NOTIFY_STATUS, OPTION_SECONDS_MAX, OPTION_SECONDS_MIN,
 };
 use crate::net::handover;
 use crate::sys::clock::{self, Clock, Timestamp};
+use crate::sys::logging::warn;
 
 /// Name under which the manager keeps a descriptor for the next process.
 pub const STORED_NAME: &str = "wormhole-handover";

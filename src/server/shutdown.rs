@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use log::info;
-
 use super::Server;
 use super::signals::Request;
 use super::takeover::Successor;
@@ -12,6 +10,7 @@ use crate::limits;
 use crate::message::close::CloseReason;
 use crate::net::listeners::Listeners;
 use crate::sys::companion::Companion;
+use crate::sys::logging::info;
 
 /// Where the server is between its start and its end.
 #[derive(Debug)]

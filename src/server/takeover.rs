@@ -11,8 +11,6 @@ use std::io;
 use std::iter;
 use std::os::fd::{AsFd, OwnedFd};
 
-use log::{info, warn};
-
 use super::inheritance::Inheritance;
 use super::{Server, Stage, signals};
 use crate::codec::handover as codec;
@@ -23,6 +21,7 @@ use crate::net::connection::{Connection, Times};
 use crate::net::handover::{self, RecordWriter};
 use crate::sys::clock::Clock;
 use crate::sys::companion::Companion;
+use crate::sys::logging::{info, warn};
 use crate::sys::process;
 
 /// The successor of this process.

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use log::{info, warn};
-
 use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
@@ -16,6 +14,7 @@ use crate::storage::records::Records;
 use crate::store::Store;
 use crate::sys::clock::Clock;
 use crate::sys::identity;
+use crate::sys::logging::{info, warn};
 
 /// The open databases, and the state loaded from them.
 pub struct Files {

@@ -8,7 +8,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::Admin;
@@ -27,6 +26,7 @@ use crate::server::service_manager::{Notifier, STORED_NAME};
 use crate::server::signals::Signals;
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
+use crate::sys::logging::{info, warn};
 use files::Files;
 
 /// Takes over the signals if this program has replaced another, to be called first of all: a signal

@@ -10,13 +10,12 @@ pub mod records;
 
 use std::time::Instant;
 
-use log::{debug, error, info, warn};
-
 use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_HELD_RETRY, LOG_HELD_TOLERATED};
 use crate::message::ConnId;
 use crate::storage::db::{Database, Failure, OpenError};
 use crate::store::{Effects, Store};
 use crate::sys::clock::Timestamp;
+use crate::sys::logging::{debug, error, info, warn};
 
 /// The database, and whether it works.
 pub struct Storage {

@@ -1,10 +1,9 @@
 //! Records that may lag by a second and must never hurt the service: usage, addresses, the
 //! connection table (manual: durability 4). They gather in memory and are written together.
 
-use log::warn;
-
 use crate::message::ConnId;
 use crate::storage::db::{AddridDb, ConnectionChange, ConnectionTable, Database, UsageDb};
+use crate::sys::logging::warn;
 
 /// The optional files, with what waits to be written to them.
 #[derive(Debug, Default)]

@@ -22,6 +22,25 @@ use crate::sys::clock::{self, Clock, Timestamp};
 /// Lines lost since the start. A `usize`: MIPS has no atomic of 64 bits.
 static LINES_LOST: AtomicUsize = AtomicUsize::new(0);
 
+/// Writes a line. In one place: what log's macros note of the source is 160 bytes for each line.
+pub fn write(level: Level, text: fmt::Arguments<'_>) {
+    log::log!(level, "{text}");
+}
+
+macro_rules! log_debug {
+    ($($text:tt)+) => { $crate::sys::logging::write(log::Level::Debug, format_args!($($text)+)) };
+}
+macro_rules! log_info {
+    ($($text:tt)+) => { $crate::sys::logging::write(log::Level::Info, format_args!($($text)+)) };
+}
+macro_rules! log_warn {
+    ($($text:tt)+) => { $crate::sys::logging::write(log::Level::Warn, format_args!($($text)+)) };
+}
+macro_rules! log_error {
+    ($($text:tt)+) => { $crate::sys::logging::write(log::Level::Error, format_args!($($text)+)) };
+}
+pub(crate) use {log_debug as debug, log_error as error, log_info as info, log_warn as warn};
+
 /// Log lines that could not be written since the start.
 pub fn lines_lost() -> u64 {
     LINES_LOST.load(Ordering::Relaxed) as u64

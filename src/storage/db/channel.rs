@@ -9,7 +9,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use log::{debug, info};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ToSql, params};
 
@@ -23,6 +22,7 @@ use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_
 use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row, SideId};
 use crate::sys::clock::Timestamp;
+use crate::sys::logging::{debug, info};
 
 /// The version with tables of connections and of the generation of address ids.
 const CONNECTIONS_VERSION: usize = 2;

@@ -3,7 +3,7 @@
 //! Changes gather in memory for up to a second, so that a connection that came and went in between
 //! is never written, and deleting costs one pass over the table however many connections left.
 
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 
 use rusqlite::{Connection, params};
 
@@ -19,43 +19,47 @@ pub enum ConnectionChange {
     Command { name: &'static str, at: Timestamp },
 }
 
-/// Changes that are not in the file yet.
+/// The live connections, and what of them is not in the file yet.
 #[derive(Debug, Default)]
 pub struct ConnectionTable {
-    pending: BTreeMap<ConnId, Vec<ConnectionChange>>,
+    live: ConnMap<Tracked>,
     /// Connections that are in the file and are gone.
     lost: Vec<ConnId>,
-    /// Live connections, and how many commands of each were recorded.
-    live: ConnMap<u32>,
     pending_count: usize,
+}
+
+#[derive(Debug, Default)]
+struct Tracked {
+    pending: Vec<ConnectionChange>,
+    /// How many of its commands were recorded.
+    recorded: u32,
 }
 
 impl ConnectionTable {
     /// Adds a change. Commands are recorded up to a limit for each connection and for all.
     pub fn push(&mut self, conn: ConnId, change: ConnectionChange) {
-        match change {
-            ConnectionChange::Connected { .. } => _ = self.live.insert(conn, 0),
-            ConnectionChange::Bound { .. } => {}
-            ConnectionChange::Command { .. } => {
-                let Some(recorded) = self.live.get_mut(&conn) else { return };
-                if *recorded >= TRACKED_COMMANDS_MAX || self.pending_count >= RECORDS_BACKLOG_MAX {
-                    return;
-                }
-                *recorded += 1;
+        if matches!(change, ConnectionChange::Connected { .. }) {
+            self.live.insert(conn, Tracked::default());
+        }
+        let Some(tracked) = self.live.get_mut(&conn) else { return };
+        if matches!(change, ConnectionChange::Command { .. }) {
+            if tracked.recorded >= TRACKED_COMMANDS_MAX || self.pending_count >= RECORDS_BACKLOG_MAX
+            {
+                return;
             }
+            tracked.recorded += 1;
         }
         self.pending_count += 1;
-        self.pending.entry(conn).or_default().push(change);
+        tracked.pending.push(change);
     }
 
     /// Removes a connection that is gone.
     pub fn remove(&mut self, conn: ConnId) {
-        if self.live.remove(&conn).is_none() {
+        let Some(Tracked { pending, .. }) = self.live.remove(&conn) else {
             return; // it never completed its handshake
-        }
-        let unwritten = self.pending.remove(&conn).unwrap_or_default();
-        self.pending_count -= unwritten.len();
-        if !matches!(unwritten.first(), Some(ConnectionChange::Connected { .. })) {
+        };
+        self.pending_count -= pending.len();
+        if !matches!(pending.first(), Some(ConnectionChange::Connected { .. })) {
             self.lost.push(conn);
         }
     }
@@ -69,12 +73,12 @@ impl ConnectionTable {
 
     /// Whether the file is up to date.
     pub fn is_written(&self) -> bool {
-        self.pending.is_empty() && self.lost.is_empty()
+        self.pending_count == 0 && self.lost.is_empty()
     }
 
     /// Removes everything, after it was written.
     pub fn clear(&mut self) {
-        self.pending.clear();
+        self.live.values_mut().for_each(|tracked| tracked.pending = Vec::new());
         self.lost.clear();
         self.pending_count = 0;
     }
@@ -88,10 +92,12 @@ impl ConnectionTable {
                  DELETE FROM connections WHERE id IN ({ids})"
             ))?;
         }
-        for (conn, change) in
-            self.pending.iter().flat_map(|(conn, list)| list.iter().map(move |it| (conn, it)))
-        {
-            write(connection, conn.0 as i64, change)?;
+        let changed = self.live.iter().filter(|(_, tracked)| !tracked.pending.is_empty());
+        let changed: BinaryHeap<_> = changed.map(|(conn, _)| *conn).collect();
+        for conn in changed.into_sorted_vec() {
+            for change in &self.live[&conn].pending {
+                write(connection, conn.0 as i64, change)?;
+            }
         }
         Ok(())
     }

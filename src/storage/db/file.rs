@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use log::warn;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
@@ -13,6 +12,7 @@ use super::opening::{Examined, Found, Target};
 use super::place::Place;
 use super::{create, run};
 use crate::limits::DATABASE_BUSY;
+use crate::sys::logging::warn;
 
 /// Frames of the write-ahead log whose index is one piece of shared memory, and by how many the
 /// first piece has fewer, because of its header.

@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use log::warn;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
@@ -19,6 +18,7 @@ use super::place::{self, Lock, Place, PlacedFile};
 use super::schema::Kind;
 use super::set;
 use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
+use crate::sys::logging::warn;
 
 /// The path of a database in memory, which keeps nothing.
 pub const MEMORY: &str = ":memory:";

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use log::{error, info};
 use rusqlite::Connection;
 
 use super::file::{DatabaseFile, checkpoint};
@@ -14,6 +13,7 @@ use super::open_error::OpenError;
 use super::opening::Examined;
 use super::{Failure, set};
 use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
+use crate::sys::logging::{error, info};
 
 /// SQLite's page cache for a file of records, in KiB.
 const RECORDS_CACHE_KIB: i64 = 64;

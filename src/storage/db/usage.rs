@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use log::{info, warn};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{collect, count, optional_string, optional_text};
@@ -19,6 +18,7 @@ use crate::message::CHECK_APP;
 use crate::message::outcome::Outcome;
 use crate::store::{UsageKind, UsageRecord};
 use crate::sys::clock::{Seconds, Timestamp};
+use crate::sys::logging::{info, warn};
 
 /// The version that is written.
 const VERSION: usize = 2;
