@@ -4,7 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use super::metrics::{self, Value};
-use super::status::{self, Bucket, DatabaseFile, Status};
+use super::status::{self, Bucket, FileSizes, Status};
 use crate::engine::members::MemberCounts;
 use crate::engine::metrics::Histogram;
 
@@ -60,7 +60,7 @@ fn counts(counts: impl Iterator<Item = (&'static str, u64)>) -> Json {
     object
 }
 
-fn file(file: &DatabaseFile) -> Json {
+fn file(file: &FileSizes) -> Json {
     json!({
         "name": file.name,
         "path": file.path.to_string_lossy(),

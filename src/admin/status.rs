@@ -21,14 +21,14 @@ pub struct Status<'a> {
     pub now: Timestamp,
     pub uptime: Seconds,
     pub process: Process,
-    pub files: Vec<DatabaseFile>,
+    pub files: Vec<FileSizes>,
     /// The last hour and the last day, oldest first.
     pub hour: Vec<Bucket>,
     pub day: Vec<Bucket>,
 }
 
 #[derive(Debug)]
-pub struct DatabaseFile {
+pub struct FileSizes {
     pub name: &'static str,
     pub path: PathBuf,
     /// Unknown in memory, or if the file cannot be read.
@@ -62,25 +62,25 @@ impl<'a> Status<'a> {
     }
 }
 
-fn files(view: ServerView<'_>) -> Vec<DatabaseFile> {
+fn files(view: ServerView<'_>) -> Vec<FileSizes> {
     let config = view.config;
     let named = [
         ("channel", Some(&config.channel_db)),
         ("usage", config.usage_db.as_ref()),
         ("addrid", config.addrid_db.as_ref()),
     ];
-    named.into_iter().filter_map(|(name, path)| Some(DatabaseFile::measure(name, path?))).collect()
+    named.into_iter().filter_map(|(name, path)| Some(FileSizes::measure(name, path?))).collect()
 }
 
-impl DatabaseFile {
-    fn measure(name: &'static str, path: &Path) -> DatabaseFile {
+impl FileSizes {
+    fn measure(name: &'static str, path: &Path) -> FileSizes {
         let is_file = path != Path::new(MEMORY);
         let bytes = if is_file { process::file_bytes(path) } else { None };
         let mut log = OsString::from(path);
         log.push("-wal");
         // Without a log there is nothing in it.
         let wal_bytes = bytes.map(|_| process::file_bytes(Path::new(&log)).unwrap_or(0));
-        DatabaseFile { name, path: path.to_owned(), bytes, wal_bytes }
+        FileSizes { name, path: path.to_owned(), bytes, wal_bytes }
     }
 }
 

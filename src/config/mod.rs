@@ -156,14 +156,12 @@ fn apply(
     read_file: ReadFile<'_>,
 ) -> Result<(), String> {
     for option in table.iter().flat_map(|row| given.iter().filter(|it| it.row.name == row.name)) {
-        if matches!(option.row.action, Action::ReloadFile(_)) {
-            let content = content(option, read_file)?;
-            let done = option.row.set(settings, &content);
-            done.map_err(|problem| option.error(&format!("{}: {problem}", option.value)))?;
-        } else {
-            let done = option.row.set(settings, &option.value);
-            done.map_err(|problem| option.error(&problem))?;
-        }
+        let (text, file) = match option.row.action {
+            Action::ReloadFile(_) => (content(option, read_file)?, format!("{}: ", option.value)),
+            _ => (option.value.clone(), String::new()),
+        };
+        let done = option.row.set(settings, &text);
+        done.map_err(|problem| option.error(&format!("{file}{problem}")))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use super::members::Members;
 use super::policy::Mode;
 use super::spec::Arity::{Flag, Many, Once, Optional};
-use super::spec::Default::{Each, Number, Text, Unset};
+use super::spec::ShownDefault::{Each, Number, Text, Unset};
 use super::spec::{Action, Group, Row, rows};
 use super::{values, websocket_options, welcome_files};
 use crate::limits::{self, LimitRow};

@@ -21,7 +21,7 @@ pub enum Arity {
 
 /// The default as the help shows it.
 #[derive(Clone, Copy, Debug)]
-pub enum Default {
+pub enum ShownDefault {
     /// Has none.
     Unset,
     Text(&'static str),
@@ -79,7 +79,7 @@ pub struct Row {
     pub short: Option<&'static str>,
     pub arity: Arity,
     pub action: Action,
-    pub default: Default,
+    pub default: ShownDefault,
     /// Whole sentences.
     pub help: &'static str,
 }

@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::server_url::{Scheme, ServerUrl};
 use super::settings::{Format, Period, Query};
 use super::spec::Arity::{Flag, Many, Once};
-use super::spec::Default::{Text, Unset};
+use super::spec::ShownDefault::{Text, Unset};
 use super::spec::{Row, Setter, rows};
 use super::trouble::Trouble;
 use super::{Invocation, endpoint, values};

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::settings::{Config, Settings};
 use super::spec::Arity::Many;
-use super::spec::Default::Text;
+use super::spec::ShownDefault::Text;
 use super::spec::{Row, rows};
 use super::values::seconds_or_never;
 use crate::codec::origins::Origins;

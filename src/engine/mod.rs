@@ -212,11 +212,11 @@ impl Engine {
                     self.quotas.note_reload(&self.store, now);
                 }
             }
-            Timer::StorageQuiet => self.storage.release_memory(),
+            Timer::StorageQuiet => self.storage.db_mut().release_memory(),
             Timer::AddressSweep => {
                 self.timers.set(Timer::AddressSweep, now + limits::ADDRESSES_SWEEP);
                 self.quotas.sweep(now);
-                self.permissions.sweep(now);
+                self.permissions.sources.sweep(now);
             }
             Timer::ExpiryCheck => {
                 let next_check = self.clock.after(self.config.expire_check);

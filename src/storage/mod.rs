@@ -168,11 +168,6 @@ impl Storage {
         held.map_or(0, |held| now.saturating_duration_since(held.since).as_secs())
     }
 
-    /// Frees the memory that the database keeps for the next commit.
-    pub fn release_memory(&mut self) {
-        self.db.release_memory();
-    }
-
     /// The database, for what is not part of a batch.
     pub fn db_mut(&mut self) -> &mut dyn Database {
         &mut *self.db

@@ -410,6 +410,25 @@ fn connections_from_before_a_replacement_leave_no_rows_that_point_to_nothing() {
 }
 
 #[test]
+fn a_usage_file_that_is_replaced_takes_nothing_from_the_old_log_at_a_takeover() {
+    let options = ["--usage-db=u.db"];
+    let sides = "SELECT side FROM client_versions";
+    let other = Server::start(&options);
+    drop(other.bind("app", "other"));
+    let (_, others) = other.stop();
+    let mut server = Server::start(&options);
+    let mut client = server.bind("app", "old");
+    let path = server.file("u.db");
+    sql::wait_for(&path, sides, &json!([["old"]]));
+    fs::rename(others.file("u.db"), &path).expect("rename");
+    server.replace();
+    client.claim("7");
+    drop(server.bind("app", "new"));
+    sql::wait_for(&path, sides, &json!([["other"], ["new"]]));
+    assert_eq!(sql::rows(&path, "PRAGMA integrity_check"), json!([["ok"]]));
+}
+
+#[test]
 fn a_usage_file_that_is_moved_away_gets_its_rows_when_it_is_back() {
     let mut server = Server::start(&["--usage-db=u.db"]);
     let (path, aside) = (server.file("u.db"), server.file("aside"));

@@ -2,7 +2,7 @@
 
 use super::options::GROUPS;
 use super::subcommands::{self, Subcommand};
-use super::{Default, Group, Row, entries};
+use super::{Group, Row, ShownDefault, entries};
 use crate::config::spec::Action;
 use crate::config::websocket_options;
 use crate::format;
@@ -63,7 +63,7 @@ fn entry(row: &Row) -> String {
     let default = row.default().unwrap_or_default().replace('|', "\\|");
     let help = row.help.replace('|', "\\|");
     let more = match row.default {
-        Default::Each(_) => " See [below](#protocol-options).",
+        ShownDefault::Each(_) => " See [below](#protocol-options).",
         _ => "",
     };
     format!("| `{}`{short}{value} | {help}{more} | {default} |", row.name)

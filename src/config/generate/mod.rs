@@ -10,7 +10,7 @@ mod man;
 mod markdown;
 mod zsh;
 
-use super::spec::{Arity, Default, Group, Row};
+use super::spec::{Arity, Group, Row, ShownDefault};
 use super::values::one_of;
 use super::{options, subcommands};
 
@@ -47,7 +47,7 @@ impl Row {
     /// The help and the default as plain text.
     fn help_with_default(&self) -> String {
         let mut help = plain(self.help);
-        if let Default::Each(rows) = self.default {
+        if let ShownDefault::Each(rows) = self.default {
             help += " Known:";
             let each = |row: &Row| format!(" {} [{}]", row.name, row.default().unwrap_or_default());
             help.extend(rows.iter().map(each));
@@ -60,9 +60,9 @@ impl Row {
     /// The default as Markdown, if there is one.
     fn default(&self) -> Option<String> {
         match self.default {
-            Default::Unset | Default::Each(_) => None,
-            Default::Text(text) => Some(text.to_owned()),
-            Default::Number(number, unit) => Some(format!("{number} {unit}")),
+            ShownDefault::Unset | ShownDefault::Each(_) => None,
+            ShownDefault::Text(text) => Some(text.to_owned()),
+            ShownDefault::Number(number, unit) => Some(format!("{number} {unit}")),
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Permissions {
     policy: Policy,
     /// Only the mode `auto` has it count anything.
     pub attack: AttackDetector,
-    sources: Sources,
+    pub sources: Sources,
     pending: ConnMap<PendingDemand>,
 }
 
@@ -102,11 +102,6 @@ impl Permissions {
     /// Whether a `bind` was refused; the connection is then about to be closed.
     pub fn is_refused(&self, conn: ConnId) -> bool {
         self.pending.get(&conn).is_some_and(|pending| pending.proof == ProofState::Refused)
-    }
-
-    /// Removes addresses of which no event counts any more.
-    pub fn sweep(&mut self, now: Instant) {
-        self.sources.sweep(now);
     }
 
     /// Removes a connection that has bound or is closed.

@@ -38,10 +38,8 @@ impl<T> RecordsFile<T> {
         &mut self,
         write: &mut dyn FnMut(&Connection, &[T]) -> rusqlite::Result<()>,
     ) -> Result<(), Failure> {
+        self.follow()?;
         let RecordsFile { file, waiting, .. } = self;
-        if file.reopen_if_moved()? {
-            configure(&file.connection)?;
-        }
         file.reserve(waiting.len().saturating_add(1).saturating_mul(RECORD_PAGES))?;
         file.transaction(&mut |transaction| write(transaction, waiting))?;
         if file.logged_pages() >= CHECKPOINT_PAGES {
@@ -50,6 +48,14 @@ impl<T> RecordsFile<T> {
         }
         // What went into a file that is not at the path any more is written again.
         Ok(file.check()?)
+    }
+
+    /// Opens the file that is at the path, if it is another one.
+    pub(super) fn follow(&mut self) -> Result<(), Failure> {
+        if self.file.reopen_if_moved()? {
+            configure(&self.file.connection)?;
+        }
+        Ok(())
     }
 
     /// Copies the log into the file and empties it, so that neither has what was erased. Not while
