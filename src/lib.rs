@@ -32,18 +32,19 @@
 //! | `main` | the program: arguments in, exit status out | config report startup sys testing | log |
 //! | `testing` | a server in the process of a client's test | config server startup |  |
 //! | `startup/` | opens files and addresses, builds the server | admin config engine limits net server storage store sys | rustix |
-//! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net storage sys | mio nix signal_hook |
+//! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net sorted storage sys | mio nix signal_hook |
 //! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine format limits message net storage store sys | serde_json |
-//! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message storage store sys | |
-//! | `report/` | the subcommands: a look at a server or its files from outside, a new member | codec config format limits message net storage sys | serde_json tungstenite |
-//! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec format limits message net storage store sys | log pico_args serde_json |
+//! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message sorted storage store sys | |
+//! | `report/` | the subcommands: a look at a server or its files from outside, a new member | codec config format limits message net sorted storage sys | serde_json tungstenite |
+//! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec format limits message net sorted storage store sys | log pico_args serde_json |
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd mio rustix |
-//! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message store sys | rusqlite rustix |
-//! | `store/` | the state and its rules: no I/O, no clock, no randomness | limits message sys |  |
+//! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message sorted store sys | rusqlite rustix |
+//! | `store/` | the state and its rules: no I/O, no clock, no randomness | limits message sorted sys |  |
 //! | `codec/` | bytes to values and back, pure: HTTP, PROXY, WebSocket, JSON, hashcash, takeover records | limits message sys | httparse serde_core serde_json sha1 tungstenite |
 //! | `message/` | plain data that the rooms exchange | limits sys |  |
 //! | `format` | numbers, times and foreign texts as people read them | limits sys |  |
 //! | `sys/` | the operating system: clock, randomness, memory pages, process, log | limits | log memmap2 rustix signal_hook simple_logger |
+//! | `sorted` | sorting of what is short or sorted rarely | | |
 //! | `limits` | every number that bounds something, with unit and reason | | |
 //! | `manual/` | the pages of the manual and the specification, for rustdoc | | |
 //!
@@ -87,6 +88,7 @@ pub mod message;
 pub mod net;
 pub mod report;
 pub mod server;
+pub mod sorted;
 pub mod startup;
 pub mod storage;
 pub mod store;

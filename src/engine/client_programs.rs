@@ -5,10 +5,10 @@
 
 use std::array;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
 use crate::message::ClientVersion;
+use crate::sorted::sorted;
 use crate::sys::clock::Timestamp;
 
 /// A client program, with its names cut to [`CLIENT_NAME_CHARS_MAX`].
@@ -62,8 +62,8 @@ impl ClientPrograms {
         };
         let sums = self.programs.iter().map(|(_, hours)| sum(hours)).enumerate();
         let sums = sums.filter(|(_, binds)| *binds > 0).map(|(at, binds)| (Reverse(binds), at));
-        let sums = sums.collect::<BinaryHeap<_>>().into_sorted_vec().into_iter();
-        let programs = sums.map(|(binds, at)| (&self.programs[at].0, binds.0)).collect();
+        let programs = sorted(sums).into_iter();
+        let programs = programs.map(|(binds, at)| (&self.programs[at].0, binds.0)).collect();
         (programs, sum(&self.others))
     }
 

@@ -1,7 +1,6 @@
 //! Members and guests: which connections may begin something, and what each member has begun
 //! (manual: members 2 and 3).
 
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::Engine;
@@ -10,6 +9,7 @@ use crate::config::members::{Member, Members};
 use crate::engine::limit_log::Limit;
 use crate::message::secret::Secret;
 use crate::message::{Command, ConnId, ConnMap};
+use crate::sorted::sorted;
 use crate::store::{Change, Row};
 
 /// The connections of members, and what is counted for each name.
@@ -43,8 +43,8 @@ impl Memberships {
     pub fn set(&mut self, members: Option<&Members>) {
         self.connections.retain(|_, member| members.is_some_and(|all| all.contains(member)));
         let mut before = std::mem::take(&mut self.counts);
-        let names: BinaryHeap<_> = members.into_iter().flat_map(Members::names).cloned().collect();
-        for name in names.into_sorted_vec() {
+        let names = members.into_iter().flat_map(Members::names).cloned();
+        for name in sorted(names) {
             let counts = find(&mut before, &name).copied().unwrap_or_default();
             self.counts.push((name, counts));
         }

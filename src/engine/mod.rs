@@ -18,7 +18,7 @@ pub mod quotas;
 mod timers;
 mod trouble;
 
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -38,6 +38,7 @@ use crate::message::ConnId;
 use crate::message::close::CloseReason;
 use crate::message::holder::{Holder, Prefix};
 use crate::message::output::Outputs;
+use crate::sorted::sorted;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
@@ -328,8 +329,7 @@ impl Engine {
         let mut closings = std::mem::take(&mut self.effects.closings);
         if !self.is_degraded() {
             // Python's client waits for the answer, and asks again on another connection.
-            let waiting: BinaryHeap<_> = self.kept_from_leaving.drain().collect();
-            let waiting = waiting.into_sorted_vec().into_iter();
+            let waiting = sorted(self.kept_from_leaving.drain()).into_iter();
             closings.extend(waiting.map(|conn| (conn, CloseReason::StorageFailed)));
         }
         (committed, closings)

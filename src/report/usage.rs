@@ -1,7 +1,6 @@
 //! `usage`: results with their shares, times, clients, and results day by day, from the usage
 //! database.
 
-use std::collections::BinaryHeap;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use crate::config::Period;
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::outcome::Outcome;
+use crate::sorted::sorted;
 use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageKind, UsageSince};
 use crate::sys::clock::{self, Seconds, Timestamp};
 
@@ -57,8 +57,8 @@ struct Times(Vec<Seconds>);
 
 impl Times {
     fn sort(&mut self) {
-        let times: BinaryHeap<_> = self.0.drain(..).map(Timestamp).collect(); // these have an order
-        self.0.extend(times.into_sorted_vec().iter().map(|time| time.0));
+        let times = sorted(self.0.drain(..).map(Timestamp)); // these have an order
+        self.0.extend(times.iter().map(|time| time.0));
     }
 
     /// The time that this part of all times does not exceed; they must be sorted.

@@ -2,7 +2,7 @@
 //!
 //! Carries a connection's events to the engine, and the engine's verdicts back.
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use crate::message::{ConnId, ConnMap};
 use crate::net::connection::{Connection, Context, Input, Progress, Settings, Times};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::net::socket;
+use crate::sorted::sorted;
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
 use crate::sys::clock::{Clock, Stopwatch, Timestamp};
@@ -186,7 +187,7 @@ impl Connections {
 
     /// All connections in the order of their numbers.
     pub fn numbers(&self) -> Vec<ConnId> {
-        self.slots.keys().copied().collect::<BinaryHeap<_>>().into_sorted_vec()
+        sorted(self.slots.keys().copied())
     }
 
     /// The connections to hand over, in the order of their numbers: as many as have no more than

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use super::read_queue::Address;
 use crate::message::ConnId;
+use crate::sorted::sorted;
 
 /// What the connections of one address buffer.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,7 @@ impl Shedding {
     /// Takes all connections that buffer anything, with their bytes.
     pub fn new(connections: impl Iterator<Item = (ConnId, Address, usize)>) -> Shedding {
         let connections = connections.map(|(conn, address, bytes)| (address, bytes, Reverse(conn)));
-        let connections = connections.collect::<BinaryHeap<_>>().into_sorted_vec();
+        let connections = sorted(connections);
         // Those of exempt or unknown addresses stand for themselves.
         let owners = connections.chunk_by(|(one, ..), (next, ..)| one.is_some() && one == next);
         let owners = owners.map(|own| Buffered {

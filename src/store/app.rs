@@ -1,12 +1,13 @@
 //! One app id: its nameplates by name, and which number `allocate` hands out next.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use super::change::NameplateId;
 use super::sides::Sides;
+use crate::sorted::sorted;
 use crate::sys::clock::Seconds;
 
 /// Numbers handed out while any is free, fewest digits first.
@@ -150,5 +151,5 @@ pub(super) fn numeric_name(name: &str) -> Option<u64> {
 /// a client that insists on finding its nameplate there finds it.
 pub(super) fn decoys() -> Rc<[Rc<str>]> {
     let names = SHORT_RANGES.into_iter().flatten().map(|number| number.to_string().into());
-    names.collect::<BinaryHeap<Rc<str>>>().into_sorted_vec().into()
+    sorted::<Rc<str>>(names).into()
 }

@@ -28,8 +28,6 @@ mod usage;
 
 pub use change::{Change, Effects, NameplateId, Row, SideId, UsageKind, UsageRecord};
 
-use std::collections::BinaryHeap;
-
 use crate::limits::{
     ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,
     Limits, SUBSCRIBERS_PER_SIDE_MAX,
@@ -37,6 +35,7 @@ use crate::limits::{
 use crate::message::holder::Holder;
 use crate::message::session::{MailboxState, Session};
 use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
+use crate::sorted::sorted;
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use expiry::Expiry;
@@ -173,8 +172,7 @@ impl Store {
             None => self.clear(),
         }
         // The oldest first: what is loaded is charged to the first.
-        let conns = self.sessions.keys().copied().collect::<BinaryHeap<_>>().into_sorted_vec();
-        for conn in conns {
+        for conn in sorted(self.sessions.keys().copied()) {
             let Some(session) = self.sessions.get_mut(&conn) else { continue };
             session.reenter(&mut self.tables);
             if self.is_loaded {

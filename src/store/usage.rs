@@ -1,7 +1,6 @@
 //! What is recorded of the use of nameplates and mailboxes: how long they lasted, and how they
 //! ended.
 
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::Act;
@@ -11,6 +10,7 @@ use super::tables::Tables;
 use crate::limits::SIDES_MAX;
 use crate::message::holder::Holder;
 use crate::message::outcome::Outcome;
+use crate::sorted::sorted;
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// Why a nameplate or mailbox ends.
@@ -53,8 +53,7 @@ impl Tables {
         origin: Option<Holder>,
         act: &mut Act<'_>,
     ) {
-        let added: BinaryHeap<_> = sides.iter().map(|side| side.added).collect();
-        let added = added.into_sorted_vec();
+        let added = sorted(sides.iter().map(|side| side.added));
         let Some(&first) = added.first() else { return };
         let record = UsageRecord::Ended {
             app: app.clone(),

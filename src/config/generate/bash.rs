@@ -3,11 +3,10 @@
 //! In bash `=` is a word of its own, so `--name=va` arrives as three words. No space follows a name
 //! that ends in `=`.
 
-use std::collections::BinaryHeap;
-
 use super::subcommands::{self, Subcommand};
 use super::{Completions, Row, options};
 use crate::format;
+use crate::sorted::sorted;
 
 pub fn text() -> String {
     format::fill(include_str!("template.bash"), &mut |name| match name {
@@ -21,7 +20,7 @@ pub fn text() -> String {
 /// The values after each option that has one.
 fn cases() -> String {
     let of_commands = subcommands::TABLE.iter().flat_map(|it| it.rows);
-    let (mut files, mut free, mut cases) = (BinaryHeap::new(), BinaryHeap::new(), String::new());
+    let (mut files, mut free, mut cases) = (Vec::new(), Vec::new(), String::new());
     for row in options::all().into_iter().chain(of_commands) {
         let patterns = row.short.into_iter().chain([row.name]);
         match row.completions() {
@@ -49,8 +48,8 @@ fn case_of_values(pattern: &str, options: &str, generator: &str) -> String {
     )
 }
 
-fn patterns(names: BinaryHeap<&'static str>) -> String {
-    let mut names = names.into_sorted_vec();
+fn patterns(names: Vec<&'static str>) -> String {
+    let mut names = sorted(names);
     names.dedup();
     names.join(" | ")
 }

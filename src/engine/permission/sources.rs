@@ -1,10 +1,11 @@
 //! Which hostile events count: at most [`EVENTS_MAX`] of one address in a half-life, so that an
 //! address alone never makes an attack. Pure; the time is an argument.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::limits::ADDRESSES_MAX;
+use crate::sorted::sorted;
 
 /// Events of one address that count in a half-life.
 const EVENTS_MAX: usize = 2;
@@ -27,7 +28,7 @@ impl Sources {
     /// Whether an event of these addresses counts: if one of them has had its share, it does not.
     /// Then it counts for each.
     pub fn admit(&mut self, addresses: Vec<u64>, now: Instant) -> bool {
-        let mut addresses = BinaryHeap::from(addresses).into_sorted_vec();
+        let mut addresses = sorted(addresses);
         addresses.dedup();
         let is_recent = |at: &Option<Instant>| at.is_some_and(|at| at + self.half_life > now);
         let is_used_up =

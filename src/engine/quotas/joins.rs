@@ -15,7 +15,7 @@
 //! before count only from its own address: the joiner could speak for it, too. Pure;
 //! `join_limits` charges the address.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ use crate::message::handover::{JoinProgress, JoinRecord, JoinState};
 use crate::message::hash_of;
 use crate::message::holder::Holder;
 use crate::message::outcome::Outcome;
+use crate::sorted::sorted;
 
 /// The joins of mailboxes that exist.
 #[derive(Debug, Default)]
@@ -202,8 +203,7 @@ impl Joins {
     pub fn export(&self, now: Instant) -> Vec<JoinRecord> {
         // As probations are in the order of their ends, so they must be restored.
         let ends = self.by_mailbox.iter().map(|(mailbox, join)| (join.probation_end, mailbox));
-        let ends = ends.collect::<BinaryHeap<_>>().into_sorted_vec().into_iter();
-        let records = ends.map(|(end, mailbox)| {
+        let records = sorted(ends).into_iter().map(|(end, mailbox)| {
             let join = &self.by_mailbox[mailbox];
             JoinRecord {
                 mailbox: mailbox.clone(),

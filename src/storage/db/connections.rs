@@ -3,13 +3,12 @@
 //! Changes gather in memory for up to a second, so that a connection that came and went in between
 //! is never written, and deleting costs one pass over the table however many connections left.
 
-use std::collections::BinaryHeap;
-
 use rusqlite::{Connection, params};
 
 use super::{AddressId, run};
 use crate::limits::{RECORDS_BACKLOG_MAX, TRACKED_COMMANDS_MAX};
 use crate::message::{ConnId, ConnMap};
+use crate::sorted::sorted;
 use crate::sys::clock::Timestamp;
 
 #[derive(Debug)]
@@ -93,8 +92,7 @@ impl ConnectionTable {
             ))?;
         }
         let changed = self.live.iter().filter(|(_, tracked)| !tracked.pending.is_empty());
-        let changed: BinaryHeap<_> = changed.map(|(conn, _)| *conn).collect();
-        for conn in changed.into_sorted_vec() {
+        for conn in sorted(changed.map(|(conn, _)| *conn)) {
             for change in &self.live[&conn].pending {
                 write(connection, conn.0 as i64, change)?;
             }
