@@ -194,6 +194,7 @@ fn a_feature_that_needs_version_2_upgrades_the_file_and_keeps_a_backup() {
         let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows()]);
         let path = directory.file("relay.sqlite");
         let before = sql::contents(&path);
+        let bytes = fs::read(&path).expect("the file");
         let server = Server::start_in(directory, &[feature]);
         assert!(server.log().iter().any(|line| line.contains("relay.sqlite-backup-v1")));
         let (_, directory) = server.stop();
@@ -207,6 +208,7 @@ fn a_feature_that_needs_version_2_upgrades_the_file_and_keeps_a_backup() {
         assert_eq!(after, before, "{feature}");
 
         let backup = directory.file("relay.sqlite-backup-v1");
+        assert!(fs::read(&backup).expect("a backup") == bytes, "the file as it was");
         assert_eq!(sql::rows(&backup, VERSION), json!([[1]]));
         assert_eq!(sql::contents(&backup), before);
         integrity(&backup);

@@ -247,19 +247,22 @@ pub(super) fn upgrade(
 }
 
 /// Copies a database to `<name>-backup-v<version>`, with `.2`, `.3` and so on appended if that
-/// exists. The copy has the file's mode.
+/// exists. The copy has the file's mode. `connection`: if some of it is only in the log; otherwise
+/// SQLite must not have the file open.
 pub(super) fn back_up(
-    connection: &Connection,
+    connection: Option<&Connection>,
     path: &Path,
     version: usize,
 ) -> Result<PathBuf, OpenErrorKind> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
     let first = with_suffix(path, &format!("-backup-v{version}"));
     let further = (2..NAMES_MAX).map(|n| with_suffix(&first, &format!(".{n}")));
-    let (backup, file) = create_new(std::iter::once(first.clone()).chain(further), mode)?;
-    let copy = || {
-        // Not byte by byte: some of it may be in the log, where a reader keeps it.
-        connection.execute("VACUUM INTO ?1", [backup.to_string_lossy()])?;
+    let (backup, mut file) = create_new(std::iter::once(first.clone()).chain(further), mode)?;
+    let mut copy = || {
+        match connection {
+            None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,
+            Some(it) => it.execute("VACUUM INTO ?1", [backup.to_string_lossy()]).map(drop)?,
+        }
         file.sync_all()?;
         Ok(sync_directory(&backup)?)
     };

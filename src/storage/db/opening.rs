@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create::{self, Journal, SUFFIXES, with_suffix};
-use super::file::DatabaseFile;
+use super::file::{self, DatabaseFile};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::place::{self, Lock, Place, PlacedFile};
 use super::schema::Kind;
@@ -182,7 +182,16 @@ impl Target {
             None => check(&connection, kind)?,
         };
         if version < *wanted {
-            let backup = create::back_up(&connection, path, version)?;
+            let backup = if file::checkpoint(&connection, "PASSIVE")? {
+                // Reading the file for the copy would drop the connection's locks.
+                connection.close().map_err(|(_, error)| error)?;
+                let backup = create::back_up(None, path, version)?;
+                connection = connect(path, locking, *busy)?;
+                backup
+            } else {
+                // A reader keeps some of it in the log.
+                create::back_up(Some(&connection), path, version)?
+            };
             create::upgrade(&mut connection, kind, version, *wanted)?;
             version = *wanted;
             history = format!("upgraded, the old file is kept as {}", backup.display());
