@@ -13,7 +13,7 @@ pub fn render(status: &Status<'_>) -> String {
     let (hour, day) = (Bucket::sum(&status.hour), Bucket::sum(&status.day));
     let mut object = json!({
         "version": status::VERSION,
-        "now": status.now.0,
+        "now": status.view.clock.wall.0,
         "uptime_seconds": status.uptime,
         "health": status.view.engine.can_serve().err().unwrap_or("ok"),
         "store": { "nameplates": engine.stored().nameplates },

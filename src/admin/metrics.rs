@@ -145,7 +145,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
         "process_cpu_seconds_total", "process/cpu_seconds", "",
             "CPU time, user and system.", Value::Seconds(process.cpu_seconds);
         "process_start_time_seconds", "started", "",
-            "When it started, since the epoch.", Value::Seconds(status.admin.started.wall.0);
+            "When it started, since the epoch.", Value::Seconds(engine.rebooted().0);
     }
 }
 

@@ -18,6 +18,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Status<'a> {
     pub admin: &'a Admin,
     pub view: ServerView<'a>,
+    /// By the clock of the history, which is never set.
     pub now: Timestamp,
     pub uptime: Seconds,
     pub process: Process,

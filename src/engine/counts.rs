@@ -5,7 +5,7 @@ use crate::engine::client_programs::program;
 use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
 use crate::store::{Counts, UsageKind, UsageRecord};
-use crate::sys::clock::SteadyClock;
+use crate::sys::clock::{SteadyClock, Timestamp};
 use crate::sys::process;
 
 impl Engine {
@@ -29,6 +29,10 @@ impl Engine {
         self.live.admin_hosts.iter().any(|known| is_it(known))
             || is_it("localhost")
             || process::host_names().iter().any(|known| is_it(known))
+    }
+
+    pub fn rebooted(&self) -> Timestamp {
+        self.rebooted
     }
 
     /// Pages in the channel database's write-ahead log since its last checkpoint.

@@ -85,6 +85,8 @@ pub struct Engine {
     /// There are more mailboxes to check, or messages of ended ones to delete.
     is_deleting: bool,
     started: Clock,
+    /// The same by the wall clock, as far as that is known by now.
+    rebooted: Timestamp,
 }
 
 impl Engine {
@@ -123,6 +125,7 @@ impl Engine {
             trouble: Vec::new(),
             is_deleting: true,
             started: clock,
+            rebooted: clock.wall,
         };
         engine.follow_live();
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
@@ -159,6 +162,7 @@ impl Engine {
         if !self.is_degraded() {
             self.store.shift_times(seconds);
             self.steady = SteadyClock::new(self.clock);
+            self.rebooted = self.rebooted + seconds;
         }
     }
 
@@ -247,7 +251,7 @@ impl Engine {
     fn begin_expiry_check(&mut self) {
         if let Some(usage) = &mut self.records.usage {
             usage.set_current(Current {
-                rebooted: self.started.wall,
+                rebooted: self.rebooted,
                 updated: self.clock.wall,
                 blur_time: self.config.rules.blur,
                 connections_websocket: self.store.counts().subscriptions,

@@ -123,6 +123,10 @@ fn client_programs_are_counted_though_the_clock_was_ahead() {
     server.wait_for_log("the clock was set by ");
     bind(&server, "after");
     shows(&server, &["before", "after"]);
+    for key in ["now", "started"] {
+        let time = server.status()[key].as_f64().expect("a time");
+        assert!((now() - time).abs() < 300.0, "{key}: {time}");
+    }
     // The next start finds times that are still to come.
     server.stop();
     let server = start(&directory, 0.0);
