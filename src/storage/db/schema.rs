@@ -8,8 +8,11 @@ pub struct Kind {
     pub name: &'static str,
     /// Oldest first; `versions[0]` is version 1.
     pub versions: &'static [Version],
-    /// Whether all of it is read at a start, and so must be sound.
-    pub is_loaded: bool,
+    /// Tables that are examined, with their indexes, before anything is changed.
+    pub examined: &'static [&'static str],
+    /// Tables of which only the first row is read then: to examine 100,000 messages takes as long
+    /// as to load them, which finds what is wrong further back.
+    pub looked_into: &'static [&'static str],
 }
 
 impl Kind {
@@ -32,7 +35,8 @@ pub struct Version {
 /// The channel database.
 pub const CHANNEL: Kind = Kind {
     name: "channel database",
-    is_loaded: true,
+    examined: &["nameplates", "nameplate_sides", "mailboxes", "mailbox_sides"],
+    looked_into: &["messages"],
     versions: &[
         Version {
             upgrade: "
@@ -118,7 +122,8 @@ CREATE TABLE connection_messages (
 /// The usage database.
 pub const USAGE: Kind = Kind {
     name: "usage database",
-    is_loaded: false,
+    examined: &[],
+    looked_into: &[],
     versions: &[
         Version {
             upgrade: "
@@ -176,7 +181,8 @@ CREATE INDEX client_versions_appid_time_idx ON client_versions (app_id, connect_
 /// The address-id database.
 pub const ADDRID: Kind = Kind {
     name: "address-id database",
-    is_loaded: false,
+    examined: &[],
+    looked_into: &[],
     versions: &[Version {
         upgrade: "
 CREATE TABLE version (version INTEGER);
