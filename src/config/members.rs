@@ -36,7 +36,7 @@ impl Members {
             }
             let error = |problem: &str| format!("line {}: {problem}", index + 1);
             let (name, secret) = member(line).map_err(|problem| error(&problem))?;
-            if !secrets.insert(secret) {
+            if !secrets.insert(Rc::<str>::from(secret)) {
                 return Err(error("the secret is in an earlier line already"));
             }
             members.push(Member { name: name.into(), secret: Secret::new(secret) });

@@ -194,17 +194,14 @@ impl Connections {
     /// that much output waiting in all, those with the least first.
     pub fn with_least_output(&self, bytes_max: usize) -> Vec<ConnId> {
         let slots = self.slots.iter();
-        let mut waiting: Vec<_> =
-            slots.map(|(conn, slot)| (slot.connection.waiting_bytes(), *conn)).collect();
-        waiting.sort_unstable();
+        let waiting = slots.map(|(conn, slot)| (slot.connection.waiting_bytes(), *conn));
+        let waiting = waiting.collect::<BinaryHeap<_>>().into_sorted_vec();
         let mut bytes_left = bytes_max;
         let fits = |(bytes, conn): (usize, ConnId)| {
             bytes_left = bytes_left.checked_sub(bytes)?;
             Some(conn)
         };
-        let mut numbers: Vec<_> = waiting.into_iter().map_while(fits).collect();
-        numbers.sort_unstable();
-        numbers
+        waiting.into_iter().map_while(fits).collect::<BinaryHeap<_>>().into_sorted_vec()
     }
 
     /// The record of a connection; see [`Connection::export`].

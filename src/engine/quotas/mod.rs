@@ -12,7 +12,7 @@ mod joins;
 mod records;
 mod usage;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -228,12 +228,9 @@ impl Quotas {
 
     /// The store was loaded from what may be another file: what is not in it counts no more.
     pub fn note_reload(&mut self, store: &Store, now: Instant) {
-        let stored: HashSet<NameplateId> = store.nameplate_ids().collect();
-        let known: Vec<NameplateId> = self.creators.keys().copied().collect();
-        known
-            .into_iter()
-            .filter(|id| !stored.contains(id))
-            .for_each(|id| self.remove_nameplate(id));
+        let mut gone = self.creators.clone();
+        store.nameplate_ids().for_each(|id| _ = gone.remove(&id));
+        gone.into_keys().for_each(|id| self.remove_nameplate(id));
         self.joins.retain(|mailbox| store.has_mailbox(mailbox), now);
         self.charge_joins(now);
     }
