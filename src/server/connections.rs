@@ -195,13 +195,13 @@ impl Connections {
     pub fn with_least_output(&self, bytes_max: usize) -> Vec<ConnId> {
         let slots = self.slots.iter();
         let waiting = slots.map(|(conn, slot)| (slot.connection.waiting_bytes(), *conn));
-        let waiting = waiting.collect::<BinaryHeap<_>>().into_sorted_vec();
+        let waiting = sorted(waiting);
         let mut bytes_left = bytes_max;
         let fits = |(bytes, conn): (usize, ConnId)| {
             bytes_left = bytes_left.checked_sub(bytes)?;
             Some(conn)
         };
-        waiting.into_iter().map_while(fits).collect::<BinaryHeap<_>>().into_sorted_vec()
+        sorted(waiting.into_iter().map_while(fits))
     }
 
     /// The record of a connection; see [`Connection::export`].
