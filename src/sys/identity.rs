@@ -25,15 +25,14 @@ pub fn at_path(path: &Path) -> io::Result<(FileId, u64)> {
     Ok(of_metadata(&fs::metadata(path)?))
 }
 
-/// What has that name, be it a link.
-pub fn of_name(path: &Path) -> io::Result<FileId> {
+/// What has that name, be it a link, and its length in bytes.
+pub fn of_name(path: &Path) -> io::Result<(FileId, u64)> {
     #[cfg(target_os = "linux")]
-    if let Some((id, _)) =
-        linux::stat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?
+    if let Some(found) = linux::stat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?
     {
-        return Ok(id);
+        return Ok(found);
     }
-    Ok(of_metadata(&fs::symlink_metadata(path)?).0)
+    Ok(of_metadata(&fs::symlink_metadata(path)?))
 }
 
 /// An open file, and its length in bytes.

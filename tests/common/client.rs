@@ -233,6 +233,12 @@ impl Server {
                     body: String::from_utf8_lossy(body).into_owned(),
                 })
             }
+            // By a signal of another test in this process.
+            Err(HandshakeError::Failure(Error::Io(error)))
+                if error.kind() == std::io::ErrorKind::Interrupted =>
+            {
+                self.connect_from(ip)
+            }
             Err(error) => panic!("neither accepted nor refused: {error}"),
         }
     }

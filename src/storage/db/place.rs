@@ -40,7 +40,12 @@ impl PlacedFile {
 
     /// Whether this name is the file's, and not that of a link to it.
     fn has_name(&self, name: &Path) -> bool {
-        identity::of_name(name).is_ok_and(|there| self.is(there))
+        self.len_by_name(name).is_some()
+    }
+
+    /// The length in bytes, if the file has that name itself.
+    fn len_by_name(&self, name: &Path) -> Option<u64> {
+        identity::of_name(name).ok().filter(|(there, _)| self.is(*there)).map(|(_, bytes)| bytes)
     }
 
     /// The length in bytes of what is at the path, if it is this file.
@@ -104,7 +109,9 @@ impl Place {
     /// Whether the path still leads to the file and the log that are open, and no other program has
     /// written over the file. What is written to others is lost.
     pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
-        let bytes = self.guard.len_at_path()?;
+        // Without a link at the path, that is the file's name, and one look is enough.
+        let by_name = self.guard.len_by_name(&self.guard.path);
+        let bytes = by_name.map_or_else(|| self.guard.len_at_path(), Ok)?;
         if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
@@ -113,7 +120,7 @@ impl Place {
         };
         match log.file.len_at_path() {
             // The database may have got another name, and a link leads to it.
-            Ok(_) if self.guard.has_name(&log.beside) => Ok(()),
+            Ok(_) if by_name.is_some() || self.guard.has_name(&log.beside) => Ok(()),
             Ok(_) | Err(OpenErrorKind::Missing | OpenErrorKind::Replaced) => {
                 Err(OpenErrorKind::LogLost)
             }
