@@ -94,19 +94,23 @@ impl ServerTx {
         &self.text
     }
 
+    /// Keeps the buffer: each turn of the loop has a time of its own.
     pub fn set(&mut self, time: Timestamp) {
         if self.time != time || self.text.is_empty() {
-            *self = time.into();
+            self.time = time;
+            self.text.clear();
+            raw(&mut self.text, ",\"server_tx\":");
+            float(&mut self.text, time);
+            self.text.push(b'}');
         }
     }
 }
 
 impl From<Timestamp> for ServerTx {
     fn from(time: Timestamp) -> ServerTx {
-        let mut text = b",\"server_tx\":".to_vec();
-        float(&mut text, time);
-        text.push(b'}');
-        ServerTx { time, text }
+        let mut end = ServerTx::default();
+        end.set(time);
+        end
     }
 }
 
