@@ -294,7 +294,8 @@ fn check(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
 }
 
 fn check_soundness(connection: &Connection, table: &str) -> Result<(), OpenErrorKind> {
-    let sql = format!("PRAGMA quick_check({table})");
+    // Without `main` it opens a database for temporary tables, which each commit then has to do with.
+    let sql = format!("PRAGMA main.quick_check({table})");
     let found: String = connection.query_row(&sql, [], |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(OpenErrorKind::Damaged(found)) }
 }
