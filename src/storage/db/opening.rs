@@ -294,7 +294,7 @@ fn check(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
 }
 
 fn check_soundness(connection: &Connection, table: &str) -> Result<(), OpenErrorKind> {
-    // Without `main` it opens a database for temporary tables, which each commit then has to do with.
+    // Without `main` it opens a database for temporary tables, and each commit begins in that, too.
     let sql = format!("PRAGMA main.quick_check({table})");
     let found: String = connection.query_row(&sql, [], |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(OpenErrorKind::Damaged(found)) }
