@@ -193,8 +193,8 @@ impl Connections {
     /// The connections to hand over, in the order of their numbers: as many as have no more than
     /// that much output waiting in all, those with the least first.
     pub fn with_least_output(&self, bytes_max: usize) -> Vec<ConnId> {
-        let slots = self.slots.iter();
-        let waiting = slots.map(|(conn, slot)| (slot.connection.waiting_bytes(), *conn));
+        let waiting = self.slots.iter();
+        let waiting = waiting.map(|(conn, slot)| (slot.connection.waiting_bytes(), *conn));
         let waiting = sorted(waiting);
         let mut bytes_left = bytes_max;
         let fits = |(bytes, conn): (usize, ConnId)| {
@@ -308,7 +308,11 @@ impl Connections {
     /// Sends what waits, released in earlier ticks, to the sockets that can take more: each in
     /// turn, up to this tick's share.
     pub fn send_unsent(&mut self, clock: Clock) {
-        self.output.begin_round();
+        if !self.has_unsent() {
+            return;
+        }
+        // The tick's own time may be long past: it has taken note of its events since.
+        self.output.begin_round(Instant::now());
         for _ in 0..self.accounting.unsent.len() {
             if self.output.portions_left() == 0 {
                 break;
@@ -321,9 +325,9 @@ impl Connections {
         }
     }
 
-    /// Hands released output to the sockets.
+    /// Hands released output to the sockets; `clock`: the time of this.
     pub fn release(&mut self, committed: Committed, clock: Clock, outputs: &mut Outputs) {
-        self.output.begin_round();
+        self.output.begin_round(clock.instant);
         held::release(outputs, committed, |conn, own| self.send(conn, own, clock));
         self.output.trim();
     }

@@ -107,8 +107,7 @@ impl Server {
         self.stage = Stage::HandingOver { successor, until };
     }
 
-    /// Closes the connections that have had their time to come to the end of a message that is
-    /// thrown away.
+    /// Closes the connections that have had their time to come into a state that a record can hold.
     pub(super) fn close_late_for_takeover(&mut self) {
         let now = self.clock.instant;
         if matches!(self.stage, Stage::HandingOver { until, .. } if until <= now) {
@@ -118,8 +117,8 @@ impl Server {
         }
     }
 
-    /// Hands over when no connection is in a message that is thrown away. `is_late`: requests to
-    /// the admin listener have had their time.
+    /// Hands over when all connections are in such a state. `is_late`: requests to the admin
+    /// listener have had their time.
     fn hand_over_if_ready(&mut self, is_late: bool, successor: Successor) {
         let has_admins = self.admin_connections.len() > 0;
         if !self.engine.has_state_on_disk() {

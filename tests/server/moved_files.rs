@@ -166,15 +166,6 @@ fn a_file_that_is_moved_away_for_good_has_all_that_was_acknowledged() {
 }
 
 #[test]
-fn a_log_that_is_removed_is_missed_at_a_stop_and_what_it_held_is_kept() {
-    let server = Server::start(&[]);
-    let mailbox = server.bind("app", "a").claim("7");
-    fs::remove_file(server.file("relay.sqlite-wal")).expect("remove");
-    let (_, directory) = server.stop();
-    assert_nothing_is_lost(Server::start_in(directory, &[]), "7", &mailbox, &[]);
-}
-
-#[test]
 fn a_file_that_is_replaced_by_one_that_is_in_use_or_no_database_is_not_taken() {
     let mut server = Server::start(&[]);
     server.bind("app", "a").claim("7");
@@ -289,6 +280,7 @@ fn a_stop_keeps_what_a_removed_log_held() {
     let path = directory.file("relay.sqlite");
     assert_eq!(sql::rows(&path, "PRAGMA journal_mode"), json!([["delete"]]));
     assert_eq!(sql::rows(&path, "SELECT id FROM mailboxes"), json!([[mailbox]]));
+    assert_nothing_is_lost(Server::start_in(directory, &[]), "7", &mailbox, &[]);
 }
 
 /// A claim whose pages are in the database, by a checkpoint of another program, and one whose pages

@@ -62,8 +62,8 @@ impl WriteBuffers {
     }
 
     /// Begins a round over connections.
-    pub fn begin_round(&mut self) {
-        self.enough_at = Some(Instant::now() + TICK_SENDING);
+    pub fn begin_round(&mut self, now: Instant) {
+        self.enough_at = Some(now + TICK_SENDING);
     }
 
     /// Portions of waiting output that a connection may send: none when the round is over.
