@@ -86,6 +86,13 @@ impl Slot {
             readable.push(conn, self.address);
         }
     }
+
+    /// Tells the connection that it has bound. In time for its deadlines is early enough.
+    fn note_bound(&mut self, conn: ConnId, engine: &Engine) {
+        if engine.is_bound(conn) {
+            self.connection.note_bound();
+        }
+    }
 }
 
 /// Deadlines, queues and sums over all connections.
@@ -300,6 +307,7 @@ impl Connections {
         }
         self.accounting.update(conn, slot, settings);
         if is_overdue && !slot.is_closing {
+            slot.note_bound(conn, engine);
             self.handle_deadline(conn, now, engine);
         }
         self.shed_load();
@@ -353,6 +361,7 @@ impl Connections {
             if slot.is_closing {
                 continue;
             }
+            slot.note_bound(conn, engine);
             if slot.connection.is_silent_too_long(&self.settings, now) {
                 // What keeps it alive may have come, and not have been read.
                 slot.is_overdue = true;
@@ -365,9 +374,7 @@ impl Connections {
 
     fn handle_deadline(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn) else { return };
-        let is_bound = engine.is_bound(conn);
-        let mut context = context(conn, now, &self.settings, engine);
-        match slot.connection.handle_deadline(is_bound, &mut context) {
+        match slot.connection.handle_deadline(&mut context(conn, now, &self.settings, engine)) {
             Some(reason) => self.accounting.close_later(conn, slot, reason),
             None => self.accounting.update(conn, slot, &self.settings),
         }

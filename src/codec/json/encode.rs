@@ -188,12 +188,56 @@ fn raw(out: &mut Vec<u8>, text: &str) {
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
+    if is_plain(text.as_bytes()) {
+        out.push(b'"');
+        raw(out, text);
+        return out.push(b'"');
+    }
     // Neither writing to memory nor encoding a string can fail.
     let written = serde_json::to_writer(out, text);
     debug_assert!(written.is_ok());
 }
 
+/// Whether none of the bytes is escaped in a JSON string, as in nearly all bodies. Looks at eight
+/// at a time, where the JSON library looks each one up: these are most of what is encoded.
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    /// Sets the high bit of a byte at least, if any is below `limit`, which is 128 at most.
+    fn below(word: u64, limit: u8) -> u64 {
+        word.wrapping_sub(ONES * u64::from(limit)) & !word
+    }
+    fn escaped(word: [u8; 8]) -> u64 {
+        let word = u64::from_ne_bytes(word);
+        let quotes = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslashes = below(word ^ (ONES * u64::from(b'\\')), 1);
+        below(word, b' ') | quotes | backslashes
+    }
+    let (words, rest) = bytes.as_chunks();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let found = words.iter().fold(escaped(last), |found, word| found | escaped(*word));
+    found & (ONES << 7) == 0
+}
+
 fn float(out: &mut Vec<u8>, time: Timestamp) {
     let written = serde_json::to_writer(out, &time.0);
     debug_assert!(written.is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_is_plain_if_the_json_library_escapes_nothing_in_it() {
+        for byte in 0..=0x7F_u8 {
+            for (before, after) in [(0, 0), (7, 0), (0, 7), (3, 9), (8, 3), (16, 16)] {
+                let text = [vec![b'~'; before], vec![byte], vec![b' '; after]].concat();
+                let text = String::from_utf8(text).expect("ASCII");
+                let json = serde_json::to_string(&text).expect("a string");
+                assert_eq!(is_plain(text.as_bytes()), json.len() == text.len() + 2, "{text:?}");
+            }
+        }
+        assert!(is_plain("".as_bytes()) && is_plain("ünïcödé 字 \u{10FFFF}\u{7F}".as_bytes()));
+    }
 }

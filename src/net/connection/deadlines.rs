@@ -90,20 +90,22 @@ impl Connection {
         }
     }
 
-    /// Does what is due; returns the reason if the connection is over. `is_bound`: the engine knows
-    /// it as bound.
-    pub fn handle_deadline(
-        &mut self,
-        is_bound: bool,
-        context: &mut Context<'_>,
-    ) -> Option<CloseReason> {
+    /// Takes note that the client has bound.
+    pub fn note_bound(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.is_bound = true;
+        }
+    }
+
+    /// Does what is due; returns the reason if the connection is over.
+    pub fn handle_deadline(&mut self, context: &mut Context<'_>) -> Option<CloseReason> {
         let (now, settings) = (context.now, context.settings);
         if self.stalled_deadline().is_some_and(|deadline| deadline <= now) {
             return Some(CloseReason::StalledReader);
         }
         if let Some((deadline, reason)) = self.silence_timeout(settings)
             && deadline <= now
-            && let Some(over) = self.time_out(reason, is_bound, context)
+            && let Some(over) = self.time_out(reason, context)
         {
             return Some(over);
         }
@@ -118,14 +120,8 @@ impl Connection {
     }
 
     /// Ends the connection, at once or with a farewell; returns the reason if it is over.
-    fn time_out(
-        &mut self,
-        reason: CloseReason,
-        is_bound: bool,
-        context: &mut Context<'_>,
-    ) -> Option<CloseReason> {
-        match (reason, &mut self.phase) {
-            (CloseReason::NotBound, Phase::Open(open)) if is_bound => open.is_bound = true,
+    fn time_out(&mut self, reason: CloseReason, context: &mut Context<'_>) -> Option<CloseReason> {
+        match (reason, &self.phase) {
             (_, Phase::ProxyHeader(_) | Phase::Head(_)) => {
                 self.answer(http::HEAD_TOO_SLOW.answer(), reason, context);
             }
@@ -245,7 +241,7 @@ mod tests {
             self.at(seconds);
             let Scene { connection, settings, outputs, now, .. } = self;
             let context = &mut Context { conn: ConnId(1), now: *now, settings, outputs };
-            connection.handle_deadline(true, context)
+            connection.handle_deadline(context)
         }
 
         fn receive(&mut self, seconds: u64, bytes: &[u8]) {

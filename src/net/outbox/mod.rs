@@ -196,6 +196,10 @@ impl Outbox {
                 self.encode(queued, buffers);
             }
         }
+        // The first of what waits behind them leaves with them.
+        if !buffers.frames.is_empty() && !self.pending.is_empty() && buffers.portions_left() > 1 {
+            self.encode_portion(buffers);
+        }
         self.write_frames(socket, buffers)?;
         if self.is_empty() { Ok(self.all_sent()) } else { self.send_waiting(socket, buffers) }
     }
