@@ -114,9 +114,9 @@ impl From<Timestamp> for ServerTx {
     }
 }
 
-/// Appends the JSON text of `response` to `out`. A replay must have been taken apart into its
-/// messages.
-pub fn encode(response: &Response, server_tx: &ServerTx, out: &mut Vec<u8>) {
+/// Appends the JSON text of `response` to `out`, without its end, which is [`ServerTx::as_bytes`].
+/// A replay must have been taken apart into its messages.
+pub fn encode(response: &Response, out: &mut Vec<u8>) {
     match response {
         Response::Welcome(welcome) => {
             raw(out, "{\"type\":\"welcome\",\"welcome\":");
@@ -153,7 +153,6 @@ pub fn encode(response: &Response, server_tx: &ServerTx, out: &mut Vec<u8>) {
             }
         }
     }
-    out.extend_from_slice(&server_tx.text);
 }
 
 fn nameplates(out: &mut Vec<u8>, names: &[Rc<str>]) {

@@ -265,10 +265,10 @@ fn control(control: Control, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Appends a text message in one frame.
-pub fn text(payload: &[u8], output: &mut Vec<u8>) {
-    text_header(payload.len(), output);
-    output.extend_from_slice(payload);
+/// Appends a text message in one frame; its payload in parts.
+pub fn text(parts: &[&[u8]], output: &mut Vec<u8>) {
+    text_header(parts.iter().map(|part| part.len()).sum(), output);
+    parts.iter().for_each(|part| output.extend_from_slice(part));
 }
 
 /// Appends the header of a text message in one frame.

@@ -195,7 +195,8 @@ mod tests {
                 rest = begun.advance(count);
             }
             let mut expected = Vec::new();
-            json::encode(&Response::Message(Rc::clone(&message)), &server_tx, &mut expected);
+            json::encode(&Response::Message(Rc::clone(&message)), &mut expected);
+            expected.extend_from_slice(server_tx.as_bytes());
             assert!(received == expected);
         }
         all.clear();

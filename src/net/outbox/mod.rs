@@ -8,6 +8,7 @@ mod large;
 mod pending;
 
 use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::codec::json::{self, ServerTx};
@@ -16,6 +17,7 @@ use crate::limits::{
     SCRATCH_BYTES_KEPT, TICK_SENDING, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX,
 };
 use crate::message::Response;
+use crate::message::log::Message;
 use crate::message::output::Output;
 use crate::storage::held::Released;
 use crate::sys::clock::Timestamp;
@@ -47,6 +49,9 @@ pub struct Delivered {
 pub struct WriteBuffers {
     server_tx: ServerTx,
     json: Vec<u8>,
+    /// The message of which `json` has the text: the subscribers of its mailbox come one after the
+    /// other.
+    encoded: Option<Rc<Message>>,
     frames: Vec<u8>,
     large: LargeMessages,
     delivered: Delivered,
@@ -80,8 +85,9 @@ impl WriteBuffers {
         self.large.bytes()
     }
 
-    /// Frees buffers that a large message has made large.
+    /// Ends a turn: frees buffers that a large message has made large.
     pub fn trim(&mut self) {
+        self.encoded = None;
         for buffer in [&mut self.json, &mut self.frames] {
             if buffer.capacity() > SCRATCH_BYTES_KEPT {
                 *buffer = Vec::new();
@@ -311,6 +317,7 @@ impl Outbox {
         match queued {
             Queued::Large(message) => {
                 buffers.delivered.messages += 1;
+                buffers.encoded = None;
                 let begun = Begun::new(message, &buffers.server_tx, &mut buffers.json);
                 websocket::text_header(begun.rest_bytes(), &mut buffers.frames);
                 self.begun = Some(begun);
@@ -324,10 +331,19 @@ impl Outbox {
 }
 
 fn frame(response: &Response, buffers: &mut WriteBuffers) {
-    buffers.json.clear();
-    buffers.delivered.messages += u64::from(matches!(response, Response::Message(_)));
-    json::encode(response, &buffers.server_tx, &mut buffers.json);
-    websocket::text(&buffers.json, &mut buffers.frames);
+    let WriteBuffers { json, encoded, frames, delivered, .. } = buffers;
+    let message = if let Response::Message(message) = response { Some(message) } else { None };
+    delivered.messages += u64::from(message.is_some());
+    let is_encoded = match (message, &*encoded) {
+        (Some(message), Some(encoded)) => Rc::ptr_eq(message, encoded),
+        _ => false,
+    };
+    if !is_encoded {
+        json.clear();
+        json::encode(response, json);
+        *encoded = message.cloned();
+    }
+    websocket::text(&[json, buffers.server_tx.as_bytes()], frames);
 }
 
 /// Writes once; `None` when the socket is full.

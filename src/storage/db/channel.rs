@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ToSql, params};
+use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::connections::ConnectionTable;
 use super::file::{DatabaseFile, checkpoint};
@@ -211,7 +211,20 @@ impl ChannelDb {
         Ok(found.and_then(|generation| u64::try_from(generation).ok()))
     }
 
-    fn write(&self, change: &Change) -> rusqlite::Result<()> {
+    fn run(&self, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {
+        run(&self.file.connection, sql, params)
+    }
+}
+
+/// The statements of one batch.
+struct Batch<'c> {
+    connection: &'c Connection,
+    /// The last one: of a large batch most are the same, and are looked up once.
+    last: Option<(&'static str, CachedStatement<'c>)>,
+}
+
+impl Batch<'_> {
+    fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
         match change {
             Change::Insert(row) => self.insert(row),
             Change::ShiftTimes { seconds } => [
@@ -261,7 +274,7 @@ impl ChannelDb {
         .map(drop)
     }
 
-    fn insert(&self, row: &Row) -> rusqlite::Result<usize> {
+    fn insert(&mut self, row: &Row) -> rusqlite::Result<usize> {
         match row {
             Row::Mailbox { app, mailbox, updated, for_nameplate } => self.run(
                 "INSERT INTO mailboxes (app_id, id, updated, for_nameplate) \
@@ -297,30 +310,35 @@ impl ChannelDb {
     /// Runs a statement, which finds sides by their key, for the rows of these ids only; for all
     /// rows of the key if one is not where it was put.
     fn change_sides(
-        &self,
+        &mut self,
         ids: &[SideId],
-        sql: &str,
+        sql: &'static str,
         params: &[&dyn ToSql],
     ) -> rusqlite::Result<usize> {
         let by_id = format!("{sql} AND rowid = ?{}", params.len() + 1);
         let mut changed = 0;
         for id in ids {
-            changed += self.run(&by_id, &[params, &[id]].concat())?;
+            changed += run(self.connection, &by_id, &[params, &[id]].concat())?;
         }
         if changed < ids.len() { self.run(sql, params) } else { Ok(changed) }
     }
 
-    fn run(&self, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {
-        run(&self.file.connection, sql, params)
+    fn run(&mut self, sql: &'static str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {
+        let statement = match &mut self.last {
+            Some((last, statement)) if std::ptr::eq(*last, sql) => statement,
+            last => &mut last.insert((sql, self.connection.prepare_cached(sql)?)).1,
+        };
+        statement.execute(params)
     }
 }
 
 impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
         self.reserve(changes)?;
-        let written = self
-            .file
-            .transaction(&mut |_| changes.iter().try_for_each(|change| self.write(change)));
+        let written = self.file.transaction(&mut |connection| {
+            let mut batch = Batch { connection, last: None };
+            changes.iter().try_for_each(|change| batch.write(change))
+        });
         if written.is_err() {
             self.failed_bytes = written_bytes(changes, self.page_bytes);
         }
