@@ -26,7 +26,7 @@ impl Engine {
             session: self.store.export_session(conn),
             demand: self.permissions.export(conn),
             is_outsider: self.outsiders.contains(&conn),
-            member: self.memberships.name(conn).map(str::to_owned),
+            member: self.memberships.member(conn).cloned(),
         }
     }
 
@@ -67,11 +67,10 @@ impl Engine {
         if record.is_outsider {
             self.outsiders.insert(conn);
         }
-        // If its member still has a line.
-        if let (Some(name), Some(members)) = (record.member, &self.live.members)
-            && let Some(member) = members.with_name(&name)
+        if let (Some(member), Some(members)) = (record.member, &self.live.members)
+            && members.contains(&member)
         {
-            self.memberships.connect(conn, member.clone());
+            self.memberships.connect(conn, member);
         }
         if let Some(session) = record.session {
             self.track_again(conn, &session);
