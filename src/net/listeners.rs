@@ -15,6 +15,7 @@ use crate::codec::http::{self, Rejection};
 use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
 use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
+use crate::net::handover::PASSED;
 use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
 use crate::sys::logging::warn;
 
@@ -102,6 +103,19 @@ impl Listeners {
             }
             (record, entry.listener.as_fd())
         })
+    }
+
+    /// The TCP addresses that are listened on, for a program to check whether it can have others,
+    /// and [`PASSED`] for each passed socket; apart by blanks.
+    pub fn check_list(&self) -> String {
+        let names = self.list.iter().filter_map(|Entry { listener, record, .. }| {
+            match (record, listener.endpoint()) {
+                (ListenerRecord::Passed { .. }, _) => Some(PASSED.to_owned()),
+                (_, Endpoint::Tcp(address)) => Some(address.to_string()),
+                (_, Endpoint::Unix { .. }) => None,
+            }
+        });
+        names.collect::<Vec<_>>().join(" ")
     }
 
     /// The addresses that are listened on, or will be.
