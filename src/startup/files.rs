@@ -1,5 +1,6 @@
 //! The databases of a start: examined first, then opened, and the state loaded from them.
 
+use std::fs;
 use std::path::Path;
 
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::storage::db::{
 use crate::storage::records::Records;
 use crate::store::Store;
 use crate::sys::clock::Clock;
-use crate::sys::identity;
+use crate::sys::identity::{self, FileId};
 use crate::sys::logging::{info, warn};
 
 /// The open databases, and the state loaded from them.
@@ -98,18 +99,34 @@ fn check_distinct(config: &Config) -> Result<(), String> {
         if let Some((other, _)) = files[..index].iter().find(|(_, it)| same_file(it, path)) {
             return Err(format!("{other} and {option} both name {}", path.display()));
         }
+        if let Some((other, _)) = files.iter().find(|(_, it)| belongs_to(path, it)) {
+            let path = path.display();
+            return Err(format!("{option} names {path}, which belongs to the file of {other}"));
+        }
     }
     Ok(())
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    let id = |path: &Path| identity::at_path(path).ok().map(|(id, _)| id);
-    // Of a file that is to be made, there is the directory.
-    let directory = |path: &Path| std::path::absolute(path).ok().and_then(|it| id(it.parent()?));
-    match (id(a), id(b)) {
-        (None, None) => a.file_name() == b.file_name() && directory(a) == directory(b),
+    match (file_id(a), file_id(b)) {
+        (None, None) => a.file_name() == b.file_name() && directory_id(a) == directory_id(b),
         (a, b) => a == b,
     }
+}
+
+/// Whether a path is that of a log or copy of the database, which is beside the file itself.
+fn belongs_to(path: &Path, database: &Path) -> bool {
+    let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    db::is_named_after(path, &real) && directory_id(path) == directory_id(&real)
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    identity::at_path(path).ok().map(|(id, _)| id)
+}
+
+/// Of a file that is to be made, there is the directory.
+fn directory_id(path: &Path) -> Option<FileId> {
+    file_id(std::path::absolute(path).ok()?.parent()?)
 }
 
 fn channel_options(config: &Config) -> ChannelOptions {
