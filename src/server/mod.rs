@@ -117,6 +117,7 @@ impl Server {
         }
         if let Stage::Left = self.stage {
             self.listeners.leave_files();
+            self.engine.leave_connections();
         }
         self.engine.close();
         Ok(())

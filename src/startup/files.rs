@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
+use crate::message::ConnId;
 use crate::storage::Storage;
 use crate::storage::db::{
     self, AddridDb, ChannelDb, ChannelOptions, ConnectionTable, Database, Examined, Failure,
@@ -28,17 +29,27 @@ pub struct Files {
 
 impl Files {
     /// Opens all files that the options name, or none.
-    pub fn open(config: &Config, reloadable: &Reloadable) -> Result<Files, String> {
+    /// `taken_over`: the connections of an earlier process that go on.
+    pub fn open(
+        config: &Config,
+        reloadable: &Reloadable,
+        taken_over: &[ConnId],
+    ) -> Result<Files, String> {
         check_distinct(config)?;
-        Files::open_distinct(config, reloadable).map_err(|error| error.to_string())
+        Files::open_distinct(config, reloadable, taken_over).map_err(|error| error.to_string())
     }
 
-    fn open_distinct(config: &Config, reloadable: &Reloadable) -> Result<Files, Failure> {
+    fn open_distinct(
+        config: &Config,
+        reloadable: &Reloadable,
+        taken_over: &[ConnId],
+    ) -> Result<Files, Failure> {
         // None is changed before all have been found to be in order.
         let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
         let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
         let addrid = config.addrid_db.as_deref().map(AddridDb::examine).transpose()?;
-        let (db, store) = open_channel_db(config, reloadable, channel)?;
+        let db = ChannelDb::open(channel, channel_options(config), taken_over)?;
+        let (db, store) = load(config, reloadable, db)?;
         let summary = db.summary();
         let records = open_records(config, &db, usage, addrid);
         let storage = Storage::new(Box::new(db));
@@ -159,13 +170,12 @@ fn open_records(
     Ok((records, past))
 }
 
-/// Opens the channel database and loads the state from it.
-fn open_channel_db(
+/// Loads the state from the channel database.
+fn load(
     config: &Config,
     reloadable: &Reloadable,
-    examined: Examined,
+    db: ChannelDb,
 ) -> Result<(ChannelDb, Store), Failure> {
-    let db = ChannelDb::open(examined, channel_options(config))?;
     let mut store = Store::new(config.rules.clone(), config.limits.clone());
     store.set_list(reloadable.list);
     if let Err(error) = store.load(Clock::read().wall, |each| db.load(each)) {

@@ -124,7 +124,8 @@ fn build(
     // only then the first connection.
     let handed_over = inheritance.as_mut().map(|it| std::mem::take(&mut it.listeners));
     let mut listeners = bind(&mut config, passed, handed_over.unwrap_or_default())?;
-    let Files { store, storage, records, past } = Files::open(&config, &reloadable)?;
+    let taken_over = inheritance.as_ref().map(Inheritance::numbers).unwrap_or_default();
+    let Files { store, storage, records, past } = Files::open(&config, &reloadable, &taken_over)?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let clock = Clock::read();
