@@ -31,7 +31,7 @@
 //! |---|---|---|---|
 //! | `main` | the program: arguments in, exit status out | config report startup sys testing | log |
 //! | `testing` | a server in the process of a client's test | config server startup |  |
-//! | `startup/` | opens files and addresses, builds the server | admin config engine limits net server storage store sys | rustix |
+//! | `startup/` | opens files and addresses, builds the server | admin config engine limits message net server storage store sys | rustix |
 //! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net sorted storage sys | mio nix signal_hook |
 //! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine format limits message net storage store sys | serde_json |
 //! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message sorted storage store sys | |

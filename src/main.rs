@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     _ = process::survive_file_size_limit();
     let (config, reloadable) = match reload::invocation() {
         Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
-        Ok(Invocation::CheckConfig(config)) => return check(&config),
+        Ok(Invocation::CheckConfig(config)) => return check(*config),
         Ok(Invocation::Print(text)) => return print(&text),
         Ok(Invocation::TestServer(troubles)) => return test_server(&troubles),
         Ok(Invocation::Report(subject, format)) => {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(config: &Config) -> ExitCode {
+fn check(config: Config) -> ExitCode {
     for warning in &config.warnings {
         _ = writeln!(io::stderr(), "wormhole-mailbox: warning: {warning}");
     }

@@ -90,6 +90,7 @@ fn build(
     match config::parse(OPTIONS.map(Into::into), [], no_files)? {
         Invocation::Serve(mut config, mut reloadable) => {
             config.troubles = Troubles(troubles.to_vec());
+            config.rules.is_crowded = config.troubles.is_crowded();
             reloadable.welcome.error = config.troubles.error().map(str::to_owned);
             startup::start_for_tests(*config, *reloadable, signals)
         }

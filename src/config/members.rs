@@ -7,21 +7,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::limits::{MEMBER_NAME_BYTES_MAX, MEMBER_SECRET_BYTES_MAX, MEMBER_SECRET_BYTES_MIN};
-use crate::message::secret::Secret;
-
-/// One line of the file. A member may have several, so that a secret can be replaced step by step.
-#[derive(Clone, Debug)]
-pub struct Member {
-    pub name: Rc<str>,
-    secret: Secret,
-}
-
-impl Member {
-    /// Whether it is the same line.
-    fn is(&self, other: &Member) -> bool {
-        self.name == other.name && self.secret.matches(&other.secret)
-    }
-}
+use crate::message::secret::{Member, Secret};
 
 /// All lines of the file.
 #[derive(Clone, Debug)]
@@ -46,19 +32,14 @@ impl Members {
 
     /// The member with that secret. All are compared, so that the time does not depend on it.
     pub fn find(&self, secret: &Secret) -> Option<&Member> {
-        self.0.iter().fold(None, |found, member| match member.secret.matches(secret) {
+        self.0.iter().fold(None, |found, member| match member.secret == *secret {
             true => Some(member),
             false => found,
         })
     }
 
-    /// The first line of that name.
-    pub fn with_name(&self, name: &str) -> Option<&Member> {
-        self.0.iter().find(|member| *member.name == *name)
-    }
-
     pub fn contains(&self, member: &Member) -> bool {
-        self.0.iter().any(|known| known.is(member))
+        self.0.contains(member)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {

@@ -194,7 +194,6 @@ impl Engine {
     /// Counts and records a command that was carried out.
     fn note_done(&mut self, conn: ConnId, command: &Command<'_>) {
         match command {
-            Command::Add { .. } => self.metrics.messages_stored += 1,
             Command::Close { .. } if self.store.app(conn) == Some(CHECK_APP) => {}
             Command::Close { mood: Field::Text(mood), .. } => self.metrics.count_mood(Some(mood)),
             Command::Close { .. } => self.metrics.count_mood(None),

@@ -3,7 +3,6 @@
 use super::Engine;
 use crate::message::ConnId;
 use crate::message::handover::{AddressesRecord, StateRecord};
-use crate::message::session::Session;
 use crate::storage::db::{ConnectionChange, Failure, MEMORY};
 
 impl Engine {
@@ -20,13 +19,18 @@ impl Engine {
         db.check()
     }
 
+    /// Leaves the rows of the connections where they are, for the next process.
+    pub fn leave_connections(&mut self) {
+        self.records.connections = None;
+    }
+
     pub fn export(&self, conn: ConnId) -> StateRecord {
         StateRecord {
             counted: self.quotas.holder_of(conn).map(|holder| holder.address),
             session: self.store.export_session(conn),
             demand: self.permissions.export(conn),
             is_outsider: self.outsiders.contains(&conn),
-            member: self.memberships.name(conn).map(str::to_owned),
+            member: self.memberships.member(conn).cloned(),
         }
     }
 
@@ -67,28 +71,16 @@ impl Engine {
         if record.is_outsider {
             self.outsiders.insert(conn);
         }
-        // If its member still has a line.
-        if let (Some(name), Some(members)) = (record.member, &self.live.members)
-            && let Some(member) = members.with_name(&name)
+        if let (Some(member), Some(members)) = (record.member, &self.live.members)
+            && members.contains(&member)
         {
-            self.memberships.connect(conn, member.clone());
+            self.memberships.connect(conn, member);
         }
         if let Some(session) = record.session {
-            self.track_again(conn, &session);
+            let (at, identity) = (self.clock.wall, session.identity.as_ref());
+            let side = identity.map(|(_, side)| (&**side).into());
+            self.records.track(conn, || ConnectionChange::TakenOver { side, at });
             self.store.restore_session(conn, self.quotas.holder_of(conn), session);
-        }
-    }
-
-    /// The connection table was emptied at the start.
-    fn track_again(&mut self, conn: ConnId, session: &Session) {
-        let at = self.clock.wall;
-        self.records.track(conn, || ConnectionChange::Connected { address_id: None, at });
-        if let Some((_, side)) = &session.identity {
-            self.records.track(conn, || ConnectionChange::Bound {
-                side: (&**side).into(),
-                implementation: None,
-                version: None,
-            });
         }
     }
 }

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use super::Engine;
 use crate::codec::http::Rejection;
-use crate::config::members::{Member, Members};
+use crate::config::members::Members;
 use crate::engine::limit_log::Limit;
-use crate::message::secret::Secret;
+use crate::message::secret::{Member, Secret};
 use crate::message::{Command, ConnId, ConnMap};
 use crate::sorted::sorted;
 use crate::store::{Change, Row};
@@ -58,8 +58,8 @@ impl Memberships {
         self.connections.insert(conn, member);
     }
 
-    pub fn name(&self, conn: ConnId) -> Option<&str> {
-        self.connections.get(&conn).map(|member| &*member.name)
+    pub fn member(&self, conn: ConnId) -> Option<&Member> {
+        self.connections.get(&conn)
     }
 
     pub fn disconnect(&mut self, conn: ConnId) {

@@ -42,7 +42,7 @@ use crate::sorted::sorted;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Act, Change, Counts, Effects, Store};
+use crate::store::{Act, Change, Counts, Effects, Row, Store};
 use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
 use crate::sys::logging::{debug, info, warn};
@@ -312,6 +312,8 @@ impl Engine {
         if !self.effects.changes.is_empty() {
             self.timers.set(Timer::StorageQuiet, now + limits::STORAGE_QUIET);
         }
+        let is_message = |it: &&Change| matches!(it, Change::Insert(Row::Message { .. }));
+        let messages = self.effects.changes.iter().filter(is_message).count();
         let (committed, outcome) = self.storage.commit(&mut self.effects);
         self.quotas.update_accounting(outcome.is_ok(), now);
         if let Err(participants) = outcome {
@@ -320,6 +322,7 @@ impl Engine {
             let closings = participants.iter().map(|conn| (*conn, CloseReason::StorageFailed));
             return (committed, closings.collect());
         }
+        self.metrics.messages_stored += messages as u64;
         if !self.effects.usage.is_empty() {
             let hostile = std::mem::take(&mut self.effects.hostile_endings);
             self.permissions.note_hostile_endings(&hostile, now);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::message::holder::{CountedAddress, Prefix};
 use crate::message::peer::Peer;
+use crate::message::secret::Member;
 use crate::message::session::Session;
 use crate::message::{ConnId, PendingDemand};
 
@@ -72,8 +73,8 @@ pub struct StateRecord {
     pub demand: Option<PendingDemand>,
     /// It may only join what others began (`--allocate-from`).
     pub is_outsider: bool,
-    /// The member's name; the secret is not handed over.
-    pub member: Option<String>,
+    /// Its line in the file of members.
+    pub member: Option<Member>,
 }
 
 /// What the engine knows beyond connections. Times are those that are left.

@@ -61,11 +61,13 @@ impl Holder {
             (CountedAddress::Ip(IpAddr::V6(ip)), None) => {
                 IPV6_PREFIXES.map(|(bits, factor)| Some((Prefix::of(ip, bits), factor)))
             }
-            (CountedAddress::Ip(IpAddr::V6(ip)), Some(network_bits)) => [
-                Some((Prefix::of(ip, Ipv6Addr::BITS as u8), 1)),
-                Some((Prefix::of(ip, network_bits), ONION_NETWORK_FACTOR)),
-                None,
-            ],
+            (CountedAddress::Ip(IpAddr::V6(ip)), Some(network_bits)) => {
+                let alone = Prefix::of(ip, Ipv6Addr::BITS as u8);
+                let network = Prefix::of(ip, network_bits);
+                // A network of one address is no second prefix.
+                let network = (network != alone).then_some((network, ONION_NETWORK_FACTOR));
+                [Some((alone, 1)), network, None]
+            }
             (address, _) => [Some((Prefix::alone(address), 1)), None, None],
         };
         prefixes.into_iter().flatten()

@@ -15,6 +15,7 @@ use crate::codec::http::{self, Rejection};
 use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
 use crate::message::handover::ListenerRecord;
 use crate::message::peer::Peer;
+use crate::net::handover::PASSED;
 use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
 use crate::sys::logging::warn;
 
@@ -47,6 +48,8 @@ struct Entry {
     record: ListenerRecord,
     /// Whether more connections may wait.
     is_ready: bool,
+    /// When to try again after an error; the other listeners go on.
+    retry_at: Option<Instant>,
 }
 
 /// The listening sockets.
@@ -58,8 +61,6 @@ pub struct Listeners {
     /// Spare descriptor, closed on EMFILE so that one pending connection can be accepted and
     /// refused.
     spare: Option<File>,
-    /// When to try again after an error.
-    retry_at: Option<Instant>,
     /// Descriptors ran out, and this has been logged; not again before then.
     quiet_until: Option<Instant>,
 }
@@ -104,6 +105,19 @@ impl Listeners {
         })
     }
 
+    /// The TCP addresses that are listened on, for a program to check whether it can have others,
+    /// and [`PASSED`] for each passed socket; apart by blanks.
+    pub fn check_list(&self) -> String {
+        let names = self.list.iter().filter_map(|Entry { listener, record, .. }| {
+            match (record, listener.endpoint()) {
+                (ListenerRecord::Passed { .. }, _) => Some(PASSED.to_owned()),
+                (_, Endpoint::Tcp(address)) => Some(address.to_string()),
+                (_, Endpoint::Unix { .. }) => None,
+            }
+        });
+        names.collect::<Vec<_>>().join(" ")
+    }
+
     /// The addresses that are listened on, or will be.
     pub fn addresses(&self) -> Vec<(Endpoint, Role)> {
         self.list.iter().map(|entry| (entry.listener.endpoint().clone(), entry.role)).collect()
@@ -126,7 +140,7 @@ impl Listeners {
 
     /// Adds a listener; the record says where it is from.
     pub fn add(&mut self, listener: Listener, role: Role, record: ListenerRecord) {
-        self.list.push(Entry { listener, role, record, is_ready: false });
+        self.list.push(Entry { listener, role, record, is_ready: false, retry_at: None });
     }
 
     /// Registers all with the poll, under tokens from `first` on.
@@ -147,12 +161,13 @@ impl Listeners {
 
     /// Whether connections may wait that the poll will not report again.
     pub fn has_leftovers(&self) -> bool {
-        self.retry_at.is_none() && self.list.iter().any(|entry| entry.is_ready)
+        self.list.iter().any(|entry| entry.is_ready && entry.retry_at.is_none())
     }
 
     /// When to call [`Listeners::accept`] again after an error.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+        let ready = self.list.iter().filter(|entry| entry.is_ready);
+        ready.filter_map(|entry| entry.retry_at).min()
     }
 
     /// Accepts the next connection at a listener of these roles, at one after the other; each try
@@ -163,23 +178,20 @@ impl Listeners {
         tries_left: &mut usize,
         now: Instant,
     ) -> Option<(Socket, Peer, Role)> {
-        if self.retry_at.is_some_and(|retry_at| retry_at > now) {
-            return None;
-        }
-        self.retry_at = None;
         while *tries_left > 0 {
-            let is_waiting = |entry: &Entry| entry.is_ready && roles.contains(&entry.role);
+            let is_waiting = |entry: &Entry| {
+                let is_due = entry.retry_at.is_none_or(|retry_at| retry_at <= now);
+                entry.is_ready && is_due && roles.contains(&entry.role)
+            };
             let mut turns = (self.next..self.list.len()).chain(0..self.next);
             let index = turns.find(|index| is_waiting(&self.list[*index]))?;
             self.next = index + 1;
             *tries_left -= 1;
-            let Entry { listener, role, .. } = &self.list[index];
+            let Entry { listener, role, retry_at, .. } = &mut self.list[index];
+            *retry_at = None;
             match listener.accept() {
                 Ok((socket, peer)) => return Some((socket, peer, *role)),
                 Err(error) => self.handle_error(index, &error, now),
-            }
-            if self.retry_at.is_some() {
-                return None;
             }
         }
         None
@@ -206,7 +218,7 @@ impl Listeners {
         } else {
             warn!("accepting a connection: {error}");
         }
-        self.retry_at = Some(now + ACCEPT_RETRY);
+        self.list[index].retry_at = Some(now + ACCEPT_RETRY);
     }
 
     /// Accepts one waiting connection with the spare descriptor and closes it, so that the queue
@@ -252,14 +264,17 @@ pub fn refuse(mut socket: Socket, rejection: Rejection) {
 mod tests {
     use std::net::TcpStream;
 
+    use rustix::net::Shutdown;
+
     use super::*;
 
-    #[test]
-    fn listeners_have_their_turns_however_many_connections_wait_at_one() {
+    const ROLES: [Role; 2] = [Role::Client, Role::ProxiedClient];
+
+    /// A listener of each role, and three connections that wait at each.
+    fn listeners() -> (Listeners, Vec<TcpStream>) {
         let endpoint = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
-        let roles = [Role::Client, Role::ProxiedClient];
         let mut listeners =
-            Listeners::bind(&roles.map(|role| (endpoint.clone(), role)), HandedOver::default())
+            Listeners::bind(&ROLES.map(|role| (endpoint.clone(), role)), HandedOver::default())
                 .expect("they are bound");
         listeners.listen().expect("they listen");
         let mut clients = Vec::new();
@@ -268,10 +283,33 @@ mod tests {
             clients.extend((0..3).map(|_| TcpStream::connect(address).expect("a connection")));
             listeners.set_ready(index);
         }
-        let mut tries_left = 6;
-        let accepted = std::iter::from_fn(|| {
-            listeners.accept(&roles, &mut tries_left, Instant::now()).map(|(.., role)| role)
-        });
-        assert_eq!(accepted.collect::<Vec<_>>(), [roles, roles, roles].concat());
+        (listeners, clients)
+    }
+
+    fn accept_all(listeners: &mut Listeners, mut tries_left: usize, now: Instant) -> Vec<Role> {
+        let accept = || listeners.accept(&ROLES, &mut tries_left, now).map(|(.., role)| role);
+        std::iter::from_fn(accept).collect()
+    }
+
+    #[test]
+    fn listeners_have_their_turns_however_many_connections_wait_at_one() {
+        let (mut listeners, _clients) = listeners();
+        let accepted = accept_all(&mut listeners, 6, Instant::now());
+        assert_eq!(accepted, [ROLES, ROLES, ROLES].concat());
+    }
+
+    #[test]
+    fn a_listener_that_fails_does_not_keep_the_others_from_their_connections() {
+        let (mut listeners, _clients) = listeners();
+        let now = Instant::now();
+        // From now on `accept` fails.
+        rustix::net::shutdown(&listeners.list[0].listener, Shutdown::Both).expect("shut down");
+        assert_eq!(accept_all(&mut listeners, 10, now), [ROLES[1]; 3]);
+        assert!(!listeners.has_leftovers(), "the loop sleeps until the next try");
+        let retry_at = listeners.retry_at().expect("a next try");
+        assert_eq!(accept_all(&mut listeners, 10, now), []);
+        assert_eq!(listeners.retry_at(), Some(retry_at));
+        assert_eq!(accept_all(&mut listeners, 10, retry_at), []);
+        assert!(listeners.retry_at() > Some(retry_at), "it has been tried again");
     }
 }

@@ -264,7 +264,8 @@ fn shake_hands(server: &ServerUrl, stream: &mut Stream) -> Result<(), String> {
         let mut byte = [0];
         stream.read_exact(&mut byte).map_err(describe)?;
         head.push(byte[0]);
-        if head.len() > CHECK_HEAD_BYTES_MAX {
+        // What is no answer may be the request, and a member's secret is in that.
+        if head.len() > CHECK_HEAD_BYTES_MAX || !head.iter().zip(b"HTTP/").all(|(a, b)| a == b) {
             return Err("the answer is no HTTP".to_owned());
         }
     }

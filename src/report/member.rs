@@ -30,7 +30,7 @@ pub fn add(file: &Path, name: &str, url: Option<&str>) -> Result<Report, String>
         _ => reload::read_file(file).map_err(failed)?,
     };
     let members = Members::parse(&content).map_err(failed)?;
-    if members.with_name(name).is_some() {
+    if members.names().any(|known| **known == *name) {
         return Err(failed(format!("has {name} already; delete that line for a new secret")));
     }
     let secret = secret().map_err(|error| format!("no secure randomness: {error}"))?;

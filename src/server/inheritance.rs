@@ -38,6 +38,11 @@ impl Inheritance {
         inheritance.ok()
     }
 
+    /// The numbers of the connections.
+    pub fn numbers(&self) -> Vec<ConnId> {
+        self.connections.iter().map(|(record, _)| record.conn).collect()
+    }
+
     /// Takes the engine's part of each connection.
     pub fn take_states(&mut self) -> impl Iterator<Item = (ConnId, StateRecord)> {
         let connections = self.connections.iter_mut();

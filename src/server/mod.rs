@@ -66,7 +66,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Registers everything with a new poll.
+    /// Registers everything with a new poll. If that fails, the files are left clean.
     pub fn new(
         config: Rc<Config>,
         engine: Box<Engine>,
@@ -75,9 +75,13 @@ impl Server {
         notifier: Option<Notifier>,
         admin: Option<Admin>,
     ) -> io::Result<Server> {
-        let poll = Poll::new()?;
-        poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
-        listeners.register(poll.registry(), FIRST_LISTENER)?;
+        let poll = match new_poll(&mut signals, &listeners) {
+            Ok(poll) => poll,
+            Err(error) => {
+                engine.close();
+                return Err(error);
+            }
+        };
         let mut connections = Connections::new(Settings {
             limits: config.limits.clone(),
             pings: config.pings,
@@ -113,6 +117,7 @@ impl Server {
         }
         if let Stage::Left = self.stage {
             self.listeners.leave_files();
+            self.engine.leave_connections();
         }
         self.engine.close();
         Ok(())
@@ -264,4 +269,12 @@ impl Server {
         let answer_to = |question: &_| admin.answer(question, view);
         self.admin_connections.answer(self.clock.instant, answer_to);
     }
+}
+
+/// A poll with the signals and the listeners.
+fn new_poll(signals: &mut Signals, listeners: &Listeners) -> io::Result<Poll> {
+    let poll = Poll::new()?;
+    poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
+    listeners.register(poll.registry(), FIRST_LISTENER)?;
+    Ok(poll)
 }

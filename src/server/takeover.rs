@@ -41,7 +41,8 @@ impl Server {
             return;
         }
         let until = self.clock.instant + TAKEOVER_CHECK;
-        match self.program.check() {
+        let listening = self.listeners.check_list();
+        match self.program.check((handover::LISTENING, &listening)) {
             Ok(check) => self.stage = Stage::Checking { check, until },
             Err(error) => self.refuse_takeover(&error.to_string()),
         }

@@ -1,10 +1,12 @@
 //! The databases of a start: examined first, then opened, and the state loaded from them.
 
+use std::fs;
 use std::path::Path;
 
 use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
+use crate::message::ConnId;
 use crate::storage::Storage;
 use crate::storage::db::{
     self, AddridDb, ChannelDb, ChannelOptions, ConnectionTable, Database, Examined, Failure,
@@ -13,7 +15,7 @@ use crate::storage::db::{
 use crate::storage::records::Records;
 use crate::store::Store;
 use crate::sys::clock::Clock;
-use crate::sys::identity;
+use crate::sys::identity::{self, FileId};
 use crate::sys::logging::{info, warn};
 
 /// The open databases, and the state loaded from them.
@@ -27,17 +29,27 @@ pub struct Files {
 
 impl Files {
     /// Opens all files that the options name, or none.
-    pub fn open(config: &Config, reloadable: &Reloadable) -> Result<Files, String> {
+    /// `taken_over`: the connections of an earlier process that go on.
+    pub fn open(
+        config: &Config,
+        reloadable: &Reloadable,
+        taken_over: &[ConnId],
+    ) -> Result<Files, String> {
         check_distinct(config)?;
-        Files::open_distinct(config, reloadable).map_err(|error| error.to_string())
+        Files::open_distinct(config, reloadable, taken_over).map_err(|error| error.to_string())
     }
 
-    fn open_distinct(config: &Config, reloadable: &Reloadable) -> Result<Files, Failure> {
+    fn open_distinct(
+        config: &Config,
+        reloadable: &Reloadable,
+        taken_over: &[ConnId],
+    ) -> Result<Files, Failure> {
         // None is changed before all have been found to be in order.
         let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
         let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
         let addrid = config.addrid_db.as_deref().map(AddridDb::examine).transpose()?;
-        let (db, store) = open_channel_db(config, reloadable, channel)?;
+        let db = ChannelDb::open(channel, channel_options(config), taken_over)?;
+        let (db, store) = load(config, reloadable, db)?;
         let summary = db.summary();
         let records = open_records(config, &db, usage, addrid);
         let storage = Storage::new(Box::new(db));
@@ -98,18 +110,34 @@ fn check_distinct(config: &Config) -> Result<(), String> {
         if let Some((other, _)) = files[..index].iter().find(|(_, it)| same_file(it, path)) {
             return Err(format!("{other} and {option} both name {}", path.display()));
         }
+        if let Some((other, _)) = files.iter().find(|(_, it)| belongs_to(path, it)) {
+            let path = path.display();
+            return Err(format!("{option} names {path}, which belongs to the file of {other}"));
+        }
     }
     Ok(())
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    let id = |path: &Path| identity::at_path(path).ok().map(|(id, _)| id);
-    // Of a file that is to be made, there is the directory.
-    let directory = |path: &Path| std::path::absolute(path).ok().and_then(|it| id(it.parent()?));
-    match (id(a), id(b)) {
-        (None, None) => a.file_name() == b.file_name() && directory(a) == directory(b),
+    match (file_id(a), file_id(b)) {
+        (None, None) => a.file_name() == b.file_name() && directory_id(a) == directory_id(b),
         (a, b) => a == b,
     }
+}
+
+/// Whether a path is that of a log or copy of the database, which is beside the file itself.
+fn belongs_to(path: &Path, database: &Path) -> bool {
+    let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    db::is_named_after(path, &real) && directory_id(path) == directory_id(&real)
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    identity::at_path(path).ok().map(|(id, _)| id)
+}
+
+/// Of a file that is to be made, there is the directory.
+fn directory_id(path: &Path) -> Option<FileId> {
+    file_id(std::path::absolute(path).ok()?.parent()?)
 }
 
 fn channel_options(config: &Config) -> ChannelOptions {
@@ -142,13 +170,12 @@ fn open_records(
     Ok((records, past))
 }
 
-/// Opens the channel database and loads the state from it.
-fn open_channel_db(
+/// Loads the state from the channel database.
+fn load(
     config: &Config,
     reloadable: &Reloadable,
-    examined: Examined,
+    db: ChannelDb,
 ) -> Result<(ChannelDb, Store), Failure> {
-    let db = ChannelDb::open(examined, channel_options(config))?;
     let mut store = Store::new(config.rules.clone(), config.limits.clone());
     store.set_list(reloadable.list);
     if let Err(error) = store.load(Clock::read().wall, |each| db.load(each)) {

@@ -4,6 +4,7 @@
 
 mod files;
 
+use std::env;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use crate::limits::DESCRIPTORS_RESERVED;
 use crate::net::handover;
 use crate::net::listeners::{HandedOver, Listeners};
 use crate::net::passed_sockets::{PassedSockets, Pick, Taken};
-use crate::net::socket::{Endpoint, Role};
+use crate::net::socket::{Endpoint, Listener, Role};
 use crate::server::Server;
 use crate::server::inheritance::Inheritance;
 use crate::server::service_manager::{Notifier, STORED_NAME};
@@ -35,11 +36,31 @@ pub fn signals_of_successor() -> Option<io::Result<Signals>> {
     handover::is_announced().then(Signals::install)
 }
 
-/// Checks what can be checked without binding an address and without opening anything for writing.
-/// Files of a running server may be named.
-pub fn check(config: &Config) -> Result<(), String> {
+/// Checks what can be checked without opening anything for writing. Files of a running server may
+/// be named. Binds an address only for a server that this program is to replace.
+pub fn check(mut config: Config) -> Result<(), String> {
+    if let Ok(listening) = env::var(handover::LISTENING) {
+        config.listen_by_default(listening.split(' ').any(|name| name == handover::PASSED));
+        check_free(&config.endpoints, &listening)?;
+    }
     check_addresses(&config.endpoints)?;
-    files::check(config)
+    files::check(&config)
+}
+
+/// Fails if a TCP address cannot be bound that is not that of a listener to be taken over, nor in
+/// its way. A unix socket would leave a trace.
+fn check_free(endpoints: &[(Endpoint, Role)], listening: &str) -> Result<(), String> {
+    let listening = listening.split(' ').filter_map(|name| name.parse().ok().map(Endpoint::Tcp));
+    let listening: Vec<_> = listening.collect();
+    for (endpoint, _) in endpoints {
+        if let Endpoint::Tcp(_) = endpoint
+            && !listening.iter().any(|it| it.overlaps(endpoint))
+        {
+            Listener::bind(endpoint)
+                .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Fails if two addresses cannot be listened on both. The kernel would not say so before the files
@@ -103,7 +124,8 @@ fn build(
     // only then the first connection.
     let handed_over = inheritance.as_mut().map(|it| std::mem::take(&mut it.listeners));
     let mut listeners = bind(&mut config, passed, handed_over.unwrap_or_default())?;
-    let Files { store, storage, records, past } = Files::open(&config, &reloadable)?;
+    let taken_over = inheritance.as_ref().map(Inheritance::numbers).unwrap_or_default();
+    let Files { store, storage, records, past } = Files::open(&config, &reloadable, &taken_over)?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let clock = Clock::read();

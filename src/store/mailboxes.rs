@@ -77,6 +77,7 @@ impl Tables {
         act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
         match self.mailboxes.get(mailbox) {
+            _ if self.rules.is_crowded => return Err(Refusal::Crowded),
             Some(known) if known.app != me.app => return Err(Refusal::MailboxNotAvailable),
             Some(known) if !known.sides.admits(&me.side) => {
                 self.record_mailbox_side(mailbox, me, act);

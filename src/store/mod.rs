@@ -94,6 +94,8 @@ pub struct Rules {
     pub deletions_per_tick_max: usize,
     /// Connections of one side that are subscribed to a mailbox. No option sets it.
     pub subscribers_per_side_max: usize,
+    /// Each `claim` and `open` finds two other sides: trouble on order. No option sets it.
+    pub is_crowded: bool,
 }
 
 impl Default for Rules {
@@ -106,6 +108,7 @@ impl Default for Rules {
             nameplate_cooldown: 0.0,
             deletions_per_tick_max: DELETIONS_PER_TICK_MAX,
             subscribers_per_side_max: SUBSCRIBERS_PER_SIDE_MAX,
+            is_crowded: false,
         }
     }
 }

@@ -80,7 +80,10 @@ impl Tables {
                 _ => {}
             }
         }
-        let outcome = self.claim_for(&me, &name, act);
+        let outcome = match self.rules.is_crowded {
+            true => Err(Refusal::Crowded),
+            false => self.claim_for(&me, &name, act),
+        };
         if matches!(outcome, Ok(_) | Err(Refusal::Crowded | Refusal::Reclaimed)) {
             // A crowded or reclaimed attempt uses up the one claim, and can be released.
             session.claimed = Some(name);

@@ -39,10 +39,10 @@ impl Program {
     }
 
     /// Begins a check of the program that is there now, with the same options.
-    pub fn check(&self) -> io::Result<Companion> {
+    pub fn check(&self, variable: (&str, &str)) -> io::Result<Companion> {
         let mut command = self.command();
         command.arg("--check-config").stdin(Stdio::null()).stdout(Stdio::null());
-        Companion::start(&mut command)
+        Companion::start(command.env(variable.0, variable.1))
     }
 
     /// Executes the program that is there now in this process. Returns only if that fails.

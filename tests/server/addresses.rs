@@ -238,6 +238,34 @@ fn rows_of_an_earlier_run_are_cleared_at_the_start() {
 }
 
 #[test]
+fn a_connection_keeps_its_row_when_the_process_is_replaced() {
+    let mut server = Server::start(&["--track-connections", "--addrid-db=:memory:"]);
+    let file = server.file("relay.sqlite");
+    let mut client = connect_from(&server, "203.0.113.9");
+    let leaver = connect_from(&server, "203.0.113.10");
+    client.quiet(json!(
+        {"type": "bind", "appid": "app", "side": "s1", "client_version": ["python", "0.1"]}
+    ));
+    let expected = json!([[1, 1, "s1", "python", "0.1"], [1, 2, null, null, null]]);
+    sql::wait_for(&file, CONNECTIONS, &expected);
+    let connected = "SELECT connected FROM connections WHERE addrid_counter = 1";
+    let before = sql::rows(&file, connected);
+    for _ in 0..2 {
+        server.replace();
+        assert_eq!(sql::rows(&file, CONNECTIONS), expected);
+        assert_eq!(sql::rows(&file, connected), before);
+        client.one(json!({"type": "list"}));
+    }
+    let names = "SELECT name FROM connection_messages WHERE name != 'ping' ORDER BY rowid";
+    sql::wait_for(&file, names, &json!([["bind"], ["list"], ["list"]]));
+    drop(leaver);
+    sql::wait_for(&file, CONNECTIONS, &json!([[1, 1, "s1", "python", "0.1"]]));
+    drop(client);
+    sql::wait_for(&file, CONNECTIONS, &json!([]));
+    assert_eq!(sql::rows(&file, MESSAGES), json!([]));
+}
+
+#[test]
 fn connections_that_come_and_go_leave_no_rows() {
     let server = Server::start(&["--track-connections"]);
     let file = server.file("relay.sqlite");

@@ -163,6 +163,9 @@ fn a_command_that_fails_is_quoted_in_the_error() {
     assert_fails(&[url, via], 1, &["'connect'", "ended; the command says 'first / no route'"]);
     assert_fails(&[url, "--via=true"], 1, &["'connect'", "ended"]);
     assert_fails(&[url, "--via=yes"], 1, &["'connect'", "no HTTP"]);
+    // The request comes back, and with it the secret of a member: it is not quoted.
+    let secret = format!("{url}/0123456789abcdef");
+    assert_fails(&[&secret, "--via=cat"], 1, &["'connect': the answer is no HTTP"]);
     assert_fails(&[url, "--via= "], 2, &["--via"]);
     assert_fails(&["unix:x.sock", "--via=true"], 2, &["--via"]);
 }

@@ -201,6 +201,28 @@ fn members_and_guests_stay_what_they_are_when_the_process_is_replaced() {
     assert!(!is_member(&mut stranger));
 }
 
+/// As while a secret is being replaced: the old line goes when the new URL has come to everybody.
+#[test]
+fn of_several_lines_of_a_name_each_keeps_its_connections_when_the_process_is_replaced() {
+    const NEW: &str = "replacement-of-the-staple";
+    let mut server = start(&[]);
+    write(&server.directory, &format!("alice {SECRET}\nalice {NEW}\nbob {OTHER_SECRET}\n"));
+    server.signal(Signal::HUP);
+    server.wait_for_log("read again, now in force");
+    let path = |secret: &str| format!("/v1/{secret}");
+    let mut old = member(&server, "old");
+    let mut new = bind_at(&server, &path(NEW), "new");
+    let mut bob = bind_at(&server, &path(OTHER_SECRET), "bob");
+    server.replace();
+    write(&server.directory, &format!("alice {NEW}\ncarol {OTHER_SECRET}\n"));
+    let seen = server.log().len();
+    server.signal(Signal::HUP);
+    server.wait_for_log_after(seen, "read again, now in force");
+    assert!(!is_member(&mut old));
+    assert!(is_member(&mut new));
+    assert!(!is_member(&mut bob), "the secret is another member's now");
+}
+
 #[test]
 fn a_file_that_is_not_right_stops_the_start_without_showing_a_secret() {
     let directory = Directory::new();

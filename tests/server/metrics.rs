@@ -29,6 +29,21 @@ fn sample(server: &Server, name: &str) -> f64 {
 }
 
 #[test]
+fn a_message_whose_commit_fails_does_not_count_as_stored() {
+    let mut server = Server::start(&[ADMIN]);
+    let mut client = server.bind("app", "side");
+    client.open("box");
+    let add = |phase: &str| json!({"type": "add", "phase": phase, "body": "00"});
+    client.one(add("stored"));
+    fs::rename(server.file("relay.sqlite"), server.file("aside")).expect("rename");
+    client.send(add("lost"));
+    server.wait_for_log("storage failed");
+    assert_eq!(client.close_code(), 1013);
+    assert_eq!(sample(&server, "messages_stored_total"), 1.0);
+    assert_eq!(sample(&server, "commands_total{command=\"add\"}"), 2.0);
+}
+
+#[test]
 fn counters_count_what_happened() {
     let server = Server::start(&[ADMIN]);
     for mood in ["happy", "errory", "happy"] {

@@ -261,6 +261,15 @@ fn the_circuits_of_an_onion_service_count_each_alone_and_all_together() {
 }
 
 #[test]
+fn an_onion_network_of_one_address_counts_it_once() {
+    for network in ["fc00:dead:beef:4dad::1:1", "fc00:dead:beef:4dad::1:1/128"] {
+        let option = format!("--onion-network={network}");
+        let (_server, proxied) = start(&[&option, "--limit-address-connections=2"]);
+        assert_eq!(accepted(proxied, [0x1_0001; 5].into_iter().map(circuit)).len(), 2);
+    }
+}
+
+#[test]
 fn a_header_inside_the_request_counts_only_from_an_address_that_is_trusted_itself() {
     let (_server, proxied) = start(&[
         "--trusted-proxy=127.0.0.0/8",

@@ -20,6 +20,7 @@ use serde_json::json;
 use wormhole_mailbox::net::handover;
 
 use crate::common::raw::{CLOSE, ENDS, Raw, TEXT_BEGINS, frame};
+use crate::common::sql;
 use crate::common::{Directory, FREE_PORT, PATIENCE, PROGRAM, Server, Signal};
 use crate::service_manager::passing;
 
@@ -175,6 +176,24 @@ fn the_next_process_goes_on_with_all_connections() {
     assert!(status.success());
     assert!(!manager.directory.file("relay.sock").exists());
     assert_eq!(receiver.close_code(), 1001);
+}
+
+#[test]
+fn connections_keep_their_rows() {
+    const ROWS: &str = "SELECT addrid_generation, addrid_counter, side, connected FROM connections";
+    let options = ["--track-connections", "--addrid-db=a.db"];
+    let manager = Manager::new();
+    let mut server = manager.start_first(&options);
+    let file = server.file("relay.sqlite");
+    let mut client = server.bind("app", "s");
+    sql::wait_for(&file, "SELECT side FROM connections", &json!([["s"]]));
+    let before = sql::rows(&file, ROWS);
+    assert_eq!(before[0][1], 1);
+    let (stored, _) = manager.stop(&mut server);
+    assert_eq!(sql::rows(&file, ROWS), before);
+    let _server = manager.start_next(stored, &options);
+    client.one(json!({"type": "list"}));
+    assert_eq!(sql::rows(&file, ROWS), before);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -312,6 +313,37 @@ fn a_program_that_fails_its_check_does_not_take_over() {
     copy_program(&path);
     server.replace();
     client.one(json!({"type": "ping", "ping": 1}));
+}
+
+#[test]
+fn an_address_that_somebody_else_has_is_found_before_the_takeover() {
+    let directory = Arc::new(Directory::new());
+    let config = directory.file("conf");
+    let mut command = Command::new(program(&directory));
+    fs::write(&config, "port = 127.0.0.1:0\n").expect("write");
+    command.arg("--config=conf");
+    let mut server = Server::spawn(command, directory);
+    let mut client = server.bind("app", "s");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let more = format!("port = 127.0.0.1:0\nport = {address}\nadmin = unix:admin\n");
+    fs::write(&config, more).expect("write");
+    let before = server.log().len();
+    server.signal(Signal::USR2);
+    let line = server.wait_for_log_after(before, "not replaced by ");
+    assert!(line.contains(&format!("cannot listen on {address}: ")), "{line}");
+    client.claim("4");
+    drop(taken);
+    server.replace();
+    client.one(json!({"type": "ping", "ping": 1}));
+    TcpStream::connect(address).expect("it is listened on");
+
+    // Where all addresses are wanted instead of one, the old listener goes first.
+    let port = server.address.port();
+    fs::write(&config, format!("port = {port}\n")).expect("write");
+    server.replace();
+    client.one(json!({"type": "ping", "ping": 1}));
+    TcpStream::connect(("::1", port)).expect("it is listened on");
 }
 
 #[test]

@@ -157,6 +157,11 @@ fn a_crowded_server_has_no_room_for_anybody() {
     let nameplate = client.allocate();
     assert_eq!(client.error(json!({"type": "claim", "nameplate": nameplate})), "crowded");
     assert_eq!(client.error(json!({"type": "open", "mailbox": "m"})), "crowded");
+    // As a third side may, it leaves what it has not got.
+    let again = client.error(json!({"type": "claim", "nameplate": nameplate}));
+    assert_eq!(again, "only one claim per connection");
+    assert_eq!(client.one(json!({"type": "release"}))["type"], "released");
+    assert_eq!(client.one(json!({"type": "close"}))["type"], "closed");
 }
 
 #[test]

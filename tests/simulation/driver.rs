@@ -452,6 +452,7 @@ fn config(swarm: &Swarm) -> (Config, Reloadable) {
         nameplate_cooldown: settings.nameplate_cooldown,
         deletions_per_tick_max: settings.deletions_per_tick_max,
         subscribers_per_side_max: settings.subscribers_per_side_max,
+        is_crowded: false,
     };
     live.list = if settings.allow_list { Listing::Real } else { Listing::Empty };
     let limits = &mut config.limits;

@@ -10,6 +10,7 @@ use crate::message::handover::{
 };
 use crate::message::holder::{CountedAddress, Prefix};
 use crate::message::peer::Peer;
+use crate::message::secret::{Member, Secret};
 use crate::message::session::{MailboxState, Session};
 use crate::message::{ConnId, Demand, PendingDemand, ProofState};
 
@@ -184,6 +185,7 @@ written_as! {
         CountedAddress::Ip(ip) => Some(*ip),
         CountedAddress::Unreadable => None,
     }, |ip| Some(ip.map_or(CountedAddress::Unreadable, CountedAddress::Ip));
+    Secret as String: |secret| secret.reveal().to_owned(), |text| Some(Secret::new(&text));
     Rc<str> as String: |text| text.to_string(), |text| Some(text.into());
 }
 
@@ -194,6 +196,7 @@ fields! {
     }
     Peer { ip, port }
     StateRecord { counted, session, demand, is_outsider, member }
+    Member { name, secret }
     Session { identity, has_tried_to_bind, claimed, allocated, released, closed, mailbox; holder }
     PendingDemand { demand, proof }
     Demand { bits, resource, is_required }

@@ -14,7 +14,7 @@ use coded::Coded;
 const MAGIC: &[u8] = b"wormhole-mailbox handover";
 
 /// The version of the format.
-pub const VERSION: u64 = 4;
+pub const VERSION: u64 = 5;
 
 /// Why records cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ mod tests {
     };
     use crate::message::holder::{CountedAddress, Prefix};
     use crate::message::peer::Peer;
+    use crate::message::secret::{Member, Secret};
     use crate::message::session::{MailboxState, Session};
     use crate::message::{ConnId, Demand, PendingDemand, ProofState};
 
@@ -97,7 +98,8 @@ mod tests {
         };
         let state = |session: Option<Session>, counted, demand| {
             let is_outsider = session.is_some();
-            let member = is_outsider.then(|| "alice".into());
+            let secret = Secret::new("0123456789abcdef");
+            let member = is_outsider.then(|| Member { name: "alice".into(), secret });
             StateRecord { counted, session, demand, is_outsider, member }
         };
         let v4: IpAddr = "192.0.2.1".parse().expect("an address");

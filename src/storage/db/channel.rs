@@ -19,6 +19,7 @@ use super::opening::Examined;
 use super::schema::CHANNEL;
 use super::{Database, Failure, load, run, set};
 use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
+use crate::message::ConnId;
 use crate::message::log::Message;
 use crate::store::{Change, NameplateId, Row, SideId};
 use crate::sys::clock::Timestamp;
@@ -96,8 +97,13 @@ impl ChannelDb {
         Examined::new(path, &CHANNEL, if needs_version_2 { CONNECTIONS_VERSION } else { 1 })
     }
 
-    /// Opens or creates the file, and cleans up what an earlier run left in it.
-    pub fn open(examined: Examined, options: ChannelOptions) -> Result<ChannelDb, OpenError> {
+    /// Opens or creates the file, and cleans up what an earlier run left in it; `taken_over`: the
+    /// connections that go on.
+    pub fn open(
+        examined: Examined,
+        options: ChannelOptions,
+        taken_over: &[ConnId],
+    ) -> Result<ChannelDb, OpenError> {
         let mut db = ChannelDb {
             file: examined.open()?,
             options,
@@ -107,7 +113,7 @@ impl ChannelDb {
             has_large_cache: false,
             failed_bytes: 0,
         };
-        if let Err(error) = db.prepare() {
+        if let Err(error) = db.prepare(taken_over) {
             let error = db.file.error(error);
             _ = db.file.close(); // in the journal mode that it had
             return Err(error);
@@ -115,7 +121,7 @@ impl ChannelDb {
         Ok(db)
     }
 
-    fn prepare(&mut self) -> rusqlite::Result<()> {
+    fn prepare(&mut self, taken_over: &[ConnId]) -> rusqlite::Result<()> {
         let connection = &self.file.connection;
         let page_bytes: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         self.page_bytes = page_bytes as usize;
@@ -127,21 +133,25 @@ impl ChannelDb {
         // deleting a mailbox would search all sides and nameplates for references, because the
         // schema has no index for that.
         set(connection, "foreign_keys", &false)?;
-        self.delete_connections()?;
+        self.delete_connections(if self.options.tracks_connections { taken_over } else { &[] })?;
         self.delete_shadowed()?;
         self.is_prepared = true;
         Ok(())
     }
 
     /// Deletes the connections of an earlier run, which may have tracked them if this one does not.
-    fn delete_connections(&self) -> rusqlite::Result<()> {
-        const ALL: &str =
-            "FROM (SELECT id FROM connections UNION ALL SELECT id FROM connection_messages)";
-        if self.file.version() < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
+    fn delete_connections(&self, kept: &[ConnId]) -> rusqlite::Result<()> {
+        if self.file.version() < CONNECTIONS_VERSION {
+            return Ok(());
+        }
+        let gone = format!("WHERE id NOT IN ({})", ConnectionTable::list(kept));
+        let tables = ["connection_messages", "connections"];
+        let [messages, connections] = tables.map(|table| format!("FROM {table} {gone}"));
+        if !self.has_rows(&messages)? && !self.has_rows(&connections)? {
             return Ok(()); // without writing anything
         }
-        let all = "DELETE FROM connection_messages; DELETE FROM connections";
-        self.file.transaction(&mut |transaction| transaction.execute_batch(all))
+        let all = format!("DELETE {messages}; DELETE {connections}");
+        self.file.transaction(&mut |transaction| transaction.execute_batch(&all))
     }
 
     /// Deletes nameplates that have the name of an earlier one: upstream uses the first.
@@ -361,7 +371,7 @@ impl Database for ChannelDb {
     fn try_write(&mut self) -> Result<(), Failure> {
         self.is_prepared &= !self.file.reopen_if_moved()?;
         if !self.is_prepared {
-            self.prepare()?;
+            self.prepare(&[])?;
             info!("{} again", self.file.history());
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.

@@ -13,9 +13,24 @@ use crate::sys::clock::Timestamp;
 
 #[derive(Debug)]
 pub enum ConnectionChange {
-    Connected { address_id: Option<AddressId>, at: Timestamp },
-    Bound { side: Box<str>, implementation: Option<Box<str>>, version: Option<Box<str>> },
-    Command { name: &'static str, at: Timestamp },
+    Connected {
+        address_id: Option<AddressId>,
+        at: Timestamp,
+    },
+    /// Taken over from an earlier process, which has left a row if it kept the table.
+    TakenOver {
+        side: Option<Box<str>>,
+        at: Timestamp,
+    },
+    Bound {
+        side: Box<str>,
+        implementation: Option<Box<str>>,
+        version: Option<Box<str>>,
+    },
+    Command {
+        name: &'static str,
+        at: Timestamp,
+    },
 }
 
 /// The live connections, and what of them is not in the file yet.
@@ -37,7 +52,8 @@ struct Tracked {
 impl ConnectionTable {
     /// Adds a change. Commands are recorded up to a limit for each connection and for all.
     pub fn push(&mut self, conn: ConnId, change: ConnectionChange) {
-        if matches!(change, ConnectionChange::Connected { .. }) {
+        use ConnectionChange::{Connected, TakenOver};
+        if matches!(change, Connected { .. } | TakenOver { .. }) {
             self.live.insert(conn, Tracked::default());
         }
         let Some(tracked) = self.live.get_mut(&conn) else { return };
@@ -63,6 +79,11 @@ impl ConnectionTable {
         }
     }
 
+    /// Ids as a list of SQL.
+    pub(super) fn list(connections: &[ConnId]) -> String {
+        connections.iter().map(|conn| conn.0.to_string()).collect::<Vec<_>>().join(",")
+    }
+
     /// Removes the connections that are live when the server ends.
     pub fn remove_all(&mut self) {
         for conn in self.live.keys().copied().collect::<Vec<_>>() {
@@ -85,7 +106,7 @@ impl ConnectionTable {
     /// Writes everything, within the caller's transaction.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         if !self.lost.is_empty() {
-            let ids = self.lost.iter().map(|conn| conn.0.to_string()).collect::<Vec<_>>().join(",");
+            let ids = ConnectionTable::list(&self.lost);
             connection.execute_batch(&format!(
                 "DELETE FROM connection_messages WHERE id IN ({ids}); \
                  DELETE FROM connections WHERE id IN ({ids})"
@@ -113,6 +134,11 @@ fn write(connection: &Connection, id: i64, change: &ConnectionChange) -> rusqlit
                 address_id.map(|id| id.counter as i64),
                 at
             ],
+        ),
+        ConnectionChange::TakenOver { side, at } => run(
+            connection,
+            "INSERT OR IGNORE INTO connections (id, side, connected, active) VALUES (?1, ?2, ?3, ?3)",
+            params![id, side, at],
         ),
         ConnectionChange::Bound { side, implementation, version } => run(
             connection,

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,9 @@ const NAMES_MAX: u32 = 1_000;
 /// What SQLite may put beside a database.
 pub(super) const SUFFIXES: [&str; 3] = ["-journal", "-wal", "-shm"];
 
+/// What follows a database's name in the names of copies of older versions.
+const BACKUP: &str = "-backup-v";
+
 /// How changes get into a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Journal {
@@ -58,6 +62,17 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// Whether a path has, or may get, the name of what belongs to a database of that name: what SQLite
+/// puts beside it, and a copy of an older version. The directory is not looked at.
+pub fn is_named_after(path: &Path, database: &Path) -> bool {
+    let names = (path.file_name(), database.file_name());
+    let (Some(name), Some(database)) = (names.0, names.1) else { return false };
+    let suffix = name.as_bytes().strip_prefix(database.as_bytes());
+    suffix.is_some_and(|suffix| {
+        SUFFIXES.iter().any(|it| it.as_bytes() == suffix) || suffix.starts_with(BACKUP.as_bytes())
+    })
 }
 
 /// The directory that a file is in.
@@ -255,7 +270,7 @@ pub(super) fn back_up(
     version: usize,
 ) -> Result<PathBuf, OpenErrorKind> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    let first = with_suffix(path, &format!("-backup-v{version}"));
+    let first = with_suffix(path, &format!("{BACKUP}{version}"));
     let further = (2..NAMES_MAX).map(|n| with_suffix(&first, &format!(".{n}")));
     let (backup, mut file) = create_new(std::iter::once(first.clone()).chain(further), mode)?;
     let mut copy = || {

@@ -25,6 +25,7 @@ mod usage;
 pub use addrid::{AddressId, AddridDb};
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
+pub use create::is_named_after;
 pub use open_error::OpenError;
 pub use opening::{Examined, MEMORY};
 pub use reader::{

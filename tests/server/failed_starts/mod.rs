@@ -141,6 +141,23 @@ fn a_start_that_fails_says_why_and_leaves_every_file_as_it_was() {
 }
 
 #[test]
+#[ignore = "needs strace"]
+fn a_start_without_an_event_loop_leaves_the_files_in_the_mode_that_they_had() {
+    let directory = Directory::new();
+    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1]);
+    let mut command = Command::new("strace");
+    command.args(["-o", "/dev/null", "-e", "inject=epoll_create1:error=ENOMEM"]);
+    command.args([PROGRAM, FREE_PORT]).current_dir(directory.path()).stdin(Stdio::null());
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && text.contains("the event loop"), "{text}");
+    assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+    // By its header a reader knows that it is not in WAL mode.
+    let file = fs::read(directory.file("relay.sqlite")).expect("read");
+    assert_eq!(file[18..20], [1, 1]);
+}
+
+#[test]
 fn so_does_one_whose_user_may_not_do_it() {
     let directory = Directory::new();
     let locked = directory.file("locked");

@@ -204,6 +204,24 @@ pub const ROWS: &[(&str, Row)] = &[
         },
     ),
     (
+        "the log of another",
+        Row {
+            arguments: &["--usage-db=./relay.sqlite-wal"],
+            says: &[
+                "--usage-db names ./relay.sqlite-wal, which belongs to the file of --channel-db",
+            ],
+            ..ROW
+        },
+    ),
+    (
+        "the copy of a later one",
+        Row {
+            arguments: &["--usage-db=u-backup-v1.2", "--addrid-db=u"],
+            says: &["--usage-db names u-backup-v1.2, which belongs to the file of --addrid-db"],
+            ..ROW
+        },
+    ),
+    (
         "one file by two names",
         Row {
             spoil: |it| {
