@@ -89,11 +89,6 @@ pub fn for_admin(text: &str, allow_public: bool) -> Result<Endpoint, String> {
     }
 }
 
-/// Reads the endpoint of a running server's admin listener.
-pub fn of_admin(text: &str) -> Result<Endpoint, String> {
-    parse(text, FOR_ADMIN)
-}
-
 fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(Endpoint::Tcp((defaults.bare, port).into()));

@@ -152,32 +152,25 @@ pub enum Format {
 }
 
 /// How far back a report goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Period {
-    Day,
-    #[default]
-    Week,
-    Month,
-    All,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// None for all that is recorded.
+    pub days: Option<u32>,
 }
 
 impl Period {
     /// Its names on the command line.
     pub const NAMES: [(&'static str, Period); 4] = [
-        ("day", Period::Day),
-        ("week", Period::Week),
-        ("month", Period::Month),
-        ("all", Period::All),
+        ("day", Period { days: Some(1) }),
+        ("week", Period { days: Some(7) }),
+        ("month", Period { days: Some(30) }),
+        ("all", Period { days: None }),
     ];
+}
 
-    /// Its length; none for all.
-    pub fn days(self) -> Option<u32> {
-        match self {
-            Period::Day => Some(1),
-            Period::Week => Some(7),
-            Period::Month => Some(30),
-            Period::All => None,
-        }
+impl Default for Period {
+    fn default() -> Period {
+        Period { days: Some(7) }
     }
 }
 
