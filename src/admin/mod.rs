@@ -34,6 +34,7 @@ pub struct ServerView<'a> {
     pub clock: Clock,
     /// Connections of clients.
     pub connections: usize,
+    /// What has been sent to clients since the start.
     pub delivered: Delivered,
 }
 
@@ -41,12 +42,14 @@ pub struct ServerView<'a> {
 #[derive(Debug)]
 pub struct Admin {
     started: Clock,
+    /// Durations of ticks and commits since the start.
     pub timings: Timings,
     /// The last hour and the last day, by a time that is never set.
     history: [Series; 2],
 }
 
 impl Admin {
+    /// Begins the history at the server's start.
     pub fn new(started: Clock) -> Admin {
         Admin {
             started,

@@ -12,6 +12,7 @@ use crate::message::secret::Secret;
 /// One line of the file. A member may have several, so that a secret can be replaced step by step.
 #[derive(Clone, Debug)]
 pub struct Member {
+    /// As the log and the status page show it.
     pub name: Rc<str>,
     secret: Secret,
 }
@@ -28,6 +29,7 @@ impl Member {
 pub struct Members(Vec<Member>);
 
 impl Members {
+    /// Reads the file's text. The error begins with the line's number.
     pub fn parse(content: &str) -> Result<Members, String> {
         let (mut members, mut secrets) = (Vec::new(), HashSet::new());
         for (index, line) in content.lines().map(str::trim).enumerate() {
@@ -57,14 +59,17 @@ impl Members {
         self.0.iter().find(|member| *member.name == *name)
     }
 
+    /// Whether that line, name and secret, is in the file.
     pub fn contains(&self, member: &Member) -> bool {
         self.0.iter().any(|known| known.is(member))
     }
 
+    /// The name in each line, one of several lines several times.
     pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
         self.0.iter().map(|member| &member.name)
     }
 
+    /// The number of lines.
     pub fn count(&self) -> usize {
         self.0.len()
     }

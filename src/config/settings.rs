@@ -37,16 +37,21 @@ pub struct Config {
     pub origins: Origins,
     /// Whether small answers are sent at once.
     pub tcp_nodelay: bool,
+    /// `:memory:` keeps nothing.
     pub channel_db: PathBuf,
+    /// None records no usage.
     pub usage_db: Option<PathBuf>,
     /// Age at which a usage record is deleted; none to keep all.
     pub usage_keep: Option<Seconds>,
+    /// None numbers no addresses; `:memory:` is allowed.
     pub addrid_db: Option<PathBuf>,
     /// Lifetime of a generation of address ids.
     pub generation_duration: Seconds,
     /// Whether the connection table is kept.
     pub track_connections: bool,
+    /// What of the channel database survives a power loss.
     pub synchronous: Synchronous,
+    /// When a proof of work is required (manual: proof_of_work 1).
     pub permission: Policy,
     /// Whether clients may delete single messages (a draft).
     pub delete: bool,
@@ -56,6 +61,7 @@ pub struct Config {
     pub expire_check: Seconds,
     /// Whether connections are handed over to another process.
     pub takeover: bool,
+    /// The least grave lines that are logged.
     pub log_level: LevelFilter,
     /// None but in tests of clients.
     pub troubles: Troubles,
@@ -145,6 +151,7 @@ pub struct Query {
 /// The form of a report.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Format {
+    /// For people.
     #[default]
     Table,
     /// For programs.

@@ -25,6 +25,7 @@ pub enum Subject {
     Status {
         /// The running server's admin listener.
         admin: Option<Endpoint>,
+        /// Files to be read; none to leave them alone.
         channel_db: Option<PathBuf>,
         usage_db: Option<PathBuf>,
     },

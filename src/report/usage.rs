@@ -87,12 +87,6 @@ struct Endings {
     nameplates: Results,
 }
 
-impl Endings {
-    fn is_empty(&self) -> bool {
-        self.mailboxes.total() + self.nameplates.total() == 0
-    }
-}
-
 /// What ended in a period.
 #[derive(Debug, Default)]
 struct Exchanges {
@@ -116,7 +110,7 @@ pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, Ope
     exchanges.total.sort();
 
     let mut text = format!("{}\n{}", file_line(path, file), heading(period, since, blur));
-    if exchanges.all.is_empty() {
+    if exchanges.parts.is_empty() {
         text += "Nothing ended in this time.\n";
     } else {
         text += &exchanges.text(period);

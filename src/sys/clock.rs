@@ -78,6 +78,7 @@ impl Clock {
         Clock { instant: Instant::now(), wall: Timestamp(wall) }
     }
 
+    /// The instant that many seconds later; they must not be negative.
     pub fn after(&self, seconds: Seconds) -> Instant {
         after(self.instant, seconds)
     }
@@ -95,6 +96,7 @@ impl Clock {
     }
 }
 
+/// The instant that many seconds later; they must not be negative.
 pub fn after(instant: Instant, seconds: Seconds) -> Instant {
     instant + Duration::from_secs_f64(seconds)
 }
@@ -122,6 +124,7 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
+    /// Measures from now on.
     pub fn start() -> Stopwatch {
         Stopwatch { measured: cpu_time(), quick: Duration::ZERO }
     }

@@ -4,6 +4,7 @@ use std::io;
 
 /// A source of randomness. Mailbox ids depend on it: outside tests it must be secure.
 pub trait Entropy {
+    /// 64 bits, each value as likely as any other.
     fn next_u64(&mut self) -> u64;
 }
 
@@ -38,6 +39,7 @@ fn draw() -> io::Result<u64> {
 }
 
 impl Entropy for SystemEntropy {
+    /// 64 bits, each value as likely as any other.
     fn next_u64(&mut self) -> u64 {
         // Guessable mailbox ids would be worse than stopping.
         draw().unwrap_or_else(|error| panic!("the system's randomness failed: {error}"))
