@@ -62,6 +62,7 @@ fn with_unit(value: f64, unit: &str) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// How long ago that was: "5 min ago".
 pub fn ago(time: Timestamp, now: Timestamp) -> String {
     format!("{} ago", duration(now - time))
 }
@@ -71,6 +72,7 @@ pub fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// The same in percent; unknown of an empty whole.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { UNKNOWN.to_owned() } else { format!("{:.1} %", 100.0 * share(part, whole)) }
 }
@@ -111,6 +113,7 @@ fn cut(text: &str, chars_max: usize) -> String {
     shown
 }
 
+/// A foreign text for a terminal, or a dash without one.
 pub fn harmless_or_unknown(text: Option<&str>) -> String {
     text.map_or_else(|| UNKNOWN.to_owned(), harmless)
 }

@@ -85,7 +85,7 @@ impl Drop for Server {
 fn build(
     signals: Signals,
     troubles: &[Trouble],
-) -> Result<(crate::server::Server, SocketAddr), String> {
+) -> Result<(crate::server::Server, String), String> {
     let no_files = |_: &std::path::Path| Err("not read".to_owned());
     match config::parse(OPTIONS.map(Into::into), [], no_files)? {
         Invocation::Serve(mut config, mut reloadable) => {

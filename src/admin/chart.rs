@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use crate::format::{duration, number};
+use crate::sys::clock::Seconds;
 
 /// Height of the drawing in its own units; each bucket is one unit wide.
 const HEIGHT: f64 = 100.0;
@@ -24,7 +25,7 @@ pub struct Span {
     pub bucket: &'static str,
     /// The times at the left end and in the middle; the right end is now.
     pub when: [&'static str; 2],
-    pub bucket_minutes: usize,
+    pub bucket_seconds: Seconds,
 }
 
 #[derive(Clone, Debug)]
@@ -45,14 +46,42 @@ pub struct Bar {
     pub hint: String,
 }
 
+/// A vertical scale.
+pub struct Scale {
+    /// At equal distances, from the top.
+    labels: Vec<String>,
+    /// Where a value lies, in units of the drawing, which count from the top.
+    y: Box<dyn Fn(f64) -> f64>,
+}
+
+impl Scale {
+    /// Whole numbers, from 0 to a round one that is not less than `most`.
+    pub fn linear(most: u64) -> Scale {
+        let top = round_up(most);
+        let labels = [top, top / 2, 0].map(number).into();
+        Scale { labels, y: Box::new(move |value| HEIGHT - HEIGHT * value / top as f64) }
+    }
+
+    /// Durations in seconds, from the power of ten below the least to the one above the greatest.
+    pub fn logarithmic(least: f64, most: f64) -> Scale {
+        let (bottom, top) = decades(least, most);
+        let labels = (bottom..=top).rev().map(|decade| duration(10f64.powi(decade))).collect();
+        let y = move |seconds| {
+            let share = (power(seconds) - f64::from(bottom)) / f64::from(top - bottom);
+            HEIGHT - HEIGHT * share.clamp(0.0, 1.0)
+        };
+        Scale { labels, y: Box::new(y) }
+    }
+}
+
 pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
     let total = |bar: &Bar| -> u64 { bar.parts.iter().map(|(_, count)| count).sum() };
-    let top = round_up(bars.iter().map(total).max().unwrap_or(0));
+    let scale = Scale::linear(bars.iter().map(total).max().unwrap_or(0));
     let mut shapes = String::new();
     for (bucket, bar) in bars.iter().enumerate().filter(|(_, bar)| !bar.parts.is_empty()) {
         let mut ground = HEIGHT;
         for (class, count) in &bar.parts {
-            let height = HEIGHT * *count as f64 / top as f64;
+            let height = HEIGHT - (scale.y)(*count as f64);
             ground -= height;
             let x = bucket as f64 + BAR_GAP;
             _ = write!(
@@ -62,53 +91,21 @@ pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
         }
         hit(&mut shapes, bucket, &bar.hint);
     }
-    plot(frame, bars.len(), &[number(top), number(top / 2), number(0)], &shapes)
+    plot(frame, bars.len(), &scale, &shapes)
 }
 
-/// A curve of whole numbers, with the area under it filled.
+/// A line through the first value of each bucket that has values, and the area between it and the
+/// second one.
 pub fn curve(
     frame: Frame<'_>,
-    values: &[Option<u64>],
-    hint: impl Fn(usize, u64) -> String,
-) -> String {
-    let top = round_up(values.iter().flatten().copied().max().unwrap_or(0));
-    let ends = |value: u64| (HEIGHT - HEIGHT * value as f64 / top as f64, HEIGHT);
-    line_with_area(frame, values, &[number(top), number(top / 2), number(0)], ends, hint)
-}
-
-/// Two durations for each bucket, in seconds: a line for the lower one, and a band up to the higher
-/// one. The scale is logarithmic.
-pub fn durations(
-    frame: Frame<'_>,
+    scale: &Scale,
     values: &[Option<(f64, f64)>],
-    hint: impl Fn(usize, (f64, f64)) -> String,
-) -> String {
-    let known = || values.iter().flatten();
-    let least = known().map(|(low, _)| *low).fold(f64::INFINITY, f64::min);
-    let most = known().map(|(_, high)| *high).fold(0.0, f64::max);
-    let (bottom, top) = decades(least, most);
-    let y = |seconds: f64| {
-        let share = (power(seconds) - f64::from(bottom)) / f64::from(top - bottom);
-        HEIGHT - HEIGHT * share.clamp(0.0, 1.0)
-    };
-    let scale: Vec<String> =
-        (bottom..=top).rev().map(|decade| duration(10f64.powi(decade))).collect();
-    line_with_area(frame, values, &scale, |(low, high)| (y(low), y(high)), hint)
-}
-
-/// A line over the buckets that have a value, and the area between it and another height; `ends`
-/// returns both.
-fn line_with_area<T: Copy>(
-    frame: Frame<'_>,
-    values: &[Option<T>],
-    scale: &[String],
-    ends: impl Fn(T) -> (f64, f64),
-    hint: impl Fn(usize, T) -> String,
+    hint: &dyn Fn(usize, (f64, f64)) -> String,
 ) -> String {
     let (mut line, mut area, mut hits) = (String::new(), String::new(), String::new());
     for (bucket, value) in values.iter().enumerate() {
         let Some(value) = *value else { continue };
-        let (height, other) = ends(value);
+        let (height, other) = ((scale.y)(value.0), (scale.y)(value.1));
         // Level for the width of the bucket, and joined to the one before, if that has a value.
         let is_joined = bucket > 0 && values[bucket - 1].is_some();
         let pen = if is_joined { "L" } else { "M" };
@@ -155,11 +152,11 @@ fn hit(shapes: &mut String, bucket: usize, hint: &str) {
 }
 
 /// The drawing, with its scale on the left, from the top, and the time under it.
-fn plot(frame: Frame<'_>, buckets: usize, scale: &[String], shapes: &str) -> String {
+fn plot(frame: Frame<'_>, buckets: usize, scale: &Scale, shapes: &str) -> String {
     let Frame { span, id, caption, description } = frame;
     let Span { name, bucket, when: [left, middle], .. } = span;
-    let last = scale.len() - 1;
-    let labels: String = scale.iter().map(|label| format!("<span>{label}</span>")).collect();
+    let last = scale.labels.len() - 1;
+    let labels: String = scale.labels.iter().map(|label| format!("<span>{label}</span>")).collect();
     let mut grid = String::new();
     for index in 0..=last {
         let class = if index == last { "base" } else { "grid" };
@@ -206,9 +203,10 @@ mod tests {
     #[test]
     fn a_line_stops_where_there_is_nothing() {
         let (name, caption, bucket, when) = ("hour", "Last hour", "per minute", ["", ""]);
-        let span = Span { name, caption, bucket, when, bucket_minutes: 1 };
+        let span = Span { name, caption, bucket, when, bucket_seconds: 60.0 };
         let frame = Frame { span: &span, id: "", caption, description: String::new() };
-        let chart = curve(frame, &[Some(0), Some(1), None, Some(2)], |_, _| String::new());
+        let values = [Some((0.0, 0.0)), Some((1.0, 0.0)), None, Some((2.0, 0.0))];
+        let chart = curve(frame, &Scale::linear(2), &values, &|_, _| String::new());
         let path = "<path class=\"line\" d=\"M0 100.00H1L1 50.00H2M3 0.00H4\"/>";
         assert!(chart.contains(path), "{chart}");
     }

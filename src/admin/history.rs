@@ -49,43 +49,6 @@ impl Bucket {
     }
 }
 
-#[derive(Debug)]
-pub struct History {
-    pub hour: Series,
-    pub day: Series,
-}
-
-impl History {
-    pub fn new(now: Timestamp) -> History {
-        History {
-            hour: Series::new(HOUR_BUCKETS, HOUR_BUCKET_SECONDS, now),
-            day: Series::new(DAY_BUCKETS, DAY_BUCKET_SECONDS, now),
-        }
-    }
-
-    /// Adds mailboxes that ended before the start.
-    pub fn restore(&mut self, at: Timestamp, outcome: Outcome, count: u64) {
-        self.hour.restore(at, outcome, count);
-        self.day.restore(at, outcome, count);
-    }
-
-    /// When [`History::advance`] has a bucket to end.
-    pub fn next_bucket(&self) -> Timestamp {
-        self.hour.next_bucket().min(self.day.next_bucket())
-    }
-
-    /// Records that many connections, and ends the buckets that are over, at the counters in
-    /// `totals`.
-    pub fn advance(&mut self, now: Timestamp, totals: impl Fn() -> Bucket, connections: usize) {
-        for series in [&mut self.hour, &mut self.day] {
-            series.running.connections = series.running.connections.max(Some(connections));
-            if now >= series.next_bucket() {
-                series.advance(now, &totals(), connections);
-            }
-        }
-    }
-}
-
 /// Buckets of one length.
 #[derive(Debug)]
 pub struct Series {
@@ -102,6 +65,16 @@ pub struct Series {
 }
 
 impl Series {
+    /// The last hour.
+    pub fn hour(now: Timestamp) -> Series {
+        Series::new(HOUR_BUCKETS, HOUR_BUCKET_SECONDS, now)
+    }
+
+    /// The last day.
+    pub fn day(now: Timestamp) -> Series {
+        Series::new(DAY_BUCKETS, DAY_BUCKET_SECONDS, now)
+    }
+
     fn new(buckets: usize, seconds: Seconds, now: Timestamp) -> Series {
         Series {
             seconds,
@@ -112,11 +85,13 @@ impl Series {
         }
     }
 
-    fn next_bucket(&self) -> Timestamp {
+    /// When [`Series::advance`] has a bucket to end.
+    pub fn next_bucket(&self) -> Timestamp {
         Timestamp((self.number + 1) as Seconds * self.seconds)
     }
 
-    fn restore(&mut self, at: Timestamp, outcome: Outcome, count: u64) {
+    /// Adds mailboxes that ended before the start.
+    pub fn restore(&mut self, at: Timestamp, outcome: Outcome, count: u64) {
         // A time that is still to come counts as now.
         let age = usize::try_from(self.number - (at.0 / self.seconds) as i64).unwrap_or(0);
         let bucket = match self.over.len().checked_sub(age) {
@@ -127,10 +102,11 @@ impl Series {
         bucket.outcomes.add(outcome, count);
     }
 
-    fn advance(&mut self, now: Timestamp, totals: &Bucket, connections: usize) {
+    /// Records that many connections, and ends the buckets that are over, at these counters.
+    pub fn advance(&mut self, now: Timestamp, totals: &Bucket, connections: usize) {
+        self.running.connections = self.running.connections.max(Some(connections));
         let number = (now.0 / self.seconds) as i64;
-        let passed = (number - self.number).min(self.over.len() as i64 + 1);
-        for _ in 0..passed {
+        for _ in 0..(number - self.number).min(self.over.len() as i64 + 1) {
             self.running.add(totals, &self.began);
             self.began = *totals;
             self.over.pop_front();
@@ -167,27 +143,32 @@ mod tests {
 
     #[test]
     fn each_bucket_holds_what_happened_in_it() {
-        let mut history = History::new(NOON);
-        history.advance(NOON, || totals(0), 5);
-        history.advance(NOON + 60.0, || totals(3), 2);
-        history.advance(NOON + 60.0, || totals(3), 1);
-        history.advance(NOON + 181.0, || totals(7), 1);
-        let hour = happy(&history.hour, &totals(8));
-        assert_eq!(hour.len(), HOUR_BUCKETS);
-        assert_eq!(hour[HOUR_BUCKETS - 4..], [3, 4, 0, 1]);
-        assert_eq!(happy(&history.day, &totals(8))[DAY_BUCKETS - 2..], [0, 8]);
-        let buckets = history.hour.buckets(&totals(8));
+        let (mut hour, mut day) = (Series::hour(NOON), Series::day(NOON));
+        for (seconds, ended, connections) in
+            [(0.0, 0, 5), (60.0, 3, 2), (60.0, 3, 1), (181.0, 7, 1)]
+        {
+            for series in [&mut hour, &mut day] {
+                series.advance(NOON + seconds, &totals(ended), connections);
+            }
+        }
+        let ended = happy(&hour, &totals(8));
+        assert_eq!(ended.len(), HOUR_BUCKETS);
+        assert_eq!(ended[HOUR_BUCKETS - 4..], [3, 4, 0, 1]);
+        assert_eq!(happy(&day, &totals(8))[DAY_BUCKETS - 2..], [0, 8]);
+        let buckets = hour.buckets(&totals(8));
         let connections: Vec<_> = buckets.iter().map(|bucket| bucket.connections).collect();
         assert_eq!(connections[HOUR_BUCKETS - 5..], [None, Some(5), Some(2), Some(1), Some(1)]);
     }
 
     #[test]
     fn what_ended_before_the_start_is_in_its_bucket() {
-        let mut history = History::new(NOON);
+        let (mut hour, mut day) = (Series::hour(NOON), Series::day(NOON));
         for (ago, count) in [(0.0, 1), (30.0, 2), (3_000.0, 4), (80_000.0, 8), (90_000.0, 16)] {
-            history.restore(NOON - ago, Outcome::Happy, count);
+            for series in [&mut hour, &mut day] {
+                series.restore(NOON - ago, Outcome::Happy, count);
+            }
         }
-        let (hour, day) = (happy(&history.hour, &totals(0)), happy(&history.day, &totals(0)));
+        let (hour, day) = (happy(&hour, &totals(0)), happy(&day, &totals(0)));
         assert_eq!(hour.iter().sum::<u64>(), 1 + 2 + 4);
         assert_eq!(hour[HOUR_BUCKETS - 2..], [2, 1]);
         assert_eq!(day.iter().sum::<u64>(), 1 + 2 + 4 + 8);
@@ -195,10 +176,12 @@ mod tests {
 
     #[test]
     fn a_long_sleep_leaves_nothing_of_before() {
-        let mut history = History::new(NOON);
-        history.advance(NOON + 60.0, || totals(3), 0);
-        history.advance(NOON + 1e9, || totals(4), 0);
-        assert_eq!(happy(&history.hour, &totals(4)).iter().sum::<u64>(), 0);
-        assert_eq!(happy(&history.day, &totals(5))[DAY_BUCKETS - 1], 1);
+        for (mut series, gained) in [(Series::hour(NOON), 0), (Series::day(NOON), 1)] {
+            series.advance(NOON + 60.0, &totals(3), 0);
+            series.advance(NOON + 1e9, &totals(4), 0);
+            let ended = happy(&series, &totals(4 + gained));
+            assert_eq!(ended.iter().sum::<u64>(), gained);
+            assert_eq!(ended.last(), Some(&gained));
+        }
     }
 }

@@ -22,8 +22,8 @@ use crate::engine::client_programs::{ClientPrograms, program};
 use crate::engine::metrics::Timings;
 use crate::net::outbox::Delivered;
 use crate::storage::db::UsageHistory;
-use crate::sys::clock::{Clock, SteadyClock};
-use history::{Bucket, History};
+use crate::sys::clock::Clock;
+use history::{Bucket, Series};
 use status::Status;
 
 /// The server's state at the moment of a request.
@@ -34,6 +34,7 @@ pub struct ServerView<'a> {
     pub clock: Clock,
     /// Connections of clients.
     pub connections: usize,
+    /// What has been sent to clients since the start.
     pub delivered: Delivered,
 }
 
@@ -41,27 +42,28 @@ pub struct ServerView<'a> {
 #[derive(Debug)]
 pub struct Admin {
     started: Clock,
-    /// The time of the history: setting the wall clock moves no bucket.
-    steady: SteadyClock,
-    timings: Timings,
-    history: History,
+    /// Durations of ticks and commits since the start.
+    pub timings: Timings,
+    /// The last hour and the last day, by a time that is never set.
+    history: [Series; 2],
 }
 
 impl Admin {
+    /// Begins the history at the server's start.
     pub fn new(started: Clock) -> Admin {
         Admin {
             started,
-            steady: SteadyClock::new(started),
             timings: Timings::default(),
-            history: History::new(started.wall),
+            history: [Series::hour(started.wall), Series::day(started.wall)],
         }
     }
 
     /// Adds what was recorded before the start, and returns the client programs of that time.
     pub fn restore(&mut self, past: UsageHistory) -> ClientPrograms {
         for (at, outcome, count) in past.mailboxes {
-            if let Some(outcome) = outcome {
-                self.history.restore(at, outcome, count);
+            let Some(outcome) = outcome else { continue };
+            for series in &mut self.history {
+                series.restore(at, outcome, count);
             }
         }
         let mut programs = ClientPrograms::default();
@@ -73,20 +75,19 @@ impl Admin {
         programs
     }
 
-    pub fn note_commit(&mut self, seconds: f64, changes: usize) {
-        self.timings.note_commit(seconds, changes);
-    }
-
     /// Records a tick, after which that many clients are connected.
     pub fn note_tick(&mut self, began: Clock, connections: usize, engine: &Engine) {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
-        let totals = || Bucket::totals(&engine.metrics, &self.timings);
-        self.history.advance(self.steady.at(began), totals, connections);
+        let totals = Bucket::totals(&engine.metrics, &self.timings);
+        for series in &mut self.history {
+            series.advance(self.started.steady_time(began), &totals, connections);
+        }
     }
 
     /// When a bucket of the history ends, which takes a tick.
     pub fn next_bucket(&self) -> Instant {
-        self.started.after((self.history.next_bucket() - self.started.wall).max(0.0))
+        let [hour, day] = self.history.each_ref().map(Series::next_bucket);
+        self.started.after((hour.min(day) - self.started.wall).max(0.0))
     }
 
     /// The whole HTTP response, as to a GET.

@@ -2,12 +2,13 @@
 //! the dark. The markup is in `page.html`, this fills it in: names with a slash are keys of metrics
 //! in `/status.json`. `tables` has the rows, `chart` the drawings.
 
-use super::chart::{self, Bar, Frame, Span};
+use super::chart::{self, Bar, Frame, Scale, Span};
 use super::metrics::{self, Metric};
 use super::status::{self, Bucket, Status};
 use super::tables;
 use crate::engine::metrics::Histogram;
 use crate::format::{self, UNKNOWN, duration, number};
+use crate::limits::{DAY_BUCKET_SECONDS, HOUR_BUCKET_SECONDS};
 use crate::store::NAMEPLATE_CLASSES;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -84,7 +85,7 @@ const HOUR: Span = Span {
     caption: "Last hour",
     bucket: "per minute",
     when: ["1 h ago", "30 min"],
-    bucket_minutes: 1,
+    bucket_seconds: HOUR_BUCKET_SECONDS,
 };
 
 const DAY: Span = Span {
@@ -92,13 +93,13 @@ const DAY: Span = Span {
     caption: "Last day",
     bucket: "per 15 minutes",
     when: ["24 h ago", "12 h"],
-    bucket_minutes: 15,
+    bucket_seconds: DAY_BUCKET_SECONDS,
 };
 
 fn ago(span: &Span, buckets: usize, bucket: usize) -> String {
-    match (buckets - 1 - bucket) * span.bucket_minutes {
+    match buckets - 1 - bucket {
         0 => "now".to_owned(),
-        minutes => format!("{} ago", duration(minutes as f64 * 60.0)),
+        since => format!("{} ago", duration(since as f64 * span.bucket_seconds)),
     }
 }
 
@@ -121,13 +122,13 @@ fn exchange_chart(span: &Span, buckets: &[Bucket]) -> String {
 }
 
 fn connection_chart(span: &Span, buckets: &[Bucket]) -> String {
-    let values: Vec<Option<u64>> =
-        buckets.iter().map(|it| it.connections.map(|count| count as u64)).collect();
-    let most = values.iter().flatten().max().copied().unwrap_or(0);
+    let most = buckets.iter().filter_map(|it| it.connections).max().unwrap_or(0);
     let description = format!("At most {most} connections at once.");
     let frame = Frame { span, id: "connections", caption: span.caption, description };
-    chart::curve(frame, &values, |bucket, value| {
-        format!("{}: at most {value}", ago(span, buckets.len(), bucket))
+    let values: Vec<_> =
+        buckets.iter().map(|it| it.connections.map(|count| (count as f64, 0.0))).collect();
+    chart::curve(frame, &Scale::linear(most as u64), &values, &|bucket, (count, _)| {
+        format!("{}: at most {count}", ago(span, buckets.len(), bucket))
     })
 }
 
@@ -145,7 +146,10 @@ fn latency_chart(
     let caption = format!("{name}, {}", span.caption.to_ascii_lowercase());
     let description = all.map_or_else(|| "None.".to_owned(), text);
     let frame = Frame { span, id: &name.to_ascii_lowercase(), caption: &caption, description };
-    chart::durations(frame, &values, |bucket, value| {
+    let known = || values.iter().flatten();
+    let least = known().map(|(median, _)| *median).fold(f64::INFINITY, f64::min);
+    let most = known().map(|(_, slow)| *slow).fold(0.0, f64::max);
+    chart::curve(frame, &Scale::logarithmic(least, most), &values, &|bucket, value| {
         format!("{}: {}", ago(span, buckets.len(), bucket), text(value))
     })
 }

@@ -40,7 +40,8 @@ pub struct FileSizes {
 impl<'a> Status<'a> {
     pub fn collect(admin: &'a Admin, view: ServerView<'a>) -> Status<'a> {
         let totals = Bucket::totals(&view.engine.metrics, &admin.timings);
-        let now = admin.steady.at(view.clock);
+        let now = admin.started.steady_time(view.clock);
+        let [hour, day] = admin.history.each_ref().map(|series| series.buckets(&totals));
         Status {
             admin,
             view,
@@ -48,8 +49,8 @@ impl<'a> Status<'a> {
             uptime: now - admin.started.wall,
             process: Process::read(),
             files: files(view),
-            hour: admin.history.hour.buckets(&totals),
-            day: admin.history.day.buckets(&totals),
+            hour,
+            day,
         }
     }
 

@@ -42,8 +42,9 @@ pub fn read(
     mut operands: Option<&mut Vec<String>>,
 ) -> Result<Vec<RawOption>, String> {
     let mut options = Vec::new();
-    let mut words = words.finish().into_iter().map(text).peekable();
-    while let Some(word) = words.next().transpose()? {
+    let words = words.finish().into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
         if is_operand(&word)
             && let Some(operands) = &mut operands
         {
@@ -53,10 +54,9 @@ pub fn read(
         let (name, attached) = split(&word);
         let shown = if word.is_empty() { "''" } else { &word };
         let row = find(table, name, shown)?;
-        let follows = |next: &Result<String, String>| next.as_ref().is_ok_and(|it| is_operand(it));
         let value = match (attached, row.arity) {
-            (None, Arity::Once(_) | Arity::Many(_)) => words.next().transpose()?,
-            (None, Arity::Optional) => words.next_if(follows).transpose()?,
+            (None, Arity::Once(_) | Arity::Many(_)) => words.next(),
+            (None, Arity::Optional) => words.next_if(|next| is_operand(next)),
             _ => attached.map(str::to_owned),
         };
         push(&mut options, row, value, String::new())?;
@@ -100,36 +100,23 @@ pub fn read_file(
 }
 
 /// Options of `twist` and `twistd`, with which the Python server is started, and the replacement.
-const LEFT_OVER: [(&[&str], &str); 11] = [
-    (&["--log-file", "--logfile", "-l"], LOG_TO_STDERR),
-    (&["--log-format"], "an option of twist: leave it out, the log has one format"),
-    (&["--pidfile", "--nodaemon", "-n"], FOREGROUND),
-    (&["--reactor", "-r"], "an option of twist: leave it out"),
-    (&["--syslog", "--prefix"], "an option of twistd: leave it out, the log goes to stderr"),
-    (&["--rundir", "-d"], "an option of twistd: start the server in that directory instead"),
-    (&["--umask"], "an option of twistd: leave it out, new databases are for their owner only"),
-    (&["--uid", "-u", "--gid", "-g"], "an option of twistd: start the server as that user instead"),
-    (&["--chroot"], "an option of twistd: start the server by chroot instead"),
+const LEFT_OVER: [(&str, &str); 11] = [
+    ("--log-file --logfile -l", LOG_TO_STDERR),
+    ("--log-format", "an option of twist: leave it out, the log has one format"),
+    ("--pidfile --nodaemon -n", FOREGROUND),
+    ("--reactor -r", "an option of twist: leave it out"),
+    ("--syslog --prefix", "an option of twistd: leave it out, the log goes to stderr"),
+    ("--rundir -d", "an option of twistd: start the server in that directory instead"),
+    ("--umask", "an option of twistd: leave it out, new databases are for their owner only"),
+    ("--uid -u --gid -g", "an option of twistd: start the server as that user instead"),
+    ("--chroot", "an option of twistd: start the server by chroot instead"),
     (OF_TWISTD_ALONE, "an option of twistd: leave it out"),
-    (&[TWIST_PLUGIN], LEAVE_OUT_PLUGIN),
+    (TWIST_PLUGIN, LEAVE_OUT_PLUGIN),
 ];
 
 /// Python's own debugging, and what concerns no server of this kind.
-const OF_TWISTD_ALONE: &[&str] = &[
-    "--no_save",
-    "-o",
-    "--originalname",
-    "--euid",
-    "--debug",
-    "-b",
-    "--spew",
-    "--profile",
-    "--profiler",
-    "--savestats",
-    "--logger",
-    "--encrypted",
-    "-e",
-];
+const OF_TWISTD_ALONE: &str = "--no_save -o --originalname --euid --debug -b --spew --profile \
+                               --profiler --savestats --logger --encrypted -e";
 
 const FOREGROUND: &str = "an option of twistd: leave it out, the server stays in the foreground";
 
@@ -147,7 +134,8 @@ const LOG_TO_STDERR: &str =
 fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row, String> {
     let found = table.iter().find(|row| row.name == name || row.short == Some(name));
     found.copied().ok_or_else(|| {
-        let left_over = LEFT_OVER.iter().find(|(options, _)| options.contains(&name));
+        let is_left_over = |names: &str| names.split_whitespace().any(|known| known == name);
+        let left_over = LEFT_OVER.iter().find(|(names, _)| is_left_over(names));
         // A short name is not mistyped with two dashes, and a file of options takes none.
         let short = |row: &Row| row.short.filter(|_| !name.starts_with("--"));
         let mut names = table.iter().flat_map(|row| [row.name].into_iter().chain(short(row)));

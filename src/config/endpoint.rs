@@ -4,12 +4,10 @@
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::values::DEFAULT_PORT;
 use crate::message::peer;
 use crate::net::passed_sockets::Pick;
 use crate::net::socket::{Endpoint, Role};
-
-/// The port when no endpoint is given.
-const DEFAULT_PORT: u16 = 4000;
 
 /// File mode of a unix socket by default: all users may connect, as upstream.
 const UNIX_MODE: u32 = 0o666;
@@ -87,11 +85,6 @@ pub fn for_admin(text: &str, allow_public: bool) -> Result<Endpoint, String> {
         )),
         _ => Ok(endpoint),
     }
-}
-
-/// Reads the endpoint of a running server's admin listener.
-pub fn of_admin(text: &str) -> Result<Endpoint, String> {
-    parse(text, FOR_ADMIN)
 }
 
 fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {

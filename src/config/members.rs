@@ -14,6 +14,7 @@ use crate::message::secret::{Member, Secret};
 pub struct Members(Vec<Member>);
 
 impl Members {
+    /// Reads the file's text. The error begins with the line's number.
     pub fn parse(content: &str) -> Result<Members, String> {
         let (mut members, mut secrets) = (Vec::new(), HashSet::new());
         for (index, line) in content.lines().map(str::trim).enumerate() {
@@ -38,14 +39,17 @@ impl Members {
         })
     }
 
+    /// Whether that line, name and secret, is in the file.
     pub fn contains(&self, member: &Member) -> bool {
         self.0.contains(member)
     }
 
+    /// The name in each line, one of several lines several times.
     pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
         self.0.iter().map(|member| &member.name)
     }
 
+    /// The number of lines.
     pub fn count(&self) -> usize {
         self.0.len()
     }

@@ -29,6 +29,7 @@ impl Mode {
 /// All that an operator sets about proofs of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
+    /// Whether, and when.
     pub mode: Mode,
     /// Bits required; more during an attack.
     pub bits: u32,

@@ -29,9 +29,11 @@ pub struct Reloadable {
     pub onion_networks: Vec<Network>,
     /// Keys of the welcome that the operator sets.
     pub welcome: Welcome,
+    /// What `list` is answered with.
     pub list: Listing,
     /// Networks whose clients get an error text and are disconnected.
     pub notices: Notices,
+    /// How SIGQUIT stops the server.
     pub drain: Drain,
     /// The clients that may begin something; all may if there is no file of members.
     pub members: Option<Members>,

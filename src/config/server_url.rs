@@ -10,7 +10,9 @@ use super::values;
 /// Where a mailbox server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerUrl {
+    /// A name or an IP address, that of IPv6 without brackets; the path begins with a slash.
     Tcp { scheme: Scheme, host: String, port: u16, path: String },
+    /// The path of a unix socket.
     Unix(PathBuf),
 }
 
@@ -30,6 +32,7 @@ impl Scheme {
 }
 
 impl ServerUrl {
+    /// Reads a URL. The error names it without a member's secret.
     pub fn parse(text: &str) -> Result<ServerUrl, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(ServerUrl::Unix(values::path(path)?));
@@ -72,7 +75,7 @@ impl ServerUrl {
 impl Default for ServerUrl {
     fn default() -> ServerUrl {
         let (host, path) = ("127.0.0.1".to_owned(), SERVICE.to_owned());
-        ServerUrl::Tcp { scheme: Scheme::WS, host, port: 4000, path }
+        ServerUrl::Tcp { scheme: Scheme::WS, host, port: values::DEFAULT_PORT, path }
     }
 }
 

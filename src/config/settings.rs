@@ -37,16 +37,21 @@ pub struct Config {
     pub origins: Origins,
     /// Whether small answers are sent at once.
     pub tcp_nodelay: bool,
+    /// `:memory:` keeps nothing.
     pub channel_db: PathBuf,
+    /// None records no usage.
     pub usage_db: Option<PathBuf>,
     /// Age at which a usage record is deleted; none to keep all.
     pub usage_keep: Option<Seconds>,
+    /// None numbers no addresses; `:memory:` is allowed.
     pub addrid_db: Option<PathBuf>,
     /// Lifetime of a generation of address ids.
     pub generation_duration: Seconds,
     /// Whether the connection table is kept.
     pub track_connections: bool,
+    /// What of the channel database survives a power loss.
     pub synchronous: Synchronous,
+    /// When a proof of work is required (manual: proof_of_work 1).
     pub permission: Policy,
     /// Whether clients may delete single messages (a draft).
     pub delete: bool,
@@ -56,6 +61,7 @@ pub struct Config {
     pub expire_check: Seconds,
     /// Whether connections are handed over to another process.
     pub takeover: bool,
+    /// The least grave lines that are logged.
     pub log_level: LevelFilter,
     /// None but in tests of clients.
     pub troubles: Troubles,
@@ -145,6 +151,7 @@ pub struct Query {
 /// The form of a report.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Format {
+    /// For people.
     #[default]
     Table,
     /// For programs.
@@ -152,32 +159,25 @@ pub enum Format {
 }
 
 /// How far back a report goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Period {
-    Day,
-    #[default]
-    Week,
-    Month,
-    All,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// None for all that is recorded.
+    pub days: Option<u32>,
 }
 
 impl Period {
     /// Its names on the command line.
     pub const NAMES: [(&'static str, Period); 4] = [
-        ("day", Period::Day),
-        ("week", Period::Week),
-        ("month", Period::Month),
-        ("all", Period::All),
+        ("day", Period { days: Some(1) }),
+        ("week", Period { days: Some(7) }),
+        ("month", Period { days: Some(30) }),
+        ("all", Period { days: None }),
     ];
+}
 
-    /// Its length; none for all.
-    pub fn days(self) -> Option<u32> {
-        match self {
-            Period::Day => Some(1),
-            Period::Week => Some(7),
-            Period::Month => Some(30),
-            Period::All => None,
-        }
+impl Default for Period {
+    fn default() -> Period {
+        Period { days: Some(7) }
     }
 }
 

@@ -25,6 +25,7 @@ pub enum Subject {
     Status {
         /// The running server's admin listener.
         admin: Option<Endpoint>,
+        /// Files to be read; none to leave them alone.
         channel_db: Option<PathBuf>,
         usage_db: Option<PathBuf>,
     },
@@ -75,7 +76,8 @@ pub static TABLE: &[Subcommand] = &[
         about: "Show server status, from the running server (`--admin`) or from its database files.",
         operand: None,
         rows: rows! {
-            "--admin": Once("ENDPOINT"), Set |s, text| s.query.admin = Some(endpoint::of_admin(text)?),
+            "--admin": Once("ENDPOINT"),
+                Set |s, text| s.query.admin = Some(endpoint::for_admin(text, true)?),
                 Text("read the files"),
                 "Ask the running server at its admin listener: `PORT`, `ADDRESS:PORT`, \
                  `tcp:PORT[:interface=ADDRESS]`, `unix:PATH`. Files are then read only if named.";

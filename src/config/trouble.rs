@@ -59,10 +59,12 @@ impl Trouble {
 pub struct Troubles(pub Vec<Trouble>);
 
 impl Troubles {
+    /// Whether each `claim` and `open` fails.
     pub fn is_crowded(&self) -> bool {
         self.0.contains(&Trouble::Crowded)
     }
 
+    /// The first error on order.
     pub fn error(&self) -> Option<&str> {
         self.0.iter().find_map(|trouble| match trouble {
             Trouble::Error(text) => Some(text.as_str()),
@@ -70,6 +72,7 @@ impl Troubles {
         })
     }
 
+    /// The pause before each further message of a replay.
     pub fn replay_pause(&self) -> Option<Duration> {
         self.0.iter().find_map(|trouble| match trouble {
             Trouble::SlowReplay(time) => Some(*time),

@@ -11,6 +11,9 @@ use crate::limits::{self, LimitRow};
 use crate::message::peer::Network;
 use crate::sys::clock::Seconds;
 
+/// The server's port by default, as upstream's.
+pub const DEFAULT_PORT: u16 = 4000;
+
 /// The state database by default, as upstream's.
 pub const CHANNEL_DB: &str = "relay.sqlite";
 

@@ -45,28 +45,16 @@ pub static TABLE: &[Row] = rows! {
         "Whether small answers are sent at once";
 };
 
-/// Further options of upstream's library, and the replacement.
-const WITHOUT_EFFECT: [(&str, &str); 17] = [
+/// Further options of upstream's library that have a replacement.
+const REPLACED: [(&str, &str); 2] = [
     ("trustXForwardedFor", "give --proxy-header=x-forwarded-for and --trusted-proxy=NETWORK"),
     ("allowNullOrigin", "list \"null\" in allowedOrigins instead"),
-    ("acceptMaskedServerFrames", LEAVE_OUT),
-    ("applyMask", LEAVE_OUT),
-    ("autoFragmentSize", LEAVE_OUT),
-    ("autoPingSize", LEAVE_OUT),
-    ("autoPingRestartOnAnyTraffic", LEAVE_OUT),
-    ("echoCloseCodeReason", LEAVE_OUT),
-    ("failByDrop", LEAVE_OUT),
-    ("flashSocketPolicy", LEAVE_OUT),
-    ("maskServerFrames", LEAVE_OUT),
-    ("perMessageCompressionAccept", LEAVE_OUT),
-    ("requireMaskedClientFrames", LEAVE_OUT),
-    ("serveFlashSocketPolicy", LEAVE_OUT),
-    ("utf8validateIncoming", LEAVE_OUT),
-    ("versions", LEAVE_OUT),
-    ("webStatus", LEAVE_OUT),
 ];
 
-const LEAVE_OUT: &str = "has no meaning here, leave it out";
+/// The others.
+const WITHOUT_MEANING: &str = "acceptMaskedServerFrames applyMask autoFragmentSize autoPingSize autoPingRestartOnAnyTraffic \
+     echoCloseCodeReason failByDrop flashSocketPolicy maskServerFrames perMessageCompressionAccept \
+     requireMaskedClientFrames serveFlashSocketPolicy utf8validateIncoming versions webStatus";
 
 /// Sets one option; the error completes "--websocket-protocol-option: …".
 pub fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
@@ -75,8 +63,11 @@ pub fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
     let value: Value =
         serde_json::from_str(json).map_err(|_| format!("{name}: '{json}' must be a JSON value"))?;
     let Some(row) = TABLE.iter().find(|row| row.name == name) else {
-        if let Some((_, problem)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
+        if let Some((_, problem)) = REPLACED.iter().find(|(known, _)| *known == name) {
             return Err(format!("{name}: {problem}"));
+        }
+        if WITHOUT_MEANING.split_whitespace().any(|known| known == name) {
+            return Err(format!("{name}: has no meaning here, leave it out"));
         }
         let names = TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
         return Err(format!("{name}: not an option of this server; known are {names}"));

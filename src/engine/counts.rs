@@ -5,7 +5,7 @@ use crate::engine::client_programs::program;
 use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
 use crate::store::{Counts, UsageKind, UsageRecord};
-use crate::sys::clock::{SteadyClock, Timestamp};
+use crate::sys::clock::Timestamp;
 use crate::sys::process;
 
 impl Engine {
@@ -67,7 +67,7 @@ impl Engine {
     /// Counts the ends and binds of a committed tick, but those of `check`.
     pub(super) fn count_usage(&mut self) {
         // Setting the wall clock moves no hour.
-        let now = SteadyClock::new(self.started).at(self.clock);
+        let now = self.started.steady_time(self.clock);
         let records = self.effects.usage.iter().map(|(record, _)| record);
         for record in records.filter(|record| record.app() != CHECK_APP) {
             match record {

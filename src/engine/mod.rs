@@ -43,7 +43,7 @@ use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
 use crate::store::{Act, Change, Counts, Effects, Row, Store};
-use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
+use crate::sys::clock::{Clock, Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use crate::sys::logging::{debug, info, warn};
 use limit_log::{Limit, LimitLog};
@@ -75,8 +75,8 @@ pub struct Engine {
     pub client_programs: Option<Box<ClientPrograms>>,
     entropy: Box<dyn Entropy>,
     clock: Clock,
-    /// The time for the rules of the store.
-    steady: SteadyClock,
+    /// From here the time for the rules of the store is counted.
+    origin: Clock,
     /// All that this tick has caused, not yet committed.
     effects: Effects,
     timers: TimerTable,
@@ -119,7 +119,7 @@ impl Engine {
             client_programs: None,
             entropy,
             clock,
-            steady: SteadyClock::new(clock),
+            origin: clock,
             effects: Effects::default(),
             timers: TimerTable::default(),
             trouble: Vec::new(),
@@ -148,7 +148,7 @@ impl Engine {
     pub fn begin_tick(&mut self, clock: Clock) {
         self.clock = clock;
         // While nothing can be written, memory must go on as the file is.
-        if let Some(step) = self.steady.step(clock).filter(|_| !self.is_degraded()) {
+        if let Some(step) = self.origin.step(clock).filter(|_| !self.is_degraded()) {
             self.shift_times(step);
         }
     }
@@ -161,14 +161,14 @@ impl Engine {
         _ = self.commit();
         if !self.is_degraded() {
             self.store.shift_times(seconds);
-            self.steady = SteadyClock::new(self.clock);
+            self.origin = self.clock;
             self.rebooted = self.rebooted + seconds;
         }
     }
 
     /// The time for the rules of the store.
     fn now(&self) -> Timestamp {
-        self.steady.at(self.clock)
+        self.origin.steady_time(self.clock)
     }
 
     /// Whether there is work that will not wait for an event.
@@ -190,7 +190,7 @@ impl Engine {
         }
         let changes_before = self.effects.changes.len();
         let is_checking = self.store.continue_expiry(&mut Act {
-            now: self.steady.at(self.clock),
+            now: self.origin.steady_time(self.clock),
             entropy: &mut *self.entropy,
             effects: &mut self.effects,
             may_begin: false,
@@ -210,7 +210,7 @@ impl Engine {
                 }
             }
             Timer::StorageRetry => {
-                self.storage.recover(&mut self.store, self.steady.at(self.clock));
+                self.storage.recover(&mut self.store, self.origin.steady_time(self.clock));
                 if self.storage.is_degraded() {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
                 } else {
@@ -362,7 +362,7 @@ impl Engine {
             self.store.disconnect(*conn);
             self.kept_from_leaving.remove(conn);
         }
-        self.storage.load(&mut self.store, self.steady.at(self.clock));
+        self.storage.load(&mut self.store, self.origin.steady_time(self.clock));
     }
 
     /// Must be called at the end of each tick, after reaping. `idle`: it had neither events nor

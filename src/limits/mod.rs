@@ -24,6 +24,7 @@ pub use store::*;
 /// A row of the table of limits: an option of the command line.
 #[derive(Debug)]
 pub struct LimitRow {
+    /// Dashes included.
     pub option: &'static str,
     /// Default, in `unit`; none if it follows from something else, which is `follows`.
     pub default: Option<f64>,
@@ -37,6 +38,7 @@ pub struct LimitRow {
     pub effect: &'static str,
     /// The label of the count of how often it is met; several limits can share one.
     pub counter: Option<&'static str>,
+    /// Sets it, in `unit`.
     pub set: fn(&mut Limits, f64),
     /// The value in force; none if there is no limit.
     pub get: fn(&Limits) -> Option<f64>,

@@ -116,7 +116,7 @@ impl Client {
         shake_hands(server, &mut stream).map_err(|problem| stream.explain(problem))?;
         let socket = WebSocket::from_raw_socket(stream, Role::Client, Some(config));
         let mut client = Client { socket, side, nameplate: None, mailbox: None };
-        let welcome = client.wait(|message| message["type"] == "welcome")?["welcome"].take();
+        let welcome = client.wait(&|message| message["type"] == "welcome")?["welcome"].take();
         if let Some(text) = welcome["error"].as_str() {
             return Err(format!("the welcome has the error '{}'", format::harmless_error(text)));
         }
@@ -158,7 +158,7 @@ impl Client {
     }
 
     fn expect_message(&mut self, side: &str, phase: &str) -> Result<(), String> {
-        let message = self.wait(|it| it["type"] == "message" && it["side"] == side)?;
+        let message = self.wait(&|it| it["type"] == "message" && it["side"] == side)?;
         if message["phase"] == phase && message["body"] == BODY {
             Ok(())
         } else {
@@ -185,11 +185,11 @@ impl Client {
 
     fn ask(&mut self, command: Value, answer: &str) -> Result<Value, String> {
         self.send(command)?;
-        self.wait(|message| message["type"] == answer)
+        self.wait(&|message| message["type"] == answer)
     }
 
     /// Returns the first message that is wanted; an error of the server ends the step.
-    fn wait(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Result<Value, String> {
+    fn wait(&mut self, is_wanted: &dyn Fn(&Value) -> bool) -> Result<Value, String> {
         self.socket.get_mut().begin_step();
         loop {
             let text = match self.socket.read().map_err(problem)? {

@@ -1,7 +1,7 @@
 //! A connection to a server, on which nothing lasts longer than its deadline.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ impl Stream {
     pub fn connect(endpoint: &Endpoint, limit: Duration) -> io::Result<Stream> {
         let socket = match endpoint {
             Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(&reachable(*address), limit)?;
+                let stream = TcpStream::connect_timeout(address, limit)?;
                 stream.set_nodelay(true)?;
                 UnixStream::from(OwnedFd::from(stream))
             }
@@ -98,14 +98,4 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The loopback address for a listener on all addresses.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -87,12 +87,6 @@ struct Endings {
     nameplates: Results,
 }
 
-impl Endings {
-    fn is_empty(&self) -> bool {
-        self.mailboxes.total() + self.nameplates.total() == 0
-    }
-}
-
 /// What ended in a period.
 #[derive(Debug, Default)]
 struct Exchanges {
@@ -106,7 +100,7 @@ struct Exchanges {
 }
 
 pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, OpenError> {
-    let since = period.days().map(|days| now - f64::from(days) * SECONDS_PER_DAY);
+    let since = period.days.map(|days| now - f64::from(days) * SECONDS_PER_DAY);
     let from = since.unwrap_or(Timestamp(f64::NEG_INFINITY));
     let mut exchanges = Exchanges::default();
     let UsageSince { file, current, clients } =
@@ -116,7 +110,7 @@ pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, Ope
     exchanges.total.sort();
 
     let mut text = format!("{}\n{}", file_line(path, file), heading(period, since, blur));
-    if exchanges.all.is_empty() {
+    if exchanges.parts.is_empty() {
         text += "Nothing ended in this time.\n";
     } else {
         text += &exchanges.text(period);
@@ -139,7 +133,7 @@ pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, Ope
 }
 
 fn heading(period: Period, since: Option<Timestamp>, blur: Option<Seconds>) -> String {
-    let mut heading = match (period.days(), since.map(clock::utc)) {
+    let mut heading = match (period.days, since.map(clock::utc)) {
         (Some(1), Some(since)) => format!("The last 24 hours, since {since}.\n"),
         (Some(days), Some(since)) => format!("The last {days} days, since {since}.\n"),
         _ => "All that is recorded.\n".to_owned(),
@@ -156,13 +150,13 @@ fn heading(period: Period, since: Option<Timestamp>, blur: Option<Seconds>) -> S
 
 /// The parts that an unbounded period, or a bounded one, is divided into.
 fn part_name(period: Period) -> &'static str {
-    if period == Period::All { "month" } else { "day" }
+    if period.days.is_none() { "month" } else { "day" }
 }
 
 impl Exchanges {
     fn add(&mut self, ending: &EndingRow, period: Period) {
         let mut part = clock::utc(ending.started);
-        part.truncate(if period == Period::All { "2024-12" } else { "2024-12-31" }.len());
+        part.truncate(if period.days.is_none() { "2024-12" } else { "2024-12-31" }.len());
         let at = self.parts.partition_point(|(earlier, _)| *earlier < part);
         if self.parts.get(at).is_none_or(|(known, _)| *known != part) {
             self.parts.insert(at, (part, Endings::default()));
@@ -188,7 +182,7 @@ impl Exchanges {
             self.transfers,
             self.times()
         );
-        if period != Period::Day {
+        if period.days != Some(1) {
             text += &format!("\n{}", self.parts(part_name(period)));
         }
         text

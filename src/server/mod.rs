@@ -247,7 +247,7 @@ impl Server {
         let began = (self.admin.is_some() && changes > 0).then(Instant::now);
         let (committed, closings) = self.engine.commit();
         if let (Some(admin), Some(began)) = (&mut self.admin, began) {
-            admin.note_commit(began.elapsed().as_secs_f64(), changes);
+            admin.timings.note_commit(began.elapsed().as_secs_f64(), changes);
         }
         for (conn, reason) in closings {
             self.connections.close(conn, reason, self.clock.instant, &mut self.engine);

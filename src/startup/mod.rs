@@ -6,7 +6,6 @@ mod files;
 
 use std::env;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -93,20 +92,16 @@ pub fn start(
     build(config, reloadable, signals, passed, notifier, inheritance).map(|(server, _)| server)
 }
 
-/// Starts a server inside another program; returns the TCP address that it listens on. Leaves the
+/// Starts a server inside another program; returns the address that it listens on. Leaves the
 /// environment of the process and its limits alone.
 pub fn start_for_tests(
     config: Config,
     reloadable: Reloadable,
     signals: Signals,
-) -> Result<(Server, SocketAddr), String> {
+) -> Result<(Server, String), String> {
     let passed = PassedSockets::none();
     let (server, addresses) = build(config, reloadable, signals, passed, None, None)?;
-    let address = addresses.iter().find_map(|(endpoint, _)| match endpoint {
-        Endpoint::Tcp(address) => Some(*address),
-        Endpoint::Unix { .. } => None,
-    });
-    Ok((server, address.ok_or("no TCP address is listened on")?))
+    Ok((server, addresses.iter().map(|(endpoint, _)| endpoint.to_string()).collect()))
 }
 
 fn build(
@@ -125,31 +120,10 @@ fn build(
     let handed_over = inheritance.as_mut().map(|it| std::mem::take(&mut it.listeners));
     let mut listeners = bind(&mut config, passed, handed_over.unwrap_or_default())?;
     let taken_over = inheritance.as_ref().map(Inheritance::numbers).unwrap_or_default();
-    let Files { store, storage, records, past } = Files::open(&config, &reloadable, &taken_over)?;
+    let files = Files::open(&config, &reloadable, &taken_over)?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
-    let clock = Clock::read();
-    let entropy = Box::new(entropy);
-    // In the heap, as each move of it would be one more copy on the stack, whose pages stay.
-    let mut engine = Box::new(Engine::new(
-        Rc::clone(&config),
-        reloadable,
-        store,
-        storage,
-        records,
-        entropy,
-        clock,
-    ));
-    if let Some(inheritance) = &mut inheritance {
-        let addresses = std::mem::take(&mut inheritance.addresses);
-        engine.restore(addresses, inheritance.take_states());
-    }
-    engine.run_first_check();
-    let admin = config.is_watched().then(|| {
-        let mut admin = Admin::new(clock);
-        engine.client_programs = Some(Box::new(admin.restore(past)));
-        admin
-    });
+    let (engine, admin) = start_engine(&config, reloadable, files, entropy, &mut inheritance);
     if let Err(problem) = listeners.listen() {
         engine.close();
         return Err(problem);
@@ -162,6 +136,39 @@ fn build(
         server.restore(inheritance);
     }
     Ok((server, addresses))
+}
+
+/// Puts the engine together, with what an earlier process has handed over to it, and what the
+/// admin listener shows.
+fn start_engine(
+    config: &Rc<Config>,
+    reloadable: Reloadable,
+    Files { store, storage, records, past }: Files,
+    entropy: SystemEntropy,
+    inheritance: &mut Option<Inheritance>,
+) -> (Box<Engine>, Option<Admin>) {
+    let clock = Clock::read();
+    // In the heap, as each move of it would be one more copy on the stack, whose pages stay.
+    let mut engine = Box::new(Engine::new(
+        Rc::clone(config),
+        reloadable,
+        store,
+        storage,
+        records,
+        Box::new(entropy),
+        clock,
+    ));
+    if let Some(inheritance) = inheritance {
+        let addresses = std::mem::take(&mut inheritance.addresses);
+        engine.restore(addresses, inheritance.take_states());
+    }
+    engine.run_first_check();
+    let admin = config.is_watched().then(|| {
+        let mut admin = Admin::new(clock);
+        engine.client_programs = Some(Box::new(admin.restore(past)));
+        admin
+    });
+    (engine, admin)
 }
 
 /// Allows no more connections than there are descriptors for.

@@ -78,36 +78,27 @@ impl Clock {
         Clock { instant: Instant::now(), wall: Timestamp(wall) }
     }
 
+    /// The instant that many seconds later; they must not be negative.
     pub fn after(&self, seconds: Seconds) -> Instant {
         after(self.instant, seconds)
     }
+
+    /// The time at `now` for the rules: the monotonic clock's, counted from this reading of the
+    /// wall clock. Setting the wall clock makes nothing older or younger.
+    pub fn steady_time(&self, now: Clock) -> Timestamp {
+        self.wall + now.instant.saturating_duration_since(self.instant).as_secs_f64()
+    }
+
+    /// By how many seconds the wall clock was set since this reading, if that is worth new times.
+    pub fn step(&self, now: Clock) -> Option<Seconds> {
+        let step = now.wall - self.steady_time(now);
+        Some(step).filter(|step| step.abs() > limits::CLOCK_STEP_SECONDS)
+    }
 }
 
+/// The instant that many seconds later; they must not be negative.
 pub fn after(instant: Instant, seconds: Seconds) -> Instant {
     instant + Duration::from_secs_f64(seconds)
-}
-
-/// Time for the rules: the monotonic clock's, counted from the wall clock's at a start. Setting the
-/// wall clock makes nothing older or younger.
-#[derive(Clone, Copy, Debug)]
-pub struct SteadyClock {
-    origin: Clock,
-}
-
-impl SteadyClock {
-    pub fn new(origin: Clock) -> SteadyClock {
-        SteadyClock { origin }
-    }
-
-    pub fn at(&self, clock: Clock) -> Timestamp {
-        let elapsed = clock.instant.saturating_duration_since(self.origin.instant);
-        self.origin.wall + elapsed.as_secs_f64()
-    }
-
-    /// By how many seconds the wall clock was set since the origin, if that is worth new times.
-    pub fn step(&self, clock: Clock) -> Option<Seconds> {
-        Some(clock.wall - self.at(clock)).filter(|step| step.abs() > limits::CLOCK_STEP_SECONDS)
-    }
 }
 
 /// The kernel's monotonic clock, as service managers compare it.
@@ -133,6 +124,7 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
+    /// Measures from now on.
     pub fn start() -> Stopwatch {
         Stopwatch { measured: cpu_time(), quick: Duration::ZERO }
     }
@@ -191,9 +183,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_steady_clock_runs_on_when_the_wall_clock_is_set() {
+    fn the_steady_time_runs_on_when_the_wall_clock_is_set() {
         let origin = Clock { instant: Instant::now(), wall: Timestamp(1_000.0) };
-        let steady = SteadyClock::new(origin);
         for (elapsed, wall, step) in [
             (10, 1_010.0, None),
             (10, 1_040.0, None),
@@ -202,8 +193,8 @@ mod tests {
         ] {
             let instant = origin.instant + Duration::from_secs(elapsed);
             let clock = Clock { instant, wall: Timestamp(wall) };
-            assert_eq!(steady.at(clock), Timestamp(1_010.0));
-            assert_eq!(steady.step(clock), step);
+            assert_eq!(origin.steady_time(clock), Timestamp(1_010.0));
+            assert_eq!(origin.step(clock), step);
         }
     }
 

@@ -1,59 +1,47 @@
-//! The system's secure randomness, drawn in blocks.
+//! The system's secure randomness.
 
 use std::io;
 
 /// A source of randomness. Mailbox ids depend on it: outside tests it must be secure.
 pub trait Entropy {
+    /// 64 bits, each value as likely as any other.
     fn next_u64(&mut self) -> u64;
 }
 
 /// The digits of base32, in lower case.
 pub const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// Bytes drawn from the system at a time: the kernel returns that many in whole or not at all.
-const POOL_BYTES: usize = 256;
-
+/// Asks the system each time: that takes less than a microsecond, and an exchange needs two.
 #[derive(Debug)]
-pub struct SystemEntropy {
-    pool: [u8; POOL_BYTES],
-    used: usize,
-}
+pub struct SystemEntropy(());
 
 impl SystemEntropy {
     /// Fails if the system has no randomness; after a first success it does not fail.
     pub fn new() -> io::Result<SystemEntropy> {
-        let mut pool = [0; POOL_BYTES];
-        fill(&mut pool)?;
-        Ok(SystemEntropy { pool, used: 0 })
+        draw().map(|_| SystemEntropy(()))
     }
 }
 
 #[cfg(target_os = "linux")]
-fn fill(pool: &mut [u8; POOL_BYTES]) -> io::Result<()> {
-    rustix::rand::getrandom(pool, rustix::rand::GetRandomFlags::empty())?;
-    Ok(())
+fn draw() -> io::Result<u64> {
+    let mut bytes = [0; size_of::<u64>()];
+    // So few bytes come in whole or not at all.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// On BSD and macOS the device is as good as a system call: it waits until it has been seeded.
 #[cfg(not(target_os = "linux"))]
-fn fill(pool: &mut [u8; POOL_BYTES]) -> io::Result<()> {
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, pool)
+fn draw() -> io::Result<u64> {
+    let mut bytes = [0; size_of::<u64>()];
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 impl Entropy for SystemEntropy {
+    /// 64 bits, each value as likely as any other.
     fn next_u64(&mut self) -> u64 {
-        if self.used == POOL_BYTES {
-            match SystemEntropy::new() {
-                Ok(fresh) => *self = fresh,
-                // Guessable mailbox ids would be worse than stopping.
-                Err(error) => panic!("the system's randomness failed: {error}"),
-            }
-        }
-        let end = self.used + size_of::<u64>();
-        let mut bytes = [0; size_of::<u64>()];
-        bytes.copy_from_slice(&self.pool[self.used..end]);
-        self.pool[self.used..end].fill(0); // never used again
-        self.used = end;
-        u64::from_le_bytes(bytes)
+        // Guessable mailbox ids would be worse than stopping.
+        draw().unwrap_or_else(|error| panic!("the system's randomness failed: {error}"))
     }
 }

@@ -81,8 +81,8 @@ pub fn error_prefix() -> String {
 struct Logger {
     libraries: SimpleLogger,
     prefix: Prefix,
-    /// Lines lost that no line has reported yet.
-    unreported: AtomicUsize,
+    /// Lines lost that a line has reported.
+    reported: AtomicUsize,
 }
 
 impl Log for Logger {
@@ -95,29 +95,27 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let lost = self.unreported.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            self.write(Level::Warn, format_args!("{lost} log lines could not be written"), lost);
+        let lost = LINES_LOST.load(Ordering::Relaxed);
+        let unreported = lost - self.reported.load(Ordering::Relaxed);
+        let report = format_args!("{unreported} log lines could not be written");
+        if unreported > 0 && self.write(Level::Warn, report) {
+            self.reported.store(lost, Ordering::Relaxed);
         }
-        self.write(record.level(), *record.args(), 1);
+        if !self.write(record.level(), *record.args()) {
+            LINES_LOST.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn flush(&self) {}
 }
 
 impl Logger {
-    /// Writes one line, or counts `stands_for` lines as lost.
-    fn write(&self, level: Level, text: fmt::Arguments<'_>, stands_for: usize) {
+    /// Writes one line, if stderr takes it.
+    fn write(&self, level: Level, text: fmt::Arguments<'_>) -> bool {
         let line = line(self.prefix, level, Clock::read().wall, text);
         // The whole line in one write: a pipe that is writable takes it without blocking, and
         // nothing of another process comes in between.
-        let written =
-            stderr_is_writable() && io::stderr().write(&line).is_ok_and(|n| n == line.len());
-        if !written {
-            self.unreported.fetch_add(stands_for, Ordering::Relaxed);
-            // A report that is lost was counted when its lines were.
-            LINES_LOST.fetch_add(usize::from(stands_for == 1), Ordering::Relaxed);
-        }
+        stderr_is_writable() && io::stderr().write(&line).is_ok_and(|n| n == line.len())
     }
 }
 
@@ -159,7 +157,7 @@ fn stderr_is_writable() -> bool {
 pub fn start(level: LevelFilter) {
     // The libraries log nothing below a warning that an operator could use.
     let libraries = SimpleLogger::new().with_level(level.min(LevelFilter::Warn));
-    let logger = Logger { libraries, prefix: Prefix::of_stderr(), unreported: AtomicUsize::new(0) };
+    let logger = Logger { libraries, prefix: Prefix::of_stderr(), reported: AtomicUsize::new(0) };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
         panic::set_hook(Box::new(|panic| log::error!("internal error, please report: {panic}")));

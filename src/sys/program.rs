@@ -28,6 +28,7 @@ impl Program {
         Program { path, name, arguments: arguments.collect() }
     }
 
+    /// Where the program was at the start; an upgrade puts another one there.
     pub fn path(&self) -> &path::Path {
         &self.path
     }

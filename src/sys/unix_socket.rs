@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
 
+/// Fails with [`ErrorKind::TimedOut`] after that time.
 pub fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let stream = UnixStream::from(socket(AddressFamily::UNIX, SocketType::STREAM, None)?);
     // Holds for connecting as well.

@@ -3,12 +3,10 @@
 //!
 //! A text can name no option that the parser does not know, and misses none.
 
-mod bash;
-mod fish;
+mod completions;
 pub mod help;
 mod man;
 mod markdown;
-mod zsh;
 
 use super::spec::{Arity, Group, Row, ShownDefault};
 use super::values::one_of;
@@ -19,9 +17,9 @@ type Generator = fn() -> String;
 /// Values of `--generate`.
 const KINDS: [(&str, Generator); 5] = [
     ("man", man::text),
-    ("bash", bash::text),
-    ("fish", fish::text),
-    ("zsh", zsh::text),
+    ("bash", completions::bash),
+    ("fish", completions::fish),
+    ("zsh", completions::zsh),
     ("markdown", markdown::text),
 ];
 
@@ -65,22 +63,6 @@ impl Row {
             ShownDefault::Number(number, unit) => Some(format!("{number} {unit}")),
         }
     }
-
-    /// The first sentence of the help, for a list of completions.
-    fn summary(&self) -> String {
-        let first = self.help.split(". ").next().unwrap_or(self.help);
-        plain(first.trim_end_matches('.'))
-    }
-
-    /// Values that a shell can offer.
-    fn completions(&self) -> Completions {
-        match self.value() {
-            None => Completions::NoValue,
-            Some("FILE") => Completions::Files,
-            Some(value) if value.contains('|') => Completions::Choices(value.split('|').collect()),
-            Some(_) => Completions::Unknown,
-        }
-    }
 }
 
 /// Markdown as plain text: code that looks like an ordinary word is put in quotes.
@@ -92,37 +74,4 @@ fn plain(text: &str) -> String {
         plain += &if is_code && is_word { format!("'{part}'") } else { part.to_owned() };
     }
     plain
-}
-
-/// Values of an option that a shell can offer.
-enum Completions {
-    /// The option is a flag.
-    NoValue,
-    Choices(Vec<&'static str>),
-    Files,
-    Unknown,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_summary_is_the_first_sentence() {
-        for (help, summary) in [
-            ("Where to listen; repeatable. PORT, unix:PATH.", "Where to listen; repeatable"),
-            ("`claim` from `ADDRESS`.", "'claim' from ADDRESS"),
-        ] {
-            let all = options::all();
-            let row = Row { help, ..*all[0] };
-            assert_eq!(row.summary(), summary);
-        }
-    }
-
-    #[test]
-    fn options_with_choices_are_known_by_their_value() {
-        let found = options::all().into_iter().find(|row| row.name == "--synchronous");
-        let found = found.map(|row| row.completions());
-        assert!(matches!(found, Some(Completions::Choices(it)) if it == ["full", "normal", "off"]));
-    }
 }
