@@ -157,7 +157,7 @@ impl Engine {
         if (is_outsider || self.draining) && self.store.would_begin(conn, command) {
             return Err(match is_outsider {
                 true => Refusal::Outsider,
-                false => Refusal::Draining(Rc::clone(&self.live.drain.message)),
+                false => Refusal::Draining { message: Rc::clone(&self.live.drain.message) },
             });
         }
         Ok(())
@@ -167,7 +167,8 @@ impl Engine {
         let now = self.clock.instant;
         match command {
             Command::SubmitPermissions { proof, .. } => {
-                self.permissions.submit(conn, proof).map_err(Refusal::PermissionDenied)
+                let outcome = self.permissions.submit(conn, proof);
+                outcome.map_err(|problem| Refusal::PermissionDenied { problem })
             }
             Command::Bind { .. } => self.permissions.check_bind(conn),
             Command::Allocate => self.quotas.allocate(conn, now),
@@ -223,7 +224,7 @@ fn answer_to_leaving(command: &Command<'_>) -> Option<Response> {
 /// clients would retry forever.
 fn verdict_on(command: &Command<'_>, refusal: &Refusal) -> Verdict {
     match (refusal, command) {
-        (Refusal::PermissionDenied(_), _) => Verdict::Close(CloseReason::NotPermitted),
+        (Refusal::PermissionDenied { .. }, _) => Verdict::Close(CloseReason::NotPermitted),
         // It shows the reason of a close that comes before its next command, or nothing ever.
         (Refusal::PermissionRequired, Command::Bind { client_version, .. })
             if client_version.implementation.as_deref() == Some(GO_CLIENT) =>

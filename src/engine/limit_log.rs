@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::engine::metrics::Tally;
 use crate::limits::LOG_REPEAT;
+use crate::message::Refusal;
 use crate::message::close::CloseReason;
-use crate::message::{Refusal, Throttled};
 use crate::sys::logging::warn;
 
 /// Declares the limits, a row each: its label in the metrics, and its name in the log.
@@ -60,14 +60,14 @@ impl Limit {
     /// The limit behind a refused command, if there is one.
     pub fn of_refusal(refusal: &Refusal) -> Option<Limit> {
         Some(match refusal {
-            Refusal::TooFast { command: Throttled::Allocate, .. } => Limit::AddressAllocates,
-            Refusal::TooFast { command: Throttled::Claim, .. } => Limit::AddressClaims,
+            Refusal::TooManyAllocates { .. } => Limit::AddressAllocates,
+            Refusal::TooManyClaims { .. } => Limit::AddressClaims,
             Refusal::TooManyNameplates => Limit::AddressNameplates,
             Refusal::MailboxFull { .. } => Limit::MailboxMessages,
             Refusal::ServerFull => Limit::StoredBytes,
             Refusal::AddressFull => Limit::AddressStoredBytes,
             Refusal::PermissionRequired => Limit::PermissionMissing,
-            Refusal::PermissionDenied(_) => Limit::PermissionDenied,
+            Refusal::PermissionDenied { .. } => Limit::PermissionDenied,
             _ => return None,
         })
     }

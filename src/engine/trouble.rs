@@ -30,7 +30,7 @@ impl Engine {
                 Err(Refusal::Crowded)
             }
             _ => match troubles.error() {
-                Some(text) => Err(Refusal::OnOrder(text.into())),
+                Some(text) => Err(Refusal::OnOrder { message: text.into() }),
                 None => Ok(()),
             },
         }

@@ -24,7 +24,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag, Proof};
-pub use refusal::{Refusal, Rule, StampError, Throttled};
+pub use refusal::{Refusal, Rule, StampError, Wait};
 pub use response::{Demand, Orig, PendingDemand, ProofState, Response};
 
 /// The app of `check`, which results, clients and reports leave out.

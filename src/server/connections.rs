@@ -11,7 +11,7 @@ use mio::Registry;
 use mio::event::Event;
 
 use super::meter::Meter;
-use super::read_queue::{Address, ReadQueue};
+use super::read_queue::{Address, ReadQueue, Weight};
 use super::shedding::Shedding;
 use super::timers::Timers;
 use crate::engine::Engine;
@@ -75,16 +75,13 @@ impl Slot {
             return;
         }
         // The end of a long message takes as long as all of it: to decode and to answer.
-        if self.is_heavy
-            || self.buffered_bytes > SHARE_BYTES_PER_TICK_MAX
-            || self.connection.is_lingering()
-        {
-            readable.push_heavy(conn, self.address);
-        } else if self.connection.is_opening() {
-            readable.push_opening(conn, self.address);
-        } else {
-            readable.push(conn, self.address);
-        }
+        let ends_long_message = self.buffered_bytes > SHARE_BYTES_PER_TICK_MAX;
+        let weight = match &self.connection {
+            it if self.is_heavy || ends_long_message || it.is_lingering() => Weight::Heavy,
+            it if it.is_opening() => Weight::Opening,
+            _ => Weight::Light,
+        };
+        readable.push(conn, self.address, weight);
     }
 }
 

@@ -143,7 +143,7 @@ pub(super) fn required<'a>(
 ) -> Result<&'a str, Refusal> {
     match value {
         Field::Absent => Err(Refusal::Requires { command, field }),
-        Field::Invalid(rule) => Err(Refusal::Invalid { command, field, rule: *rule }),
+        Field::Invalid(rule) => Err(Refusal::Invalid { command, field, rule: rule.clone() }),
         Field::Text(text) => Ok(text),
     }
 }

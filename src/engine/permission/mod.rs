@@ -136,7 +136,8 @@ impl Permissions {
     ) {
         let is_limit = matches!(
             refusal,
-            Refusal::TooFast { .. }
+            Refusal::TooManyAllocates { .. }
+                | Refusal::TooManyClaims { .. }
                 | Refusal::TooManyNameplates
                 | Refusal::NoFreeNameplate
                 | Refusal::ServerFull
@@ -179,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::message::holder::CountedAddress;
-    use crate::message::{Flag, Throttled};
+    use crate::message::{Flag, Wait};
 
     #[derive(Debug)]
     struct Counter(u64);
@@ -268,7 +269,7 @@ mod tests {
     fn nameplates_refused_by_a_limit_are_hostile() {
         let now = Instant::now();
         let claim = Command::Claim { nameplate: Field::Absent, allocate: Flag::Absent };
-        let too_fast = Refusal::TooFast { command: Throttled::Claim, retry_seconds: 1 };
+        let too_fast = Refusal::TooManyClaims { retry_after: Wait(1) };
         let open = Command::Open { mailbox: Field::Absent };
         for (command, refusal, is_hostile) in [
             (&claim, too_fast, true),

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::joins::Charge;
 use super::usage::{Action, Count};
-use super::{Quotas, too_fast};
+use super::{Quotas, whole_seconds};
 use crate::limits::JOIN_PROBATION;
 use crate::message::outcome::Outcome;
-use crate::message::{ConnId, Refusal, Throttled};
+use crate::message::{ConnId, Refusal, Wait};
 use crate::store::{Change, Row};
 
 impl Quotas {
@@ -22,7 +22,7 @@ impl Quotas {
         }
         match wait {
             Duration::ZERO => Ok(()),
-            wait => Err(too_fast(Throttled::Claim, wait)),
+            wait => Err(Refusal::TooManyClaims { retry_after: Wait(whole_seconds(wait)) }),
         }
     }
 
@@ -155,7 +155,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(join(&mut quotas, start, true), Ok(()));
         }
-        let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 30 });
+        let refused = Err(Refusal::TooManyClaims { retry_after: Wait(30) });
         assert_eq!(join(&mut quotas, start, false), refused);
         let later = start + Duration::from_secs(30);
         assert_eq!(join(&mut quotas, later, true), Ok(()));
@@ -177,7 +177,7 @@ mod tests {
                 quotas.note(ConnId(1), Some(NAMEPLATE), &joined(mailbox), now);
                 quotas.update_accounting(true, now);
             }
-            let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 10 });
+            let refused = Err(Refusal::TooManyClaims { retry_after: Wait(10) });
             assert_eq!(quotas.check_join(ConnId(1), now), refused);
             // One is shown, the others end.
             for phase in ["pake", "version"] {

@@ -20,7 +20,7 @@ use crate::codec::http::{Rejection, Status};
 use crate::limits::Limits;
 use crate::message::holder::{CountedAddress, Holder};
 use crate::message::peer::Network;
-use crate::message::{ConnId, ConnMap, Refusal, Throttled};
+use crate::message::{ConnId, ConnMap, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
 use usage::{Action, Count, Tables};
@@ -138,31 +138,31 @@ impl Quotas {
 
     /// Checks the limits of `allocate`.
     pub fn allocate(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
-        self.command(conn, Throttled::Allocate, true, now)
+        self.check_nameplates(conn, now)?;
+        let taken = self.take(conn, Action::Allocate, now);
+        taken.map_err(|retry_after| Refusal::TooManyAllocates { retry_after })
     }
 
     /// Checks the limits of `claim`. `creates`: the nameplate does not exist yet.
     pub fn claim(&mut self, conn: ConnId, creates: bool, now: Instant) -> Result<(), Refusal> {
-        self.command(conn, Throttled::Claim, creates, now)
+        if creates {
+            self.check_nameplates(conn, now)?;
+        }
+        let taken = self.take(conn, Action::Claim, now);
+        taken.map_err(|retry_after| Refusal::TooManyClaims { retry_after })
     }
 
-    fn command(
-        &mut self,
-        conn: ConnId,
-        command: Throttled,
-        creates: bool,
-        now: Instant,
-    ) -> Result<(), Refusal> {
+    fn check_nameplates(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
         let nameplates_max = self.limits.address_nameplates_max;
-        if creates && !self.tables.has_room(holder, Count::Nameplates, nameplates_max, now) {
-            return Err(Refusal::TooManyNameplates);
-        }
-        let action = match command {
-            Throttled::Allocate => Action::Allocate,
-            Throttled::Claim => Action::Claim,
-        };
-        self.tables.take(holder, action, now).map_err(|wait| too_fast(command, wait))
+        let has_room = self.tables.has_room(holder, Count::Nameplates, nameplates_max, now);
+        if has_room { Ok(()) } else { Err(Refusal::TooManyNameplates) }
+    }
+
+    /// Takes a token of the connection's address; fails with the time until there is one.
+    fn take(&mut self, conn: ConnId, action: Action, now: Instant) -> Result<(), Wait> {
+        let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
+        self.tables.take(holder, action, now).map_err(|wait| Wait(whole_seconds(wait)))
     }
 
     /// Counts the nameplates that a command of `conn` created, joined or deleted. `claimed`: app
@@ -263,10 +263,6 @@ impl Quotas {
 
 fn too_many_requests(retry_after: Duration, reason: &'static str) -> Rejection {
     Rejection::new(Status::TooManyRequests(whole_seconds(retry_after)), reason)
-}
-
-fn too_fast(command: Throttled, retry_after: Duration) -> Refusal {
-    Refusal::TooFast { command, retry_seconds: whole_seconds(retry_after) }
 }
 
 /// At least one.
@@ -429,7 +425,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(quotas.allocate(conn, start), Ok(()));
         }
-        let refused = Err(Refusal::TooFast { command: Throttled::Allocate, retry_seconds: 2 });
+        let refused = Err(Refusal::TooManyAllocates { retry_after: Wait(2) });
         assert_eq!(quotas.allocate(conn, start), refused);
         assert_eq!(quotas.allocate(conn, start + Duration::from_secs(2)), Ok(()));
         assert!(quotas.allocate(conn, start + Duration::from_secs(2)).is_err());
