@@ -87,7 +87,7 @@ pub fn limits(status: &Status<'_>) -> String {
     let view = status.view;
     let rows = limits::TABLE.iter().map(|limit| {
         let value = (limit.get)(&view.config.limits);
-        let met = limit.counter.map(|label| view.engine.limits_met().get(label));
+        let met = limit.counter.map(|label| view.engine.limit_log.totals.get(label));
         row(&[
             head(&in_short(limit.about)),
             optional(&format!("<code>{}</code>", limit.option)),

@@ -2,10 +2,9 @@
 
 use super::Engine;
 use crate::engine::client_programs::program;
-use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
 use crate::store::{Counts, UsageKind, UsageRecord};
-use crate::sys::clock::{SteadyClock, Timestamp};
+use crate::sys::clock::SteadyClock;
 use crate::sys::process;
 
 impl Engine {
@@ -31,10 +30,6 @@ impl Engine {
             || process::host_names().iter().any(|known| is_it(known))
     }
 
-    pub fn rebooted(&self) -> Timestamp {
-        self.rebooted
-    }
-
     /// Pages in the channel database's write-ahead log since its last checkpoint.
     pub fn wal_pages(&self) -> u32 {
         self.storage.wal_pages()
@@ -48,11 +43,6 @@ impl Engine {
     /// How much is stored.
     pub fn stored(&self) -> Counts {
         self.store.counts()
-    }
-
-    /// How often each limit was met since the start.
-    pub fn limits_met(&self) -> &Tally {
-        self.limit_log.totals()
     }
 
     /// Changes that wait for the commit.

@@ -92,8 +92,8 @@ impl Limit {
 pub struct LimitLog {
     /// Counts since the last line.
     counts: [u64; LIMITS.len()],
-    /// Counts since the start, by label.
-    totals: Tally,
+    /// Counts since the start, by [`Limit::label`].
+    pub totals: Tally,
     /// No line is logged before then.
     quiet_until: Option<Instant>,
 }
@@ -102,11 +102,6 @@ impl LimitLog {
     pub fn hit(&mut self, limit: Limit) {
         self.counts[limit as usize] += 1;
         self.totals.add(limit.label());
-    }
-
-    /// Counts since the start, by [`Limit::label`].
-    pub fn totals(&self) -> &Tally {
-        &self.totals
     }
 
     /// When the next line is due, if there is something to report.

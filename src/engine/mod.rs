@@ -9,7 +9,6 @@ mod commands;
 mod counts;
 mod events;
 mod handover;
-pub mod health;
 pub mod limit_log;
 pub mod members;
 pub mod metrics;
@@ -27,10 +26,9 @@ use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::config::trouble::Trouble;
 use crate::engine::client_programs::ClientPrograms;
-use crate::engine::health::Health;
 use crate::engine::members::Memberships;
 use crate::engine::metrics::Metrics;
-use crate::engine::permission::{AttackChange, Permissions};
+use crate::engine::permission::Permissions;
 use crate::engine::quotas::Quotas;
 use crate::engine::timers::{Timer, TimerTable};
 use crate::limits;
@@ -42,7 +40,7 @@ use crate::sorted::sorted;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Act, Change, Counts, Effects, Store};
+use crate::store::{Act, Change, Effects, Store};
 use crate::sys::clock::{Clock, Seconds, SteadyClock, Timestamp};
 use crate::sys::entropy::Entropy;
 use crate::sys::logging::{debug, info, warn};
@@ -66,7 +64,7 @@ pub struct Engine {
     sent_away: HashSet<ConnId>,
     /// Connections that could not leave what they hold because the storage is unavailable.
     kept_from_leaving: HashSet<ConnId>,
-    limit_log: LimitLog,
+    pub limit_log: LimitLog,
     /// Proxies that the log has named; none is a unix socket.
     proxies_named: Vec<Option<IpAddr>>,
     /// Counters since the start, also of what happens before a connection reaches the engine.
@@ -86,7 +84,7 @@ pub struct Engine {
     is_deleting: bool,
     started: Clock,
     /// The same by the wall clock, as far as that is known by now.
-    rebooted: Timestamp,
+    pub rebooted: Timestamp,
 }
 
 impl Engine {
@@ -266,21 +264,14 @@ impl Engine {
         self.storage.is_degraded()
     }
 
-    pub fn health(&self, connections: usize) -> Health {
-        let Counts { nameplates, mailboxes, .. } = self.stored();
-        Health { connections, nameplates, mailboxes, is_degraded: self.is_degraded() }
-    }
-
     /// Logs it when an attack begins or ends.
     fn update_attack(&mut self) {
-        match self.permissions.attack.update(self.clock.instant) {
-            Some(AttackChange::Began) => {
-                warn!("under attack: proof of work is demanded from now on")
-            }
-            Some(AttackChange::Ended) => {
-                info!("the attack is over: proof of work is not demanded any more")
-            }
-            None => {}
+        if !self.permissions.attack.update(self.clock.instant) {
+            return;
+        }
+        match self.permissions.attack.is_attack() {
+            true => warn!("under attack: proof of work is demanded from now on"),
+            false => info!("the attack is over: proof of work is not demanded any more"),
         }
     }
 

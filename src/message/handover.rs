@@ -79,7 +79,8 @@ pub struct StateRecord {
 /// What the engine knows beyond connections. Times are those that are left.
 #[derive(Debug, Default, PartialEq)]
 pub struct AddressesRecord {
-    pub rates: Vec<RatesRecord>,
+    /// The tokens that are left to each prefix.
+    pub rates: Vec<(Prefix, Tokens)>,
     /// Row id and creator of each nameplate.
     pub creators: Vec<(i64, CountedAddress)>,
     pub joins: Vec<JoinRecord>,
@@ -90,12 +91,8 @@ pub struct AddressesRecord {
 /// What is limited by a rate: connecting, allocating, claiming and so on.
 pub const RATES_COUNT: usize = 7;
 
-/// The tokens that are left to an address or prefix.
-#[derive(Debug, PartialEq)]
-pub struct RatesRecord {
-    pub prefix: Prefix,
-    pub tokens: [f64; RATES_COUNT],
-}
+/// The tokens that are left of each rate.
+pub type Tokens = [f64; RATES_COUNT];
 
 /// The claim of a nameplate that another side began.
 #[derive(Debug, PartialEq)]

@@ -32,7 +32,7 @@ use crate::net::connection::Settings;
 use crate::net::listeners::Listeners;
 use crate::server::admin_connections::AdminConnections;
 use crate::server::connections::Connections;
-use crate::server::service_manager::Notifier;
+use crate::server::service_manager::{Health, Notifier};
 use crate::server::shutdown::Stage;
 use crate::server::signals::Signals;
 use crate::storage::Committed;
@@ -168,9 +168,15 @@ impl Server {
 
     /// Sends the service manager what is due.
     fn notify(&mut self) {
-        if let Some(notifier) = &mut self.notifier {
-            notifier.update(self.clock, self.engine.health(self.connections.admitted()));
-        }
+        let Some(notifier) = &mut self.notifier else { return };
+        let stored = self.engine.stored();
+        let health = Health {
+            connections: self.connections.admitted(),
+            nameplates: stored.nameplates,
+            mailboxes: stored.mailboxes,
+            is_degraded: self.engine.is_degraded(),
+        };
+        notifier.update(self.clock, health);
     }
 
     /// How long the poll may sleep.

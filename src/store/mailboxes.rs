@@ -3,13 +3,13 @@
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use super::Act;
 use super::change::{Change, Effects, Row, SideId, UsageKind};
 use super::mailbox::Mailbox;
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, all_present, required};
 use super::tables::Tables;
 use super::usage::{self, Ending};
+use super::{Act, Answer};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::close::CloseReason;
 use crate::message::log::{Message, Replay};
@@ -26,7 +26,7 @@ impl Tables {
         conn: ConnId,
         mailbox: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<Option<Response>, Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         if session.has_open_mailbox() {
             return Err(Refusal::OnlyOneOpen);
@@ -129,7 +129,7 @@ impl Tables {
         body: &Field<'_>,
         id: Option<&str>,
         act: &mut Act<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         let Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenFirst);
@@ -164,7 +164,7 @@ impl Tables {
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
         known.touch(mailbox, &self.rules, act);
-        Ok(())
+        Ok(None)
     }
 
     /// Deletes what the other side has sent (manual: extensions 4).
@@ -174,7 +174,7 @@ impl Tables {
         their_phase: &Field<'_>,
         their_side: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         let Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenToDelete);
@@ -184,7 +184,7 @@ impl Tables {
         let phase = required("delete", "their-phase", their_phase)?;
         let side = required("delete", "their-side", their_side)?;
         let Some(known) = self.mailboxes.get(mailbox).filter(|_| *side != *me.side) else {
-            return Ok(());
+            return Ok(None);
         };
         let searched = known.log.delete(side, phase, known.origin(side));
         if searched > 0 {
@@ -193,7 +193,7 @@ impl Tables {
             let change = Change::DeletePhase { app, mailbox, side, phase, searched };
             act.effects.changes.push(change);
         }
-        Ok(())
+        Ok(None)
     }
 
     pub fn close(
@@ -203,7 +203,7 @@ impl Tables {
         mailbox: &Field<'_>,
         mood: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         let id = session.mailbox_to_close(mailbox)?;
         let mood = match mood {
@@ -233,7 +233,7 @@ impl Tables {
         }
         session.mailbox = Unopened;
         session.closed = true;
-        Ok(Response::Closed)
+        Ok(Some(Response::Closed))
     }
 
     /// Whether the side is on record with the app's mailbox as one of those served.

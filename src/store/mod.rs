@@ -59,6 +59,9 @@ impl Act<'_> {
     }
 }
 
+/// What a command comes to: the response, if it has one.
+type Answer = Result<Option<Response>, Refusal>;
+
 /// What `list` answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Listing {
@@ -266,50 +269,33 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the response, if the command has one.
-    fn carry_out(
-        &mut self,
-        conn: ConnId,
-        command: &Command<'_>,
-        act: &mut Act<'_>,
-    ) -> Result<Option<Response>, Refusal> {
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return Err(Refusal::MustBindFirst);
-        };
+    fn carry_out(&mut self, conn: ConnId, command: &Command<'_>, act: &mut Act<'_>) -> Answer {
+        let session = self.sessions.get_mut(&conn).ok_or(Refusal::MustBindFirst)?;
         let tables = &mut self.tables;
-        Ok(match command {
-            Command::Ping { value } => {
-                Some(Response::Pong(value.ok_or(Refusal::PingRequiresPing)?.into()))
-            }
+        match command {
+            Command::Ping { value: None } => Err(Refusal::PingRequiresPing),
+            Command::Ping { value: Some(value) } => Ok(Some(Response::Pong((*value).into()))),
             // Already checked by the engine; nothing to do here.
-            Command::SubmitPermissions { .. } => None,
+            Command::SubmitPermissions { .. } => Ok(None),
             Command::Bind { appid, side, client_version } => {
-                session.bind(tables, appid, side, client_version, act)?;
-                None
+                session.bind(tables, appid, side, client_version, act)
             }
-            Command::List => Some(tables.list(session, act.may_begin)?),
-            Command::Allocate => Some(tables.allocate(session, act)?),
+            Command::List => tables.list(session, act.may_begin),
+            Command::Allocate => tables.allocate(session, act),
             Command::Claim { nameplate, allocate } => {
-                Some(tables.claim(session, nameplate, *allocate, act)?)
+                tables.claim(session, nameplate, *allocate, act)
             }
-            Command::Release { nameplate } => Some(tables.release(session, nameplate, act)?),
-            Command::Open { mailbox } => tables.open(session, conn, mailbox, act)?,
+            Command::Release { nameplate } => tables.release(session, nameplate, act),
+            Command::Open { mailbox } => tables.open(session, conn, mailbox, act),
             Command::Add { phase, body, id } => {
-                tables.add(session, phase, body, id.as_deref(), act)?;
-                None
+                tables.add(session, phase, body, id.as_deref(), act)
             }
             Command::Delete { their_phase, their_side } => {
-                tables.delete(session, their_phase, their_side, act)?;
-                None
+                tables.delete(session, their_phase, their_side, act)
             }
-            Command::Close { mailbox, mood } => {
-                Some(tables.close(session, conn, mailbox, mood, act)?)
-            }
-            Command::Unknown => {
-                session.identity()?;
-                return Err(Refusal::UnknownType);
-            }
-        })
+            Command::Close { mailbox, mood } => tables.close(session, conn, mailbox, mood, act),
+            Command::Unknown => session.identity().and(Err(Refusal::UnknownType)),
+        }
     }
 
     /// Whether the connection has bound.

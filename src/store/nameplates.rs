@@ -9,7 +9,7 @@ use super::session::{Identity, required};
 use super::sides::Sides;
 use super::tables::Tables;
 use super::usage::{self, Ending};
-use super::{Act, Listing};
+use super::{Act, Answer, Listing};
 use crate::message::session::Session;
 use crate::message::{Field, Flag, Refusal, Response, Rule};
 use crate::sys::entropy::BASE32;
@@ -18,7 +18,7 @@ use crate::sys::entropy::BASE32;
 const MAILBOX_ID_BITS: u32 = 64;
 
 impl Tables {
-    pub fn list(&mut self, session: &Session, may_begin: bool) -> Result<Response, Refusal> {
+    pub fn list(&mut self, session: &Session, may_begin: bool) -> Answer {
         let me = session.identity()?;
         let names = match self.list {
             _ if !may_begin => None,
@@ -26,14 +26,10 @@ impl Tables {
             Listing::Empty => None,
             Listing::Decoy => Some(self.decoys.get_or_insert_with(app::decoys).clone()),
         };
-        Ok(Response::Nameplates(names.unwrap_or_default()))
+        Ok(Some(Response::Nameplates(names.unwrap_or_default())))
     }
 
-    pub fn allocate(
-        &mut self,
-        session: &mut Session,
-        act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    pub fn allocate(&mut self, session: &mut Session, act: &mut Act<'_>) -> Answer {
         let me = session.identity()?;
         if session.allocated {
             return Err(Refusal::AlreadyAllocated);
@@ -49,7 +45,7 @@ impl Tables {
         let name = name.ok_or(Refusal::NoFreeNameplate)?;
         self.claim_for(&me, &name, act)?;
         session.allocated = true;
-        Ok(Response::Allocated(name))
+        Ok(Some(Response::Allocated(name)))
     }
 
     pub fn claim(
@@ -58,7 +54,7 @@ impl Tables {
         nameplate: &Field<'_>,
         allocate: Flag,
         act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    ) -> Answer {
         const COMMAND: &str = "claim";
         let me = session.identity()?;
         if *nameplate == Field::Absent {
@@ -85,7 +81,7 @@ impl Tables {
             // A crowded or reclaimed attempt uses up the one claim, and can be released.
             session.claimed = Some(name);
         }
-        outcome.map(Response::Claimed)
+        outcome.map(|mailbox| Some(Response::Claimed(mailbox)))
     }
 
     /// Claims a nameplate for a side and opens its mailbox for it; returns the mailbox's id.
@@ -183,11 +179,11 @@ impl Tables {
         session: &mut Session,
         nameplate: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         self.release_for(&me, session.nameplate_to_release(nameplate)?, act);
         session.released = true;
-        Ok(Response::Released)
+        Ok(Some(Response::Released))
     }
 
     /// Releases a side's claim; the nameplate ends with its last claim.

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::Act;
 use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
+use super::{Act, Answer};
 use crate::message::holder::Holder;
 use crate::message::session::{MailboxState, Session};
 use crate::message::{ClientVersion, ConnId, Field, Refusal};
@@ -27,7 +27,7 @@ impl Session {
         side: &Field<'_>,
         client_version: &ClientVersion,
         act: &mut Act<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Answer {
         const COMMAND: &str = "bind";
         if self.identity.is_some() {
             return Err(Refusal::AlreadyBound);
@@ -49,7 +49,7 @@ impl Session {
         };
         act.effects.usage.push((record, self.holder));
         self.identity = Some((app, side));
-        Ok(())
+        Ok(None)
     }
 
     pub(super) fn identity(&self) -> Result<Identity, Refusal> {

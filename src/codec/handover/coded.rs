@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::message::handover::{
     AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, Head, JoinProgress,
-    JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+    JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
 };
 use crate::message::holder::{CountedAddress, Prefix};
 use crate::message::peer::Peer;
@@ -199,7 +199,6 @@ fields! {
     Demand { bits, resource, is_required }
     AddressesRecord { rates, creators, joins, attack, ids }
     Prefix { address, bits }
-    RatesRecord { prefix, tokens }
     JoinRecord { mailbox, holder, beginner, probation, progress }
     JoinProgress {
         nameplate, joiner, messages, last_phases, state, is_crowded, is_scary, is_charged

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::message::handover::{
         AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, JoinProgress,
-        JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+        JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
     };
     use crate::message::holder::{CountedAddress, Prefix};
     use crate::message::peer::Peer;
@@ -200,14 +200,8 @@ mod tests {
         };
         AddressesRecord {
             rates: vec![
-                RatesRecord {
-                    prefix: Prefix { address, bits: 48 },
-                    tokens: [0.5, -1.0, 1e9, 0.0, 3.0, 4.0, 5.0],
-                },
-                RatesRecord {
-                    prefix: Prefix::alone(CountedAddress::Unreadable),
-                    tokens: Default::default(),
-                },
+                (Prefix { address, bits: 48 }, [0.5, -1.0, 1e9, 0.0, 3.0, 4.0, 5.0]),
+                (Prefix::alone(CountedAddress::Unreadable), Default::default()),
             ],
             creators: vec![(i64::MIN, address), (7, CountedAddress::Unreadable)],
             joins: vec![

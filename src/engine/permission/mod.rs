@@ -25,12 +25,6 @@ use sources::Sources;
 /// The only method.
 const METHOD: &str = "hashcash";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttackChange {
-    Began,
-    Ended,
-}
-
 /// All connections that have a demand and are not bound yet.
 #[derive(Debug)]
 pub struct Permissions {
@@ -216,7 +210,7 @@ mod tests {
                 let refusal = Refusal::TooManyNameplates;
                 permissions.note_refusal(&Command::Allocate, &refusal, *holder, now);
             }
-            permissions.attack.update(now).is_some()
+            permissions.attack.update(now)
         };
         assert!(!begins(&vec![vec![of(1), of(1)]; 1_000], &[]), "all sides of one address");
         let victims: Vec<_> = (2..1_000).map(|victim| vec![of(victim), of(1)]).collect();
@@ -241,10 +235,10 @@ mod tests {
         let (mut permissions, mut entropy) = (permissions(Mode::Auto, now), Counter(0));
         assert_eq!(permissions.ask(ConnId(1), now, &mut entropy), None);
         crowded(&mut permissions, 2, now);
-        assert_eq!(permissions.attack.update(now), Some(AttackChange::Began));
+        assert!(permissions.attack.update(now) && permissions.attack.is_attack());
         assert!(permissions.ask(ConnId(2), now, &mut entropy).is_some());
         let calm = permissions.attack.ends_at().expect("an end");
-        assert_eq!(permissions.attack.update(calm), Some(AttackChange::Ended));
+        assert!(permissions.attack.update(calm) && !permissions.attack.is_attack());
         assert_eq!(permissions.attack.ends_at(), None);
         assert_eq!(permissions.check_bind(ConnId(1)), Ok(()));
         assert_eq!(permissions.check_bind(ConnId(2)), Err(Refusal::PermissionRequired));
@@ -285,7 +279,7 @@ mod tests {
             for _ in 0..1_000 {
                 permissions.note_refusal(command, &refusal, None, now);
             }
-            assert_eq!(permissions.attack.update(now).is_some(), is_hostile, "{refusal:?}");
+            assert_eq!(permissions.attack.update(now), is_hostile, "{refusal:?}");
         }
     }
 
@@ -297,7 +291,7 @@ mod tests {
             crowded(&mut permissions, 1_000, now);
             assert_eq!(
                 (permissions.attack.update(now), permissions.attack.ends_at()),
-                (None, None),
+                (false, None),
                 "{mode:?}"
             );
         }

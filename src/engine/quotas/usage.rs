@@ -10,7 +10,7 @@ use crate::limits::{
     ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
     USAGE_ENDINGS_PER_HOUR,
 };
-use crate::message::handover::{RATES_COUNT, RatesRecord};
+use crate::message::handover::{RATES_COUNT, Tokens};
 use crate::message::holder::{CountedAddress, Holder, Prefix};
 
 /// What is limited in number.
@@ -74,7 +74,7 @@ pub(super) struct Usage {
     /// In the order of [`Count`].
     pub(super) counts: [usize; 3],
     /// The token bucket of each action, full at the start.
-    tokens: [f64; RATES_COUNT],
+    tokens: Tokens,
     /// When tokens were last added.
     filled: Instant,
 }
@@ -226,25 +226,24 @@ impl Tables {
     }
 
     /// The tokens of the prefixes that do not have all of theirs.
-    pub fn export(&mut self, now: Instant) -> Vec<RatesRecord> {
+    pub fn export(&mut self, now: Instant) -> Vec<(Prefix, Tokens)> {
         let entries = self.v4.iter_mut().chain(&mut self.v6);
         let records = entries.filter_map(|(prefix, usage)| {
             let (_, until_full) = usage.distance_from_idle(&self.rates, now);
-            let record = RatesRecord { prefix: *prefix, tokens: usage.tokens };
-            (until_full > Duration::ZERO).then_some(record)
+            (until_full > Duration::ZERO).then_some((*prefix, usage.tokens))
         });
         records.collect()
     }
 
-    /// Goes on with the tokens of another process. `holder`: the one of the record's address.
-    pub fn restore(&mut self, record: &RatesRecord, holder: Holder, now: Instant) {
-        let is_it = |(prefix, _): &(Prefix, usize)| prefix.bits == record.prefix.bits;
+    /// Goes on with the tokens of another process. `holder`: the one of the prefix's address.
+    pub fn restore(&mut self, known: Prefix, tokens: Tokens, holder: Holder, now: Instant) {
+        let is_it = |(prefix, _): &(Prefix, usize)| prefix.bits == known.bits;
         let Some((prefix, factor)) = holder.prefixes().find(is_it) else { return };
         let rates = self.rates;
         let table = self.table_of(holder);
         if table.len() < ADDRESSES_MAX {
             let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
-            (usage.tokens, usage.filled) = (record.tokens, now);
+            (usage.tokens, usage.filled) = (tokens, now);
         }
     }
 }
