@@ -81,7 +81,7 @@ impl Engine {
     /// Python's after a `bind` with a field that 0.8.0 would take, to `release` and `close`; Go's,
     /// which does not bind if the welcome has an error, to `close`.
     fn farewell_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
-        let is_awaited = self.store.has_tried_to_bind(conn)
+        let is_awaited = self.store.session(conn).is_some_and(|it| it.has_tried_to_bind)
             || matches!(command, Command::Close { .. })
                 && (self.live.welcome.error.is_some() || self.is_degraded());
         answer_to_leaving(command).filter(|_| is_awaited && !self.store.is_bound(conn))

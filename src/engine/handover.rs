@@ -23,7 +23,7 @@ impl Engine {
     pub fn export(&self, conn: ConnId) -> StateRecord {
         StateRecord {
             counted: self.quotas.holder_of(conn).map(|holder| holder.address),
-            session: self.store.export_session(conn),
+            session: self.store.session(conn).cloned(),
             demand: self.permissions.export(conn),
             is_outsider: self.outsiders.contains(&conn),
             member: self.memberships.name(conn).map(str::to_owned),

@@ -269,7 +269,7 @@ impl Engine {
         if !self.permissions.attack.update(self.clock.instant) {
             return;
         }
-        match self.permissions.attack.is_attack() {
+        match self.permissions.attack.is_attack {
             true => warn!("under attack: proof of work is demanded from now on"),
             false => info!("the attack is over: proof of work is not demanded any more"),
         }

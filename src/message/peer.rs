@@ -102,7 +102,7 @@ impl Forwarded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
-    prefix_bits: u32,
+    pub prefix_bits: u32,
 }
 
 /// Trusted proxies by default.
@@ -144,10 +144,6 @@ impl Network {
 
     pub fn is_ipv6(&self) -> bool {
         self.address.is_ipv6()
-    }
-
-    pub fn prefix_bits(&self) -> u32 {
-        self.prefix_bits
     }
 }
 

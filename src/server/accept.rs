@@ -55,7 +55,7 @@ impl Server {
         let (conn, now) = (self.new_conn(), self.clock.instant);
         let admitted = self.admit(conn, peer, role);
         if let Err(rejection) = admitted
-            && self.connections.rejected() >= limits::REFUSALS_AT_ONCE_MAX
+            && self.connections.rejected >= limits::REFUSALS_AT_ONCE_MAX
         {
             listeners::refuse(socket, rejection);
             self.engine.metrics.ended.add(CloseReason::Refused.name());
@@ -63,7 +63,7 @@ impl Server {
         }
         let mut connection = Connection::new(socket, peer, role, now);
         if let Err(rejection) = admitted {
-            let settings = self.connections.settings();
+            let settings = &self.connections.settings;
             connection.reject(rejection, &mut context(conn, now, settings, &mut self.engine));
         }
         self.insert(conn, connection, admitted.is_err());

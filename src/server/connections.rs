@@ -33,12 +33,12 @@ use crate::sys::clock::{Clock, Stopwatch, Timestamp};
 #[derive(Debug)]
 pub struct Connections {
     slots: ConnMap<Box<Slot>>,
-    settings: Settings,
+    pub settings: Settings,
     accounting: Accounting,
     /// Connections to read in this tick, or in the next.
     readable: ReadQueue,
     /// Connections that are only kept until they have read why they were rejected.
-    rejected: usize,
+    pub rejected: usize,
     /// Measures what reading each connection takes.
     stopwatch: Stopwatch,
     input: Input,
@@ -119,10 +119,6 @@ impl Connections {
     /// Connections that may stay.
     pub fn admitted(&self) -> usize {
         self.slots.len() - self.rejected
-    }
-
-    pub fn rejected(&self) -> usize {
-        self.rejected
     }
 
     /// Connections that have something to read and have not been through their handshake.
@@ -220,10 +216,6 @@ impl Connections {
 
     pub fn descriptor(&self, conn: ConnId) -> Option<BorrowedFd<'_>> {
         self.slots.get(&conn).map(|slot| slot.connection.socket().as_fd())
-    }
-
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Takes note of an event of the poll.

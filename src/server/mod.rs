@@ -76,7 +76,7 @@ impl Server {
         admin: Option<Admin>,
     ) -> io::Result<Server> {
         let poll = Poll::new()?;
-        poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
+        poll.registry().register(&mut signals.stream, SIGNALS, Interest::READABLE)?;
         listeners.register(poll.registry(), FIRST_LISTENER)?;
         let mut connections = Connections::new(Settings {
             limits: config.limits.clone(),

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use super::change::NameplateId;
 use super::sides::Sides;
 use crate::sorted::sorted;
-use crate::sys::clock::Seconds;
 
 /// Numbers handed out while any is free, fewest digits first.
 const SHORT_RANGES: [RangeInclusive<usize>; 3] = [1..=9, 10..=99, 100..=999];
@@ -39,7 +38,7 @@ pub(super) struct App {
     /// Sessions bound to it. An app is forgotten when it has neither these nor nameplates.
     pub sessions: usize,
     /// In the order of `list`: sorted as strings.
-    by_name: BTreeMap<Rc<str>, Box<Nameplate>>,
+    pub by_name: BTreeMap<Rc<str>, Box<Nameplate>>,
     /// The names, as last listed; none after a change. Listing again without a change is free.
     listed: Option<Rc<[Rc<str>]>>,
     /// Which short numbers are taken, one bit each, so that allocating costs the same however many
@@ -71,18 +70,6 @@ impl App {
             self.taken[word] &= !bit;
         }
         self.by_name.remove(name)
-    }
-
-    pub fn nameplate_ids(&self) -> impl Iterator<Item = NameplateId> {
-        self.by_name.values().map(|nameplate| nameplate.id)
-    }
-
-    pub fn shift_times(&mut self, seconds: Seconds) {
-        self.by_name.values_mut().for_each(|nameplate| nameplate.sides.shift_times(seconds));
-    }
-
-    pub fn is_unused(&self) -> bool {
-        self.sessions == 0 && self.by_name.is_empty()
     }
 
     /// All names, sorted as strings.

@@ -188,7 +188,7 @@ impl Store {
     pub fn shift_times(&mut self, seconds: Seconds) {
         self.tables.shift_times(seconds);
         if let Some(expiry) = &mut self.expiry {
-            expiry.shift(seconds);
+            expiry.began = expiry.began + seconds;
         }
     }
 
@@ -222,9 +222,9 @@ impl Store {
         self.sessions.insert(conn, Box::new(Session { holder, ..Session::default() }));
     }
 
-    /// The session of a connection, if its handshake is complete, for another process.
-    pub fn export_session(&self, conn: ConnId) -> Option<Session> {
-        self.sessions.get(&conn).map(|session| Session::clone(session))
+    /// The session of a connection, if its handshake is complete.
+    pub fn session(&self, conn: ConnId) -> Option<&Session> {
+        self.sessions.get(&conn).map(|session| &**session)
     }
 
     /// Restores a session of another process: counts it in its app, and subscribes it to its
@@ -303,14 +303,9 @@ impl Store {
         self.app(conn).is_some()
     }
 
-    /// Whether the connection has sent a `bind` that it took for a good one.
-    pub fn has_tried_to_bind(&self, conn: ConnId) -> bool {
-        self.sessions.get(&conn).is_some_and(|session| session.has_tried_to_bind)
-    }
-
     /// The app that the connection is bound to.
     pub fn app(&self, conn: ConnId) -> Option<&str> {
-        self.sessions.get(&conn).and_then(|session| session.app())
+        self.session(conn)?.app()
     }
 
     /// Whether a nameplate of that name exists in the connection's app.
@@ -320,7 +315,8 @@ impl Store {
 
     /// The ids of all nameplates.
     pub fn nameplate_ids(&self) -> impl Iterator<Item = NameplateId> {
-        self.tables.apps.values().flat_map(|app| app.nameplate_ids())
+        let nameplates = self.tables.apps.values().flat_map(|app| app.by_name.values());
+        nameplates.map(|nameplate| nameplate.id)
     }
 
     pub fn has_mailbox(&self, id: &str) -> bool {
@@ -330,7 +326,7 @@ impl Store {
     /// Whether a command would begin something, instead of joining what exists. A command that the
     /// rules refuse anyway would not.
     pub fn would_begin(&self, conn: ConnId, command: &Command<'_>) -> bool {
-        let Some(session) = self.sessions.get(&conn).filter(|it| it.app().is_some()) else {
+        let Some(session) = self.session(conn).filter(|it| it.app().is_some()) else {
             return false;
         };
         match command {
@@ -347,7 +343,7 @@ impl Store {
 
     /// Whether a claim would add the connection's side to a nameplate that another side began.
     pub fn would_join(&self, conn: ConnId, name: &str) -> bool {
-        let me = self.sessions.get(&conn).and_then(|session| session.identity().ok());
+        let me = self.session(conn).and_then(|session| session.identity().ok());
         me.is_some_and(|me| {
             let nameplate = self.tables.nameplate(&me.app, name);
             nameplate.is_some_and(|it| it.sides.is_new(&me.side))
@@ -357,7 +353,7 @@ impl Store {
     /// Whether a `release` or `close` would end a claim or an open mailbox of the connection's
     /// side.
     pub fn would_leave(&self, conn: ConnId, command: &Command<'_>) -> bool {
-        let Some(session) = self.sessions.get(&conn) else { return false };
+        let Some(session) = self.session(conn) else { return false };
         let Ok(me) = session.identity() else { return false };
         match command {
             Command::Release { nameplate } => session

@@ -17,7 +17,7 @@ pub(super) struct Remains {
     /// How many of them, from the first on, need no look for memory to free.
     freed: usize,
     /// Rows and pages that this tick may still delete.
-    budget: usize,
+    pub budget: usize,
 }
 
 /// What is left of one mailbox.
@@ -138,10 +138,5 @@ impl Remains {
                 remnant.log = None;
             }
         }
-    }
-
-    /// A tick begins, which may delete that many rows and pages.
-    pub fn renew_budget(&mut self, deletions_max: usize) {
-        self.budget = deletions_max;
     }
 }

@@ -99,7 +99,7 @@ impl Tables {
 
     /// A tick begins.
     pub fn renew_budgets(&mut self) {
-        self.remains.renew_budget(self.rules.deletions_per_tick_max);
+        self.remains.budget = self.rules.deletions_per_tick_max;
         self.evictions_left = EVICTIONS_PER_TICK_MAX;
     }
 }

@@ -148,12 +148,13 @@ impl Tables {
             mailbox.stored = mailbox.stored + seconds;
             mailbox.sides.shift_times(seconds);
         }
-        self.apps.values_mut().for_each(|app| app.shift_times(seconds));
+        let nameplates = self.apps.values_mut().flat_map(|app| app.by_name.values_mut());
+        nameplates.for_each(|nameplate| nameplate.sides.shift_times(seconds));
         self.cooling.shift_times(seconds);
     }
 
     fn forget_app_if_unused(&mut self, app: &str) {
-        if self.apps.get(app).is_some_and(|app| app.is_unused()) {
+        if self.apps.get(app).is_some_and(|it| it.sessions == 0 && it.by_name.is_empty()) {
             self.apps.remove(app);
         }
     }

@@ -19,7 +19,8 @@ pub struct AttackDetector {
     /// The level at the time `measured`.
     level: f64,
     measured: Instant,
-    is_attack: bool,
+    /// As of the last update.
+    pub is_attack: bool,
     /// No attack ends before this time.
     held_until: Instant,
 }
@@ -49,11 +50,6 @@ impl AttackDetector {
     pub fn restore(&mut self, record: &AttackRecord, now: Instant) {
         (self.level, self.measured, self.is_attack) = (record.level, now, record.is_attack);
         self.held_until = now.checked_add(record.held).unwrap_or(now);
-    }
-
-    /// Whether there is an attack, as of the last update.
-    pub fn is_attack(&self) -> bool {
-        self.is_attack
     }
 
     /// Counts events. The level is capped where it has its full effect, so that a long attack ends
@@ -114,7 +110,7 @@ mod tests {
 
     /// Whether an attack has begun or ended; none if neither.
     fn update(detector: &mut AttackDetector, now: Instant) -> Option<bool> {
-        detector.update(now).then(|| detector.is_attack())
+        detector.update(now).then_some(detector.is_attack)
     }
 
     #[test]
@@ -139,7 +135,7 @@ mod tests {
         assert_eq!(update(&mut detector, start), None, "reported once");
         // The level is below the bound after two half-lives; the minimum is five.
         assert_eq!(update(&mut detector, after(start, 299.9)), None);
-        assert!(detector.is_attack());
+        assert!(detector.is_attack);
         assert_eq!(detector.ends_at(), Some(after(start, 300.0)));
         assert_eq!(update(&mut detector, after(start, 300.0)), Some(false));
         assert_eq!(update(&mut detector, after(start, 300.0)), None, "reported once");

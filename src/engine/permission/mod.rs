@@ -59,7 +59,7 @@ impl Permissions {
     pub fn ask(&mut self, conn: ConnId, now: Instant, entropy: &mut dyn Entropy) -> Option<Demand> {
         let is_required = match self.policy.mode {
             Mode::None => return None,
-            Mode::Auto if !self.attack.is_attack() => return None,
+            Mode::Auto if !self.attack.is_attack => return None,
             Mode::Offer => false,
             Mode::Require | Mode::Auto => true,
         };
@@ -235,10 +235,10 @@ mod tests {
         let (mut permissions, mut entropy) = (permissions(Mode::Auto, now), Counter(0));
         assert_eq!(permissions.ask(ConnId(1), now, &mut entropy), None);
         crowded(&mut permissions, 2, now);
-        assert!(permissions.attack.update(now) && permissions.attack.is_attack());
+        assert!(permissions.attack.update(now) && permissions.attack.is_attack);
         assert!(permissions.ask(ConnId(2), now, &mut entropy).is_some());
         let calm = permissions.attack.ends_at().expect("an end");
-        assert!(permissions.attack.update(calm) && !permissions.attack.is_attack());
+        assert!(permissions.attack.update(calm) && !permissions.attack.is_attack);
         assert_eq!(permissions.attack.ends_at(), None);
         assert_eq!(permissions.check_bind(ConnId(1)), Ok(()));
         assert_eq!(permissions.check_bind(ConnId(2)), Err(Refusal::PermissionRequired));

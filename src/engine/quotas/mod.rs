@@ -257,7 +257,7 @@ impl Quotas {
             CountedAddress::Unreadable => false,
         };
         let onion = self.onion.iter().find(contains);
-        Holder::new(address, onion.map(|network| network.prefix_bits() as u8))
+        Holder::new(address, onion.map(|network| network.prefix_bits as u8))
     }
 }
 
