@@ -15,6 +15,10 @@ use crate::net::connection::Connection;
 use crate::net::listeners;
 use crate::net::socket::{self, Role, Socket};
 
+/// The answer when the server is full.
+const TOO_MANY: Rejection =
+    Rejection::new(Status::Unavailable, "too many connections, try again later");
+
 impl Server {
     /// Accepts the connections that wait, within the tick's budget: no more than are read, or they
     /// would pile up until the limit of connections is reached.
@@ -92,10 +96,7 @@ impl Server {
         self.engine.metrics.accepted += 1;
         if self.connections.admitted() >= self.config.limits.connections_max {
             self.engine.note_limit(Limit::Connections);
-            return Err(Rejection::new(
-                Status::Unavailable,
-                "too many connections, try again later",
-            ));
+            return Err(TOO_MANY);
         }
         match role {
             Role::ProxiedClient => self.engine.admit_proxy(peer),

@@ -86,11 +86,8 @@ impl Loader<'_> {
                     let bytes = nameplate_bytes(&tables.limits, &app, &name);
                     known.log.charge(None, bytes);
                     self.nameplates.insert(id, (app.clone(), name.clone()));
-                    tables.insert_nameplate(
-                        app,
-                        name,
-                        Nameplate { id, mailbox, sides: Sides::default() },
-                    );
+                    let nameplate = Nameplate { id, mailbox, sides: Sides::default() };
+                    tables.insert_nameplate(app, name, nameplate);
                 }
             }
             Row::NameplateSide { id, nameplate, claimed, side, added } => {
@@ -100,11 +97,8 @@ impl Loader<'_> {
                     && known.id == nameplate
                 {
                     let added = added.min(now);
-                    known.sides.add(
-                        Side { id, side, added, holds: claimed, mood: None },
-                        None,
-                        log,
-                    );
+                    let side = Side { id, side, added, holds: claimed, mood: None };
+                    known.sides.add(side, None, log);
                 }
             }
         }

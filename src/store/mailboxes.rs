@@ -135,29 +135,22 @@ impl Tables {
             return Err(Refusal::MustOpenFirst);
         };
         all_present(&[("phase", phase), ("body", body)], |field| Refusal::Missing { field })?;
-        let limits = &self.limits;
-        let Some(known) = self.mailboxes.get(mailbox) else {
-            return Err(Refusal::MustOpenFirst);
-        };
+        let (bytes_max, messages_max) =
+            (self.limits.mailbox_bytes_max, self.limits.mailbox_messages_max);
+        let known = self.mailboxes.get(mailbox).ok_or(Refusal::MustOpenFirst)?;
         let (phase, body) = (required("add", "phase", phase)?, required("add", "body", body)?);
         known.log.close_gaps(me.holder);
         // The mailbox's own: that of a session would live as long as the message, uncounted.
         let side = known.sides.get(&me.side).map_or(me.side, |known| known.side.clone());
         let message = Rc::new(Message::new(side, phase, body, act.now, id));
-        if known.log.count() >= limits.mailbox_messages_max
-            || known.log.counted_bytes() + message.counted_bytes() > limits.mailbox_bytes_max
-        {
-            return Err(Refusal::MailboxFull {
-                bytes_max: limits.mailbox_bytes_max,
-                messages_max: limits.mailbox_messages_max,
-            });
+        let bytes_after = known.log.counted_bytes() + message.counted_bytes();
+        if known.log.count() >= messages_max || bytes_after > bytes_max {
+            return Err(Refusal::MailboxFull { bytes_max, messages_max });
         }
         let (holder, bytes) = (me.holder, message.bytes());
         let is_ordinary = bytes <= SHORT_MESSAGE_BYTES;
         self.make_room(Growth { holder, mailbox: Some(mailbox), bytes, is_ordinary }, act)?;
-        let Some(known) = self.mailboxes.get_mut(mailbox) else {
-            return Err(Refusal::MustOpenFirst);
-        };
+        let known = self.mailboxes.get_mut(mailbox).ok_or(Refusal::MustOpenFirst)?;
         known.log.push(message.clone(), me.holder);
         for (subscriber, _) in &known.subscribers {
             act.effects.outputs.reply(*subscriber, Response::Message(message.clone()));

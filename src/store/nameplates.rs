@@ -150,14 +150,10 @@ impl Tables {
         }
         self.last_nameplate.0 += 1;
         let id = self.last_nameplate;
-        act.insert(Row::Nameplate {
-            id,
-            app: me.app.clone(),
-            name: name.clone(),
-            mailbox: mailbox.clone(),
-        });
         let nameplate = Nameplate { id, mailbox: mailbox.clone(), sides: Sides::default() };
         self.insert_nameplate(me.app.clone(), name.clone(), nameplate);
+        let (app, pointed_to) = (me.app.clone(), mailbox.clone());
+        act.insert(Row::Nameplate { id, app, name: name.clone(), mailbox: pointed_to });
         self.record_nameplate_side(me, name, act);
         self.open_side(&mailbox, me, act);
         Ok(mailbox)

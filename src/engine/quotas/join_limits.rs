@@ -1,6 +1,6 @@
 //! Charges an address for its joins of nameplates, and limits them (manual: limits 2).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::joins::Charge;
 use super::usage::{Action, Count};
@@ -15,15 +15,13 @@ impl Quotas {
     pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         self.charge_joins(now);
         let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
-        let mut wait = self.tables.wait(holder, Action::KeepOut, now);
+        let mut wait = self.tables.check(holder, Action::KeepOut, now).err();
         let unshown_max = self.limits.address_connections_max;
         if !self.tables.has_room(holder, Count::UnshownJoins, unshown_max, now) {
-            wait = wait.max(JOIN_PROBATION);
+            wait = wait.max(Some(JOIN_PROBATION));
         }
-        match wait {
-            Duration::ZERO => Ok(()),
-            wait => Err(Refusal::TooManyClaims { retry_after: Wait(whole_seconds(wait)) }),
-        }
+        let retry_after = wait.map(|wait| Wait(whole_seconds(wait)));
+        retry_after.map_or(Ok(()), |retry_after| Err(Refusal::TooManyClaims { retry_after }))
     }
 
     /// Counts the joins in the changes of a command, and what becomes of earlier ones. `claimed`:
@@ -78,7 +76,7 @@ impl Quotas {
                 Charge::Unshown(holder) => self.tables.raise(holder, Count::UnshownJoins, now),
                 Charge::Settled(holder) => self.tables.lower(holder, Count::UnshownJoins),
                 Charge::KeptOut(holder) => {
-                    self.tables.wait(holder, Action::KeepOut, now); // for the tokens until now
+                    _ = self.tables.check(holder, Action::KeepOut, now); // adds the tokens until now
                     self.tables.spend(holder, Action::KeepOut);
                 }
             }
@@ -89,6 +87,7 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::super::tests::{address, quotas};
     use super::*;

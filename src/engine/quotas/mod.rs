@@ -123,10 +123,9 @@ impl Quotas {
     /// Checks the limit of unknown secrets.
     pub fn check_secret(&mut self, conn: ConnId, now: Instant) -> Result<(), Rejection> {
         let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
-        match self.tables.wait(holder, Action::Guess, now) {
-            Duration::ZERO => Ok(()),
-            wait => Err(too_many_requests(wait, "too many unknown secrets from your address")),
-        }
+        self.tables
+            .check(holder, Action::Guess, now)
+            .map_err(|wait| too_many_requests(wait, "too many unknown secrets from your address"))
     }
 
     /// Counts an unknown secret.

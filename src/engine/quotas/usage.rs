@@ -186,8 +186,8 @@ impl Tables {
         });
     }
 
-    /// The time until all prefixes of the holder have a token.
-    pub fn wait(&mut self, holder: Holder, action: Action, now: Instant) -> Duration {
+    /// Fails with the time until all prefixes of the holder have a token, if one has none.
+    pub fn check(&mut self, holder: Holder, action: Action, now: Instant) -> Result<(), Duration> {
         let rates = self.rates;
         let table = self.add_entries(holder, now);
         let waits = holder.prefixes().filter_map(|(prefix, _)| {
@@ -195,7 +195,7 @@ impl Tables {
             usage.fill(&rates, now);
             Some(usage.time_until(1.0, action as usize, &rates))
         });
-        waits.max().unwrap_or_default()
+        waits.max().filter(|wait| !wait.is_zero()).map_or(Ok(()), Err)
     }
 
     /// Takes a token from all prefixes of the holder, also one that is not there.
@@ -206,13 +206,9 @@ impl Tables {
     /// Takes a token from all prefixes of the holder, or from none; fails with the time until all
     /// have one.
     pub fn take(&mut self, holder: Holder, action: Action, now: Instant) -> Result<(), Duration> {
-        match self.wait(holder, action, now) {
-            Duration::ZERO => {
-                self.spend(holder, action);
-                Ok(())
-            }
-            wait => Err(wait),
-        }
+        self.check(holder, action, now)?;
+        self.spend(holder, action);
+        Ok(())
     }
 
     /// Removes idle entries.
