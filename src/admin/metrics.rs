@@ -7,8 +7,7 @@ use super::status::{self, Status};
 use crate::engine::metrics::{Bounds, Histogram, Tally};
 use crate::format;
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
-use crate::message::COMMAND_NAMES;
-use crate::message::outcome::OutcomeCounts;
+use crate::message::{COMMAND_NAMES, OutcomeCounts};
 use crate::sys::logging;
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
 use crate::format::{UNKNOWN, bytes, escaped, number};
 use crate::limits;
-use crate::message::outcome::Outcome;
+use crate::message::Outcome;
 
 /// How many mailboxes ended with each result; also the legend of the bars.
 pub fn results(status: &Status<'_>) -> String {

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use super::Engine;
 use crate::codec::json::{DecodeError, Request};
 use crate::engine::limit_log::Limit;
-use crate::message::close::CloseReason;
-use crate::message::event::Verdict;
-use crate::message::{CHECK_APP, Command, ConnId, Field, Flag, Orig, Refusal, Response};
+use crate::message::{
+    CHECK_APP, CloseReason, Command, ConnId, Field, Flag, Orig, Refusal, Response, Verdict,
+};
 use crate::storage::db::ConnectionChange;
 use crate::store::Act;
 

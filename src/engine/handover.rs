@@ -1,9 +1,8 @@
 //! What the engine knows of a connection as a record, and back (manual: reloading 5).
 
 use super::Engine;
-use crate::message::ConnId;
 use crate::message::handover::{AddressesRecord, StateRecord};
-use crate::message::session::Session;
+use crate::message::{ConnId, Session};
 use crate::storage::db::{ConnectionChange, Failure, MEMORY};
 
 impl Engine {

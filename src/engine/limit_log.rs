@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use crate::engine::metrics::Tally;
 use crate::limits::LOG_REPEAT;
-use crate::message::Refusal;
-use crate::message::close::CloseReason;
+use crate::message::{CloseReason, Refusal};
 use crate::sys::logging::warn;
 
 /// Declares the limits, a row each: its label in the metrics, and its name in the log.

@@ -7,8 +7,7 @@ use super::Engine;
 use crate::codec::http::Rejection;
 use crate::config::members::{Member, Members};
 use crate::engine::limit_log::Limit;
-use crate::message::secret::Secret;
-use crate::message::{Command, ConnId, ConnMap};
+use crate::message::{Command, ConnId, ConnMap, Secret};
 use crate::sorted::sorted;
 use crate::store::{Change, Row};
 

@@ -5,8 +5,7 @@
 //! a peer.
 
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
-use crate::message::COMMAND_NAMES;
-use crate::message::outcome::{Outcome, OutcomeCounts};
+use crate::message::{COMMAND_NAMES, Outcome, OutcomeCounts};
 
 #[derive(Debug, Default)]
 pub struct Metrics {

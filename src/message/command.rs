@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::message::refusal::Rule;
+use crate::message::Rule;
 
 /// A string field of a command. Absent and invalid are kept apart, because the order in which the
 /// rules apply depends on the session, which the decoder does not know (manual: protocol 3.2).

@@ -5,10 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::message::holder::{CountedAddress, Prefix};
-use crate::message::peer::Peer;
-use crate::message::session::Session;
-use crate::message::{ConnId, PendingDemand};
+use crate::message::{ConnId, CountedAddress, Peer, PendingDemand, Prefix, Session};
 
 /// A point on the kernel's monotonic clock, which both processes share.
 pub type Microseconds = i64;

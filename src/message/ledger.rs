@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::limits::LEDGER_NETWORK_DIVISOR;
-use crate::message::hash_of;
-use crate::message::holder::Holder;
+use crate::message::{Holder, hash_of};
 
 /// The class of a size: the number of its binary digits.
 pub fn class(bytes: usize) -> usize {
@@ -114,8 +113,7 @@ fn change(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::holder::CountedAddress;
-    use crate::message::log::MessageLog;
+    use crate::message::{CountedAddress, MessageLog};
 
     fn holder(ip: &str) -> Holder {
         Holder::new(CountedAddress::Ip(ip.parse().expect("an address")), None)

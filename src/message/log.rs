@@ -277,7 +277,7 @@ impl Drop for MessageLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::holder::CountedAddress;
+    use crate::message::CountedAddress;
 
     fn holder(address: u8) -> Option<Holder> {
         Some(Holder::new(CountedAddress::Ip([192, 0, 2, address].into()), None))

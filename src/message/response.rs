@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::message::log::{Message, Replay};
-use crate::message::refusal::Refusal;
+use crate::message::{Message, Refusal, Replay};
 use crate::sys::heap::block_bytes;
 
 /// The `orig` of an `error`: the message that caused it.

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::message::holder::Holder;
+use crate::message::Holder;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {

@@ -7,8 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::limits::{SHARE_BYTES_PER_TICK_MAX, TICK_BYTES_MAX};
-use crate::message::ConnId;
-use crate::message::holder::Prefix;
+use crate::message::{ConnId, Prefix};
 
 /// The address that a connection counts for, of IPv6 its largest network; none if it is exempt or
 /// unknown, which makes the connection a holder of its own.
@@ -133,7 +132,7 @@ impl ReadQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::holder::CountedAddress;
+    use crate::message::CountedAddress;
 
     /// Reads connections at that cost until the tick ends; returns their numbers.
     fn tick(queue: &mut ReadQueue, address: Address, bytes: usize, stays: bool) -> Vec<u64> {

@@ -7,7 +7,7 @@ use super::signals::Request;
 use super::takeover::Successor;
 use crate::config::reload;
 use crate::limits;
-use crate::message::close::CloseReason;
+use crate::message::CloseReason;
 use crate::net::listeners::Listeners;
 use crate::sys::companion::Companion;
 use crate::sys::logging::info;

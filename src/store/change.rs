@@ -7,12 +7,7 @@
 use std::rc::Rc;
 
 use crate::limits::BATCH_ENTRIES_KEPT;
-use crate::message::ConnId;
-use crate::message::close::CloseReason;
-use crate::message::holder::Holder;
-use crate::message::log::Message;
-use crate::message::outcome::Outcome;
-use crate::message::output::Outputs;
+use crate::message::{CloseReason, ConnId, Holder, Message, Outcome, Outputs};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// Primary key of `nameplates`, never given out twice (AUTOINCREMENT).

@@ -5,11 +5,7 @@ use std::rc::Rc;
 use super::change::Change;
 use super::sides::Sides;
 use super::{Act, Rules};
-use crate::message::ConnId;
-use crate::message::holder::Holder;
-use crate::message::ledger::Ledger;
-use crate::message::log::MessageLog;
-use crate::message::outcome::Outcome;
+use crate::message::{ConnId, Holder, Ledger, MessageLog, Outcome};
 use crate::sys::clock::Timestamp;
 
 #[derive(Debug)]

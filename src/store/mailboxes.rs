@@ -11,11 +11,8 @@ use super::tables::Tables;
 use super::usage::{self, Ending};
 use super::{Act, Answer};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
-use crate::message::close::CloseReason;
-use crate::message::log::{Message, Replay};
-use crate::message::session::MailboxState::{Deleted, Open, Refused, Unopened};
-use crate::message::session::Session;
-use crate::message::{ConnId, Field, Refusal, Response};
+use crate::message::MailboxState::{Deleted, Open, Refused, Unopened};
+use crate::message::{CloseReason, ConnId, Field, Message, Refusal, Replay, Response, Session};
 use crate::sys::clock::Timestamp;
 
 impl Tables {

@@ -32,9 +32,9 @@ use crate::limits::{
     ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,
     Limits, SUBSCRIBERS_PER_SIDE_MAX,
 };
-use crate::message::holder::Holder;
-use crate::message::session::{MailboxState, Session};
-use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
+use crate::message::{
+    Command, ConnId, ConnMap, Field, Holder, MailboxState, Refusal, Response, Session,
+};
 use crate::sorted::sorted;
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;

@@ -10,8 +10,7 @@ use super::sides::Sides;
 use super::tables::Tables;
 use super::usage::{self, Ending};
 use super::{Act, Answer, Listing};
-use crate::message::session::Session;
-use crate::message::{Field, Flag, Refusal, Response, Rule};
+use crate::message::{Field, Flag, Refusal, Response, Rule, Session};
 use crate::sys::entropy::BASE32;
 
 /// Bits of a mailbox id.

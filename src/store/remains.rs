@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::change::{Change, Effects};
 use crate::limits::PAGE_BYTES;
-use crate::message::log::MessageLog;
+use crate::message::MessageLog;
 
 #[derive(Debug, Default)]
 pub(super) struct Remains {

@@ -6,9 +6,7 @@ use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
 use super::{Act, Answer};
-use crate::message::holder::Holder;
-use crate::message::session::{MailboxState, Session};
-use crate::message::{ClientVersion, ConnId, Field, Refusal};
+use crate::message::{ClientVersion, ConnId, Field, Holder, MailboxState, Refusal, Session};
 
 /// The app and side that a connection has bound to.
 #[derive(Debug)]

@@ -7,8 +7,7 @@ use super::change::SideId;
 use super::room::side_bytes;
 use super::session::Identity;
 use crate::limits::{SIDES_MAX, SIDES_RECORDED_MAX};
-use crate::message::holder::Holder;
-use crate::message::log::MessageLog;
+use crate::message::{Holder, MessageLog};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// One side on record.

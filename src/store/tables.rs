@@ -14,8 +14,7 @@ use super::mailbox::Mailbox;
 use super::remains::Remains;
 use super::{Listing, NAMEPLATE_CLASSES, Rules};
 use crate::limits::Limits;
-use crate::message::ledger::Ledger;
-use crate::message::log::MessageLog;
+use crate::message::{Ledger, MessageLog};
 use crate::sys::clock::{Seconds, Timestamp};
 
 #[derive(Debug, Default)]

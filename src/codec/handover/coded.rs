@@ -8,10 +8,9 @@ use crate::message::handover::{
     AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, Head, JoinProgress,
     JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
 };
-use crate::message::holder::{CountedAddress, Prefix};
-use crate::message::peer::Peer;
-use crate::message::session::{MailboxState, Session};
-use crate::message::{ConnId, Demand, PendingDemand, ProofState};
+use crate::message::{
+    ConnId, CountedAddress, Demand, MailboxState, Peer, PendingDemand, Prefix, ProofState, Session,
+};
 
 /// A part of a record.
 pub trait Coded: Sized {

@@ -61,10 +61,10 @@ mod tests {
         AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, JoinProgress,
         JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
     };
-    use crate::message::holder::{CountedAddress, Prefix};
-    use crate::message::peer::Peer;
-    use crate::message::session::{MailboxState, Session};
-    use crate::message::{ConnId, Demand, PendingDemand, ProofState};
+    use crate::message::{
+        ConnId, CountedAddress, Demand, MailboxState, Peer, PendingDemand, Prefix, ProofState,
+        Session,
+    };
 
     fn head() -> Head {
         let bound =

@@ -5,9 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::message::log::Message;
-use crate::message::peer::Peer;
-use crate::message::{Demand, Orig, Response};
+use crate::message::{Demand, Message, Orig, Peer, Response};
 use crate::sys::clock::Timestamp;
 
 /// The operator's part of the `welcome` (manual: protocol 2.4).

@@ -15,8 +15,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
-use crate::message::close::{CloseReason, FrameError};
-use crate::message::event::Event;
+use crate::message::{CloseReason, Event, FrameError};
 use crate::sys::mmap::MmapBuffer;
 use fragments::Fragments;
 

@@ -13,10 +13,9 @@ use crate::codec::hashcash;
 use crate::config::policy::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
 use crate::message::handover::AttackRecord;
-use crate::message::holder::Holder;
 use crate::message::{
-    Command, ConnId, ConnMap, Demand, Field, PendingDemand, Proof, ProofState, Refusal, StampError,
-    hash_of,
+    Command, ConnId, ConnMap, Demand, Field, Holder, PendingDemand, Proof, ProofState, Refusal,
+    StampError, hash_of,
 };
 use crate::sys::entropy::Entropy;
 use attack::AttackDetector;
@@ -173,8 +172,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::message::holder::CountedAddress;
-    use crate::message::{Flag, Wait};
+    use crate::message::{CountedAddress, Flag, Wait};
 
     #[derive(Debug)]
     struct Counter(u64);

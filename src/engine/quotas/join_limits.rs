@@ -6,8 +6,7 @@ use super::joins::Charge;
 use super::usage::{Action, Count};
 use super::{Quotas, whole_seconds};
 use crate::limits::JOIN_PROBATION;
-use crate::message::outcome::Outcome;
-use crate::message::{ConnId, Refusal, Wait};
+use crate::message::{ConnId, Outcome, Refusal, Wait};
 use crate::store::{Change, Row};
 
 impl Quotas {
@@ -76,7 +75,8 @@ impl Quotas {
                 Charge::Unshown(holder) => self.tables.raise(holder, Count::UnshownJoins, now),
                 Charge::Settled(holder) => self.tables.lower(holder, Count::UnshownJoins),
                 Charge::KeptOut(holder) => {
-                    _ = self.tables.check(holder, Action::KeepOut, now); // adds the tokens until now
+                    // Adds the tokens until now.
+                    _ = self.tables.check(holder, Action::KeepOut, now);
                     self.tables.spend(holder, Action::KeepOut);
                 }
             }
@@ -92,7 +92,7 @@ mod tests {
     use super::super::tests::{address, quotas};
     use super::*;
     use crate::limits::Limits;
-    use crate::message::log::Message;
+    use crate::message::Message;
 
     const NAMEPLATE: (&str, &str) = ("app", "4");
 

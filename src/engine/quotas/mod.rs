@@ -18,9 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::codec::http::{Rejection, Status};
 use crate::limits::Limits;
-use crate::message::holder::{CountedAddress, Holder};
-use crate::message::peer::Network;
-use crate::message::{ConnId, ConnMap, Refusal, Wait};
+use crate::message::{ConnId, ConnMap, CountedAddress, Holder, Network, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
 use usage::{Action, Count, Tables};

@@ -11,7 +11,7 @@ use crate::limits::{
     USAGE_ENDINGS_PER_HOUR,
 };
 use crate::message::handover::{RATES_COUNT, Tokens};
-use crate::message::holder::{CountedAddress, Holder, Prefix};
+use crate::message::{CountedAddress, Holder, Prefix};
 
 /// What is limited in number.
 #[derive(Clone, Copy, Debug)]
