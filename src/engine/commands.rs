@@ -166,8 +166,8 @@ impl Engine {
     fn check_quotas(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
         let now = self.clock.instant;
         match command {
-            Command::SubmitPermissions { proof, .. } => {
-                let outcome = self.permissions.submit(conn, proof);
+            Command::SubmitPermissions { method, stamp, .. } => {
+                let outcome = self.permissions.submit(conn, method, stamp);
                 outcome.map_err(|problem| Refusal::PermissionDenied { problem })
             }
             Command::Bind { .. } => self.permissions.check_bind(conn),
@@ -200,7 +200,7 @@ impl Engine {
             Command::Close { mood: Field::Text(mood), .. } => self.metrics.count_mood(Some(mood)),
             Command::Close { .. } => self.metrics.count_mood(None),
             Command::Bind { side: Field::Text(side), client_version, .. } => {
-                self.permissions.forget(conn);
+                self.permissions.demands.remove(&conn);
                 self.records.track(conn, || ConnectionChange::Bound {
                     side: (&**side).into(),
                     implementation: client_version.implementation.clone(),

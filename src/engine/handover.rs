@@ -23,7 +23,7 @@ impl Engine {
         StateRecord {
             counted: self.quotas.holder_of(conn).map(|holder| holder.address),
             session: self.store.session(conn).cloned(),
-            demand: self.permissions.export(conn),
+            demand: self.permissions.demands.get(&conn).copied(),
             is_outsider: self.outsiders.contains(&conn),
             member: self.memberships.name(conn).map(str::to_owned),
         }
@@ -61,7 +61,7 @@ impl Engine {
             self.quotas.restore_connection(conn, address, self.clock.instant);
         }
         if let Some(demand) = record.demand {
-            self.permissions.restore(conn, demand);
+            self.permissions.demands.insert(conn, demand);
         }
         if record.is_outsider {
             self.outsiders.insert(conn);

@@ -14,7 +14,7 @@ use crate::store::{Change, Row};
 /// The connections of members, and what is counted for each name.
 #[derive(Debug, Default)]
 pub struct Memberships {
-    connections: ConnMap<Member>,
+    pub connections: ConnMap<Member>,
     /// In the order of the names.
     counts: Vec<(Rc<str>, MemberCounts)>,
 }
@@ -59,10 +59,6 @@ impl Memberships {
 
     pub fn name(&self, conn: ConnId) -> Option<&str> {
         self.connections.get(&conn).map(|member| &*member.name)
-    }
-
-    pub fn disconnect(&mut self, conn: ConnId) {
-        self.connections.remove(&conn);
     }
 
     /// Counts the mailbox that a command has begun.

@@ -367,10 +367,10 @@ impl Engine {
     pub fn disconnect(&mut self, conn: ConnId, reason: CloseReason) {
         self.store.disconnect(conn);
         self.quotas.disconnect(conn);
-        self.permissions.forget(conn);
+        self.permissions.demands.remove(&conn);
         self.outsiders.remove(&conn);
         self.sent_away.remove(&conn);
-        self.memberships.disconnect(conn);
+        self.memberships.connections.remove(&conn);
         self.kept_from_leaving.remove(&conn);
         if let Some(connections) = &mut self.records.connections {
             connections.remove(conn);

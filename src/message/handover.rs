@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::message::{ConnId, CountedAddress, Peer, PendingDemand, Prefix, Session};
+use crate::message::{ConnId, CountedAddress, Demand, Peer, Prefix, Session};
 
 /// A point on the kernel's monotonic clock, which both processes share.
 pub type Microseconds = i64;
@@ -66,7 +66,7 @@ pub struct StateRecord {
     pub counted: Option<CountedAddress>,
     /// None before the handshake is complete.
     pub session: Option<Session>,
-    pub demand: Option<PendingDemand>,
+    pub demand: Option<Demand>,
     /// It may only join what others began (`--allocate-from`).
     pub is_outsider: bool,
     /// The member's name; the secret is not handed over.

@@ -25,7 +25,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 pub use self::log::{Message, MessageLog, Replay};
 pub use close::{CloseReason, FrameError};
-pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag, Proof};
+pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag};
 pub use event::{Event, Verdict};
 pub use holder::{CountedAddress, Holder, Prefix};
 pub use ledger::Ledger;
@@ -33,7 +33,7 @@ pub use outcome::{Outcome, OutcomeCounts};
 pub use output::{Output, Outputs};
 pub use peer::{AddressHeader, Forwarded, LOOPBACK, Network, Peer, Unreadable, is_private};
 pub use refusal::{Refusal, Rule, StampError, Wait};
-pub use response::{Demand, Orig, PendingDemand, ProofState, Response};
+pub use response::{Demand, Orig, ProofState, Response};
 pub use secret::Secret;
 pub use session::{MailboxState, Session};
 

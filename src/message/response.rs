@@ -67,15 +67,10 @@ pub struct Demand {
     pub resource: u64,
     /// Whether `bind` needs the proof.
     pub is_required: bool,
-}
-
-/// A demand to a connection that has not bound yet, and what came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingDemand {
-    pub demand: Demand,
     pub proof: ProofState,
 }
 
+/// What came of a demand so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProofState {
     Missing,

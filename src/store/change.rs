@@ -192,8 +192,6 @@ impl Effects {
         assert!(self.changes.is_empty(), "changes outlived their tick");
         assert!(self.outputs.is_empty(), "output outlived its tick");
         self.participants.clear();
-        if self.changes.capacity() > BATCH_ENTRIES_KEPT {
-            self.changes = Vec::new();
-        }
+        self.changes.shrink_to(BATCH_ENTRIES_KEPT);
     }
 }

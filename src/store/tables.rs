@@ -95,13 +95,8 @@ impl Tables {
 
     /// Frees the room of what has ended in tables that are mostly empty.
     pub fn give_back_memory(&mut self) {
-        const KEPT_SHARE: usize = 4;
-        if self.mailboxes.len() < self.mailboxes.capacity() / KEPT_SHARE {
-            self.mailboxes.shrink_to_fit();
-        }
-        if self.apps.len() < self.apps.capacity() / KEPT_SHARE {
-            self.apps.shrink_to_fit();
-        }
+        self.mailboxes.shrink_to(2 * self.mailboxes.len());
+        self.apps.shrink_to(2 * self.apps.len());
     }
 
     pub fn nameplate(&self, app: &str, name: &str) -> Option<&Nameplate> {

@@ -9,7 +9,7 @@ use crate::message::handover::{
     JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
 };
 use crate::message::{
-    ConnId, CountedAddress, Demand, MailboxState, Peer, PendingDemand, Prefix, ProofState, Session,
+    ConnId, CountedAddress, Demand, MailboxState, Peer, Prefix, ProofState, Session,
 };
 
 /// A part of a record.
@@ -194,8 +194,7 @@ fields! {
     Peer { ip, port }
     StateRecord { counted, session, demand, is_outsider, member }
     Session { identity, has_tried_to_bind, claimed, allocated, released, closed, mailbox; holder }
-    PendingDemand { demand, proof }
-    Demand { bits, resource, is_required }
+    Demand { bits, resource, is_required, proof }
     AddressesRecord { rates, creators, joins, attack, ids }
     Prefix { address, bits }
     JoinRecord { mailbox, holder, beginner, probation, progress }

@@ -62,8 +62,7 @@ mod tests {
         JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
     };
     use crate::message::{
-        ConnId, CountedAddress, Demand, MailboxState, Peer, PendingDemand, Prefix, ProofState,
-        Session,
+        ConnId, CountedAddress, Demand, MailboxState, Peer, Prefix, ProofState, Session,
     };
 
     fn head() -> Head {
@@ -91,10 +90,8 @@ mod tests {
             closed: true,
             holder: None,
         };
-        let demand = PendingDemand {
-            demand: Demand { bits: 20, resource: 1, is_required: true },
-            proof: ProofState::Refused,
-        };
+        let demand =
+            Demand { bits: 20, resource: 1, is_required: true, proof: ProofState::Refused };
         let state = |session: Option<Session>, counted, demand| {
             let is_outsider = session.is_some();
             let member = is_outsider.then(|| "alice".into());

@@ -10,9 +10,7 @@ use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess
 use serde_json::value::RawValue;
 
 use crate::limits::{JSON_DEPTH_MAX, NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
-use crate::message::{
-    ClientVersion, Command, CommandType, Field, Flag, Orig, Proof, Refusal, Rule,
-};
+use crate::message::{ClientVersion, Command, CommandType, Field, Flag, Orig, Refusal, Rule};
 
 /// A command, with the `id` that its `ack` repeats.
 #[derive(Debug, PartialEq, Eq)]
@@ -144,11 +142,8 @@ impl<'a> Keys<'a> {
     }
 
     fn submit_permissions(&self, is_singular: bool) -> Command<'a> {
-        let proof = Proof {
-            method: name(self.method, STAMP_BYTES_MAX),
-            stamp: name(self.stamp, STAMP_BYTES_MAX),
-        };
-        Command::SubmitPermissions { proof, is_singular }
+        let [method, stamp] = [self.method, self.stamp].map(|json| name(json, STAMP_BYTES_MAX));
+        Command::SubmitPermissions { method, stamp, is_singular }
     }
 }
 

@@ -14,8 +14,7 @@ use crate::config::policy::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
 use crate::message::handover::AttackRecord;
 use crate::message::{
-    Command, ConnId, ConnMap, Demand, Field, Holder, PendingDemand, Proof, ProofState, Refusal,
-    StampError, hash_of,
+    Command, ConnId, ConnMap, Demand, Field, Holder, ProofState, Refusal, StampError, hash_of,
 };
 use crate::sys::entropy::Entropy;
 use attack::AttackDetector;
@@ -31,7 +30,8 @@ pub struct Permissions {
     /// Only the mode `auto` has it count anything.
     pub attack: AttackDetector,
     pub sources: Sources,
-    pending: ConnMap<PendingDemand>,
+    /// To connections that are not bound yet.
+    pub demands: ConnMap<Demand>,
 }
 
 impl Permissions {
@@ -40,7 +40,7 @@ impl Permissions {
             attack: AttackDetector::new(policy.attack_events, policy.attack_half_life, now),
             sources: Sources::new(policy.attack_half_life),
             policy,
-            pending: ConnMap::default(),
+            demands: ConnMap::default(),
         }
     }
 
@@ -64,28 +64,34 @@ impl Permissions {
         };
         // In other modes than `auto` the level is 0, and so are the extra bits.
         let bits = (self.policy.bits + self.attack.extra_bits(now)).min(HASHCASH_BITS_MAX);
-        let demand = Demand { bits, resource: entropy.next_u64(), is_required };
-        self.pending.insert(conn, PendingDemand { demand, proof: ProofState::Missing });
+        let (resource, proof) = (entropy.next_u64(), ProofState::Missing);
+        let demand = Demand { bits, resource, is_required, proof };
+        self.demands.insert(conn, demand);
         Some(demand)
     }
 
     /// Verifies a proof. Any proof is accepted from a connection without a demand.
-    pub fn submit(&mut self, conn: ConnId, proof: &Proof<'_>) -> Result<(), StampError> {
-        let Some(pending) = self.pending.get_mut(&conn) else { return Ok(()) };
-        if !matches!(&proof.method, Field::Text(method) if method == METHOD) {
+    pub fn submit(
+        &mut self,
+        conn: ConnId,
+        method: &Field<'_>,
+        stamp: &Field<'_>,
+    ) -> Result<(), StampError> {
+        let Some(demand) = self.demands.get_mut(&conn) else { return Ok(()) };
+        if !matches!(method, Field::Text(method) if method == METHOD) {
             return Err(StampError::Method);
         }
-        let Field::Text(text) = &proof.stamp else { return Err(StampError::Stamp) };
-        hashcash::verify(text, &pending.demand)?;
-        pending.proof = ProofState::Given;
+        let Field::Text(stamp) = stamp else { return Err(StampError::Stamp) };
+        hashcash::verify(stamp, demand)?;
+        demand.proof = ProofState::Given;
         Ok(())
     }
 
     /// Whether the connection may bind. After a refusal it stays refused.
     pub fn check_bind(&mut self, conn: ConnId) -> Result<(), Refusal> {
-        match self.pending.get_mut(&conn) {
-            Some(pending) if pending.demand.is_required && pending.proof != ProofState::Given => {
-                pending.proof = ProofState::Refused;
+        match self.demands.get_mut(&conn) {
+            Some(demand) if demand.is_required && demand.proof != ProofState::Given => {
+                demand.proof = ProofState::Refused;
                 Err(Refusal::PermissionRequired)
             }
             _ => Ok(()),
@@ -94,22 +100,7 @@ impl Permissions {
 
     /// Whether a `bind` was refused; the connection is then about to be closed.
     pub fn is_refused(&self, conn: ConnId) -> bool {
-        self.pending.get(&conn).is_some_and(|pending| pending.proof == ProofState::Refused)
-    }
-
-    /// Removes a connection that has bound or is closed.
-    pub fn forget(&mut self, conn: ConnId) {
-        self.pending.remove(&conn);
-    }
-
-    /// The demand to a connection, for another process to go on with.
-    pub fn export(&self, conn: ConnId) -> Option<PendingDemand> {
-        self.pending.get(&conn).copied()
-    }
-
-    /// Goes on with a demand of another process.
-    pub fn restore(&mut self, conn: ConnId, pending: PendingDemand) {
-        self.pending.insert(conn, pending);
+        self.demands.get(&conn).is_some_and(|demand| demand.proof == ProofState::Refused)
     }
 
     /// Goes on with an attack, if this process looks for any.
@@ -240,8 +231,8 @@ mod tests {
         assert_eq!(permissions.attack.ends_at(), None);
         assert_eq!(permissions.check_bind(ConnId(1)), Ok(()));
         assert_eq!(permissions.check_bind(ConnId(2)), Err(Refusal::PermissionRequired));
-        permissions.forget(ConnId(2));
-        assert!(permissions.pending.is_empty());
+        permissions.demands.remove(&ConnId(2));
+        assert!(permissions.demands.is_empty());
     }
 
     #[test]
