@@ -50,6 +50,7 @@ impl Engine {
         self.effects.changes.len()
     }
 
+    /// Whether the connection has bound.
     pub fn is_bound(&self, conn: ConnId) -> bool {
         self.store.is_bound(conn)
     }

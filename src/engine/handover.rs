@@ -19,6 +19,7 @@ impl Engine {
         db.check()
     }
 
+    /// The engine's part of a connection's record.
     pub fn export(&self, conn: ConnId) -> StateRecord {
         StateRecord {
             counted: self.quotas.holder_of(conn).map(|holder| holder.address),

@@ -52,6 +52,7 @@ limits! {
 }
 
 impl Limit {
+    /// Its label in the metrics.
     pub fn label(self) -> &'static str {
         LIMITS[self as usize].0
     }
@@ -87,6 +88,7 @@ impl Limit {
     }
 }
 
+/// Counts of limits, and when the next line about them is due.
 #[derive(Debug, Default)]
 pub struct LimitLog {
     /// Counts since the last line.
@@ -98,6 +100,7 @@ pub struct LimitLog {
 }
 
 impl LimitLog {
+    /// Counts that a client has met the limit.
     pub fn hit(&mut self, limit: Limit) {
         self.counts[limit as usize] += 1;
         self.totals.add(limit.label());
@@ -109,6 +112,7 @@ impl LimitLog {
         has_news.then(|| self.quiet_until.map_or(now, |until| until.max(now)))
     }
 
+    /// Logs the counts since the last line.
     pub fn report(&mut self, now: Instant) {
         self.quiet_until = Some(now + LOG_REPEAT);
         let counts = std::mem::take(&mut self.counts);

@@ -50,6 +50,7 @@ impl Memberships {
         self.counts.dedup_by(|(one, _), (other, _)| one == other);
     }
 
+    /// Counts a connection as a member's.
     pub fn connect(&mut self, conn: ConnId, member: Member) {
         if let Some(counts) = find(&mut self.counts, &member.name) {
             counts.connections += 1;
@@ -57,6 +58,7 @@ impl Memberships {
         self.connections.insert(conn, member);
     }
 
+    /// The name of the connection's member.
     pub fn name(&self, conn: ConnId) -> Option<&str> {
         self.connections.get(&conn).map(|member| &*member.name)
     }

@@ -7,6 +7,7 @@
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
 use crate::message::{COMMAND_NAMES, Outcome, OutcomeCounts};
 
+/// Counters since the start of the process.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Connections of clients.
@@ -52,6 +53,7 @@ impl Tally {
         }
     }
 
+    /// The count of that name; 0 if it has not occurred.
     pub fn get(&self, name: &str) -> u64 {
         self.0.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
     }
@@ -78,6 +80,7 @@ impl Histogram {
         self.sum += value;
     }
 
+    /// The number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -118,6 +121,7 @@ impl Histogram {
         difference
     }
 
+    /// Adds the values of another histogram of the same bounds.
     pub fn merge(&mut self, other: &Histogram) {
         for (count, other) in self.counts.iter_mut().zip(other.counts) {
             *count += other;

@@ -257,6 +257,7 @@ impl Engine {
         }
     }
 
+    /// Whether the channel database cannot be written (manual: durability 3).
     pub fn is_degraded(&self) -> bool {
         self.storage.is_degraded()
     }
@@ -415,6 +416,7 @@ impl Engine {
         self.draining && self.store.is_loaded() && self.stored().mailboxes == 0
     }
 
+    /// Logs what a drain has left.
     pub fn end_drain(&self) {
         info!("drained: {} mailboxes are left", self.stored().mailboxes);
     }

@@ -22,6 +22,7 @@ impl Engine {
         mem::take(&mut self.trouble)
     }
 
+    /// Fails with the error that was ordered for this command, if one was.
     pub(super) fn refuse_for_trouble(&self, command: &Command<'_>) -> Result<(), Refusal> {
         let troubles = &self.config.troubles;
         match command {

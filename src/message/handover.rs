@@ -122,6 +122,7 @@ pub struct JoinProgress {
     pub is_charged: bool,
 }
 
+/// How far a join has shown that it is honest (manual: limits 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinState {
     Unshown,

@@ -15,6 +15,7 @@ pub fn class(bytes: usize) -> usize {
     (usize::BITS - bytes.leading_zeros()) as usize
 }
 
+/// A handle to the counts; all clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Rc<Entries>);
 
@@ -31,10 +32,12 @@ struct Entries {
 }
 
 impl Ledger {
+    /// Memory of all mailboxes, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.bytes.get()
     }
 
+    /// Messages in memory, those of ended mailboxes included.
     pub fn messages(&self) -> usize {
         self.0.messages.get()
     }

@@ -61,6 +61,7 @@ impl AddressHeader {
         ("forwarded", AddressHeader::Forwarded),
     ];
 
+    /// Its name in requests, in lower case.
     pub fn name(self) -> &'static str {
         AddressHeader::NAMES[self as usize].0
     }
@@ -129,6 +130,7 @@ pub fn is_private(ip: IpAddr) -> bool {
 }
 
 impl Network {
+    /// Whether the address is in the network; an IPv4-mapped one counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let differing = match (self.address, ip.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {

@@ -138,10 +138,13 @@ impl Connections {
         !self.accounting.unsent.is_empty()
     }
 
+    /// The earliest deadline of a connection.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.accounting.timers.next()
     }
 
+    /// Adds a connection, whose socket is registered with the poll. `is_rejected`: it is only kept
+    /// until it has read why.
     pub fn insert(
         &mut self,
         conn: ConnId,
@@ -211,6 +214,7 @@ impl Connections {
         Some(record)
     }
 
+    /// The connection's socket, to be handed over.
     pub fn descriptor(&self, conn: ConnId) -> Option<BorrowedFd<'_>> {
         self.slots.get(&conn).map(|slot| slot.connection.socket().as_fd())
     }
@@ -383,6 +387,7 @@ impl Connections {
         }
     }
 
+    /// Begins to close all connections, in the order of their numbers.
     pub fn close_all(&mut self, reason: CloseReason, now: Instant, engine: &mut Engine) {
         for conn in self.numbers() {
             self.close(conn, reason, now, engine);

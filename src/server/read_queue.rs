@@ -67,6 +67,7 @@ impl ReadQueue {
         queue.push_back(Waiting { conn, address, weight });
     }
 
+    /// Gives each waiting connection, address and the tick their shares anew.
     pub fn begin_tick(&mut self) {
         (self.light_left, self.heavy_left) = (self.light.len(), self.heavy.len());
         self.passed_over = Some(0);

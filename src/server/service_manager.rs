@@ -140,6 +140,7 @@ impl Notifier {
         self.quiet_until = None;
     }
 
+    /// The manager waits for the end, within its own timeout.
     pub fn stopping(&mut self) {
         self.send("STOPPING=1");
     }

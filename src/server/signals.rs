@@ -78,6 +78,7 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Asks for a stop, as SIGTERM does; a second time changes nothing.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         // Fails if the server has ended.

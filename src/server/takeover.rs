@@ -81,6 +81,7 @@ impl Server {
         }
     }
 
+    /// Gives up a takeover and logs why; the server goes on as before.
     pub(super) fn refuse_takeover(&mut self, reason: &str) {
         self.stage = Stage::Serving;
         warn!("not replaced by {}: {reason}", self.program.path().display());

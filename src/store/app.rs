@@ -33,6 +33,7 @@ pub(super) struct Nameplate {
     pub sides: Sides,
 }
 
+/// The nameplates of one app id.
 #[derive(Debug, Default)]
 pub(super) struct App {
     /// Sessions bound to it. An app is forgotten when it has neither these nor nameplates.
@@ -64,6 +65,7 @@ impl App {
         self.by_name.insert(name, Box::new(nameplate))
     }
 
+    /// Removes a nameplate, whose number can be allocated again.
     pub fn remove(&mut self, name: &str) -> Option<Box<Nameplate>> {
         self.listed = None;
         if let Some((word, bit)) = short_number(name).map(place) {

@@ -141,6 +141,7 @@ pub enum UsageRecord {
 }
 
 impl UsageRecord {
+    /// The app that it is about.
     pub fn app(&self) -> &str {
         match self {
             UsageRecord::Ended { app, .. } | UsageRecord::ClientVersion { app, .. } => app,
@@ -171,6 +172,7 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Notes that the tick depends on what this connection has sent.
     pub fn add_participant(&mut self, conn: ConnId) {
         if self.participants.last() != Some(&conn) {
             self.participants.push(conn);

@@ -10,6 +10,7 @@ use crate::limits::COOLING_MAX;
 use crate::message::hash_of;
 use crate::sys::clock::{Seconds, Timestamp};
 
+/// The nameplates of all apps that cool, at most [`COOLING_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Cooling {
     /// When each began to cool.

@@ -57,6 +57,7 @@ impl Loader<'_> {
         Loader { tables, now, nameplates: HashMap::new(), activity }
     }
 
+    /// Adds a row. Times later than now count as now.
     pub fn add(&mut self, row: Row) {
         let (tables, now) = (&mut *self.tables, self.now);
         match row {

@@ -86,6 +86,7 @@ impl Tables {
         Ok(())
     }
 
+    /// Creates a mailbox without sides, for which there must be room.
     pub fn create_mailbox(
         &mut self,
         me: &Identity,
@@ -119,6 +120,8 @@ impl Tables {
         self.last_side = id;
     }
 
+    /// Stores a message and sends it to all subscribers, the sender included (manual: protocol
+    /// 2.3).
     pub fn add(
         &mut self,
         session: &Session,
@@ -186,6 +189,7 @@ impl Tables {
         Ok(None)
     }
 
+    /// Closes the mailbox for the side, one that the session has not opened, too.
     pub fn close(
         &mut self,
         session: &mut Session,

@@ -319,6 +319,7 @@ impl Store {
         nameplates.map(|nameplate| nameplate.id)
     }
 
+    /// Whether a mailbox of that id exists, in whatever app.
     pub fn has_mailbox(&self, id: &str) -> bool {
         self.tables.mailboxes.contains_key(id)
     }
@@ -374,6 +375,7 @@ impl Store {
         self.tables.remains.rows()
     }
 
+    /// How much is stored. Takes the same time however much it is.
     pub fn counts(&self) -> Counts {
         let Tables { apps, mailboxes, ledger, nameplates_by_digits, .. } = &self.tables;
         Counts {

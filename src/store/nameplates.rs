@@ -17,6 +17,7 @@ use crate::sys::entropy::BASE32;
 const MAILBOX_ID_BITS: u32 = 64;
 
 impl Tables {
+    /// The app's nameplates; none to those that may not begin anything.
     pub fn list(&mut self, session: &Session, may_begin: bool) -> Answer {
         let me = session.identity()?;
         let names = match self.list {
@@ -28,6 +29,7 @@ impl Tables {
         Ok(Some(Response::Nameplates(names.unwrap_or_default())))
     }
 
+    /// Claims a free number, once a connection.
     pub fn allocate(&mut self, session: &mut Session, act: &mut Act<'_>) -> Answer {
         let me = session.identity()?;
         if session.allocated {
@@ -47,6 +49,7 @@ impl Tables {
         Ok(Some(Response::Allocated(name)))
     }
 
+    /// Claims a nameplate, which is created if needed, once a connection.
     pub fn claim(
         &mut self,
         session: &mut Session,
@@ -169,6 +172,7 @@ impl Tables {
         self.last_side = id;
     }
 
+    /// Releases a claim, once a connection.
     pub fn release(
         &mut self,
         session: &mut Session,

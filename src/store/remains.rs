@@ -8,6 +8,7 @@ use super::change::{Change, Effects};
 use crate::limits::PAGE_BYTES;
 use crate::message::MessageLog;
 
+/// What is left of mailboxes that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Remains {
     by_mailbox: HashMap<Rc<str>, Remnant>,
@@ -44,6 +45,7 @@ impl Remains {
         self.by_mailbox.is_empty()
     }
 
+    /// Messages in the database that are still to be deleted.
     pub fn rows(&self) -> usize {
         self.by_mailbox.values().map(|remnant| remnant.rows).sum()
     }

@@ -18,6 +18,7 @@ pub(super) struct Identity {
 }
 
 impl Session {
+    /// Binds the connection to an app and a side, once, and records its program.
     pub(super) fn bind(
         &mut self,
         tables: &mut Tables,
@@ -50,6 +51,7 @@ impl Session {
         Ok(None)
     }
 
+    /// The app and side, without which nothing else is allowed.
     pub(super) fn identity(&self) -> Result<Identity, Refusal> {
         let (app, side) = self.identity.clone().ok_or(Refusal::MustBindFirst)?;
         Ok(Identity { app, side, holder: self.holder })

@@ -96,6 +96,7 @@ impl Sides {
         }
     }
 
+    /// The rows of all sides on record.
     pub fn ids(&self) -> Vec<SideId> {
         self.0.iter().map(|side| side.id).collect()
     }

@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::message::{Ledger, MessageLog};
 use crate::sys::clock::{Seconds, Timestamp};
 
+/// All nameplates and mailboxes, in memory as in the file.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub rules: Rules,
@@ -124,6 +125,7 @@ impl Tables {
         self.nameplates_by_digits[class] += usize::from(replaced.is_none());
     }
 
+    /// Removes a nameplate, from its app and its mailbox.
     pub fn remove_nameplate(&mut self, app: &str, name: &str) -> Option<Box<Nameplate>> {
         let removed = self.apps.get_mut(app)?.remove(name)?;
         self.nameplates_by_digits[digits_class(name)] -= 1;

@@ -31,6 +31,7 @@ pub fn encode_head(head: &Head) -> Vec<u8> {
     out
 }
 
+/// Decodes the first record. Fails if it is of another version, or malformed.
 pub fn decode_head(bytes: &[u8]) -> Result<Head, HandoverError> {
     let mut rest = bytes.strip_prefix(MAGIC).ok_or(HandoverError::Malformed)?;
     match u64::read(&mut rest) {
@@ -47,6 +48,7 @@ pub fn encode(record: &impl Coded) -> Vec<u8> {
     out
 }
 
+/// Decodes any other record. Fails if it is malformed, or bytes are left over.
 pub fn decode<T: Coded>(mut bytes: &[u8]) -> Result<T, HandoverError> {
     T::read(&mut bytes).filter(|_| bytes.is_empty()).ok_or(HandoverError::Malformed)
 }

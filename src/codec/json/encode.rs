@@ -88,6 +88,7 @@ pub struct ServerTx {
 }
 
 impl ServerTx {
+    /// The JSON text from the comma before `server_tx` to the end of the message.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text
     }

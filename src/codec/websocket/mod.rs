@@ -246,6 +246,7 @@ fn check_close(payload: &[u8]) -> Result<(), FrameError> {
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
+/// A ping frame without payload.
 pub fn ping() -> Vec<u8> {
     control(Control::Ping, &[])
 }

@@ -26,6 +26,7 @@ pub struct AttackDetector {
 }
 
 impl AttackDetector {
+    /// No events yet. `half_life`: in seconds.
     pub fn new(threshold: f64, half_life: f64, now: Instant) -> AttackDetector {
         AttackDetector {
             threshold,

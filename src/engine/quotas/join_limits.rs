@@ -69,6 +69,7 @@ impl Quotas {
         }
     }
 
+    /// Charges the holders for what has become of their joins by `now`.
     pub(super) fn charge_joins(&mut self, now: Instant) {
         for charge in self.joins.take_charges(now) {
             match charge {

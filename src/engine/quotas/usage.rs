@@ -179,6 +179,7 @@ impl Tables {
         self.update(holder, |usage| usage.counts[count as usize] += 1);
     }
 
+    /// Counts one less. What a full table has forgotten stays at zero.
     pub fn lower(&mut self, holder: Holder, count: Count) {
         self.update(holder, |usage| {
             let count = &mut usage.counts[count as usize];
