@@ -120,8 +120,7 @@ impl Tables {
         self.last_side = id;
     }
 
-    /// Stores a message and sends it to all subscribers, the sender included (manual: protocol
-    /// 2.3).
+    /// Stores a message and sends it to all subscribers, its sender too (manual: protocol 2.3).
     pub fn add(
         &mut self,
         session: &Session,
