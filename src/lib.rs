@@ -8,8 +8,8 @@
 //! 2. Read the **clock** once; all of the tick happens at that time.
 //! 3. **Send** released output of earlier ticks to sockets that became writable.
 //! 4. **Read** what is ready, each connection up to its share, and apply it:
-//!    bytes → [`codec::http`] or [`codec::websocket`] → [event](message::event) →
-//!    [`codec::json`] → [`store`]. Row changes and [output](message::output) gather in the tick's
+//!    bytes → [`codec::http`] or [`codec::websocket`] → [event](message::Event) →
+//!    [`codec::json`] → [`store`]. Row changes and [output](message::Output) gather in the tick's
 //!    [effects](store::Effects); the connection gets a verdict. A tick with changes looks once more
 //!    at what has come in meanwhile, as it waits for the disk in any case.
 //! 5. Run **timers**: handshakes, pings, closes, expiry. Their effects join the tick's.

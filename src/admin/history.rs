@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::engine::metrics::{Histogram, Metrics, Timings};
 use crate::limits::{DAY_BUCKET_SECONDS, DAY_BUCKETS, HOUR_BUCKET_SECONDS, HOUR_BUCKETS};
-use crate::message::outcome::{Outcome, OutcomeCounts};
+use crate::message::{Outcome, OutcomeCounts};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// What happened in one stretch of time; or, as totals, since the start.

@@ -7,8 +7,7 @@ use super::status::{self, Status};
 use crate::engine::metrics::{Bounds, Histogram, Tally};
 use crate::format;
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
-use crate::message::COMMAND_NAMES;
-use crate::message::outcome::OutcomeCounts;
+use crate::message::{COMMAND_NAMES, OutcomeCounts};
 use crate::sys::logging;
 
 #[derive(Debug)]
@@ -133,7 +132,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
             "Durations of ticks, from waking up to going back to sleep.",
             Value::Histogram(&status.admin.timings.tick, &DURATION_BOUNDS);
         "limit_hits_total", "limits_hit", "",
-            "How often limits were met.", tally("limit", engine.limits_met());
+            "How often limits were met.", tally("limit", &engine.limit_log.totals);
         "log_lines_lost_total", "", "",
             "Log lines that could not be written.", Value::Count(logging::lines_lost());
         "process_resident_memory_bytes", "process/resident_memory_bytes", "",
@@ -145,7 +144,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
         "process_cpu_seconds_total", "process/cpu_seconds", "",
             "CPU time, user and system.", Value::Seconds(process.cpu_seconds);
         "process_start_time_seconds", "started", "",
-            "When it started, since the epoch.", Value::Seconds(engine.rebooted().0);
+            "When it started, since the epoch.", Value::Seconds(engine.rebooted.0);
     }
 }
 

@@ -41,7 +41,7 @@ fn family(out: &mut String, metric: &Metric<'_>) -> fmt::Result {
             for (bound, count) in bounds.iter().zip(histogram.cumulative()) {
                 writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {count}")?;
             }
-            let (count, sum) = (histogram.count(), histogram.sum());
+            let (count, sum) = (histogram.count(), histogram.sum);
             writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}")?;
             writeln!(out, "{name}_sum {sum}\n{name}_count {count}")?;
         }

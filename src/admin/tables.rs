@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
 use crate::format::{UNKNOWN, bytes, escaped, number};
 use crate::limits;
-use crate::message::outcome::Outcome;
+use crate::message::Outcome;
 
 /// How many mailboxes ended with each result; also the legend of the bars.
 pub fn results(status: &Status<'_>) -> String {
@@ -87,7 +87,7 @@ pub fn limits(status: &Status<'_>) -> String {
     let view = status.view;
     let rows = limits::TABLE.iter().map(|limit| {
         let value = (limit.get)(&view.config.limits);
-        let met = limit.counter.map(|label| view.engine.limits_met().get(label));
+        let met = limit.counter.map(|label| view.engine.limit_log.totals.get(label));
         row(&[
             head(&in_short(limit.about)),
             optional(&format!("<code>{}</code>", limit.option)),

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::limits::PROXY_HOPS_MAX;
-use crate::message::peer::{Peer, Unreadable};
+use crate::message::{Peer, Unreadable};
 
 /// The last addresses of a list, the very last one first. Several lines are one list (RFC 9110,
 /// section 5.3). A list without any element counts as unreadable: a proxy always names an address.
@@ -109,7 +109,7 @@ fn is_escaped(before: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::peer::{Forwarded, LOOPBACK, Network};
+    use crate::message::{Forwarded, LOOPBACK, Network};
 
     /// What a list comes to with loopback and 10.0.0.0/8 trusted: an address, `-` for none, `?` for
     /// one that cannot be read.

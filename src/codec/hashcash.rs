@@ -47,8 +47,14 @@ fn leading_zero_bits(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::ProofState;
 
-    const DEMAND: Demand = Demand { bits: 10, resource: 0x0123_4567_89ab_cdef, is_required: true };
+    const DEMAND: Demand = Demand {
+        bits: 10,
+        resource: 0x0123_4567_89ab_cdef,
+        is_required: true,
+        proof: ProofState::Missing,
+    };
     const RESOURCE: &str = "0123456789abcdef";
 
     /// A stamp that claims `bits` and has a number of zero bits for which `proven` is true.

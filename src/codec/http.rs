@@ -14,8 +14,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::codec::forwarded;
 use crate::codec::origins::Origins;
 use crate::limits::{HEAD_LINES_MAX, UNAVAILABLE_RETRY_SECONDS};
-use crate::message::peer::{AddressHeader, Forwarded, Peer, Unreadable};
-use crate::message::secret::Secret;
+use crate::message::{AddressHeader, Forwarded, Peer, Secret, Unreadable};
 
 /// The result of parsing the bytes received so far; none if the head is not complete. The error is
 /// the whole answer, as to a GET, to a request that asks for nothing else; after it the connection

@@ -34,6 +34,7 @@ const BINARY_BEGIN: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, length of the rest.
 const BINARY_FIXED_BYTES: usize = BINARY_BEGIN.len() + 4;
 
+/// Parses the bytes received so far. Never asks for more than [`PROXY_HEADER_BYTES_MAX`].
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
     if bytes.starts_with(TEXT_BEGIN) {
         text(bytes)

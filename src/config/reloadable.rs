@@ -63,7 +63,7 @@ impl Notices {
     pub fn find(&self, ip: Option<IpAddr>) -> Option<&str> {
         let ip = ip?;
         let found = self.0.iter().filter(|(network, _)| network.contains(ip));
-        found.min_by_key(|(network, _)| Reverse(network.prefix_bits())).map(|(_, text)| &**text)
+        found.min_by_key(|(network, _)| Reverse(network.prefix_bits)).map(|(_, text)| &**text)
     }
 }
 

@@ -20,6 +20,7 @@ pub fn program(implementation: Option<&str>, version: Option<&str>) -> ClientVer
 /// Binds of each hour, at the hour's number since the epoch modulo [`CLIENT_HOURS`].
 type Hours = [u64; CLIENT_HOURS];
 
+/// The table of programs, at most [`CLIENTS_KEPT_MAX`].
 #[derive(Debug, Default)]
 pub struct ClientPrograms {
     programs: Vec<(ClientVersion, Hours)>,
@@ -32,6 +33,7 @@ pub struct ClientPrograms {
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
 impl ClientPrograms {
+    /// Counts binds at that time; those a day before the newest ones are ignored.
     pub fn count(&mut self, program: ClientVersion, at: Timestamp, binds: u64) {
         let hour = (at.0 / SECONDS_PER_HOUR) as u64;
         self.advance(hour);

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use super::Engine;
 use crate::codec::json::{DecodeError, Request};
 use crate::engine::limit_log::Limit;
-use crate::message::close::CloseReason;
-use crate::message::event::Verdict;
-use crate::message::{CHECK_APP, Command, ConnId, Field, Flag, Orig, Refusal, Response};
+use crate::message::{
+    CHECK_APP, CloseReason, Command, ConnId, Field, Flag, Orig, Refusal, Response, Verdict,
+};
 use crate::storage::db::ConnectionChange;
 use crate::store::Act;
 
@@ -81,7 +81,7 @@ impl Engine {
     /// Python's after a `bind` with a field that 0.8.0 would take, to `release` and `close`; Go's,
     /// which does not bind if the welcome has an error, to `close`.
     fn farewell_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
-        let is_awaited = self.store.has_tried_to_bind(conn)
+        let is_awaited = self.store.session(conn).is_some_and(|it| it.has_tried_to_bind)
             || matches!(command, Command::Close { .. })
                 && (self.live.welcome.error.is_some() || self.is_degraded());
         answer_to_leaving(command).filter(|_| is_awaited && !self.store.is_bound(conn))
@@ -157,7 +157,7 @@ impl Engine {
         if (is_outsider || self.draining) && self.store.would_begin(conn, command) {
             return Err(match is_outsider {
                 true => Refusal::Outsider,
-                false => Refusal::Draining(Rc::clone(&self.live.drain.message)),
+                false => Refusal::Draining { message: Rc::clone(&self.live.drain.message) },
             });
         }
         Ok(())
@@ -166,8 +166,9 @@ impl Engine {
     fn check_quotas(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
         let now = self.clock.instant;
         match command {
-            Command::SubmitPermissions { proof, .. } => {
-                self.permissions.submit(conn, proof).map_err(Refusal::PermissionDenied)
+            Command::SubmitPermissions { method, stamp, .. } => {
+                let outcome = self.permissions.submit(conn, method, stamp);
+                outcome.map_err(|problem| Refusal::PermissionDenied { problem })
             }
             Command::Bind { .. } => self.permissions.check_bind(conn),
             Command::Allocate => self.quotas.allocate(conn, now),
@@ -198,7 +199,7 @@ impl Engine {
             Command::Close { mood: Field::Text(mood), .. } => self.metrics.count_mood(Some(mood)),
             Command::Close { .. } => self.metrics.count_mood(None),
             Command::Bind { side: Field::Text(side), client_version, .. } => {
-                self.permissions.forget(conn);
+                self.permissions.demands.remove(&conn);
                 self.records.track(conn, || ConnectionChange::Bound {
                     side: (&**side).into(),
                     implementation: client_version.implementation.clone(),
@@ -222,7 +223,7 @@ fn answer_to_leaving(command: &Command<'_>) -> Option<Response> {
 /// clients would retry forever.
 fn verdict_on(command: &Command<'_>, refusal: &Refusal) -> Verdict {
     match (refusal, command) {
-        (Refusal::PermissionDenied(_), _) => Verdict::Close(CloseReason::NotPermitted),
+        (Refusal::PermissionDenied { .. }, _) => Verdict::Close(CloseReason::NotPermitted),
         // It shows the reason of a close that comes before its next command, or nothing ever.
         (Refusal::PermissionRequired, Command::Bind { client_version, .. })
             if client_version.implementation.as_deref() == Some(GO_CLIENT) =>

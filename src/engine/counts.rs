@@ -2,10 +2,8 @@
 
 use super::Engine;
 use crate::engine::client_programs::program;
-use crate::engine::metrics::Tally;
 use crate::message::{CHECK_APP, ConnId};
 use crate::store::{Counts, UsageKind, UsageRecord};
-use crate::sys::clock::Timestamp;
 use crate::sys::process;
 
 impl Engine {
@@ -31,10 +29,6 @@ impl Engine {
             || process::host_names().iter().any(|known| is_it(known))
     }
 
-    pub fn rebooted(&self) -> Timestamp {
-        self.rebooted
-    }
-
     /// Pages in the channel database's write-ahead log since its last checkpoint.
     pub fn wal_pages(&self) -> u32 {
         self.storage.wal_pages()
@@ -50,16 +44,12 @@ impl Engine {
         self.store.counts()
     }
 
-    /// How often each limit was met since the start.
-    pub fn limits_met(&self) -> &Tally {
-        self.limit_log.totals()
-    }
-
     /// Changes that wait for the commit.
     pub fn batch_len(&self) -> usize {
         self.effects.changes.len()
     }
 
+    /// Whether the connection has bound.
     pub fn is_bound(&self, conn: ConnId) -> bool {
         self.store.is_bound(conn)
     }

@@ -7,12 +7,10 @@ use crate::codec::http::{Rejection, Status};
 use crate::codec::json;
 use crate::engine::limit_log::Limit;
 use crate::limits::PROXIES_NAMED_MAX;
-use crate::message::close::CloseReason;
-use crate::message::event::{Event, Verdict};
-use crate::message::holder::CountedAddress;
-use crate::message::output::Output;
-use crate::message::peer::{AddressHeader, Forwarded, Peer};
-use crate::message::{ConnId, Response};
+use crate::message::{
+    AddressHeader, CloseReason, ConnId, CountedAddress, Event, Forwarded, Output, Peer, Response,
+    Verdict,
+};
 use crate::storage::db::ConnectionChange;
 use crate::sys::logging::{debug, warn};
 

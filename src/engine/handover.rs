@@ -24,11 +24,12 @@ impl Engine {
         self.records.connections = None;
     }
 
+    /// The engine's part of a connection's record.
     pub fn export(&self, conn: ConnId) -> StateRecord {
         StateRecord {
             counted: self.quotas.holder_of(conn).map(|holder| holder.address),
-            session: self.store.export_session(conn),
-            demand: self.permissions.export(conn),
+            session: self.store.session(conn).cloned(),
+            demand: self.permissions.demands.get(&conn).copied(),
             is_outsider: self.outsiders.contains(&conn),
             member: self.memberships.member(conn).cloned(),
         }
@@ -66,7 +67,7 @@ impl Engine {
             self.quotas.restore_connection(conn, address, self.clock.instant);
         }
         if let Some(demand) = record.demand {
-            self.permissions.restore(conn, demand);
+            self.permissions.demands.insert(conn, demand);
         }
         if record.is_outsider {
             self.outsiders.insert(conn);

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use crate::engine::metrics::Tally;
 use crate::limits::LOG_REPEAT;
-use crate::message::close::CloseReason;
-use crate::message::{Refusal, Throttled};
+use crate::message::{CloseReason, Refusal};
 use crate::sys::logging::warn;
 
 /// Declares the limits, a row each: its label in the metrics, and its name in the log.
@@ -53,6 +52,7 @@ limits! {
 }
 
 impl Limit {
+    /// Its label in the metrics.
     pub fn label(self) -> &'static str {
         LIMITS[self as usize].0
     }
@@ -60,14 +60,14 @@ impl Limit {
     /// The limit behind a refused command, if there is one.
     pub fn of_refusal(refusal: &Refusal) -> Option<Limit> {
         Some(match refusal {
-            Refusal::TooFast { command: Throttled::Allocate, .. } => Limit::AddressAllocates,
-            Refusal::TooFast { command: Throttled::Claim, .. } => Limit::AddressClaims,
+            Refusal::TooManyAllocates { .. } => Limit::AddressAllocates,
+            Refusal::TooManyClaims { .. } => Limit::AddressClaims,
             Refusal::TooManyNameplates => Limit::AddressNameplates,
             Refusal::MailboxFull { .. } => Limit::MailboxMessages,
             Refusal::ServerFull => Limit::StoredBytes,
             Refusal::AddressFull => Limit::AddressStoredBytes,
             Refusal::PermissionRequired => Limit::PermissionMissing,
-            Refusal::PermissionDenied(_) => Limit::PermissionDenied,
+            Refusal::PermissionDenied { .. } => Limit::PermissionDenied,
             _ => return None,
         })
     }
@@ -88,25 +88,22 @@ impl Limit {
     }
 }
 
+/// Counts of limits, and when the next line about them is due.
 #[derive(Debug, Default)]
 pub struct LimitLog {
     /// Counts since the last line.
     counts: [u64; LIMITS.len()],
-    /// Counts since the start, by label.
-    totals: Tally,
+    /// Counts since the start, by [`Limit::label`].
+    pub totals: Tally,
     /// No line is logged before then.
     quiet_until: Option<Instant>,
 }
 
 impl LimitLog {
+    /// Counts that a client has met the limit.
     pub fn hit(&mut self, limit: Limit) {
         self.counts[limit as usize] += 1;
         self.totals.add(limit.label());
-    }
-
-    /// Counts since the start, by [`Limit::label`].
-    pub fn totals(&self) -> &Tally {
-        &self.totals
     }
 
     /// When the next line is due, if there is something to report.
@@ -115,6 +112,7 @@ impl LimitLog {
         has_news.then(|| self.quiet_until.map_or(now, |until| until.max(now)))
     }
 
+    /// Logs the counts since the last line.
     pub fn report(&mut self, now: Instant) {
         self.quiet_until = Some(now + LOG_REPEAT);
         let counts = std::mem::take(&mut self.counts);

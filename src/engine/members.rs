@@ -7,15 +7,14 @@ use super::Engine;
 use crate::codec::http::Rejection;
 use crate::config::members::Members;
 use crate::engine::limit_log::Limit;
-use crate::message::secret::{Member, Secret};
-use crate::message::{Command, ConnId, ConnMap};
+use crate::message::{Command, ConnId, ConnMap, Member, Secret};
 use crate::sorted::sorted;
 use crate::store::{Change, Row};
 
 /// The connections of members, and what is counted for each name.
 #[derive(Debug, Default)]
 pub struct Memberships {
-    connections: ConnMap<Member>,
+    pub connections: ConnMap<Member>,
     /// In the order of the names.
     counts: Vec<(Rc<str>, MemberCounts)>,
 }
@@ -51,6 +50,7 @@ impl Memberships {
         self.counts.dedup_by(|(one, _), (other, _)| one == other);
     }
 
+    /// Counts a connection as a member's.
     pub fn connect(&mut self, conn: ConnId, member: Member) {
         if let Some(counts) = find(&mut self.counts, &member.name) {
             counts.connections += 1;
@@ -60,10 +60,6 @@ impl Memberships {
 
     pub fn member(&self, conn: ConnId) -> Option<&Member> {
         self.connections.get(&conn)
-    }
-
-    pub fn disconnect(&mut self, conn: ConnId) {
-        self.connections.remove(&conn);
     }
 
     /// Counts the mailbox that a command has begun.

@@ -5,9 +5,9 @@
 //! a peer.
 
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
-use crate::message::COMMAND_NAMES;
-use crate::message::outcome::{Outcome, OutcomeCounts};
+use crate::message::{COMMAND_NAMES, Outcome, OutcomeCounts};
 
+/// Counters since the start of the process.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Connections of clients.
@@ -53,6 +53,7 @@ impl Tally {
         }
     }
 
+    /// The count of that name; 0 if it has not occurred.
     pub fn get(&self, name: &str) -> u64 {
         self.0.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
     }
@@ -68,7 +69,7 @@ impl Tally {
 pub struct Histogram {
     /// Values up to each bound and above the one before; the last has no bound.
     counts: [u64; HISTOGRAM_BUCKETS + 1],
-    sum: f64,
+    pub sum: f64,
 }
 
 impl Histogram {
@@ -79,12 +80,9 @@ impl Histogram {
         self.sum += value;
     }
 
+    /// The number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
-    }
-
-    pub fn sum(&self) -> f64 {
-        self.sum
     }
 
     /// For each bound, the number of values that do not exceed it.
@@ -123,6 +121,7 @@ impl Histogram {
         difference
     }
 
+    /// Adds the values of another histogram of the same bounds.
     pub fn merge(&mut self, other: &Histogram) {
         for (count, other) in self.counts.iter_mut().zip(other.counts) {
             *count += other;
@@ -195,7 +194,7 @@ mod tests {
         after.observe(0.2, &DURATION_BOUNDS);
         let since = after.since(&before);
         assert_eq!((since.count(), before.count(), after.count()), (1, 1, 2));
-        assert!((since.sum() - 0.2).abs() < 1e-9);
+        assert!((since.sum - 0.2).abs() < 1e-9);
     }
 
     #[test]

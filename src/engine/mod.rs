@@ -9,7 +9,6 @@ mod commands;
 mod counts;
 mod events;
 mod handover;
-pub mod health;
 pub mod limit_log;
 pub mod members;
 pub mod metrics;
@@ -27,22 +26,18 @@ use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::config::trouble::Trouble;
 use crate::engine::client_programs::ClientPrograms;
-use crate::engine::health::Health;
 use crate::engine::members::Memberships;
 use crate::engine::metrics::Metrics;
-use crate::engine::permission::{AttackChange, Permissions};
+use crate::engine::permission::Permissions;
 use crate::engine::quotas::Quotas;
 use crate::engine::timers::{Timer, TimerTable};
 use crate::limits;
-use crate::message::ConnId;
-use crate::message::close::CloseReason;
-use crate::message::holder::{Holder, Prefix};
-use crate::message::output::Outputs;
+use crate::message::{CloseReason, ConnId, Holder, Outputs, Prefix};
 use crate::sorted::sorted;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Act, Change, Counts, Effects, Row, Store};
+use crate::store::{Act, Change, Effects, Row, Store};
 use crate::sys::clock::{Clock, Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use crate::sys::logging::{debug, info, warn};
@@ -66,7 +61,7 @@ pub struct Engine {
     sent_away: HashSet<ConnId>,
     /// Connections that could not leave what they hold because the storage is unavailable.
     kept_from_leaving: HashSet<ConnId>,
-    limit_log: LimitLog,
+    pub limit_log: LimitLog,
     /// Proxies that the log has named; none is a unix socket.
     proxies_named: Vec<Option<IpAddr>>,
     /// Counters since the start, also of what happens before a connection reaches the engine.
@@ -86,7 +81,7 @@ pub struct Engine {
     is_deleting: bool,
     started: Clock,
     /// The same by the wall clock, as far as that is known by now.
-    rebooted: Timestamp,
+    pub rebooted: Timestamp,
 }
 
 impl Engine {
@@ -262,25 +257,19 @@ impl Engine {
         }
     }
 
+    /// Whether the channel database cannot be written (manual: durability 3).
     pub fn is_degraded(&self) -> bool {
         self.storage.is_degraded()
     }
 
-    pub fn health(&self, connections: usize) -> Health {
-        let Counts { nameplates, mailboxes, .. } = self.stored();
-        Health { connections, nameplates, mailboxes, is_degraded: self.is_degraded() }
-    }
-
     /// Logs it when an attack begins or ends.
     fn update_attack(&mut self) {
-        match self.permissions.attack.update(self.clock.instant) {
-            Some(AttackChange::Began) => {
-                warn!("under attack: proof of work is demanded from now on")
-            }
-            Some(AttackChange::Ended) => {
-                info!("the attack is over: proof of work is not demanded any more")
-            }
-            None => {}
+        if !self.permissions.attack.update(self.clock.instant) {
+            return;
+        }
+        match self.permissions.attack.is_attack {
+            true => warn!("under attack: proof of work is demanded from now on"),
+            false => info!("the attack is over: proof of work is not demanded any more"),
         }
     }
 
@@ -382,10 +371,10 @@ impl Engine {
     pub fn disconnect(&mut self, conn: ConnId, reason: CloseReason) {
         self.store.disconnect(conn);
         self.quotas.disconnect(conn);
-        self.permissions.forget(conn);
+        self.permissions.demands.remove(&conn);
         self.outsiders.remove(&conn);
         self.sent_away.remove(&conn);
-        self.memberships.disconnect(conn);
+        self.memberships.connections.remove(&conn);
         self.kept_from_leaving.remove(&conn);
         if let Some(connections) = &mut self.records.connections {
             connections.remove(conn);
@@ -430,6 +419,7 @@ impl Engine {
         self.draining && self.store.is_loaded() && self.stored().mailboxes == 0
     }
 
+    /// Logs what a drain has left.
     pub fn end_drain(&self) {
         info!("drained: {} mailboxes are left", self.stored().mailboxes);
     }

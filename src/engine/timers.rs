@@ -30,6 +30,7 @@ pub enum Timer {
 pub struct TimerTable(Vec<(Timer, Instant)>);
 
 impl TimerTable {
+    /// Sets a timer anew; none stops it.
     pub fn set(&mut self, timer: Timer, due: impl Into<Option<Instant>>) {
         self.0.retain(|(known, _)| *known != timer);
         self.0.extend(due.into().map(|due| (timer, due)));

@@ -22,13 +22,14 @@ impl Engine {
         mem::take(&mut self.trouble)
     }
 
+    /// Fails with the error that was ordered for this command, if one was.
     pub(super) fn refuse_for_trouble(&self, command: &Command<'_>) -> Result<(), Refusal> {
         let troubles = &self.config.troubles;
         match command {
             Command::Bind { .. } | Command::Ping { .. } => Ok(()),
             Command::Claim { .. } | Command::Open { .. } if troubles.is_crowded() => Ok(()),
             _ => match troubles.error() {
-                Some(text) => Err(Refusal::OnOrder(text.into())),
+                Some(text) => Err(Refusal::OnOrder { message: text.into() }),
                 None => Ok(()),
             },
         }

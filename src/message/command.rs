@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::message::refusal::Rule;
+use crate::message::Rule;
 
 /// A string field of a command. Absent and invalid are kept apart, because the order in which the
 /// rules apply depends on the session, which the decoder does not know (manual: protocol 3.2).
@@ -22,13 +22,6 @@ pub enum Flag {
     Set(bool),
 }
 
-/// A proof of work, as submitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof<'a> {
-    pub method: Field<'a>,
-    pub stamp: Field<'a>,
-}
-
 /// The `client_version` of a `bind`. `None` is recorded as null.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientVersion {
@@ -42,7 +35,7 @@ pub struct ClientVersion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     Ping { value: Option<&'a str> },
-    SubmitPermissions { proof: Proof<'a>, is_singular: bool },
+    SubmitPermissions { method: Field<'a>, stamp: Field<'a>, is_singular: bool },
     Bind { appid: Field<'a>, side: Field<'a>, client_version: ClientVersion },
     List,
     Allocate,

@@ -1,9 +1,6 @@
 //! What a connection reports to the engine, and what the engine decides about the connection.
 
-use crate::message::Refusal;
-use crate::message::close::CloseReason;
-use crate::message::peer::{Forwarded, Peer};
-use crate::message::secret::Secret;
+use crate::message::{CloseReason, Forwarded, Peer, Refusal, Secret};
 
 /// Something that came from a client and that the engine must decide on.
 #[derive(Debug)]

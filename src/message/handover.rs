@@ -5,11 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::message::holder::{CountedAddress, Prefix};
-use crate::message::peer::Peer;
-use crate::message::secret::Member;
-use crate::message::session::Session;
-use crate::message::{ConnId, PendingDemand};
+use crate::message::{ConnId, CountedAddress, Demand, Member, Peer, Prefix, Session};
 
 /// A point on the kernel's monotonic clock, which both processes share.
 pub type Microseconds = i64;
@@ -70,7 +66,7 @@ pub struct StateRecord {
     pub counted: Option<CountedAddress>,
     /// None before the handshake is complete.
     pub session: Option<Session>,
-    pub demand: Option<PendingDemand>,
+    pub demand: Option<Demand>,
     /// It may only join what others began (`--allocate-from`).
     pub is_outsider: bool,
     /// Its line in the file of members.
@@ -80,7 +76,8 @@ pub struct StateRecord {
 /// What the engine knows beyond connections. Times are those that are left.
 #[derive(Debug, Default, PartialEq)]
 pub struct AddressesRecord {
-    pub rates: Vec<RatesRecord>,
+    /// The tokens that are left to each prefix.
+    pub rates: Vec<(Prefix, Tokens)>,
     /// Row id and creator of each nameplate.
     pub creators: Vec<(i64, CountedAddress)>,
     pub joins: Vec<JoinRecord>,
@@ -91,12 +88,8 @@ pub struct AddressesRecord {
 /// What is limited by a rate: connecting, allocating, claiming and so on.
 pub const RATES_COUNT: usize = 7;
 
-/// The tokens that are left to an address or prefix.
-#[derive(Debug, PartialEq)]
-pub struct RatesRecord {
-    pub prefix: Prefix,
-    pub tokens: [f64; RATES_COUNT],
-}
+/// The tokens that are left of each rate.
+pub type Tokens = [f64; RATES_COUNT];
 
 /// The claim of a nameplate that another side began.
 #[derive(Debug, PartialEq)]
@@ -129,6 +122,7 @@ pub struct JoinProgress {
     pub is_charged: bool,
 }
 
+/// How far a join has shown that it is honest (manual: limits 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinState {
     Unshown,

@@ -33,6 +33,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// The prefix of an address that has no shorter ones: that of IPv4, or one that is unreadable.
     pub fn alone(address: CountedAddress) -> Prefix {
         Prefix { address, bits: 0 }
     }

@@ -8,21 +8,18 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::limits::LEDGER_NETWORK_DIVISOR;
-use crate::message::hash_of;
-use crate::message::holder::Holder;
-
-/// Number of classes: one for each number of binary digits of a size.
-const CLASSES: usize = usize::BITS as usize + 1;
+use crate::message::{Holder, hash_of};
 
 /// The class of a size: the number of its binary digits.
 pub fn class(bytes: usize) -> usize {
     (usize::BITS - bytes.leading_zeros()) as usize
 }
 
+/// A handle to the counts; all clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Rc<Entries>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entries {
     bytes: Cell<usize>,
     messages: Cell<usize>,
@@ -31,26 +28,16 @@ struct Entries {
     /// By hashes of their networks.
     networks: RefCell<HashMap<u64, usize>>,
     /// Holders in each class: addresses, networks, and mailboxes that are charged to no address.
-    classes: RefCell<[usize; CLASSES]>,
-}
-
-impl Default for Entries {
-    fn default() -> Self {
-        Entries {
-            bytes: Cell::default(),
-            messages: Cell::default(),
-            addresses: RefCell::default(),
-            networks: RefCell::default(),
-            classes: RefCell::new([0; CLASSES]),
-        }
-    }
+    classes: RefCell<HashMap<u64, usize>>,
 }
 
 impl Ledger {
+    /// Memory of all mailboxes, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.bytes.get()
     }
 
+    /// Messages in memory, those of ended mailboxes included.
     pub fn messages(&self) -> usize {
         self.0.messages.get()
     }
@@ -71,7 +58,7 @@ impl Ledger {
 
     /// The class of the largest holder.
     pub fn top_class(&self) -> usize {
-        self.0.classes.borrow().iter().rposition(|count| *count > 0).unwrap_or(0)
+        self.0.classes.borrow().keys().max().map_or(0, |class| *class as usize)
     }
 
     pub(super) fn count_messages(&self, count: usize) {
@@ -97,15 +84,9 @@ impl Ledger {
 
     fn move_class(&self, before: usize, after: usize) {
         let (from, to) = (class(before), class(after));
-        if from == to {
-            return;
-        }
-        let mut classes = self.0.classes.borrow_mut();
-        if before > 0 {
-            classes[from] -= 1;
-        }
-        if after > 0 {
-            classes[to] += 1;
+        if from != to {
+            change(&self.0.classes, from as u64, usize::from(before > 0), 0);
+            change(&self.0.classes, to as u64, 0, usize::from(after > 0));
         }
     }
 }
@@ -113,18 +94,18 @@ impl Ledger {
 /// Changes a total by as much as its part; returns the total before and after.
 fn change(
     totals: &RefCell<HashMap<u64, usize>>,
-    holder: u64,
+    key: u64,
     before: usize,
     after: usize,
 ) -> (usize, usize) {
     const KEPT_SHARE: usize = 4;
     let mut totals = totals.borrow_mut();
-    let total = totals.entry(holder).or_default();
+    let total = totals.entry(key).or_default();
     let total_before = *total;
     *total = total_before - before + after;
     let total_after = *total;
     if total_after == 0 {
-        totals.remove(&holder);
+        totals.remove(&key);
         if totals.len() < totals.capacity() / KEPT_SHARE {
             totals.shrink_to_fit();
         }
@@ -135,8 +116,7 @@ fn change(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::holder::CountedAddress;
-    use crate::message::log::MessageLog;
+    use crate::message::{CountedAddress, MessageLog};
 
     fn holder(ip: &str) -> Holder {
         Holder::new(CountedAddress::Ip(ip.parse().expect("an address")), None)

@@ -45,6 +45,7 @@ impl Message {
         self.text.slice(0..self.phase_end)
     }
 
+    /// The id of the `add`, as [`Message::new`] got it.
     pub fn id(&self) -> Option<Cow<'_, str>> {
         self.id_end.map(|end| self.text.slice(self.phase_end..end))
     }
@@ -112,6 +113,7 @@ pub struct MessageLog {
 }
 
 impl MessageLog {
+    /// An empty log, charged with nothing yet.
     pub fn new(ledger: &Ledger) -> Rc<MessageLog> {
         Rc::new(MessageLog {
             messages: RefCell::default(),
@@ -122,6 +124,7 @@ impl MessageLog {
         })
     }
 
+    /// Appends a message, and charges its memory to `holder`.
     pub fn push(&self, message: Rc<Message>, holder: Option<Holder>) {
         self.counted_bytes.set(self.counted_bytes.get() + message.counted_bytes());
         self.charge(holder, message.bytes());
@@ -228,10 +231,12 @@ impl MessageLog {
         charges.iter().copied().max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
     }
 
+    /// The message at a place; none in a gap or after the end.
     pub fn get(&self, index: usize) -> Option<Rc<Message>> {
         self.messages.borrow().get(index).cloned().flatten()
     }
 
+    /// Messages, without gaps.
     pub fn count(&self) -> usize {
         self.places() - self.gaps.get()
     }
@@ -277,7 +282,7 @@ impl Drop for MessageLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::holder::CountedAddress;
+    use crate::message::CountedAddress;
 
     fn holder(address: u8) -> Option<Holder> {
         Some(Holder::new(CountedAddress::Ip([192, 0, 2, address].into()), None))

@@ -23,9 +23,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
-pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag, Proof};
-pub use refusal::{Refusal, Rule, StampError, Throttled};
-pub use response::{Demand, Orig, PendingDemand, ProofState, Response};
+pub use self::log::{Message, MessageLog, Replay};
+pub use close::{CloseReason, FrameError};
+pub use command::{COMMAND_NAMES, ClientVersion, Command, CommandType, Field, Flag};
+pub use event::{Event, Verdict};
+pub use holder::{CountedAddress, Holder, Prefix};
+pub use ledger::Ledger;
+pub use outcome::{Outcome, OutcomeCounts};
+pub use output::{Output, Outputs};
+pub use peer::{AddressHeader, Forwarded, LOOPBACK, Network, Peer, Unreadable, is_private};
+pub use refusal::{Refusal, Rule, StampError, Wait};
+pub use response::{Demand, Orig, ProofState, Response};
+pub use secret::{Member, Secret};
+pub use session::{MailboxState, Session};
 
 /// The app of `check`, which results, clients and reports leave out.
 pub const CHECK_APP: &str = "wormhole-mailbox/check";

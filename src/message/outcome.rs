@@ -26,6 +26,7 @@ const OUTCOMES: [(Outcome, &str, &str); Outcome::COUNT] = [
 impl Outcome {
     pub const COUNT: usize = 6;
 
+    /// All outcomes, in the order of the enum.
     pub fn all() -> impl Iterator<Item = Outcome> {
         OUTCOMES.into_iter().map(|(outcome, ..)| outcome)
     }
@@ -40,6 +41,7 @@ impl Outcome {
         Outcome::from_name(mood).filter(|outcome| *outcome <= Outcome::Scary)
     }
 
+    /// Its name in files and metrics.
     pub fn name(self) -> &'static str {
         OUTCOMES[self as usize].1
     }
@@ -77,6 +79,7 @@ impl OutcomeCounts {
         Outcome::all().zip(self.0)
     }
 
+    /// Adds the counts of another period.
     pub fn merge(&mut self, other: &OutcomeCounts) {
         other.iter().for_each(|(outcome, count)| self.add(outcome, count));
     }

@@ -37,12 +37,14 @@ pub struct Outputs {
 }
 
 impl Outputs {
+    /// Adds an output after all that were caused before it.
     pub fn push(&mut self, conn: ConnId, output: Output) {
         self.bytes += output.queued_bytes();
         self.places.push((conn, self.list.len()));
         self.list.push(output);
     }
 
+    /// Adds a message of the protocol.
     pub fn reply(&mut self, conn: ConnId, response: Response) {
         self.push(conn, Output::Response(response));
     }

@@ -61,6 +61,7 @@ impl AddressHeader {
         ("forwarded", AddressHeader::Forwarded),
     ];
 
+    /// Its name in requests, in lower case.
     pub fn name(self) -> &'static str {
         AddressHeader::NAMES[self as usize].0
     }
@@ -102,7 +103,7 @@ impl Forwarded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
-    prefix_bits: u32,
+    pub prefix_bits: u32,
 }
 
 /// Trusted proxies by default.
@@ -129,6 +130,7 @@ pub fn is_private(ip: IpAddr) -> bool {
 }
 
 impl Network {
+    /// Whether the address is in the network; an IPv4-mapped one counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let differing = match (self.address, ip.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
@@ -144,10 +146,6 @@ impl Network {
 
     pub fn is_ipv6(&self) -> bool {
         self.address.is_ipv6()
-    }
-
-    pub fn prefix_bits(&self) -> u32 {
-        self.prefix_bits
     }
 }
 

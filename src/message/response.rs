@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::message::log::{Message, Replay};
-use crate::message::refusal::Refusal;
+use crate::message::{Message, Refusal, Replay};
 use crate::sys::heap::block_bytes;
 
 /// The `orig` of an `error`: the message that caused it.
@@ -68,15 +67,10 @@ pub struct Demand {
     pub resource: u64,
     /// Whether `bind` needs the proof.
     pub is_required: bool,
-}
-
-/// A demand to a connection that has not bound yet, and what came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingDemand {
-    pub demand: Demand,
     pub proof: ProofState,
 }
 
+/// What came of a demand so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProofState {
     Missing,

@@ -11,6 +11,7 @@ use crate::limits::MEMBER_SECRET_BYTES_MAX;
 pub struct Secret(Box<str>);
 
 impl Secret {
+    /// At most [`MEMBER_SECRET_BYTES_MAX`] bytes of it are compared, and the length.
     pub fn new(text: &str) -> Secret {
         Secret(text.into())
     }

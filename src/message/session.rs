@@ -3,8 +3,9 @@
 
 use std::rc::Rc;
 
-use crate::message::holder::Holder;
+use crate::message::Holder;
 
+/// The session of one connection, from its handshake to its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {
     /// To which its share of the store is charged; none if its address has no limits. Not handed

@@ -7,13 +7,15 @@ use super::connections::context;
 use crate::codec::http::{Rejection, Status};
 use crate::engine::limit_log::Limit;
 use crate::limits;
-use crate::message::ConnId;
-use crate::message::close::CloseReason;
-use crate::message::peer::Peer;
+use crate::message::{CloseReason, ConnId, Peer};
 use crate::net::admin_connection::AdminConnection;
 use crate::net::connection::Connection;
 use crate::net::listeners;
 use crate::net::socket::{self, Role, Socket};
+
+/// The answer when the server is full.
+const TOO_MANY: Rejection =
+    Rejection::new(Status::Unavailable, "too many connections, try again later");
 
 impl Server {
     /// Accepts the connections that wait, within the tick's budget: no more than are read, or they
@@ -55,7 +57,7 @@ impl Server {
         let (conn, now) = (self.new_conn(), self.clock.instant);
         let admitted = self.admit(conn, peer, role);
         if let Err(rejection) = admitted
-            && self.connections.rejected() >= limits::REFUSALS_AT_ONCE_MAX
+            && self.connections.rejected >= limits::REFUSALS_AT_ONCE_MAX
         {
             listeners::refuse(socket, rejection);
             self.engine.metrics.ended.add(CloseReason::Refused.name());
@@ -63,7 +65,7 @@ impl Server {
         }
         let mut connection = Connection::new(socket, peer, role, now);
         if let Err(rejection) = admitted {
-            let settings = self.connections.settings();
+            let settings = &self.connections.settings;
             connection.reject(rejection, &mut context(conn, now, settings, &mut self.engine));
         }
         self.insert(conn, connection, admitted.is_err());
@@ -92,10 +94,7 @@ impl Server {
         self.engine.metrics.accepted += 1;
         if self.connections.admitted() >= self.config.limits.connections_max {
             self.engine.note_limit(Limit::Connections);
-            return Err(Rejection::new(
-                Status::Unavailable,
-                "too many connections, try again later",
-            ));
+            return Err(TOO_MANY);
         }
         match role {
             Role::ProxiedClient => self.engine.admit_proxy(peer),

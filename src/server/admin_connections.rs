@@ -74,6 +74,7 @@ impl AdminConnections {
         self.0.iter().any(|(_, connection)| connection.is_readable())
     }
 
+    /// The earliest deadline of a connection.
     pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
         self.0.iter().map(|(_, connection)| connection.deadline(limits)).min()
     }

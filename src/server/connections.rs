@@ -11,16 +11,13 @@ use mio::Registry;
 use mio::event::Event;
 
 use super::meter::Meter;
-use super::read_queue::{Address, ReadQueue};
+use super::read_queue::{Address, ReadQueue, Weight};
 use super::shedding::Shedding;
 use super::timers::Timers;
 use crate::engine::Engine;
 use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
-use crate::message::close::CloseReason;
-use crate::message::event::Event as Incoming;
 use crate::message::handover::ConnectionRecord;
-use crate::message::output::Outputs;
-use crate::message::{ConnId, ConnMap};
+use crate::message::{CloseReason, ConnId, ConnMap, Event as Incoming, Outputs};
 use crate::net::connection::{Connection, Context, Input, Progress, Settings, Times};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::net::socket;
@@ -33,12 +30,12 @@ use crate::sys::clock::{Clock, Stopwatch, Timestamp};
 #[derive(Debug)]
 pub struct Connections {
     slots: ConnMap<Box<Slot>>,
-    settings: Settings,
+    pub settings: Settings,
     accounting: Accounting,
     /// Connections to read in this tick, or in the next.
     readable: ReadQueue,
     /// Connections that are only kept until they have read why they were rejected.
-    rejected: usize,
+    pub rejected: usize,
     /// Measures what reading each connection takes.
     stopwatch: Stopwatch,
     input: Input,
@@ -75,16 +72,13 @@ impl Slot {
             return;
         }
         // The end of a long message takes as long as all of it: to decode and to answer.
-        if self.is_heavy
-            || self.buffered_bytes > SHARE_BYTES_PER_TICK_MAX
-            || self.connection.is_lingering()
-        {
-            readable.push_heavy(conn, self.address);
-        } else if self.connection.is_opening() {
-            readable.push_opening(conn, self.address);
-        } else {
-            readable.push(conn, self.address);
-        }
+        let ends_long_message = self.buffered_bytes > SHARE_BYTES_PER_TICK_MAX;
+        let weight = match &self.connection {
+            it if self.is_heavy || ends_long_message || it.is_lingering() => Weight::Heavy,
+            it if it.is_opening() => Weight::Opening,
+            _ => Weight::Light,
+        };
+        readable.push(conn, self.address, weight);
     }
 
     /// Tells the connection that it has bound. In time for its deadlines is early enough.
@@ -131,10 +125,6 @@ impl Connections {
         self.slots.len() - self.rejected
     }
 
-    pub fn rejected(&self) -> usize {
-        self.rejected
-    }
-
     /// Connections that have something to read and have not been through their handshake.
     pub fn opening(&self) -> usize {
         self.readable.opening()
@@ -155,10 +145,13 @@ impl Connections {
         !self.accounting.unsent.is_empty()
     }
 
+    /// The earliest deadline of a connection.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.accounting.timers.next()
     }
 
+    /// Adds a connection, whose socket is registered with the poll. `is_rejected`: it is only kept
+    /// until it has read why.
     pub fn insert(
         &mut self,
         conn: ConnId,
@@ -228,12 +221,9 @@ impl Connections {
         Some(record)
     }
 
+    /// The connection's socket, to be handed over.
     pub fn descriptor(&self, conn: ConnId) -> Option<BorrowedFd<'_>> {
         self.slots.get(&conn).map(|slot| slot.connection.socket().as_fd())
-    }
-
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Takes note of an event of the poll.
@@ -404,6 +394,7 @@ impl Connections {
         }
     }
 
+    /// Begins to close all connections, in the order of their numbers.
     pub fn close_all(&mut self, reason: CloseReason, now: Instant, engine: &mut Engine) {
         for conn in self.numbers() {
             self.close(conn, reason, now, engine);

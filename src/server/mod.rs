@@ -32,7 +32,7 @@ use crate::net::connection::Settings;
 use crate::net::listeners::Listeners;
 use crate::server::admin_connections::AdminConnections;
 use crate::server::connections::Connections;
-use crate::server::service_manager::Notifier;
+use crate::server::service_manager::{Health, Notifier};
 use crate::server::shutdown::Stage;
 use crate::server::signals::Signals;
 use crate::storage::Committed;
@@ -173,9 +173,15 @@ impl Server {
 
     /// Sends the service manager what is due.
     fn notify(&mut self) {
-        if let Some(notifier) = &mut self.notifier {
-            notifier.update(self.clock, self.engine.health(self.connections.admitted()));
-        }
+        let Some(notifier) = &mut self.notifier else { return };
+        let stored = self.engine.stored();
+        let health = Health {
+            connections: self.connections.admitted(),
+            nameplates: stored.nameplates,
+            mailboxes: stored.mailboxes,
+            is_degraded: self.engine.is_degraded(),
+        };
+        notifier.update(self.clock, health);
     }
 
     /// How long the poll may sleep.
@@ -274,7 +280,7 @@ impl Server {
 /// A poll with the signals and the listeners.
 fn new_poll(signals: &mut Signals, listeners: &Listeners) -> io::Result<Poll> {
     let poll = Poll::new()?;
-    poll.registry().register(signals.stream_mut(), SIGNALS, Interest::READABLE)?;
+    poll.registry().register(&mut signals.stream, SIGNALS, Interest::READABLE)?;
     listeners.register(poll.registry(), FIRST_LISTENER)?;
     Ok(poll)
 }

@@ -7,19 +7,28 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::limits::{SHARE_BYTES_PER_TICK_MAX, TICK_BYTES_MAX};
-use crate::message::ConnId;
-use crate::message::holder::Prefix;
+use crate::message::{ConnId, Prefix};
 
 /// The address that a connection counts for, of IPv6 its largest network; none if it is exempt or
 /// unknown, which makes the connection a holder of its own.
 pub type Address = Option<Prefix>;
+
+/// What reading a connection is expected to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    Light,
+    /// It has not been through its handshake; apart from that it is light.
+    Opening,
+    /// It used up its share when it was last read, or will now.
+    Heavy,
+}
 
 /// A connection that waits to be read.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     conn: ConnId,
     address: Address,
-    is_opening: bool,
+    weight: Weight,
 }
 
 /// Connections that wait to be read.
@@ -52,21 +61,13 @@ impl ReadQueue {
     }
 
     /// Adds a connection that the poll reports, or of which something else is to be found out.
-    pub fn push(&mut self, conn: ConnId, address: Address) {
-        self.light.push_back(Waiting { conn, address, is_opening: false });
+    pub fn push(&mut self, conn: ConnId, address: Address, weight: Weight) {
+        self.opening += usize::from(weight == Weight::Opening);
+        let queue = if weight == Weight::Heavy { &mut self.heavy } else { &mut self.light };
+        queue.push_back(Waiting { conn, address, weight });
     }
 
-    /// The same, of a connection that has not been through its handshake.
-    pub fn push_opening(&mut self, conn: ConnId, address: Address) {
-        self.opening += 1;
-        self.light.push_back(Waiting { conn, address, is_opening: true });
-    }
-
-    /// Adds a connection that has just used up its share.
-    pub fn push_heavy(&mut self, conn: ConnId, address: Address) {
-        self.heavy.push_back(Waiting { conn, address, is_opening: false });
-    }
-
+    /// Gives each waiting connection, address and the tick their shares anew.
     pub fn begin_tick(&mut self) {
         (self.light_left, self.heavy_left) = (self.light.len(), self.heavy.len());
         self.passed_over = Some(0);
@@ -108,7 +109,7 @@ impl ReadQueue {
                 (Some(used), _) => *used < SHARE_BYTES_PER_TICK_MAX,
             };
             if is_next {
-                self.opening -= usize::from(waiting.is_opening);
+                self.opening -= usize::from(waiting.weight == Weight::Opening);
                 return Some(waiting.conn);
             }
             queue.push_back(waiting);
@@ -132,7 +133,7 @@ impl ReadQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::holder::CountedAddress;
+    use crate::message::CountedAddress;
 
     /// Reads connections at that cost until the tick ends; returns their numbers.
     fn tick(queue: &mut ReadQueue, address: Address, bytes: usize, stays: bool) -> Vec<u64> {
@@ -142,7 +143,7 @@ mod tests {
             order.push(conn.0);
             queue.note_used(address, bytes);
             if stays {
-                queue.push_heavy(conn, address);
+                queue.push(conn, address, Weight::Heavy);
             }
         }
         order
@@ -159,9 +160,9 @@ mod tests {
     #[test]
     fn who_was_left_out_is_first_in_the_next_tick() {
         let mut queue = ReadQueue::default();
-        (0..10).for_each(|number| queue.push(ConnId(number), None));
+        (0..10).for_each(|number| queue.push(ConnId(number), None, Weight::Light));
         assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), numbers(0..4));
-        queue.push(ConnId(10), None);
+        queue.push(ConnId(10), None, Weight::Light);
         assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), [4, 5, 0, 1]);
         assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), [6, 7, 2, 3]);
         assert_eq!(tick(&mut queue, None, TICK_BYTES_MAX / 4, true), [8, 9, 4, 5]);
@@ -171,14 +172,14 @@ mod tests {
     #[test]
     fn who_sends_little_is_read_at_once_however_many_send_much() {
         let mut queue = ReadQueue::default();
-        (0..1000).for_each(|number| queue.push_heavy(ConnId(number), None));
+        (0..1000).for_each(|number| queue.push(ConnId(number), None, Weight::Heavy));
         for newcomer in 1000..1010 {
-            queue.push(ConnId(newcomer), None);
+            queue.push(ConnId(newcomer), None, Weight::Light);
             queue.begin_tick();
             assert_eq!(queue.next(), Some(ConnId(newcomer)));
             while let Some(conn) = queue.next() {
                 queue.note_used(None, SHARE_BYTES_PER_TICK_MAX);
-                queue.push_heavy(conn, None);
+                queue.push(conn, None, Weight::Heavy);
             }
         }
     }
@@ -186,21 +187,21 @@ mod tests {
     #[test]
     fn who_sends_much_is_read_however_many_send_little() {
         let mut queue = ReadQueue::default();
-        queue.push_heavy(ConnId(0), None);
-        (1..1000).for_each(|number| queue.push(ConnId(number), None));
+        queue.push(ConnId(0), None, Weight::Heavy);
+        (1..1000).for_each(|number| queue.push(ConnId(number), None, Weight::Light));
         assert!(tick(&mut queue, None, SHARE_BYTES_PER_TICK_MAX, false).contains(&0));
     }
 
     #[test]
     fn who_is_reported_while_the_tick_goes_on_is_read_and_who_used_up_its_share_waits() {
         let mut queue = ReadQueue::default();
-        queue.push(ConnId(0), None);
+        queue.push(ConnId(0), None, Weight::Light);
         assert_eq!(tick(&mut queue, None, SHARE_BYTES_PER_TICK_MAX, true), [0]);
-        queue.push(ConnId(1), None);
+        queue.push(ConnId(1), None, Weight::Light);
         queue.resume_tick();
         assert_eq!((queue.next(), queue.next()), (Some(ConnId(1)), None));
         queue.note_used(None, TICK_BYTES_MAX);
-        queue.push(ConnId(2), None);
+        queue.push(ConnId(2), None, Weight::Light);
         queue.resume_tick();
         assert_eq!(queue.next(), None);
     }
@@ -208,8 +209,8 @@ mod tests {
     #[test]
     fn those_that_open_are_counted_until_they_are_read() {
         let mut queue = ReadQueue::default();
-        (0..3).for_each(|number| queue.push_opening(ConnId(number), holder(1)));
-        queue.push(ConnId(3), None);
+        (0..3).for_each(|number| queue.push(ConnId(number), holder(1), Weight::Opening));
+        queue.push(ConnId(3), None, Weight::Light);
         assert_eq!(queue.opening(), 3);
         queue.begin_tick();
         assert_eq!((queue.next(), queue.opening()), (Some(ConnId(0)), 2));
@@ -224,7 +225,7 @@ mod tests {
     fn one_connection_of_each_address_is_read_before_a_second_of_any() {
         let mut queue = ReadQueue::default();
         for (number, last) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3), (5, 3)] {
-            queue.push(ConnId(number), holder(last));
+            queue.push(ConnId(number), holder(last), Weight::Light);
         }
         queue.begin_tick();
         let mut order = Vec::new();
@@ -239,8 +240,8 @@ mod tests {
     #[test]
     fn an_address_has_its_share_of_a_tick_and_the_others_theirs() {
         let mut queue = ReadQueue::default();
-        (0..100).for_each(|number| queue.push(ConnId(number), holder(1)));
-        queue.push(ConnId(100), holder(2));
+        (0..100).for_each(|number| queue.push(ConnId(number), holder(1), Weight::Light));
+        queue.push(ConnId(100), holder(2), Weight::Light);
         queue.begin_tick();
         for (expected, last) in [(0, 1), (100, 2), (1, 1)] {
             assert_eq!(queue.next(), Some(ConnId(expected)));

@@ -14,7 +14,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use crate::engine::health::Health;
 use crate::limits::{
     NOTIFY_READY, NOTIFY_RETRY, NOTIFY_STATUS, OPTION_SECONDS_MAX, OPTION_SECONDS_MIN,
 };
@@ -24,6 +23,16 @@ use crate::sys::logging::warn;
 
 /// Name under which the manager keeps a descriptor for the next process.
 pub const STORED_NAME: &str = "wormhole-handover";
+
+/// What the status line shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub connections: usize,
+    pub nameplates: usize,
+    pub mailboxes: usize,
+    /// Whether the storage is unavailable.
+    pub is_degraded: bool,
+}
 
 /// The service manager's socket, and what it has been sent.
 #[derive(Debug)]
@@ -109,7 +118,11 @@ impl Notifier {
             .degraded_since
             .map(|since| format!("storage unavailable since {}; ", clock::utc(since)))
             .unwrap_or_default();
-        if self.send(&format!("{ready}STATUS={failure}{health}")) {
+        let Health { connections, nameplates, mailboxes, .. } = health;
+        if self.send(&format!(
+            "{ready}STATUS={failure}connections: {connections}, nameplates: {nameplates}, \
+             mailboxes: {mailboxes}"
+        )) {
             self.last_sent = Some(health); // else it is tried again
         }
     }
@@ -127,6 +140,7 @@ impl Notifier {
         self.quiet_until = None;
     }
 
+    /// The manager waits for the end, within its own timeout.
     pub fn stopping(&mut self) {
         self.send("STOPPING=1");
     }

@@ -52,7 +52,7 @@ impl Iterator for Shedding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::holder::{CountedAddress, Prefix};
+    use crate::message::{CountedAddress, Prefix};
 
     #[test]
     fn the_address_that_buffers_the_most_loses_its_largest_first() {

@@ -7,7 +7,7 @@ use super::signals::Request;
 use super::takeover::Successor;
 use crate::config::reload;
 use crate::limits;
-use crate::message::close::CloseReason;
+use crate::message::CloseReason;
 use crate::net::listeners::Listeners;
 use crate::sys::companion::Companion;
 use crate::sys::logging::info;
@@ -86,6 +86,7 @@ impl Server {
         self.stage = Stage::Draining { until: self.engine.begin_drain() };
     }
 
+    /// Whether a drain has come to its end before its time.
     pub(super) fn is_drained(&self) -> bool {
         matches!(self.stage, Stage::Draining { .. }) && self.engine.is_drained()
     }
@@ -99,6 +100,7 @@ impl Server {
         }
     }
 
+    /// Closes all connections and listeners; the server ends when the peers have closed, too.
     pub(super) fn begin_stop(&mut self) {
         let now = self.clock.instant;
         info!("stopping: closing {} connections", self.connections_count());
@@ -111,6 +113,7 @@ impl Server {
         self.connections.close_all(CloseReason::GoingAway, now, &mut self.engine);
     }
 
+    /// Whether the loop is to end.
     pub(super) fn is_stopped(&self) -> bool {
         match self.stage {
             Stage::Stopping { until } => {

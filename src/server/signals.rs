@@ -65,7 +65,7 @@ pub fn deliver() -> io::Result<()> {
 #[derive(Debug)]
 pub struct Signals {
     /// The end that the poll watches.
-    stream: UnixStream,
+    pub stream: UnixStream,
     /// Whether each [`Request`] has been made; handlers set these.
     flags: [Arc<AtomicBool>; 6],
 }
@@ -78,6 +78,7 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Asks for a stop, as SIGTERM does; a second time changes nothing.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         // Fails if the server has ended.
@@ -120,11 +121,6 @@ impl Signals {
 
     fn flag(&self, request: Request) -> Arc<AtomicBool> {
         Arc::clone(&self.flags[request as usize])
-    }
-
-    /// To register it with the poll.
-    pub fn stream_mut(&mut self) -> &mut UnixStream {
-        &mut self.stream
     }
 
     /// Whether a stop has been asked for, handled yet or not.

@@ -15,7 +15,7 @@ use super::inheritance::Inheritance;
 use super::{Server, Stage, signals};
 use crate::codec::handover as codec;
 use crate::limits::{TAKEOVER_CHECK, TAKEOVER_GRACE};
-use crate::message::close::CloseReason;
+use crate::message::CloseReason;
 use crate::message::handover::Head;
 use crate::net::connection::{Connection, Times};
 use crate::net::handover::{self, RecordWriter};
@@ -82,6 +82,7 @@ impl Server {
         }
     }
 
+    /// Gives up a takeover and logs why; the server goes on as before.
     pub(super) fn refuse_takeover(&mut self, reason: &str) {
         self.stage = Stage::Serving;
         warn!("not replaced by {}: {reason}", self.program.path().display());

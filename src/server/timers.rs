@@ -23,12 +23,14 @@ impl Timers {
         }
     }
 
+    /// Removes a connection's deadline.
     pub fn disarm(&mut self, conn: ConnId, armed: &mut Option<Instant>) {
         if let Some(standing) = armed.take() {
             self.0.remove(&(standing, conn));
         }
     }
 
+    /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
         self.0.first().map(|(deadline, _)| *deadline)
     }

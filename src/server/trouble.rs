@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Server;
 use crate::config::trouble::Trouble;
 use crate::limits::TROUBLE_LOOK;
-use crate::message::close::CloseReason;
+use crate::message::CloseReason;
 
 impl Server {
     /// Causes the trouble that this tick's commands have made due; returns for how long the server

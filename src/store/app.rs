@@ -8,7 +8,6 @@ use std::rc::Rc;
 use super::change::NameplateId;
 use super::sides::Sides;
 use crate::sorted::sorted;
-use crate::sys::clock::Seconds;
 
 /// Numbers handed out while any is free, fewest digits first.
 const SHORT_RANGES: [RangeInclusive<usize>; 3] = [1..=9, 10..=99, 100..=999];
@@ -34,12 +33,13 @@ pub(super) struct Nameplate {
     pub sides: Sides,
 }
 
+/// The nameplates of one app id.
 #[derive(Debug, Default)]
 pub(super) struct App {
     /// Sessions bound to it. An app is forgotten when it has neither these nor nameplates.
     pub sessions: usize,
     /// In the order of `list`: sorted as strings.
-    by_name: BTreeMap<Rc<str>, Box<Nameplate>>,
+    pub by_name: BTreeMap<Rc<str>, Box<Nameplate>>,
     /// The names, as last listed; none after a change. Listing again without a change is free.
     listed: Option<Rc<[Rc<str>]>>,
     /// Which short numbers are taken, one bit each, so that allocating costs the same however many
@@ -65,24 +65,13 @@ impl App {
         self.by_name.insert(name, Box::new(nameplate))
     }
 
+    /// Removes a nameplate, whose number can be allocated again.
     pub fn remove(&mut self, name: &str) -> Option<Box<Nameplate>> {
         self.listed = None;
         if let Some((word, bit)) = short_number(name).map(place) {
             self.taken[word] &= !bit;
         }
         self.by_name.remove(name)
-    }
-
-    pub fn nameplate_ids(&self) -> impl Iterator<Item = NameplateId> {
-        self.by_name.values().map(|nameplate| nameplate.id)
-    }
-
-    pub fn shift_times(&mut self, seconds: Seconds) {
-        self.by_name.values_mut().for_each(|nameplate| nameplate.sides.shift_times(seconds));
-    }
-
-    pub fn is_unused(&self) -> bool {
-        self.sessions == 0 && self.by_name.is_empty()
     }
 
     /// All names, sorted as strings.

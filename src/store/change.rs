@@ -7,12 +7,7 @@
 use std::rc::Rc;
 
 use crate::limits::BATCH_ENTRIES_KEPT;
-use crate::message::ConnId;
-use crate::message::close::CloseReason;
-use crate::message::holder::Holder;
-use crate::message::log::Message;
-use crate::message::outcome::Outcome;
-use crate::message::output::Outputs;
+use crate::message::{CloseReason, ConnId, Holder, Message, Outcome, Outputs};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// Primary key of `nameplates`, never given out twice (AUTOINCREMENT).
@@ -146,6 +141,7 @@ pub enum UsageRecord {
 }
 
 impl UsageRecord {
+    /// The app that it is about.
     pub fn app(&self) -> &str {
         match self {
             UsageRecord::Ended { app, .. } | UsageRecord::ClientVersion { app, .. } => app,
@@ -176,6 +172,7 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Notes that the tick depends on what this connection has sent.
     pub fn add_participant(&mut self, conn: ConnId) {
         if self.participants.last() != Some(&conn) {
             self.participants.push(conn);
@@ -197,8 +194,6 @@ impl Effects {
         assert!(self.changes.is_empty(), "changes outlived their tick");
         assert!(self.outputs.is_empty(), "output outlived its tick");
         self.participants.clear();
-        if self.changes.capacity() > BATCH_ENTRIES_KEPT {
-            self.changes = Vec::new();
-        }
+        self.changes.shrink_to(BATCH_ENTRIES_KEPT);
     }
 }

@@ -10,6 +10,7 @@ use crate::limits::COOLING_MAX;
 use crate::message::hash_of;
 use crate::sys::clock::{Seconds, Timestamp};
 
+/// The nameplates of all apps that cool, at most [`COOLING_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Cooling {
     /// When each began to cool.
@@ -28,7 +29,11 @@ impl Cooling {
         while let Some((_, since)) = self.order.front()
             && (self.order.len() >= COOLING_MAX || now - *since >= cooldown)
         {
-            self.forget_oldest();
+            if let Some((key, since)) = self.order.pop_front()
+                && self.since.get(&key) == Some(&since)
+            {
+                self.since.remove(&key);
+            }
         }
         let key = (hash_of(app), number);
         self.since.insert(key, now);
@@ -42,13 +47,6 @@ impl Cooling {
         all.for_each(|since| *since = *since + seconds);
     }
 
-    fn forget_oldest(&mut self) {
-        let Some((key, since)) = self.order.pop_front() else { return };
-        if self.since.get(&key) == Some(&since) {
-            self.since.remove(&key);
-        }
-    }
-
     /// Returns a test for whether a number of the app is cooling.
     pub fn of<'a>(
         &'a self,
@@ -57,16 +55,10 @@ impl Cooling {
         cooldown: Seconds,
     ) -> impl Fn(u64) -> bool + use<'a> {
         let app = hash_of(app);
-        move |number| {
-            let since = self.since.get(&(app, number));
-            since.is_some_and(|since| is_cooling(*since, now, cooldown))
-        }
+        // Not after the clock was set back: nothing must cool for longer than it should.
+        let is_cooling = move |since: &Timestamp| (0.0..cooldown).contains(&(now - *since));
+        move |number| self.since.get(&(app, number)).is_some_and(is_cooling)
     }
-}
-
-/// False after the clock was set back: nothing must cool for longer than it should.
-fn is_cooling(since: Timestamp, now: Timestamp, cooldown: Seconds) -> bool {
-    (0.0..cooldown).contains(&(now - since))
 }
 
 #[cfg(test)]

@@ -7,21 +7,15 @@ use std::rc::Rc;
 
 use super::{Act, Store};
 use crate::limits::PRUNES_PER_TICK_MAX;
-use crate::sys::clock::{Seconds, Timestamp};
+use crate::sys::clock::Timestamp;
 
 /// A check in progress.
 #[derive(Debug)]
 pub(super) struct Expiry {
     /// Mailboxes that had expired by then end as of then.
-    began: Timestamp,
+    pub began: Timestamp,
     /// Mailboxes still to be looked at, in the order of their last activity.
     worklist: BinaryHeap<(Timestamp, Rc<str>)>,
-}
-
-impl Expiry {
-    pub fn shift(&mut self, seconds: Seconds) {
-        self.began = self.began + seconds;
-    }
 }
 
 impl Store {

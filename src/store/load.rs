@@ -57,6 +57,7 @@ impl Loader<'_> {
         Loader { tables, now, nameplates: HashMap::new(), activity }
     }
 
+    /// Adds a row. Times later than now count as now.
     pub fn add(&mut self, row: Row) {
         let (tables, now) = (&mut *self.tables, self.now);
         match row {
@@ -86,11 +87,8 @@ impl Loader<'_> {
                     let bytes = nameplate_bytes(&tables.limits, &app, &name);
                     known.log.charge(None, bytes);
                     self.nameplates.insert(id, (app.clone(), name.clone()));
-                    tables.insert_nameplate(
-                        app,
-                        name,
-                        Nameplate { id, mailbox, sides: Sides::default() },
-                    );
+                    let nameplate = Nameplate { id, mailbox, sides: Sides::default() };
+                    tables.insert_nameplate(app, name, nameplate);
                 }
             }
             Row::NameplateSide { id, nameplate, claimed, side, added } => {
@@ -100,11 +98,8 @@ impl Loader<'_> {
                     && known.id == nameplate
                 {
                     let added = added.min(now);
-                    known.sides.add(
-                        Side { id, side, added, holds: claimed, mood: None },
-                        None,
-                        log,
-                    );
+                    let side = Side { id, side, added, holds: claimed, mood: None };
+                    known.sides.add(side, None, log);
                 }
             }
         }

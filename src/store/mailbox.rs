@@ -5,13 +5,10 @@ use std::rc::Rc;
 use super::change::Change;
 use super::sides::Sides;
 use super::{Act, Rules};
-use crate::message::ConnId;
-use crate::message::holder::Holder;
-use crate::message::ledger::Ledger;
-use crate::message::log::MessageLog;
-use crate::message::outcome::Outcome;
+use crate::message::{ConnId, Holder, Ledger, MessageLog, Outcome};
 use crate::sys::clock::Timestamp;
 
+/// One mailbox in memory.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     /// Ids are unique over all apps.
@@ -37,6 +34,7 @@ pub(super) struct Mailbox {
 }
 
 impl Mailbox {
+    /// An empty mailbox, whose row has the time `updated`.
     pub fn new(app: Rc<str>, for_nameplate: bool, updated: Timestamp, ledger: &Ledger) -> Mailbox {
         Mailbox {
             is_unclaimed: false,
@@ -65,6 +63,7 @@ impl Mailbox {
         self.origins.first().copied().flatten()
     }
 
+    /// The gravest outcome that a side reported when it closed.
     pub fn gravest_mood(&self) -> Option<Outcome> {
         self.sides.iter().filter_map(|side| Outcome::of_mood(side.mood.as_deref()?)).max()
     }

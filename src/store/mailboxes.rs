@@ -3,19 +3,16 @@
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use super::Act;
 use super::change::{Change, Effects, Row, SideId, UsageKind};
 use super::mailbox::Mailbox;
 use super::room::{Growth, mailbox_bytes, side_bytes};
 use super::session::{Identity, all_present, required};
 use super::tables::Tables;
 use super::usage::{self, Ending};
+use super::{Act, Answer};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
-use crate::message::close::CloseReason;
-use crate::message::log::{Message, Replay};
-use crate::message::session::MailboxState::{Deleted, Open, Refused, Unopened};
-use crate::message::session::Session;
-use crate::message::{ConnId, Field, Refusal, Response};
+use crate::message::MailboxState::{Deleted, Open, Refused, Unopened};
+use crate::message::{CloseReason, ConnId, Field, Message, Refusal, Replay, Response, Session};
 use crate::sys::clock::Timestamp;
 
 impl Tables {
@@ -26,7 +23,7 @@ impl Tables {
         conn: ConnId,
         mailbox: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<Option<Response>, Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         if session.has_open_mailbox() {
             return Err(Refusal::OnlyOneOpen);
@@ -90,6 +87,7 @@ impl Tables {
         Ok(())
     }
 
+    /// Creates a mailbox without sides, for which there must be room.
     pub fn create_mailbox(
         &mut self,
         me: &Identity,
@@ -123,6 +121,7 @@ impl Tables {
         self.last_side = id;
     }
 
+    /// Stores a message and sends it to all subscribers, its sender too (manual: protocol 2.3).
     pub fn add(
         &mut self,
         session: &Session,
@@ -130,42 +129,35 @@ impl Tables {
         body: &Field<'_>,
         id: Option<&str>,
         act: &mut Act<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         let Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenFirst);
         };
         all_present(&[("phase", phase), ("body", body)], |field| Refusal::Missing { field })?;
-        let limits = &self.limits;
-        let Some(known) = self.mailboxes.get(mailbox) else {
-            return Err(Refusal::MustOpenFirst);
-        };
+        let (bytes_max, messages_max) =
+            (self.limits.mailbox_bytes_max, self.limits.mailbox_messages_max);
+        let known = self.mailboxes.get(mailbox).ok_or(Refusal::MustOpenFirst)?;
         let (phase, body) = (required("add", "phase", phase)?, required("add", "body", body)?);
         known.log.close_gaps(me.holder);
         // The mailbox's own: that of a session would live as long as the message, uncounted.
         let side = known.sides.get(&me.side).map_or(me.side, |known| known.side.clone());
         let message = Rc::new(Message::new(side, phase, body, act.now, id));
-        if known.log.count() >= limits.mailbox_messages_max
-            || known.log.counted_bytes() + message.counted_bytes() > limits.mailbox_bytes_max
-        {
-            return Err(Refusal::MailboxFull {
-                bytes_max: limits.mailbox_bytes_max,
-                messages_max: limits.mailbox_messages_max,
-            });
+        let bytes_after = known.log.counted_bytes() + message.counted_bytes();
+        if known.log.count() >= messages_max || bytes_after > bytes_max {
+            return Err(Refusal::MailboxFull { bytes_max, messages_max });
         }
         let (holder, bytes) = (me.holder, message.bytes());
         let is_ordinary = bytes <= SHORT_MESSAGE_BYTES;
         self.make_room(Growth { holder, mailbox: Some(mailbox), bytes, is_ordinary }, act)?;
-        let Some(known) = self.mailboxes.get_mut(mailbox) else {
-            return Err(Refusal::MustOpenFirst);
-        };
+        let known = self.mailboxes.get_mut(mailbox).ok_or(Refusal::MustOpenFirst)?;
         known.log.push(message.clone(), me.holder);
         for (subscriber, _) in &known.subscribers {
             act.effects.outputs.reply(*subscriber, Response::Message(message.clone()));
         }
         act.insert(Row::Message { app: me.app, mailbox: mailbox.clone(), message });
         known.touch(mailbox, &self.rules, act);
-        Ok(())
+        Ok(None)
     }
 
     /// Deletes what the other side has sent (manual: extensions 4).
@@ -175,7 +167,7 @@ impl Tables {
         their_phase: &Field<'_>,
         their_side: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         let Open(mailbox) = &session.mailbox else {
             return Err(Refusal::MustOpenToDelete);
@@ -185,7 +177,7 @@ impl Tables {
         let phase = required("delete", "their-phase", their_phase)?;
         let side = required("delete", "their-side", their_side)?;
         let Some(known) = self.mailboxes.get(mailbox).filter(|_| *side != *me.side) else {
-            return Ok(());
+            return Ok(None);
         };
         let searched = known.log.delete(side, phase, known.origin(side));
         if searched > 0 {
@@ -194,9 +186,10 @@ impl Tables {
             let change = Change::DeletePhase { app, mailbox, side, phase, searched };
             act.effects.changes.push(change);
         }
-        Ok(())
+        Ok(None)
     }
 
+    /// Closes the mailbox for the side, one that the session has not opened, too.
     pub fn close(
         &mut self,
         session: &mut Session,
@@ -204,7 +197,7 @@ impl Tables {
         mailbox: &Field<'_>,
         mood: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         let id = session.mailbox_to_close(mailbox)?;
         let mood = match mood {
@@ -234,7 +227,7 @@ impl Tables {
         }
         session.mailbox = Unopened;
         session.closed = true;
-        Ok(Response::Closed)
+        Ok(Some(Response::Closed))
     }
 
     /// Whether the side is on record with the app's mailbox as one of those served.

@@ -32,9 +32,9 @@ use crate::limits::{
     ACTIVITY_LAG_DIVISOR, ACTIVITY_LAG_SECONDS_MAX, DELETIONS_PER_TICK_MAX, EXPIRE_AFTER_SECONDS,
     Limits, SUBSCRIBERS_PER_SIDE_MAX,
 };
-use crate::message::holder::Holder;
-use crate::message::session::{MailboxState, Session};
-use crate::message::{Command, ConnId, ConnMap, Field, Refusal, Response};
+use crate::message::{
+    Command, ConnId, ConnMap, Field, Holder, MailboxState, Refusal, Response, Session,
+};
 use crate::sorted::sorted;
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
@@ -58,6 +58,9 @@ impl Act<'_> {
         self.effects.changes.push(Change::Insert(row));
     }
 }
+
+/// What a command comes to: the response, if it has one.
+type Answer = Result<Option<Response>, Refusal>;
 
 /// What `list` answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,7 +191,7 @@ impl Store {
     pub fn shift_times(&mut self, seconds: Seconds) {
         self.tables.shift_times(seconds);
         if let Some(expiry) = &mut self.expiry {
-            expiry.shift(seconds);
+            expiry.began = expiry.began + seconds;
         }
     }
 
@@ -222,9 +225,9 @@ impl Store {
         self.sessions.insert(conn, Box::new(Session { holder, ..Session::default() }));
     }
 
-    /// The session of a connection, if its handshake is complete, for another process.
-    pub fn export_session(&self, conn: ConnId) -> Option<Session> {
-        self.sessions.get(&conn).map(|session| Session::clone(session))
+    /// The session of a connection, if its handshake is complete.
+    pub fn session(&self, conn: ConnId) -> Option<&Session> {
+        self.sessions.get(&conn).map(|session| &**session)
     }
 
     /// Restores a session of another process: counts it in its app, and subscribes it to its
@@ -269,50 +272,33 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the response, if the command has one.
-    fn carry_out(
-        &mut self,
-        conn: ConnId,
-        command: &Command<'_>,
-        act: &mut Act<'_>,
-    ) -> Result<Option<Response>, Refusal> {
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return Err(Refusal::MustBindFirst);
-        };
+    fn carry_out(&mut self, conn: ConnId, command: &Command<'_>, act: &mut Act<'_>) -> Answer {
+        let session = self.sessions.get_mut(&conn).ok_or(Refusal::MustBindFirst)?;
         let tables = &mut self.tables;
-        Ok(match command {
-            Command::Ping { value } => {
-                Some(Response::Pong(value.ok_or(Refusal::PingRequiresPing)?.into()))
-            }
+        match command {
+            Command::Ping { value: None } => Err(Refusal::PingRequiresPing),
+            Command::Ping { value: Some(value) } => Ok(Some(Response::Pong((*value).into()))),
             // Already checked by the engine; nothing to do here.
-            Command::SubmitPermissions { .. } => None,
+            Command::SubmitPermissions { .. } => Ok(None),
             Command::Bind { appid, side, client_version } => {
-                session.bind(tables, appid, side, client_version, act)?;
-                None
+                session.bind(tables, appid, side, client_version, act)
             }
-            Command::List => Some(tables.list(session, act.may_begin)?),
-            Command::Allocate => Some(tables.allocate(session, act)?),
+            Command::List => tables.list(session, act.may_begin),
+            Command::Allocate => tables.allocate(session, act),
             Command::Claim { nameplate, allocate } => {
-                Some(tables.claim(session, nameplate, *allocate, act)?)
+                tables.claim(session, nameplate, *allocate, act)
             }
-            Command::Release { nameplate } => Some(tables.release(session, nameplate, act)?),
-            Command::Open { mailbox } => tables.open(session, conn, mailbox, act)?,
+            Command::Release { nameplate } => tables.release(session, nameplate, act),
+            Command::Open { mailbox } => tables.open(session, conn, mailbox, act),
             Command::Add { phase, body, id } => {
-                tables.add(session, phase, body, id.as_deref(), act)?;
-                None
+                tables.add(session, phase, body, id.as_deref(), act)
             }
             Command::Delete { their_phase, their_side } => {
-                tables.delete(session, their_phase, their_side, act)?;
-                None
+                tables.delete(session, their_phase, their_side, act)
             }
-            Command::Close { mailbox, mood } => {
-                Some(tables.close(session, conn, mailbox, mood, act)?)
-            }
-            Command::Unknown => {
-                session.identity()?;
-                return Err(Refusal::UnknownType);
-            }
-        })
+            Command::Close { mailbox, mood } => tables.close(session, conn, mailbox, mood, act),
+            Command::Unknown => session.identity().and(Err(Refusal::UnknownType)),
+        }
     }
 
     /// Whether the connection has bound.
@@ -320,14 +306,9 @@ impl Store {
         self.app(conn).is_some()
     }
 
-    /// Whether the connection has sent a `bind` that it took for a good one.
-    pub fn has_tried_to_bind(&self, conn: ConnId) -> bool {
-        self.sessions.get(&conn).is_some_and(|session| session.has_tried_to_bind)
-    }
-
     /// The app that the connection is bound to.
     pub fn app(&self, conn: ConnId) -> Option<&str> {
-        self.sessions.get(&conn).and_then(|session| session.app())
+        self.session(conn)?.app()
     }
 
     /// Whether a nameplate of that name exists in the connection's app.
@@ -337,9 +318,11 @@ impl Store {
 
     /// The ids of all nameplates.
     pub fn nameplate_ids(&self) -> impl Iterator<Item = NameplateId> {
-        self.tables.apps.values().flat_map(|app| app.nameplate_ids())
+        let nameplates = self.tables.apps.values().flat_map(|app| app.by_name.values());
+        nameplates.map(|nameplate| nameplate.id)
     }
 
+    /// Whether a mailbox of that id exists, in whatever app.
     pub fn has_mailbox(&self, id: &str) -> bool {
         self.tables.mailboxes.contains_key(id)
     }
@@ -347,7 +330,7 @@ impl Store {
     /// Whether a command would begin something, instead of joining what exists. A command that the
     /// rules refuse anyway would not.
     pub fn would_begin(&self, conn: ConnId, command: &Command<'_>) -> bool {
-        let Some(session) = self.sessions.get(&conn).filter(|it| it.app().is_some()) else {
+        let Some(session) = self.session(conn).filter(|it| it.app().is_some()) else {
             return false;
         };
         match command {
@@ -364,7 +347,7 @@ impl Store {
 
     /// Whether a claim would add the connection's side to a nameplate that another side began.
     pub fn would_join(&self, conn: ConnId, name: &str) -> bool {
-        let me = self.sessions.get(&conn).and_then(|session| session.identity().ok());
+        let me = self.session(conn).and_then(|session| session.identity().ok());
         me.is_some_and(|me| {
             let nameplate = self.tables.nameplate(&me.app, name);
             nameplate.is_some_and(|it| it.sides.is_new(&me.side))
@@ -374,7 +357,7 @@ impl Store {
     /// Whether a `release` or `close` would end a claim or an open mailbox of the connection's
     /// side.
     pub fn would_leave(&self, conn: ConnId, command: &Command<'_>) -> bool {
-        let Some(session) = self.sessions.get(&conn) else { return false };
+        let Some(session) = self.session(conn) else { return false };
         let Ok(me) = session.identity() else { return false };
         match command {
             Command::Release { nameplate } => session
@@ -395,6 +378,7 @@ impl Store {
         self.tables.remains.rows()
     }
 
+    /// How much is stored. Takes the same time however much it is.
     pub fn counts(&self) -> Counts {
         let Tables { apps, mailboxes, ledger, nameplates_by_digits, .. } = &self.tables;
         Counts {

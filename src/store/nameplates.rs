@@ -9,16 +9,16 @@ use super::session::{Identity, required};
 use super::sides::Sides;
 use super::tables::Tables;
 use super::usage::{self, Ending};
-use super::{Act, Listing};
-use crate::message::session::Session;
-use crate::message::{Field, Flag, Refusal, Response, Rule};
+use super::{Act, Answer, Listing};
+use crate::message::{Field, Flag, Refusal, Response, Rule, Session};
 use crate::sys::entropy::BASE32;
 
 /// Bits of a mailbox id.
 const MAILBOX_ID_BITS: u32 = 64;
 
 impl Tables {
-    pub fn list(&mut self, session: &Session, may_begin: bool) -> Result<Response, Refusal> {
+    /// The app's nameplates; none to those that may not begin anything.
+    pub fn list(&mut self, session: &Session, may_begin: bool) -> Answer {
         let me = session.identity()?;
         let names = match self.list {
             _ if !may_begin => None,
@@ -26,14 +26,11 @@ impl Tables {
             Listing::Empty => None,
             Listing::Decoy => Some(self.decoys.get_or_insert_with(app::decoys).clone()),
         };
-        Ok(Response::Nameplates(names.unwrap_or_default()))
+        Ok(Some(Response::Nameplates(names.unwrap_or_default())))
     }
 
-    pub fn allocate(
-        &mut self,
-        session: &mut Session,
-        act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    /// Claims a free number, once a connection.
+    pub fn allocate(&mut self, session: &mut Session, act: &mut Act<'_>) -> Answer {
         let me = session.identity()?;
         if session.allocated {
             return Err(Refusal::AlreadyAllocated);
@@ -49,16 +46,17 @@ impl Tables {
         let name = name.ok_or(Refusal::NoFreeNameplate)?;
         self.claim_for(&me, &name, act)?;
         session.allocated = true;
-        Ok(Response::Allocated(name))
+        Ok(Some(Response::Allocated(name)))
     }
 
+    /// Claims a nameplate, which is created if needed, once a connection.
     pub fn claim(
         &mut self,
         session: &mut Session,
         nameplate: &Field<'_>,
         allocate: Flag,
         act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    ) -> Answer {
         const COMMAND: &str = "claim";
         let me = session.identity()?;
         if *nameplate == Field::Absent {
@@ -88,7 +86,7 @@ impl Tables {
             // A crowded or reclaimed attempt uses up the one claim, and can be released.
             session.claimed = Some(name);
         }
-        outcome.map(Response::Claimed)
+        outcome.map(|mailbox| Some(Response::Claimed(mailbox)))
     }
 
     /// Claims a nameplate for a side and opens its mailbox for it; returns the mailbox's id.
@@ -157,14 +155,10 @@ impl Tables {
         }
         self.last_nameplate.0 += 1;
         let id = self.last_nameplate;
-        act.insert(Row::Nameplate {
-            id,
-            app: me.app.clone(),
-            name: name.clone(),
-            mailbox: mailbox.clone(),
-        });
         let nameplate = Nameplate { id, mailbox: mailbox.clone(), sides: Sides::default() };
         self.insert_nameplate(me.app.clone(), name.clone(), nameplate);
+        let (app, pointed_to) = (me.app.clone(), mailbox.clone());
+        act.insert(Row::Nameplate { id, app, name: name.clone(), mailbox: pointed_to });
         self.record_nameplate_side(me, name, act);
         self.open_side(&mailbox, me, act);
         Ok(mailbox)
@@ -181,16 +175,17 @@ impl Tables {
         self.last_side = id;
     }
 
+    /// Releases a claim, once a connection.
     pub fn release(
         &mut self,
         session: &mut Session,
         nameplate: &Field<'_>,
         act: &mut Act<'_>,
-    ) -> Result<Response, Refusal> {
+    ) -> Answer {
         let me = session.identity()?;
         self.release_for(&me, session.nameplate_to_release(nameplate)?, act);
         session.released = true;
-        Ok(Response::Released)
+        Ok(Some(Response::Released))
     }
 
     /// Releases a side's claim; the nameplate ends with its last claim.

@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use super::change::{Change, Effects};
 use crate::limits::PAGE_BYTES;
-use crate::message::log::MessageLog;
+use crate::message::MessageLog;
 
+/// What is left of mailboxes that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Remains {
     by_mailbox: HashMap<Rc<str>, Remnant>,
@@ -17,7 +18,7 @@ pub(super) struct Remains {
     /// How many of them, from the first on, need no look for memory to free.
     freed: usize,
     /// Rows and pages that this tick may still delete.
-    budget: usize,
+    pub budget: usize,
 }
 
 /// What is left of one mailbox.
@@ -44,6 +45,7 @@ impl Remains {
         self.by_mailbox.is_empty()
     }
 
+    /// Messages in the database that are still to be deleted.
     pub fn rows(&self) -> usize {
         self.by_mailbox.values().map(|remnant| remnant.rows).sum()
     }
@@ -138,10 +140,5 @@ impl Remains {
                 remnant.log = None;
             }
         }
-    }
-
-    /// A tick begins, which may delete that many rows and pages.
-    pub fn renew_budget(&mut self, deletions_max: usize) {
-        self.budget = deletions_max;
     }
 }

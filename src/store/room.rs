@@ -12,8 +12,7 @@ use crate::limits::{
     EVICTED_AT_ONCE_MAX, EVICTIONS_PER_TICK_MAX, Limits, MAILBOX_BYTES, NAMEPLATE_BYTES,
     ROOM_SHARE, SPARE_NAMES,
 };
-use crate::message::Refusal;
-use crate::message::holder::Holder;
+use crate::message::{Holder, Refusal};
 use crate::sys::heap::shared_text_bytes;
 
 /// Something that is to be stored.
@@ -99,7 +98,7 @@ impl Tables {
 
     /// A tick begins.
     pub fn renew_budgets(&mut self) {
-        self.remains.renew_budget(self.rules.deletions_per_tick_max);
+        self.remains.budget = self.rules.deletions_per_tick_max;
         self.evictions_left = EVICTIONS_PER_TICK_MAX;
     }
 }

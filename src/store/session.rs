@@ -2,13 +2,11 @@
 
 use std::rc::Rc;
 
-use super::Act;
 use super::change::{Effects, UsageRecord};
 use super::tables::Tables;
 use super::usage::blurred;
-use crate::message::holder::Holder;
-use crate::message::session::{MailboxState, Session};
-use crate::message::{ClientVersion, ConnId, Field, Refusal};
+use super::{Act, Answer};
+use crate::message::{ClientVersion, ConnId, Field, Holder, MailboxState, Refusal, Session};
 
 /// The app and side that a connection has bound to.
 #[derive(Debug)]
@@ -20,6 +18,7 @@ pub(super) struct Identity {
 }
 
 impl Session {
+    /// Binds the connection to an app and a side, once, and records its program.
     pub(super) fn bind(
         &mut self,
         tables: &mut Tables,
@@ -27,7 +26,7 @@ impl Session {
         side: &Field<'_>,
         client_version: &ClientVersion,
         act: &mut Act<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Answer {
         const COMMAND: &str = "bind";
         if self.identity.is_some() {
             return Err(Refusal::AlreadyBound);
@@ -49,9 +48,10 @@ impl Session {
         };
         act.effects.usage.push((record, self.holder));
         self.identity = Some((app, side));
-        Ok(())
+        Ok(None)
     }
 
+    /// The app and side, without which nothing else is allowed.
     pub(super) fn identity(&self) -> Result<Identity, Refusal> {
         let (app, side) = self.identity.clone().ok_or(Refusal::MustBindFirst)?;
         Ok(Identity { app, side, holder: self.holder })
@@ -143,7 +143,7 @@ pub(super) fn required<'a>(
 ) -> Result<&'a str, Refusal> {
     match value {
         Field::Absent => Err(Refusal::Requires { command, field }),
-        Field::Invalid(rule) => Err(Refusal::Invalid { command, field, rule: *rule }),
+        Field::Invalid(rule) => Err(Refusal::Invalid { command, field, rule: rule.clone() }),
         Field::Text(text) => Ok(text),
     }
 }

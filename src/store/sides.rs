@@ -7,8 +7,7 @@ use super::change::SideId;
 use super::room::side_bytes;
 use super::session::Identity;
 use crate::limits::{SIDES_MAX, SIDES_RECORDED_MAX};
-use crate::message::holder::Holder;
-use crate::message::log::MessageLog;
+use crate::message::{Holder, MessageLog};
 use crate::sys::clock::{Seconds, Timestamp};
 
 /// One side on record.
@@ -97,6 +96,7 @@ impl Sides {
         }
     }
 
+    /// The rows of all sides on record.
     pub fn ids(&self) -> Vec<SideId> {
         self.0.iter().map(|side| side.id).collect()
     }

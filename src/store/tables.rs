@@ -14,10 +14,10 @@ use super::mailbox::Mailbox;
 use super::remains::Remains;
 use super::{Listing, NAMEPLATE_CLASSES, Rules};
 use crate::limits::Limits;
-use crate::message::ledger::Ledger;
-use crate::message::log::MessageLog;
+use crate::message::{Ledger, MessageLog};
 use crate::sys::clock::{Seconds, Timestamp};
 
+/// All nameplates and mailboxes, in memory as in the file.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub rules: Rules,
@@ -96,13 +96,8 @@ impl Tables {
 
     /// Frees the room of what has ended in tables that are mostly empty.
     pub fn give_back_memory(&mut self) {
-        const KEPT_SHARE: usize = 4;
-        if self.mailboxes.len() < self.mailboxes.capacity() / KEPT_SHARE {
-            self.mailboxes.shrink_to_fit();
-        }
-        if self.apps.len() < self.apps.capacity() / KEPT_SHARE {
-            self.apps.shrink_to_fit();
-        }
+        self.mailboxes.shrink_to(2 * self.mailboxes.len());
+        self.apps.shrink_to(2 * self.apps.len());
     }
 
     pub fn nameplate(&self, app: &str, name: &str) -> Option<&Nameplate> {
@@ -130,6 +125,7 @@ impl Tables {
         self.nameplates_by_digits[class] += usize::from(replaced.is_none());
     }
 
+    /// Removes a nameplate, from its app and its mailbox.
     pub fn remove_nameplate(&mut self, app: &str, name: &str) -> Option<Box<Nameplate>> {
         let removed = self.apps.get_mut(app)?.remove(name)?;
         self.nameplates_by_digits[digits_class(name)] -= 1;
@@ -148,12 +144,13 @@ impl Tables {
             mailbox.stored = mailbox.stored + seconds;
             mailbox.sides.shift_times(seconds);
         }
-        self.apps.values_mut().for_each(|app| app.shift_times(seconds));
+        let nameplates = self.apps.values_mut().flat_map(|app| app.by_name.values_mut());
+        nameplates.for_each(|nameplate| nameplate.sides.shift_times(seconds));
         self.cooling.shift_times(seconds);
     }
 
     fn forget_app_if_unused(&mut self, app: &str) {
-        if self.apps.get(app).is_some_and(|app| app.is_unused()) {
+        if self.apps.get(app).is_some_and(|it| it.sessions == 0 && it.by_name.is_empty()) {
             self.apps.remove(app);
         }
     }

@@ -8,8 +8,7 @@ use super::change::{UsageKind, UsageRecord};
 use super::sides::Sides;
 use super::tables::Tables;
 use crate::limits::SIDES_MAX;
-use crate::message::holder::Holder;
-use crate::message::outcome::Outcome;
+use crate::message::{Holder, Outcome};
 use crate::sorted::sorted;
 use crate::sys::clock::{Seconds, Timestamp};
 

@@ -17,9 +17,7 @@ use wormhole_mailbox::codec::origins::Origins;
 use wormhole_mailbox::codec::proxy_header::{self, ProxyHeader};
 use wormhole_mailbox::codec::websocket::{Inbound, WebSocket};
 use wormhole_mailbox::limits::{Limits, PROXY_HEADER_BYTES_MAX};
-use wormhole_mailbox::message::close::FrameError;
-use wormhole_mailbox::message::event::Event;
-use wormhole_mailbox::message::peer::AddressHeader;
+use wormhole_mailbox::message::{AddressHeader, Event, FrameError};
 
 /// Small, so that the limits are met.
 fn limits() -> Limits {

@@ -11,8 +11,7 @@ use crate::common::{Client, Server, eventually};
 use serde_json::json;
 use wormhole_mailbox::engine::quotas::Quotas;
 use wormhole_mailbox::limits::Limits;
-use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::message::holder::CountedAddress;
+use wormhole_mailbox::message::{ConnId, CountedAddress};
 
 const ONE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";

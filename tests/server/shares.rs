@@ -6,10 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use wormhole_mailbox::limits::Limits;
-use wormhole_mailbox::message::close::CloseReason;
-use wormhole_mailbox::message::holder::{CountedAddress, Holder};
-use wormhole_mailbox::message::log::Message;
-use wormhole_mailbox::message::{ConnId, Refusal, Response};
+use wormhole_mailbox::message::{
+    CloseReason, ConnId, CountedAddress, Holder, Message, Refusal, Response,
+};
 use wormhole_mailbox::store::{Change, Effects, NameplateId, Row, Rules};
 use wormhole_mailbox::sys::clock::Timestamp;
 

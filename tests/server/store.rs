@@ -7,11 +7,7 @@ use std::rc::Rc;
 
 use wormhole_mailbox::codec::json as protocol;
 use wormhole_mailbox::limits::Limits;
-use wormhole_mailbox::message::holder::Holder;
-use wormhole_mailbox::message::log::Message;
-use wormhole_mailbox::message::outcome::Outcome;
-use wormhole_mailbox::message::output::Output;
-use wormhole_mailbox::message::{ConnId, Refusal, Response};
+use wormhole_mailbox::message::{ConnId, Holder, Message, Outcome, Output, Refusal, Response};
 use wormhole_mailbox::store::{
     Act, Change, Counts, Effects, NameplateId, Row, Rules, Store, UsageKind, UsageRecord,
 };

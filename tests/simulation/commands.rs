@@ -1,9 +1,7 @@
 //! What clients send and what they are told, in the simulation's own terms: the text of a command
 //! is written here, the server's responses are taken apart here.
 
-use wormhole_mailbox::message::log::Message;
-use wormhole_mailbox::message::output::Output;
-use wormhole_mailbox::message::{Orig, Response};
+use wormhole_mailbox::message::{Message, Orig, Output, Response};
 use wormhole_mailbox::storage::held::Released;
 use wormhole_mailbox::sys::clock::Seconds;
 

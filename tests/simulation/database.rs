@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use wormhole_mailbox::message::log::Message;
+use wormhole_mailbox::message::Message;
 use wormhole_mailbox::storage::db::{ConnectionTable, Database, Failure};
 use wormhole_mailbox::store::{Change, NameplateId, Row, SideId};
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};

@@ -9,11 +9,7 @@ use std::time::{Duration, Instant};
 use wormhole_mailbox::config::reloadable::Reloadable;
 use wormhole_mailbox::config::{self, Config, Invocation};
 use wormhole_mailbox::engine::Engine;
-use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::message::close::CloseReason;
-use wormhole_mailbox::message::event::{self, Verdict};
-use wormhole_mailbox::message::output::Output;
-use wormhole_mailbox::message::peer::Forwarded;
+use wormhole_mailbox::message::{self, CloseReason, ConnId, Forwarded, Output, Verdict};
 use wormhole_mailbox::storage::held;
 use wormhole_mailbox::storage::records::Records;
 use wormhole_mailbox::storage::{Committed, Storage};
@@ -346,7 +342,7 @@ impl Simulation {
     fn feed(&mut self, engine: &mut Engine, conn: ConnId, event: &Event) {
         match event {
             Event::Open { address } => {
-                let upgrade = event::Event::Upgrade {
+                let upgrade = message::Event::Upgrade {
                     peer: peer(*address),
                     forwarded: Forwarded::default(),
                     secret: None,
@@ -357,9 +353,9 @@ impl Simulation {
             }
             Event::Text(sent) => {
                 let message = if self.random.chance(100) {
-                    event::Event::Binary(sent.text.as_bytes().to_vec())
+                    message::Event::Binary(sent.text.as_bytes().to_vec())
                 } else {
-                    event::Event::Text(sent.text.to_string())
+                    message::Event::Text(sent.text.to_string())
                 };
                 let verdict = engine.handle(conn, message);
                 assert_eq!(verdict, Ok(Verdict::Stay), "nobody is sent away here");

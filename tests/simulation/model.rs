@@ -7,8 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::message::outcome::Outcome;
+use wormhole_mailbox::message::{ConnId, Outcome};
 use wormhole_mailbox::store::{UsageKind, UsageRecord};
 use wormhole_mailbox::sys::clock::{Seconds, Timestamp};
 

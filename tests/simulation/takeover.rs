@@ -3,11 +3,10 @@
 
 use wormhole_mailbox::codec::handover::{decode, encode};
 use wormhole_mailbox::engine::Engine;
-use wormhole_mailbox::message::ConnId;
 use wormhole_mailbox::message::handover::{
     AddressesRecord, ConnectionRecord, PhaseRecord, StateRecord,
 };
-use wormhole_mailbox::message::session::MailboxState;
+use wormhole_mailbox::message::{ConnId, MailboxState};
 
 use crate::check;
 use crate::driver::Simulation;

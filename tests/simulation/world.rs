@@ -4,9 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use wormhole_mailbox::engine::Engine;
-use wormhole_mailbox::message::ConnId;
-use wormhole_mailbox::message::close::CloseReason;
-use wormhole_mailbox::message::peer::Peer;
+use wormhole_mailbox::message::{CloseReason, ConnId, Peer};
 
 use crate::commands::{Arg, Ask, Reply, Sent};
 use crate::driver::{Event, Peering, SECONDS_PER_UNIT, Simulation};

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use crate::message::handover::{
     AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, Head, JoinProgress,
-    JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+    JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
 };
-use crate::message::holder::{CountedAddress, Prefix};
-use crate::message::peer::Peer;
-use crate::message::secret::{Member, Secret};
-use crate::message::session::{MailboxState, Session};
-use crate::message::{ConnId, Demand, PendingDemand, ProofState};
+use crate::message::{
+    ConnId, CountedAddress, Demand, MailboxState, Member, Peer, Prefix, ProofState, Secret, Session,
+};
 
 /// A part of a record.
 pub trait Coded: Sized {
@@ -198,11 +196,9 @@ fields! {
     StateRecord { counted, session, demand, is_outsider, member }
     Member { name, secret }
     Session { identity, has_tried_to_bind, claimed, allocated, released, closed, mailbox; holder }
-    PendingDemand { demand, proof }
-    Demand { bits, resource, is_required }
+    Demand { bits, resource, is_required, proof }
     AddressesRecord { rates, creators, joins, attack, ids }
     Prefix { address, bits }
-    RatesRecord { prefix, tokens }
     JoinRecord { mailbox, holder, beginner, probation, progress }
     JoinProgress {
         nameplate, joiner, messages, last_phases, state, is_crowded, is_scary, is_charged

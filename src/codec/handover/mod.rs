@@ -31,6 +31,7 @@ pub fn encode_head(head: &Head) -> Vec<u8> {
     out
 }
 
+/// Decodes the first record. Fails if it is of another version, or malformed.
 pub fn decode_head(bytes: &[u8]) -> Result<Head, HandoverError> {
     let mut rest = bytes.strip_prefix(MAGIC).ok_or(HandoverError::Malformed)?;
     match u64::read(&mut rest) {
@@ -47,6 +48,7 @@ pub fn encode(record: &impl Coded) -> Vec<u8> {
     out
 }
 
+/// Decodes any other record. Fails if it is malformed, or bytes are left over.
 pub fn decode<T: Coded>(mut bytes: &[u8]) -> Result<T, HandoverError> {
     T::read(&mut bytes).filter(|_| bytes.is_empty()).ok_or(HandoverError::Malformed)
 }
@@ -59,13 +61,12 @@ mod tests {
     use super::*;
     use crate::message::handover::{
         AddressIdsRecord, AddressesRecord, AttackRecord, ConnectionRecord, JoinProgress,
-        JoinRecord, JoinState, ListenerRecord, PhaseRecord, RatesRecord, StateRecord,
+        JoinRecord, JoinState, ListenerRecord, PhaseRecord, StateRecord,
     };
-    use crate::message::holder::{CountedAddress, Prefix};
-    use crate::message::peer::Peer;
-    use crate::message::secret::{Member, Secret};
-    use crate::message::session::{MailboxState, Session};
-    use crate::message::{ConnId, Demand, PendingDemand, ProofState};
+    use crate::message::{
+        ConnId, CountedAddress, Demand, MailboxState, Member, Peer, Prefix, ProofState, Secret,
+        Session,
+    };
 
     fn head() -> Head {
         let bound =
@@ -92,10 +93,8 @@ mod tests {
             closed: true,
             holder: None,
         };
-        let demand = PendingDemand {
-            demand: Demand { bits: 20, resource: 1, is_required: true },
-            proof: ProofState::Refused,
-        };
+        let demand =
+            Demand { bits: 20, resource: 1, is_required: true, proof: ProofState::Refused };
         let state = |session: Option<Session>, counted, demand| {
             let is_outsider = session.is_some();
             let secret = Secret::new("0123456789abcdef");
@@ -202,14 +201,8 @@ mod tests {
         };
         AddressesRecord {
             rates: vec![
-                RatesRecord {
-                    prefix: Prefix { address, bits: 48 },
-                    tokens: [0.5, -1.0, 1e9, 0.0, 3.0, 4.0, 5.0],
-                },
-                RatesRecord {
-                    prefix: Prefix::alone(CountedAddress::Unreadable),
-                    tokens: Default::default(),
-                },
+                (Prefix { address, bits: 48 }, [0.5, -1.0, 1e9, 0.0, 3.0, 4.0, 5.0]),
+                (Prefix::alone(CountedAddress::Unreadable), Default::default()),
             ],
             creators: vec![(i64::MIN, address), (7, CountedAddress::Unreadable)],
             joins: vec![

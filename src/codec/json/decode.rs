@@ -10,9 +10,7 @@ use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess
 use serde_json::value::RawValue;
 
 use crate::limits::{JSON_DEPTH_MAX, NAMEPLATE_DIGITS_MAX, ORIG_CHARS_MAX, STAMP_BYTES_MAX};
-use crate::message::{
-    ClientVersion, Command, CommandType, Field, Flag, Orig, Proof, Refusal, Rule,
-};
+use crate::message::{ClientVersion, Command, CommandType, Field, Flag, Orig, Refusal, Rule};
 
 /// A command, with the `id` that its `ack` repeats.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,52 +59,48 @@ fn beginning(text: &str) -> Box<str> {
     text.chars().take(ORIG_CHARS_MAX).collect::<String>().into()
 }
 
-/// The raw JSON text of each known key; of duplicate keys the last.
-#[derive(Default)]
-struct Keys<'a> {
-    kind: Option<&'a str>,
-    id: Option<&'a str>,
-    appid: Option<&'a str>,
-    side: Option<&'a str>,
-    client_version: Option<&'a str>,
-    nameplate: Option<&'a str>,
-    mailbox: Option<&'a str>,
-    phase: Option<&'a str>,
-    body: Option<&'a str>,
-    mood: Option<&'a str>,
-    ping: Option<&'a str>,
-    method: Option<&'a str>,
-    stamp: Option<&'a str>,
-    allocate: Option<&'a str>,
-    their_phase: Option<&'a str>,
-    their_side: Option<&'a str>,
-    /// The nesting of the message, which itself is one level.
-    depth_max: usize,
+/// Declares the keys of commands: the field, and the name in JSON.
+macro_rules! keys {
+    ($($field:ident: $key:literal,)*) => {
+        /// The raw JSON text of each known key; of duplicate keys the last.
+        #[derive(Default)]
+        struct Keys<'a> {
+            $($field: Option<&'a str>,)*
+            /// The nesting of the message, which itself is one level.
+            depth_max: usize,
+        }
+
+        impl<'a> Keys<'a> {
+            fn slot(&mut self, key: &str) -> Option<&mut Option<&'a str>> {
+                match key {
+                    $($key => Some(&mut self.$field),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+keys! {
+    kind: "type",
+    id: "id",
+    appid: "appid",
+    side: "side",
+    client_version: "client_version",
+    nameplate: "nameplate",
+    mailbox: "mailbox",
+    phase: "phase",
+    body: "body",
+    mood: "mood",
+    ping: "ping",
+    method: "method",
+    stamp: "stamp",
+    allocate: "allocate",
+    their_phase: "their-phase",
+    their_side: "their-side",
 }
 
 impl<'a> Keys<'a> {
-    fn slot(&mut self, key: &str) -> Option<&mut Option<&'a str>> {
-        Some(match key {
-            "type" => &mut self.kind,
-            "id" => &mut self.id,
-            "appid" => &mut self.appid,
-            "side" => &mut self.side,
-            "client_version" => &mut self.client_version,
-            "nameplate" => &mut self.nameplate,
-            "mailbox" => &mut self.mailbox,
-            "phase" => &mut self.phase,
-            "body" => &mut self.body,
-            "mood" => &mut self.mood,
-            "ping" => &mut self.ping,
-            "method" => &mut self.method,
-            "stamp" => &mut self.stamp,
-            "allocate" => &mut self.allocate,
-            "their-phase" => &mut self.their_phase,
-            "their-side" => &mut self.their_side,
-            _ => return None,
-        })
-    }
-
     fn command(&self, kind: &str, name_bytes_max: usize) -> Command<'a> {
         let name = |json| name(json, name_bytes_max);
         let kind = string(kind).unwrap_or_default();
@@ -148,11 +142,8 @@ impl<'a> Keys<'a> {
     }
 
     fn submit_permissions(&self, is_singular: bool) -> Command<'a> {
-        let proof = Proof {
-            method: name(self.method, STAMP_BYTES_MAX),
-            stamp: name(self.stamp, STAMP_BYTES_MAX),
-        };
-        Command::SubmitPermissions { proof, is_singular }
+        let [method, stamp] = [self.method, self.stamp].map(|json| name(json, STAMP_BYTES_MAX));
+        Command::SubmitPermissions { method, stamp, is_singular }
     }
 }
 
@@ -230,7 +221,7 @@ fn field<'a>(json: Option<&'a str>, rule: Rule, valid: impl Fn(&str) -> bool) ->
 }
 
 fn name(json: Option<&str>, bytes_max: usize) -> Field<'_> {
-    field(json, Rule::Name(bytes_max), |text| text.len() <= bytes_max)
+    field(json, Rule::Name { bytes_max }, |text| text.len() <= bytes_max)
 }
 
 fn nameplate(json: Option<&str>) -> Field<'_> {
@@ -347,7 +338,7 @@ mod tests {
     fn a_lone_surrogate_makes_a_field_invalid_not_the_message() {
         assert_eq!(
             command(r#"{"type":"open","mailbox":"\ud800"}"#),
-            Command::Open { mailbox: Field::Invalid(Rule::Name(NAME_BYTES_MAX)) }
+            Command::Open { mailbox: Field::Invalid(Rule::Name { bytes_max: NAME_BYTES_MAX }) }
         );
     }
 

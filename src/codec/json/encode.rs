@@ -5,9 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::message::log::Message;
-use crate::message::peer::Peer;
-use crate::message::{Demand, Orig, Response};
+use crate::message::{Demand, Message, Orig, Peer, Response};
 use crate::sys::clock::Timestamp;
 
 /// The operator's part of the `welcome` (manual: protocol 2.4).
@@ -90,6 +88,7 @@ pub struct ServerTx {
 }
 
 impl ServerTx {
+    /// The JSON text from the comma before `server_tx` to the end of the message.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text
     }

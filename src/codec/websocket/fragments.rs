@@ -8,9 +8,7 @@ use super::{Header, Inbound, complete, unmasked, write_header};
 use crate::limits::{
     EMPTY_FRAGMENTS_MAX, Limits, MESSAGE_DISCARDED_BYTES_MAX, ORIG_CHARS_MAX, OWN_PAGES_BYTES_MIN,
 };
-use crate::message::Refusal;
-use crate::message::close::FrameError;
-use crate::message::event::Event;
+use crate::message::{Event, FrameError, Refusal};
 use crate::sys::mmap::MmapBuffer;
 
 /// What is kept of a message that is discarded: enough for [`ORIG_CHARS_MAX`] of the longest

@@ -15,8 +15,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::limits::{FRAME_HEADER_BYTES_MAX, Limits};
-use crate::message::close::{CloseReason, FrameError};
-use crate::message::event::Event;
+use crate::message::{CloseReason, Event, FrameError};
 use crate::sys::mmap::MmapBuffer;
 use fragments::Fragments;
 
@@ -247,6 +246,7 @@ fn check_close(payload: &[u8]) -> Result<(), FrameError> {
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
+/// A ping frame without payload.
 pub fn ping() -> Vec<u8> {
     control(Control::Ping, &[])
 }

@@ -1,13 +1,13 @@
 //! Detects attacks: hostile events raise a level that halves in a set time. An attack begins at a
 //! threshold and ends well below it, after a minimum duration. Pure; the time is an argument.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::AttackChange;
 use crate::limits::{
     ATTACK_BITS_EXTRA_MAX, ATTACK_END_SHARE, ATTACK_HOLD_HALF_LIVES, OPTION_SECONDS_MIN,
 };
 use crate::message::handover::AttackRecord;
+use crate::sys::clock::after;
 
 /// The level of hostile events, and whether it is an attack.
 #[derive(Debug)]
@@ -19,12 +19,14 @@ pub struct AttackDetector {
     /// The level at the time `measured`.
     level: f64,
     measured: Instant,
-    is_attack: bool,
+    /// As of the last update.
+    pub is_attack: bool,
     /// No attack ends before this time.
     held_until: Instant,
 }
 
 impl AttackDetector {
+    /// No events yet. `half_life`: in seconds.
     pub fn new(threshold: f64, half_life: f64, now: Instant) -> AttackDetector {
         AttackDetector {
             threshold,
@@ -51,11 +53,6 @@ impl AttackDetector {
         self.held_until = now.checked_add(record.held).unwrap_or(now);
     }
 
-    /// Whether there is an attack, as of the last update.
-    pub fn is_attack(&self) -> bool {
-        self.is_attack
-    }
-
     /// Counts events. The level is capped where it has its full effect, so that a long attack ends
     /// as soon after its last event as a short one.
     pub fn add(&mut self, events: usize, now: Instant) {
@@ -74,17 +71,13 @@ impl AttackDetector {
     }
 
     /// Returns whether an attack has begun or ended since the last call.
-    pub fn update(&mut self, now: Instant) -> Option<AttackChange> {
+    pub fn update(&mut self, now: Instant) -> bool {
         let level = self.level_at(now);
-        if !self.is_attack && level >= self.threshold {
-            self.is_attack = true;
-            return Some(AttackChange::Began);
-        }
-        if self.is_attack && level < self.threshold * ATTACK_END_SHARE && self.held_until <= now {
-            self.is_attack = false;
-            return Some(AttackChange::Ended);
-        }
-        None
+        let is_attack = match self.is_attack {
+            false => level >= self.threshold,
+            true => level >= self.threshold * ATTACK_END_SHARE || self.held_until > now,
+        };
+        std::mem::replace(&mut self.is_attack, is_attack) != is_attack
     }
 
     /// When the attack ends if no further event is counted.
@@ -104,18 +97,21 @@ impl AttackDetector {
     }
 }
 
-fn after(start: Instant, seconds: f64) -> Instant {
-    start + Duration::from_secs_f64(seconds)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Begins at 16, ends below 4, halves in a minute, lasts five.
     fn detector() -> (AttackDetector, Instant) {
         let start = Instant::now();
         (AttackDetector::new(16.0, 60.0, start), start)
+    }
+
+    /// Whether an attack has begun or ended; none if neither.
+    fn update(detector: &mut AttackDetector, now: Instant) -> Option<bool> {
+        detector.update(now).then_some(detector.is_attack)
     }
 
     #[test]
@@ -125,7 +121,7 @@ mod tests {
             if second % 6 == 0 {
                 detector.add(1, after(start, f64::from(second))); // the level nears 15
             }
-            assert_eq!(detector.update(after(start, f64::from(second))), None);
+            assert_eq!(update(&mut detector, after(start, f64::from(second))), None);
         }
         assert_eq!(detector.ends_at(), None);
     }
@@ -134,42 +130,42 @@ mod tests {
     fn an_attack_begins_at_the_threshold_and_has_a_minimum_duration() {
         let (mut detector, start) = detector();
         detector.add(15, start);
-        assert_eq!(detector.update(start), None);
+        assert_eq!(update(&mut detector, start), None);
         detector.add(1, start);
-        assert_eq!(detector.update(start), Some(AttackChange::Began));
-        assert_eq!(detector.update(start), None, "reported once");
+        assert_eq!(update(&mut detector, start), Some(true));
+        assert_eq!(update(&mut detector, start), None, "reported once");
         // The level is below the bound after two half-lives; the minimum is five.
-        assert_eq!(detector.update(after(start, 299.9)), None);
-        assert!(detector.is_attack());
+        assert_eq!(update(&mut detector, after(start, 299.9)), None);
+        assert!(detector.is_attack);
         assert_eq!(detector.ends_at(), Some(after(start, 300.0)));
-        assert_eq!(detector.update(after(start, 300.0)), Some(AttackChange::Ended));
-        assert_eq!(detector.update(after(start, 300.0)), None, "reported once");
+        assert_eq!(update(&mut detector, after(start, 300.0)), Some(false));
+        assert_eq!(update(&mut detector, after(start, 300.0)), None, "reported once");
     }
 
     #[test]
     fn an_attack_does_not_end_between_the_two_levels() {
         let (mut detector, start) = detector();
         detector.add(16, start);
-        assert_eq!(detector.update(start), Some(AttackChange::Began));
+        assert_eq!(update(&mut detector, start), Some(true));
         // Every half-life half is gone and comes again: between 5 and 10, for an hour.
         for minute in 1..60 {
             let now = after(start, 60.0 * f64::from(minute));
             detector.add(5, now);
-            assert_eq!(detector.update(now), None, "{minute}");
+            assert_eq!(update(&mut detector, now), None, "{minute}");
         }
         let end = detector.ends_at().expect("an end");
-        assert_eq!(detector.update(end - Duration::from_millis(10)), None);
-        assert_eq!(detector.update(end), Some(AttackChange::Ended));
+        assert_eq!(update(&mut detector, end - Duration::from_millis(10)), None);
+        assert_eq!(update(&mut detector, end), Some(false));
     }
 
     #[test]
     fn an_attack_that_goes_on_is_held_anew() {
         let (mut detector, start) = detector();
         detector.add(16, start);
-        detector.update(start);
+        update(&mut detector, start);
         let later = after(start, 200.0);
         detector.add(16, later);
-        assert_eq!(detector.update(later), None);
+        assert_eq!(update(&mut detector, later), None);
         assert_eq!(detector.ends_at(), Some(after(later, 300.0)));
     }
 
@@ -190,9 +186,9 @@ mod tests {
     fn the_largest_attack_is_over_eight_half_lives_after_its_end() {
         let (mut detector, start) = detector();
         detector.add(usize::MAX, start);
-        assert_eq!(detector.update(start), Some(AttackChange::Began));
+        assert_eq!(update(&mut detector, start), Some(true));
         let end = detector.ends_at().expect("an end");
         assert!(end <= after(start, 8.0 * 60.0 + 1.0));
-        assert_eq!(detector.update(end), Some(AttackChange::Ended));
+        assert_eq!(update(&mut detector, end), Some(false));
     }
 }

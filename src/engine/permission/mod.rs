@@ -13,10 +13,8 @@ use crate::codec::hashcash;
 use crate::config::policy::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
 use crate::message::handover::AttackRecord;
-use crate::message::holder::Holder;
 use crate::message::{
-    Command, ConnId, ConnMap, Demand, Field, PendingDemand, Proof, ProofState, Refusal, StampError,
-    hash_of,
+    Command, ConnId, ConnMap, Demand, Field, Holder, ProofState, Refusal, StampError, hash_of,
 };
 use crate::sys::entropy::Entropy;
 use attack::AttackDetector;
@@ -25,12 +23,6 @@ use sources::Sources;
 /// The only method.
 const METHOD: &str = "hashcash";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttackChange {
-    Began,
-    Ended,
-}
-
 /// All connections that have a demand and are not bound yet.
 #[derive(Debug)]
 pub struct Permissions {
@@ -38,7 +30,8 @@ pub struct Permissions {
     /// Only the mode `auto` has it count anything.
     pub attack: AttackDetector,
     pub sources: Sources,
-    pending: ConnMap<PendingDemand>,
+    /// To connections that are not bound yet.
+    pub demands: ConnMap<Demand>,
 }
 
 impl Permissions {
@@ -47,7 +40,7 @@ impl Permissions {
             attack: AttackDetector::new(policy.attack_events, policy.attack_half_life, now),
             sources: Sources::new(policy.attack_half_life),
             policy,
-            pending: ConnMap::default(),
+            demands: ConnMap::default(),
         }
     }
 
@@ -65,34 +58,40 @@ impl Permissions {
     pub fn ask(&mut self, conn: ConnId, now: Instant, entropy: &mut dyn Entropy) -> Option<Demand> {
         let is_required = match self.policy.mode {
             Mode::None => return None,
-            Mode::Auto if !self.attack.is_attack() => return None,
+            Mode::Auto if !self.attack.is_attack => return None,
             Mode::Offer => false,
             Mode::Require | Mode::Auto => true,
         };
         // In other modes than `auto` the level is 0, and so are the extra bits.
         let bits = (self.policy.bits + self.attack.extra_bits(now)).min(HASHCASH_BITS_MAX);
-        let demand = Demand { bits, resource: entropy.next_u64(), is_required };
-        self.pending.insert(conn, PendingDemand { demand, proof: ProofState::Missing });
+        let (resource, proof) = (entropy.next_u64(), ProofState::Missing);
+        let demand = Demand { bits, resource, is_required, proof };
+        self.demands.insert(conn, demand);
         Some(demand)
     }
 
     /// Verifies a proof. Any proof is accepted from a connection without a demand.
-    pub fn submit(&mut self, conn: ConnId, proof: &Proof<'_>) -> Result<(), StampError> {
-        let Some(pending) = self.pending.get_mut(&conn) else { return Ok(()) };
-        if !matches!(&proof.method, Field::Text(method) if method == METHOD) {
+    pub fn submit(
+        &mut self,
+        conn: ConnId,
+        method: &Field<'_>,
+        stamp: &Field<'_>,
+    ) -> Result<(), StampError> {
+        let Some(demand) = self.demands.get_mut(&conn) else { return Ok(()) };
+        if !matches!(method, Field::Text(method) if method == METHOD) {
             return Err(StampError::Method);
         }
-        let Field::Text(text) = &proof.stamp else { return Err(StampError::Stamp) };
-        hashcash::verify(text, &pending.demand)?;
-        pending.proof = ProofState::Given;
+        let Field::Text(stamp) = stamp else { return Err(StampError::Stamp) };
+        hashcash::verify(stamp, demand)?;
+        demand.proof = ProofState::Given;
         Ok(())
     }
 
     /// Whether the connection may bind. After a refusal it stays refused.
     pub fn check_bind(&mut self, conn: ConnId) -> Result<(), Refusal> {
-        match self.pending.get_mut(&conn) {
-            Some(pending) if pending.demand.is_required && pending.proof != ProofState::Given => {
-                pending.proof = ProofState::Refused;
+        match self.demands.get_mut(&conn) {
+            Some(demand) if demand.is_required && demand.proof != ProofState::Given => {
+                demand.proof = ProofState::Refused;
                 Err(Refusal::PermissionRequired)
             }
             _ => Ok(()),
@@ -101,22 +100,7 @@ impl Permissions {
 
     /// Whether a `bind` was refused; the connection is then about to be closed.
     pub fn is_refused(&self, conn: ConnId) -> bool {
-        self.pending.get(&conn).is_some_and(|pending| pending.proof == ProofState::Refused)
-    }
-
-    /// Removes a connection that has bound or is closed.
-    pub fn forget(&mut self, conn: ConnId) {
-        self.pending.remove(&conn);
-    }
-
-    /// The demand to a connection, for another process to go on with.
-    pub fn export(&self, conn: ConnId) -> Option<PendingDemand> {
-        self.pending.get(&conn).copied()
-    }
-
-    /// Goes on with a demand of another process.
-    pub fn restore(&mut self, conn: ConnId, pending: PendingDemand) {
-        self.pending.insert(conn, pending);
+        self.demands.get(&conn).is_some_and(|demand| demand.proof == ProofState::Refused)
     }
 
     /// Goes on with an attack, if this process looks for any.
@@ -136,7 +120,8 @@ impl Permissions {
     ) {
         let is_limit = matches!(
             refusal,
-            Refusal::TooFast { .. }
+            Refusal::TooManyAllocates { .. }
+                | Refusal::TooManyClaims { .. }
                 | Refusal::TooManyNameplates
                 | Refusal::NoFreeNameplate
                 | Refusal::ServerFull
@@ -178,8 +163,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::message::holder::CountedAddress;
-    use crate::message::{Flag, Throttled};
+    use crate::message::{CountedAddress, Flag, Wait};
 
     #[derive(Debug)]
     struct Counter(u64);
@@ -215,7 +199,7 @@ mod tests {
                 let refusal = Refusal::TooManyNameplates;
                 permissions.note_refusal(&Command::Allocate, &refusal, *holder, now);
             }
-            permissions.attack.update(now).is_some()
+            permissions.attack.update(now)
         };
         assert!(!begins(&vec![vec![of(1), of(1)]; 1_000], &[]), "all sides of one address");
         let victims: Vec<_> = (2..1_000).map(|victim| vec![of(victim), of(1)]).collect();
@@ -240,15 +224,15 @@ mod tests {
         let (mut permissions, mut entropy) = (permissions(Mode::Auto, now), Counter(0));
         assert_eq!(permissions.ask(ConnId(1), now, &mut entropy), None);
         crowded(&mut permissions, 2, now);
-        assert_eq!(permissions.attack.update(now), Some(AttackChange::Began));
+        assert!(permissions.attack.update(now) && permissions.attack.is_attack);
         assert!(permissions.ask(ConnId(2), now, &mut entropy).is_some());
         let calm = permissions.attack.ends_at().expect("an end");
-        assert_eq!(permissions.attack.update(calm), Some(AttackChange::Ended));
+        assert!(permissions.attack.update(calm) && !permissions.attack.is_attack);
         assert_eq!(permissions.attack.ends_at(), None);
         assert_eq!(permissions.check_bind(ConnId(1)), Ok(()));
         assert_eq!(permissions.check_bind(ConnId(2)), Err(Refusal::PermissionRequired));
-        permissions.forget(ConnId(2));
-        assert!(permissions.pending.is_empty());
+        permissions.demands.remove(&ConnId(2));
+        assert!(permissions.demands.is_empty());
     }
 
     #[test]
@@ -268,7 +252,7 @@ mod tests {
     fn nameplates_refused_by_a_limit_are_hostile() {
         let now = Instant::now();
         let claim = Command::Claim { nameplate: Field::Absent, allocate: Flag::Absent };
-        let too_fast = Refusal::TooFast { command: Throttled::Claim, retry_seconds: 1 };
+        let too_fast = Refusal::TooManyClaims { retry_after: Wait(1) };
         let open = Command::Open { mailbox: Field::Absent };
         for (command, refusal, is_hostile) in [
             (&claim, too_fast, true),
@@ -284,7 +268,7 @@ mod tests {
             for _ in 0..1_000 {
                 permissions.note_refusal(command, &refusal, None, now);
             }
-            assert_eq!(permissions.attack.update(now).is_some(), is_hostile, "{refusal:?}");
+            assert_eq!(permissions.attack.update(now), is_hostile, "{refusal:?}");
         }
     }
 
@@ -296,7 +280,7 @@ mod tests {
             crowded(&mut permissions, 1_000, now);
             assert_eq!(
                 (permissions.attack.update(now), permissions.attack.ends_at()),
-                (None, None),
+                (false, None),
                 "{mode:?}"
             );
         }

@@ -21,9 +21,8 @@ impl Quotas {
 
     /// Goes on with what another process has counted. The limits may have changed.
     pub fn restore(&mut self, record: AddressesRecord, now: Instant) {
-        for rates in &record.rates {
-            let holder = self.holder_at(rates.prefix.address);
-            self.tables.restore(rates, holder, now);
+        for (prefix, tokens) in record.rates {
+            self.tables.restore(prefix, tokens, self.holder_at(prefix.address), now);
         }
         for (id, address) in record.creators {
             self.add_nameplate(NameplateId(id), self.holder_at(address), now);

@@ -1,13 +1,12 @@
 //! Charges an address for its joins of nameplates, and limits them (manual: limits 2).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::joins::Charge;
 use super::usage::{Action, Count};
-use super::{Quotas, too_fast};
+use super::{Quotas, whole_seconds};
 use crate::limits::JOIN_PROBATION;
-use crate::message::outcome::Outcome;
-use crate::message::{ConnId, Refusal, Throttled};
+use crate::message::{ConnId, Outcome, Refusal, Wait};
 use crate::store::{Change, Row};
 
 impl Quotas {
@@ -15,15 +14,13 @@ impl Quotas {
     pub fn check_join(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         self.charge_joins(now);
         let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
-        let mut wait = self.tables.wait(holder, Action::KeepOut, now);
+        let mut wait = self.tables.check(holder, Action::KeepOut, now).err();
         let unshown_max = self.limits.address_connections_max;
         if !self.tables.has_room(holder, Count::UnshownJoins, unshown_max, now) {
-            wait = wait.max(JOIN_PROBATION);
+            wait = wait.max(Some(JOIN_PROBATION));
         }
-        match wait {
-            Duration::ZERO => Ok(()),
-            wait => Err(too_fast(Throttled::Claim, wait)),
-        }
+        let retry_after = wait.map(|wait| Wait(whole_seconds(wait)));
+        retry_after.map_or(Ok(()), |retry_after| Err(Refusal::TooManyClaims { retry_after }))
     }
 
     /// Counts the joins in the changes of a command, and what becomes of earlier ones. `claimed`:
@@ -72,13 +69,15 @@ impl Quotas {
         }
     }
 
+    /// Charges the holders for what has become of their joins by `now`.
     pub(super) fn charge_joins(&mut self, now: Instant) {
         for charge in self.joins.take_charges(now) {
             match charge {
                 Charge::Unshown(holder) => self.tables.raise(holder, Count::UnshownJoins, now),
                 Charge::Settled(holder) => self.tables.lower(holder, Count::UnshownJoins),
                 Charge::KeptOut(holder) => {
-                    self.tables.wait(holder, Action::KeepOut, now); // for the tokens until now
+                    // Adds the tokens until now.
+                    _ = self.tables.check(holder, Action::KeepOut, now);
                     self.tables.spend(holder, Action::KeepOut);
                 }
             }
@@ -89,11 +88,12 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::super::tests::{address, quotas};
     use super::*;
     use crate::limits::Limits;
-    use crate::message::log::Message;
+    use crate::message::Message;
 
     const NAMEPLATE: (&str, &str) = ("app", "4");
 
@@ -155,7 +155,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(join(&mut quotas, start, true), Ok(()));
         }
-        let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 30 });
+        let refused = Err(Refusal::TooManyClaims { retry_after: Wait(30) });
         assert_eq!(join(&mut quotas, start, false), refused);
         let later = start + Duration::from_secs(30);
         assert_eq!(join(&mut quotas, later, true), Ok(()));
@@ -177,7 +177,7 @@ mod tests {
                 quotas.note(ConnId(1), Some(NAMEPLATE), &joined(mailbox), now);
                 quotas.update_accounting(true, now);
             }
-            let refused = Err(Refusal::TooFast { command: Throttled::Claim, retry_seconds: 10 });
+            let refused = Err(Refusal::TooManyClaims { retry_after: Wait(10) });
             assert_eq!(quotas.check_join(ConnId(1), now), refused);
             // One is shown, the others end.
             for phase in ["pake", "version"] {

@@ -21,9 +21,7 @@ use std::time::Instant;
 
 use crate::limits::{JOIN_MESSAGES_MIN, JOIN_PROBATION};
 use crate::message::handover::{JoinProgress, JoinRecord, JoinState};
-use crate::message::hash_of;
-use crate::message::holder::Holder;
-use crate::message::outcome::Outcome;
+use crate::message::{Holder, Outcome, hash_of};
 use crate::sorted::sorted;
 
 /// The joins of mailboxes that exist.
@@ -257,7 +255,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::message::holder::CountedAddress;
+    use crate::message::CountedAddress;
 
     const HOLDER: Holder = holder(7);
     const BEGINNER: Holder = holder(8);

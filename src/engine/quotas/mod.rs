@@ -18,9 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::codec::http::{Rejection, Status};
 use crate::limits::Limits;
-use crate::message::holder::{CountedAddress, Holder};
-use crate::message::peer::Network;
-use crate::message::{ConnId, ConnMap, Refusal, Throttled};
+use crate::message::{ConnId, ConnMap, CountedAddress, Holder, Network, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
 use usage::{Action, Count, Tables};
@@ -123,10 +121,9 @@ impl Quotas {
     /// Checks the limit of unknown secrets.
     pub fn check_secret(&mut self, conn: ConnId, now: Instant) -> Result<(), Rejection> {
         let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
-        match self.tables.wait(holder, Action::Guess, now) {
-            Duration::ZERO => Ok(()),
-            wait => Err(too_many_requests(wait, "too many unknown secrets from your address")),
-        }
+        self.tables
+            .check(holder, Action::Guess, now)
+            .map_err(|wait| too_many_requests(wait, "too many unknown secrets from your address"))
     }
 
     /// Counts an unknown secret.
@@ -138,31 +135,31 @@ impl Quotas {
 
     /// Checks the limits of `allocate`.
     pub fn allocate(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
-        self.command(conn, Throttled::Allocate, true, now)
+        self.check_nameplates(conn, now)?;
+        let taken = self.take(conn, Action::Allocate, now);
+        taken.map_err(|retry_after| Refusal::TooManyAllocates { retry_after })
     }
 
     /// Checks the limits of `claim`. `creates`: the nameplate does not exist yet.
     pub fn claim(&mut self, conn: ConnId, creates: bool, now: Instant) -> Result<(), Refusal> {
-        self.command(conn, Throttled::Claim, creates, now)
+        if creates {
+            self.check_nameplates(conn, now)?;
+        }
+        let taken = self.take(conn, Action::Claim, now);
+        taken.map_err(|retry_after| Refusal::TooManyClaims { retry_after })
     }
 
-    fn command(
-        &mut self,
-        conn: ConnId,
-        command: Throttled,
-        creates: bool,
-        now: Instant,
-    ) -> Result<(), Refusal> {
+    fn check_nameplates(&mut self, conn: ConnId, now: Instant) -> Result<(), Refusal> {
         let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
         let nameplates_max = self.limits.address_nameplates_max;
-        if creates && !self.tables.has_room(holder, Count::Nameplates, nameplates_max, now) {
-            return Err(Refusal::TooManyNameplates);
-        }
-        let action = match command {
-            Throttled::Allocate => Action::Allocate,
-            Throttled::Claim => Action::Claim,
-        };
-        self.tables.take(holder, action, now).map_err(|wait| too_fast(command, wait))
+        let has_room = self.tables.has_room(holder, Count::Nameplates, nameplates_max, now);
+        if has_room { Ok(()) } else { Err(Refusal::TooManyNameplates) }
+    }
+
+    /// Takes a token of the connection's address; fails with the time until there is one.
+    fn take(&mut self, conn: ConnId, action: Action, now: Instant) -> Result<(), Wait> {
+        let Some(&holder) = self.connections.get(&conn) else { return Ok(()) };
+        self.tables.take(holder, action, now).map_err(|wait| Wait(whole_seconds(wait)))
     }
 
     /// Counts the nameplates that a command of `conn` created, joined or deleted. `claimed`: app
@@ -257,16 +254,12 @@ impl Quotas {
             CountedAddress::Unreadable => false,
         };
         let onion = self.onion.iter().find(contains);
-        Holder::new(address, onion.map(|network| network.prefix_bits() as u8))
+        Holder::new(address, onion.map(|network| network.prefix_bits as u8))
     }
 }
 
 fn too_many_requests(retry_after: Duration, reason: &'static str) -> Rejection {
     Rejection::new(Status::TooManyRequests(whole_seconds(retry_after)), reason)
-}
-
-fn too_fast(command: Throttled, retry_after: Duration) -> Refusal {
-    Refusal::TooFast { command, retry_seconds: whole_seconds(retry_after) }
 }
 
 /// At least one.
@@ -429,7 +422,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(quotas.allocate(conn, start), Ok(()));
         }
-        let refused = Err(Refusal::TooFast { command: Throttled::Allocate, retry_seconds: 2 });
+        let refused = Err(Refusal::TooManyAllocates { retry_after: Wait(2) });
         assert_eq!(quotas.allocate(conn, start), refused);
         assert_eq!(quotas.allocate(conn, start + Duration::from_secs(2)), Ok(()));
         assert!(quotas.allocate(conn, start + Duration::from_secs(2)).is_err());

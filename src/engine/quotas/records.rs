@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Quotas;
 use super::usage::Action;
-use crate::message::holder::Holder;
+use crate::message::Holder;
 use crate::store::UsageRecord;
 
 impl Quotas {
@@ -31,8 +31,7 @@ mod tests {
     use super::super::tests::{address, quotas};
     use super::*;
     use crate::limits::Limits;
-    use crate::message::ConnId;
-    use crate::message::outcome::Outcome;
+    use crate::message::{ConnId, Outcome};
     use crate::store::UsageKind;
 
     #[test]

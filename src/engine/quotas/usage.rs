@@ -10,8 +10,8 @@ use crate::limits::{
     ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
     USAGE_ENDINGS_PER_HOUR,
 };
-use crate::message::handover::{RATES_COUNT, RatesRecord};
-use crate::message::holder::{CountedAddress, Holder, Prefix};
+use crate::message::handover::{RATES_COUNT, Tokens};
+use crate::message::{CountedAddress, Holder, Prefix};
 
 /// What is limited in number.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ pub(super) struct Usage {
     /// In the order of [`Count`].
     pub(super) counts: [usize; 3],
     /// The token bucket of each action, full at the start.
-    tokens: [f64; RATES_COUNT],
+    tokens: Tokens,
     /// When tokens were last added.
     filled: Instant,
 }
@@ -179,6 +179,7 @@ impl Tables {
         self.update(holder, |usage| usage.counts[count as usize] += 1);
     }
 
+    /// Counts one less. What a full table has forgotten stays at zero.
     pub fn lower(&mut self, holder: Holder, count: Count) {
         self.update(holder, |usage| {
             let count = &mut usage.counts[count as usize];
@@ -186,8 +187,8 @@ impl Tables {
         });
     }
 
-    /// The time until all prefixes of the holder have a token.
-    pub fn wait(&mut self, holder: Holder, action: Action, now: Instant) -> Duration {
+    /// Fails with the time until all prefixes of the holder have a token, if one has none.
+    pub fn check(&mut self, holder: Holder, action: Action, now: Instant) -> Result<(), Duration> {
         let rates = self.rates;
         let table = self.add_entries(holder, now);
         let waits = holder.prefixes().filter_map(|(prefix, _)| {
@@ -195,7 +196,7 @@ impl Tables {
             usage.fill(&rates, now);
             Some(usage.time_until(1.0, action as usize, &rates))
         });
-        waits.max().unwrap_or_default()
+        waits.max().filter(|wait| !wait.is_zero()).map_or(Ok(()), Err)
     }
 
     /// Takes a token from all prefixes of the holder, also one that is not there.
@@ -206,13 +207,9 @@ impl Tables {
     /// Takes a token from all prefixes of the holder, or from none; fails with the time until all
     /// have one.
     pub fn take(&mut self, holder: Holder, action: Action, now: Instant) -> Result<(), Duration> {
-        match self.wait(holder, action, now) {
-            Duration::ZERO => {
-                self.spend(holder, action);
-                Ok(())
-            }
-            wait => Err(wait),
-        }
+        self.check(holder, action, now)?;
+        self.spend(holder, action);
+        Ok(())
     }
 
     /// Removes idle entries.
@@ -226,25 +223,24 @@ impl Tables {
     }
 
     /// The tokens of the prefixes that do not have all of theirs.
-    pub fn export(&mut self, now: Instant) -> Vec<RatesRecord> {
+    pub fn export(&mut self, now: Instant) -> Vec<(Prefix, Tokens)> {
         let entries = self.v4.iter_mut().chain(&mut self.v6);
         let records = entries.filter_map(|(prefix, usage)| {
             let (_, until_full) = usage.distance_from_idle(&self.rates, now);
-            let record = RatesRecord { prefix: *prefix, tokens: usage.tokens };
-            (until_full > Duration::ZERO).then_some(record)
+            (until_full > Duration::ZERO).then_some((*prefix, usage.tokens))
         });
         records.collect()
     }
 
-    /// Goes on with the tokens of another process. `holder`: the one of the record's address.
-    pub fn restore(&mut self, record: &RatesRecord, holder: Holder, now: Instant) {
-        let is_it = |(prefix, _): &(Prefix, usize)| prefix.bits == record.prefix.bits;
+    /// Goes on with the tokens of another process. `holder`: the one of the prefix's address.
+    pub fn restore(&mut self, known: Prefix, tokens: Tokens, holder: Holder, now: Instant) {
+        let is_it = |(prefix, _): &(Prefix, usize)| prefix.bits == known.bits;
         let Some((prefix, factor)) = holder.prefixes().find(is_it) else { return };
         let rates = self.rates;
         let table = self.table_of(holder);
         if table.len() < ADDRESSES_MAX {
             let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
-            (usage.tokens, usage.filled) = (record.tokens, now);
+            (usage.tokens, usage.filled) = (tokens, now);
         }
     }
 }
