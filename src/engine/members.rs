@@ -17,6 +17,8 @@ pub struct Memberships {
     pub connections: ConnMap<Member>,
     /// In the order of the names.
     counts: Vec<(Rc<str>, MemberCounts)>,
+    /// Names of those that have begun an exchange in this tick, which is not committed yet.
+    begun: Vec<Rc<str>>,
 }
 
 /// Counts of one member since the start.
@@ -62,16 +64,22 @@ impl Memberships {
         self.connections.get(&conn)
     }
 
-    /// Counts the mailbox that a command has begun.
+    /// Takes note of the mailbox that a command has begun.
     pub fn note(&mut self, conn: ConnId, command: &Command<'_>, changes: &[Change]) {
         let Some(member) = self.connections.get(&conn) else { return };
         let is_begun = |change: &Change| matches!(change, Change::Insert(Row::Mailbox { .. }));
         // A late `close` creates the mailbox that it deletes.
-        if !matches!(command, Command::Close { .. })
-            && changes.iter().any(is_begun)
-            && let Some(counts) = find(&mut self.counts, &member.name)
-        {
-            counts.exchanges += 1;
+        if !matches!(command, Command::Close { .. }) && changes.iter().any(is_begun) {
+            self.begun.push(member.name.clone());
+        }
+    }
+
+    /// Counts what the tick has begun, if it is committed.
+    pub fn update_counts(&mut self, is_committed: bool) {
+        for name in self.begun.drain(..).filter(|_| is_committed) {
+            if let Some(counts) = find(&mut self.counts, &name) {
+                counts.exchanges += 1;
+            }
         }
     }
 }

@@ -305,6 +305,7 @@ impl Engine {
         let messages = self.effects.changes.iter().filter(is_message).count();
         let (committed, outcome) = self.storage.commit(&mut self.effects);
         self.quotas.update_accounting(outcome.is_ok(), now);
+        self.memberships.update_counts(outcome.is_ok());
         if let Err(participants) = outcome {
             self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
             self.undo(&participants);

@@ -313,6 +313,17 @@ fn names_and_counts_are_in_the_status_and_secrets_are_nowhere() {
 }
 
 #[test]
+fn an_exchange_whose_commit_fails_is_not_counted() {
+    let mut server = start(&["--admin=tcp:0:interface=127.0.0.1"]);
+    let mut alice = member(&server, "a");
+    alice.allocate();
+    fs::rename(server.file("relay.sqlite"), server.file("aside")).expect("rename");
+    alice.send(json!({"type": "open", "mailbox": "another"}));
+    server.wait_for_log("storage failed");
+    assert_eq!(server.status()["members"][0]["exchanges"], 1);
+}
+
+#[test]
 fn the_log_never_shows_a_secret() {
     let mut server = start(&["--log-level=debug"]);
     let (_alice, _wrong) = (member(&server, "m"), bind_at(&server, "/v1/wrong-wrong-wrong", "w"));

@@ -183,8 +183,10 @@ impl Outbox {
     ) -> io::Result<Sent> {
         buffers.server_tx.set(server_tx);
         buffers.frames.clear();
-        let mut queues = !self.is_empty();
+        let waited = !self.is_empty();
+        let (mut queues, mut is_more) = (waited, false);
         for output in outputs.map(Released::into_output) {
+            is_more = true;
             if self.ended {
                 continue;
             }
@@ -207,7 +209,12 @@ impl Outbox {
             self.encode_portion(buffers);
         }
         self.write_frames(socket, buffers)?;
-        if self.is_empty() { Ok(self.all_sent()) } else { self.send_waiting(socket, buffers) }
+        match self.is_empty() {
+            true => Ok(self.all_sent()),
+            // Else the next message of a slow replay would leave with each answer.
+            false if buffers.replays_slowly && waited && is_more => Ok(Sent::More),
+            false => self.send_waiting(socket, buffers),
+        }
     }
 
     fn all_sent(&self) -> Sent {
@@ -276,6 +283,10 @@ impl Outbox {
                 return Ok(self.all_sent());
             }
             self.write_frames(socket, buffers)?;
+            if self.is_empty() {
+                self.pending = Pending::default();
+                return Ok(self.all_sent());
+            }
         }
         Ok(Sent::More)
     }
@@ -298,10 +309,11 @@ impl Outbox {
                 self.pending.front_mut()
                 && let Some(message) = replay.next()
             {
+                let is_between = replay.next < replay.end;
                 let message = Output::Response(Response::Message(message));
                 let message = buffers.large.queued(message);
                 self.encode(message, buffers);
-                if buffers.replays_slowly {
+                if buffers.replays_slowly && is_between {
                     return;
                 }
             } else {
