@@ -78,6 +78,16 @@ impl Config {
         given.map(|(_, value)| value.as_str()).collect()
     }
 
+    /// The database files, each with the name before the `-db` of its option.
+    pub fn databases(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let databases = [
+            ("channel", Some(&self.channel_db)),
+            ("usage", self.usage_db.as_ref()),
+            ("addrid", self.addrid_db.as_ref()),
+        ];
+        databases.into_iter().filter_map(|(name, path)| Some((name, path?)))
+    }
+
     /// Whether there is an admin listener.
     pub fn is_watched(&self) -> bool {
         self.endpoints.iter().any(|(_, role)| *role == Role::Admin)

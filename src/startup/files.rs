@@ -87,16 +87,11 @@ pub fn check(config: &Config) -> Result<(), String> {
 
 /// Fails if two options name the same file.
 fn check_distinct(config: &Config) -> Result<(), String> {
-    let files = [
-        ("--channel-db", Some(&config.channel_db)),
-        ("--usage-db", config.usage_db.as_ref()),
-        ("--addrid-db", config.addrid_db.as_ref()),
-    ];
-    let files = files.into_iter().filter_map(|(option, path)| Some((option, path?)));
-    let files: Vec<_> = files.filter(|(_, path)| **path != Path::new(MEMORY)).collect();
-    for (index, (option, path)) in files.iter().enumerate() {
+    let files = config.databases().filter(|(_, path)| *path != Path::new(MEMORY));
+    let files: Vec<_> = files.collect();
+    for (index, (name, path)) in files.iter().enumerate() {
         if let Some((other, _)) = files[..index].iter().find(|(_, it)| same_file(it, path)) {
-            return Err(format!("{other} and {option} both name {}", path.display()));
+            return Err(format!("--{other}-db and --{name}-db both name {}", path.display()));
         }
     }
     Ok(())
