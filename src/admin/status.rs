@@ -11,7 +11,7 @@ use crate::storage::db::{self, MEMORY};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::process::{self, Process};
 
-/// Of this program.
+/// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub struct Status<'a> {

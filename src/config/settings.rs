@@ -63,7 +63,7 @@ pub struct Config {
     pub takeover: bool,
     /// The least grave lines that are logged.
     pub log_level: LevelFilter,
-    /// None but in tests of clients.
+    /// What goes wrong on order; nothing but in tests of clients.
     pub troubles: Troubles,
     /// Logged once logging works.
     pub warnings: Vec<String>,

@@ -151,7 +151,7 @@ impl Client {
         self.send(json!({"type": "open", "mailbox": self.mailbox}))
     }
 
-    /// Whoever adds a message gets it as well, or an error.
+    /// The client gets its own message as well, or an error.
     fn add(&mut self, phase: &str) -> Result<(), String> {
         self.send(json!({"type": "add", "phase": phase, "body": BODY}))?;
         self.expect_message(self.side, phase)

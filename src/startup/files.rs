@@ -27,12 +27,8 @@ pub struct Files {
 
 impl Files {
     /// Opens all files that the options name, or none.
-    pub fn open(config: &Config, reloadable: &Reloadable) -> Result<Files, String> {
+    pub fn open(config: &Config, reloadable: &Reloadable) -> Result<Files, Failure> {
         check_distinct(config)?;
-        Files::open_distinct(config, reloadable).map_err(|error| error.to_string())
-    }
-
-    fn open_distinct(config: &Config, reloadable: &Reloadable) -> Result<Files, Failure> {
         // None is changed before all have been found to be in order.
         let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
         let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
