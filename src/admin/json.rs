@@ -80,20 +80,17 @@ fn latency(durations: &Histogram) -> Json {
 
 fn clients(status: &Status<'_>) -> Vec<Json> {
     let (programs, others) = status.client_programs();
-    let mut rows: Vec<Json> = programs
-        .iter()
-        .map(|(program, binds)| {
-            json!({
-                "implementation": program.implementation,
-                "version": program.version,
-                "binds": binds,
-            })
+    let rows = programs.iter().map(|(program, binds)| {
+        json!({
+            "implementation": program.implementation,
+            "version": program.version,
+            "binds": binds,
         })
-        .collect();
-    if others > 0 {
-        rows.push(json!({
+    });
+    let others = (others > 0).then(|| {
+        json!({
             "implementation": null, "version": null, "binds": others, "others": true,
-        }));
-    }
-    rows
+        })
+    });
+    rows.chain(others).collect()
 }

@@ -106,15 +106,13 @@ impl Admin {
             "/metrics" => {
                 ok(prometheus::CONTENT_TYPE, "", &prometheus::render(&metrics::all(&status())))
             }
-            "/healthz" => match view.engine.can_serve() {
-                Ok(()) => ok(http::TEXT, "", "ok\n"),
-                Err(why) => http::page_answer(
-                    HttpStatus::Unavailable,
-                    http::TEXT,
-                    HEADERS,
-                    &format!("{why}\n"),
-                ),
-            },
+            "/healthz" => {
+                let (status, health) = match view.engine.can_serve() {
+                    Ok(()) => (HttpStatus::Ok, "ok"),
+                    Err(why) => (HttpStatus::Unavailable, why),
+                };
+                http::page_answer(status, http::TEXT, HEADERS, &format!("{health}\n"))
+            }
             _ => http::text_answer(HttpStatus::NotFound, NOT_FOUND),
         }
     }

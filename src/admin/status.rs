@@ -1,6 +1,5 @@
 //! What an answer of the admin listener shows, collected once, whatever the format.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use super::history::Bucket;
@@ -8,11 +7,11 @@ use super::{Admin, ServerView};
 use crate::engine::metrics::Histogram;
 use crate::limits::{CLIENTS_SHOWN_MAX, DURATION_BOUNDS};
 use crate::message::ClientVersion;
-use crate::storage::db::MEMORY;
+use crate::storage::db::{self, MEMORY};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::process::{self, Process};
 
-/// Of this program.
+/// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub struct Status<'a> {
@@ -40,6 +39,7 @@ pub struct FileSizes {
 impl<'a> Status<'a> {
     pub fn collect(admin: &'a Admin, view: ServerView<'a>) -> Status<'a> {
         let totals = Bucket::totals(&view.engine.metrics, &admin.timings);
+        let files = view.config.databases().map(|(name, path)| FileSizes::measure(name, path));
         let now = admin.started.steady_time(view.clock);
         let [hour, day] = admin.history.each_ref().map(|series| series.buckets(&totals));
         Status {
@@ -48,7 +48,7 @@ impl<'a> Status<'a> {
             now,
             uptime: now - admin.started.wall,
             process: Process::read(),
-            files: files(view),
+            files: files.collect(),
             hour,
             day,
         }
@@ -64,24 +64,11 @@ impl<'a> Status<'a> {
     }
 }
 
-fn files(view: ServerView<'_>) -> Vec<FileSizes> {
-    let config = view.config;
-    let named = [
-        ("channel", Some(&config.channel_db)),
-        ("usage", config.usage_db.as_ref()),
-        ("addrid", config.addrid_db.as_ref()),
-    ];
-    named.into_iter().filter_map(|(name, path)| Some(FileSizes::measure(name, path?))).collect()
-}
-
 impl FileSizes {
     fn measure(name: &'static str, path: &Path) -> FileSizes {
-        let is_file = path != Path::new(MEMORY);
-        let bytes = if is_file { process::file_bytes(path) } else { None };
-        let mut log = OsString::from(path);
-        log.push("-wal");
+        let bytes = if path == Path::new(MEMORY) { None } else { process::file_bytes(path) };
         // Without a log there is nothing in it.
-        let wal_bytes = bytes.map(|_| process::file_bytes(Path::new(&log)).unwrap_or(0));
+        let wal_bytes = bytes.map(|_| db::log_bytes(path).unwrap_or(0));
         FileSizes { name, path: path.to_owned(), bytes, wal_bytes }
     }
 }

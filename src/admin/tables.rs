@@ -4,7 +4,7 @@ use super::metrics::{Metric, Value};
 use super::status::{Bucket, Status};
 use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
-use crate::format::{UNKNOWN, bytes, escaped, number};
+use crate::format::{UNKNOWN, bytes, escaped, fill, number};
 use crate::limits;
 use crate::message::Outcome;
 
@@ -50,15 +50,8 @@ pub fn members(engine: &Engine) -> String {
         let cells = [exchanges, connections, connected].map(|count| numeric(&dim(count)));
         row(&[&[head(&escaped(&name))][..], &cells].concat())
     });
-    format!(
-        "<section aria-labelledby=\"members-heading\"><h2 id=\"members-heading\">Members</h2>\n\
-         <div class=\"table\"><table><thead><tr><th scope=\"col\">Name</th>\
-         <th scope=\"col\" class=\"number\">Exchanges begun</th>\
-         <th scope=\"col\" class=\"number\">Connections</th>\
-         <th scope=\"col\" class=\"number\">Now</th></tr></thead>\n\
-         <tbody>{}</tbody></table></div></section>\n",
-        rows.collect::<String>()
-    )
+    let rows: String = rows.collect();
+    fill(include_str!("members.html"), &mut |_| rows.clone())
 }
 
 pub fn files(status: &Status<'_>) -> String {

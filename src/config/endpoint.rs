@@ -69,8 +69,8 @@ pub fn for_clients(text: &str) -> Result<(SocketSource, Role), String> {
         Some(text) => (text, Role::ProxiedClient),
         None => (text, Role::Client),
     };
-    if text == "systemd" || text.starts_with("systemd:") {
-        return Ok((SocketSource::Passed(passed(Parts::split(text)?)?), role));
+    if text.split(':').next() == Some("systemd") {
+        return Ok((SocketSource::Passed(passed(text)?), role));
     }
     Ok((SocketSource::Bind(parse(text, FOR_CLIENTS)?), role))
 }
@@ -94,74 +94,59 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Endpoint::Tcp(address));
     }
-    let kind = text.split(':').next().unwrap_or_default();
-    if ["ssl", "le", "tls"].iter().any(|tls| kind.eq_ignore_ascii_case(tls)) {
-        return Err("TLS is not spoken here: listen on tcp: or unix: and put a TLS proxy in front"
-            .to_owned());
-    }
-    if let Some(problem) = mistyped(text) {
-        return Err(problem);
-    }
-    let Defaults { forms, .. } = defaults;
-    let not_an_endpoint = || format!("'{text}' is not an endpoint: give {forms}");
-    if is_host_and_port(text) {
-        let rule = "names are not looked up, an ADDRESS is an IP address, as in 127.0.0.1:4000";
-        return Err(format!("{}; {rule}", not_an_endpoint()));
-    }
-    let parts = Parts::split(text)?;
-    match parts.kind.as_str() {
-        "tcp" => tcp(parts, defaults.tcp),
-        "tcp6" => tcp(parts, defaults.tcp6),
-        "unix" => unix(parts, defaults.unix_mode),
-        _ => Err(not_an_endpoint()),
+    match text.split(':').next() {
+        Some("tcp") => tcp(text, defaults.tcp),
+        Some("tcp6") => tcp(text, defaults.tcp6),
+        Some("unix") => unix(text, defaults.unix_mode),
+        kind => Err(problem(text, kind.unwrap_or_default(), defaults.forms)),
     }
 }
 
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `example.org:4000`, or an endpoint of a kind that is not known here.
-fn is_host_and_port(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_kind = ["tcp", "tcp6", "unix", "systemd"].contains(&host);
-        !is_kind && !host.contains(':') && is_number(port)
-    })
-}
-
-/// The problem with what is almost PORT or ADDRESS:PORT, and the right form.
-fn mistyped(text: &str) -> Option<String> {
+/// The problem with what is no endpoint, and the right form of what it seems to be.
+fn problem(text: &str, kind: &str, forms: &str) -> String {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
     let is_bare_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
     let is_address = |text: &str| {
         let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         bracketed.is_some_and(is_bare_ipv6) || text.parse::<Ipv4Addr>().is_ok()
     };
+    if ["ssl", "le", "tls"].iter().any(|tls| kind.eq_ignore_ascii_case(tls)) {
+        return "TLS is not spoken here: listen on tcp: or unix: and put a TLS proxy in front"
+            .to_owned();
+    }
     if is_number(text) {
-        return Some(bad_port(text));
+        return bad_port(text);
     }
     if is_address(text) {
-        return Some(format!("'{text}' needs a port, as in {text}:{DEFAULT_PORT}"));
+        return format!("'{text}' needs a port, as in {text}:{DEFAULT_PORT}");
     }
-    let (host, port) = text.rsplit_once(':')?;
+    let not_an_endpoint = format!("'{text}' is not an endpoint: give {forms}");
+    let Some((host, port)) = text.rsplit_once(':') else { return not_an_endpoint };
     if is_bare_ipv6(text) || is_bare_ipv6(host) {
-        return Some(format!(
-            "'{text}': an IPv6 address stands in brackets, followed by a port, as in [::1]:4000"
-        ));
+        let rule = "an IPv6 address stands in brackets, followed by a port, as in [::1]:4000";
+        return format!("'{text}': {rule}");
     }
-    is_address(host).then(|| bad_port(port))
+    if is_address(host) {
+        return bad_port(port);
+    }
+    if host == kind && host != "systemd" && is_number(port) {
+        let rule = "names are not looked up, an ADDRESS is an IP address, as in 127.0.0.1:4000";
+        return format!("{not_an_endpoint}; {rule}");
+    }
+    not_an_endpoint
 }
 
 fn bad_port(port: &str) -> String {
     format!("port '{port}' must be a number from 0 to 65535")
 }
 
-fn tcp(mut parts: Parts, defaults: IpAddr) -> Result<Endpoint, String> {
+fn tcp(text: &str, default_address: IpAddr) -> Result<Endpoint, String> {
+    let mut parts = Parts::split(text, &["port", "interface", "backlog"])?;
     let port = parts.take("port").ok_or("tcp: needs a port, as in tcp:4000")?;
     let port: u16 = port.parse().map_err(|_| bad_port(&port))?;
-    let address = match parts.take("interface") {
-        None => defaults,
-        Some(text) if text.is_empty() => defaults,
-        Some(text) if text == "localhost" => Ipv4Addr::LOCALHOST.into(),
+    let address = match parts.take("interface").as_deref() {
+        None | Some("") => default_address,
+        Some("localhost") => Ipv4Addr::LOCALHOST.into(),
         Some(text) => {
             text.parse().map_err(|_| format!("interface '{text}' must be an IP address"))?
         }
@@ -171,7 +156,8 @@ fn tcp(mut parts: Parts, defaults: IpAddr) -> Result<Endpoint, String> {
     Ok(Endpoint::Tcp((address, port).into()))
 }
 
-fn unix(mut parts: Parts, default_mode: u32) -> Result<Endpoint, String> {
+fn unix(text: &str, default_mode: u32) -> Result<Endpoint, String> {
+    let mut parts = Parts::split(text, &["address", "mode", "backlog", "lockfile"])?;
     let path = parts.take("address").filter(|path| !path.is_empty());
     let path = path.ok_or("unix: needs a path, as in unix:/run/wormhole.sock")?;
     let mode = match parts.take("mode") {
@@ -187,7 +173,8 @@ fn unix(mut parts: Parts, default_mode: u32) -> Result<Endpoint, String> {
     Ok(Endpoint::Unix { path: path.into(), mode })
 }
 
-fn passed(mut parts: Parts) -> Result<Pick, String> {
+fn passed(text: &str) -> Result<Pick, String> {
+    let mut parts = Parts::split(text, &["socket"])?;
     let mut first = parts.take("socket").filter(|word| !word.is_empty());
     let (index, name) = (parts.take("index"), parts.take("name"));
     // Upstream wants the family first; a passed socket knows its own.
@@ -218,7 +205,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn split(text: &str) -> Result<Parts, String> {
+    /// `places`: the names of values that have none.
+    fn split(text: &str, places: &[&str]) -> Result<Parts, String> {
         let (mut words, mut name, mut value) = (Vec::new(), None, String::new());
         let mut chars = text.chars();
         while let Some(char) = chars.next() {
@@ -230,17 +218,11 @@ impl Parts {
             }
         }
         words.push((name, value));
-        let mut words = words.into_iter();
-        let kind = words.next().map(|(_, value)| value).unwrap_or_default();
-        let mut unnamed = match kind.as_str() {
-            "unix" => &["address", "mode", "backlog", "lockfile"][..],
-            "systemd" => &["socket"],
-            _ => &["port", "interface", "backlog"],
-        }
-        .iter();
+        let (_, kind) = words.remove(0);
+        let mut places = places.iter();
         let mut fields: Vec<(String, String)> = Vec::new();
         for (name, value) in words {
-            let Some(name) = name.or_else(|| unnamed.next().map(|name| (*name).to_owned())) else {
+            let Some(name) = name.or_else(|| places.next().map(|name| (*name).to_owned())) else {
                 return Err(format!("'{value}' must have the form name=value"));
             };
             if fields.iter().any(|(known, _)| *known == name) {

@@ -63,7 +63,7 @@ pub struct Config {
     pub takeover: bool,
     /// The least grave lines that are logged.
     pub log_level: LevelFilter,
-    /// None but in tests of clients.
+    /// What goes wrong on order; nothing but in tests of clients.
     pub troubles: Troubles,
     /// Logged once logging works.
     pub warnings: Vec<String>,
@@ -76,6 +76,16 @@ impl Config {
     pub fn given(&self, name: &str) -> Vec<&str> {
         let given = self.given.iter().filter(|(option, _)| *option == name);
         given.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The database files, each with the name before the `-db` of its option.
+    pub fn databases(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let databases = [
+            ("channel", Some(&self.channel_db)),
+            ("usage", self.usage_db.as_ref()),
+            ("addrid", self.addrid_db.as_ref()),
+        ];
+        databases.into_iter().filter_map(|(name, path)| Some((name, path?)))
     }
 
     /// Whether there is an admin listener.

@@ -85,10 +85,9 @@ fn number(text: &str) -> Option<f64> {
 }
 
 pub fn positive_seconds(text: &str) -> Result<Seconds, String> {
-    number(text).filter(|seconds| limits::is_duration(*seconds)).ok_or_else(|| {
-        let (min, max) = (limits::OPTION_SECONDS_MIN, limits::OPTION_SECONDS_MAX);
-        format!("'{text}' must be a number of seconds from {min} to {max}")
-    })
+    let (min, max) = (limits::OPTION_SECONDS_MIN, limits::OPTION_SECONDS_MAX);
+    let seconds = number(text).filter(|seconds| (min..=max).contains(seconds));
+    seconds.ok_or_else(|| format!("'{text}' must be a number of seconds from {min} to {max}"))
 }
 
 /// As [`positive_seconds`], or zero for never.

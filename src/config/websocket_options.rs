@@ -41,7 +41,8 @@ pub static TABLE: &[Row] = rows! {
         Set |s, json| s.config.origins = origins(json)?, Text("[\"*\"]"),
         "List of `Origin`s that may connect; `*` stands for any text";
     "tcpNoDelay": Many("JSON"),
-        Set |s, json| s.config.tcp_nodelay = boolean(json)?, Text("true"),
+        Set |s, json| s.config.tcp_nodelay = json.parse().map_err(|_| "must be true or false")?,
+        Text("true"),
         "Whether small answers are sent at once";
 };
 
@@ -51,7 +52,7 @@ const REPLACED: [(&str, &str); 2] = [
     ("allowNullOrigin", "list \"null\" in allowedOrigins instead"),
 ];
 
-/// The others.
+/// Further ones, which mean nothing to this server.
 const WITHOUT_MEANING: &str = "acceptMaskedServerFrames applyMask autoFragmentSize autoPingSize autoPingRestartOnAnyTraffic \
      echoCloseCodeReason failByDrop flashSocketPolicy maskServerFrames perMessageCompressionAccept \
      requireMaskedClientFrames serveFlashSocketPolicy utf8validateIncoming versions webStatus";
@@ -73,10 +74,6 @@ pub fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
         return Err(format!("{name}: not an option of this server; known are {names}"));
     };
     row.set(settings, &value.to_string()).map_err(|problem| format!("{name}: {problem}"))
-}
-
-fn boolean(json: &str) -> Result<bool, String> {
-    json.parse().map_err(|_| "must be true or false".to_owned())
 }
 
 /// Seconds to wait; 0 means the longest time that an option takes.

@@ -15,11 +15,6 @@ pub const OPTION_SECONDS_MIN: f64 = 0.001;
 /// Largest number of seconds that an option takes: ten years.
 pub const OPTION_SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
 
-/// Whether an option may have that many seconds.
-pub fn is_duration(seconds: f64) -> bool {
-    (OPTION_SECONDS_MIN..=OPTION_SECONDS_MAX).contains(&seconds)
-}
-
 /// Bytes of a file of options, of a welcome or of notices: the loop itself reads it and is blocked
 /// meanwhile.
 pub const SETTINGS_FILE_BYTES_MAX: usize = MIB;

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::handshake::derive_accept_key;
@@ -28,63 +28,60 @@ const BODY: &str = "6120776f726d686f6c652d6d61696c626f7820636865636b206973207061
 
 /// Carries out an exchange; the error says which step failed and why.
 pub fn report(server: &ServerUrl, via: Option<&str>) -> Result<Report, Box<dyn Error>> {
-    let mut steps = Steps::default();
+    let began = Clock::read().instant;
+    let mut steps = Steps { taken: Vec::new(), until: began };
     exchange(server, via, &mut steps).map_err(|problem| format!("check of {server}: {problem}"))?;
-    let total: Duration = steps.0.iter().map(|(_, time)| *time).sum();
+    let total = steps.until - began;
     let shown = |time: &Duration| format::duration(time.as_secs_f64());
-    let mut lines: Vec<_> = steps.0.iter().map(|(name, time)| (*name, shown(time))).collect();
+    let mut lines: Vec<_> = steps.taken.iter().map(|(name, time)| (*name, shown(time))).collect();
     lines.push(("in all", shown(&total)));
     let seconds =
         |(name, time): &(&str, Duration)| json!({"step": name, "seconds": time.as_secs_f64()});
     let json = json!({
         "server": server.to_string(),
-        "steps": steps.0.iter().map(seconds).collect::<Vec<_>>(),
+        "steps": steps.taken.iter().map(seconds).collect::<Vec<_>>(),
         "seconds": total.as_secs_f64(),
     });
     Ok(Report { text: format!("A whole exchange through {server}\n{}", list(&lines)), json })
 }
 
 fn exchange(server: &ServerUrl, via: Option<&str>, steps: &mut Steps) -> Result<(), String> {
-    let (mut sender, demand) = steps.take("connect", || Client::connect(server, via, "sender"))?;
-    steps.take("bind", || sender.bind(&demand))?;
-    steps.take("allocate", || sender.allocate())?;
-    steps.take("claim", || sender.claim())?;
-    steps.take("open", || sender.open())?;
-    steps.take("add", || sender.add("pake"))?;
-    let (mut receiver, demand) =
-        steps.take("second connect", || Client::connect(server, via, "receiver"))?;
-    steps.take("second bind", || receiver.bind(&demand))?;
+    let (mut sender, demand) = steps.done("connect", Client::connect(server, via, "sender"))?;
+    steps.done("bind", sender.bind(&demand))?;
+    steps.done("allocate", sender.allocate())?;
+    steps.done("claim", sender.claim())?;
+    steps.done("open", sender.open())?;
+    steps.done("add", sender.add("pake"))?;
+    let second = Client::connect(server, via, "receiver");
+    let (mut receiver, demand) = steps.done("second connect", second)?;
+    steps.done("second bind", receiver.bind(&demand))?;
     receiver.nameplate.clone_from(&sender.nameplate);
-    steps.take("second claim", || receiver.claim())?;
+    steps.done("second claim", receiver.claim())?;
     if receiver.mailbox != sender.mailbox {
         return Err("second claim: another mailbox than the first".to_owned());
     }
-    steps.take("replay", || {
-        receiver.open()?;
-        receiver.expect_message("sender", "pake")
-    })?;
-    steps.take("delivery", || {
-        receiver.add("version")?;
-        sender.expect_message("receiver", "version")
-    })?;
-    steps.take("release", || sender.release().and_then(|()| receiver.release()))?;
-    steps.take("close", || sender.close("happy").and_then(|()| receiver.close("happy")))
+    let opened = receiver.open();
+    steps.done("replay", opened.and_then(|()| receiver.expect_message("sender", "pake")))?;
+    let added = receiver.add("version");
+    steps.done("delivery", added.and_then(|()| sender.expect_message("receiver", "version")))?;
+    steps.done("release", sender.release().and_then(|()| receiver.release()))?;
+    steps.done("close", sender.close("happy").and_then(|()| receiver.close("happy")))
 }
 
 /// Steps that were taken, and how long each took.
-#[derive(Default)]
-struct Steps(Vec<(&'static str, Duration)>);
+struct Steps {
+    taken: Vec<(&'static str, Duration)>,
+    /// The end of the last one.
+    until: Instant,
+}
 
 impl Steps {
-    fn take<T>(
-        &mut self,
-        name: &'static str,
-        step: impl FnOnce() -> Result<T, String>,
-    ) -> Result<T, String> {
-        let began = Clock::read().instant;
-        let outcome = step().map_err(|problem| format!("step '{name}': {problem}"))?;
-        self.0.push((name, Clock::read().instant - began));
-        Ok(outcome)
+    /// Ends the step that follows the last one.
+    fn done<T>(&mut self, name: &'static str, outcome: Result<T, String>) -> Result<T, String> {
+        let now = Clock::read().instant;
+        self.taken.push((name, now - self.until));
+        self.until = now;
+        outcome.map_err(|problem| format!("step '{name}': {problem}"))
     }
 }
 
@@ -151,7 +148,7 @@ impl Client {
         self.send(json!({"type": "open", "mailbox": self.mailbox}))
     }
 
-    /// Whoever adds a message gets it as well, or an error.
+    /// The client gets its own message as well, or an error.
     fn add(&mut self, phase: &str) -> Result<(), String> {
         self.send(json!({"type": "add", "phase": phase, "body": BODY}))?;
         self.expect_message(self.side, phase)

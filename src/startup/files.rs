@@ -34,16 +34,8 @@ impl Files {
         config: &Config,
         reloadable: &Reloadable,
         taken_over: &[ConnId],
-    ) -> Result<Files, String> {
-        check_distinct(config)?;
-        Files::open_distinct(config, reloadable, taken_over).map_err(|error| error.to_string())
-    }
-
-    fn open_distinct(
-        config: &Config,
-        reloadable: &Reloadable,
-        taken_over: &[ConnId],
     ) -> Result<Files, Failure> {
+        check_distinct(config)?;
         // None is changed before all have been found to be in order.
         let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
         let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
@@ -99,20 +91,17 @@ pub fn check(config: &Config) -> Result<(), String> {
 
 /// Fails if two options name the same file.
 fn check_distinct(config: &Config) -> Result<(), String> {
-    let files = [
-        ("--channel-db", Some(&config.channel_db)),
-        ("--usage-db", config.usage_db.as_ref()),
-        ("--addrid-db", config.addrid_db.as_ref()),
-    ];
-    let files = files.into_iter().filter_map(|(option, path)| Some((option, path?)));
-    let files: Vec<_> = files.filter(|(_, path)| **path != Path::new(MEMORY)).collect();
-    for (index, (option, path)) in files.iter().enumerate() {
+    let files = config.databases().filter(|(_, path)| *path != Path::new(MEMORY));
+    let files: Vec<_> = files.collect();
+    for (index, (name, path)) in files.iter().enumerate() {
         if let Some((other, _)) = files[..index].iter().find(|(_, it)| same_file(it, path)) {
-            return Err(format!("{other} and {option} both name {}", path.display()));
+            return Err(format!("--{other}-db and --{name}-db both name {}", path.display()));
         }
         if let Some((other, _)) = files.iter().find(|(_, it)| belongs_to(path, it)) {
             let path = path.display();
-            return Err(format!("{option} names {path}, which belongs to the file of {other}"));
+            return Err(format!(
+                "--{name}-db names {path}, which belongs to the file of --{other}-db"
+            ));
         }
     }
     Ok(())

@@ -120,7 +120,8 @@ fn build(
     let handed_over = inheritance.as_mut().map(|it| std::mem::take(&mut it.listeners));
     let mut listeners = bind(&mut config, passed, handed_over.unwrap_or_default())?;
     let taken_over = inheritance.as_ref().map(Inheritance::numbers).unwrap_or_default();
-    let files = Files::open(&config, &reloadable, &taken_over)?;
+    let files =
+        Files::open(&config, &reloadable, &taken_over).map_err(|error| error.to_string())?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let (engine, admin) = start_engine(&config, reloadable, files, entropy, &mut inheritance);

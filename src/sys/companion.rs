@@ -35,7 +35,7 @@ impl Companion {
         Ok((Companion::start(shell.stdout(OwnedFd::from(its_connection)))?, connection))
     }
 
-    /// How it has ended, if it has.
+    /// How it has ended, if it has; it is reaped then.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;
         self.is_reaped = status.is_some();

@@ -1,4 +1,5 @@
-//! The log (manual: command_line 7). simple_logger decides what of the libraries is in it.
+//! The log (manual: command_line 7). simple_logger decides which lines of the libraries are in
+//! it.
 //!
 //! Logging never blocks, panics or ends the process. A line that stderr does not take at once, or
 //! at all (a full disk, a file size limit, a pipe that is not read), is lost and counted; the next
@@ -22,7 +23,8 @@ use crate::sys::clock::{self, Clock, Timestamp};
 /// Lines lost since the start. A `usize`: MIPS has no atomic of 64 bits.
 static LINES_LOST: AtomicUsize = AtomicUsize::new(0);
 
-/// Writes a line. In one place: what log's macros note of the source is 160 bytes for each line.
+/// Writes a line. Not where each line is logged: what log's own macros note there of the source
+/// makes the program 160 bytes larger for each.
 pub fn write(level: Level, text: fmt::Arguments<'_>) {
     log::log!(level, "{text}");
 }

@@ -63,17 +63,15 @@ fn entry(row: &Row) -> String {
 }
 
 fn wrapped(indent: usize, text: &str) -> String {
-    let mut lines = String::new();
-    let mut line = String::new();
+    let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        if !line.is_empty() && indent + line.len() + 1 + word.len() > WIDTH {
-            lines += &format!("{:indent$}{line}\n", "");
-            line.clear();
+        match lines.last_mut() {
+            Some(line) if indent + line.len() + 1 + word.len() <= WIDTH => {
+                *line += " ";
+                *line += word;
+            }
+            _ => lines.push(word.to_owned()),
         }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line += word;
     }
-    lines + &format!("{:indent$}{line}\n", "")
+    lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
 }

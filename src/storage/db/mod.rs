@@ -30,7 +30,8 @@ pub use open_error::OpenError;
 pub use opening::{Examined, MEMORY};
 pub use reader::{
     AddressesById, ClientCount, ConnectionRow, EndingRow, FileState, StoredCounts, UsageSince,
-    addresses_by_id, check_files, read_connections, read_current, read_usage, stored_counts,
+    addresses_by_id, check_files, log_bytes, read_connections, read_current, read_usage,
+    stored_counts,
 };
 pub use usage::{Current, UsageDb, UsageHistory};
 

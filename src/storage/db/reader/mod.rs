@@ -129,7 +129,7 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     if !metadata.is_file() {
         return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
     }
-    let log_bytes = fs::metadata(with_suffix(path, "-wal")).ok().map(|log| log.len());
+    let log_bytes = log_bytes(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
@@ -142,6 +142,11 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     connection.execute_batch("BEGIN")?;
     let version = opening::version(&connection, kind)?;
     Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
+}
+
+/// The size of a database's write-ahead log; none if there is no log.
+pub fn log_bytes(path: &Path) -> Option<u64> {
+    fs::metadata(with_suffix(path, "-wal")).ok().map(|log| log.len())
 }
 
 /// The path as an SQLite URI with parameters.
