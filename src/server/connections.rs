@@ -12,7 +12,7 @@ use mio::event::Event;
 
 use super::meter::Meter;
 use super::read_queue::{Address, ReadQueue, Weight};
-use super::shedding::Shedding;
+use super::shedding::largest_first;
 use super::timers::Timers;
 use crate::engine::Engine;
 use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
@@ -407,7 +407,7 @@ impl Connections {
         }
         let claims = self.slots.iter().filter(|(_, slot)| !slot.is_closing);
         let claims = claims.map(|(conn, it)| (*conn, it.address, it.connection.claimed_bytes()));
-        for conn in Shedding::new(claims.filter(|(_, _, bytes)| *bytes > 0)) {
+        for conn in largest_first(claims.filter(|(_, _, bytes)| *bytes > 0).collect()) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             self.accounting.discard(conn, slot, CloseReason::Shed);
             self.accounting.update(conn, slot, &self.settings);
