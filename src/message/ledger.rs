@@ -42,7 +42,7 @@ impl Ledger {
         self.0.messages.get()
     }
 
-    /// What an address is charged for.
+    /// Bytes that an address is charged for.
     pub fn bytes_of(&self, holder: Holder) -> usize {
         self.0.addresses.borrow().get(&hash_of(holder)).copied().unwrap_or(0)
     }

@@ -105,7 +105,7 @@ pub struct MessageLog {
     /// None are gaps.
     messages: RefCell<Vec<Option<Rc<Message>>>>,
     gaps: Cell<usize>,
-    /// Of the messages, as they count towards the mailbox's limit.
+    /// Sum of [`Message::counted_bytes`].
     counted_bytes: Cell<usize>,
     /// Bytes of the mailbox by the holder they are charged to. Those of none are the mailbox's own.
     charges: RefCell<Vec<(Option<Holder>, usize)>>,
@@ -219,7 +219,7 @@ impl MessageLog {
         Some(bytes)
     }
 
-    /// What is charged to that holder for this mailbox.
+    /// Bytes that are charged to that holder for this mailbox.
     pub fn charged(&self, holder: Option<Holder>) -> usize {
         let charges = self.charges.borrow();
         charges.iter().find(|(known, _)| *known == holder).map_or(0, |(_, bytes)| *bytes)

@@ -52,15 +52,15 @@ struct Slot {
     armed: Option<Instant>,
     /// Its part of the accounting's `buffered_bytes`.
     buffered_bytes: usize,
-    /// It is in `readable`.
+    /// Whether it is in `readable`.
     is_readable: bool,
-    /// It used up its share when it was last read, or half of it and all that there was.
+    /// Whether it used up its share when it was last read, or half of it by all that there was.
     is_heavy: bool,
-    /// It is in the accounting's `unsent`.
+    /// Whether it is in the accounting's `unsent`.
     is_unsent: bool,
-    /// It has been silent for too long, and is read once more before it is dropped.
+    /// Whether it has been silent for too long: it is read once more before it is dropped.
     is_overdue: bool,
-    /// It is in the accounting's `closing`.
+    /// Whether it is in the accounting's `closing`.
     is_closing: bool,
     is_rejected: bool,
 }
@@ -123,7 +123,7 @@ impl Connections {
         self.readable.opening()
     }
 
-    /// What all sockets together have taken.
+    /// Counts of what all sockets together have taken.
     pub fn delivered(&self) -> Delivered {
         self.output.delivered()
     }
@@ -275,7 +275,7 @@ impl Connections {
         };
         connection.end_read(input, &mut context(conn, now, settings, engine));
         engine.metrics.received_bytes += input.bytes() as u64;
-        // What comes after the last answer is thrown away.
+        // Input after the last answer is thrown away.
         let share = if connection.is_lingering() { limits::THROWN_AWAY_SHARE } else { 1 };
         let input_bytes = input.bytes() / share + input.frames() * limits::FRAME_BYTES_IN_TICK;
         let used_bytes = meter.used_bytes(input_bytes, &mut self.stopwatch, engine);
@@ -344,7 +344,7 @@ impl Connections {
                 continue;
             }
             if slot.connection.is_silent_too_long(&self.settings, now) {
-                // What keeps it alive may have come, and not have been read.
+                // Its answer to the ping may have come, and not have been read.
                 slot.is_overdue = true;
                 slot.queue(conn, &mut self.readable);
             } else {

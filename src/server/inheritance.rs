@@ -16,7 +16,7 @@ pub struct Inheritance {
     /// The number of the next connection.
     pub next_conn: u64,
     pub listeners: HandedOver,
-    /// What the engine has counted of addresses.
+    /// The engine's state of addresses.
     pub addresses: AddressesRecord,
     pub connections: Vec<(ConnectionRecord, OwnedFd)>,
 }
