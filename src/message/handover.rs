@@ -104,7 +104,7 @@ pub struct JoinRecord {
 }
 
 /// The messages and closes of a join so far.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JoinProgress {
     /// A hash of the nameplate's app and name.
     pub nameplate: u64,
@@ -123,8 +123,9 @@ pub struct JoinProgress {
 }
 
 /// How far a join has shown that it is honest (manual: limits 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JoinState {
+    #[default]
     Unshown,
     /// Both sides have added their messages.
     Probation,

@@ -61,12 +61,9 @@ impl Ledger {
         self.0.classes.borrow().keys().max().map_or(0, |class| *class as usize)
     }
 
-    pub(super) fn count_messages(&self, count: usize) {
-        self.0.messages.set(self.0.messages.get() + count);
-    }
-
-    pub(super) fn uncount_messages(&self, count: usize) {
-        self.0.messages.set(self.0.messages.get() - count);
+    /// Counts messages that were added or, if negative, dropped.
+    pub(super) fn count_messages(&self, change: isize) {
+        self.0.messages.set(self.0.messages.get().wrapping_add_signed(change));
     }
 
     /// A mailbox is charged to an address, or to itself, with `after` bytes instead of `before`.

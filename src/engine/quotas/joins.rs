@@ -73,16 +73,8 @@ impl Joins {
         }
         let nameplate = hash_of(nameplate);
         self.by_nameplate.insert(nameplate, mailbox.clone());
-        let progress = JoinProgress {
-            nameplate,
-            joiner: joiner.clone(),
-            messages: [0, 0],
-            last_phases: [None, None],
-            state: JoinState::Unshown,
-            is_crowded: false,
-            is_scary: false,
-            is_charged: false,
-        };
+        let joiner = joiner.clone();
+        let progress = JoinProgress { nameplate, joiner, ..JoinProgress::default() };
         let join = Join { holder, beginner, probation_end: None, progress };
         self.by_mailbox.insert(mailbox.clone(), join);
         self.charges.push(Charge::Unshown(holder));
