@@ -20,7 +20,7 @@ pub fn hops<'a>(
     for line in lines.rev() {
         is_there = true;
         let line = String::from_utf8_lossy(line);
-        for piece in Pieces::new(&line, b',').filter(|piece| !piece.is_empty()) {
+        for piece in pieces(&line, b',').filter(|piece| !piece.is_empty()) {
             let hop = parse(piece);
             hops.push(hop);
             if hop.is_err() || hops.len() == PROXY_HOPS_MAX {
@@ -36,7 +36,7 @@ pub fn hops<'a>(
 
 /// An element of `Forwarded`: `for=192.0.2.1;proto=https`.
 pub fn element(text: &str) -> Result<Peer, Unreadable> {
-    let pairs = Pieces::new(text, b';').filter_map(|pair| pair.split_once('='));
+    let pairs = pieces(text, b';').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
     match (values.next(), values.next()) {
         (Some((_, value)), None) => match value.strip_prefix('"') {
@@ -72,33 +72,21 @@ pub fn address(text: &str) -> Result<Peer, Unreadable> {
 }
 
 /// The trimmed pieces of a text between separators outside of quotes, the last one first.
-struct Pieces<'a> {
-    rest: Option<&'a str>,
-    separator: u8,
-}
-
-impl Pieces<'_> {
-    fn new(text: &str, separator: u8) -> Pieces<'_> {
-        Pieces { rest: Some(text), separator }
-    }
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        let text = self.rest.take()?;
+fn pieces(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
         let mut is_quoted = false;
         for (at, byte) in text.bytes().enumerate().rev() {
             if byte == b'"' && !(is_quoted && is_escaped(&text.as_bytes()[..at])) {
                 is_quoted = !is_quoted;
-            } else if byte == self.separator && !is_quoted {
-                self.rest = Some(&text[..at]);
+            } else if byte == separator && !is_quoted {
+                rest = Some(&text[..at]);
                 return Some(text[at + 1..].trim_matches([' ', '\t']));
             }
         }
         Some(text.trim_matches([' ', '\t']))
-    }
+    })
 }
 
 /// Whether the byte after these is escaped by a backslash.

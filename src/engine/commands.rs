@@ -224,7 +224,7 @@ fn answer_to_leaving(command: &Command<'_>) -> Option<Response> {
 fn verdict_on(command: &Command<'_>, refusal: &Refusal) -> Verdict {
     match (refusal, command) {
         (Refusal::PermissionDenied { .. }, _) => Verdict::Close(CloseReason::NotPermitted),
-        // It shows the reason of a close that comes before its next command, or nothing ever.
+        // Go's client shows the reason of a close only if that comes before its next command.
         (Refusal::PermissionRequired, Command::Bind { client_version, .. })
             if client_version.implementation.as_deref() == Some(GO_CLIENT) =>
         {

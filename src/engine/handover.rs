@@ -35,7 +35,7 @@ impl Engine {
         }
     }
 
-    /// What is known of addresses, for another process to go on with.
+    /// The state of addresses, for another process to go on with.
     pub fn export_addresses(&mut self) -> AddressesRecord {
         let now = self.clock.instant;
         AddressesRecord {

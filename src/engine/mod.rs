@@ -75,12 +75,12 @@ pub struct Engine {
     /// All that this tick has caused, not yet committed.
     effects: Effects,
     timers: TimerTable,
-    /// What this tick's commands have made due; nothing but in tests of clients.
+    /// Trouble that this tick's commands have made due; none but in tests of clients.
     trouble: Vec<(Trouble, ConnId)>,
     /// There are more mailboxes to check, or messages of ended ones to delete.
     is_deleting: bool,
     started: Clock,
-    /// The same by the wall clock, as far as that is known by now.
+    /// The time of the start by the wall clock as it is set now.
     pub rebooted: Timestamp,
 }
 
@@ -178,7 +178,7 @@ impl Engine {
 
     /// Does what is due, and the next slice of an expiry check.
     pub fn run_timers(&mut self) {
-        // What this tick has met is logged in it.
+        // Limits that were met in this tick are logged in it.
         self.timers.set(Timer::LimitLog, self.limit_log.report_at(self.clock.instant));
         while let Some(timer) = self.timers.pop_due(self.clock.instant) {
             self.handle_timer(timer);

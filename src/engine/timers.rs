@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// What can be due, in the order in which it is done when several are.
+/// The engine's timers, in the order in which they are handled when several are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// The generation of address ids ends.

@@ -2,7 +2,7 @@
 
 /// Declares the reasons of one type, a row each: its stable name in metrics, and code and text of
 /// the close frame; none where the connection ends without one.
-macro_rules! reasons {
+macro_rules! close_reasons {
     ($(#[$type_doc:meta])* $type:ident: $(
         $(#[$doc:meta])* $reason:ident $(($cause:ident: $cause_type:ty))?: $name:expr, $frame:expr;
     )*) => {
@@ -30,7 +30,7 @@ macro_rules! reasons {
     };
 }
 
-reasons! {
+close_reasons! {
     /// Why the peer's bytes cannot be read any further.
     FrameError:
     TooLong: "message_too_long", Some((1009, "message too long"));
@@ -38,7 +38,7 @@ reasons! {
     Framing: "malformed_frame", Some((1002, "malformed frame"));
 }
 
-reasons! {
+close_reasons! {
     /// Why a connection ended.
     CloseReason:
     /// The peer closed, with or without a close frame.

@@ -26,14 +26,15 @@ pub enum Event {
     TooLong { refusal: Refusal, beginning: String },
 }
 
-/// What becomes of a connection after an event.
+/// The decision on a connection after an event.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on.
+    /// The connection goes on.
     Stay,
-    /// It is closed; replies of this tick leave before the close frame.
+    /// The connection is closed; replies of this tick leave before the close frame.
     Close(CloseReason),
-    /// It is closed once the peer has had the time to say what it waits for an answer to.
+    /// The connection is closed a little later: the peer may still send a command whose answer it
+    /// waits for.
     CloseSoon(CloseReason),
 }

@@ -10,7 +10,7 @@ use crate::message::{ConnId, CountedAddress, Demand, Member, Peer, Prefix, Sessi
 /// A point on the kernel's monotonic clock, which both processes share.
 pub type Microseconds = i64;
 
-/// What concerns the server as a whole.
+/// The first record: the state of the server as a whole.
 #[derive(Debug, Default, PartialEq)]
 pub struct Head {
     /// The number of the next connection.
@@ -34,7 +34,7 @@ pub enum ListenerRecord {
 pub struct ConnectionRecord {
     pub conn: ConnId,
     pub is_unix: bool,
-    /// It is kept only until it has read why it may not stay.
+    /// A connection that is only kept until the peer has read why it may not stay.
     pub is_rejected: bool,
     pub peer: Peer,
     pub phase: PhaseRecord,
@@ -49,7 +49,7 @@ pub struct ConnectionRecord {
     pub state: StateRecord,
 }
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Debug, PartialEq)]
 pub enum PhaseRecord {
     ProxyHeader(Vec<u8>),
@@ -59,7 +59,7 @@ pub enum PhaseRecord {
     Lingering,
 }
 
-/// What the engine knows of a connection.
+/// The engine's state of one connection.
 #[derive(Debug, Default, PartialEq)]
 pub struct StateRecord {
     /// The address that it counts for.
@@ -67,13 +67,13 @@ pub struct StateRecord {
     /// None before the handshake is complete.
     pub session: Option<Session>,
     pub demand: Option<Demand>,
-    /// It may only join what others began (`--allocate-from`).
+    /// The client may only join what others began (`--allocate-from`).
     pub is_outsider: bool,
     /// Its line in the file of members.
     pub member: Option<Member>,
 }
 
-/// What the engine knows beyond connections. Times are those that are left.
+/// The engine's state of addresses. Durations are those that are left.
 #[derive(Debug, Default, PartialEq)]
 pub struct AddressesRecord {
     /// The tokens that are left to each prefix.
@@ -85,7 +85,7 @@ pub struct AddressesRecord {
     pub ids: Option<AddressIdsRecord>,
 }
 
-/// What is limited by a rate: connecting, allocating, claiming and so on.
+/// Number of rates that limit an address: of connecting, allocating, claiming and so on.
 pub const RATES_COUNT: usize = 7;
 
 /// The tokens that are left of each rate.
@@ -98,13 +98,13 @@ pub struct JoinRecord {
     pub holder: CountedAddress,
     /// The creator of the nameplate; none if exempt or unknown.
     pub beginner: Option<CountedAddress>,
-    /// What is left of its probation, if that has begun.
+    /// The time left of its probation, if that has begun.
     pub probation: Option<Duration>,
     pub progress: JoinProgress,
 }
 
-/// What has been seen of a join.
-#[derive(Clone, Debug, PartialEq)]
+/// The messages and closes of a join so far.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JoinProgress {
     /// A hash of the nameplate's app and name.
     pub nameplate: u64,
@@ -118,13 +118,14 @@ pub struct JoinProgress {
     /// A third side was refused.
     pub is_crowded: bool,
     pub is_scary: bool,
-    /// It has been charged as having kept a side out.
+    /// The joiner has been charged for keeping a side out.
     pub is_charged: bool,
 }
 
 /// How far a join has shown that it is honest (manual: limits 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JoinState {
+    #[default]
     Unshown,
     /// Both sides have added their messages.
     Probation,

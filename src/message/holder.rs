@@ -14,10 +14,11 @@ pub enum CountedAddress {
     Unreadable,
 }
 
-/// What limits and shares are counted for: the address of a peer.
+/// The address of a peer, as limits and shares are counted for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
-    /// Of IPv6 the first one of the /64, unless the network is an onion service's.
+    /// An IPv6 address stands for its /64, of which this is the first, but in the network of an
+    /// onion service for itself.
     pub address: CountedAddress,
     /// Length of the onion service's network that has it (`--onion-network`).
     pub onion_bits: Option<u8>,

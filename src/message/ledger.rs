@@ -42,7 +42,7 @@ impl Ledger {
         self.0.messages.get()
     }
 
-    /// What an address is charged for.
+    /// Bytes that an address is charged for.
     pub fn bytes_of(&self, holder: Holder) -> usize {
         self.0.addresses.borrow().get(&hash_of(holder)).copied().unwrap_or(0)
     }
@@ -61,12 +61,9 @@ impl Ledger {
         self.0.classes.borrow().keys().max().map_or(0, |class| *class as usize)
     }
 
-    pub(super) fn count_messages(&self, count: usize) {
-        self.0.messages.set(self.0.messages.get() + count);
-    }
-
-    pub(super) fn uncount_messages(&self, count: usize) {
-        self.0.messages.set(self.0.messages.get() - count);
+    /// Counts messages that were added or, if negative, dropped.
+    pub(super) fn count_messages(&self, change: isize) {
+        self.0.messages.set(self.0.messages.get().wrapping_add_signed(change));
     }
 
     /// A mailbox is charged to an address, or to itself, with `after` bytes instead of `before`.

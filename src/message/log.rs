@@ -105,7 +105,7 @@ pub struct MessageLog {
     /// None are gaps.
     messages: RefCell<Vec<Option<Rc<Message>>>>,
     gaps: Cell<usize>,
-    /// Of the messages, as they count towards the mailbox's limit.
+    /// Sum of [`Message::counted_bytes`].
     counted_bytes: Cell<usize>,
     /// Bytes of the mailbox by the holder they are charged to. Those of none are the mailbox's own.
     charges: RefCell<Vec<(Option<Holder>, usize)>>,
@@ -150,7 +150,7 @@ impl MessageLog {
             }
         }
         drop(messages);
-        self.ledger.uncount_messages(deleted);
+        self.ledger.count_messages(-(deleted as isize));
         self.gaps.set(self.gaps.get() + deleted);
         self.uncharge(holder, bytes);
         self.close_gaps(holder);
@@ -189,9 +189,12 @@ impl MessageLog {
 
     /// Charges a holder for what is the mailbox's own.
     pub fn charge_own_to(&self, holder: Holder) {
-        if let Some(bytes) = self.take_charge(None) {
-            self.charge(Some(holder), bytes - CHARGE_BYTES);
-        }
+        let mut charges = self.charges.borrow_mut();
+        let Some(own) = charges.iter().position(|(known, _)| known.is_none()) else { return };
+        let (_, bytes) = charges.swap_remove(own);
+        drop(charges);
+        self.ledger.change(None, bytes, 0);
+        self.charge(Some(holder), bytes - CHARGE_BYTES);
     }
 
     /// Gives back memory of messages: to a holder, and to those charged most what is more than its
@@ -211,15 +214,7 @@ impl MessageLog {
         }
     }
 
-    fn take_charge(&self, holder: Option<Holder>) -> Option<usize> {
-        let mut charges = self.charges.borrow_mut();
-        let place = charges.iter().position(|(known, _)| *known == holder)?;
-        let (_, bytes) = charges.swap_remove(place);
-        self.ledger.change(holder, bytes, 0);
-        Some(bytes)
-    }
-
-    /// What is charged to that holder for this mailbox.
+    /// Bytes that are charged to that holder for this mailbox.
     pub fn charged(&self, holder: Option<Holder>) -> usize {
         let charges = self.charges.borrow();
         charges.iter().find(|(known, _)| *known == holder).map_or(0, |(_, bytes)| *bytes)
@@ -257,7 +252,7 @@ impl MessageLog {
         let mut messages = self.messages.borrow_mut();
         let kept = messages.len().saturating_sub(count);
         let gaps = messages[kept..].iter().filter(|place| place.is_none()).count();
-        self.ledger.uncount_messages(messages.len() - kept - gaps);
+        self.ledger.count_messages(-((messages.len() - kept - gaps) as isize));
         self.gaps.set(self.gaps.get() - gaps);
         messages.truncate(kept);
     }

@@ -84,7 +84,7 @@ impl OutcomeCounts {
         other.iter().for_each(|(outcome, count)| self.add(outcome, count));
     }
 
-    /// What was added since `earlier`, a copy of the same counts.
+    /// The counts added since `earlier`, a copy of the same counts.
     pub fn since(&self, earlier: &OutcomeCounts) -> OutcomeCounts {
         let mut difference = *self;
         difference.0.iter_mut().zip(earlier.0).for_each(|(count, earlier)| *count -= earlier);

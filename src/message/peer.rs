@@ -67,11 +67,11 @@ impl AddressHeader {
     }
 }
 
-/// What a proxy's header has in the place of an address.
+/// Something else than an address in a proxy's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
-/// What a request's proxy header says, not yet trusted.
+/// The addresses in a request's proxy header, not yet trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// The addresses, the last one first: each proxy adds the one that it sees at the end. Ends

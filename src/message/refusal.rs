@@ -141,7 +141,8 @@ reasons! {
     TooFewBits { claimed: u32, demanded: u32 }:
         "'stamp' claims {claimed} bits, and {demanded} are demanded";
     Resource: "'stamp' must be for the resource in this connection's welcome";
-    Unproven { claimed: u32, found: u32 }: "'stamp' claims {claimed} bits, and its SHA-1 has {found}";
+    Unproven { claimed: u32, found: u32 }:
+        "'stamp' claims {claimed} bits, and its SHA-1 has {found}";
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub struct Demand {
     pub proof: ProofState,
 }
 
-/// What came of a demand so far.
+/// Whether the proof that was demanded has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProofState {
     Missing,

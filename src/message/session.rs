@@ -13,14 +13,14 @@ pub struct Session {
     pub holder: Option<Holder>,
     /// The app and side that it has bound to.
     pub identity: Option<(Rc<str>, Rc<str>)>,
-    /// It has sent a `bind` with all its fields, valid or not.
+    /// The client has sent a `bind` with all its fields, valid or not.
     pub has_tried_to_bind: bool,
     pub allocated: bool,
     /// The nameplate of its one claim, which may have been refused as crowded or reclaimed.
     pub claimed: Option<Rc<str>>,
     pub released: bool,
     pub mailbox: MailboxState,
-    /// It may open another mailbox then, but not close it.
+    /// The one `close` is used up: the client may open another mailbox, but not close it.
     pub closed: bool,
 }
 

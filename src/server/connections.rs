@@ -12,7 +12,7 @@ use mio::event::Event;
 
 use super::meter::Meter;
 use super::read_queue::{Address, ReadQueue, Weight};
-use super::shedding::Shedding;
+use super::shedding::largest_first;
 use super::timers::Timers;
 use crate::engine::Engine;
 use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
@@ -52,15 +52,15 @@ struct Slot {
     armed: Option<Instant>,
     /// Its part of the accounting's `buffered_bytes`.
     buffered_bytes: usize,
-    /// It is in `readable`.
+    /// Whether it is in `readable`.
     is_readable: bool,
-    /// It used up its share when it was last read, or half of it and all that there was.
+    /// Whether it used up its share when it was last read, or half of it by all that there was.
     is_heavy: bool,
-    /// It is in the accounting's `unsent`.
+    /// Whether it is in the accounting's `unsent`.
     is_unsent: bool,
-    /// It has been silent for too long, and is read once more before it is dropped.
+    /// Whether it has been silent for too long: it is read once more before it is dropped.
     is_overdue: bool,
-    /// It is in the accounting's `closing`.
+    /// Whether it is in the accounting's `closing`.
     is_closing: bool,
     is_rejected: bool,
 }
@@ -130,7 +130,7 @@ impl Connections {
         self.readable.opening()
     }
 
-    /// What all sockets together have taken.
+    /// Counts of what all sockets together have taken.
     pub fn delivered(&self) -> Delivered {
         self.output.delivered()
     }
@@ -282,7 +282,7 @@ impl Connections {
         };
         connection.end_read(input, &mut context(conn, now, settings, engine));
         engine.metrics.received_bytes += input.bytes() as u64;
-        // What comes after the last answer is thrown away.
+        // Input after the last answer is thrown away.
         let share = if connection.is_lingering() { limits::THROWN_AWAY_SHARE } else { 1 };
         let input_bytes = input.bytes() / share + input.frames() * limits::FRAME_BYTES_IN_TICK;
         let used_bytes = meter.used_bytes(input_bytes, &mut self.stopwatch, engine);
@@ -353,7 +353,7 @@ impl Connections {
             }
             slot.note_bound(conn, engine);
             if slot.connection.is_silent_too_long(&self.settings, now) {
-                // What keeps it alive may have come, and not have been read.
+                // Its answer to the ping may have come, and not have been read.
                 slot.is_overdue = true;
                 slot.queue(conn, &mut self.readable);
             } else {
@@ -414,7 +414,7 @@ impl Connections {
         }
         let claims = self.slots.iter().filter(|(_, slot)| !slot.is_closing);
         let claims = claims.map(|(conn, it)| (*conn, it.address, it.connection.claimed_bytes()));
-        for conn in Shedding::new(claims.filter(|(_, _, bytes)| *bytes > 0)) {
+        for conn in largest_first(claims.filter(|(_, _, bytes)| *bytes > 0).collect()) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             self.accounting.discard(conn, slot, CloseReason::Shed);
             self.accounting.update(conn, slot, &self.settings);

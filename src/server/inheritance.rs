@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::codec::handover::{self as codec, HandoverError};
+use crate::codec::handover as codec;
 use crate::message::ConnId;
 use crate::message::handover::{AddressesRecord, ConnectionRecord, Head, StateRecord};
 use crate::net::handover::{self, RecordReader};
@@ -16,7 +16,7 @@ pub struct Inheritance {
     /// The number of the next connection.
     pub next_conn: u64,
     pub listeners: HandedOver,
-    /// What the engine has counted of addresses.
+    /// The engine's state of addresses.
     pub addresses: AddressesRecord,
     pub connections: Vec<(ConnectionRecord, OwnedFd)>,
 }
@@ -52,7 +52,7 @@ impl Inheritance {
 
 fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inheritance, String> {
     let mut record = || records.read().map_err(|error| error.to_string());
-    let head = codec::decode_head(&record()?).map_err(describe)?;
+    let head = codec::decode_head(&record()?)?;
     let Head { next_conn, listeners, connections } = head;
     let expected = connections.saturating_add(listeners.len() as u64);
     let count = descriptors.len();
@@ -64,19 +64,10 @@ fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inherita
     for (record, descriptor) in listeners.into_iter().zip(descriptors.by_ref()) {
         handed_over.add(record, descriptor);
     }
-    let addresses = codec::decode(&record()?).map_err(describe)?;
+    let addresses = codec::decode(&record()?)?;
     let mut connections = Vec::with_capacity(descriptors.len());
     for descriptor in descriptors {
-        connections.push((codec::decode(&record()?).map_err(describe)?, descriptor));
+        connections.push((codec::decode(&record()?)?, descriptor));
     }
     Ok(Inheritance { next_conn, listeners: handed_over, addresses, connections })
-}
-
-fn describe(error: HandoverError) -> String {
-    match error {
-        HandoverError::UnknownVersion(version) => {
-            format!("their format is version {version}, this program reads {}", codec::VERSION)
-        }
-        HandoverError::Malformed => "their records are malformed".to_owned(),
-    }
 }

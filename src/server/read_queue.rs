@@ -13,11 +13,11 @@ use crate::message::{ConnId, Prefix};
 /// unknown, which makes the connection a holder of its own.
 pub type Address = Option<Prefix>;
 
-/// What reading a connection is expected to take.
+/// How much reading a connection is expected to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
     Light,
-    /// It has not been through its handshake; apart from that it is light.
+    /// Light, and not through its handshake.
     Opening,
     /// It used up its share when it was last read, or will now.
     Heavy,
@@ -45,7 +45,7 @@ pub struct ReadQueue {
     /// Light ones that were passed over because another of their address had been read; none any
     /// more in the second round, which is theirs.
     passed_over: Option<usize>,
-    /// What this tick has used: in all, and by address.
+    /// Bytes that this tick has used: in all, and by address.
     used_bytes: usize,
     used_by: HashMap<Prefix, usize>,
 }

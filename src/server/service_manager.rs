@@ -24,7 +24,7 @@ use crate::sys::logging::warn;
 /// Name under which the manager keeps a descriptor for the next process.
 pub const STORED_NAME: &str = "wormhole-handover";
 
-/// What the status line shows.
+/// The state that the status line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     pub connections: usize,

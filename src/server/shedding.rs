@@ -3,50 +3,34 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::iter;
 
 use super::read_queue::Address;
 use crate::message::ConnId;
 use crate::sorted::sorted;
 
-/// What the connections of one address buffer.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Buffered {
-    bytes: usize,
-    /// The largest last.
-    connections: Vec<(usize, Reverse<ConnId>)>,
-}
-
-/// Connections in the order in which to close them.
-#[derive(Debug)]
-pub struct Shedding(BinaryHeap<Buffered>);
-
-impl Shedding {
-    /// Takes all connections that buffer anything, with their bytes.
-    pub fn new(connections: impl Iterator<Item = (ConnId, Address, usize)>) -> Shedding {
-        let connections = connections.map(|(conn, address, bytes)| (address, bytes, Reverse(conn)));
-        let connections = sorted(connections);
-        // Those of exempt or unknown addresses stand for themselves.
-        let owners = connections.chunk_by(|(one, ..), (next, ..)| one.is_some() && one == next);
-        let owners = owners.map(|own| Buffered {
-            bytes: own.iter().map(|(_, bytes, _)| bytes).sum(),
-            connections: own.iter().map(|(_, bytes, conn)| (*bytes, *conn)).collect(),
-        });
-        Shedding(owners.collect())
-    }
-}
-
-impl Iterator for Shedding {
-    type Item = ConnId;
-
-    fn next(&mut self) -> Option<ConnId> {
-        let mut owner = self.0.pop()?;
-        let (bytes, Reverse(conn)) = owner.connections.pop()?;
-        owner.bytes -= bytes;
-        if !owner.connections.is_empty() {
-            self.0.push(owner);
+/// The connections in the order in which to close them. Takes all that buffer anything, with their
+/// bytes.
+pub fn largest_first(connections: Vec<(ConnId, Address, usize)>) -> impl Iterator<Item = ConnId> {
+    let connections = connections.into_iter();
+    let connections = connections.map(|(conn, address, bytes)| (address, bytes, Reverse(conn)));
+    let connections = sorted(connections);
+    // Those of exempt or unknown addresses stand for themselves.
+    let owners = connections.chunk_by(|(one, ..), (next, ..)| one.is_some() && one == next);
+    // Each with the sum of its bytes, and its connections, the largest last.
+    let owners = owners.map(|own| {
+        let bytes: usize = own.iter().map(|(_, bytes, _)| bytes).sum();
+        (bytes, own.iter().map(|(_, bytes, conn)| (*bytes, *conn)).collect::<Vec<_>>())
+    });
+    let mut owners: BinaryHeap<_> = owners.collect();
+    iter::from_fn(move || {
+        let (owned_bytes, mut connections) = owners.pop()?;
+        let (bytes, Reverse(conn)) = connections.pop()?;
+        if !connections.is_empty() {
+            owners.push((owned_bytes - bytes, connections));
         }
         Some(conn)
-    }
+    })
 }
 
 #[cfg(test)]
@@ -67,7 +51,7 @@ mod tests {
             (6, None, 120),
         ];
         let connections = connections.map(|(conn, address, bytes)| (ConnId(conn), address, bytes));
-        let order: Vec<u64> = Shedding::new(connections.into_iter()).map(|conn| conn.0).collect();
+        let order: Vec<u64> = largest_first(connections.into()).map(|conn| conn.0).collect();
         // 270 of the second address, then 170, then the rest in order.
         assert_eq!(order, [2, 3, 1, 5, 6, 4]);
     }

@@ -17,7 +17,7 @@ use signal_hook::{flag, low_level};
 /// Exit status of a second signal.
 const SECOND_SIGNAL_STATUS: i32 = 1;
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// To stop. Once asked for, it stays so.
@@ -61,7 +61,7 @@ pub fn deliver() -> io::Result<()> {
     Ok(all().thread_unblock()?)
 }
 
-/// What signals have asked for.
+/// The requests that signals have made.
 #[derive(Debug)]
 pub struct Signals {
     /// The end that the poll watches.
@@ -128,7 +128,7 @@ impl Signals {
         self.flags[Request::Stop as usize].load(Ordering::Relaxed)
     }
 
-    /// What signals have asked for since the last call.
+    /// The requests since the last call.
     pub fn take(&mut self) -> Vec<Request> {
         // To the last byte: the poll reports new ones only, and a full pipe takes none.
         let mut bytes = [0; 64];

@@ -42,7 +42,7 @@ use expiry::Expiry;
 use load::{Activity, Loader};
 use tables::Tables;
 
-/// What every command gets, and what it causes.
+/// The inputs of every command, and where its effects go.
 pub struct Act<'a> {
     /// One value for all of a tick.
     pub now: Timestamp,
@@ -59,10 +59,10 @@ impl Act<'_> {
     }
 }
 
-/// What a command comes to: the response, if it has one.
+/// The result of a command: its response, if it has one.
 type Answer = Result<Option<Response>, Refusal>;
 
-/// What `list` answers.
+/// The answer to `list`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Listing {
     /// The app's nameplates.
@@ -79,7 +79,7 @@ impl Listing {
         [("real", Listing::Real), ("empty", Listing::Empty), ("decoy", Listing::Decoy)];
 }
 
-/// What can be set about the rules.
+/// The rules as far as they can be set.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// How long a mailbox lives without subscriber or activity.
@@ -129,7 +129,7 @@ pub struct Store {
     tables: Tables,
     sessions: ConnMap<Box<Session>>,
     expiry: Option<Expiry>,
-    /// What a load keeps of the tables before, until one succeeds.
+    /// Times that a load keeps of the tables before, until one succeeds.
     activity: Activity,
     /// Whether the tables match the database: false after a failed load.
     is_loaded: bool,

@@ -8,7 +8,7 @@ use super::change::{Change, Effects};
 use crate::limits::PAGE_BYTES;
 use crate::message::MessageLog;
 
-/// What is left of mailboxes that have ended.
+/// The messages left of all mailboxes that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Remains {
     by_mailbox: HashMap<Rc<str>, Remnant>,
@@ -21,7 +21,7 @@ pub(super) struct Remains {
     pub budget: usize,
 }
 
-/// What is left of one mailbox.
+/// The messages left of one mailbox.
 #[derive(Debug, Default)]
 struct Remnant {
     app: Rc<str>,
@@ -34,7 +34,7 @@ struct Remnant {
 }
 
 impl Remnant {
-    /// What it costs to delete all.
+    /// Rows and pages that deleting all of it takes.
     fn cost(&self) -> usize {
         self.rows + self.pages
     }

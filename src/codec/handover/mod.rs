@@ -16,12 +16,7 @@ const MAGIC: &[u8] = b"wormhole-mailbox handover";
 /// The version of the format.
 pub const VERSION: u64 = 5;
 
-/// Why records cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandoverError {
-    UnknownVersion(u64),
-    Malformed,
-}
+const MALFORMED: &str = "their records are malformed";
 
 /// Encodes the first of all records.
 pub fn encode_head(head: &Head) -> Vec<u8> {
@@ -31,13 +26,12 @@ pub fn encode_head(head: &Head) -> Vec<u8> {
     out
 }
 
-/// Decodes the first record. Fails if it is of another version, or malformed.
-pub fn decode_head(bytes: &[u8]) -> Result<Head, HandoverError> {
-    let mut rest = bytes.strip_prefix(MAGIC).ok_or(HandoverError::Malformed)?;
-    match u64::read(&mut rest) {
-        Some(VERSION) => decode(rest),
-        Some(version) => Err(HandoverError::UnknownVersion(version)),
-        None => Err(HandoverError::Malformed),
+/// Decodes the first record. The error says that it is of another version, or malformed.
+pub fn decode_head(bytes: &[u8]) -> Result<Head, String> {
+    let mut rest = bytes.strip_prefix(MAGIC).ok_or(MALFORMED)?;
+    match u64::read(&mut rest).ok_or(MALFORMED)? {
+        VERSION => decode(rest),
+        other => Err(format!("their format is version {other}, this program reads {VERSION}")),
     }
 }
 
@@ -49,8 +43,8 @@ pub fn encode(record: &impl Coded) -> Vec<u8> {
 }
 
 /// Decodes any other record. Fails if it is malformed, or bytes are left over.
-pub fn decode<T: Coded>(mut bytes: &[u8]) -> Result<T, HandoverError> {
-    T::read(&mut bytes).filter(|_| bytes.is_empty()).ok_or(HandoverError::Malformed)
+pub fn decode<T: Coded>(mut bytes: &[u8]) -> Result<T, String> {
+    T::read(&mut bytes).filter(|_| bytes.is_empty()).ok_or_else(|| MALFORMED.to_owned())
 }
 
 #[cfg(test)]
@@ -160,23 +154,24 @@ mod tests {
     fn an_unknown_version_is_refused() {
         let mut bytes = encode_head(&head());
         bytes[MAGIC.len()] += 1;
-        assert_eq!(decode_head(&bytes), Err(HandoverError::UnknownVersion(VERSION + 1)));
+        let error = decode_head(&bytes).expect_err("another version");
+        assert!(error.contains(&format!("version {}", VERSION + 1)), "{error}");
     }
 
     #[test]
     fn what_is_cut_short_or_goes_on_is_refused() {
         let bytes = encode_head(&head());
         for end in 0..bytes.len() {
-            assert_eq!(decode_head(&bytes[..end]), Err(HandoverError::Malformed), "{end}");
+            assert_eq!(decode_head(&bytes[..end]), Err(MALFORMED.to_owned()), "{end}");
         }
         for record in records() {
             let mut bytes = encode(&record);
             for end in 0..bytes.len() {
                 let decoded = decode::<ConnectionRecord>(&bytes[..end]);
-                assert_eq!(decoded, Err(HandoverError::Malformed), "{end}");
+                assert_eq!(decoded, Err(MALFORMED.to_owned()), "{end}");
             }
             bytes.push(0);
-            assert_eq!(decode::<ConnectionRecord>(&bytes), Err(HandoverError::Malformed));
+            assert_eq!(decode::<ConnectionRecord>(&bytes), Err(MALFORMED.to_owned()));
         }
     }
 
@@ -227,11 +222,11 @@ mod tests {
             let mut bytes = encode(&record);
             for end in 0..bytes.len() {
                 let decoded = decode::<AddressesRecord>(&bytes[..end]);
-                assert_eq!(decoded, Err(HandoverError::Malformed), "{end}");
+                assert_eq!(decoded, Err(MALFORMED.to_owned()), "{end}");
             }
             assert_eq!(decode(&bytes).as_ref(), Ok(&record));
             bytes.push(0);
-            assert_eq!(decode::<AddressesRecord>(&bytes), Err(HandoverError::Malformed));
+            assert_eq!(decode::<AddressesRecord>(&bytes), Err(MALFORMED.to_owned()));
         }
     }
 }

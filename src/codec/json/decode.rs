@@ -38,7 +38,7 @@ pub fn decode(text: &str, name_bytes_max: usize) -> Result<Request<'_>, DecodeEr
                 Err(DecodeError { refusal: Refusal::MissingType, orig: Orig::Command(text.into()) })
             }
         },
-        // It is known to be no object from the first character on.
+        // A value of another type fails at its first character, so that the rest is not parsed yet.
         Err(error) if error.is_data() && serde_json::from_str::<&RawValue>(text).is_ok() => {
             Err(failed(Refusal::NotAnObject))
         }

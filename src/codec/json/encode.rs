@@ -37,17 +37,15 @@ pub fn welcome(
     peer: Peer,
 ) -> Box<str> {
     let mut out = vec![b'{'];
-    for (key, value) in [
-        ("motd", welcome.motd.as_deref()),
-        ("current_cli_version", welcome.current_cli_version.as_deref()),
-        ("error", error.or(welcome.error.as_deref())),
-    ] {
-        if let Some(value) = value {
-            string(&mut out, key);
-            out.push(b':');
-            string(&mut out, value);
-            out.push(b',');
-        }
+    let texts = [
+        ("\"motd\":", welcome.motd.as_deref()),
+        ("\"current_cli_version\":", welcome.current_cli_version.as_deref()),
+        ("\"error\":", error.or(welcome.error.as_deref())),
+    ];
+    for (key, value) in texts.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+        raw(&mut out, key);
+        string(&mut out, value);
+        out.push(b',');
     }
     for (key, json) in &welcome.more {
         string(&mut out, key);

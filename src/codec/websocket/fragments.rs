@@ -11,8 +11,7 @@ use crate::limits::{
 use crate::message::{Event, FrameError, Refusal};
 use crate::sys::mmap::MmapBuffer;
 
-/// What is kept of a message that is discarded: enough for [`ORIG_CHARS_MAX`] of the longest
-/// characters.
+/// Bytes kept of a discarded message: enough for [`ORIG_CHARS_MAX`] of the longest characters.
 const BEGINNING_BYTES: usize = 4 * ORIG_CHARS_MAX;
 
 /// The fragments of a message so far.

@@ -19,7 +19,7 @@ use crate::message::{CloseReason, Event, FrameError};
 use crate::sys::mmap::MmapBuffer;
 use fragments::Fragments;
 
-/// What a frame comes to.
+/// The meaning of one frame.
 #[derive(Debug)]
 pub enum Inbound {
     /// A message is complete, or one beyond a limit has ended and was thrown away as it came in.

@@ -7,7 +7,7 @@ use crate::message::handover::AddressesRecord;
 use crate::store::NameplateId;
 
 impl Quotas {
-    /// What is counted for addresses. The rest of the record is not known here.
+    /// The counts of addresses; the rest of the record is filled in by the engine.
     pub fn export(&mut self, now: Instant) -> AddressesRecord {
         self.charge_joins(now);
         let creators = self.creators.iter().map(|(id, holder)| (id.0, holder.address));

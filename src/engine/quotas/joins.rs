@@ -51,7 +51,7 @@ pub enum Charge {
 #[derive(Debug)]
 struct Join {
     holder: Holder,
-    /// What began the nameplate; none if it is exempt or unknown.
+    /// The creator of the nameplate; none if it is exempt or unknown.
     beginner: Option<Holder>,
     /// When its probation ends, if that has begun.
     probation_end: Option<Instant>,
@@ -73,16 +73,8 @@ impl Joins {
         }
         let nameplate = hash_of(nameplate);
         self.by_nameplate.insert(nameplate, mailbox.clone());
-        let progress = JoinProgress {
-            nameplate,
-            joiner: joiner.clone(),
-            messages: [0, 0],
-            last_phases: [None, None],
-            state: JoinState::Unshown,
-            is_crowded: false,
-            is_scary: false,
-            is_charged: false,
-        };
+        let joiner = joiner.clone();
+        let progress = JoinProgress { nameplate, joiner, ..JoinProgress::default() };
         let join = Join { holder, beginner, probation_end: None, progress };
         self.by_mailbox.insert(mailbox.clone(), join);
         self.charges.push(Charge::Unshown(holder));
@@ -177,7 +169,7 @@ impl Joins {
         known.iter().filter(|mailbox| !is_stored(mailbox)).for_each(|it| self.end(it, now));
     }
 
-    /// What has changed by `now`, since the last call.
+    /// The charges until `now`, since the last call.
     pub fn take_charges(&mut self, now: Instant) -> Vec<Charge> {
         self.end_probations(now);
         std::mem::take(&mut self.charges)
@@ -242,7 +234,7 @@ impl Join {
         }
     }
 
-    /// It has kept a side out, which is charged once.
+    /// The charge for keeping a side out; none if it was made before.
     fn keep_out(&mut self) -> Option<Charge> {
         let was_charged = std::mem::replace(&mut self.progress.is_charged, true);
         (!was_charged).then_some(Charge::KeptOut(self.holder))

@@ -42,7 +42,7 @@ pub struct Quotas {
     batch: Batch,
 }
 
-/// What this tick has changed, whose commit may fail.
+/// Changes of this tick, to be kept or undone with its commit.
 #[derive(Debug, Default)]
 struct Batch {
     created: Vec<NameplateId>,
@@ -247,7 +247,7 @@ impl Quotas {
         }
     }
 
-    /// The same of an address that is counted already, exempt by now or not.
+    /// The holder of an address that is counted already, whether it is exempt by now or not.
     fn holder_at(&self, address: CountedAddress) -> Holder {
         let contains = |network: &&Network| match address {
             CountedAddress::Ip(ip) => ip.is_ipv6() && network.contains(ip),

@@ -13,7 +13,7 @@ use crate::limits::{
 use crate::message::handover::{RATES_COUNT, Tokens};
 use crate::message::{CountedAddress, Holder, Prefix};
 
-/// What is limited in number.
+/// Things of which an address may have a number at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Count {
     Connections,
@@ -22,7 +22,7 @@ pub(super) enum Count {
     UnshownJoins,
 }
 
-/// What is limited by a rate.
+/// Actions that are limited by a rate.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
     Connect,
@@ -66,7 +66,7 @@ fn rates(limits: &Limits) -> Rates {
 /// Longest wait in a refusal, in seconds.
 const WAIT_SECONDS_MAX: f64 = 3_600.0;
 
-/// What one prefix uses.
+/// Counts and tokens of one prefix.
 #[derive(Debug)]
 pub(super) struct Usage {
     /// The multiple of the limits that applies.
@@ -106,8 +106,8 @@ impl Usage {
         Duration::from_secs_f64(seconds.clamp(0.0, WAIT_SECONDS_MAX))
     }
 
-    /// How far the entry is from equalling a new one: what is alive, and the time until its buckets
-    /// are full.
+    /// How far the entry is from equalling a new one: the sum of its counts, and the time until its
+    /// buckets are full.
     fn distance_from_idle(&mut self, rates: &Rates, now: Instant) -> (usize, Duration) {
         self.fill(rates, now);
         let until_full = rates
@@ -121,7 +121,7 @@ impl Usage {
 /// A bounded table.
 type Table = HashMap<Prefix, Usage>;
 
-/// What all prefixes use.
+/// Counts and tokens of all prefixes.
 #[derive(Debug)]
 pub(super) struct Tables {
     rates: Rates,
