@@ -4,7 +4,7 @@
 //! overwritten. New files are for their owner alone, whatever the umask.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -146,7 +146,8 @@ pub(super) fn has_reserve(path: &Path) -> io::Result<()> {
 }
 
 fn try_space(mut file: File) -> io::Result<()> {
-    file.write_all(&[0; DATABASE_RESERVE_BYTES])?;
+    // Not as one slice: its zeros would be part of the program.
+    io::copy(&mut io::repeat(0).take(DATABASE_RESERVE_BYTES as u64), &mut file)?;
     file.set_len(0)
 }
 
