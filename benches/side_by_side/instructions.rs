@@ -38,10 +38,13 @@ pub fn per_command(scope: &Scope) -> Result<Vec<Row>, String> {
 
 fn cost(scope: &Scope, connections: usize) -> Result<Cost, String> {
     let under = ["valgrind", "--tool=callgrind", "--callgrind-out-file=callgrind.out"];
-    // Pings to the crowd are no part of a command, and would come to many for each: callgrind makes
-    // the commands fifty times slower, and not the time between two pings.
-    let options =
-        ROOMY_MAILBOXES.into_iter().chain(["--websocket-protocol-option=autoPingInterval=3600"]);
+    // Pings to the crowd and its first deadlines are no part of a command, and would come to many
+    // for each: callgrind makes the commands fifty times slower, and not the time between two pings.
+    let options = ROOMY_MAILBOXES.into_iter().chain([
+        "--websocket-protocol-option=autoPingInterval=3600",
+        "--limit-handshake-seconds=3600",
+        "--limit-bind-seconds=3600",
+    ]);
     let options = Some(options.map(str::to_owned).collect());
     let setup = Setup { under: under.map(str::to_owned).to_vec(), options, ..Setup::default() };
     let server = Server::start(Kind::Ours, &setup)?;
