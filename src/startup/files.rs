@@ -114,10 +114,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Whether a path is that of a log or copy of the database, which is beside the file itself.
+/// Whether a path is that of a log of the database, which is beside the file itself, or of a copy,
+/// which is beside a link to it.
 fn belongs_to(path: &Path, database: &Path) -> bool {
     let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    db::is_named_after(path, &real) && directory_id(path) == directory_id(&real)
+    let names = [database, &real];
+    names.iter().any(|it| db::is_named_after(path, it) && directory_id(path) == directory_id(it))
 }
 
 fn file_id(path: &Path) -> Option<FileId> {
