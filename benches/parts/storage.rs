@@ -48,7 +48,7 @@ fn in_memory(adds: usize) -> Box<dyn FnMut(u64)> {
 fn commits(file: &Path, adds: usize) -> Box<dyn FnMut(u64)> {
     let options = ChannelOptions::default();
     let examined = ChannelDb::examine(file, options).expect("a file");
-    let mut database = ChannelDb::open(examined, options, &[]).expect("a database");
+    let mut database = ChannelDb::open(examined, options, false).expect("a database");
     database.commit(&path::opening()).expect("a commit");
     let changes = path::changes(adds);
     Box::new(move |rounds| {

@@ -50,7 +50,7 @@ fn time_to_welcome(file: &Path) -> Result<f64, String> {
 /// Mailboxes with two sides and messages of a usual size, as recent as can be.
 fn fill(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let options = ChannelOptions::default();
-    drop(ChannelDb::open(ChannelDb::examine(file, options)?, options, &[])?);
+    drop(ChannelDb::open(ChannelDb::examine(file, options)?, options, false)?);
     let mut database = rusqlite::Connection::open(file)?;
     let transaction = database.transaction()?;
     {

@@ -40,10 +40,10 @@ impl Files {
         let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
         let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
         let addrid = config.addrid_db.as_deref().map(AddridDb::examine).transpose()?;
-        let db = ChannelDb::open(channel, channel_options(config), taken_over)?;
+        let db = ChannelDb::open(channel, channel_options(config), !taken_over.is_empty())?;
         let (db, store) = load(config, reloadable, db)?;
         let summary = db.summary();
-        let records = open_records(config, &db, usage, addrid);
+        let records = open_records(config, &db, usage, addrid, taken_over);
         let storage = Storage::new(Box::new(db));
         let (records, past) = match records {
             Ok(opened) => opened,
@@ -114,10 +114,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Whether a path is that of a log or copy of the database, which is beside the file itself.
+/// Whether a path is that of a log of the database, which is beside the file itself, or of a copy,
+/// which is beside a link to it.
 fn belongs_to(path: &Path, database: &Path) -> bool {
     let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    db::is_named_after(path, &real) && directory_id(path) == directory_id(&real)
+    let names = [database, &real];
+    names.iter().any(|it| db::is_named_after(path, it) && directory_id(path) == directory_id(it))
 }
 
 fn file_id(path: &Path) -> Option<FileId> {
@@ -142,6 +144,7 @@ fn open_records(
     channel: &ChannelDb,
     usage: Option<Examined>,
     addrid: Option<Examined>,
+    taken_over: &[ConnId],
 ) -> Result<(Records, UsageHistory), OpenError> {
     let (mut records, mut past) = (Records::default(), UsageHistory::default());
     if let Some(examined) = usage {
@@ -155,7 +158,10 @@ fn open_records(
         let (last, duration) = (channel.generation()?, config.generation_duration);
         records.addresses = Some(AddridDb::open(examined, last, duration, Clock::read())?);
     }
-    records.connections = config.track_connections.then(ConnectionTable::default);
+    if config.track_connections {
+        let rows = channel.connections()?;
+        records.connections = Some(ConnectionTable::taken_over(rows, taken_over));
+    }
     Ok((records, past))
 }
 

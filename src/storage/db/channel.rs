@@ -97,12 +97,12 @@ impl ChannelDb {
         Examined::new(path, &CHANNEL, if needs_version_2 { CONNECTIONS_VERSION } else { 1 })
     }
 
-    /// Opens or creates the file, and cleans up what an earlier run left in it; `taken_over`: the
-    /// connections that go on.
+    /// Opens or creates the file, and cleans up what an earlier run left in it, apart from the table
+    /// of connections if this process goes on with them.
     pub fn open(
         examined: Examined,
         options: ChannelOptions,
-        taken_over: &[ConnId],
+        takes_over: bool,
     ) -> Result<ChannelDb, OpenError> {
         let mut db = ChannelDb {
             file: examined.open()?,
@@ -113,7 +113,7 @@ impl ChannelDb {
             has_large_cache: false,
             failed_bytes: 0,
         };
-        if let Err(error) = db.prepare(taken_over) {
+        if let Err(error) = db.prepare(takes_over) {
             let error = db.file.error(error);
             _ = db.file.close(); // in the journal mode that it had
             return Err(error);
@@ -121,7 +121,7 @@ impl ChannelDb {
         Ok(db)
     }
 
-    fn prepare(&mut self, taken_over: &[ConnId]) -> rusqlite::Result<()> {
+    fn prepare(&mut self, takes_over: bool) -> rusqlite::Result<()> {
         let connection = &self.file.connection;
         let page_bytes: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         self.page_bytes = page_bytes as usize;
@@ -133,25 +133,33 @@ impl ChannelDb {
         // deleting a mailbox would search all sides and nameplates for references, because the
         // schema has no index for that.
         set(connection, "foreign_keys", &false)?;
-        self.delete_connections(if self.options.tracks_connections { taken_over } else { &[] })?;
+        if !takes_over || !self.options.tracks_connections {
+            self.delete_connections()?;
+        }
         self.delete_shadowed()?;
         self.is_prepared = true;
         Ok(())
     }
 
     /// Deletes the connections of an earlier run, which may have tracked them if this one does not.
-    fn delete_connections(&self, kept: &[ConnId]) -> rusqlite::Result<()> {
-        if self.file.version() < CONNECTIONS_VERSION {
-            return Ok(());
-        }
-        let gone = format!("WHERE id NOT IN ({})", ConnectionTable::list(kept));
-        let tables = ["connection_messages", "connections"];
-        let [messages, connections] = tables.map(|table| format!("FROM {table} {gone}"));
-        if !self.has_rows(&messages)? && !self.has_rows(&connections)? {
+    fn delete_connections(&self) -> rusqlite::Result<()> {
+        const ALL: &str =
+            "FROM (SELECT id FROM connections UNION ALL SELECT id FROM connection_messages)";
+        if self.file.version() < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
             return Ok(()); // without writing anything
         }
-        let all = format!("DELETE {messages}; DELETE {connections}");
-        self.file.transaction(&mut |transaction| transaction.execute_batch(&all))
+        let all = "DELETE FROM connection_messages; DELETE FROM connections";
+        self.file.transaction(&mut |transaction| transaction.execute_batch(all))
+    }
+
+    /// The connections in the table.
+    pub fn connections(&self) -> Result<Vec<ConnId>, OpenError> {
+        let read = || -> rusqlite::Result<Vec<ConnId>> {
+            let mut query = self.file.connection.prepare("SELECT id FROM connections")?;
+            let ids = query.query_map([], |row| row.get::<_, i64>(0))?;
+            ids.map(|id| Ok(ConnId(id?.cast_unsigned()))).collect()
+        };
+        read().map_err(|error| self.file.error(error))
     }
 
     /// Deletes nameplates that have the name of an earlier one: upstream uses the first.
@@ -371,7 +379,7 @@ impl Database for ChannelDb {
     fn try_write(&mut self) -> Result<(), Failure> {
         self.is_prepared &= !self.file.reopen_if_moved()?;
         if !self.is_prepared {
-            self.prepare(&[])?;
+            self.prepare(false)?;
             info!("{} again", self.file.history());
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.

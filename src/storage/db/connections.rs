@@ -50,6 +50,13 @@ struct Tracked {
 }
 
 impl ConnectionTable {
+    /// The table of a file with the rows of an earlier process, of whose connections these go on.
+    pub fn taken_over(mut rows: Vec<ConnId>, connections: &[ConnId]) -> ConnectionTable {
+        let known = sorted(connections.iter().copied());
+        rows.retain(|conn| known.binary_search(conn).is_err());
+        ConnectionTable { lost: rows, ..ConnectionTable::default() }
+    }
+
     /// Adds a change. Commands are recorded up to a limit for each connection and for all.
     pub fn push(&mut self, conn: ConnId, change: ConnectionChange) {
         use ConnectionChange::{Connected, TakenOver};
@@ -79,11 +86,6 @@ impl ConnectionTable {
         }
     }
 
-    /// Ids as a list of SQL.
-    pub(super) fn list(connections: &[ConnId]) -> String {
-        connections.iter().map(|conn| conn.0.to_string()).collect::<Vec<_>>().join(",")
-    }
-
     /// Removes the connections that are live when the server ends.
     pub fn remove_all(&mut self) {
         for conn in self.live.keys().copied().collect::<Vec<_>>() {
@@ -106,7 +108,7 @@ impl ConnectionTable {
     /// Writes everything, within the caller's transaction.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         if !self.lost.is_empty() {
-            let ids = ConnectionTable::list(&self.lost);
+            let ids = self.lost.iter().map(|conn| conn.0.to_string()).collect::<Vec<_>>().join(",");
             connection.execute_batch(&format!(
                 "DELETE FROM connection_messages WHERE id IN ({ids}); \
                  DELETE FROM connections WHERE id IN ({ids})"

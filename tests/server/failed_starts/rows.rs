@@ -214,6 +214,18 @@ pub const ROWS: &[(&str, Row)] = &[
         },
     ),
     (
+        "the log of another by a link",
+        Row {
+            spoil: |it| {
+                symlink("relay.sqlite", it.file("link")).expect("link");
+                Kept::Nothing
+            },
+            arguments: &["--channel-db=link", "--usage-db=relay.sqlite-journal"],
+            says: &["relay.sqlite-journal, which belongs to the file of --channel-db"],
+            ..ROW
+        },
+    ),
+    (
         "the copy of a later one",
         Row {
             arguments: &["--usage-db=u-backup-v1.2", "--addrid-db=u"],
