@@ -49,20 +49,13 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Begins the history at the server's start.
-    pub fn new(started: Clock) -> Admin {
-        Admin {
-            started,
-            timings: Timings::default(),
-            history: [Series::hour(started.wall), Series::day(started.wall)],
-        }
-    }
-
-    /// Adds what was recorded before the start, and returns the client programs of that time.
-    pub fn restore(&mut self, past: UsageHistory) -> ClientPrograms {
+    /// Begins at the server's start, with what was recorded before; returns the client programs of
+    /// that time as well.
+    pub fn new(started: Clock, past: UsageHistory) -> (Admin, ClientPrograms) {
+        let mut history = [Series::hour(started.wall), Series::day(started.wall)];
         for (at, outcome, count) in past.mailboxes {
             let Some(outcome) = outcome else { continue };
-            for series in &mut self.history {
+            for series in &mut history {
                 series.restore(at, outcome, count);
             }
         }
@@ -70,9 +63,9 @@ impl Admin {
         for (at, implementation, version, binds) in past.clients {
             let program = program(implementation.as_deref(), version.as_deref());
             // A time that is still to come counts as now.
-            programs.count(program, at.min(self.started.wall), binds);
+            programs.count(program, at.min(started.wall), binds);
         }
-        programs
+        (Admin { started, timings: Timings::default(), history }, programs)
     }
 
     /// Records a tick, after which that many clients are connected.

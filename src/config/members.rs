@@ -11,7 +11,7 @@ use crate::message::secret::{Member, Secret};
 
 /// All lines of the file.
 #[derive(Clone, Debug)]
-pub struct Members(Vec<Member>);
+pub struct Members(pub Vec<Member>);
 
 impl Members {
     /// Reads the file's text. The error begins with the line's number.
@@ -47,11 +47,6 @@ impl Members {
     /// The name in each line, one of several lines several times.
     pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
         self.0.iter().map(|member| &member.name)
-    }
-
-    /// The number of lines.
-    pub fn count(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -111,9 +106,9 @@ mod tests {
         for wrong in ["", "alice", "0123456789ABCDEF", &SECRET[1..], "0123456789abcdefy"] {
             assert_eq!(find(wrong), None, "{wrong}");
         }
-        assert_eq!(Members::parse("\n# nobody\n").map(|members| members.count()), Ok(0));
+        assert_eq!(Members::parse("\n# nobody\n").map(|members| members.0.len()), Ok(0));
         let many: String = (0..50_000).map(|it| format!("a {it:016}\n")).collect();
-        let count = Members::parse(&many).map(|members| members.count());
+        let count = Members::parse(&many).map(|members| members.0.len());
         assert_eq!(count, Ok(50_000), "and that at once: the loop waits for it");
     }
 

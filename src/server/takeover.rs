@@ -85,7 +85,7 @@ impl Server {
     /// Gives up a takeover and logs why; the server goes on as before.
     pub(super) fn refuse_takeover(&mut self, reason: &str) {
         self.stage = Stage::Serving;
-        warn!("not replaced by {}: {reason}", self.program.path().display());
+        warn!("not replaced by {}: {reason}", self.program.path.display());
     }
 
     /// Goes on with a takeover. To be called at the end of a tick.
@@ -156,7 +156,7 @@ impl Server {
             }
             Successor::Program => {
                 let variable = handover::variable(&socket)?;
-                info!("handing over {count} connections to {}", self.program.path().display());
+                info!("handing over {count} connections to {}", self.program.path.display());
                 signals::hold()?;
                 let error = self.program.replace(socket, (handover::VARIABLE, &variable));
                 signals::deliver()?;

@@ -165,8 +165,8 @@ fn start_engine(
     }
     engine.run_first_check();
     let admin = config.is_watched().then(|| {
-        let mut admin = Admin::new(clock);
-        engine.client_programs = Some(Box::new(admin.restore(past)));
+        let (admin, programs) = Admin::new(clock, past);
+        engine.client_programs = Some(Box::new(programs));
         admin
     });
     (engine, admin)

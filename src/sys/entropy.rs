@@ -11,7 +11,7 @@ pub trait Entropy {
 /// The digits of base32, in lower case.
 pub const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// Asks the system each time: that takes less than a microsecond, and an exchange needs two.
+/// Asks the system each time: that takes about a microsecond, and an exchange needs two numbers.
 #[derive(Debug)]
 pub struct SystemEntropy(());
 

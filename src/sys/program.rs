@@ -11,10 +11,11 @@ use std::process::{Command, Stdio};
 
 use super::companion::Companion;
 
-/// Where it is, and how it was called.
+/// A program, and how it was called.
 #[derive(Debug)]
 pub struct Program {
-    path: PathBuf,
+    /// Where the program was at the start; an upgrade puts another one there.
+    pub path: PathBuf,
     name: OsString,
     arguments: Vec<OsString>,
 }
@@ -26,11 +27,6 @@ impl Program {
         let name = arguments.next().unwrap_or_default();
         let path = locate(&name, env::current_exe);
         Program { path, name, arguments: arguments.collect() }
-    }
-
-    /// Where the program was at the start; an upgrade puts another one there.
-    pub fn path(&self) -> &path::Path {
-        &self.path
     }
 
     fn command(&self) -> Command {

@@ -457,7 +457,7 @@ fn an_operator_may_list_origins_and_who_has_none_is_no_browser() {
 
 #[test]
 fn one_more_than_max_connections_is_told_so_and_a_place_that_is_free_is_given_again() {
-    let server = Server::start(&["--websocket-protocol-option=maxConnections=2"]);
+    let server = Server::start(&["--websocket-protocol-option=maxConnections=2", "--admin=0"]);
     for _ in 0..2 {
         let (one, mut two) = (server.connect(), server.connect());
         for _ in 0..2 {
@@ -472,5 +472,7 @@ fn one_more_than_max_connections_is_told_so_and_a_place_that_is_free_is_given_ag
         });
         two.socket.close(None).expect("close");
         while two.socket.read().is_ok() {}
+        drop(two);
+        server.wait_for_connections(0);
     }
 }
