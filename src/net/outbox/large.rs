@@ -6,9 +6,7 @@ use std::rc::{Rc, Weak};
 
 use crate::codec::json::{self, ServerTx};
 use crate::limits::LARGE_MESSAGE_BYTES;
-use crate::message::Response;
-use crate::message::log::Message;
-use crate::message::output::Output;
+use crate::message::{Message, Output, Response};
 use crate::sys::mmap::MmapBuffer;
 
 /// Output that waits for one connection.
