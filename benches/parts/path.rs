@@ -213,7 +213,8 @@ fn encode() -> Box<dyn FnMut(u64)> {
 }
 
 fn frames_out() -> Box<dyn FnMut(u64)> {
-    let server_tx = json::ServerTx::from(NOW);
+    let mut server_tx = json::ServerTx::default();
+    server_tx.set(NOW);
     let texts: Vec<Vec<u8>> = replies()
         .iter()
         .map(|response| {
@@ -239,7 +240,8 @@ fn round_trip(text: String) -> Box<dyn FnMut(u64)> {
     let frame = frame(&text);
     let limits = Limits::default();
     let (mut socket, mut scene) = (WebSocket::default(), Scene::new());
-    let server_tx = json::ServerTx::from(NOW);
+    let mut server_tx = json::ServerTx::default();
+    server_tx.set(NOW);
     let (mut encoded, mut frames) = (Vec::new(), Vec::new());
     Box::new(move |rounds| {
         for _ in 0..rounds {

@@ -215,11 +215,10 @@ fn error_answer(
         let body = format!("request head must have at most {HEAD_LINES_MAX} header lines");
         return text_answer(Status::HeadTooLarge, &body);
     }
-    match (request.method, request.path, request.version) {
-        (_, _, Some(_)) => text_answer(Status::BadRequest, MALFORMED),
-        (Some(method), Some(target), None)
-            if version_text(bytes, method, target).starts_with(b"HTTP/") =>
-        {
+    let version = bytes.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
+    match (request.path, request.version) {
+        (_, Some(_)) => text_answer(Status::BadRequest, MALFORMED),
+        (Some(_), None) if version.starts_with(b"HTTP/") => {
             text_answer(Status::VersionNotSupported, USE_HTTP_1)
         }
         _ => text_answer(Status::BadRequest, NO_REQUEST),
@@ -235,12 +234,6 @@ const USE_HTTP_1: &str = "this server speaks HTTP/1.1 and HTTP/1.0";
 const USE_GET: &str = "method not allowed: use GET";
 /// The answer at the WebSocket's path to a request that is no upgrade; monitors ask so.
 const ENDPOINT: &str = "Wormhole Relay: this is a WebSocket Endpoint";
-
-/// The request line after the target.
-fn version_text<'a>(bytes: &'a [u8], method: &str, target: &str) -> &'a [u8] {
-    let blanks = 2;
-    bytes.get(method.len() + target.len() + blanks..).unwrap_or_default()
-}
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
     head.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')

@@ -5,7 +5,7 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::values::DEFAULT_PORT;
-use crate::message::peer;
+use crate::message::is_private;
 use crate::net::passed_sockets::Pick;
 use crate::net::socket::{Endpoint, Role};
 
@@ -80,7 +80,7 @@ pub fn for_clients(text: &str) -> Result<(SocketSource, Role), String> {
 pub fn for_admin(text: &str, allow_public: bool) -> Result<Endpoint, String> {
     let endpoint = parse(text, FOR_ADMIN)?;
     match endpoint {
-        Endpoint::Tcp(address) if !allow_public && !peer::is_private(address.ip()) => Err(format!(
+        Endpoint::Tcp(address) if !allow_public && !is_private(address.ip()) => Err(format!(
             "'{text}' is open to the public: give a private address, or --admin-public as well"
         )),
         _ => Ok(endpoint),

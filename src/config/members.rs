@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::limits::{MEMBER_NAME_BYTES_MAX, MEMBER_SECRET_BYTES_MAX, MEMBER_SECRET_BYTES_MIN};
-use crate::message::secret::{Member, Secret};
+use crate::message::{Member, Secret};
 
 /// All lines of the file.
 #[derive(Clone, Debug)]

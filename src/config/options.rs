@@ -11,7 +11,7 @@ use super::spec::ShownDefault::{Each, Number, Text, Unset};
 use super::spec::{Action, Group, Row, rows};
 use super::{values, websocket_options, welcome_files};
 use crate::limits::{self, LimitRow};
-use crate::message::peer::AddressHeader;
+use crate::message::AddressHeader;
 use crate::storage::db::Synchronous;
 use crate::store::Listing;
 

@@ -12,7 +12,7 @@ use super::members::Members;
 use super::values;
 use crate::codec::json::Welcome;
 use crate::limits::DRAIN_SECONDS;
-use crate::message::peer::Network;
+use crate::message::Network;
 use crate::store::Listing;
 use crate::sys::clock::Seconds;
 

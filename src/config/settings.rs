@@ -14,7 +14,7 @@ use super::trouble::{Trouble, Troubles};
 use super::{endpoint, values};
 use crate::codec::origins::Origins;
 use crate::limits::{self, Limits, Pings};
-use crate::message::peer::{self, AddressHeader, Network};
+use crate::message::{AddressHeader, LOOPBACK, Network};
 use crate::net::passed_sockets::Pick;
 use crate::net::socket::{Endpoint, Role};
 use crate::storage::db::Synchronous;
@@ -205,7 +205,7 @@ impl Settings {
     /// What is in force once all options are applied.
     pub fn finish(mut self) -> (Config, Reloadable) {
         let or_loopback = |networks: Vec<Network>| {
-            if networks.is_empty() { peer::LOOPBACK.to_vec() } else { networks }
+            if networks.is_empty() { LOOPBACK.to_vec() } else { networks }
         };
         self.reloadable.trusted_proxies = or_loopback(self.reloadable.trusted_proxies);
         self.reloadable.exempt = or_loopback(self.reloadable.exempt);

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use log::LevelFilter;
 
 use crate::limits::{self, LimitRow};
-use crate::message::peer::Network;
+use crate::message::Network;
 use crate::sys::clock::Seconds;
 
 /// The server's port by default, as upstream's.

@@ -61,6 +61,9 @@ impl Engine {
         let mut act = Act { now, entropy, effects, may_begin };
         let outcome = self.store.apply(conn, command, &mut act);
         let changes = &self.effects.changes[changes_before..];
+        if changes.is_empty() {
+            return outcome;
+        }
         let claimed = match command {
             Command::Claim { nameplate: Field::Text(name), .. } => {
                 self.store.app(conn).map(|app| (app, &**name))

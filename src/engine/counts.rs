@@ -1,4 +1,5 @@
-//! Counters and read-only accessors for the admin listener and the loop. Exposes counts only.
+//! Questions of the admin listener and the loop: whether the server can serve, and counts. Names no
+//! peer.
 
 use super::Engine;
 use crate::engine::client_programs::program;

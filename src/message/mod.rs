@@ -4,20 +4,20 @@
 //! `codec` knows their JSON text and `store` their rules; neither knows the other. Nothing here
 //! acts on them, but that `log` and `ledger` count the memory of what is stored.
 
-pub mod close;
+mod close;
 mod command;
-pub mod event;
+mod event;
 pub mod handover;
-pub mod holder;
-pub mod ledger;
-pub mod log;
-pub mod outcome;
-pub mod output;
-pub mod peer;
+mod holder;
+mod ledger;
+mod log;
+mod outcome;
+mod output;
+mod peer;
 mod refusal;
 mod response;
-pub mod secret;
-pub mod session;
+mod secret;
+mod session;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 
 use crate::codec::http::{self, Rejection};
 use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
+use crate::message::Peer;
 use crate::message::handover::ListenerRecord;
-use crate::message::peer::Peer;
 use crate::net::handover::PASSED;
 use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
 use crate::sys::logging::warn;

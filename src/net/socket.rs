@@ -22,7 +22,7 @@ use rustix::net::{
 };
 
 use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
-use crate::message::peer::Peer;
+use crate::message::Peer;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{Report, file_json, file_line};
 use crate::config::Period;
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_CLIENTS_MAX;
-use crate::message::outcome::Outcome;
+use crate::message::Outcome;
 use crate::sorted::sorted;
 use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageKind, UsageSince};
 use crate::sys::clock::{self, Seconds, Timestamp};

@@ -73,10 +73,12 @@ impl Slot {
         }
         // The end of a long message takes as long as all of it: to decode and to answer.
         let ends_long_message = self.buffered_bytes > SHARE_BYTES_PER_TICK_MAX;
-        let weight = match &self.connection {
-            it if self.is_heavy || ends_long_message || it.is_lingering() => Weight::Heavy,
-            it if it.is_opening() => Weight::Opening,
-            _ => Weight::Light,
+        let weight = if self.is_heavy || ends_long_message || self.connection.is_lingering() {
+            Weight::Heavy
+        } else if self.connection.is_opening() {
+            Weight::Opening
+        } else {
+            Weight::Light
         };
         readable.push(conn, self.address, weight);
     }

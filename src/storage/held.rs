@@ -4,8 +4,7 @@
 //! An outbox takes only `Released` output. Only `release` makes it, which needs the proof that only
 //! a commit or a rollback returns.
 
-use crate::message::ConnId;
-use crate::message::output::{Output, Outputs};
+use crate::message::{ConnId, Output, Outputs};
 use crate::storage::Committed;
 
 /// Output that may leave.

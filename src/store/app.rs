@@ -38,7 +38,8 @@ pub(super) struct Nameplate {
 pub(super) struct App {
     /// Sessions bound to it. An app is forgotten when it has neither these nor nameplates.
     pub sessions: usize,
-    /// In the order of `list`: sorted as strings.
+    /// In the order of `list`: sorted as strings. Changed by `insert` and `remove` only, which keep
+    /// `listed` and `taken` in step.
     pub by_name: BTreeMap<Rc<str>, Box<Nameplate>>,
     /// The names, as last listed; none after a change. Listing again without a change is free.
     listed: Option<Rc<[Rc<str>]>>,
@@ -48,14 +49,6 @@ pub(super) struct App {
 }
 
 impl App {
-    pub fn get(&self, name: &str) -> Option<&Nameplate> {
-        self.by_name.get(name).map(|nameplate| &**nameplate)
-    }
-
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut Nameplate> {
-        self.by_name.get_mut(name).map(|nameplate| &mut **nameplate)
-    }
-
     /// Inserts a nameplate; returns the one of that name that it replaces.
     pub fn insert(&mut self, name: Rc<str>, nameplate: Nameplate) -> Option<Box<Nameplate>> {
         self.listed = None;

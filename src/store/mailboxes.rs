@@ -270,7 +270,8 @@ impl Tables {
         for name in nameplates {
             self.delete_nameplate(&app, &name, nameplate_ending, act);
         }
-        let Some(ended) = self.remove_mailbox(mailbox) else { return };
+        let Some(ended) = self.mailboxes.remove(mailbox) else { return };
+        self.subscriptions_count -= ended.subscribers.len();
         let mood = ended.gravest_mood();
         let result = usage::outcome(&ended.sides, ending, mood);
         if result.is_hostile() && ended.sides.iter().len() >= SIDES_MAX {

@@ -87,13 +87,6 @@ impl Tables {
         self.ended.1.push((id.clone(), known.updated_before(now)));
     }
 
-    /// Removes a mailbox with its subscriptions.
-    pub fn remove_mailbox(&mut self, id: &Rc<str>) -> Option<Box<Mailbox>> {
-        let removed = self.mailboxes.remove(id)?;
-        self.subscriptions_count -= removed.subscribers.len();
-        Some(removed)
-    }
-
     /// Frees the room of what has ended in tables that are mostly empty.
     pub fn give_back_memory(&mut self) {
         self.mailboxes.shrink_to(2 * self.mailboxes.len());
@@ -101,7 +94,7 @@ impl Tables {
     }
 
     pub fn nameplate(&self, app: &str, name: &str) -> Option<&Nameplate> {
-        self.apps.get(app)?.get(name)
+        self.apps.get(app)?.by_name.get(name).map(|nameplate| &**nameplate)
     }
 
     /// A nameplate, and the log of its mailbox.
@@ -110,7 +103,7 @@ impl Tables {
         app: &str,
         name: &str,
     ) -> Option<(&mut Nameplate, &MessageLog)> {
-        let nameplate = self.apps.get_mut(app)?.get_mut(name)?;
+        let nameplate = &mut **self.apps.get_mut(app)?.by_name.get_mut(name)?;
         let mailbox = self.mailboxes.get(&nameplate.mailbox)?;
         Some((nameplate, &mailbox.log))
     }

@@ -103,14 +103,6 @@ impl ServerTx {
     }
 }
 
-impl From<Timestamp> for ServerTx {
-    fn from(time: Timestamp) -> ServerTx {
-        let mut end = ServerTx::default();
-        end.set(time);
-        end
-    }
-}
-
 /// Appends the JSON text of `response` to `out`, without its end, which is [`ServerTx::as_bytes`].
 /// A replay must have been taken apart into its messages.
 pub fn encode(response: &Response, out: &mut Vec<u8>) {

@@ -6,7 +6,7 @@ use super::{Connection, Context, Open, Phase, Settings};
 use crate::codec::http;
 use crate::codec::websocket;
 use crate::limits::{FAREWELL, Pings, SLOW_SENDER_BYTES_PER_SECOND, STALLED};
-use crate::message::close::CloseReason;
+use crate::message::CloseReason;
 use crate::sys::clock::after;
 
 /// A message that has begun to come in.
@@ -193,9 +193,7 @@ mod tests {
     use super::*;
     use crate::codec::origins::Origins;
     use crate::limits::Limits;
-    use crate::message::ConnId;
-    use crate::message::output::{Output, Outputs};
-    use crate::message::peer::{AddressHeader, Peer};
+    use crate::message::{AddressHeader, ConnId, Output, Outputs, Peer};
     use crate::net::connection::{Input, Progress};
     use crate::net::outbox::WriteBuffers;
     use crate::net::socket::{Role, Socket};

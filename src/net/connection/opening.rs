@@ -4,9 +4,7 @@ use super::{Connection, Context, Input, Open, Phase, Settings};
 use crate::codec::http::{self, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
-use crate::message::close::CloseReason;
-use crate::message::event::Event;
-use crate::message::peer::Peer;
+use crate::message::{CloseReason, Event, Peer};
 
 impl Connection {
     /// Reads more of the PROXY header; returns the client's address if it is complete and has one.

@@ -6,8 +6,7 @@ use std::ops::Range;
 use super::{Connection, Context, Open, Phase};
 use crate::codec::websocket::Inbound;
 use crate::limits::{Limits, READ_BYTES_PER_TICK_MAX};
-use crate::message::close::CloseReason;
-use crate::message::event::Event;
+use crate::message::{CloseReason, Event};
 
 /// How far reading got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,7 @@ use std::rc::{Rc, Weak};
 
 use crate::codec::json::{self, ServerTx};
 use crate::limits::LARGE_MESSAGE_BYTES;
-use crate::message::Response;
-use crate::message::log::Message;
-use crate::message::output::Output;
+use crate::message::{Message, Output, Response};
 use crate::sys::mmap::MmapBuffer;
 
 /// Output that waits for one connection.
@@ -171,7 +169,8 @@ mod tests {
         let body = "x".repeat(900_000);
         let message = Rc::new(Message::new("s".into(), "p", &body, Timestamp(1.0), None));
         let (mut messages, mut scratch) = (LargeMessages::default(), Vec::new());
-        let server_tx = ServerTx::from(Timestamp(2.0));
+        let mut server_tx = ServerTx::default();
+        server_tx.set(Timestamp(2.0));
         let mut all: Vec<Begun> = (0..1000)
             .map(|_| {
                 match messages.queued(Output::Response(Response::Message(Rc::clone(&message)))) {

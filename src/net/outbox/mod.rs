@@ -16,9 +16,7 @@ use crate::codec::websocket;
 use crate::limits::{
     SCRATCH_BYTES_KEPT, TICK_SENDING, WRITE_BYTES_PER_PORTION, WRITE_PORTIONS_PER_TURN_MAX,
 };
-use crate::message::Response;
-use crate::message::log::Message;
-use crate::message::output::Output;
+use crate::message::{Message, Output, Response};
 use crate::storage::held::Released;
 use crate::sys::clock::Timestamp;
 use large::{Begun, LargeMessages, Queued};

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use super::large::Queued;
-use crate::message::Response;
-use crate::message::output::Output;
+use crate::message::{Output, Response};
 
 #[derive(Debug, Default)]
 pub struct Pending {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use rusqlite::{Connection, Row};
 
 use super::columns::{flag, for_each, optional_text, text, time};
-use crate::message::log::Message;
+use crate::message::Message;
 use crate::store::{self, NameplateId, SideId};
 
 /// Reads one row of a table.

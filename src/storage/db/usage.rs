@@ -14,8 +14,7 @@ use crate::limits::{
     USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE, USAGE_ROWS_DELETED_AT_ONCE,
     USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
 };
-use crate::message::CHECK_APP;
-use crate::message::outcome::Outcome;
+use crate::message::{CHECK_APP, Outcome};
 use crate::store::{UsageKind, UsageRecord};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::logging::{info, warn};

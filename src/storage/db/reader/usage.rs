@@ -6,8 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{FileState, read};
-use crate::message::CHECK_APP;
-use crate::message::outcome::Outcome;
+use crate::message::{CHECK_APP, Outcome};
 use crate::storage::db::Current;
 use crate::storage::db::columns::{
     collect, count, flag, for_each, number, optional_number, optional_string, time,
