@@ -39,7 +39,7 @@ pub fn per_command(scope: &Scope) -> Result<Vec<Row>, String> {
 fn cost(scope: &Scope, connections: usize) -> Result<Cost, String> {
     let under = ["valgrind", "--tool=callgrind", "--callgrind-out-file=callgrind.out"];
     // Pings to the crowd and its first deadlines are no part of a command, and would come to many
-    // for each: callgrind makes the commands fifty times slower, and not the time between two pings.
+    // for each: callgrind makes the commands fifty times slower, and not the time between pings.
     let options = ROOMY_MAILBOXES.into_iter().chain([
         "--websocket-protocol-option=autoPingInterval=3600",
         "--limit-handshake-seconds=3600",
