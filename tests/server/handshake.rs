@@ -459,6 +459,8 @@ fn an_operator_may_list_origins_and_who_has_none_is_no_browser() {
 fn one_more_than_max_connections_is_told_so_and_a_place_that_is_free_is_given_again() {
     let server = Server::start(&["--websocket-protocol-option=maxConnections=2", "--admin=0"]);
     for _ in 0..2 {
+        // Of the round before, the server learns by and by that the last request has gone.
+        server.wait_for_connections(0);
         let (one, mut two) = (server.connect(), server.connect());
         for _ in 0..2 {
             assert_refused(&Raw::connect(server.address).rest(), "503");
