@@ -19,8 +19,10 @@ impl Quotas {
         if !self.tables.has_room(holder, Count::UnshownJoins, unshown_max, now) {
             wait = wait.max(Some(JOIN_PROBATION));
         }
-        let retry_after = wait.map(|wait| Wait(whole_seconds(wait)));
-        retry_after.map_or(Ok(()), |retry_after| Err(Refusal::TooManyClaims { retry_after }))
+        match wait {
+            None => Ok(()),
+            Some(wait) => Err(Refusal::TooManyClaims { retry_after: Wait(whole_seconds(wait)) }),
+        }
     }
 
     /// Counts the joins in the changes of a command, and what becomes of earlier ones. `claimed`:

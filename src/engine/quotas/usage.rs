@@ -196,7 +196,10 @@ impl Tables {
             usage.fill(&rates, now);
             Some(usage.time_until(1.0, action as usize, &rates))
         });
-        waits.max().filter(|wait| !wait.is_zero()).map_or(Ok(()), Err)
+        match waits.max() {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            _ => Ok(()),
+        }
     }
 
     /// Takes a token from all prefixes of the holder, also one that is not there.
