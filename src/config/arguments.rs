@@ -10,6 +10,7 @@ use pico_args::Arguments;
 
 use super::nearest::nearest;
 use super::spec::{Arity, Row};
+use super::values;
 
 /// An option as it was given.
 #[derive(Clone, Debug)]
@@ -75,15 +76,12 @@ pub fn read_file(
     table: &[&'static Row],
 ) -> Result<Vec<RawOption>, String> {
     let mut options = Vec::new();
-    for (index, line) in content.lines().map(str::trim).enumerate() {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
+    for (number, line) in values::lines(content) {
         let (name, value) = match line.split_once('=') {
             Some((name, value)) => (name.trim_end(), Some(value.trim_start().to_owned())),
             None => (line, None),
         };
-        let place = format!("{file}:{}: ", index + 1);
+        let place = format!("{file}:{number}: ");
         // It is not shown: it may belong in the file of members.
         if name.contains(char::is_whitespace) {
             return Err(format!("{place}a line must have the form NAME = VALUE"));

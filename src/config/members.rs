@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::values;
 use crate::limits::{MEMBER_NAME_BYTES_MAX, MEMBER_SECRET_BYTES_MAX, MEMBER_SECRET_BYTES_MIN};
 use crate::message::{Member, Secret};
 
@@ -17,11 +18,8 @@ impl Members {
     /// Reads the file's text. The error begins with the line's number.
     pub fn parse(content: &str) -> Result<Members, String> {
         let (mut members, mut secrets) = (Vec::new(), HashSet::new());
-        for (index, line) in content.lines().map(str::trim).enumerate() {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let error = |problem: &str| format!("line {}: {problem}", index + 1);
+        for (number, line) in values::lines(content) {
+            let error = |problem: &str| format!("line {number}: {problem}");
             let (name, secret) = member(line).map_err(|problem| error(&problem))?;
             if !secrets.insert(Rc::<str>::from(secret)) {
                 return Err(error("the secret is in an earlier line already"));

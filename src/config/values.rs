@@ -21,6 +21,12 @@ pub const CHANNEL_DB: &str = "relay.sqlite";
 pub const DRAIN_MESSAGE: &str =
     "The server is about to restart, please try again in a few minutes.";
 
+/// The lines of a settings file with their numbers, from 1; without empty ones and comments.
+pub fn lines(content: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = content.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
 pub fn network(text: &str) -> Result<Network, String> {
     Network::from_str(text).map_err(|()| format!("'{text}' must be a network, as in 10.0.0.0/8"))
 }

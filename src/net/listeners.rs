@@ -16,7 +16,8 @@ use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
 use crate::message::Peer;
 use crate::message::handover::ListenerRecord;
 use crate::net::handover::PASSED;
-use crate::net::socket::{self, Endpoint, FileId, Listener, Role, Socket};
+use crate::net::socket::{self, Endpoint, Listener, Role, Socket};
+use crate::sys::identity::FileId;
 use crate::sys::logging::warn;
 
 /// Listeners of an earlier process, until an option asks for them.

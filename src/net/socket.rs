@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ use rustix::net::{
 
 use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::message::Peer;
+use crate::sys::identity::{self, FileId};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +71,6 @@ pub enum Role {
     /// The admin listener.
     Admin,
 }
-
-/// Device and inode.
-pub type FileId = (u64, u64);
 
 /// A listening socket, or one that will listen.
 #[derive(Debug)]
@@ -164,7 +162,7 @@ impl Listener {
         let (Endpoint::Unix { path, .. }, Some(file)) = (&self.endpoint, self.file) else {
             return None;
         };
-        file_id(path).is_ok_and(|found| found == file).then_some(path)
+        identity::of_name(path).is_ok_and(|(found, _)| found == file).then_some(path)
     }
 
     /// Leaves the file of a unix socket where it is.
@@ -198,14 +196,9 @@ impl AsFd for Listener {
 /// Removes the file of a unix socket, unless another process has put a socket of its own in its
 /// place.
 pub fn remove_own(path: &Path, file: FileId) {
-    if file_id(path).is_ok_and(|found| found == file) {
+    if identity::of_name(path).is_ok_and(|(found, _)| found == file) {
         _ = fs::remove_file(path); // best effort: a start removes a stale one too
     }
-}
-
-fn file_id(path: &Path) -> io::Result<FileId> {
-    let file = fs::symlink_metadata(path)?;
-    Ok((file.dev(), file.ino()))
 }
 
 fn path_of(address: &SocketAddrUnix) -> PathBuf {
@@ -268,7 +261,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, FileId)> {
     rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
     // No client can connect before listen, so none connects under the default mode.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok((fd, file_id(path)?))
+    Ok((fd, identity::of_name(path)?.0))
 }
 
 /// Removes a socket file on which no process listens any more.

@@ -56,29 +56,20 @@ impl Results {
 struct Times(Vec<Seconds>);
 
 impl Times {
-    fn sort(&mut self) {
-        let times = sorted(self.0.drain(..).map(Timestamp)); // these have an order
-        self.0.extend(times.iter().map(|time| time.0));
-    }
-
-    /// The time that this part of all times does not exceed; they must be sorted.
-    fn quantile(&self, part: f64) -> Option<Seconds> {
-        let rank = (part * self.0.len() as f64).ceil() as usize;
-        self.0.get(rank.saturating_sub(1)).copied()
-    }
-
-    fn cells(&self) -> [String; 2] {
-        QUANTILES
-            .map(|part| self.quantile(part).map_or_else(|| UNKNOWN.to_owned(), format::duration))
+    /// The median, and the time that 90 % do not exceed.
+    fn quantiles(&self) -> [Option<Seconds>; 2] {
+        let sorted = sorted(self.0.iter().copied().map(Timestamp)); // these have an order
+        [0.5, 0.9].map(|part| {
+            let rank = (part * sorted.len() as f64).ceil() as usize;
+            sorted.get(rank.saturating_sub(1)).map(|time| time.0)
+        })
     }
 
     fn json(&self) -> Value {
-        let [median, p90] = QUANTILES.map(|part| self.quantile(part));
+        let [median, p90] = self.quantiles();
         json!({"count": self.0.len(), "median": median, "p90": p90})
     }
 }
-
-const QUANTILES: [f64; 2] = [0.5, 0.9];
 
 /// Results of what ended in one period.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,8 +97,6 @@ pub fn report(path: &Path, period: Period, now: Timestamp) -> Result<Report, Ope
     let UsageSince { file, current, clients } =
         db::read_usage(path, from, |ending| exchanges.add(&ending, period))?;
     let blur = current.and_then(|current| current.blur_time).filter(|blur| *blur > 0.0);
-    exchanges.waiting.sort();
-    exchanges.total.sort();
 
     let mut text = format!("{}\n{}", file_line(path, file), heading(period, since, blur));
     if exchanges.parts.is_empty() {
@@ -213,7 +202,9 @@ impl Exchanges {
             ("waiting", &self.waiting, "until the second side came"),
             ("total", &self.total, "until the mailbox was gone"),
         ] {
-            let [median, p90] = times.cells();
+            let [median, p90] = times
+                .quantiles()
+                .map(|time| time.map_or_else(|| UNKNOWN.to_owned(), format::duration));
             table.row(&[&name, &median, &p90, &meaning]);
         }
         table.text()
@@ -290,12 +281,10 @@ mod tests {
 
     #[test]
     fn quantiles_are_times_that_occurred() {
-        let mut times = Times((1..=10).rev().map(f64::from).collect());
-        times.sort();
-        assert_eq!(QUANTILES.map(|part| times.quantile(part)), [Some(5.0), Some(9.0)]);
-        let one = Times(vec![3.0]);
-        assert_eq!(QUANTILES.map(|part| one.quantile(part)), [Some(3.0), Some(3.0)]);
-        assert_eq!(Times::default().quantile(0.5), None);
+        let times = Times((1..=10).rev().map(f64::from).collect());
+        assert_eq!(times.quantiles(), [Some(5.0), Some(9.0)]);
+        assert_eq!(Times(vec![3.0]).quantiles(), [Some(3.0), Some(3.0)]);
+        assert_eq!(Times::default().quantiles(), [None, None]);
     }
 
     #[test]

@@ -10,11 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Device and inode of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileId {
-    device: u64,
-    inode: u64,
-}
+pub type FileId = (u64, u64);
 
 /// The file at a path, and its length in bytes.
 pub fn at_path(path: &Path) -> io::Result<(FileId, u64)> {
@@ -45,7 +41,7 @@ pub fn of(file: &File) -> io::Result<(FileId, u64)> {
 }
 
 fn of_metadata(metadata: &fs::Metadata) -> (FileId, u64) {
-    (FileId { device: metadata.dev(), inode: metadata.ino() }, metadata.len())
+    ((metadata.dev(), metadata.ino()), metadata.len())
 }
 
 #[cfg(target_os = "linux")]
@@ -68,7 +64,7 @@ mod linux {
         match statx(directory, path, flags, StatxFlags::INO | StatxFlags::SIZE) {
             Ok(it) => {
                 let device = makedev(it.stx_dev_major, it.stx_dev_minor);
-                Ok(Some((FileId { device, inode: it.stx_ino }, it.stx_size)))
+                Ok(Some(((device, it.stx_ino), it.stx_size)))
             }
             Err(Errno::NOSYS) => Ok(None),
             Err(error) => Err(error.into()),
