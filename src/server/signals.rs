@@ -128,6 +128,11 @@ impl Signals {
         self.flags[Request::Stop as usize].load(Ordering::Relaxed)
     }
 
+    /// Whether there are requests that [`Signals::take`] has not returned.
+    pub fn is_waiting(&self) -> bool {
+        self.flags.iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
     /// The requests since the last call.
     pub fn take(&mut self) -> Vec<Request> {
         // To the last byte: the poll reports new ones only, and a full pipe takes none.

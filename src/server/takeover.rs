@@ -143,7 +143,8 @@ impl Server {
         }
     }
 
-    /// If nothing fails, the new program is executed, or the server has come to its end.
+    /// If nothing fails, the new program is executed, or the server has come to its end. If a
+    /// signal has come meanwhile, it is handled first, in the next tick.
     fn hand_over(&mut self, successor: Successor) -> io::Result<()> {
         let (socket, count) = self.pack()?;
         match successor {
@@ -156,8 +157,12 @@ impl Server {
             }
             Successor::Program => {
                 let variable = handover::variable(&socket)?;
-                info!("handing over {count} connections to {}", self.program.path.display());
                 signals::hold()?;
+                // The new program would not know of it.
+                if self.signals.is_waiting() {
+                    return signals::deliver();
+                }
+                info!("handing over {count} connections to {}", self.program.path.display());
                 let error = self.program.replace(socket, (handover::VARIABLE, &variable));
                 signals::deliver()?;
                 // What waits in the socket keeps connections open.

@@ -19,15 +19,15 @@ const TOOK_OVER: &str = "took over ";
 /// A system call, by its name and its number among those of that name.
 type Call = (String, usize);
 
-/// The process takes over, traced; returns the system calls that it makes meanwhile. It is killed
-/// at one of them.
-fn traced_takeover(server: &Server, killed_at: Option<&Call>) -> Vec<Call> {
+/// The process takes over, traced; returns the system calls that it makes meanwhile. It gets a
+/// signal at one of them.
+fn traced_takeover(server: &Server, signal_at: Option<(&str, &Call)>) -> Vec<Call> {
     let trace = server.file("trace");
     let mut strace = Command::new("strace");
     // Those of the process alone, not those of the check.
     strace.arg("-q").arg("-o").arg(&trace).args(["-p", &server.pid().to_string()]);
-    if let Some((name, number)) = killed_at {
-        strace.args(["-e", &format!("inject={name}:signal=KILL:when={number}")]);
+    if let Some((signal, (name, number))) = signal_at {
+        strace.args(["-e", &format!("inject={name}:signal={signal}:when={number}")]);
     }
     let mut strace = strace.spawn().expect("strace runs");
     // An idle server makes calls, too: it may be killed at once.
@@ -72,7 +72,7 @@ fn a_kill_at_any_system_call_of_a_takeover_loses_nothing_acknowledged() {
         assert!(client.open("m").len() >= acknowledged, "before {call:?}");
         client.one(json!({"type": "add", "phase": "p", "body": "00"}));
         acknowledged += 1;
-        let traced = traced_takeover(&server, Some(call));
+        let traced = traced_takeover(&server, Some(("KILL", call)));
         if process::state(server.pid()) == 'Z' {
             assert!(!server.wait().success());
             client.assert_lost();
@@ -88,6 +88,28 @@ fn a_kill_at_any_system_call_of_a_takeover_loses_nothing_acknowledged() {
     assert!(kills_after_exec.iter().all(|count| *count > 0), "{killed_at:?}");
     let server = Server::start_in(directory, &[]);
     assert!(server.bind("app", "s").open("m").len() >= acknowledged);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_stop_around_the_execution_of_the_next_program_is_not_lost() {
+    let server = Server::start(&[]);
+    let calls = traced_takeover(&server, None);
+    drop(server);
+    let executes = calls.iter().position(|(name, _)| name == "execve").expect("an execution");
+    let mut stops_after_exec = [0; 2];
+    for call in &calls[executes.saturating_sub(30)..executes + 10] {
+        let mut server = Server::start(&[]);
+        let traced = traced_takeover(&server, Some(("TERM", call)));
+        let trace = fs::read_to_string(server.file("trace")).expect("the trace");
+        if trace.contains("--- SIGTERM") {
+            assert!(server.wait().success(), "{call:?}");
+            let has_executed = traced.iter().any(|(name, _)| name == "execve");
+            stops_after_exec[usize::from(has_executed)] += 1;
+        }
+    }
+    println!("{stops_after_exec:?} stops");
+    assert!(stops_after_exec.iter().all(|count| *count > 0), "{stops_after_exec:?}");
 }
 
 /// A server whose log shows when a takeover is done; makes one.
