@@ -56,6 +56,17 @@ fn a_file_that_is_not_a_database() {
 }
 
 #[test]
+fn what_has_the_name_of_a_journal_beside_a_file_that_is_not_a_database() {
+    let make = |directory: &Directory| {
+        holding(&[b'x'; 5000])(directory);
+        fs::write(directory.file("bad.db-journal"), b"a text").expect("write");
+    };
+    for option in OPTIONS {
+        assert_refused(make, option, "not an SQLite file");
+    }
+}
+
+#[test]
 fn a_truncated_database() {
     let truncated = |directory: &Directory| {
         let path = directory.file("bad.db");

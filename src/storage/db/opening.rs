@@ -3,8 +3,8 @@
 //! its journal.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create::{self, Journal, SUFFIXES, with_suffix};
 use super::file::{self, DatabaseFile};
-use super::open_error::{OpenError, OpenErrorKind};
+use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
 use super::place::{self, Lock, Place, PlacedFile};
 use super::schema::Kind;
 use super::set;
@@ -80,6 +80,9 @@ impl Examined {
 
 const CREATED: &str = "created";
 
+/// How SQLite's files begin (sqlite.org/fileformat.html, 1.3).
+const HEAD: &[u8] = b"SQLite format 3\0";
+
 impl Target {
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
         OpenError::new(&self.path, self.kind, kind)
@@ -118,6 +121,10 @@ impl Target {
         let is_empty = fs::metadata(&real)?.len() == 0;
         let has_rollback_journal =
             fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
+        if has_rollback_journal && !begins_as_database(&real)? {
+            // SQLite would delete the journal before it said so.
+            return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
+        }
         let version = match is_empty || has_rollback_journal {
             // Reading would roll the file back, or discard what is left of an earlier one.
             true => None,
@@ -226,6 +233,13 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
         }
     }
     Ok(())
+}
+
+/// Whether a file begins as SQLite's do, or with what it had not written yet at a crash.
+fn begins_as_database(path: &Path) -> io::Result<bool> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
+    Ok(HEAD.starts_with(&head) || head.iter().all(|byte| *byte == 0))
 }
 
 fn look_in_mode(
