@@ -137,11 +137,11 @@ impl Target {
     fn look(&self, path: &Path, journal: Journal) -> Result<usize, OpenErrorKind> {
         // Without shared memory at first, so that nothing is made beside the file. That is
         // impossible only while another process has it open, and all is there.
-        match look_in_mode(path, self.kind, journal, "exclusive", Duration::ZERO) {
+        match look_in_mode(path, (self.kind, self.version), journal, "exclusive", Duration::ZERO) {
             Err(OpenErrorKind::Sqlite(error))
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
             {
-                look_in_mode(path, self.kind, journal, "normal", self.busy)
+                look_in_mode(path, (self.kind, self.version), journal, "normal", self.busy)
             }
             outcome => outcome,
         }
@@ -186,7 +186,7 @@ impl Target {
                 history = CREATED.to_owned();
                 *wanted
             }
-            None => check(&connection, kind)?,
+            None => check(&connection, kind, *wanted)?,
         };
         if version < *wanted {
             let backup = if file::checkpoint(&connection, "PASSIVE")? {
@@ -244,7 +244,7 @@ fn begins_as_database(path: &Path) -> io::Result<bool> {
 
 fn look_in_mode(
     path: &Path,
-    kind: &Kind,
+    (kind, wanted): (&Kind, usize),
     journal: Journal,
     locking: &str,
     busy: Duration,
@@ -253,7 +253,7 @@ fn look_in_mode(
     let connection = connect(path, locking, busy)?;
     // Closing it must not copy the log into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-    let version = check(&connection, kind)?;
+    let version = check(&connection, kind, wanted)?;
     if journal == Journal::Wal && create::journal_mode(&connection)? != journal.mode() {
         // To change the mode, it must be possible to have the file alone.
         connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
@@ -292,8 +292,15 @@ fn pages(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Returns the file's version, once its kind and its foreign keys are checked.
-fn check(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
+/// `wanted`: the version to which it may be upgraded.
+fn check(connection: &Connection, kind: &Kind, wanted: usize) -> Result<usize, OpenErrorKind> {
     let version = version(connection, kind)?;
+    let to_add = kind.versions.get(version..wanted).unwrap_or_default();
+    // An upgrade would fail at them, at each start after one more copy.
+    if to_add.iter().flat_map(|it| it.probes).any(|probe| connection.prepare(probe).is_ok()) {
+        let why = format!("it has tables of a later version than {version}, which it says it is");
+        return Err(OpenErrorKind::NotOurs(why));
+    }
     let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
     if let Some(row) = dangling.query([])?.next()? {
         return Err(OpenErrorKind::DanglingRows(row.get(0)?));
