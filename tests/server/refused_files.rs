@@ -56,6 +56,17 @@ fn a_file_that_is_not_a_database() {
 }
 
 #[test]
+fn what_has_the_name_of_a_journal_beside_a_file_that_is_not_a_database() {
+    let make = |directory: &Directory| {
+        holding(&[b'x'; 5000])(directory);
+        fs::write(directory.file("bad.db-journal"), b"a text").expect("write");
+    };
+    for option in OPTIONS {
+        assert_refused(make, option, "not an SQLite file");
+    }
+}
+
+#[test]
 fn a_truncated_database() {
     let truncated = |directory: &Directory| {
         let path = directory.file("bad.db");
@@ -148,10 +159,13 @@ fn rows_that_point_to_nothing() {
 fn a_refused_file_that_would_have_been_upgraded_gets_no_backup() {
     let dangling =
         "PRAGMA foreign_keys = OFF; INSERT INTO mailbox_sides VALUES ('gone', 1, 'a', 1, NULL);";
-    let directory = Directory::new();
-    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1, dangling]);
-    sql::refusal(&directory, &["--track-connections"]);
-    assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+    let with_later_tables = [CHANNEL_V1, CHANNEL_V2, "UPDATE version SET version = 1;"];
+    for statements in [&[CHANNEL_V1, dangling][..], &with_later_tables] {
+        let directory = Directory::new();
+        sql::create(&directory.file("relay.sqlite"), statements);
+        sql::refusal(&directory, &["--track-connections"]);
+        assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+    }
 }
 
 /// The program run by a user who may not do everything; `path`: what only root can write.

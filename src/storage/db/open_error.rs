@@ -10,6 +10,9 @@ use rusqlite::ErrorCode;
 
 use super::schema::Kind;
 
+/// What is said of a file that SQLite does not know.
+pub(super) const NO_DATABASE: &str = "not an SQLite file";
+
 /// A file that cannot be used, and why. `Display` is one line.
 pub struct OpenError {
     path: PathBuf,
@@ -162,9 +165,7 @@ impl Error for OpenError {}
 impl From<rusqlite::Error> for OpenErrorKind {
     fn from(error: rusqlite::Error) -> OpenErrorKind {
         match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => {
-                OpenErrorKind::NotOurs("not an SQLite file".to_owned())
-            }
+            Some(ErrorCode::NotADatabase) => OpenErrorKind::NotOurs(NO_DATABASE.to_owned()),
             _ => OpenErrorKind::Sqlite(error),
         }
     }

@@ -3,8 +3,8 @@
 //! its journal.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create::{self, Journal, SUFFIXES, with_suffix};
 use super::file::{self, DatabaseFile};
-use super::open_error::{OpenError, OpenErrorKind};
+use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
 use super::place::{self, Lock, Place, PlacedFile};
 use super::schema::Kind;
 use super::set;
@@ -80,6 +80,9 @@ impl Examined {
 
 const CREATED: &str = "created";
 
+/// How SQLite's files begin (sqlite.org/fileformat.html, 1.3).
+const HEAD: &[u8] = b"SQLite format 3\0";
+
 impl Target {
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
         OpenError::new(&self.path, self.kind, kind)
@@ -118,6 +121,10 @@ impl Target {
         let is_empty = fs::metadata(&real)?.len() == 0;
         let has_rollback_journal =
             fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
+        if has_rollback_journal && !begins_as_database(&real)? {
+            // SQLite would delete the journal before it said so.
+            return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
+        }
         let version = match is_empty || has_rollback_journal {
             // Reading would roll the file back, or discard what is left of an earlier one.
             true => None,
@@ -130,11 +137,11 @@ impl Target {
     fn look(&self, path: &Path, journal: Journal) -> Result<usize, OpenErrorKind> {
         // Without shared memory at first, so that nothing is made beside the file. That is
         // impossible only while another process has it open, and all is there.
-        match look_in_mode(path, self.kind, journal, "exclusive", Duration::ZERO) {
+        match look_in_mode(path, (self.kind, self.version), journal, "exclusive", Duration::ZERO) {
             Err(OpenErrorKind::Sqlite(error))
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
             {
-                look_in_mode(path, self.kind, journal, "normal", self.busy)
+                look_in_mode(path, (self.kind, self.version), journal, "normal", self.busy)
             }
             outcome => outcome,
         }
@@ -179,7 +186,7 @@ impl Target {
                 history = CREATED.to_owned();
                 *wanted
             }
-            None => check(&connection, kind)?,
+            None => check(&connection, kind, *wanted)?,
         };
         if version < *wanted {
             let backup = if file::checkpoint(&connection, "PASSIVE")? {
@@ -228,9 +235,16 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
     Ok(())
 }
 
+/// Whether a file begins as SQLite's do, or with what it had not written yet at a crash.
+fn begins_as_database(path: &Path) -> io::Result<bool> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
+    Ok(HEAD.starts_with(&head) || head.iter().all(|byte| *byte == 0))
+}
+
 fn look_in_mode(
     path: &Path,
-    kind: &Kind,
+    (kind, wanted): (&Kind, usize),
     journal: Journal,
     locking: &str,
     busy: Duration,
@@ -239,7 +253,7 @@ fn look_in_mode(
     let connection = connect(path, locking, busy)?;
     // Closing it must not copy the log into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-    let version = check(&connection, kind)?;
+    let version = check(&connection, kind, wanted)?;
     if journal == Journal::Wal && create::journal_mode(&connection)? != journal.mode() {
         // To change the mode, it must be possible to have the file alone.
         connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
@@ -278,8 +292,15 @@ fn pages(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Returns the file's version, once its kind and its foreign keys are checked.
-fn check(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
+/// `wanted`: the version to which it may be upgraded.
+fn check(connection: &Connection, kind: &Kind, wanted: usize) -> Result<usize, OpenErrorKind> {
     let version = version(connection, kind)?;
+    let to_add = kind.versions.get(version..wanted).unwrap_or_default();
+    // An upgrade would fail at them, at each start after one more copy.
+    if to_add.iter().flat_map(|it| it.probes).any(|probe| connection.prepare(probe).is_ok()) {
+        let why = format!("it has tables of a later version than {version}, which it says it is");
+        return Err(OpenErrorKind::NotOurs(why));
+    }
     let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
     if let Some(row) = dangling.query([])?.next()? {
         return Err(OpenErrorKind::DanglingRows(row.get(0)?));
