@@ -62,7 +62,9 @@ fn a_log_that_has_reached_the_file_size_limit_ends_nothing() {
     let run = |argument: &str| {
         let script = "ulimit -f 1; exec \"$@\" 2>>log";
         let mut command = Command::new("timeout");
-        command.args(["--preserve-status", "1", "sh", "-c", script, "sh", PROGRAM]);
+        // Else it signals its group as well, and a second signal ends the server at once.
+        command.args(["--foreground", "--preserve-status", "1"]);
+        command.args(["sh", "-c", script, "sh", PROGRAM]);
         command.args([argument, "--channel-db=:memory:"]).current_dir(directory.path());
         command.status().expect("it runs")
     };
