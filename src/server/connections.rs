@@ -355,7 +355,7 @@ impl Connections {
             }
             slot.note_bound(conn, engine);
             if slot.connection.is_silent_too_long(&self.settings, now) {
-                // Its answer to the ping may have come, and not have been read.
+                // What is waited for may have come, and not have been read.
                 slot.is_overdue = true;
                 slot.queue(conn, &mut self.readable);
             } else {

@@ -18,6 +18,14 @@ pub trait Coded: Sized {
 
     /// Takes the value from the beginning of `input`; none if it is malformed.
     fn read(input: &mut &[u8]) -> Option<Self>;
+
+    fn write_list(list: &[Self], out: &mut Vec<u8>) {
+        list.iter().for_each(|value| value.write(out));
+    }
+
+    fn read_list(count: u64, input: &mut &[u8]) -> Option<Vec<Self>> {
+        (0..count).map(|_| Self::read(input)).collect()
+    }
 }
 
 impl Coded for u8 {
@@ -27,6 +35,16 @@ impl Coded for u8 {
 
     fn read(input: &mut &[u8]) -> Option<u8> {
         input.split_off_first().copied()
+    }
+
+    // As one piece: input and output that wait may be megabytes.
+
+    fn write_list(list: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(list);
+    }
+
+    fn read_list(count: u64, input: &mut &[u8]) -> Option<Vec<u8>> {
+        Some(input.split_off(..usize::try_from(count).ok()?)?.to_vec())
     }
 }
 
@@ -55,21 +73,21 @@ impl<T: Coded> Coded for Option<T> {
 impl<T: Coded> Coded for Vec<T> {
     fn write(&self, out: &mut Vec<u8>) {
         (self.len() as u64).write(out);
-        self.iter().for_each(|value| value.write(out));
+        T::write_list(self, out);
     }
 
     fn read(input: &mut &[u8]) -> Option<Vec<T>> {
-        (0..u64::read(input)?).map(|_| T::read(input)).collect()
+        T::read_list(u64::read(input)?, input)
     }
 }
 
 impl<T: Coded, const N: usize> Coded for [T; N] {
     fn write(&self, out: &mut Vec<u8>) {
-        self.iter().for_each(|value| value.write(out));
+        T::write_list(self, out);
     }
 
     fn read(input: &mut &[u8]) -> Option<[T; N]> {
-        (0..N).map(|_| T::read(input)).collect::<Option<Vec<T>>>()?.try_into().ok()
+        T::read_list(N as u64, input)?.try_into().ok()
     }
 }
 
