@@ -137,14 +137,33 @@ impl Target {
     fn look(&self, path: &Path, journal: Journal) -> Result<usize, OpenErrorKind> {
         // Without shared memory at first, so that nothing is made beside the file. That is
         // impossible only while another process has it open, and all is there.
-        match look_in_mode(path, (self.kind, self.version), journal, "exclusive", Duration::ZERO) {
+        match self.look_in_mode(path, journal, "exclusive", Duration::ZERO) {
             Err(OpenErrorKind::Sqlite(error))
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
             {
-                look_in_mode(path, (self.kind, self.version), journal, "normal", self.busy)
+                self.look_in_mode(path, journal, "normal", self.busy)
             }
             outcome => outcome,
         }
+    }
+
+    fn look_in_mode(
+        &self,
+        path: &Path,
+        journal: Journal,
+        locking: &str,
+        busy: Duration,
+    ) -> Result<usize, OpenErrorKind> {
+        let has_log = with_suffix(path, "-wal").try_exists()?;
+        let connection = connect(path, locking, busy)?;
+        // Closing it must not copy the log into the file.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+        let version = check(&connection, self.kind, self.version)?;
+        if journal == Journal::Wal && create::journal_mode(&connection)? != journal.mode() {
+            // To change the mode, it must be possible to have the file alone.
+            connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
+        }
+        Ok(version)
     }
 
     fn open_memory(&self) -> Result<DatabaseFile, OpenErrorKind> {
@@ -240,25 +259,6 @@ fn begins_as_database(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
     Ok(HEAD.starts_with(&head) || head.iter().all(|byte| *byte == 0))
-}
-
-fn look_in_mode(
-    path: &Path,
-    (kind, wanted): (&Kind, usize),
-    journal: Journal,
-    locking: &str,
-    busy: Duration,
-) -> Result<usize, OpenErrorKind> {
-    let has_log = with_suffix(path, "-wal").try_exists()?;
-    let connection = connect(path, locking, busy)?;
-    // Closing it must not copy the log into the file.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-    let version = check(&connection, kind, wanted)?;
-    if journal == Journal::Wal && create::journal_mode(&connection)? != journal.mode() {
-        // To change the mode, it must be possible to have the file alone.
-        connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
-    }
-    Ok(version)
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
