@@ -102,13 +102,15 @@ impl Series {
         bucket.outcomes.add(outcome, count);
     }
 
-    /// Records that many connections, and ends the buckets that are over, at these counters.
-    pub fn advance(&mut self, now: Timestamp, totals: &Bucket, connections: usize) {
+    /// Records that many connections, and ends the buckets that are over, at these counters: asked
+    /// for only then, as this is called in each tick.
+    pub fn advance(&mut self, now: Timestamp, totals: &dyn Fn() -> Bucket, connections: usize) {
         self.running.connections = self.running.connections.max(Some(connections));
         let number = (now.0 / self.seconds) as i64;
         for _ in 0..(number - self.number).min(self.over.len() as i64 + 1) {
-            self.running.add(totals, &self.began);
-            self.began = *totals;
+            let totals = totals();
+            self.running.add(&totals, &self.began);
+            self.began = totals;
             self.over.pop_front();
             self.over.push_back(self.running);
             self.running = Bucket { connections: Some(connections), ..Bucket::default() };
@@ -148,7 +150,7 @@ mod tests {
             [(0.0, 0, 5), (60.0, 3, 2), (60.0, 3, 1), (181.0, 7, 1)]
         {
             for series in [&mut hour, &mut day] {
-                series.advance(NOON + seconds, &totals(ended), connections);
+                series.advance(NOON + seconds, &|| totals(ended), connections);
             }
         }
         let ended = happy(&hour, &totals(8));
@@ -177,8 +179,8 @@ mod tests {
     #[test]
     fn a_long_sleep_leaves_nothing_of_before() {
         for (mut series, gained) in [(Series::hour(NOON), 0), (Series::day(NOON), 1)] {
-            series.advance(NOON + 60.0, &totals(3), 0);
-            series.advance(NOON + 1e9, &totals(4), 0);
+            series.advance(NOON + 60.0, &|| totals(3), 0);
+            series.advance(NOON + 1e9, &|| totals(4), 0);
             let ended = happy(&series, &totals(4 + gained));
             assert_eq!(ended.iter().sum::<u64>(), gained);
             assert_eq!(ended.last(), Some(&gained));

@@ -71,7 +71,7 @@ impl Admin {
     /// Records a tick, after which that many clients are connected.
     pub fn note_tick(&mut self, began: Clock, connections: usize, engine: &Engine) {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
-        let totals = Bucket::totals(&engine.metrics, &self.timings);
+        let totals = || Bucket::totals(&engine.metrics, &self.timings);
         for series in &mut self.history {
             series.advance(self.started.steady_time(began), &totals, connections);
         }
