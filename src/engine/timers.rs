@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// The engine's timers, in the order in which they are handled when several are due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
     /// The generation of address ids ends.
     Generation,
@@ -25,32 +25,43 @@ pub enum Timer {
     Flush,
 }
 
-/// The timers that are set, and when each is due.
+impl Timer {
+    const ALL: [Timer; 9] = [
+        Timer::Generation,
+        Timer::StorageRetry,
+        Timer::StorageQuiet,
+        Timer::AddressSweep,
+        Timer::ExpiryCheck,
+        Timer::AttackEnd,
+        Timer::Checkpoint,
+        Timer::LimitLog,
+        Timer::Flush,
+    ];
+}
+
+/// When each timer is due, if it is set.
 #[derive(Debug, Default)]
-pub struct TimerTable(Vec<(Timer, Instant)>);
+pub struct TimerTable([Option<Instant>; Timer::ALL.len()]);
 
 impl TimerTable {
     /// Sets a timer anew; none stops it.
     pub fn set(&mut self, timer: Timer, due: impl Into<Option<Instant>>) {
-        self.0.retain(|(known, _)| *known != timer);
-        self.0.extend(due.into().map(|due| (timer, due)));
+        self.0[timer as usize] = due.into();
     }
 
     pub fn is_set(&self, timer: Timer) -> bool {
-        self.0.iter().any(|(known, _)| *known == timer)
+        self.0[timer as usize].is_some()
     }
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        self.0.iter().map(|(_, due)| *due).min()
+        self.0.iter().flatten().min().copied()
     }
 
     /// Stops and returns the first timer that is due.
     pub fn pop_due(&mut self, now: Instant) -> Option<Timer> {
-        let is_due = self.0.iter().filter(|(_, due)| *due <= now);
-        let timer = is_due.map(|(timer, _)| *timer).min()?;
-        self.set(timer, None);
-        Some(timer)
+        let is_due = |due: &mut Instant| *due <= now;
+        Timer::ALL.into_iter().find(|timer| self.0[*timer as usize].take_if(is_due).is_some())
     }
 }
 

@@ -48,6 +48,11 @@ pub const SHARE_BYTES_PER_TICK_MAX: usize = 128 * KIB;
 /// than this for [`TICK_BYTES_MAX`], such as JSON of a million numbers, counts as more bytes.
 const TICK_READING: Duration = Duration::from_millis(10);
 
+/// Reading of a connection from which on its CPU time is measured, a system call that takes a
+/// third of a microsecond: shorter ones cannot have waited for other processes, which have the
+/// processor for a millisecond and more.
+pub const MEASURED_LAP_MIN: Duration = Duration::from_micros(50);
+
 /// What reading for that long counts in a tick.
 pub fn bytes_read_in(time: Duration) -> usize {
     (time.as_secs_f64() / TICK_READING.as_secs_f64() * TICK_BYTES_MAX as f64) as usize

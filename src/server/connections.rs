@@ -111,7 +111,7 @@ impl Connections {
             accounting: Accounting::default(),
             readable: ReadQueue::default(),
             rejected: 0,
-            stopwatch: Stopwatch::start(),
+            stopwatch: Stopwatch::start(false),
             input: Input::default(),
             output: WriteBuffers::default(),
         }
@@ -245,13 +245,15 @@ impl Connections {
     /// Reads the connections that are readable, until the tick has enough in hand.
     pub fn read_all(&mut self, now: Instant, engine: &mut Engine) {
         self.readable.begin_tick();
-        self.stopwatch = Stopwatch::start();
+        // What a connection costs matters to those that wait for it.
+        self.stopwatch = Stopwatch::start(self.readable.len() > 1);
         self.read_queued(now, engine);
     }
 
     /// Goes on with what the poll has reported since, within what is left of the tick.
     pub fn read_more(&mut self, now: Instant, engine: &mut Engine) {
         self.readable.resume_tick();
+        self.stopwatch.skip();
         self.read_queued(now, engine);
     }
 

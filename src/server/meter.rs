@@ -1,7 +1,5 @@
 //! What it costs a tick to read a connection, in bytes of input that would cost as much.
 
-use std::time::Instant;
-
 use crate::engine::Engine;
 use crate::limits::{CHANGE_BYTES_IN_TICK, SHARE_BYTES_PER_TICK_MAX, bytes_read_in};
 use crate::sys::clock::Stopwatch;
@@ -9,7 +7,6 @@ use crate::sys::clock::Stopwatch;
 /// The state before a connection is read.
 #[derive(Debug)]
 pub struct Meter {
-    began: Instant,
     changes: usize,
     held_bytes: usize,
 }
@@ -17,7 +14,7 @@ pub struct Meter {
 impl Meter {
     pub fn start(engine: &Engine) -> Meter {
         let (changes, held_bytes) = (engine.batch_len(), engine.held_bytes());
-        Meter { began: Instant::now(), changes, held_bytes }
+        Meter { changes, held_bytes }
     }
 
     fn reply_bytes(&self, engine: &Engine) -> usize {
@@ -40,8 +37,6 @@ impl Meter {
         let counted_bytes = input_bytes
             + self.reply_bytes(engine)
             + (engine.batch_len() - self.changes) * CHANGE_BYTES_IN_TICK;
-        let elapsed = self.began.elapsed();
-        let is_slow = bytes_read_in(elapsed) > counted_bytes;
-        counted_bytes.max(bytes_read_in(stopwatch.lap(elapsed, is_slow)))
+        counted_bytes.max(bytes_read_in(stopwatch.lap()))
     }
 }

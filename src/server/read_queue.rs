@@ -52,7 +52,11 @@ pub struct ReadQueue {
 
 impl ReadQueue {
     pub fn is_empty(&self) -> bool {
-        self.light.is_empty() && self.heavy.is_empty()
+        self.len() == 0
+    }
+
+    pub fn len(&self) -> usize {
+        self.light.len() + self.heavy.len()
     }
 
     /// Connections that wait and have not been through their handshake.

@@ -117,28 +117,45 @@ fn cpu_time() -> Duration {
 /// it matters: unlike reading the clock, that is a system call.
 #[derive(Debug)]
 pub struct Stopwatch {
-    /// CPU time at the last measurement.
-    measured: Duration,
-    /// Time that quick pieces have taken since.
-    quick: Duration,
+    /// When the last piece ended.
+    lap_began: Instant,
+    /// CPU time at the last measurement; none if it is never asked for.
+    measured: Option<Duration>,
+    /// Time that pieces have taken since without being measured.
+    unmeasured: Duration,
 }
 
 impl Stopwatch {
-    /// Measures from now on.
-    pub fn start() -> Stopwatch {
-        Stopwatch { measured: cpu_time(), quick: Duration::ZERO }
+    /// Measures from now on: CPU time, or else only time.
+    pub fn start(measures_cpu: bool) -> Stopwatch {
+        Stopwatch {
+            lap_began: Instant::now(),
+            measured: measures_cpu.then(cpu_time),
+            unmeasured: Duration::ZERO,
+        }
     }
 
-    /// The CPU time of a piece that took `elapsed` in all. Of a slow one it is measured: other
-    /// processes may have had the processor.
-    pub fn lap(&mut self, elapsed: Duration, is_slow: bool) -> Duration {
-        if !is_slow {
-            self.quick += elapsed;
-            return elapsed;
+    /// Leaves out what has been done since the last piece.
+    pub fn skip(&mut self) {
+        self.lap_began = Instant::now();
+    }
+
+    /// The CPU time of the piece that ends now. Of a long one it is measured: other processes may
+    /// have had the processor.
+    pub fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        let elapsed = now - std::mem::replace(&mut self.lap_began, now);
+        match &mut self.measured {
+            Some(measured) if elapsed >= limits::MEASURED_LAP_MIN => {
+                let now = cpu_time();
+                let since = now.saturating_sub(std::mem::replace(measured, now));
+                since.saturating_sub(std::mem::take(&mut self.unmeasured)).min(elapsed)
+            }
+            _ => {
+                self.unmeasured += elapsed;
+                elapsed
+            }
         }
-        let now = cpu_time();
-        let since = now.saturating_sub(std::mem::replace(&mut self.measured, now));
-        since.saturating_sub(std::mem::take(&mut self.quick)).min(elapsed)
     }
 }
 

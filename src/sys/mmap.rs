@@ -106,12 +106,17 @@ enum Repr {
 impl MmapStr {
     /// The parts one after the other, in one allocation.
     pub fn concat(parts: [&str; 3]) -> MmapStr {
-        MmapStr(match Mapping::with_capacity(parts.iter().map(|part| part.len()).sum()) {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        MmapStr(match Mapping::with_capacity(bytes) {
             Some(mut mapping) => {
                 parts.iter().for_each(|part| mapping.push(part.as_bytes()));
                 Repr::Mapping(mapping)
             }
-            None => Repr::Heap(parts.concat().into()),
+            None => {
+                let mut text = String::with_capacity(bytes);
+                text.extend(parts);
+                Repr::Heap(text.into())
+            }
         })
     }
 

@@ -111,9 +111,9 @@ struct Names {
 
 impl Names {
     fn get(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Rc<str>> {
-        let name = text(row, column)?;
-        if *self.last[column] != *name {
-            self.last[column] = self.shared(&name);
+        // Compared as bytes, so that what is repeated need not be valid UTF-8 to be seen.
+        if row.get_ref(column)?.as_bytes_or_null() != Ok(Some(self.last[column].as_bytes())) {
+            self.last[column] = self.shared(&text(row, column)?);
         }
         Ok(self.last[column].clone())
     }
