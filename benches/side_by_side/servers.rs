@@ -60,6 +60,8 @@ pub struct Server {
     child: Child,
     /// The server itself; the child may be a tracer.
     pub pid: u32,
+    /// When it was started.
+    pub started: Instant,
     pub target: Target,
     directory: PathBuf,
     /// The log of the tracer, if it runs under one.
@@ -99,6 +101,7 @@ impl Server {
         }
         words.extend(setup.slow_disk.into_iter().flat_map(syncs::delayer));
         words.extend(command(kind, address, &directory, setup)?);
+        let started = Instant::now();
         let child = Command::new(&words[0])
             .args(&words[1..])
             .current_dir(&directory)
@@ -108,7 +111,7 @@ impl Server {
             .spawn()
             .map_err(|error| format!("{}: {error}", words[0]))?;
         let target = Target::parse(&format!("ws://{address}/v1"))?;
-        let mut server = Server { pid: child.id(), child, target, directory, trace };
+        let mut server = Server { pid: child.id(), child, started, target, directory, trace };
         server.wait_until_it_listens()?;
         if server.trace.is_some() || setup.slow_disk.is_some() {
             server.pid = child_of(server.pid).ok_or("strace has no child")?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions};
 
@@ -38,11 +38,10 @@ pub fn with_stored_messages(scope: &Scope) -> Result<Vec<Row>, String> {
 
 fn time_to_welcome(file: &Path) -> Result<f64, String> {
     let setup = Setup { channel_db: Some(PathBuf::from(file)), ..Setup::default() };
-    let started = Instant::now();
     let server = Server::start(Kind::Ours, &setup)?;
     let plan = Plan { measured: Duration::from_secs(10), ..Plan::default() };
     let outcome = run(&mut Storm::new(1), &server.target, &plan)?;
-    let elapsed = started.elapsed().as_secs_f64();
+    let elapsed = server.started.elapsed().as_secs_f64();
     server.stop();
     if outcome.operations() == 1 { Ok(elapsed) } else { Err("no welcome".to_owned()) }
 }
