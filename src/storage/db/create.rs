@@ -68,10 +68,18 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// puts beside it, and a copy of an older version. The directory is not looked at.
 pub fn is_named_after(path: &Path, database: &Path) -> bool {
     let names = (path.file_name(), database.file_name());
-    let (Some(name), Some(database)) = (names.0, names.1) else { return false };
+    let (Some(name), Some(database)) = names else { return false };
     let suffix = name.as_bytes().strip_prefix(database.as_bytes());
-    suffix.is_some_and(|suffix| {
-        SUFFIXES.iter().any(|it| it.as_bytes() == suffix) || suffix.starts_with(BACKUP.as_bytes())
+    let suffix = suffix.and_then(|suffix| str::from_utf8(suffix).ok());
+    suffix.is_some_and(|suffix| SUFFIXES.contains(&suffix) || is_backup(suffix))
+}
+
+/// Whether this is what [`back_up`] appends to a name.
+fn is_backup(suffix: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    suffix.strip_prefix(BACKUP).is_some_and(|numbers| match numbers.split_once('.') {
+        Some((version, number)) => is_number(version) && is_number(number),
+        None => is_number(numbers),
     })
 }
 
