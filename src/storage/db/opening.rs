@@ -80,8 +80,11 @@ impl Examined {
 
 const CREATED: &str = "created";
 
-/// How SQLite's files begin (sqlite.org/fileformat.html, 1.3).
-const HEAD: &[u8] = b"SQLite format 3\0";
+/// Bytes of a database's header, and how it and a rollback journal begin
+/// (sqlite.org/fileformat.html, 1.3 and 3).
+const HEADER_BYTES: usize = 100;
+const HEADER_BEGIN: &[u8] = b"SQLite format 3\0";
+const JOURNAL_BEGIN: &[u8] = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7";
 
 impl Target {
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
@@ -118,13 +121,13 @@ impl Target {
             None => place::lock(path)?,
         };
         let journal = create::try_directory(&real)?;
+        if !is_sqlite(&real)? {
+            // SQLite would delete a log or journal beside some of these before it said so.
+            return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
+        }
         let is_empty = fs::metadata(&real)?.len() == 0;
         let has_rollback_journal =
             fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
-        if has_rollback_journal && !begins_as_database(&real)? {
-            // SQLite would delete the journal before it said so.
-            return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
-        }
         let version = match is_empty || has_rollback_journal {
             // Reading would roll the file back, or discard what is left of an earlier one.
             true => None,
@@ -254,11 +257,24 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
     Ok(())
 }
 
-/// Whether a file begins as SQLite's do, or with what it had not written yet at a crash.
-fn begins_as_database(path: &Path) -> io::Result<bool> {
-    let mut head = Vec::new();
-    File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
-    Ok(HEAD.starts_with(&head) || head.iter().all(|byte| *byte == 0))
+/// Whether a file is empty or begins as SQLite's do. A blank beginning is what SQLite had not
+/// written yet at a crash, if there is a journal to undo that.
+fn is_sqlite(path: &Path) -> io::Result<bool> {
+    let beginning = |path: &Path| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let header = beginning(path)?;
+    Ok(match header.len() {
+        0 => true,
+        HEADER_BYTES if header.starts_with(HEADER_BEGIN) => true,
+        HEADER_BYTES if header.iter().all(|byte| *byte == 0) => {
+            let journal = beginning(&with_suffix(path, "-journal"));
+            journal.is_ok_and(|journal| journal.starts_with(JOURNAL_BEGIN))
+        }
+        _ => false,
+    })
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
