@@ -283,6 +283,18 @@ fn without_hard_links_and_careful_renames_a_new_file_is_filled_in_place() {
 
 #[test]
 #[ignore = "needs strace"]
+fn where_no_mode_can_be_set_files_are_made_all_the_same() {
+    let directory = Arc::new(Directory::new());
+    let server = start_with_failing("fchmod,chmod:error=EPERM", &directory);
+    let mailbox = server.bind("app", "a").claim("7");
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+    let names = sql::names(&server.directory);
+    assert!(!names.iter().any(|name| name.contains(".new-")), "{names:?}");
+}
+
+#[test]
+#[ignore = "needs strace"]
 fn a_file_system_without_locks_costs_a_warning_and_not_the_service() {
     for error in ["ENOLCK", "EBADF", "ENOSYS"] {
         let directory = Arc::new(Directory::new());

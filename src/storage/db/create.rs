@@ -104,7 +104,9 @@ fn create_new(names: impl Iterator<Item = PathBuf>, mode: u32) -> io::Result<(Pa
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
             Ok(file) => {
-                file.set_permissions(Permissions::from_mode(mode))?;
+                // Gives back bits that the umask has taken. If that fails, the file has fewer, or
+                // modes are not the file system's own (FAT, some network file systems).
+                _ = file.set_permissions(Permissions::from_mode(mode));
                 return Ok((path, file));
             }
         }
