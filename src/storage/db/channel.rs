@@ -13,19 +13,17 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::connections::ConnectionTable;
-use super::file::{DatabaseFile, checkpoint};
+use super::file::DatabaseFile;
+use super::journal::checkpoint;
 use super::open_error::OpenError;
 use super::opening::Examined;
-use super::schema::CHANNEL;
+use super::schema::{CHANNEL, CONNECTIONS_VERSION};
 use super::{Database, Failure, load, run, set};
 use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::{ConnId, Message};
 use crate::store::{Change, NameplateId, Row, SideId};
 use crate::sys::clock::Timestamp;
 use crate::sys::logging::{debug, info};
-
-/// The version with tables of connections and of the generation of address ids.
-const CONNECTIONS_VERSION: usize = 2;
 
 /// Pages that one change dirties, roughly: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: usize = 3;

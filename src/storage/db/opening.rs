@@ -11,8 +11,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::create::{self, Journal, SUFFIXES, with_suffix};
-use super::file::{self, DatabaseFile};
+use super::create;
+use super::file::DatabaseFile;
+use super::journal::{self, Journal};
+use super::names::{SUFFIXES, directory, with_suffix};
 use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
 use super::place::{self, Lock, Place, PlacedFile};
 use super::schema::Kind;
@@ -46,9 +48,14 @@ pub(super) struct Target {
 pub(super) enum Found {
     /// It is a database in memory.
     Memory,
+    /// With the journal of a file that is made there.
     Nothing(Journal),
-    /// A database of that version; unknown where SQLite would have to change the file to read it.
-    File(Journal, Lock, Option<usize>),
+    File {
+        journal: Journal,
+        lock: Lock,
+        /// Unknown where SQLite would have to change the file to read it.
+        version: Option<usize>,
+    },
 }
 
 impl Examined {
@@ -72,7 +79,7 @@ impl Examined {
         let opened = match found {
             Found::Memory => target.open_memory(),
             Found::Nothing(journal) => target.create(journal),
-            Found::File(journal, lock, version) => target.open(journal, lock, version, "opened"),
+            Found::File { journal, lock, version } => target.open(journal, lock, version, "opened"),
         };
         opened.map_err(|error| target.error(error))
     }
@@ -95,30 +102,31 @@ impl Target {
     pub(super) fn find(&self, lock: Option<PlacedFile>) -> Result<Found, OpenErrorKind> {
         let path = &*self.path;
         match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => self.find_file(lock),
             Ok(metadata) if metadata.is_dir() => {
-                return Err(io::Error::from(ErrorKind::IsADirectory).into());
+                Err(io::Error::from(ErrorKind::IsADirectory).into())
             }
-            Ok(metadata) if !metadata.is_file() => {
-                return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
-            }
-            Ok(_) => {}
+            Ok(_) => Err(OpenErrorKind::NotOurs("not a regular file".to_owned())),
+            Err(error) if path.is_symlink() => match error.kind() {
+                ErrorKind::NotFound => Err(OpenErrorKind::DanglingLink),
+                _ => Err(error.into()),
+            },
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                if path.is_symlink() {
-                    return Err(OpenErrorKind::DanglingLink);
-                }
                 // Logs of an earlier file may be left.
                 check_writable(path)?;
-                return create::try_directory(path).map(Found::Nothing);
+                create::try_directory(path).map(Found::Nothing)
             }
-            Err(error) if path.is_symlink() => return Err(error.into()),
-            Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
+            Err(error) => Err(OpenErrorKind::directory(directory(path), error)),
         }
+    }
+
+    fn find_file(&self, lock: Option<PlacedFile>) -> Result<Found, OpenErrorKind> {
         // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
-        let real = fs::canonicalize(path)?;
+        let real = fs::canonicalize(&self.path)?;
         check_writable(&real)?;
         let lock = match lock {
-            Some(lock) => (lock, None),
-            None => place::lock(path)?,
+            Some(file) => Lock { file, warning: None },
+            None => place::lock(&self.path)?,
         };
         let journal = create::try_directory(&real)?;
         if !is_sqlite(&real)? {
@@ -133,7 +141,7 @@ impl Target {
             true => None,
             false => Some(self.look(&real, journal)?),
         };
-        Ok(Found::File(journal, lock, version))
+        Ok(Found::File { journal, lock, version })
     }
 
     /// Checks a file and returns its version, without changing anything.
@@ -162,7 +170,7 @@ impl Target {
         // Closing it must not copy the log into the file.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
         let version = check(&connection, self.kind, self.version)?;
-        if journal == Journal::Wal && create::journal_mode(&connection)? != journal.mode() {
+        if journal == Journal::Wal && journal::mode(&connection)? != journal.mode() {
             // To change the mode, it must be possible to have the file alone.
             connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
         }
@@ -186,11 +194,11 @@ impl Target {
     fn open(
         &self,
         journal: Journal,
-        (lock, warning): Lock,
+        lock: Lock,
         version: Option<usize>,
         history: &str,
     ) -> Result<DatabaseFile, OpenErrorKind> {
-        if let Some(warning) = warning {
+        if let Some(warning) = lock.warning {
             warn!("{warning}");
         }
         let Target { path, kind, version: wanted, busy } = self;
@@ -211,7 +219,7 @@ impl Target {
             None => check(&connection, kind, *wanted)?,
         };
         if version < *wanted {
-            let backup = if file::checkpoint(&connection, "PASSIVE")? {
+            let backup = if journal::checkpoint(&connection, "PASSIVE")? {
                 // Reading the file for the copy would drop the connection's locks.
                 connection.close().map_err(|(_, error)| error)?;
                 let backup = create::back_up(None, path, version)?;
@@ -228,7 +236,7 @@ impl Target {
         set_journal(&connection, journal, path)?;
         // A rollback journal that comes back after a power loss would undo all that follows.
         create::sync_directory(&fs::canonicalize(path)?)?;
-        let place = Place::new(lock, journal == Journal::Wal)?;
+        let place = Place::new(lock.file, journal == Journal::Wal)?;
         Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
     }
 }
@@ -278,7 +286,7 @@ fn is_sqlite(path: &Path) -> io::Result<bool> {
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
-    create::set_journal_mode(connection, journal.mode())?;
+    journal::set_mode(connection, journal.mode())?;
     if journal == Journal::Truncate {
         set(connection, "locking_mode", &"normal")?;
         warn!(
@@ -360,7 +368,7 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
         }
         Err(error) => return Err(error.into()),
     };
-    let newest = kind.versions.len();
+    let newest = kind.newest();
     let version = found.parse().ok().filter(|version| (1..=newest).contains(version));
     let version = version.ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
     for probe in kind.probes(version) {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::file::{DatabaseFile, checkpoint};
+use super::file::DatabaseFile;
+use super::journal::checkpoint;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::{Failure, set};

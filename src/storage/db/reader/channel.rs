@@ -10,11 +10,8 @@ use crate::limits::REPORT_COMMANDS_MAX;
 use crate::storage::db::AddressId;
 use crate::storage::db::columns::{collect, count, for_each, optional_string, text, time};
 use crate::storage::db::open_error::OpenError;
-use crate::storage::db::schema::CHANNEL;
+use crate::storage::db::schema::{CHANNEL, CONNECTIONS_VERSION};
 use crate::sys::clock::Timestamp;
-
-/// The first version with the connection table.
-const TRACKING_VERSION: usize = 2;
 
 /// How much is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,7 +60,7 @@ pub fn stored_counts(path: &Path) -> Result<(FileState, StoredCounts), OpenError
 /// The connection table, oldest first; none if the file has no such table.
 pub fn read_connections(path: &Path) -> Result<(FileState, Option<Vec<ConnectionRow>>), OpenError> {
     read(path, &CHANNEL, |connection, state| {
-        let has_table = state.version >= TRACKING_VERSION;
+        let has_table = state.version >= CONNECTIONS_VERSION;
         Ok((state, has_table.then(|| connection_rows(connection)).transpose()?))
     })
 }

@@ -21,7 +21,7 @@ use std::thread;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::create::{self, with_suffix};
+use super::names::{self, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{self, MEMORY};
 use super::schema::{ADDRID, CHANNEL, Kind, USAGE};
@@ -110,7 +110,7 @@ pub fn check_files(
 }
 
 fn check_directory(path: &Path) -> Result<(), OpenErrorKind> {
-    let directory = create::directory(path);
+    let directory = names::directory(path);
     let metadata = fs::metadata(directory).and_then(|metadata| {
         if metadata.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
     });
