@@ -228,7 +228,6 @@ fn an_empty_log_without_its_index_is_nobodys_and_is_left_alone() {
     assert!(sql::files(&directory) == before);
 }
 
-/// SQLite takes a file of one byte for an empty one, and what lies beside it for leftovers.
 #[test]
 fn what_lies_beside_a_file_of_a_byte_is_left_alone() {
     let (server, _client) = busy_server();
@@ -428,9 +427,11 @@ fn texts_that_clients_chose_cannot_steer_the_terminal() {
 fn an_address_that_has_been_erased_stays_a_number() {
     let directory = Directory::new();
     let rows = "INSERT INTO connections VALUES (1, 3, 4, 1.0, 's', NULL, NULL, 2.0);
-                INSERT INTO connections VALUES (2, NULL, NULL, 1.0, NULL, NULL, NULL, 2.0)";
+                INSERT INTO connections VALUES (2, NULL, 'odd', 1.0, NULL, NULL, NULL, 2.0);
+                INSERT INTO connection_messages VALUES (NULL, 1.0, 'list')";
     sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1, CHANNEL_V2, rows]);
-    sql::create(&directory.file("addrid.sqlite"), &[ADDRID_V1]);
+    let odd = "INSERT INTO address_ids (counter) VALUES ('odd')";
+    sql::create(&directory.file("addrid.sqlite"), &[ADDRID_V1, odd]);
     let text = report(&directory, EVERY_REPORT[3]);
     assert!(text.contains("addr-3-4 (erased)") && text.contains("2 in all"), "{text}");
     let found = json_report(&directory, EVERY_REPORT[3]);

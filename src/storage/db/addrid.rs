@@ -80,7 +80,7 @@ impl AddridDb {
 
     /// What it is and which generation it begins with.
     pub fn summary(&self) -> String {
-        format!("{}: generation {}", self.records.file.target(), self.generation)
+        format!("{}: generation {}", self.records.file.target, self.generation)
     }
 
     /// When [`AddridDb::renew_if_due`] must be called.

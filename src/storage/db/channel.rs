@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
+use super::columns::optional_number;
 use super::connections::ConnectionTable;
 use super::file::DatabaseFile;
 use super::journal::checkpoint;
@@ -142,7 +143,7 @@ impl ChannelDb {
     fn delete_connections(&self) -> rusqlite::Result<()> {
         const ALL: &str =
             "FROM (SELECT id FROM connections UNION ALL SELECT id FROM connection_messages)";
-        if self.file.version() < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
+        if self.file.version < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
             return Ok(()); // without writing anything
         }
         let all = "DELETE FROM connection_messages; DELETE FROM connections";
@@ -220,10 +221,10 @@ impl ChannelDb {
     /// The last generation of address ids, if any is stored.
     pub fn generation(&self) -> Result<Option<u64>, OpenError> {
         let sql = "SELECT MAX(generation) FROM addrid_generation";
-        let found: rusqlite::Result<Option<i64>> =
-            self.file.connection.query_row(sql, [], |row| row.get(0));
+        let connection = &self.file.connection;
+        let found = connection.query_row(sql, [], |row| optional_number(row, 0));
         let found = found.map_err(|error| self.file.error(error))?;
-        Ok(found.and_then(|generation| u64::try_from(generation).ok()))
+        Ok(found.and_then(|generation| u64::try_from(generation as i64).ok()))
     }
 
     fn run(&self, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {

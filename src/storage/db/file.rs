@@ -24,8 +24,8 @@ pub(super) struct DatabaseFile {
     pub connection: Connection,
     /// Where it is; none in memory. Must be dropped after the connection.
     place: Option<Place>,
-    target: Target,
-    version: usize,
+    pub target: Target,
+    pub version: usize,
     /// What opening did to the file, for the log.
     history: String,
     /// Pages (frames) in the write-ahead log, as SQLite reports them after each commit.
@@ -52,14 +52,6 @@ impl DatabaseFile {
 
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
         self.target.error(kind)
-    }
-
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    pub(super) fn version(&self) -> usize {
-        self.version
     }
 
     /// What it is and what opening did to it.

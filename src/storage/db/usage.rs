@@ -163,7 +163,7 @@ impl UsageDb {
     /// database must not be without room for their sake.
     fn look_for_room(&mut self) -> bool {
         // Where it cannot be known the write shows it.
-        let has_room = match rustix::fs::statvfs(&self.records.file.target().path) {
+        let has_room = match rustix::fs::statvfs(&self.records.file.target.path) {
             Ok(status) => {
                 let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
                 is_enough(bytes(status.f_bavail), bytes(status.f_blocks), self.has_room)
