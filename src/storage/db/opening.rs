@@ -169,7 +169,7 @@ impl Target {
         let connection = connect(path, locking, busy)?;
         // Closing it must not copy the log into the file.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-        let version = check(&connection, self.kind, self.version)?;
+        let version = checked_version(&connection, self.kind, self.version)?;
         if journal == Journal::Wal && journal::mode(&connection)? != journal.mode() {
             // To change the mode, it must be possible to have the file alone.
             connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
@@ -216,19 +216,11 @@ impl Target {
                 history = CREATED.to_owned();
                 *wanted
             }
-            None => check(&connection, kind, *wanted)?,
+            None => checked_version(&connection, kind, *wanted)?,
         };
         if version < *wanted {
-            let backup = if journal::checkpoint(&connection, "PASSIVE")? {
-                // Reading the file for the copy would drop the connection's locks.
-                connection.close().map_err(|(_, error)| error)?;
-                let backup = create::back_up(None, path, version)?;
-                connection = connect(path, locking, *busy)?;
-                backup
-            } else {
-                // A reader keeps some of it in the log.
-                create::back_up(Some(&connection), path, version)?
-            };
+            let backup;
+            (connection, backup) = self.back_up(connection, locking, version)?;
             create::upgrade(&mut connection, kind, version, *wanted)?;
             version = *wanted;
             history = format!("upgraded, the old file is kept as {}", backup.display());
@@ -238,6 +230,24 @@ impl Target {
         create::sync_directory(&fs::canonicalize(path)?)?;
         let place = Place::new(lock.file, journal == Journal::Wal)?;
         Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
+    }
+
+    /// Copies an open file; returns the connection to go on with, and where the copy is.
+    fn back_up(
+        &self,
+        connection: Connection,
+        locking: &str,
+        version: usize,
+    ) -> Result<(Connection, PathBuf), OpenErrorKind> {
+        if !journal::checkpoint(&connection, "PASSIVE")? {
+            // A reader keeps some of it in the log.
+            let backup = create::back_up(Some(&connection), &self.path, version)?;
+            return Ok((connection, backup));
+        }
+        // Reading the file for the copy would drop the connection's locks.
+        connection.close().map_err(|(_, error)| error)?;
+        let backup = create::back_up(None, &self.path, version)?;
+        Ok((connect(&self.path, locking, self.busy)?, backup))
     }
 }
 
@@ -317,7 +327,11 @@ fn pages(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Returns the file's version, once its kind and its foreign keys are checked.
 /// `wanted`: the version to which it may be upgraded.
-fn check(connection: &Connection, kind: &Kind, wanted: usize) -> Result<usize, OpenErrorKind> {
+fn checked_version(
+    connection: &Connection,
+    kind: &Kind,
+    wanted: usize,
+) -> Result<usize, OpenErrorKind> {
     let version = version(connection, kind)?;
     let to_add = kind.versions.get(version..wanted).unwrap_or_default();
     // An upgrade would fail at them, at each start after one more copy.
@@ -346,7 +360,7 @@ fn check_soundness(connection: &Connection, table: &str) -> Result<(), OpenError
 }
 
 /// Whether a statement names what this file or this SQLite does not have.
-fn is_of_sql(error: &Error) -> bool {
+fn is_unknown_name(error: &Error) -> bool {
     match error {
         Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
             error.code == ErrorCode::Unknown
@@ -363,7 +377,7 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
         Err(Error::QueryReturnedNoRows) => {
             return Err(OpenErrorKind::NotOurs("its 'version' table is empty".to_owned()));
         }
-        Err(error) if is_of_sql(&error) => {
+        Err(error) if is_unknown_name(&error) => {
             return Err(OpenErrorKind::NotOurs("it has no 'version' table".to_owned()));
         }
         Err(error) => return Err(error.into()),
