@@ -32,12 +32,17 @@ const SCRATCH_PAGE_BYTES: i64 = 512;
 /// Names that are tried for a new file. When all are taken, that is no accident.
 const NAMES_MAX: usize = 1_000;
 
-/// Makes new and removed names in the file's directory survive power loss.
+/// Makes new and removed names in the file's directory survive power loss, as far as that can be
+/// asked for: a directory may not be readable, and some file systems sync none. SQLite does
+/// without, too.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    match File::open(directory(path)) {
-        // It may be searched and written, but not read. SQLite does without, too.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-        opened => opened?.sync_all(),
+    match File::open(directory(path)).and_then(|directory| directory.sync_all()) {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) =>
+        {
+            Ok(())
+        }
+        synced => synced,
     }
 }
 
