@@ -391,7 +391,7 @@ impl Engine {
 
     /// Replaces the settings that a reload may change.
     pub fn set_live(&mut self, live: Reloadable) {
-        self.store.set_list(live.list);
+        self.store.set_listing(live.list);
         self.live = live;
         self.follow_live();
     }

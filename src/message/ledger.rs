@@ -67,14 +67,14 @@ impl Ledger {
     }
 
     /// A mailbox is charged to an address, or to itself, with `after` bytes instead of `before`.
-    pub(super) fn change(&self, holder: Option<Holder>, before: usize, after: usize) {
+    pub(super) fn recharge(&self, holder: Option<Holder>, before: usize, after: usize) {
         self.0.bytes.set(self.0.bytes.get() - before + after);
         let Some(holder) = holder else { return self.move_class(before, after) };
         let address = hash_of(holder);
-        let (total_before, total_after) = change(&self.0.addresses, address, before, after);
+        let (total_before, total_after) = change_total(&self.0.addresses, address, before, after);
         self.move_class(total_before, total_after);
         let network = hash_of(holder.network());
-        let (total_before, total_after) = change(&self.0.networks, network, before, after);
+        let (total_before, total_after) = change_total(&self.0.networks, network, before, after);
         let divisor = LEDGER_NETWORK_DIVISOR;
         self.move_class(total_before / divisor, total_after / divisor);
     }
@@ -82,14 +82,14 @@ impl Ledger {
     fn move_class(&self, before: usize, after: usize) {
         let (from, to) = (class(before), class(after));
         if from != to {
-            change(&self.0.classes, from as u64, usize::from(before > 0), 0);
-            change(&self.0.classes, to as u64, 0, usize::from(after > 0));
+            change_total(&self.0.classes, from as u64, usize::from(before > 0), 0);
+            change_total(&self.0.classes, to as u64, 0, usize::from(after > 0));
         }
     }
 }
 
 /// Changes a total by as much as its part; returns the total before and after.
-fn change(
+fn change_total(
     totals: &RefCell<HashMap<u64, usize>>,
     key: u64,
     before: usize,

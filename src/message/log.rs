@@ -184,7 +184,7 @@ impl MessageLog {
                 (0, bytes + CHARGE_BYTES)
             }
         };
-        self.ledger.change(holder, before, after);
+        self.ledger.recharge(holder, before, after);
     }
 
     /// Charges a holder for what is the mailbox's own.
@@ -193,7 +193,7 @@ impl MessageLog {
         let Some(own) = charges.iter().position(|(known, _)| known.is_none()) else { return };
         let (_, bytes) = charges.swap_remove(own);
         drop(charges);
-        self.ledger.change(None, bytes, 0);
+        self.ledger.recharge(None, bytes, 0);
         self.charge(Some(holder), bytes - CHARGE_BYTES);
     }
 
@@ -208,7 +208,7 @@ impl MessageLog {
                 .max_by_key(|(known, charged)| (*known == holder, *charged))
         {
             let taken = bytes.min(*charged - CHARGE_BYTES);
-            self.ledger.change(*known, *charged, *charged - taken);
+            self.ledger.recharge(*known, *charged, *charged - taken);
             *charged -= taken;
             bytes -= taken;
         }
@@ -229,6 +229,11 @@ impl MessageLog {
     /// The message at a place; none in a gap or after the end.
     pub fn get(&self, index: usize) -> Option<Rc<Message>> {
         self.messages.borrow().get(index).cloned().flatten()
+    }
+
+    /// All messages that there are now, to be sent.
+    pub fn replay(self: &Rc<MessageLog>) -> Replay {
+        Replay { log: self.clone(), next: 0, end: self.places() }
     }
 
     /// Messages, without gaps.
@@ -262,7 +267,7 @@ impl MessageLog {
         self.shorten(usize::MAX);
         *self.messages.borrow_mut() = Vec::new();
         for (holder, bytes) in std::mem::take(&mut *self.charges.borrow_mut()) {
-            self.ledger.change(holder, bytes, 0);
+            self.ledger.recharge(holder, bytes, 0);
         }
         self.counted_bytes.set(0);
     }
@@ -327,7 +332,7 @@ mod tests {
         let ledger = Ledger::default();
         let log = MessageLog::new(&ledger);
         (1..=4).for_each(|phase| push(&log, "a", &phase.to_string(), holder(1)));
-        let mut replay = Replay { log: log.clone(), next: 0, end: log.places() };
+        let mut replay = log.replay();
         assert!(replay.next().is_some_and(|message| message.phase() == "1"));
         for phase in ["1", "3"] {
             assert!(log.delete("a", phase, holder(1)) > 0);

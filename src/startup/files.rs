@@ -172,7 +172,7 @@ fn load(
     db: ChannelDb,
 ) -> Result<(ChannelDb, Store), Failure> {
     let mut store = Store::new(config.rules.clone(), config.limits.clone());
-    store.set_list(reloadable.list);
+    store.set_listing(reloadable.list);
     if let Err(error) = store.load(Clock::read().wall, |each| db.load(each)) {
         _ = Box::new(db).close(); // in the journal mode that it had
         return Err(error);

@@ -5,6 +5,9 @@
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use super::mailbox::Mailbox;
+use super::tables::Tables;
+use super::usage::Ending;
 use super::{Act, Store};
 use crate::limits::PRUNES_PER_TICK_MAX;
 use crate::sys::clock::Timestamp;
@@ -40,5 +43,29 @@ impl Store {
             }
         }
         true
+    }
+}
+
+impl Tables {
+    /// The mailboxes that an expiry check must look at: those with subscribers, and those that have
+    /// been idle since `old`. Sorted, because the order of changes must not depend on a hasher's
+    /// seed.
+    fn expiry_worklist(&self, old: Timestamp) -> BinaryHeap<(Timestamp, Rc<str>)> {
+        let due = |known: &Mailbox| !known.subscribers.is_empty() || known.updated <= old;
+        let worklist = self.mailboxes.iter().filter(|(_, known)| due(known));
+        worklist.map(|(id, known)| (known.updated, id.clone())).collect()
+    }
+
+    /// Looks at one mailbox in an expiry check that began at `began`: with subscribers it is
+    /// touched, idle for too long it is deleted as of `began`.
+    fn expire(&mut self, mailbox: &Rc<str>, began: Timestamp, act: &mut Act<'_>) {
+        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
+        if !known.subscribers.is_empty() {
+            known.touch(mailbox, &self.rules, act);
+        } else if known.updated <= began - self.rules.expire_after {
+            let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
+            let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
+            self.delete_mailbox(mailbox, Ending::Pruned, &mut act);
+        }
     }
 }

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::activity::Activity;
 use super::app::Nameplate;
 use super::change::{NameplateId, Row};
 use super::mailbox::Mailbox;
 use super::room::{mailbox_bytes, nameplate_bytes};
 use super::sides::{Side, Sides};
 use super::tables::Tables;
-use crate::message::hash_of;
 use crate::sys::clock::Timestamp;
 
 /// Takes the rows one by one: a table's rows before those that refer to it, each table in the
@@ -24,32 +24,6 @@ pub(super) struct Loader<'a> {
     /// App and name of each nameplate: its sides know only its id.
     nameplates: HashMap<NameplateId, (Rc<str>, Rc<str>)>,
     activity: &'a Activity,
-}
-
-/// Times of the last activity of mailboxes that are later than the file says, from the tables
-/// before: within a run nothing expires early. By the hash of the id, since memory must not hold
-/// all ids twice; two with the same one live as long as the later.
-#[derive(Debug, Default)]
-pub(super) struct Activity(HashMap<u64, Timestamp>);
-
-impl Activity {
-    /// Keeps the times of a table, from which a tick at `now` is to be undone.
-    pub fn keep(&mut self, tables: &Tables, now: Timestamp) {
-        // What that tick has written is not in the file.
-        let is_newer = |it: &Mailbox| it.updated_before(now) > it.stored || it.stored == now;
-        let newer = tables.mailboxes.iter().filter(|(_, mailbox)| is_newer(mailbox));
-        let newer = newer.map(|(id, mailbox)| (id, mailbox.updated_before(now)));
-        let ended = tables.ended.1.iter().filter(|_| tables.ended.0 == now);
-        for (id, updated) in newer.chain(ended.map(|(id, updated)| (id, *updated))) {
-            let kept = self.0.entry(hash_of(&**id)).or_insert(updated);
-            *kept = updated.max(*kept);
-        }
-    }
-
-    /// The later of that time and the one that is kept.
-    fn latest(&self, id: &str, updated: Timestamp) -> Timestamp {
-        self.0.get(&hash_of(id)).map_or(updated, |kept| updated.max(*kept))
-    }
 }
 
 impl Loader<'_> {

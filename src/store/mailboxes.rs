@@ -1,6 +1,5 @@
-//! Mailboxes, in which two sides exchange messages: `open`, `add` and `close`, and their expiry.
+//! Mailboxes, in which two sides exchange messages: `open`, `add`, `delete` and `close`.
 
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use super::change::{Change, Effects, Row, SideId, UsageKind};
@@ -12,8 +11,7 @@ use super::usage::{self, Ending};
 use super::{Act, Answer};
 use crate::limits::{SHORT_MESSAGE_BYTES, SIDES_MAX};
 use crate::message::MailboxState::{Deleted, Open, Refused, Unopened};
-use crate::message::{CloseReason, ConnId, Field, Message, Refusal, Replay, Response, Session};
-use crate::sys::clock::Timestamp;
+use crate::message::{CloseReason, ConnId, Field, Message, Refusal, Response, Session};
 
 impl Tables {
     /// Returns the stored messages, if there are any.
@@ -42,8 +40,7 @@ impl Tables {
         }
         let log = self.subscribe(&id, &me, conn, act.effects).map(|mailbox| &mailbox.log);
         let stored = log.filter(|log| log.count() > 0);
-        Ok(stored
-            .map(|log| Response::Replay(Replay { log: log.clone(), next: 0, end: log.places() })))
+        Ok(stored.map(|log| Response::Replay(log.replay())))
     }
 
     /// Makes room for a mailbox that does not exist, or for a side that it does not know.
@@ -256,13 +253,13 @@ impl Tables {
             act.effects.changes.push(Change::CloseMailboxSide { id, mailbox, side, mood });
         } else {
             // A row that goes with its mailbox need not be changed first.
-            self.note_ended(mailbox, act.now);
+            self.ended.note(mailbox, known, act.now);
             self.delete_mailbox(mailbox, Ending::Left, act);
         }
     }
 
     /// Deletes a mailbox with its nameplates; its subscribers become orphans.
-    fn delete_mailbox(&mut self, mailbox: &Rc<str>, ending: Ending, act: &mut Act<'_>) {
+    pub fn delete_mailbox(&mut self, mailbox: &Rc<str>, ending: Ending, act: &mut Act<'_>) {
         let Some(known) = self.mailboxes.get(mailbox) else { return };
         let (app, nameplates) = (known.app.clone(), known.nameplates.clone());
         // As upstream: a nameplate gets no usage record if its mailbox's sides have all left.
@@ -295,7 +292,7 @@ impl Tables {
         let closed = known.subscribers.iter().map(|(conn, _)| (*conn, CloseReason::Evicted));
         act.effects.closings.extend(closed);
         act.effects.evicted_count += 1;
-        self.note_ended(mailbox, act.now);
+        self.ended.note(mailbox, known, act.now);
         self.delete_mailbox(mailbox, Ending::Pruned, act);
         log.clear();
     }
@@ -337,27 +334,5 @@ impl Tables {
         let before = known.subscribers.len();
         known.subscribers.retain(|(subscriber, _)| *subscriber != conn);
         self.subscriptions_count -= before - known.subscribers.len();
-    }
-
-    /// The mailboxes that an expiry check must look at: those with subscribers, and those that have
-    /// been idle since `old`. Sorted, because the order of changes must not depend on a hasher's
-    /// seed.
-    pub fn expiry_worklist(&self, old: Timestamp) -> BinaryHeap<(Timestamp, Rc<str>)> {
-        let due = |known: &Mailbox| !known.subscribers.is_empty() || known.updated <= old;
-        let worklist = self.mailboxes.iter().filter(|(_, known)| due(known));
-        worklist.map(|(id, known)| (known.updated, id.clone())).collect()
-    }
-
-    /// Looks at one mailbox in an expiry check that began at `began`: with subscribers it is
-    /// touched, idle for too long it is deleted as of `began`.
-    pub fn expire(&mut self, mailbox: &Rc<str>, began: Timestamp, act: &mut Act<'_>) {
-        let Some(known) = self.mailboxes.get_mut(mailbox) else { return };
-        if !known.subscribers.is_empty() {
-            known.touch(mailbox, &self.rules, act);
-        } else if known.updated <= began - self.rules.expire_after {
-            let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
-            let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
-            self.delete_mailbox(mailbox, Ending::Pruned, &mut act);
-        }
     }
 }

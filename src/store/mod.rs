@@ -9,8 +9,9 @@
 //! `app` the nameplates of one app id, `mailbox` one mailbox, `sides` the crowding rule, `room` the
 //! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand
 //! out yet, `usage` the summaries, `change` what goes out, `load` the way back from the files,
-//! `expiry` the periodic check.
+//! `activity` what these do not know, `expiry` the periodic check.
 
+mod activity;
 mod app;
 mod change;
 mod cooling;
@@ -38,8 +39,9 @@ use crate::message::{
 use crate::sorted::sorted;
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
+use activity::Activity;
 use expiry::Expiry;
-use load::{Activity, Loader};
+use load::Loader;
 use tables::Tables;
 
 /// The inputs of every command, and where its effects go.
@@ -196,8 +198,8 @@ impl Store {
     }
 
     fn clear(&mut self) {
-        let Tables { rules, limits, list, .. } = std::mem::take(&mut self.tables);
-        self.tables = Tables { list, ..Tables::new(rules, limits) };
+        let Tables { rules, limits, listing, .. } = std::mem::take(&mut self.tables);
+        self.tables = Tables { listing, ..Tables::new(rules, limits) };
         self.expiry = None;
     }
 
@@ -210,8 +212,8 @@ impl Store {
     }
 
     /// Sets what `list` answers from now on.
-    pub fn set_list(&mut self, list: Listing) {
-        self.tables.list = list;
+    pub fn set_listing(&mut self, listing: Listing) {
+        self.tables.listing = listing;
     }
 
     /// Whether the tables match the database: false after a failed load.

@@ -20,7 +20,7 @@ impl Tables {
     /// The app's nameplates; none to those that may not begin anything.
     pub fn list(&mut self, session: &Session, may_begin: bool) -> Answer {
         let me = session.identity()?;
-        let names = match self.list {
+        let names = match self.listing {
             _ if !may_begin => None,
             Listing::Real => self.apps.get_mut(&me.app).map(|app| app.list()),
             Listing::Empty => None,

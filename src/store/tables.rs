@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::activity::Ended;
 use super::app::{App, Nameplate};
 use super::change::{NameplateId, SideId};
 use super::cooling::Cooling;
@@ -15,7 +16,7 @@ use super::remains::Remains;
 use super::{Listing, NAMEPLATE_CLASSES, Rules};
 use crate::limits::Limits;
 use crate::message::{Ledger, MessageLog};
-use crate::sys::clock::{Seconds, Timestamp};
+use crate::sys::clock::Seconds;
 
 /// All nameplates and mailboxes, in memory as in the file.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ pub(super) struct Tables {
     /// Of these, those of mailboxes and of the whole store.
     pub limits: Limits,
     /// What `list` answers.
-    pub list: Listing,
+    pub listing: Listing,
     pub apps: HashMap<Rc<str>, Box<App>>,
     pub mailboxes: HashMap<Rc<str>, Box<Mailbox>>,
     /// Nameplates that ended recently.
@@ -38,9 +39,7 @@ pub(super) struct Tables {
     pub ledger: Ledger,
     /// Messages of mailboxes that have ended.
     pub remains: Remains,
-    /// Mailboxes that ended at the last time at which some did, with their activity before: a
-    /// failure of that tick brings them back.
-    pub ended: (Timestamp, Vec<(Rc<str>, Timestamp)>),
+    pub ended: Ended,
     /// How often this tick may still delete mailboxes to make room.
     pub evictions_left: usize,
     /// Sessions bound to any app.
@@ -76,15 +75,6 @@ impl Tables {
             self.bound_count = self.bound_count.saturating_sub(1);
         }
         self.forget_app_if_unused(app);
-    }
-
-    /// Notes that a tick at `now` ends a mailbox, in case it fails.
-    pub fn note_ended(&mut self, id: &Rc<str>, now: Timestamp) {
-        let Some(known) = self.mailboxes.get(id) else { return };
-        if self.ended.0 != now {
-            self.ended = (now, Vec::new());
-        }
-        self.ended.1.push((id.clone(), known.updated_before(now)));
     }
 
     /// Frees the room of what has ended in tables that are mostly empty.

@@ -14,7 +14,7 @@ use crate::sys::clock::{Seconds, Timestamp};
 
 /// Why a nameplate or mailbox ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(super) enum Ending {
     /// The last side released or closed it.
     Left,
     /// It expired.
@@ -22,7 +22,7 @@ pub enum Ending {
 }
 
 /// Rounds a time down to a multiple of `blur` seconds, if blurring is on.
-pub fn blurred(time: Timestamp, blur: Option<Seconds>) -> Timestamp {
+pub(super) fn blurred(time: Timestamp, blur: Option<Seconds>) -> Timestamp {
     match blur {
         Some(blur) if blur > 0.0 => Timestamp(blur * (time.0 / blur).floor()),
         _ => time,
@@ -30,7 +30,7 @@ pub fn blurred(time: Timestamp, blur: Option<Seconds>) -> Timestamp {
 }
 
 /// How a nameplate or mailbox ends; `gravest`: of the moods with which its sides closed it.
-pub fn outcome(sides: &Sides, ending: Ending, gravest: Option<Outcome>) -> Outcome {
+pub(super) fn outcome(sides: &Sides, ending: Ending, gravest: Option<Outcome>) -> Outcome {
     match sides.iter().len() {
         count if count > SIDES_MAX => Outcome::Crowded,
         _ if ending == Ending::Pruned => Outcome::Pruney,

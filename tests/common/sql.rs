@@ -237,6 +237,14 @@ pub fn names(directory: &Directory) -> Vec<String> {
     names
 }
 
+/// Every file in a directory, with its bytes.
+pub fn files(directory: &Directory) -> BTreeMap<String, Vec<u8>> {
+    let names = names(directory).into_iter();
+    names
+        .map(|name| (name.clone(), std::fs::read(directory.file(&name)).expect("a file")))
+        .collect()
+}
+
 /// Makes the last activity of all mailboxes older, in the file of a stopped server.
 pub fn set_back_activity(file: &Path, seconds: f64) {
     let db = Connection::open(file).expect("database");

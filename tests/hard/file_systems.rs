@@ -253,10 +253,13 @@ fn without_shared_memory_a_rollback_journal_does() {
     mode("delete");
 }
 
-/// A server some of whose system calls fail from its start on.
-fn start_with_failing(calls: &str, directory: &Arc<Directory>) -> Server {
+/// A server some of whose system calls fail from its start on, those on all files or on one path.
+fn start_with_failing(calls: &str, path: Option<&Path>, directory: &Arc<Directory>) -> Server {
     let mut strace = Command::new("strace");
     strace.args(["-D", "-f", "-qq", "-o", "trace"]);
+    if let Some(path) = path {
+        strace.arg("-P").arg(path);
+    }
     for call in calls.split(' ') {
         strace.args(["-e", &format!("inject={call}")]);
     }
@@ -269,7 +272,7 @@ fn start_with_failing(calls: &str, directory: &Arc<Directory>) -> Server {
 fn without_hard_links_and_careful_renames_a_new_file_is_filled_in_place() {
     for calls in ["link,linkat:error=EPERM", "link,linkat:error=EPERM renameat2:error=EINVAL"] {
         let directory = Arc::new(Directory::new());
-        let server = start_with_failing(calls, &directory);
+        let server = start_with_failing(calls, None, &directory);
         let mailbox = server.bind("app", "a").claim("7");
         let trace = fs::read_to_string(directory.file("trace")).expect("the trace");
         assert!(trace.contains("(INJECTED)"), "{trace}");
@@ -283,10 +286,35 @@ fn without_hard_links_and_careful_renames_a_new_file_is_filled_in_place() {
 
 #[test]
 #[ignore = "needs strace"]
+fn where_no_mode_can_be_set_files_are_made_all_the_same() {
+    let directory = Arc::new(Directory::new());
+    let server = start_with_failing("fchmod,chmod:error=EPERM", None, &directory);
+    let mailbox = server.bind("app", "a").claim("7");
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+    let names = sql::names(&server.directory);
+    assert!(!names.iter().any(|name| name.contains(".new-")), "{names:?}");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn where_a_directory_cannot_be_synced_the_server_does_without() {
+    let directory = Arc::new(Directory::new());
+    let calls = "fsync,fdatasync:error=EINVAL";
+    let server = start_with_failing(calls, Some(directory.path()), &directory);
+    let trace = fs::read_to_string(directory.file("trace")).expect("the trace");
+    assert!(trace.contains("(INJECTED)"), "{trace}");
+    let mailbox = server.bind("app", "a").claim("7");
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+}
+
+#[test]
+#[ignore = "needs strace"]
 fn a_file_system_without_locks_costs_a_warning_and_not_the_service() {
     for error in ["ENOLCK", "EBADF", "ENOSYS"] {
         let directory = Arc::new(Directory::new());
-        let server = start_with_failing(&format!("flock:error={error}"), &directory);
+        let server = start_with_failing(&format!("flock:error={error}"), None, &directory);
         assert_eq!(server.count_log("the file system has no locks"), 1, "{:#?}", server.log());
         server.bind("app", "a").claim("7");
     }

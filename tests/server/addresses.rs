@@ -90,6 +90,21 @@ fn every_start_begins_a_generation_and_erases_the_table() {
 }
 
 #[test]
+fn a_generation_that_is_no_number_stops_no_start() {
+    let directory = Arc::new(Directory::new());
+    for (stored, next) in [("'odd'", 1), ("2.5", 3), ("NULL", 1), ("-7", 1)] {
+        let row = format!("INSERT INTO addrid_generation VALUES ({stored}, NULL)");
+        _ = fs::remove_file(directory.file("relay.sqlite"));
+        sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1, CHANNEL_V2, &row]);
+        let options = ["--addrid-db=addrid.sqlite"];
+        let (status, _) = Server::start_in(Arc::clone(&directory), &options).stop();
+        assert!(status.success());
+        let generation = sql::rows(&directory.file("relay.sqlite"), GENERATION);
+        assert_eq!(generation, json!([[next]]), "{stored}");
+    }
+}
+
+#[test]
 fn numbers_in_memory_still_have_generations() {
     let options = ["--addrid-db=:memory:", "--log-level=debug"];
     let mut server = Server::start(&options);

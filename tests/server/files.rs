@@ -150,6 +150,16 @@ fn a_backup_never_replaces_another_and_a_link_is_not_followed() {
 }
 
 #[test]
+fn a_name_that_only_begins_as_that_of_a_backup_is_free() {
+    for name in ["relay.sqlite-backup-vault", "relay.sqlite-backup-v", "relay.sqlite-backup-v1.x"] {
+        let server = Server::start(&[&format!("--usage-db={name}")]);
+        let (status, directory) = server.stop();
+        assert!(status.success());
+        assert_eq!(sql::names(&directory), ["relay.sqlite", name]);
+    }
+}
+
+#[test]
 fn links_in_place_of_temporary_names_are_not_followed() {
     let directory = Arc::new(Directory::new());
     let victim = directory.file("victim");

@@ -21,9 +21,7 @@ const NOBODY: u32 = 65_534;
 fn assert_refused(make: impl Fn(&Directory), option: &str, why: &str) {
     let directory = Directory::new();
     make(&directory);
-    let read = |name: &str| fs::read(directory.file(name)).ok();
-    let before = (read("bad.db"), read("bad.db-wal"));
-    let names_before = sql::names(&directory);
+    let before = sql::files(&directory);
     let option = format!("{option}=bad.db");
     let others = ["--channel-db=:memory:"];
     let is_channel = option.starts_with("--channel-db");
@@ -32,8 +30,7 @@ fn assert_refused(make: impl Fn(&Directory), option: &str, why: &str) {
         let line = sql::refusal(&directory, &[others, &[&option]].concat());
         assert!(line.contains("bad.db"), "{line}");
         assert!(line.contains(why), "{why:?} is not in {line:?}");
-        assert!((read("bad.db"), read("bad.db-wal")) == before, "the file is as it was: {line}");
-        assert_eq!(sql::names(&directory), names_before, "{line}");
+        assert!(sql::files(&directory) == before, "all files are as they were: {line}");
     }
 }
 
@@ -55,14 +52,27 @@ fn a_file_that_is_not_a_database() {
     }
 }
 
+/// SQLite takes a file of one byte for an empty one, and what lies beside it for leftovers.
 #[test]
-fn what_has_the_name_of_a_journal_beside_a_file_that_is_not_a_database() {
-    let make = |directory: &Directory| {
-        holding(&[b'x'; 5000])(directory);
-        fs::write(directory.file("bad.db-journal"), b"a text").expect("write");
-    };
-    for option in OPTIONS {
-        assert_refused(make, option, "not an SQLite file");
+fn what_lies_beside_a_file_that_is_not_a_database() {
+    let head = b"SQLite format 3\0";
+    for (name, bytes) in [
+        ("-wal", &b"x"[..]),
+        ("-wal", b"S"),
+        ("-wal", b"\0"),
+        ("-wal", &[b'x'; 5000]),
+        ("-journal", &[b'x'; 5000]),
+        ("-journal", &[0; 5000]),
+        ("-journal", b"\0"),
+        ("-journal", head),
+    ] {
+        let make = |directory: &Directory| {
+            holding(bytes)(directory);
+            fs::write(directory.file(&format!("bad.db{name}")), b"a text").expect("write");
+        };
+        for option in OPTIONS {
+            assert_refused(make, option, "not an SQLite file");
+        }
     }
 }
 

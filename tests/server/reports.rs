@@ -1,7 +1,6 @@
 //! The commands that tell of a server: what they show, that they harm nothing, and what they say
 //! when there is nothing to show.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -40,12 +39,6 @@ fn complaint(directory: &Directory, arguments: &[&str], status: i32) -> String {
     assert!(output.stdout.is_empty(), "{arguments:?}");
     assert_eq!(error.lines().count(), 1, "{arguments:?}: {error:?}");
     error
-}
-
-/// Every file with its bytes.
-fn files(directory: &Directory) -> BTreeMap<String, Vec<u8>> {
-    let names = sql::names(directory).into_iter();
-    names.map(|name| (name.clone(), fs::read(directory.file(&name)).expect("a file"))).collect()
 }
 
 const ALL_FILES: [&str; 3] =
@@ -130,7 +123,7 @@ fn files_of_a_server_that_was_killed_or_stopped_are_read_and_left_as_they_are() 
             drop(client);
             server.stop().1
         };
-        let before = files(&directory);
+        let before = sql::files(&directory);
         assert_eq!(before.contains_key("relay.sqlite-wal"), killed);
         for arguments in EVERY_REPORT {
             report(&directory, arguments);
@@ -142,7 +135,7 @@ fn files_of_a_server_that_was_killed_or_stopped_are_read_and_left_as_they_are() 
         let text = report(&directory, EVERY_REPORT[2]);
         let left_behind = if killed { "1 in all" } else { "No server has the file open" };
         assert!(text.contains(left_behind), "{text}");
-        let after = files(&directory);
+        let after = sql::files(&directory);
         assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
         for (name, bytes) in &before {
             assert!(after[name] == *bytes, "{name} has changed (killed: {killed})");
@@ -165,7 +158,7 @@ fn a_file_of_the_python_server_is_read_too() {
             "INSERT INTO nameplates VALUES (1, 'a', '4', 'mb', NULL)",
         ],
     );
-    let before = files(&directory);
+    let before = sql::files(&directory);
     let status = json_report(&directory, &["status"]);
     assert_eq!(status["channel"]["mailboxes"], 2);
     assert_eq!(status["channel"]["oldest_activity"], 1_600_000_000.0);
@@ -175,7 +168,7 @@ fn a_file_of_the_python_server_is_read_too() {
     assert!(text.contains("2020-09-13 12:26:40"), "{text}");
     let error = complaint(&directory, &["connections"], 1);
     assert!(error.contains("version 1") && error.contains("--track-connections"), "{error}");
-    assert!(files(&directory) == before);
+    assert!(sql::files(&directory) == before);
 }
 
 #[test]
@@ -229,10 +222,23 @@ fn a_log_without_its_index_is_said_to_be_one() {
 fn an_empty_log_without_its_index_is_nobodys_and_is_left_alone() {
     let (_, directory) = Server::start(&[]).stop();
     fs::write(directory.file("relay.sqlite-wal"), "").expect("write");
-    let before = files(&directory);
+    let before = sql::files(&directory);
     let status = json_report(&directory, &["status"]);
     assert_eq!(status["channel"]["mailboxes"], 0);
-    assert!(files(&directory) == before);
+    assert!(sql::files(&directory) == before);
+}
+
+#[test]
+fn what_lies_beside_a_file_of_a_byte_is_left_alone() {
+    let (server, _client) = busy_server();
+    let directory = server.kill();
+    for (text, command) in [("", "status"), ("x", "status"), ("x", "--check-config")] {
+        fs::write(directory.file("relay.sqlite"), text).expect("write");
+        let before = sql::files(&directory);
+        let error = complaint(&directory, &[command, "--channel-db=relay.sqlite"], 1);
+        assert!(error.contains("not a channel database"), "{error}");
+        assert!(sql::files(&directory) == before, "{command} {text:?}");
+    }
 }
 
 #[test]
@@ -421,9 +427,11 @@ fn texts_that_clients_chose_cannot_steer_the_terminal() {
 fn an_address_that_has_been_erased_stays_a_number() {
     let directory = Directory::new();
     let rows = "INSERT INTO connections VALUES (1, 3, 4, 1.0, 's', NULL, NULL, 2.0);
-                INSERT INTO connections VALUES (2, NULL, NULL, 1.0, NULL, NULL, NULL, 2.0)";
+                INSERT INTO connections VALUES (2, NULL, 'odd', 1.0, NULL, NULL, NULL, 2.0);
+                INSERT INTO connection_messages VALUES (NULL, 1.0, 'list')";
     sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1, CHANNEL_V2, rows]);
-    sql::create(&directory.file("addrid.sqlite"), &[ADDRID_V1]);
+    let odd = "INSERT INTO address_ids (counter) VALUES ('odd')";
+    sql::create(&directory.file("addrid.sqlite"), &[ADDRID_V1, odd]);
     let text = report(&directory, EVERY_REPORT[3]);
     assert!(text.contains("addr-3-4 (erased)") && text.contains("2 in all"), "{text}");
     let found = json_report(&directory, EVERY_REPORT[3]);

@@ -169,7 +169,7 @@ impl Simulation {
         let clock = self.clock();
         let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
         let mut store = Store::new(self.config.rules.clone(), self.config.limits.clone());
-        store.set_list(self.live.list);
+        store.set_listing(self.live.list);
         assert!(storage.load(&mut store, clock.wall), "a disk is readable at a start");
         let records =
             Records { usage: self.usage.as_ref().map(UsageFile::open), ..Records::default() };

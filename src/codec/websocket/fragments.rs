@@ -110,12 +110,10 @@ impl Fragments {
             message.map_or(0, Fragments::announced_bytes).saturating_add(next.payload_bytes);
         let is_within_limits = bytes <= limits.message_bytes_max as u64
             && next.payload_bytes <= limits.frame_bytes_max as u64;
-        if is_within_limits || bytes <= MESSAGE_DISCARDED_BYTES_MAX as u64 {
-            let is_discarded = message.is_some_and(Fragments::is_discarding);
-            Ok(!is_within_limits || is_discarded)
-        } else {
-            Err(FrameError::TooLong)
+        if !is_within_limits && bytes > MESSAGE_DISCARDED_BYTES_MAX as u64 {
+            return Err(FrameError::TooLong);
         }
+        Ok(!is_within_limits || message.is_some_and(Fragments::is_discarding))
     }
 
     /// Begins to throw away the payload that comes after this header.

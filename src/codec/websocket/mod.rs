@@ -63,7 +63,7 @@ impl WebSocket {
         if self.message.as_ref().is_some_and(|message| message.is_discarding_frame()) {
             return Ok(self.discard(input));
         }
-        let Some(header) = self.header(input)? else { return Ok(None) };
+        let Some(header) = self.read_header(input)? else { return Ok(None) };
         let known = self.partial.bytes().len();
         if let OpCode::Data(_) = header.opcode
             && Fragments::must_discard(self.message.as_deref(), &header, limits)?
@@ -94,7 +94,7 @@ impl WebSocket {
 
     /// The header of the frame that begins in `partial` and continues in `input`. If it is
     /// incomplete, moves all of `input` to `partial`.
-    fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
+    fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
         let mut head = [0; FRAME_HEADER_BYTES_MAX];
         let partial = self.partial.bytes();
         let known = partial.len().min(head.len());
@@ -260,7 +260,8 @@ pub fn close(reason: CloseReason) -> Vec<u8> {
 
 fn control(control: Control, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + payload.len());
-    header(OpCode::Control(control), payload.len(), &mut frame);
+    let header = FrameHeader { opcode: OpCode::Control(control), ..FrameHeader::default() };
+    write_header(&header, payload.len(), &mut frame);
     frame.extend_from_slice(payload);
     frame
 }
@@ -273,12 +274,8 @@ pub fn text(parts: &[&[u8]], output: &mut Vec<u8>) {
 
 /// Appends the header of a text message in one frame.
 pub fn text_header(payload_bytes: usize, output: &mut Vec<u8>) {
-    header(OpCode::Data(Data::Text), payload_bytes, output);
-}
-
-/// Appends the header of a frame.
-fn header(opcode: OpCode, payload_bytes: usize, output: &mut Vec<u8>) {
-    write_header(&FrameHeader { opcode, ..FrameHeader::default() }, payload_bytes, output);
+    let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
+    write_header(&header, payload_bytes, output);
 }
 
 fn write_header(header: &FrameHeader, payload_bytes: usize, output: &mut Vec<u8>) {

@@ -12,12 +12,11 @@ use rusqlite::params;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;
-use super::{Database, run, schema};
+use super::schema::ADDRID;
+use super::{Database, run};
 use crate::limits::ADDRESS_IDS_MAX;
 use crate::message::handover::AddressIdsRecord;
 use crate::sys::clock::{Clock, Seconds, Timestamp};
-
-const VERSION: usize = 1;
 
 /// Stands for an address in logs and in the connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +47,7 @@ pub struct AddridDb {
 
 impl AddridDb {
     pub fn examine(path: &Path) -> Result<Examined, OpenError> {
-        Examined::new(path, &schema::ADDRID, VERSION)
+        Examined::new(path, &ADDRID, ADDRID.newest())
     }
 
     /// Opens the file and begins the generation after `last`.
@@ -81,7 +80,7 @@ impl AddridDb {
 
     /// What it is and which generation it begins with.
     pub fn summary(&self) -> String {
-        format!("{}: generation {}", self.records.file.target(), self.generation)
+        format!("{}: generation {}", self.records.file.target, self.generation)
     }
 
     /// When [`AddridDb::renew_if_due`] must be called.

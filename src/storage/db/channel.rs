@@ -12,20 +12,19 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
+use super::columns::optional_number;
 use super::connections::ConnectionTable;
-use super::file::{DatabaseFile, checkpoint};
+use super::file::DatabaseFile;
+use super::journal::checkpoint;
 use super::open_error::OpenError;
 use super::opening::Examined;
-use super::schema::CHANNEL;
+use super::schema::{CHANNEL, CONNECTIONS_VERSION};
 use super::{Database, Failure, load, run, set};
 use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::{ConnId, Message};
 use crate::store::{Change, NameplateId, Row, SideId};
 use crate::sys::clock::Timestamp;
 use crate::sys::logging::{debug, info};
-
-/// The version with tables of connections and of the generation of address ids.
-const CONNECTIONS_VERSION: usize = 2;
 
 /// Pages that one change dirties, roughly: its row, and its place in up to two indexes.
 const PAGES_PER_CHANGE: usize = 3;
@@ -144,7 +143,7 @@ impl ChannelDb {
     fn delete_connections(&self) -> rusqlite::Result<()> {
         const ALL: &str =
             "FROM (SELECT id FROM connections UNION ALL SELECT id FROM connection_messages)";
-        if self.file.version() < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
+        if self.file.version < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
             return Ok(()); // without writing anything
         }
         let all = "DELETE FROM connection_messages; DELETE FROM connections";
@@ -222,10 +221,10 @@ impl ChannelDb {
     /// The last generation of address ids, if any is stored.
     pub fn generation(&self) -> Result<Option<u64>, OpenError> {
         let sql = "SELECT MAX(generation) FROM addrid_generation";
-        let found: rusqlite::Result<Option<i64>> =
-            self.file.connection.query_row(sql, [], |row| row.get(0));
+        let connection = &self.file.connection;
+        let found = connection.query_row(sql, [], |row| optional_number(row, 0));
         let found = found.map_err(|error| self.file.error(error))?;
-        Ok(found.and_then(|generation| u64::try_from(generation).ok()))
+        Ok(found.and_then(|generation| u64::try_from(generation as i64).ok()))
     }
 
     fn run(&self, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {

@@ -5,12 +5,13 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
+use super::journal::{self, Journal};
+use super::names::{self, SUFFIXES, directory, with_suffix};
 use super::open_error::OpenErrorKind;
 use super::schema::{Kind, Version};
 use super::{run, set};
@@ -29,74 +30,32 @@ const PAGE_BYTES: i64 = 1024;
 const SCRATCH_PAGE_BYTES: i64 = 512;
 
 /// Names that are tried for a new file. When all are taken, that is no accident.
-const NAMES_MAX: u32 = 1_000;
+const NAMES_MAX: usize = 1_000;
 
-/// What SQLite may put beside a database.
-pub(super) const SUFFIXES: [&str; 3] = ["-journal", "-wal", "-shm"];
-
-/// What follows a database's name in the names of copies of older versions.
-const BACKUP: &str = "-backup-v";
-
-/// How changes get into a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Journal {
-    /// By a write-ahead log, which needs shared memory.
-    Wal,
-    /// By a rollback journal, where a file system has no shared memory (9p, virtiofs, SMB, some
-    /// FUSE).
-    Truncate,
-}
-
-impl Journal {
-    /// SQLite's name of the journal mode.
-    pub(super) fn mode(self) -> &'static str {
-        match self {
-            Journal::Wal => "wal",
-            Journal::Truncate => "truncate",
-        }
-    }
-}
-
-/// The path with a suffix appended to its file name.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Whether a path has, or may get, the name of what belongs to a database of that name: what SQLite
-/// puts beside it, and a copy of an older version. The directory is not looked at.
-pub fn is_named_after(path: &Path, database: &Path) -> bool {
-    let names = (path.file_name(), database.file_name());
-    let (Some(name), Some(database)) = (names.0, names.1) else { return false };
-    let suffix = name.as_bytes().strip_prefix(database.as_bytes());
-    suffix.is_some_and(|suffix| {
-        SUFFIXES.iter().any(|it| it.as_bytes() == suffix) || suffix.starts_with(BACKUP.as_bytes())
-    })
-}
-
-/// The directory that a file is in.
-pub(super) fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes new and removed names in the file's directory survive power loss.
+/// Makes new and removed names in the file's directory survive power loss, as far as that can be
+/// asked for: a directory may not be readable, and some file systems sync none. SQLite does
+/// without, too.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    match File::open(directory(path)) {
-        // It may be searched and written, but not read. SQLite does without, too.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-        opened => opened?.sync_all(),
+    match File::open(directory(path)).and_then(|directory| directory.sync_all()) {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) =>
+        {
+            Ok(())
+        }
+        synced => synced,
     }
 }
 
 /// Creates the first of these files that does not exist.
 fn create_new(names: impl Iterator<Item = PathBuf>, mode: u32) -> io::Result<(PathBuf, File)> {
-    for path in names {
+    for path in names.take(NAMES_MAX) {
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
             Ok(file) => {
-                file.set_permissions(Permissions::from_mode(mode))?;
+                // Gives back bits that the umask has taken. If that fails, the file has fewer, or
+                // modes are not the file system's own (FAT, some network file systems).
+                _ = file.set_permissions(Permissions::from_mode(mode));
                 return Ok((path, file));
             }
         }
@@ -110,7 +69,7 @@ struct Temporary(PathBuf);
 impl Temporary {
     fn create(path: &Path) -> io::Result<(Temporary, File)> {
         let process = std::process::id();
-        let names = (0..NAMES_MAX).map(|n| with_suffix(path, &format!(".new-{process}-{n}")));
+        let names = (0..).map(|n: usize| with_suffix(path, &format!(".new-{process}-{n}")));
         let (path, file) = create_new(names, PRIVATE)?;
         Ok((Temporary(path), file))
     }
@@ -156,29 +115,8 @@ fn try_wal(scratch: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(scratch, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     set(&connection, "synchronous", &"off")?;
     set(&connection, "page_size", &SCRATCH_PAGE_BYTES)?;
-    set_journal_mode(&connection, Journal::Wal.mode())?;
+    journal::set_mode(&connection, Journal::Wal.mode())?;
     connection.execute_batch("CREATE TABLE scratch (n)")
-}
-
-/// The journal mode in force.
-pub(super) fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
-    connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))
-}
-
-/// Sets a journal mode. SQLite answers with the mode in force, which may be another.
-pub(super) fn set_journal_mode(connection: &Connection, wanted: &str) -> rusqlite::Result<()> {
-    let sql = format!("PRAGMA journal_mode = {wanted}");
-    let mode: String = connection.query_row(&sql, [], |row| row.get(0))?;
-    if mode == wanted {
-        return Ok(());
-    }
-    Err(busy(Some(format!("the journal mode stays '{mode}'"))))
-}
-
-/// SQLite's answer when another process is in the way, for where SQLite itself does not fail.
-pub(super) fn busy(message: Option<String>) -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-    rusqlite::Error::SqliteFailure(code, message)
 }
 
 /// Makes a database at `path`, whole or, where that is impossible, empty. If another process is
@@ -205,7 +143,7 @@ fn create_whole(path: &Path, kind: &Kind, version: usize) -> Result<bool, OpenEr
     let mut connection =
         Connection::open_with_flags(&temporary.0, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // No other process knows the file: it needs no journal, whose name could be predicted.
-    set_journal_mode(&connection, "memory")?;
+    journal::set_mode(&connection, "memory")?;
     initialise(&mut connection, kind, version)?;
     connection.close().map_err(|(_, error)| error)?;
     Ok(place(&temporary.0, path)?)
@@ -271,9 +209,7 @@ pub(super) fn back_up(
     version: usize,
 ) -> Result<PathBuf, OpenErrorKind> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    let first = with_suffix(path, &format!("{BACKUP}{version}"));
-    let further = (2..NAMES_MAX).map(|n| with_suffix(&first, &format!(".{n}")));
-    let (backup, mut file) = create_new(std::iter::once(first.clone()).chain(further), mode)?;
+    let (backup, mut file) = create_new(names::backups(path, version), mode)?;
     let mut copy = || {
         match connection {
             None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{Examined, Found, Target};
 use super::place::Place;
-use super::{create, run};
+use super::{create, journal, run};
 use crate::limits::DATABASE_BUSY;
 use crate::sys::logging::warn;
 
@@ -24,8 +24,8 @@ pub(super) struct DatabaseFile {
     pub connection: Connection,
     /// Where it is; none in memory. Must be dropped after the connection.
     place: Option<Place>,
-    target: Target,
-    version: usize,
+    pub target: Target,
+    pub version: usize,
     /// What opening did to the file, for the log.
     history: String,
     /// Pages (frames) in the write-ahead log, as SQLite reports them after each commit.
@@ -52,14 +52,6 @@ impl DatabaseFile {
 
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
         self.target.error(kind)
-    }
-
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    pub(super) fn version(&self) -> usize {
-        self.version
     }
 
     /// What it is and what opening did to it.
@@ -156,9 +148,9 @@ impl DatabaseFile {
 
 fn leave_wal_mode(connection: &Connection, target: &Target) -> rusqlite::Result<()> {
     connection.busy_timeout(DATABASE_BUSY)?;
-    match create::set_journal_mode(connection, "delete") {
+    match journal::set_mode(connection, "delete") {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-            checkpoint(connection, "TRUNCATE")?;
+            journal::checkpoint(connection, "TRUNCATE")?;
             warn!(
                 "{}: another process has the file open, so it stays in WAL mode",
                 target.path.display()
@@ -181,19 +173,19 @@ fn leave(
     let removes_log = match moved {
         // What was committed to the log goes into the file, wherever that is now.
         OpenErrorKind::LogLost => {
-            copy_log(connection)?;
+            journal::copy_log(connection)?;
             false
         }
         OpenErrorKind::Replaced => {
             if !place.is_overwritten()? {
-                _ = copy_log(connection);
+                _ = journal::copy_log(connection);
             }
             true
         }
         OpenErrorKind::LogOverwritten => true,
         OpenErrorKind::IndexCut => false,
         OpenErrorKind::Missing => {
-            _ = copy_log(connection); // it may be taken elsewhere
+            _ = journal::copy_log(connection); // it may be taken elsewhere
             return Ok(false);
         }
         _ => return Ok(false),
@@ -202,20 +194,4 @@ fn leave(
     drop(std::mem::replace(connection, Connection::open_in_memory()?));
     place.set_closed(removes_log)?;
     Ok(true)
-}
-
-/// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.
-fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
-    match checkpoint(connection, "PASSIVE")? {
-        true => Ok(()),
-        false => Err(create::busy(None)),
-    }
-}
-
-/// Runs a checkpoint; returns whether all of the log is in the file now.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        let (busy, logged, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(!busy && logged == copied)
-    })
 }

@@ -1,8 +1,9 @@
 //! The SQLite files (manual: files 1): opening, upgrading, loading, writing.
 //!
 //! `opening` opens any of them, with `create`, which makes files, and `place`, which locks them and
-//! sees whether they are still there (by `overwriting`); `file` is an open one; `schema` has their
-//! tables. `channel` (with `load` and `connections`), `usage` and `addrid` each write one, the last
+//! sees whether they are still there (by `overwriting`); `file` is an open one. `schema` has their
+//! tables, `names` the names of what lies beside them, `journal` the ways in which changes get into
+//! them. `channel` (with `load` and `connections`), `usage` and `addrid` each write one, the last
 //! two by `records_file`; `reader` reads them from outside; `columns` copes with what other servers
 //! store. Knows the store's changes and records; must never know sockets or JSON.
 
@@ -12,7 +13,9 @@ mod columns;
 mod connections;
 mod create;
 mod file;
+mod journal;
 mod load;
+mod names;
 mod open_error;
 mod opening;
 mod overwriting;
@@ -25,7 +28,7 @@ mod usage;
 pub use addrid::{AddressId, AddridDb};
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
-pub use create::is_named_after;
+pub use names::is_named_after;
 pub use open_error::OpenError;
 pub use opening::{Examined, MEMORY};
 pub use reader::{

@@ -11,8 +11,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::create::{self, Journal, SUFFIXES, with_suffix};
-use super::file::{self, DatabaseFile};
+use super::create;
+use super::file::DatabaseFile;
+use super::journal::{self, Journal};
+use super::names::{SUFFIXES, directory, with_suffix};
 use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
 use super::place::{self, Lock, Place, PlacedFile};
 use super::schema::Kind;
@@ -46,9 +48,14 @@ pub(super) struct Target {
 pub(super) enum Found {
     /// It is a database in memory.
     Memory,
+    /// With the journal of a file that is made there.
     Nothing(Journal),
-    /// A database of that version; unknown where SQLite would have to change the file to read it.
-    File(Journal, Lock, Option<usize>),
+    File {
+        journal: Journal,
+        lock: Lock,
+        /// Unknown where SQLite would have to change the file to read it.
+        version: Option<usize>,
+    },
 }
 
 impl Examined {
@@ -72,7 +79,7 @@ impl Examined {
         let opened = match found {
             Found::Memory => target.open_memory(),
             Found::Nothing(journal) => target.create(journal),
-            Found::File(journal, lock, version) => target.open(journal, lock, version, "opened"),
+            Found::File { journal, lock, version } => target.open(journal, lock, version, "opened"),
         };
         opened.map_err(|error| target.error(error))
     }
@@ -80,8 +87,11 @@ impl Examined {
 
 const CREATED: &str = "created";
 
-/// How SQLite's files begin (sqlite.org/fileformat.html, 1.3).
-const HEAD: &[u8] = b"SQLite format 3\0";
+/// Bytes of a database's header, and how it and a rollback journal begin
+/// (sqlite.org/fileformat.html, 1.3 and 3).
+const HEADER_BYTES: usize = 100;
+const HEADER_BEGIN: &[u8] = b"SQLite format 3\0";
+const JOURNAL_BEGIN: &[u8] = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7";
 
 impl Target {
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
@@ -92,45 +102,46 @@ impl Target {
     pub(super) fn find(&self, lock: Option<PlacedFile>) -> Result<Found, OpenErrorKind> {
         let path = &*self.path;
         match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => self.find_file(lock),
             Ok(metadata) if metadata.is_dir() => {
-                return Err(io::Error::from(ErrorKind::IsADirectory).into());
+                Err(io::Error::from(ErrorKind::IsADirectory).into())
             }
-            Ok(metadata) if !metadata.is_file() => {
-                return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
-            }
-            Ok(_) => {}
+            Ok(_) => Err(OpenErrorKind::NotOurs("not a regular file".to_owned())),
+            Err(error) if path.is_symlink() => match error.kind() {
+                ErrorKind::NotFound => Err(OpenErrorKind::DanglingLink),
+                _ => Err(error.into()),
+            },
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                if path.is_symlink() {
-                    return Err(OpenErrorKind::DanglingLink);
-                }
                 // Logs of an earlier file may be left.
                 check_writable(path)?;
-                return create::try_directory(path).map(Found::Nothing);
+                create::try_directory(path).map(Found::Nothing)
             }
-            Err(error) if path.is_symlink() => return Err(error.into()),
-            Err(error) => return Err(OpenErrorKind::directory(create::directory(path), error)),
+            Err(error) => Err(OpenErrorKind::directory(directory(path), error)),
         }
+    }
+
+    fn find_file(&self, lock: Option<PlacedFile>) -> Result<Found, OpenErrorKind> {
         // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
-        let real = fs::canonicalize(path)?;
+        let real = fs::canonicalize(&self.path)?;
         check_writable(&real)?;
         let lock = match lock {
-            Some(lock) => (lock, None),
-            None => place::lock(path)?,
+            Some(file) => Lock { file, warning: None },
+            None => place::lock(&self.path)?,
         };
         let journal = create::try_directory(&real)?;
+        if !is_sqlite(&real)? {
+            // SQLite would delete a log or journal beside some of these before it said so.
+            return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
+        }
         let is_empty = fs::metadata(&real)?.len() == 0;
         let has_rollback_journal =
             fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
-        if has_rollback_journal && !begins_as_database(&real)? {
-            // SQLite would delete the journal before it said so.
-            return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
-        }
         let version = match is_empty || has_rollback_journal {
             // Reading would roll the file back, or discard what is left of an earlier one.
             true => None,
             false => Some(self.look(&real, journal)?),
         };
-        Ok(Found::File(journal, lock, version))
+        Ok(Found::File { journal, lock, version })
     }
 
     /// Checks a file and returns its version, without changing anything.
@@ -158,8 +169,8 @@ impl Target {
         let connection = connect(path, locking, busy)?;
         // Closing it must not copy the log into the file.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-        let version = check(&connection, self.kind, self.version)?;
-        if journal == Journal::Wal && create::journal_mode(&connection)? != journal.mode() {
+        let version = checked_version(&connection, self.kind, self.version)?;
+        if journal == Journal::Wal && journal::mode(&connection)? != journal.mode() {
             // To change the mode, it must be possible to have the file alone.
             connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
         }
@@ -183,11 +194,11 @@ impl Target {
     fn open(
         &self,
         journal: Journal,
-        (lock, warning): Lock,
+        lock: Lock,
         version: Option<usize>,
         history: &str,
     ) -> Result<DatabaseFile, OpenErrorKind> {
-        if let Some(warning) = warning {
+        if let Some(warning) = lock.warning {
             warn!("{warning}");
         }
         let Target { path, kind, version: wanted, busy } = self;
@@ -205,19 +216,11 @@ impl Target {
                 history = CREATED.to_owned();
                 *wanted
             }
-            None => check(&connection, kind, *wanted)?,
+            None => checked_version(&connection, kind, *wanted)?,
         };
         if version < *wanted {
-            let backup = if file::checkpoint(&connection, "PASSIVE")? {
-                // Reading the file for the copy would drop the connection's locks.
-                connection.close().map_err(|(_, error)| error)?;
-                let backup = create::back_up(None, path, version)?;
-                connection = connect(path, locking, *busy)?;
-                backup
-            } else {
-                // A reader keeps some of it in the log.
-                create::back_up(Some(&connection), path, version)?
-            };
+            let backup;
+            (connection, backup) = self.back_up(connection, locking, version)?;
             create::upgrade(&mut connection, kind, version, *wanted)?;
             version = *wanted;
             history = format!("upgraded, the old file is kept as {}", backup.display());
@@ -225,8 +228,26 @@ impl Target {
         set_journal(&connection, journal, path)?;
         // A rollback journal that comes back after a power loss would undo all that follows.
         create::sync_directory(&fs::canonicalize(path)?)?;
-        let place = Place::new(lock, journal == Journal::Wal)?;
+        let place = Place::new(lock.file, journal == Journal::Wal)?;
         Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
+    }
+
+    /// Copies an open file; returns the connection to go on with, and where the copy is.
+    fn back_up(
+        &self,
+        connection: Connection,
+        locking: &str,
+        version: usize,
+    ) -> Result<(Connection, PathBuf), OpenErrorKind> {
+        if !journal::checkpoint(&connection, "PASSIVE")? {
+            // A reader keeps some of it in the log.
+            let backup = create::back_up(Some(&connection), &self.path, version)?;
+            return Ok((connection, backup));
+        }
+        // Reading the file for the copy would drop the connection's locks.
+        connection.close().map_err(|(_, error)| error)?;
+        let backup = create::back_up(None, &self.path, version)?;
+        Ok((connect(&self.path, locking, self.busy)?, backup))
     }
 }
 
@@ -254,15 +275,28 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
     Ok(())
 }
 
-/// Whether a file begins as SQLite's do, or with what it had not written yet at a crash.
-fn begins_as_database(path: &Path) -> io::Result<bool> {
-    let mut head = Vec::new();
-    File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
-    Ok(HEAD.starts_with(&head) || head.iter().all(|byte| *byte == 0))
+/// Whether a file is empty or begins as SQLite's do. A blank beginning is what SQLite had not
+/// written yet at a crash, if there is a journal to undo that.
+fn is_sqlite(path: &Path) -> io::Result<bool> {
+    let beginning = |path: &Path| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let header = beginning(path)?;
+    Ok(match header.len() {
+        0 => true,
+        HEADER_BYTES if header.starts_with(HEADER_BEGIN) => true,
+        HEADER_BYTES if header.iter().all(|byte| *byte == 0) => {
+            let journal = beginning(&with_suffix(path, "-journal"));
+            journal.is_ok_and(|journal| journal.starts_with(JOURNAL_BEGIN))
+        }
+        _ => false,
+    })
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
-    create::set_journal_mode(connection, journal.mode())?;
+    journal::set_mode(connection, journal.mode())?;
     if journal == Journal::Truncate {
         set(connection, "locking_mode", &"normal")?;
         warn!(
@@ -293,7 +327,11 @@ fn pages(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Returns the file's version, once its kind and its foreign keys are checked.
 /// `wanted`: the version to which it may be upgraded.
-fn check(connection: &Connection, kind: &Kind, wanted: usize) -> Result<usize, OpenErrorKind> {
+fn checked_version(
+    connection: &Connection,
+    kind: &Kind,
+    wanted: usize,
+) -> Result<usize, OpenErrorKind> {
     let version = version(connection, kind)?;
     let to_add = kind.versions.get(version..wanted).unwrap_or_default();
     // An upgrade would fail at them, at each start after one more copy.
@@ -322,7 +360,7 @@ fn check_soundness(connection: &Connection, table: &str) -> Result<(), OpenError
 }
 
 /// Whether a statement names what this file or this SQLite does not have.
-fn is_of_sql(error: &Error) -> bool {
+fn is_unknown_name(error: &Error) -> bool {
     match error {
         Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
             error.code == ErrorCode::Unknown
@@ -339,12 +377,12 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
         Err(Error::QueryReturnedNoRows) => {
             return Err(OpenErrorKind::NotOurs("its 'version' table is empty".to_owned()));
         }
-        Err(error) if is_of_sql(&error) => {
+        Err(error) if is_unknown_name(&error) => {
             return Err(OpenErrorKind::NotOurs("it has no 'version' table".to_owned()));
         }
         Err(error) => return Err(error.into()),
     };
-    let newest = kind.versions.len();
+    let newest = kind.newest();
     let version = found.parse().ok().filter(|version| (1..=newest).contains(version));
     let version = version.ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
     for probe in kind.probes(version) {

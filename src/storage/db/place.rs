@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::create::with_suffix;
+use super::names::with_suffix;
 use super::open_error::OpenErrorKind;
 use super::overwriting::Watch;
 use crate::sys::identity::{self, FileId};
@@ -38,12 +38,7 @@ impl PlacedFile {
         there == self.id || identity::of(&self.file).is_ok_and(|(now, _)| there == now)
     }
 
-    /// Whether this name is the file's, and not that of a link to it.
-    fn has_name(&self, name: &Path) -> bool {
-        self.len_by_name(name).is_some()
-    }
-
-    /// The length in bytes, if the file has that name itself.
+    /// The length in bytes, if the name is the file's, and not that of a link to it.
     fn len_by_name(&self, name: &Path) -> Option<u64> {
         identity::of_name(name).ok().filter(|(there, _)| self.is(*there)).map(|(_, bytes)| bytes)
     }
@@ -65,10 +60,17 @@ pub(super) struct Place {
     /// The locked file. Must be dropped after the connection: closing it drops SQLite's locks with
     /// it.
     guard: PlacedFile,
-    /// Where there is a write-ahead log; none once SQLite has closed the file.
-    log: Option<Log>,
-    /// Whether SQLite has closed the file.
-    is_closed: bool,
+    changes: Changes,
+}
+
+/// Where SQLite puts changes.
+#[derive(Debug)]
+enum Changes {
+    Log(Box<Log>),
+    /// Into the file, by a rollback journal that comes and goes.
+    File,
+    /// Nowhere: it has closed the file.
+    Closed,
 }
 
 /// A write-ahead log, and what it shows of what others do.
@@ -84,20 +86,24 @@ struct Log {
 impl Place {
     /// The place of a file that SQLite has just opened.
     pub(super) fn new(guard: PlacedFile, has_log: bool) -> io::Result<Place> {
-        let mut log = None;
+        let mut changes = Changes::File;
         if has_log {
             // SQLite puts what belongs to a file beside the file itself, not beside a link to it.
             let real = fs::canonicalize(&guard.path)?;
             let watch = Watch::new(&guard.file, &with_suffix(&real, "-shm"))?;
             let file = PlacedFile::open(with_suffix(&real, "-wal"))?;
-            log = Some(Log { file, beside: real, watch });
+            changes = Changes::Log(Box::new(Log { file, beside: real, watch }));
         }
-        Ok(Place { guard, log, is_closed: false })
+        Ok(Place { guard, changes })
     }
 
     /// The path of the write-ahead log, where there is one.
     pub(super) fn log_path(&self) -> Option<&Path> {
-        self.log.as_ref().map(|log| &*log.file.path)
+        self.log().map(|log| &*log.file.path)
+    }
+
+    fn log(&self) -> Option<&Log> {
+        if let Changes::Log(log) = &self.changes { Some(log) } else { None }
     }
 
     /// As [`Place::check`], and fails if the log is not what was written to it.
@@ -115,12 +121,14 @@ impl Place {
         if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
-        let Some(log) = &self.log else {
-            return if self.is_closed { Err(OpenErrorKind::LogLost) } else { Ok(()) };
+        let log = match &self.changes {
+            Changes::Log(log) => log,
+            Changes::File => return Ok(()),
+            Changes::Closed => return Err(OpenErrorKind::LogLost),
         };
         match log.file.len_at_path() {
             // The database may have got another name, and a link leads to it.
-            Ok(_) if by_name.is_some() || self.guard.has_name(&log.beside) => Ok(()),
+            Ok(_) if by_name.is_some() || self.guard.len_by_name(&log.beside).is_some() => Ok(()),
             Ok(_) | Err(OpenErrorKind::Missing | OpenErrorKind::Replaced) => {
                 Err(OpenErrorKind::LogLost)
             }
@@ -130,7 +138,7 @@ impl Place {
 
     /// Fails if the log is not what was written to it: what is added to it would be lost.
     pub(super) fn check_log(&self) -> Result<(), OpenErrorKind> {
-        let Some(log) = &self.log else { return Ok(()) };
+        let Some(log) = self.log() else { return Ok(()) };
         match log.watch.is_log_overwritten(&log.file.file) {
             Ok(true) => Err(OpenErrorKind::LogOverwritten),
             Ok(false) => Ok(()),
@@ -146,7 +154,7 @@ impl Place {
 
     /// The same, if its length is known.
     fn is_overwritten_with(&self, bytes: u64) -> io::Result<bool> {
-        match &self.log {
+        match self.log() {
             Some(log) => log.watch.is_overwritten(&self.guard.file, bytes),
             // An open database has pages: an empty file was emptied by another program.
             None => Ok(bytes == 0),
@@ -157,10 +165,9 @@ impl Place {
     /// `removes_log`: the log at the path, if it is the one that was open, must not be played into
     /// another file.
     pub(super) fn set_closed(&mut self, removes_log: bool) -> io::Result<()> {
-        self.is_closed = true;
         // The index is closed before SQLite has locks on it again.
-        match self.log.take() {
-            Some(log) if removes_log && log.file.len_at_path().is_ok() => {
+        match std::mem::replace(&mut self.changes, Changes::Closed) {
+            Changes::Log(log) if removes_log && log.file.len_at_path().is_ok() => {
                 fs::remove_file(&log.file.path)
             }
             _ => Ok(()),
@@ -173,9 +180,13 @@ impl Place {
     }
 }
 
-/// A locked file, and what is wrong with the lock: a warning for when all files are known to be in
-/// order.
-pub(super) type Lock = (PlacedFile, Option<String>);
+/// A locked file.
+#[derive(Debug)]
+pub(super) struct Lock {
+    pub file: PlacedFile,
+    /// What is wrong with the lock: for the log, when all files are known to be in order.
+    pub warning: Option<String>,
+}
 
 /// Locks the file that is at `path` now.
 pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
@@ -203,7 +214,7 @@ pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
             )),
             None => None,
         };
-        return Ok((placed, warning));
+        return Ok(Lock { file: placed, warning });
     }
     Err(OpenErrorKind::InUse)
 }

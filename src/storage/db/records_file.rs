@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::file::{DatabaseFile, checkpoint};
+use super::file::DatabaseFile;
+use super::journal::checkpoint;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::{Failure, set};
@@ -68,7 +69,7 @@ impl<T> RecordsFile<T> {
     /// they were.
     pub(super) fn settle(&mut self, written: Result<(), Failure>) -> bool {
         let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
-        let name = self.file.target().kind.name;
+        let name = self.file.target.kind.name;
         match written {
             Ok(()) => {
                 self.waiting.clear();

@@ -16,6 +16,11 @@ pub struct Kind {
 }
 
 impl Kind {
+    /// The latest version.
+    pub fn newest(&self) -> usize {
+        self.versions.len()
+    }
+
     /// The probes of all tables of a version.
     pub fn probes(&self, version: usize) -> impl Iterator<Item = &'static str> {
         self.versions[..version].iter().flat_map(|version| version.probes).copied()
@@ -31,6 +36,13 @@ pub struct Version {
     /// version that it claims.
     pub probes: &'static [&'static str],
 }
+
+/// The first version of the channel database with tables of connections and of the generation of
+/// address ids.
+pub const CONNECTIONS_VERSION: usize = 2;
+
+/// The first version of the usage database with a table of client versions.
+pub const CLIENTS_VERSION: usize = 2;
 
 /// The channel database.
 pub const CHANNEL: Kind = Kind {

@@ -9,7 +9,8 @@ use super::columns::{collect, count, optional_string, optional_text};
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;
-use super::{run, schema};
+use super::run;
+use super::schema::USAGE;
 use crate::limits::{
     USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE, USAGE_ROWS_DELETED_AT_ONCE,
     USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
@@ -18,9 +19,6 @@ use crate::message::{CHECK_APP, Outcome};
 use crate::store::{UsageKind, UsageRecord};
 use crate::sys::clock::{Seconds, Timestamp};
 use crate::sys::logging::{info, warn};
-
-/// The version that is written.
-const VERSION: usize = 2;
 
 /// The row of `current`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,11 +43,42 @@ pub struct UsageHistory {
 const TIMED: [(&str, &str); 3] =
     [("nameplates", "started"), ("mailboxes", "started"), ("client_versions", "connect_time")];
 
-/// Of each of these tables, the last rowid that the search for old rows has looked at.
-type Searched = [i64; TIMED.len()];
+/// A search for rows that are too old, which are deleted. It goes on over several writes.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    /// Rows that began before are too old.
+    since: Timestamp,
+    /// Of each of [`TIMED`], the last rowid that was looked at.
+    searched: [i64; TIMED.len()],
+}
 
-/// Before a search.
-const NOT_SEARCHED: Searched = [i64::MIN; TIMED.len()];
+impl Search {
+    /// Deletes what is too old of the next rows of each table; returns whether there are more. All
+    /// are looked at: a clock that was ahead has put later times before earlier ones.
+    fn delete_next(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        let mut has_more = false;
+        for ((table, time), last) in TIMED.into_iter().zip(&mut self.searched) {
+            let portion = format!(
+                "SELECT rowid FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT 1 OFFSET ?2"
+            );
+            let end: Option<i64> = connection
+                .prepare_cached(&portion)?
+                .query_row((*last, USAGE_ROWS_EXAMINED_AT_ONCE as i64), |row| row.get(0))
+                .optional()?;
+            let old = format!(
+                "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} \
+                 WHERE rowid > ?1 AND rowid <= ?2 AND {time} < ?3 LIMIT ?4)"
+            );
+            let (first, end, most) = (*last, end.unwrap_or(i64::MAX), USAGE_ROWS_DELETED_AT_ONCE);
+            let deleted = run(connection, &old, params![first, end, self.since, most as i64])?;
+            if deleted < USAGE_ROWS_DELETED_AT_ONCE {
+                *last = end;
+            }
+            has_more |= *last != i64::MAX;
+        }
+        Ok(has_more)
+    }
+}
 
 #[derive(Debug)]
 pub struct UsageDb {
@@ -58,16 +87,14 @@ pub struct UsageDb {
     current: Option<Current>,
     /// Age at which a record is deleted.
     keep: Option<Seconds>,
-    /// Records that began before are to be deleted.
-    keep_since: Option<Timestamp>,
-    searched: Searched,
+    search: Option<Search>,
     /// Whether the file system had room at the last write.
     has_room: bool,
 }
 
 impl UsageDb {
     pub fn examine(path: &Path) -> Result<Examined, OpenError> {
-        Examined::new(path, &schema::USAGE, VERSION)
+        Examined::new(path, &USAGE, USAGE.newest())
     }
 
     /// `keep`: records of that age are deleted.
@@ -76,8 +103,7 @@ impl UsageDb {
             records: RecordsFile::open(examined)?,
             current: None,
             keep,
-            keep_since: None,
-            searched: NOT_SEARCHED,
+            search: None,
             has_room: true,
         })
     }
@@ -95,12 +121,13 @@ impl UsageDb {
     /// and those after it.
     pub fn set_current(&mut self, current: Current) {
         self.current = Some(current);
-        self.keep_since = self.keep.map(|keep| current.updated - keep);
+        let searched = self.search.map_or([i64::MIN; TIMED.len()], |search| search.searched);
+        self.search = self.keep.map(|keep| Search { since: current.updated - keep, searched });
     }
 
     /// Whether the file is up to date.
     pub(crate) fn is_written(&self) -> bool {
-        self.records.waiting.is_empty() && self.current.is_none() && self.keep_since.is_none()
+        self.records.waiting.is_empty() && self.current.is_none() && self.search.is_none()
     }
 
     /// Appends the records that wait, replaces the `current` row, and goes on with the search for
@@ -113,13 +140,13 @@ impl UsageDb {
         }
         if !self.look_for_room() {
             self.records.waiting.clear();
-            (self.current, self.keep_since) = (None, None);
+            (self.current, self.search) = (None, None);
             return;
         }
-        let (mut searched, mut has_more) = (self.searched, false);
+        let (mut search, mut has_more) = (self.search, false);
         let written = self.records.write(&mut |transaction, records| {
-            if let Some(since) = self.keep_since {
-                has_more = delete_before(transaction, since, &mut searched)?;
+            if let Some(search) = &mut search {
+                has_more = search.delete_next(transaction)?;
             }
             for record in records {
                 insert(transaction, record)?;
@@ -128,8 +155,7 @@ impl UsageDb {
         });
         if self.records.settle(written) {
             self.current = None;
-            self.keep_since = self.keep_since.filter(|_| has_more);
-            self.searched = if has_more { searched } else { NOT_SEARCHED };
+            self.search = search.filter(|_| has_more);
         }
     }
 
@@ -137,7 +163,7 @@ impl UsageDb {
     /// database must not be without room for their sake.
     fn look_for_room(&mut self) -> bool {
         // Where it cannot be known the write shows it.
-        let has_room = match rustix::fs::statvfs(&self.records.file.target().path) {
+        let has_room = match rustix::fs::statvfs(&self.records.file.target.path) {
             Ok(status) => {
                 let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
                 is_enough(bytes(status.f_bavail), bytes(status.f_blocks), self.has_room)
@@ -203,36 +229,6 @@ fn replace_current(connection: &Connection, current: Current) -> rusqlite::Resul
         params![rebooted, updated, blur_time, connections_websocket as i64],
     )
     .map(drop)
-}
-
-/// Looks at the next rows of each table and deletes those that began before a time; returns whether
-/// there are more rows. All are looked at: a clock that was ahead has put later times before
-/// earlier ones.
-fn delete_before(
-    connection: &Connection,
-    since: Timestamp,
-    searched: &mut Searched,
-) -> rusqlite::Result<bool> {
-    let mut has_more = false;
-    for ((table, time), last) in TIMED.into_iter().zip(searched) {
-        let portion =
-            format!("SELECT rowid FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT 1 OFFSET ?2");
-        let end: Option<i64> = connection
-            .prepare_cached(&portion)?
-            .query_row((*last, USAGE_ROWS_EXAMINED_AT_ONCE as i64), |row| row.get(0))
-            .optional()?;
-        let old = format!(
-            "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} \
-             WHERE rowid > ?1 AND rowid <= ?2 AND {time} < ?3 LIMIT ?4)"
-        );
-        let (first, end, most) = (*last, end.unwrap_or(i64::MAX), USAGE_ROWS_DELETED_AT_ONCE);
-        let deleted = run(connection, &old, params![first, end, since, most as i64])?;
-        if deleted < USAGE_ROWS_DELETED_AT_ONCE {
-            *last = end;
-        }
-        has_more |= *last != i64::MAX;
-    }
-    Ok(has_more)
 }
 
 /// A name as far as it is recorded: a peer chooses it, and the file keeps it.

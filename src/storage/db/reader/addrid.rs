@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::read;
 use crate::storage::db::AddressId;
-use crate::storage::db::columns::{count, for_each, text};
+use crate::storage::db::columns::{for_each, number, text};
 use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::ADDRID;
 
@@ -16,7 +16,7 @@ pub fn addresses_by_id(path: &Path) -> Result<AddressesById, OpenError> {
     let mut addresses = AddressesById::new();
     read(path, &ADDRID, |connection, _| {
         for_each(connection, sql, &[], &mut |row| {
-            let (generation, counter) = (count(row, 0)?, count(row, 1)?);
+            let (generation, counter) = (number(row, 0)? as u64, number(row, 1)? as u64);
             addresses.push((AddressId { generation, counter }, text(row, 2)?.into_owned()));
             Ok(())
         })

@@ -8,13 +8,12 @@ use rusqlite::Connection;
 use super::{FileState, read};
 use crate::limits::REPORT_COMMANDS_MAX;
 use crate::storage::db::AddressId;
-use crate::storage::db::columns::{collect, count, for_each, optional_string, text, time};
+use crate::storage::db::columns::{
+    collect, count, for_each, number, optional_number, optional_string, text, time,
+};
 use crate::storage::db::open_error::OpenError;
-use crate::storage::db::schema::CHANNEL;
+use crate::storage::db::schema::{CHANNEL, CONNECTIONS_VERSION};
 use crate::sys::clock::Timestamp;
-
-/// The first version with the connection table.
-const TRACKING_VERSION: usize = 2;
 
 /// How much is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,7 +62,7 @@ pub fn stored_counts(path: &Path) -> Result<(FileState, StoredCounts), OpenError
 /// The connection table, oldest first; none if the file has no such table.
 pub fn read_connections(path: &Path) -> Result<(FileState, Option<Vec<ConnectionRow>>), OpenError> {
     read(path, &CHANNEL, |connection, state| {
-        let has_table = state.version >= TRACKING_VERSION;
+        let has_table = state.version >= CONNECTIONS_VERSION;
         Ok((state, has_table.then(|| connection_rows(connection)).transpose()?))
     })
 }
@@ -75,13 +74,12 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
              version, active FROM connections ORDER BY id",
         &[],
         |row| {
-            let generation: Option<i64> = row.get(1)?;
-            let counter: Option<i64> = row.get(2)?;
+            let address_id = optional_number(row, 1)?.zip(optional_number(row, 2)?);
             Ok(ConnectionRow {
                 id: row.get(0)?,
-                address_id: generation.zip(counter).map(|(generation, counter)| AddressId {
-                    generation: generation.unsigned_abs(),
-                    counter: counter.unsigned_abs(),
+                address_id: address_id.map(|(generation, counter)| AddressId {
+                    generation: generation as u64,
+                    counter: counter as u64,
                 }),
                 connected: time(row, 3)?,
                 side: optional_string(row, 4)?,
@@ -95,7 +93,7 @@ fn connection_rows(connection: &Connection) -> rusqlite::Result<Vec<ConnectionRo
     )?;
     let sql = "SELECT id, name FROM connection_messages ORDER BY rowid";
     for_each(connection, sql, &[], &mut |message| {
-        let id: i64 = message.get(0)?;
+        let id = number(message, 0)? as i64;
         let Ok(place) = found.binary_search_by_key(&id, |row| row.id) else { return Ok(()) };
         let row = &mut found[place];
         row.commands += 1;

@@ -21,7 +21,7 @@ use std::thread;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::create::{self, with_suffix};
+use super::names::{self, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{self, MEMORY};
 use super::schema::{ADDRID, CHANNEL, Kind, USAGE};
@@ -43,22 +43,25 @@ const READ_VERSION_AT: usize = 19;
 const READ_VERSION_OF_WAL: u8 = 2;
 const HEAD_BYTES: usize = READ_VERSION_AT + 1;
 
+/// Parameters to read a file without a look at what lies beside it.
+const IMMUTABLE: &str = "mode=ro&immutable=1";
+
 /// How to open a file without changing anything, as parameters of SQLite's URI.
 fn parameters(path: &Path, log_bytes: Option<u64>) -> Result<&'static str, OpenErrorKind> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    let Some(read_version) = head.get(READ_VERSION_AT) else {
+        return Ok(IMMUTABLE); // no database: SQLite would delete a log beside it
+    };
     let has_index = with_suffix(path, "-shm").try_exists()?;
     match log_bytes {
         // A server has it open, or was killed. The index of the log, shared with the server, is
         // read and never built: a reader without a server makes its own in memory.
-        Some(_) if has_index => return Ok("mode=ro&readonly_shm=1"),
+        Some(_) if has_index => Ok("mode=ro&readonly_shm=1"),
+        Some(1..) => Err(OpenErrorKind::NoIndex),
         // An empty log without index: a server just removed the log while a reader opened it.
-        None | Some(0) => {}
-        Some(_) => return Err(OpenErrorKind::NoIndex),
-    }
-    let mut head = Vec::new();
-    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-    match head.get(READ_VERSION_AT) {
         // In WAL mode, but no process has it open: opened in the ordinary way it would get a log.
-        Some(&READ_VERSION_OF_WAL) => Ok("mode=ro&immutable=1"),
+        _ if *read_version == READ_VERSION_OF_WAL => Ok(IMMUTABLE),
         // With a rollback journal, as the Python server's: SQLite's shared lock suffices.
         _ => Ok("mode=ro"),
     }
@@ -107,7 +110,7 @@ pub fn check_files(
 }
 
 fn check_directory(path: &Path) -> Result<(), OpenErrorKind> {
-    let directory = create::directory(path);
+    let directory = names::directory(path);
     let metadata = fs::metadata(directory).and_then(|metadata| {
         if metadata.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
     });

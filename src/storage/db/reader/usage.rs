@@ -12,12 +12,9 @@ use crate::storage::db::columns::{
     collect, count, flag, for_each, number, optional_number, optional_string, time,
 };
 use crate::storage::db::open_error::OpenError;
-use crate::storage::db::schema::USAGE;
+use crate::storage::db::schema::{CLIENTS_VERSION, USAGE};
 use crate::store::UsageKind;
 use crate::sys::clock::{Seconds, Timestamp};
-
-/// The first version with the table of client versions.
-const CLIENTS_VERSION: usize = 2;
 
 /// A nameplate or mailbox that ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
