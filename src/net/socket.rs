@@ -37,17 +37,28 @@ pub enum Endpoint {
 impl Endpoint {
     /// Whether a connection could be meant for either, so that both cannot be listened on.
     pub fn overlaps(&self, other: &Endpoint) -> bool {
-        let covers = |any: &SocketAddr, one: &SocketAddr| {
+        let covers = |any: SocketAddr, one: SocketAddr| {
             any.ip().is_unspecified() && (any.is_ipv6() || one.is_ipv4())
         };
         match (self, other) {
             (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
+                let (one, other) = (canonical(*one), canonical(*other));
                 let is_one_port = one.port() == other.port() && one.port() != 0;
                 is_one_port && (one == other || covers(one, other) || covers(other, one))
             }
-            (Endpoint::Unix { path, .. }, Endpoint::Unix { path: other, .. }) => path == other,
+            (Endpoint::Unix { path, .. }, Endpoint::Unix { path: other, .. }) => {
+                identity::is_same_name(path, other)
+            }
             _ => false,
         }
+    }
+}
+
+/// An IPv4 address written as one of IPv6 is the IPv4 address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
     }
 }
 

@@ -109,7 +109,7 @@ fn check_distinct(config: &Config) -> Result<(), String> {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     match (file_id(a), file_id(b)) {
-        (None, None) => a.file_name() == b.file_name() && directory_id(a) == directory_id(b),
+        (None, None) => identity::is_same_name(a, b),
         (a, b) => a == b,
     }
 }
@@ -119,16 +119,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
 fn belongs_to(path: &Path, database: &Path) -> bool {
     let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let names = [database, &real];
-    names.iter().any(|it| db::is_named_after(path, it) && directory_id(path) == directory_id(it))
+    let directory = identity::directory(path);
+    names.iter().any(|it| db::is_named_after(path, it) && directory == identity::directory(it))
 }
 
 fn file_id(path: &Path) -> Option<FileId> {
     identity::at_path(path).ok().map(|(id, _)| id)
-}
-
-/// Of a file that is to be made, there is the directory.
-fn directory_id(path: &Path) -> Option<FileId> {
-    file_id(std::path::absolute(path).ok()?.parent()?)
 }
 
 fn channel_options(config: &Config) -> ChannelOptions {

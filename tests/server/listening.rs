@@ -38,7 +38,14 @@ fn addresses_that_overlap_are_a_failure() {
         ("--port=4000", "--port=tcp:4000"),
         ("--port=tcp:4000", "--port=tcp6:4000"),
         ("--port=tcp:4000", "--admin=4000"),
+        ("--port=127.0.0.1:4000", "--port=[::ffff:127.0.0.1]:4000"),
+        ("--port=tcp:4000", "--port=[::ffff:127.0.0.1]:4000"),
         ("--port=unix:x.sock", "--admin=unix:x.sock"),
+        ("--port=unix:x.sock", "--port=unix:./x.sock"),
+        (
+            "--port=unix:x.sock",
+            &format!("--port=unix:{}", directory.path().join("x.sock").display()),
+        ),
     ] {
         for arguments in [[one, other], [other, one]] {
             assert_failure(&directory, &arguments, &["cannot listen on", "listened on as well"]);
