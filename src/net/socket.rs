@@ -71,6 +71,18 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// The kernel's number of a network interface.
+#[cfg(target_os = "linux")]
+pub fn interface_number(name: &str) -> Option<u32> {
+    let any_socket = new_socket(AddressFamily::UNIX).ok()?;
+    rustix::net::netdevice::name_to_index(any_socket, name).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn interface_number(_name: &str) -> Option<u32> {
+    None
+}
+
 /// What the connections of a listener are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {

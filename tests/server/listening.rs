@@ -31,6 +31,13 @@ fn one_address_that_cannot_be_bound_among_others_is_a_failure() {
 }
 
 #[test]
+fn an_address_may_name_its_interface() {
+    for port in ["--port=tcp:0:interface=\\:\\:1%lo", "--port=[::1%lo]:0", "--port=[::1%1]:0"] {
+        Server::start(&[port]).bind("app", "side");
+    }
+}
+
+#[test]
 fn addresses_that_overlap_are_a_failure() {
     let directory = Directory::new();
     for (one, other) in [
