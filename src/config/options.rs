@@ -5,7 +5,7 @@
 //! above it.
 
 use super::members::Members;
-use super::policy::Mode;
+use super::permission::Mode;
 use super::spec::Arity::{Flag, Many, Once, Optional};
 use super::spec::ShownDefault::{Each, Number, Text, Unset};
 use super::spec::{Action, Group, Row, rows};

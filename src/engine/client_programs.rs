@@ -33,6 +33,20 @@ pub struct ClientPrograms {
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
 impl ClientPrograms {
+    /// Counts recorded binds: when, implementation, version, how many.
+    pub fn of_binds(
+        recorded: Vec<(Timestamp, Option<String>, Option<String>, u64)>,
+        now: Timestamp,
+    ) -> ClientPrograms {
+        let mut programs = ClientPrograms::default();
+        for (at, implementation, version, binds) in recorded {
+            let program = program(implementation.as_deref(), version.as_deref());
+            // A time that is still to come counts as now.
+            programs.count(program, at.min(now), binds);
+        }
+        programs
+    }
+
     /// Counts binds at that time; those a day before the newest ones are ignored.
     pub fn count(&mut self, program: ClientVersion, at: Timestamp, binds: u64) {
         let hour = (at.0 / SECONDS_PER_HOUR) as u64;

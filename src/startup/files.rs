@@ -145,7 +145,7 @@ fn open_records(
     let (mut records, mut past) = (Records::default(), UsageHistory::default());
     if let Some(examined) = usage {
         let db = UsageDb::open(examined, config.usage_keep)?;
-        if config.is_watched() {
+        if config.has_admin_listener() {
             past = read_past(&db);
         }
         records.usage = Some(db);

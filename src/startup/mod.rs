@@ -11,10 +11,11 @@ use std::rc::Rc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::Admin;
-use crate::config::policy::{Mode, Policy};
+use crate::config::permission::{Mode, Policy};
 use crate::config::reloadable::Reloadable;
 use crate::config::{Config, reload};
 use crate::engine::Engine;
+use crate::engine::client_programs::ClientPrograms;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::net::handover;
 use crate::net::listeners::{HandedOver, Listeners};
@@ -164,10 +165,9 @@ fn start_engine(
         engine.restore(addresses, inheritance.take_states());
     }
     engine.run_first_check();
-    let admin = config.is_watched().then(|| {
-        let (admin, programs) = Admin::new(clock, past);
-        engine.client_programs = Some(Box::new(programs));
-        admin
+    let admin = config.has_admin_listener().then(|| {
+        engine.client_programs = Some(Box::new(ClientPrograms::of_binds(past.clients, clock.wall)));
+        Admin::new(clock, &past.mailboxes)
     });
     (engine, admin)
 }
