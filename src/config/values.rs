@@ -9,7 +9,7 @@ use log::LevelFilter;
 
 use crate::limits::{self, LimitRow};
 use crate::message::Network;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{SECONDS_PER_DAY, Seconds};
 
 /// The server's port by default, as upstream's.
 pub const DEFAULT_PORT: u16 = 4000;
@@ -106,8 +106,7 @@ pub fn seconds_or_never(text: &str) -> Result<Seconds, String> {
 
 /// A number of days, in seconds.
 pub fn days(text: &str) -> Result<Seconds, String> {
-    const DAY_SECONDS: Seconds = 86_400.0;
-    whole(text, 1..=u32::MAX, "days").map(|days| Seconds::from(days) * DAY_SECONDS)
+    whole(text, 1..=u32::MAX, "days").map(|days| Seconds::from(days) * SECONDS_PER_DAY)
 }
 
 pub fn whole_seconds(text: &str) -> Result<Seconds, String> {

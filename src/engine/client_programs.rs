@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
 use crate::message::ClientVersion;
 use crate::sorted::sorted;
-use crate::sys::clock::Timestamp;
+use crate::sys::clock::{SECONDS_PER_HOUR, Timestamp};
 
 /// A client program, with its names cut to [`CLIENT_NAME_CHARS_MAX`].
 pub fn program(implementation: Option<&str>, version: Option<&str>) -> ClientVersion {
@@ -29,8 +29,6 @@ pub struct ClientPrograms {
     /// The newest hour counted, since the epoch.
     hour: u64,
 }
-
-const SECONDS_PER_HOUR: f64 = 3_600.0;
 
 impl ClientPrograms {
     /// Counts recorded binds: when, implementation, version, how many.

@@ -15,12 +15,10 @@ use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::Outcome;
 use crate::sorted::sorted;
 use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageKind, UsageSince};
-use crate::sys::clock::{self, Seconds, Timestamp};
+use crate::sys::clock::{self, SECONDS_PER_DAY, Seconds, Timestamp};
 
 /// The row of results that this server does not know.
 const OTHER: &str = "other";
-
-const SECONDS_PER_DAY: f64 = 86_400.0;
 
 /// How often each result occurred, and at last all that this server does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

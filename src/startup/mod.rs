@@ -25,6 +25,7 @@ use crate::server::Server;
 use crate::server::inheritance::Inheritance;
 use crate::server::service_manager::{Notifier, STORED_NAME};
 use crate::server::signals::Signals;
+use crate::storage::db::UsageHistory;
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 use crate::sys::logging::{info, warn};
@@ -145,11 +146,13 @@ fn build(
 fn start_engine(
     config: &Rc<Config>,
     reloadable: Reloadable,
-    Files { store, storage, records, past }: Files,
+    files: Files,
     entropy: SystemEntropy,
     inheritance: &mut Option<Inheritance>,
 ) -> (Box<Engine>, Option<Admin>) {
     let clock = Clock::read();
+    let last_day = config.has_admin_listener().then(|| files.last_day());
+    let Files { store, storage, records } = files;
     // In the heap, as each move of it would be one more copy on the stack, whose pages stay.
     let mut engine = Box::new(Engine::new(
         Rc::clone(config),
@@ -165,9 +168,9 @@ fn start_engine(
         engine.restore(addresses, inheritance.take_states());
     }
     engine.run_first_check();
-    let admin = config.has_admin_listener().then(|| {
-        engine.client_programs = Some(Box::new(ClientPrograms::of_binds(past.clients, clock.wall)));
-        Admin::new(clock, &past.mailboxes)
+    let admin = last_day.map(|UsageHistory { mailboxes, clients }| {
+        engine.client_programs = Some(Box::new(ClientPrograms::of_binds(clients, clock.wall)));
+        Admin::new(clock, &mailboxes)
     });
     (engine, admin)
 }
