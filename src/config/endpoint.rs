@@ -166,7 +166,7 @@ fn tcp(text: &str, default_address: IpAddr) -> Result<Endpoint, String> {
     Ok(Endpoint::Tcp(address))
 }
 
-/// An address that is one of each interface, of which a name or a number says which is meant.
+/// A link-local address, which every interface has, with the name or the number of one.
 fn link_local(ip: &str, interface: &str, port: u16) -> Result<SocketAddr, String> {
     let ip = ip.parse().map_err(|_| format!("'{ip}' before a '%' must be an IPv6 address"))?;
     let number = interface.parse().ok().or_else(|| interface_number(interface));
