@@ -54,11 +54,12 @@ impl Endpoint {
     }
 }
 
-/// An IPv4 address written as one of IPv6 is the IPv4 address.
+/// The address as the kernel sees it: an IPv4 address may be written as one of IPv6, and only that
+/// of a link is different at each interface.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip, address.port()).into(),
-        IpAddr::V6(_) => address,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => address,
+        ip => (ip, address.port()).into(),
     }
 }
 

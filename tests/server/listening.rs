@@ -47,6 +47,8 @@ fn addresses_that_overlap_are_a_failure() {
         ("--port=tcp:4000", "--admin=4000"),
         ("--port=127.0.0.1:4000", "--port=[::ffff:127.0.0.1]:4000"),
         ("--port=tcp:4000", "--port=[::ffff:127.0.0.1]:4000"),
+        ("--port=[::1]:4000", "--port=[::1%lo]:4000"),
+        ("--port=[fe80::1%1]:4000", "--port=[fe80::1%lo]:4000"),
         ("--port=unix:x.sock", "--admin=unix:x.sock"),
         ("--port=unix:x.sock", "--port=unix:./x.sock"),
         (
