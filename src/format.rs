@@ -113,9 +113,9 @@ fn cut(text: &str, chars_max: usize) -> String {
     shown
 }
 
-/// A foreign text for a terminal, or a dash without one.
-pub fn harmless_or_unknown(text: Option<&str>) -> String {
-    text.map_or_else(|| UNKNOWN.to_owned(), harmless)
+/// A value as that function shows it, if it is known.
+pub fn or_unknown<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), show)
 }
 
 /// A foreign text as HTML text: no markup, hostile characters replaced.

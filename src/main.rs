@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 fn check(config: Config) -> ExitCode {
     for warning in &config.warnings {
-        _ = writeln!(io::stderr(), "wormhole-mailbox: warning: {warning}");
+        logging::print(log::Level::Warn, &format!("warning: {warning}"));
     }
     match startup::check(config) {
         Ok(()) => print("the configuration is valid\n"),
@@ -81,8 +81,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(problem: &str, status: u8) -> ExitCode {
-    // One line, as in the log. The exit status remains if it cannot be written.
-    let problem = problem.replace(char::is_control, " ");
-    _ = writeln!(io::stderr(), "{}wormhole-mailbox: {problem}", logging::error_prefix());
+    logging::print(log::Level::Error, problem);
     ExitCode::from(status)
 }

@@ -1,6 +1,6 @@
-//! What the load tool and the side-by-side bench share.
+//! What the benches share.
 
-#![allow(dead_code)] // each bench uses its own part
+#![allow(dead_code, unused_imports)] // each bench uses its own part
 
 pub mod histogram;
 pub mod json;
@@ -11,7 +11,15 @@ pub mod report;
 pub mod svg;
 pub mod syncs;
 
+use std::process::{Command, Stdio};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Whether the machine has a program, which can be asked for its version so.
+pub fn is_installed(program: &str, version: &str) -> bool {
+    let status = Command::new(program).arg(version).stdout(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
 
 /// Ten thousand clients need as many descriptors.
 pub fn raise_descriptor_limit() {

@@ -338,7 +338,7 @@ impl Net {
 }
 
 /// Appends a masked frame.
-fn frame(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
+pub fn frame(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
     let header = FrameHeader {
         is_final: true,
         rsv1: false,

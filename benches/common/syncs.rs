@@ -15,12 +15,6 @@ const CALLS: [&str; 6] = ["-f", "-qq", "-e", "trace=fsync,fdatasync", "-e", "sig
 /// Time for strace to attach.
 const ATTACH: Duration = Duration::from_millis(500);
 
-/// Whether the machine has strace.
-pub fn available() -> bool {
-    let version = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
-}
-
 /// The command line prefix that traces a command.
 pub fn launcher(log: &Path) -> Vec<String> {
     let log = log.display().to_string();

@@ -5,6 +5,8 @@
 //! the cost of the rounds without the start.
 #![forbid(unsafe_code)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod path;
 mod storage;
 
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
         eprintln!("parts: unknown argument '{}' (see --help)", extra.display());
         return ExitCode::from(USAGE);
     }
-    let counted = !fast && valgrind_is_there();
+    let counted = !fast && common::is_installed("valgrind", "--version");
     if !fast && !counted {
         eprintln!("valgrind is not there: instructions and allocations are left out");
     }
@@ -128,10 +130,6 @@ fn time(part: &Part) -> f64 {
         started.elapsed().as_nanos() as f64 / rounds as f64
     };
     (0..REPEATS).map(repeat).fold(f64::INFINITY, f64::min)
-}
-
-fn valgrind_is_there() -> bool {
-    Command::new("valgrind").arg("--version").output().is_ok_and(|it| it.status.success())
 }
 
 /// Instructions and allocations per round.

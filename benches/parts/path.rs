@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 
-use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use wormhole_mailbox::codec::json;
 use wormhole_mailbox::codec::websocket::{self, Inbound, WebSocket};
@@ -13,6 +12,7 @@ use wormhole_mailbox::sys::clock::Timestamp;
 use wormhole_mailbox::sys::entropy::Entropy;
 
 use crate::Part;
+use crate::common::net;
 
 /// Hex digits in the bodies, as a short wormhole message has them.
 const BODY_BYTES: usize = 200;
@@ -20,7 +20,6 @@ const BODY_BYTES: usize = 200;
 /// Longest name, as the server's limit has it.
 const NAME_BYTES_MAX: usize = 256;
 
-const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x6e];
 const NOW: Timestamp = Timestamp(1_700_000_000.125);
 const SENDER: ConnId = ConnId(1);
 const RECEIVER: ConnId = ConnId(2);
@@ -59,17 +58,8 @@ fn add_text() -> String {
 }
 
 fn frame(text: &str) -> Vec<u8> {
-    let header = FrameHeader {
-        is_final: true,
-        rsv1: false,
-        rsv2: false,
-        rsv3: false,
-        opcode: OpCode::Data(Data::Text),
-        mask: Some(MASK),
-    };
     let mut frame = Vec::new();
-    header.format(text.len() as u64, &mut frame).expect("memory takes all");
-    frame.extend(text.bytes().zip(MASK.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    net::frame(OpCode::Data(Data::Text), text.as_bytes(), &mut frame);
     frame
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::Scope;
+use crate::common::is_installed;
 use crate::common::modes::{Load, Ping, Plan, Relay, gather, run};
 use crate::rows::Row;
 use crate::servers::{Kind, ROOMY_MAILBOXES, Server, Setup};
@@ -22,8 +23,7 @@ pub fn per_command(scope: &Scope) -> Result<Vec<Row>, String> {
     if scope.quick {
         return Err("not part of a quick run".to_owned());
     }
-    let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
-    if !version.is_ok_and(|status| status.success()) {
+    if !is_installed("valgrind", "--version") {
         return Err("valgrind is missing".to_owned());
     }
     let empty = cost(scope, 0)?;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::Scope;
+use crate::common::is_installed;
 use crate::common::modes::{Exchange, Load, Outcome, Ping, Plan, Relay, run};
 use crate::common::report;
-use crate::common::syncs;
 use crate::rows::{Row, count, median, per_second, seconds};
 use crate::servers::{Kind, Server, Setup};
 
@@ -203,7 +203,7 @@ pub fn tail(scope: &Scope) -> Result<Vec<Row>, String> {
 
 /// Fsyncs per exchange, under a tracer that stops the server at these calls only.
 pub fn fsyncs(scope: &Scope) -> Result<Vec<Row>, String> {
-    if !syncs::available() {
+    if !is_installed("strace", "-V") {
         return Err("strace is missing".to_owned());
     }
     let setup = Setup { count_syncs: true, ..Setup::default() };
@@ -223,7 +223,7 @@ pub fn fsyncs(scope: &Scope) -> Result<Vec<Row>, String> {
 
 /// What a server with a slow disk carries, and how long an exchange takes there.
 pub fn slow_disk(scope: &Scope) -> Result<Vec<Row>, String> {
-    if !syncs::available() {
+    if !is_installed("strace", "-V") {
         return Err("strace is missing".to_owned());
     }
     let mut rows = Vec::new();

@@ -18,11 +18,10 @@ use std::time::Instant;
 use crate::codec::http::{self, Question, Status as HttpStatus};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::client_programs::{ClientPrograms, program};
 use crate::engine::metrics::Timings;
+use crate::message::Outcome;
 use crate::net::outbox::Delivered;
-use crate::storage::db::UsageHistory;
-use crate::sys::clock::Clock;
+use crate::sys::clock::{Clock, Timestamp};
 use history::{Bucket, Series};
 use status::Status;
 
@@ -49,23 +48,16 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Begins at the server's start, with what was recorded before; returns the client programs of
-    /// that time as well.
-    pub fn new(started: Clock, past: UsageHistory) -> (Admin, ClientPrograms) {
+    /// Begins at the server's start, with the mailboxes that ended before.
+    pub fn new(started: Clock, ended: &[(Timestamp, Option<Outcome>, u64)]) -> Admin {
         let mut history = [Series::hour(started.wall), Series::day(started.wall)];
-        for (at, outcome, count) in past.mailboxes {
+        for (at, outcome, count) in ended {
             let Some(outcome) = outcome else { continue };
             for series in &mut history {
-                series.restore(at, outcome, count);
+                series.restore(*at, *outcome, *count);
             }
         }
-        let mut programs = ClientPrograms::default();
-        for (at, implementation, version, binds) in past.clients {
-            let program = program(implementation.as_deref(), version.as_deref());
-            // A time that is still to come counts as now.
-            programs.count(program, at.min(started.wall), binds);
-        }
-        (Admin { started, timings: Timings::default(), history }, programs)
+        Admin { started, timings: Timings::default(), history }
     }
 
     /// Records a tick, after which that many clients are connected.

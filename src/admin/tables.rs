@@ -4,7 +4,7 @@ use super::metrics::{Metric, Value};
 use super::status::{Bucket, Status};
 use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
-use crate::format::{UNKNOWN, bytes, escaped, fill, number};
+use crate::format::{bytes, escaped, fill, number, or_unknown};
 use crate::limits;
 use crate::message::Outcome;
 
@@ -55,7 +55,7 @@ pub fn members(engine: &Engine) -> String {
 }
 
 pub fn files(status: &Status<'_>) -> String {
-    let size = |size: Option<u64>| numeric(&size.map_or_else(|| UNKNOWN.to_owned(), bytes));
+    let size = |size: Option<u64>| numeric(&or_unknown(size, bytes));
     let rows = status.files.iter().map(|file| {
         let path = cell(&escaped(&file.path.to_string_lossy()));
         row(&[head(file.name), path, size(file.bytes), size(file.wal_bytes)])
@@ -84,8 +84,8 @@ pub fn limits(status: &Status<'_>) -> String {
         row(&[
             head(&in_short(limit.about)),
             optional(&format!("<code>{}</code>", limit.option)),
-            numeric(&value.map_or_else(|| UNKNOWN.to_owned(), |it| with_unit(it, limit.unit))),
-            numeric(&met.map_or_else(|| UNKNOWN.to_owned(), dim)),
+            numeric(&or_unknown(value, |it| with_unit(it, limit.unit))),
+            numeric(&or_unknown(met, dim)),
         ])
     });
     rows.collect()

@@ -2,12 +2,12 @@
 //! headers, and the short forms that people type (manual: command_line 3).
 
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::values::DEFAULT_PORT;
 use crate::message::is_private;
 use crate::net::passed_sockets::Pick;
-use crate::net::socket::{Endpoint, Role};
+use crate::net::socket::{Endpoint, Role, interface_number};
 
 /// File mode of a unix socket by default: all users may connect, as upstream.
 const UNIX_MODE: u32 = 0o666;
@@ -94,6 +94,11 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Endpoint::Tcp(address));
     }
+    if let Some((ip, port)) = text.strip_prefix('[').and_then(|text| text.split_once("]:"))
+        && let (Some((ip, interface)), Ok(port)) = (ip.split_once('%'), port.parse())
+    {
+        return Ok(Endpoint::Tcp(link_local(ip, interface, port)?));
+    }
     match text.split(':').next() {
         Some("tcp") => tcp(text, defaults.tcp),
         Some("tcp6") => tcp(text, defaults.tcp6),
@@ -105,7 +110,10 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
 /// The problem with what is no endpoint, and the right form of what it seems to be.
 fn problem(text: &str, kind: &str, forms: &str) -> String {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
-    let is_bare_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    let is_bare_ipv6 = |text: &str| {
+        let (ip, _interface) = text.split_once('%').unwrap_or((text, ""));
+        ip.parse::<Ipv6Addr>().is_ok()
+    };
     let is_address = |text: &str| {
         let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         bracketed.is_some_and(is_bare_ipv6) || text.parse::<Ipv4Addr>().is_ok()
@@ -145,15 +153,25 @@ fn tcp(text: &str, default_address: IpAddr) -> Result<Endpoint, String> {
     let port = parts.take("port").ok_or("tcp: needs a port, as in tcp:4000")?;
     let port: u16 = port.parse().map_err(|_| bad_port(&port))?;
     let address = match parts.take("interface").as_deref() {
-        None | Some("") => default_address,
-        Some("localhost") => Ipv4Addr::LOCALHOST.into(),
-        Some(text) => {
-            text.parse().map_err(|_| format!("interface '{text}' must be an IP address"))?
-        }
+        None | Some("") => (default_address, port).into(),
+        Some("localhost") => (Ipv4Addr::LOCALHOST, port).into(),
+        Some(text) => match (text.parse::<IpAddr>(), text.split_once('%')) {
+            (Ok(ip), _) => (ip, port).into(),
+            (_, Some((ip, interface))) => link_local(ip, interface, port)?,
+            _ => return Err(format!("interface '{text}' must be an IP address")),
+        },
     };
     parts.ignore("backlog")?; // the queue is deep enough (`limits::LISTEN_BACKLOG`)
     parts.finish()?;
-    Ok(Endpoint::Tcp((address, port).into()))
+    Ok(Endpoint::Tcp(address))
+}
+
+/// A link-local address, which every interface has, with the name or the number of one.
+fn link_local(ip: &str, interface: &str, port: u16) -> Result<SocketAddr, String> {
+    let ip = ip.parse().map_err(|_| format!("'{ip}' before a '%' must be an IPv6 address"))?;
+    let number = interface.parse().ok().or_else(|| interface_number(interface));
+    let number = number.ok_or_else(|| format!("'{interface}' is no interface of this machine"))?;
+    Ok(SocketAddrV6::new(ip, port, 0, number).into())
 }
 
 fn unix(text: &str, default_mode: u32) -> Result<Endpoint, String> {
@@ -282,6 +300,8 @@ mod tests {
             ("0", "[::]:0"),
             ("127.0.0.1:4000", "127.0.0.1:4000"),
             ("[::1]:4000", "[::1]:4000"),
+            ("[fe80::1%2]:4000", "[fe80::1%2]:4000"),
+            ("tcp:4000:interface=fe80\\:\\:1%2", "[fe80::1%2]:4000"),
         ] {
             assert_eq!(parse(text), tcp(address), "{text}");
         }
@@ -362,6 +382,11 @@ mod tests {
             ("tcp", "needs a port"),
             ("tcp:99999", "99999"),
             ("tcp:4000:interface=eth0", "eth0"),
+            ("tcp:4000:interface=fe80\\:\\:1%nowhere", "'nowhere' is no interface"),
+            ("tcp:4000:interface=127.0.0.1%2", "'127.0.0.1' before a '%'"),
+            ("[fe80::1%nowhere]:4000", "'nowhere' is no interface"),
+            ("[fe80::1%2]", "needs a port, as in [fe80::1%2]:4000"),
+            ("fe80::1%2", "in brackets"),
             ("tcp:4000:tls=1", "'tls' is not known"),
             ("tcp:4000:5000", "interface '5000'"),
             ("tcp:4000:interface=::1", "written '\\:'"),

@@ -2,7 +2,8 @@
 //! (manual: command_line 1).
 //!
 //! Binds no address and opens no file; the texts of files come from a function of the caller, which
-//! in the program is that of `reload`.
+//! in the program is that of `reload`. The system is asked for nothing but the numbers of network
+//! interfaces.
 //!
 //! `options` and `subcommands` are tables with one row an option; all else reads them: parsing
 //! (`arguments`), `--help`, manual page, completions and option reference (`generate`), and
@@ -15,7 +16,7 @@ mod generate;
 pub mod members;
 mod nearest;
 mod options;
-pub mod policy;
+pub mod permission;
 pub mod reload;
 pub mod reloadable;
 mod server_url;
@@ -101,19 +102,18 @@ fn serve(
     // The command line takes precedence, then the environment, then the file.
     let (variables, warnings) = environment::read(environment, &table)?;
     add_missing(&mut given, variables);
-    let file = given.iter().find(|option| matches!(option.row.action, Action::OptionsFile));
-    if let Some(option) = file {
+    if let Some(option) = find(&given, |it| matches!(it, Action::OptionsFile)) {
         let content = content(option, read_file)?;
         let options = arguments::read_file(&option.value, &content, &table)?;
         add_missing(&mut given, options);
     }
     let mut settings = Settings::default();
     settings.config.warnings = warnings;
-    let values = given.iter().map(|option| (option.row.name, option.value.clone()));
-    settings.config.given = values.collect();
     apply(&mut settings, &table, &given, read_file)?;
-    let (config, reloadable) = settings.finish();
-    if given.iter().any(|option| matches!(option.row.action, Action::CheckConfig)) {
+    let (mut config, reloadable) = settings.finish();
+    let only_checks = find(&given, |it| matches!(it, Action::CheckConfig)).is_some();
+    config.given = given;
+    if only_checks {
         return Ok(Invocation::CheckConfig(Box::new(config)));
     }
     Ok(Invocation::Serve(Box::new(config), Box::new(reloadable)))
@@ -178,14 +178,17 @@ fn text_to_print(
     given: &[RawOption],
     help: impl Fn(&str) -> Result<String, String>,
 ) -> Result<Option<String>, String> {
-    let find =
-        |is_wanted: fn(&Action) -> bool| given.iter().find(|option| is_wanted(&option.row.action));
-    if let Some(option) = find(|action| matches!(action, Action::Help)) {
+    if let Some(option) = find(given, |it| matches!(it, Action::Help)) {
         return help(&option.value).map(Some).map_err(|problem| option.error(&problem));
     }
-    if find(|action| matches!(action, Action::Version)).is_some() {
+    if find(given, |it| matches!(it, Action::Version)).is_some() {
         return Ok(Some(format!("wormhole-mailbox {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    let Some(option) = find(|action| matches!(action, Action::Generate)) else { return Ok(None) };
+    let Some(option) = find(given, |it| matches!(it, Action::Generate)) else { return Ok(None) };
     generate::text(&option.value).map(Some).map_err(|problem| option.error(&problem))
+}
+
+/// The first option given that does this.
+fn find(given: &[RawOption], does: fn(&Action) -> bool) -> Option<&RawOption> {
+    given.iter().find(|option| does(&option.row.action))
 }

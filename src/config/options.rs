@@ -5,7 +5,7 @@
 //! above it.
 
 use super::members::Members;
-use super::policy::Mode;
+use super::permission::Mode;
 use super::spec::Arity::{Flag, Many, Once, Optional};
 use super::spec::ShownDefault::{Each, Number, Text, Unset};
 use super::spec::{Action, Group, Row, rows};
@@ -135,11 +135,13 @@ pub static GROUPS: &[Group] = &[
                 "Proof of work (hashcash) from clients before they bind: never, optional, always, \
                  or while under attack.";
             "--hashcash-bits": Once("BITS"),
-                Set |s, text| s.config.permission.bits = values::bits(text)?,
+                Set |s, text| s.config.permission.bits =
+                    values::whole(text, limits::HASHCASH_BITS_MIN..=limits::HASHCASH_BITS_MAX, "bits")?,
                 Number(limits::HASHCASH_BITS as f64, "bits"),
                 "Difficulty of the proof of work, 1 to 40; each further bit doubles the work.";
             "--attack-events": Once("NUMBER"),
-                Set |s, text| s.config.permission.attack_events = values::events(text)?,
+                Set |s, text| s.config.permission.attack_events =
+                    values::whole(text, 1..=u32::MAX, "events")?.into(),
                 Number(limits::ATTACK_EVENTS, "events"),
                 "Number of hostile events (scary or crowded results, refused nameplates) that \
                  counts as an attack.";
@@ -154,7 +156,8 @@ pub static GROUPS: &[Group] = &[
         title: "Nameplates and draft extensions",
         rows: rows! {
             "--nameplate-digits": Once("DIGITS"),
-                Set |s, text| s.config.rules.nameplate_digits_min = values::digits(text)?,
+                Set |s, text| s.config.rules.nameplate_digits_min =
+                    values::whole(text, 1..=limits::NAMEPLATE_DIGITS_ALLOCATED_MAX, "digits")?,
                 Number(1.0, "digit"),
                 "Allocate no nameplate with fewer digits, 1 to 6.";
             "--nameplate-cooldown": Once("SECONDS"),
@@ -181,7 +184,9 @@ pub static GROUPS: &[Group] = &[
                 Number(limits::EXPIRE_CHECK_SECONDS, "s"),
                 "Interval between checks for expired mailboxes.";
             "--blur-usage": Once("SECONDS"),
-                Set |s, text| s.config.rules.blur = Some(values::whole_seconds(text)?), Text("off"),
+                Set |s, text| s.config.rules.blur =
+                    Some(values::whole(text, 0..=u32::MAX, "seconds")?.into()),
+                Text("off"),
                 "Round recorded times down to a multiple; log no connections.";
         },
     },

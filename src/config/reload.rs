@@ -43,7 +43,7 @@ pub fn invocation() -> Result<Invocation, String> {
 
 /// Whether any file was read that may have changed since.
 pub fn has_files(config: &Config) -> bool {
-    names(Action::names_reloaded_file).iter().any(|name| !config.given(name).is_empty())
+    config.given.iter().any(|option| option.row.action.names_reloaded_file())
 }
 
 /// Reads all settings again; returns the new ones if they are valid.

@@ -50,8 +50,8 @@ impl ServerUrl {
             _ => (authority, scheme.default_port),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let is_whole = bare.len() < host.len() || !host.contains(':');
-        if bare.is_empty() || !is_whole || text.contains([' ', '@', '#']) {
+        let lacks_brackets = bare.len() == host.len() && host.contains(':');
+        if bare.is_empty() || lacks_brackets || text.contains([' ', '@', '#']) {
             return Err(wrong());
         }
         let path = if path.len() > 1 { path } else { SERVICE };

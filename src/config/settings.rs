@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use super::policy::Policy;
+use super::arguments::RawOption;
+use super::permission::Policy;
 use super::reloadable::Reloadable;
 use super::server_url::ServerUrl;
 use super::trouble::{Trouble, Troubles};
@@ -67,15 +68,15 @@ pub struct Config {
     pub troubles: Troubles,
     /// Logged once logging works.
     pub warnings: Vec<String>,
-    /// The names of all options given, and their values; a flag has an empty one.
-    pub given: Vec<(&'static str, String)>,
+    /// All options given.
+    pub given: Vec<RawOption>,
 }
 
 impl Config {
     /// The values given to an option.
     pub fn given(&self, name: &str) -> Vec<&str> {
-        let given = self.given.iter().filter(|(option, _)| *option == name);
-        given.map(|(_, value)| value.as_str()).collect()
+        let given = self.given.iter().filter(|option| option.row.name == name);
+        given.map(|option| option.value.as_str()).collect()
     }
 
     /// The database files, each with the name before the `-db` of its option.
@@ -88,8 +89,7 @@ impl Config {
         databases.into_iter().filter_map(|(name, path)| Some((name, path?)))
     }
 
-    /// Whether there is an admin listener.
-    pub fn is_watched(&self) -> bool {
+    pub fn has_admin_listener(&self) -> bool {
         self.endpoints.iter().any(|(_, role)| *role == Role::Admin)
     }
 

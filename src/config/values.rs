@@ -9,7 +9,7 @@ use log::LevelFilter;
 
 use crate::limits::{self, LimitRow};
 use crate::message::Network;
-use crate::sys::clock::Seconds;
+use crate::sys::clock::{SECONDS_PER_DAY, Seconds};
 
 /// The server's port by default, as upstream's.
 pub const DEFAULT_PORT: u16 = 4000;
@@ -106,24 +106,7 @@ pub fn seconds_or_never(text: &str) -> Result<Seconds, String> {
 
 /// A number of days, in seconds.
 pub fn days(text: &str) -> Result<Seconds, String> {
-    const DAY_SECONDS: Seconds = 86_400.0;
-    whole(text, 1..=u32::MAX, "days").map(|days| Seconds::from(days) * DAY_SECONDS)
-}
-
-pub fn whole_seconds(text: &str) -> Result<Seconds, String> {
-    whole(text, 0..=u32::MAX, "seconds").map(Seconds::from)
-}
-
-pub fn bits(text: &str) -> Result<u32, String> {
-    whole(text, limits::HASHCASH_BITS_MIN..=limits::HASHCASH_BITS_MAX, "bits")
-}
-
-pub fn digits(text: &str) -> Result<u32, String> {
-    whole(text, 1..=limits::NAMEPLATE_DIGITS_ALLOCATED_MAX, "digits")
-}
-
-pub fn events(text: &str) -> Result<f64, String> {
-    whole(text, 1..=u32::MAX, "events").map(f64::from)
+    whole(text, 1..=u32::MAX, "days").map(|days| Seconds::from(days) * SECONDS_PER_DAY)
 }
 
 pub fn descriptor(text: &str) -> Result<u32, String> {
@@ -131,7 +114,7 @@ pub fn descriptor(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| format!("'{text}' must be a file descriptor number"))
 }
 
-fn whole(text: &str, allowed: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+pub fn whole(text: &str, allowed: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
     let (min, max) = (allowed.start(), allowed.end());
     let number = text.parse().ok().filter(|number| allowed.contains(number));
     number.ok_or_else(|| format!("'{text}' must be a whole number of {unit} from {min} to {max}"))

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use crate::limits::{CLIENT_HOURS, CLIENT_NAME_CHARS_MAX, CLIENTS_KEPT_MAX};
 use crate::message::ClientVersion;
 use crate::sorted::sorted;
-use crate::sys::clock::Timestamp;
+use crate::sys::clock::{SECONDS_PER_HOUR, Timestamp};
 
 /// A client program, with its names cut to [`CLIENT_NAME_CHARS_MAX`].
 pub fn program(implementation: Option<&str>, version: Option<&str>) -> ClientVersion {
@@ -30,9 +30,21 @@ pub struct ClientPrograms {
     hour: u64,
 }
 
-const SECONDS_PER_HOUR: f64 = 3_600.0;
-
 impl ClientPrograms {
+    /// Counts recorded binds: when, implementation, version, how many.
+    pub fn of_binds(
+        recorded: Vec<(Timestamp, Option<String>, Option<String>, u64)>,
+        now: Timestamp,
+    ) -> ClientPrograms {
+        let mut programs = ClientPrograms::default();
+        for (at, implementation, version, binds) in recorded {
+            let program = program(implementation.as_deref(), version.as_deref());
+            // A time that is still to come counts as now.
+            programs.count(program, at.min(now), binds);
+        }
+        programs
+    }
+
     /// Counts binds at that time; those a day before the newest ones are ignored.
     pub fn count(&mut self, program: ClientVersion, at: Timestamp, binds: u64) {
         let hour = (at.0 / SECONDS_PER_HOUR) as u64;

@@ -37,17 +37,29 @@ pub enum Endpoint {
 impl Endpoint {
     /// Whether a connection could be meant for either, so that both cannot be listened on.
     pub fn overlaps(&self, other: &Endpoint) -> bool {
-        let covers = |any: &SocketAddr, one: &SocketAddr| {
+        let covers = |any: SocketAddr, one: SocketAddr| {
             any.ip().is_unspecified() && (any.is_ipv6() || one.is_ipv4())
         };
         match (self, other) {
             (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
+                let (one, other) = (canonical(*one), canonical(*other));
                 let is_one_port = one.port() == other.port() && one.port() != 0;
                 is_one_port && (one == other || covers(one, other) || covers(other, one))
             }
-            (Endpoint::Unix { path, .. }, Endpoint::Unix { path: other, .. }) => path == other,
+            (Endpoint::Unix { path, .. }, Endpoint::Unix { path: other, .. }) => {
+                identity::is_same_name(path, other)
+            }
             _ => false,
         }
+    }
+}
+
+/// The address as the kernel sees it: an IPv4 address may be written as one of IPv6, and only that
+/// of a link is different at each interface.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => address,
+        ip => (ip, address.port()).into(),
     }
 }
 
@@ -58,6 +70,18 @@ impl fmt::Display for Endpoint {
             Endpoint::Unix { path, .. } => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// The kernel's number of a network interface.
+#[cfg(target_os = "linux")]
+pub fn interface_number(name: &str) -> Option<u32> {
+    let any_socket = new_socket(AddressFamily::UNIX).ok()?;
+    rustix::net::netdevice::name_to_index(any_socket, name).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn interface_number(_name: &str) -> Option<u32> {
+    None
 }
 
 /// What the connections of a listener are.

@@ -69,15 +69,16 @@ fn table(rows: &[ConnectionRow], addresses: Option<&AddressesById>, now: Timesta
         ("version", Left),
         ("last commands", Left),
     ]);
+    let foreign = |text: &Option<String>| format::or_unknown(text.as_deref(), format::harmless);
     for row in rows {
         table.row(&[
             &row.id,
             &clock::utc(row.connected),
             &format::ago(row.active, now),
             &peer(row, addresses),
-            &format::harmless_or_unknown(row.side.as_deref()),
-            &format::harmless_or_unknown(row.implementation.as_deref()),
-            &format::harmless_or_unknown(row.version.as_deref()),
+            &foreign(&row.side),
+            &foreign(&row.implementation),
+            &foreign(&row.version),
             &commands(row),
         ]);
     }

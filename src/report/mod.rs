@@ -7,8 +7,8 @@
 mod check;
 mod connections;
 mod member;
-mod server;
 mod status;
+mod status_json;
 mod stream;
 mod table;
 mod usage;

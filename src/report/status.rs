@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::table::list;
-use super::{Report, file_json, file_line, server};
+use super::{Report, file_json, file_line, status_json};
 use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_STALE_SECONDS;
 use crate::net::socket::Endpoint;
@@ -31,7 +31,7 @@ pub fn report(
 }
 
 fn server(endpoint: &Endpoint) -> Result<Report, String> {
-    let json = server::fetch(endpoint)?;
+    let json = status_json::fetch(endpoint)?;
     Ok(Report { text: format!("Server at {endpoint}\n{}", server_text(&json)), json })
 }
 
@@ -95,13 +95,16 @@ fn usage(path: &Path, now: Timestamp) -> Result<Report, OpenError> {
 fn server_text(status: &Value) -> String {
     const FILE: &str = "  file         {{/path}}: {{/bytes}}, {{/wal_bytes}} of write-ahead log\n";
     let files = status["storage"]["files"].as_array().into_iter().flatten();
-    let files = files.map(|file| format::fill(FILE, &mut |pointer| show(file, pointer)));
-    let text = format::fill(include_str!("server.txt"), &mut |pointer| show(status, pointer));
+    let files = files.map(|file| filled(FILE, file));
     const MEMBER: &str = "  member       {{/name}}: {{/exchanges}} exchanges begun, {{/connections}} \
                           connections since the start, {{/connected}} now\n";
     let members = status["members"].as_array().into_iter().flatten();
-    let members = members.map(|member| format::fill(MEMBER, &mut |pointer| show(member, pointer)));
-    text + &files.chain(members).collect::<String>()
+    let members = members.map(|member| filled(MEMBER, member));
+    filled(include_str!("status.txt"), status) + &files.chain(members).collect::<String>()
+}
+
+fn filled(template: &str, values: &Value) -> String {
+    format::fill(template, &mut |pointer| show(values, pointer))
 }
 
 /// The value at a JSON pointer, in the unit that its key names.
@@ -114,10 +117,10 @@ fn show(status: &Value, pointer: &str) -> String {
         }
         Some(Value::String(text)) => format::harmless_error(text),
         Some(Value::Number(seconds)) if key.ends_with("seconds") => {
-            seconds.as_f64().map_or_else(|| UNKNOWN.to_owned(), format::duration)
+            format::or_unknown(seconds.as_f64(), format::duration)
         }
         Some(Value::Number(size)) if key.contains("bytes") => {
-            size.as_u64().map_or_else(|| UNKNOWN.to_owned(), format::bytes)
+            format::or_unknown(size.as_u64(), format::bytes)
         }
         Some(Value::Number(number)) => number.to_string(),
         Some(Value::Object(counts)) => {
@@ -133,7 +136,7 @@ fn show(status: &Value, pointer: &str) -> String {
 fn client(client: &Value) -> String {
     const CLIENT: &str = "{{/binds}} {{/implementation}} {{/version}}";
     let template = if client["others"] == true { "{{/binds}} others" } else { CLIENT };
-    format::fill(template, &mut |pointer| show(client, pointer))
+    filled(template, client)
 }
 
 fn joined(parts: impl Iterator<Item = String>) -> String {

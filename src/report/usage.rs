@@ -15,12 +15,10 @@ use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::Outcome;
 use crate::sorted::sorted;
 use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageKind, UsageSince};
-use crate::sys::clock::{self, Seconds, Timestamp};
+use crate::sys::clock::{self, SECONDS_PER_DAY, Seconds, Timestamp};
 
 /// The row of results that this server does not know.
 const OTHER: &str = "other";
-
-const SECONDS_PER_DAY: f64 = 86_400.0;
 
 /// How often each result occurred, and at last all that this server does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,9 +200,8 @@ impl Exchanges {
             ("waiting", &self.waiting, "until the second side came"),
             ("total", &self.total, "until the mailbox was gone"),
         ] {
-            let [median, p90] = times
-                .quantiles()
-                .map(|time| time.map_or_else(|| UNKNOWN.to_owned(), format::duration));
+            let quantiles = times.quantiles();
+            let [median, p90] = quantiles.map(|time| format::or_unknown(time, format::duration));
             table.row(&[&name, &median, &p90, &meaning]);
         }
         table.text()
@@ -252,7 +249,7 @@ fn clients_text(clients: Option<&[ClientCount]>) -> String {
     for ClientCount { implementation, version, binds } in listed {
         let name =
             implementation.as_deref().map_or_else(|| "(unnamed)".to_owned(), format::harmless);
-        let version = format::harmless_or_unknown(version.as_deref());
+        let version = format::or_unknown(version.as_deref(), format::harmless);
         table.row(&[&name, &version, binds, &format::percent(*binds, all)]);
     }
     if others > 0 {

@@ -14,7 +14,7 @@ use crate::storage::db::{
 };
 use crate::storage::records::Records;
 use crate::store::Store;
-use crate::sys::clock::Clock;
+use crate::sys::clock::{Clock, SECONDS_PER_HOUR};
 use crate::sys::identity::{self, FileId};
 use crate::sys::logging::{info, warn};
 
@@ -23,8 +23,6 @@ pub struct Files {
     pub store: Store,
     pub storage: Storage,
     pub records: Records,
-    /// The last day of the usage database; empty without an admin listener.
-    pub past: UsageHistory,
 }
 
 impl Files {
@@ -45,16 +43,26 @@ impl Files {
         let summary = db.summary();
         let records = open_records(config, &db, usage, addrid, taken_over);
         let storage = Storage::new(Box::new(db));
-        let (records, past) = match records {
-            Ok(opened) => opened,
+        let records = match records {
+            Ok(records) => records,
             Err(error) => {
                 storage.close();
                 return Err(error.into());
             }
         };
-        let files = Files { store, storage, records, past };
+        let files = Files { store, storage, records };
         files.log(config, &summary);
         Ok(files)
+    }
+
+    /// The last day of the usage database, for the status page.
+    pub fn last_day(&self) -> UsageHistory {
+        let Some(usage) = &self.records.usage else { return UsageHistory::default() };
+        let since = Clock::read().wall - CLIENT_HOURS as f64 * SECONDS_PER_HOUR;
+        usage.past(since, HOUR_BUCKET_SECONDS).unwrap_or_else(|error| {
+            warn!("the last day is missing on the status page: {error}");
+            UsageHistory::default()
+        })
     }
 
     /// Logs what was opened. Only now: a start that fails has one line, that of the failure.
@@ -109,7 +117,7 @@ fn check_distinct(config: &Config) -> Result<(), String> {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     match (file_id(a), file_id(b)) {
-        (None, None) => a.file_name() == b.file_name() && directory_id(a) == directory_id(b),
+        (None, None) => identity::is_same_name(a, b),
         (a, b) => a == b,
     }
 }
@@ -119,16 +127,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
 fn belongs_to(path: &Path, database: &Path) -> bool {
     let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let names = [database, &real];
-    names.iter().any(|it| db::is_named_after(path, it) && directory_id(path) == directory_id(it))
+    let directory = identity::directory(path);
+    names.iter().any(|it| db::is_named_after(path, it) && directory == identity::directory(it))
 }
 
 fn file_id(path: &Path) -> Option<FileId> {
     identity::at_path(path).ok().map(|(id, _)| id)
-}
-
-/// Of a file that is to be made, there is the directory.
-fn directory_id(path: &Path) -> Option<FileId> {
-    file_id(std::path::absolute(path).ok()?.parent()?)
 }
 
 fn channel_options(config: &Config) -> ChannelOptions {
@@ -145,14 +149,10 @@ fn open_records(
     usage: Option<Examined>,
     addrid: Option<Examined>,
     taken_over: &[ConnId],
-) -> Result<(Records, UsageHistory), OpenError> {
-    let (mut records, mut past) = (Records::default(), UsageHistory::default());
+) -> Result<Records, OpenError> {
+    let mut records = Records::default();
     if let Some(examined) = usage {
-        let db = UsageDb::open(examined, config.usage_keep)?;
-        if config.is_watched() {
-            past = read_past(&db);
-        }
-        records.usage = Some(db);
+        records.usage = Some(UsageDb::open(examined, config.usage_keep)?);
     }
     if let Some(examined) = addrid {
         let (last, duration) = (channel.generation()?, config.generation_duration);
@@ -162,7 +162,7 @@ fn open_records(
         let rows = channel.connections()?;
         records.connections = Some(ConnectionTable::taken_over(rows, taken_over));
     }
-    Ok((records, past))
+    Ok(records)
 }
 
 /// Loads the state from the channel database.
@@ -178,14 +178,4 @@ fn load(
         return Err(error);
     }
     Ok((db, store))
-}
-
-/// Reads the last day of the usage database, for the status page.
-fn read_past(usage: &UsageDb) -> UsageHistory {
-    const SECONDS_PER_HOUR: f64 = 3_600.0;
-    let since = Clock::read().wall - CLIENT_HOURS as f64 * SECONDS_PER_HOUR;
-    usage.past(since, HOUR_BUCKET_SECONDS).unwrap_or_else(|error| {
-        warn!("the last day is missing on the status page: {error}");
-        UsageHistory::default()
-    })
 }

@@ -11,10 +11,11 @@ use std::rc::Rc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::Admin;
-use crate::config::policy::{Mode, Policy};
+use crate::config::permission::{Mode, Policy};
 use crate::config::reloadable::Reloadable;
 use crate::config::{Config, reload};
 use crate::engine::Engine;
+use crate::engine::client_programs::ClientPrograms;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::net::handover;
 use crate::net::listeners::{HandedOver, Listeners};
@@ -24,6 +25,7 @@ use crate::server::Server;
 use crate::server::inheritance::Inheritance;
 use crate::server::service_manager::{Notifier, STORED_NAME};
 use crate::server::signals::Signals;
+use crate::storage::db::UsageHistory;
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 use crate::sys::logging::{info, warn};
@@ -144,11 +146,13 @@ fn build(
 fn start_engine(
     config: &Rc<Config>,
     reloadable: Reloadable,
-    Files { store, storage, records, past }: Files,
+    files: Files,
     entropy: SystemEntropy,
     inheritance: &mut Option<Inheritance>,
 ) -> (Box<Engine>, Option<Admin>) {
     let clock = Clock::read();
+    let last_day = config.has_admin_listener().then(|| files.last_day());
+    let Files { store, storage, records } = files;
     // In the heap, as each move of it would be one more copy on the stack, whose pages stay.
     let mut engine = Box::new(Engine::new(
         Rc::clone(config),
@@ -164,10 +168,9 @@ fn start_engine(
         engine.restore(addresses, inheritance.take_states());
     }
     engine.run_first_check();
-    let admin = config.is_watched().then(|| {
-        let (admin, programs) = Admin::new(clock, past);
-        engine.client_programs = Some(Box::new(programs));
-        admin
+    let admin = last_day.map(|UsageHistory { mailboxes, clients }| {
+        engine.client_programs = Some(Box::new(ClientPrograms::of_binds(clients, clock.wall)));
+        Admin::new(clock, &mailboxes)
     });
     (engine, admin)
 }

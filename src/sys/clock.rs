@@ -13,6 +13,9 @@ use crate::limits;
 /// difference of two points in time between which the clock was set back.
 pub type Seconds = f64;
 
+pub const SECONDS_PER_HOUR: Seconds = 3_600.0;
+pub const SECONDS_PER_DAY: Seconds = 86_400.0;
+
 /// A point in time: seconds since 1970, as the wire and the files have it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timestamp(pub f64);

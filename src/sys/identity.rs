@@ -40,6 +40,17 @@ pub fn of(file: &File) -> io::Result<(FileId, u64)> {
     Ok(of_metadata(&file.metadata()?))
 }
 
+/// The directory that a path lies in, be there a file at the path or not.
+pub fn directory(path: &Path) -> Option<FileId> {
+    at_path(std::path::absolute(path).ok()?.parent()?).ok().map(|(id, _)| id)
+}
+
+/// Whether two paths are one name in one directory, be there a file or not.
+pub fn is_same_name(one: &Path, other: &Path) -> bool {
+    let in_one_directory = || directory(one).is_some_and(|it| directory(other) == Some(it));
+    one == other || (one.file_name() == other.file_name() && in_one_directory())
+}
+
 fn of_metadata(metadata: &fs::Metadata) -> (FileId, u64) {
     ((metadata.dev(), metadata.ino()), metadata.len())
 }

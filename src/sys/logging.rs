@@ -72,12 +72,14 @@ impl Prefix {
     }
 }
 
-/// How a line about an error begins that is printed instead of logged.
-pub fn error_prefix() -> String {
-    match Prefix::of_stderr() {
-        Prefix::Priority => format!("<{}>", priority(Level::Error)),
+/// Prints a line of a run that logs nothing.
+pub fn print(level: Level, text: &str) {
+    let priority = match Prefix::of_stderr() {
+        Prefix::Priority => format!("<{}>", priority(level)),
         Prefix::TimeAndLevel => String::new(),
-    }
+    };
+    // If it cannot be written, the exit status remains.
+    _ = io::stderr().write_all(one_line(&format!("{priority}wormhole-mailbox: {text}")).as_bytes());
 }
 
 struct Logger {
@@ -117,24 +119,32 @@ impl Logger {
         let line = line(self.prefix, level, Clock::read().wall, text);
         // The whole line in one write: a pipe that is writable takes it without blocking, and
         // nothing of another process comes in between.
-        stderr_is_writable() && io::stderr().write(&line).is_ok_and(|n| n == line.len())
+        stderr_is_writable()
+            && io::stderr().write(line.as_bytes()).is_ok_and(|written| written == line.len())
     }
 }
 
-/// One line of up to [`LOG_LINE_BYTES_MAX`] bytes; what is beyond is left out.
-fn line(prefix: Prefix, level: Level, wall: Timestamp, text: fmt::Arguments<'_>) -> Vec<u8> {
-    let mut line = match prefix {
+fn line(prefix: Prefix, level: Level, wall: Timestamp, text: fmt::Arguments<'_>) -> String {
+    one_line(&match prefix {
         Prefix::TimeAndLevel => format!("{} {level} {text}", clock::rfc3339(wall)),
         Prefix::Priority => format!("<{}>{text}", priority(level)),
-    };
-    let mut end = line.len().min(LOG_LINE_BYTES_MAX - "\n".len());
-    while !line.is_char_boundary(end) {
-        end -= 1;
+    })
+}
+
+/// A line of up to [`LOG_LINE_BYTES_MAX`] bytes. What is too long for it is left out in the middle,
+/// where the words of an operator stand: before them is what it is about, after them what is right.
+fn one_line(text: &str) -> String {
+    const LEFT_OUT: &str = "…";
+    let mut line = text.replace(char::is_control, " ");
+    let room = LOG_LINE_BYTES_MAX - "\n".len();
+    if line.len() > room {
+        let is_boundary = |at: &usize| line.is_char_boundary(*at);
+        let begin = (0..room / 2).rev().find(is_boundary).unwrap_or(0);
+        let rest = room - begin - LEFT_OUT.len();
+        let end = (line.len() - rest..line.len()).find(is_boundary).unwrap_or(line.len());
+        line.replace_range(begin..end, LEFT_OUT);
     }
-    line.truncate(end);
-    let mut line = line.replace(char::is_control, " ");
-    line.push('\n');
-    line.into_bytes()
+    line + "\n"
 }
 
 /// The level as syslog(3) numbers it.
@@ -172,7 +182,7 @@ mod tests {
 
     fn text(prefix: Prefix, level: Level, text: &str) -> String {
         let wall = Timestamp(1_735_689_600.25);
-        String::from_utf8(line(prefix, level, wall, format_args!("{text}"))).expect("UTF-8")
+        line(prefix, level, wall, format_args!("{text}"))
     }
 
     #[test]
@@ -191,10 +201,12 @@ mod tests {
     fn an_event_is_one_line_of_bounded_length() {
         assert_eq!(text(Prefix::Priority, Level::Info, "a\nb\tc"), "<6>a b c\n");
         for char in ["x", "€"] {
-            let line = text(Prefix::Priority, Level::Info, &char.repeat(5_000));
+            let long = format!("unknown {} is no option", char.repeat(5_000));
+            let line = text(Prefix::Priority, Level::Info, &long);
             let room = LOG_LINE_BYTES_MAX - char.len() + 1;
             assert!((room..=LOG_LINE_BYTES_MAX).contains(&line.len()), "{}", line.len());
             assert_eq!(line.matches('\n').count(), 1);
+            assert!(line.starts_with("<6>unknown ") && line.ends_with(" is no option\n"), "{line}");
         }
     }
 }

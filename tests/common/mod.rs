@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use wormhole_mailbox::limits::LOG_LINE_BYTES_MAX;
+
 pub use client::Client;
 pub use rustix::process::Signal;
 
@@ -126,6 +128,7 @@ pub fn assert_fails(command: &mut Command, directory: &Directory, status: i32, p
     let error = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(status), "{command:?}: {error}");
     assert!(error.ends_with('\n') && error.lines().count() == 1, "{command:?}: {error:?}");
+    assert!(error.len() <= LOG_LINE_BYTES_MAX, "{error}");
     for part in parts {
         assert!(error.contains(part), "{command:?} must name {part:?}: {error}");
     }

@@ -11,6 +11,7 @@ use crate::common::{
     self, Directory, FREE_PORT, PROGRAM, Server, Signal, assert_fails, level, stdout_of,
 };
 use serde_json::json;
+use wormhole_mailbox::limits::LOG_LINE_BYTES_MAX;
 
 fn assert_mistake(arguments: &[&str], named: &[&str]) {
     common::assert_mistake(Command::new(PROGRAM).args(arguments), &Directory::new(), named);
@@ -177,6 +178,27 @@ fn unknown_options_and_stray_words_are_mistakes() {
     assert_mistake(&[FREE_PORT, "--Port=5"], &["--Port"]);
     assert_mistake(&[""], &[]);
     assert_mistake(&[FREE_PORT, "status"], &["status: ", "a command is the first word"]);
+}
+
+#[test]
+fn long_words_are_cut_and_what_is_right_is_not() {
+    let long = "x".repeat(5_000);
+    for (argument, right) in [
+        (format!("--{long}"), "unknown option, see --help"),
+        (format!("--port={long}"), "is not an endpoint: give PORT, "),
+        (format!("--synchronous={long}"), "must be full, normal or off"),
+        (format!("--websocket-protocol-option={long}=1"), "known are autoPingInterval"),
+        (long.clone(), "there are status, usage"),
+    ] {
+        assert_mistake(&[&argument], &["wormhole-mailbox: ", "xxx…xxx", right]);
+    }
+    assert_failure(&Directory::new(), &[&format!("--usage-db={long}")], &["name too long"]);
+    let mut command = Command::new(PROGRAM);
+    command.arg("--check-config").env(format!("WORMHOLE_MAILBOX_{long}\n"), "1");
+    let output = command.current_dir(Directory::new().path()).output().expect("the program runs");
+    let warning = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(warning.len() <= LOG_LINE_BYTES_MAX && warning.lines().count() == 1, "{warning}");
+    assert!(warning.ends_with("ignored, this is no option's variable\n"), "{warning}");
 }
 
 #[test]

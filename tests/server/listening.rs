@@ -31,6 +31,13 @@ fn one_address_that_cannot_be_bound_among_others_is_a_failure() {
 }
 
 #[test]
+fn an_address_may_name_its_interface() {
+    for port in ["--port=tcp:0:interface=\\:\\:1%lo", "--port=[::1%lo]:0", "--port=[::1%1]:0"] {
+        Server::start(&[port]).bind("app", "side");
+    }
+}
+
+#[test]
 fn addresses_that_overlap_are_a_failure() {
     let directory = Directory::new();
     for (one, other) in [
@@ -38,7 +45,16 @@ fn addresses_that_overlap_are_a_failure() {
         ("--port=4000", "--port=tcp:4000"),
         ("--port=tcp:4000", "--port=tcp6:4000"),
         ("--port=tcp:4000", "--admin=4000"),
+        ("--port=127.0.0.1:4000", "--port=[::ffff:127.0.0.1]:4000"),
+        ("--port=tcp:4000", "--port=[::ffff:127.0.0.1]:4000"),
+        ("--port=[::1]:4000", "--port=[::1%lo]:4000"),
+        ("--port=[fe80::1%1]:4000", "--port=[fe80::1%lo]:4000"),
         ("--port=unix:x.sock", "--admin=unix:x.sock"),
+        ("--port=unix:x.sock", "--port=unix:./x.sock"),
+        (
+            "--port=unix:x.sock",
+            &format!("--port=unix:{}", directory.path().join("x.sock").display()),
+        ),
     ] {
         for arguments in [[one, other], [other, one]] {
             assert_failure(&directory, &arguments, &["cannot listen on", "listened on as well"]);

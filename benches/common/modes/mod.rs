@@ -8,9 +8,7 @@ mod relay;
 mod storm;
 
 pub use exchange::Exchange;
-#[allow(unused_imports)] // each bench uses its own part
 pub use fill::Fill;
-#[allow(unused_imports)]
 pub use idle::{Crowd, Idle, IdleReport, gather, run_idle};
 pub use ping::Ping;
 pub use relay::Relay;

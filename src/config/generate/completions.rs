@@ -179,6 +179,8 @@ fn zsh_argument(indent: &str, row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::Settings;
+    use crate::config::spec::Action;
 
     #[test]
     fn a_summary_is_the_first_sentence() {
@@ -193,9 +195,20 @@ mod tests {
     }
 
     #[test]
-    fn options_with_choices_are_known_by_their_value() {
-        let found = options::all().into_iter().find(|row| row.name == "--synchronous");
-        let found = found.map(|row| row.completions());
-        assert!(matches!(found, Some(Completions::Choices(it)) if it == ["full", "normal", "off"]));
+    fn the_choices_that_are_offered_are_those_that_are_taken() {
+        let of_commands = TABLE.iter().flat_map(|it| it.rows);
+        let mut count = 0;
+        for row in options::all().into_iter().chain(of_commands) {
+            let Completions::Choices(choices) = row.completions() else { continue };
+            let problem = match row.action {
+                Action::Generate => super::super::text("?").map(drop),
+                _ => row.set(&mut Settings::default(), "?"),
+            };
+            let (last, others) = choices.split_last().expect("several");
+            let expected = format!("'?' must be {} or {last}", others.join(", "));
+            assert_eq!(problem, Err(expected), "{}", row.name);
+            count += 1;
+        }
+        assert!(count > 0);
     }
 }

@@ -10,7 +10,7 @@ mod sources;
 use std::time::Instant;
 
 use crate::codec::hashcash;
-use crate::config::policy::{Mode, Policy};
+use crate::config::permission::{Mode, Policy};
 use crate::limits::{HASHCASH_BITS_MAX, SIDES_MAX};
 use crate::message::handover::AttackRecord;
 use crate::message::{

@@ -204,6 +204,14 @@ pub const ROWS: &[(&str, Row)] = &[
         },
     ),
     (
+        "two of one name in directories that do not exist",
+        Row {
+            arguments: &["--usage-db=one/new", "--addrid-db=two/new"],
+            says: &["usage database one/new: the directory 'one' does not exist"],
+            ..ROW
+        },
+    ),
+    (
         "the log of another",
         Row {
             arguments: &["--usage-db=./relay.sqlite-wal"],

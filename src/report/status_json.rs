@@ -14,9 +14,9 @@ const REQUEST: &[u8] = b"GET /status.json HTTP/1.1\r\nHost: localhost\r\nConnect
 
 /// Returns the server's status, a JSON object.
 pub fn fetch(endpoint: &Endpoint) -> Result<Value, String> {
-    let answer = exchange(endpoint)
-        .map_err(|error| format!("admin listener {endpoint}: {}", describe(&error)))?;
-    read(&answer).map_err(|problem| format!("admin listener {endpoint}: {problem}"))
+    let answer = exchange(endpoint).map_err(|error| describe(&error));
+    let status = answer.and_then(|answer| read(&answer));
+    status.map_err(|problem| format!("admin listener {endpoint}: {problem}"))
 }
 
 fn describe(error: &io::Error) -> String {
