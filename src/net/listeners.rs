@@ -106,17 +106,14 @@ impl Listeners {
         })
     }
 
-    /// The TCP addresses that are listened on, for a program to check whether it can have others,
-    /// and [`PASSED`] for each passed socket; apart by blanks.
+    /// What is listened on, for a program to check whether it can have what its options name: a
+    /// line each, `ADDRESS:PORT`, `unix:PATH`, or `systemd:NUMBER:NAME` of a passed socket.
     pub fn check_list(&self) -> String {
-        let names = self.list.iter().filter_map(|Entry { listener, record, .. }| {
-            match (record, listener.endpoint()) {
-                (ListenerRecord::Passed { .. }, _) => Some(PASSED.to_owned()),
-                (_, Endpoint::Tcp(address)) => Some(address.to_string()),
-                (_, Endpoint::Unix { .. }) => None,
-            }
+        let lines = self.list.iter().map(|Entry { listener, record, .. }| match record {
+            ListenerRecord::Bound { .. } => format!("{}\n", listener.endpoint()),
+            ListenerRecord::Passed { index, name } => format!("{PASSED}{index}:{name}\n"),
         });
-        names.collect::<Vec<_>>().join(" ")
+        lines.collect()
     }
 
     /// The addresses that are listened on, or will be.
