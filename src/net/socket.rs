@@ -10,7 +10,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use mio::unix::SourceFd;
@@ -268,11 +267,12 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, FileId)> {
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    {
-        fs::remove_file(path)?;
+    if is_socket {
+        // It does not wait where the queue of a process that hangs is full.
+        let probe = new_socket(AddressFamily::UNIX)?;
+        if rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) == Err(Errno::CONNREFUSED) {
+            fs::remove_file(path)?;
+        }
     }
     Ok(())
 }
