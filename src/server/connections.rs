@@ -314,7 +314,7 @@ impl Connections {
         // The tick's own time may be long past: it has taken note of its events since.
         self.output.begin_round(Instant::now());
         for _ in 0..self.accounting.unsent.len() {
-            if self.output.portions_left() == 0 {
+            if self.output.is_round_over() {
                 break;
             }
             let Some(conn) = self.accounting.unsent.pop_front() else { break };
@@ -336,6 +336,7 @@ impl Connections {
         // It may have ended earlier in this tick.
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         let limits = &self.settings.limits;
+        self.output.begin_turn(slot.is_unsent);
         match slot.connection.send(outputs, clock, &mut self.output, limits) {
             Ok(Sent::More) => self.accounting.note_unsent(conn, slot),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}
