@@ -93,7 +93,7 @@ impl Server {
     fn admit(&mut self, conn: ConnId, peer: Peer, role: Role) -> Result<(), Rejection> {
         self.engine.metrics.accepted += 1;
         if self.connections.admitted() >= self.config.limits.connections_max {
-            self.engine.note_limit(Limit::Connections);
+            self.engine.limit_log.hit(Limit::Connections);
             return Err(TOO_MANY);
         }
         match role {
