@@ -3,7 +3,7 @@
 //! The poll reports waiting connections once; what the budget leaves over is remembered here.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
@@ -248,10 +248,10 @@ fn open_spare() -> Option<File> {
 /// at once. It carries no state, so it need not wait for the commit.
 pub fn refuse(mut socket: Socket, rejection: Rejection) {
     // Reading what has come already keeps the close from turning into a reset.
-    let mut head = [0; REFUSED_HEAD_BYTES];
-    let head_bytes = socket.read(&mut head).unwrap_or(0);
+    let mut head = Vec::with_capacity(REFUSED_HEAD_BYTES);
+    _ = socket.receive(&mut head);
     let mut answer = rejection.answer();
-    if http::is_head_request(&head[..head_bytes]) {
+    if http::is_head_request(&head) {
         http::remove_body(&mut answer);
     }
     _ = socket.write(&answer);

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
     SocketType, getsockname, sockopt,
@@ -332,7 +332,9 @@ impl Socket {
 
     /// Appends what has arrived, as far as the buffer has room; returns the number of bytes.
     pub fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.descriptor, rustix::buffer::spare_capacity(buffer))?)
+        Ok(retry_on_intr(|| {
+            rustix::io::read(&self.descriptor, rustix::buffer::spare_capacity(buffer))
+        })?)
     }
 
     /// Sends small answers at once, without waiting for more.
@@ -354,12 +356,6 @@ impl AsFd for Socket {
     }
 }
 
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.descriptor, buffer)?)
-    }
-}
-
 /// A peer that has closed its socket is an error here, and no signal, also in a process that does
 /// not ignore SIGPIPE.
 #[cfg(not(target_os = "macos"))]
@@ -370,12 +366,12 @@ const SEND: SendFlags = SendFlags::empty();
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(&self.descriptor, bytes, SEND)?)
+        Ok(retry_on_intr(|| rustix::net::send(&self.descriptor, bytes, SEND))?)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut control = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(&self.descriptor, slices, &mut control, SEND)?)
+        Ok(retry_on_intr(|| rustix::net::sendmsg(&self.descriptor, slices, &mut control, SEND))?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

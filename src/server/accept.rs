@@ -38,10 +38,10 @@ impl Server {
         let roles = &[Role::Admin];
         while let Some((socket, ..)) = self.listeners.accept(roles, &mut tries_left, now) {
             let conn = self.new_conn();
-            let connection = AdminConnection::new(socket, now);
+            let connection = AdminConnection::new(conn, socket, now);
             if self.register(conn, connection.socket()) {
                 self.admin_connections.make_room(self.poll.registry());
-                self.admin_connections.insert(conn, connection);
+                self.admin_connections.insert(connection);
             }
         }
     }

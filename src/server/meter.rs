@@ -41,7 +41,10 @@ impl Meter {
             + self.reply_bytes(engine)
             + (engine.batch_len() - self.changes) * CHANGE_BYTES_IN_TICK;
         let elapsed = self.began.elapsed();
-        let is_slow = bytes_read_in(elapsed) > counted_bytes;
-        counted_bytes.max(bytes_read_in(stopwatch.lap(elapsed, is_slow)))
+        if bytes_read_in(elapsed) <= counted_bytes {
+            stopwatch.skip(elapsed);
+            return counted_bytes;
+        }
+        counted_bytes.max(bytes_read_in(stopwatch.lap(elapsed)))
     }
 }

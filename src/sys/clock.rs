@@ -129,13 +129,14 @@ impl Stopwatch {
         Stopwatch { measured: cpu_time(), quick: Duration::ZERO }
     }
 
-    /// The CPU time of a piece that took `elapsed` in all. Of a slow one it is measured: other
-    /// processes may have had the processor.
-    pub fn lap(&mut self, elapsed: Duration, is_slow: bool) -> Duration {
-        if !is_slow {
-            self.quick += elapsed;
-            return elapsed;
-        }
+    /// Notes a piece that was so quick that its CPU time does not matter.
+    pub fn skip(&mut self, elapsed: Duration) {
+        self.quick += elapsed;
+    }
+
+    /// The CPU time of a piece that took `elapsed` in all: other processes may have had the
+    /// processor.
+    pub fn lap(&mut self, elapsed: Duration) -> Duration {
         let now = cpu_time();
         let since = now.saturating_sub(std::mem::replace(&mut self.measured, now));
         since.saturating_sub(std::mem::take(&mut self.quick)).min(elapsed)

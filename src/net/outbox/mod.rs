@@ -247,11 +247,11 @@ impl Outbox {
     /// Writes once: `head`, then what is begun. `None` when the socket is full.
     fn write(&self, head: &[u8], socket: &mut impl Write) -> io::Result<Option<usize>> {
         match &self.begun {
-            None => write(|| socket.write(head)),
+            None => taken(socket.write(head)),
             Some(begun) => {
                 let [json, end] = begun.rest();
                 let slices = [IoSlice::new(head), IoSlice::new(json), IoSlice::new(end)];
-                write(|| socket.write_vectored(&slices))
+                taken(socket.write_vectored(&slices))
             }
         }
     }
@@ -363,16 +363,12 @@ fn frame(response: &Response, buffers: &mut WriteBuffers) {
     websocket::text(&[json, buffers.server_tx.as_bytes()], frames);
 }
 
-/// Writes once; `None` when the socket is full.
-fn write(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
-    loop {
-        match attempt() {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => return Ok(Some(written)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// What a socket has taken of something; `None` when it is full.
+fn taken(written: io::Result<usize>) -> io::Result<Option<usize>> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        written => written.map(Some),
     }
 }
 
