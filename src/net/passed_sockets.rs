@@ -15,6 +15,7 @@ use listenfd::ListenFd;
 use crate::limits::PASSED_SOCKETS_MAX;
 use crate::message::handover::ListenerRecord;
 use crate::net::handover::PASSED;
+use crate::net::listeners::HandedOver;
 use crate::net::socket::Listener;
 
 /// Which of the passed sockets.
@@ -117,12 +118,15 @@ impl PassedSockets {
         sockets
     }
 
-    /// Adds sockets that an earlier process has handed over, with their numbers and names. If it
-    /// has executed this one, it has removed the variables; else the manager passes the same again.
-    pub fn add_handed_over(&mut self, sockets: Vec<(u64, String, OwnedFd)>) {
+    /// Takes those that an earlier process has handed over. If it has executed this one, it has
+    /// removed the variables; else the manager passes the same again.
+    pub fn add_handed_over(&mut self, handed_over: &mut HandedOver) {
         let passed = self.list.len();
-        for (index, name, descriptor) in sockets {
-            if index as usize >= passed {
+        let is_passed = |record: &ListenerRecord| matches!(record, ListenerRecord::Passed { .. });
+        for (record, descriptor) in handed_over.extract_if(.., |(record, _)| is_passed(record)) {
+            if let ListenerRecord::Passed { index, name } = record
+                && index as usize >= passed
+            {
                 self.add(index as usize, name, Some(descriptor));
             }
         }

@@ -129,21 +129,23 @@ impl Listener {
 
     /// Takes over a listener of an earlier process. `file`: device and inode of the socket's file,
     /// if that process has made it.
-    pub fn take_over(
-        descriptor: OwnedFd,
-        endpoint: &Endpoint,
-        file: Option<FileId>,
-    ) -> io::Result<Listener> {
+    pub fn take_over(descriptor: OwnedFd, file: Option<FileId>) -> io::Result<Listener> {
         let mut listener = Listener::adopt(descriptor)?;
-        if let Endpoint::Unix { mode, .. } = endpoint {
-            // The option may name another mode than before.
-            let is_changed = listener.endpoint != *endpoint;
-            (listener.endpoint, listener.file) = (endpoint.clone(), file);
-            if is_changed && let Some(path) = listener.own_file() {
+        listener.file = file;
+        Ok(listener)
+    }
+
+    /// Goes on as the listener of an option, which may name another mode than before.
+    pub fn follow(mut self, option: &Endpoint) -> io::Result<Listener> {
+        if let Endpoint::Unix { mode, .. } = option
+            && self.endpoint != *option
+        {
+            self.endpoint = option.clone();
+            if let Some(path) = self.own_file() {
                 fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
             }
         }
-        Ok(listener)
+        Ok(self)
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -180,8 +182,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let (Endpoint::Unix { path, .. }, Some(file)) = (&self.endpoint, self.file) {
-            remove_own(path, file);
+        if let Some(path) = self.own_file() {
+            _ = fs::remove_file(path); // best effort: a start removes a stale one too
         }
     }
 }
@@ -189,14 +191,6 @@ impl Drop for Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
-    }
-}
-
-/// Removes the file of a unix socket, unless another process has put a socket of its own in its
-/// place.
-pub fn remove_own(path: &Path, file: FileId) {
-    if identity::of_name(path).is_ok_and(|(found, _)| found == file) {
-        _ = fs::remove_file(path); // best effort: a start removes a stale one too
     }
 }
 

@@ -214,7 +214,7 @@ fn bind(
     mut passed: PassedSockets,
     mut handed_over: HandedOver,
 ) -> Result<Listeners, String> {
-    passed.add_handed_over(std::mem::take(&mut handed_over.passed));
+    passed.add_handed_over(&mut handed_over);
     config.listen_by_default(!passed.is_empty());
     check_addresses(&config.endpoints)?;
     let adopted = adopt(&mut passed, &config.passed)?;
