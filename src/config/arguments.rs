@@ -97,24 +97,24 @@ pub fn read_file(
     Ok(options)
 }
 
-/// Options of `twist` and `twistd`, with which the Python server is started, and the replacement.
-const LEFT_OVER: [(&str, &str); 11] = [
-    ("--log-file --logfile -l", LOG_TO_STDERR),
-    ("--log-format", "an option of twist: leave it out, the log has one format"),
-    ("--pidfile --nodaemon -n", FOREGROUND),
-    ("--reactor -r", "an option of twist: leave it out"),
-    ("--syslog --prefix", "an option of twistd: leave it out, the log goes to stderr"),
-    ("--rundir -d", "an option of twistd: start the server in that directory instead"),
-    ("--umask", "an option of twistd: leave it out, new databases are for their owner only"),
-    ("--uid -u --gid -g", "an option of twistd: start the server as that user instead"),
-    ("--chroot", "an option of twistd: start the server by chroot instead"),
-    (OF_TWISTD_ALONE, "an option of twistd: leave it out"),
-    (TWIST_PLUGIN, LEAVE_OUT_PLUGIN),
+/// Words for `twist` and `twistd`, with which the Python server is started, and what to do instead.
+const LEFT_OVER: &[(&[&str], &str)] = &[
+    (&["--log-file", "--logfile", "-l"], LOG_TO_STDERR),
+    (&["--log-format"], "an option of twist: leave it out, the log has one format"),
+    (&["--pidfile", "--nodaemon", "-n"], FOREGROUND),
+    (&["--reactor", "-r"], "an option of twist: leave it out"),
+    (&["--syslog", "--prefix"], "an option of twistd: leave it out, the log goes to stderr"),
+    (&["--rundir", "-d"], "an option of twistd: start the server in that directory instead"),
+    (&["--umask"], "an option of twistd: leave it out, new databases are for their owner only"),
+    (&["--uid", "-u", "--gid", "-g"], "an option of twistd: start the server as that user instead"),
+    (&["--chroot"], "an option of twistd: start the server by chroot instead"),
+    (&["--no_save", "-o", "--originalname", "--euid", "--logger", "--encrypted", "-e"], OF_TWISTD),
+    (&["--debug", "-b", "--spew", "--profile", "--profiler", "--savestats"], OF_TWISTD),
+    (&[TWIST_PLUGIN], LEAVE_OUT_PLUGIN),
 ];
 
 /// Python's own debugging, and what concerns no server of this kind.
-const OF_TWISTD_ALONE: &str = "--no_save -o --originalname --euid --debug -b --spew --profile \
-                               --profiler --savestats --logger --encrypted -e";
+const OF_TWISTD: &str = "an option of twistd: leave it out";
 
 const FOREGROUND: &str = "an option of twistd: leave it out, the server stays in the foreground";
 
@@ -132,8 +132,7 @@ const LOG_TO_STDERR: &str =
 fn find(table: &[&'static Row], name: &str, shown: &str) -> Result<&'static Row, String> {
     let found = table.iter().find(|row| row.name == name || row.short == Some(name));
     found.copied().ok_or_else(|| {
-        let is_left_over = |names: &str| names.split_whitespace().any(|known| known == name);
-        let left_over = LEFT_OVER.iter().find(|(names, _)| is_left_over(names));
+        let left_over = LEFT_OVER.iter().find(|(names, _)| names.contains(&name));
         // A short name is not mistyped with two dashes, and a file of options takes none.
         let short = |row: &Row| row.short.filter(|_| !name.starts_with("--"));
         let mut names = table.iter().flat_map(|row| [row.name].into_iter().chain(short(row)));

@@ -46,16 +46,18 @@ pub static TABLE: &[Row] = rows! {
         "Whether small answers are sent at once";
 };
 
-/// Further options of upstream's library that have a replacement.
-const REPLACED: [(&str, &str); 2] = [
-    ("trustXForwardedFor", "give --proxy-header=x-forwarded-for and --trusted-proxy=NETWORK"),
-    ("allowNullOrigin", "list \"null\" in allowedOrigins instead"),
+/// Further options of upstream's library, and what to do instead.
+const LEFT_OVER: &[(&[&str], &str)] = &[
+    (&["trustXForwardedFor"], "give --proxy-header=x-forwarded-for and --trusted-proxy=NETWORK"),
+    (&["allowNullOrigin"], "list \"null\" in allowedOrigins instead"),
+    (&["acceptMaskedServerFrames", "applyMask", "autoFragmentSize", "autoPingSize"], LEAVE_OUT),
+    (&["autoPingRestartOnAnyTraffic", "echoCloseCodeReason", "failByDrop"], LEAVE_OUT),
+    (&["flashSocketPolicy", "maskServerFrames", "perMessageCompressionAccept"], LEAVE_OUT),
+    (&["requireMaskedClientFrames", "serveFlashSocketPolicy", "utf8validateIncoming"], LEAVE_OUT),
+    (&["versions", "webStatus"], LEAVE_OUT),
 ];
 
-/// Further ones, which mean nothing to this server.
-const WITHOUT_MEANING: &str = "acceptMaskedServerFrames applyMask autoFragmentSize autoPingSize autoPingRestartOnAnyTraffic \
-     echoCloseCodeReason failByDrop flashSocketPolicy maskServerFrames perMessageCompressionAccept \
-     requireMaskedClientFrames serveFlashSocketPolicy utf8validateIncoming versions webStatus";
+const LEAVE_OUT: &str = "has no meaning here, leave it out";
 
 /// Sets one option; the error completes "--websocket-protocol-option: …".
 pub fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
@@ -64,11 +66,8 @@ pub fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
     let value: Value =
         serde_json::from_str(json).map_err(|_| format!("{name}: '{json}' must be a JSON value"))?;
     let Some(row) = TABLE.iter().find(|row| row.name == name) else {
-        if let Some((_, problem)) = REPLACED.iter().find(|(known, _)| *known == name) {
+        if let Some((_, problem)) = LEFT_OVER.iter().find(|(names, _)| names.contains(&name)) {
             return Err(format!("{name}: {problem}"));
-        }
-        if WITHOUT_MEANING.split_whitespace().any(|known| known == name) {
-            return Err(format!("{name}: has no meaning here, leave it out"));
         }
         let names = TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
         return Err(format!("{name}: not an option of this server; known are {names}"));

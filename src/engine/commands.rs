@@ -94,7 +94,7 @@ impl Engine {
     /// wait for one.
     pub(super) fn refuse_too_long(&mut self, conn: ConnId, refusal: Refusal, beginning: &str) {
         self.effects.add_participant(conn);
-        self.note_limit(Limit::MessageBytes);
+        self.limit_log.hit(Limit::MessageBytes);
         if self.is_about_to_close(conn) {
             return;
         }
@@ -115,7 +115,7 @@ impl Engine {
             return Verdict::Stay;
         }
         if let Some(limit) = Limit::of_refusal(&refusal) {
-            self.note_limit(limit);
+            self.limit_log.hit(limit);
         }
         let holder = self.quotas.holder_of(conn);
         self.permissions.note_refusal(command, &refusal, holder, self.clock.instant);

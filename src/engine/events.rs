@@ -57,7 +57,7 @@ impl Engine {
         if peer.is_trusted(&self.live.trusted_proxies) {
             return Ok(());
         }
-        self.note_limit(Limit::ProxyUntrusted);
+        self.limit_log.hit(Limit::ProxyUntrusted);
         Err(Rejection::new(Status::Forbidden, "only trusted proxies may connect here"))
     }
 
@@ -67,7 +67,7 @@ impl Engine {
         address: Option<CountedAddress>,
     ) -> Result<(), Rejection> {
         let counted = self.quotas.connect(conn, address, self.clock.instant);
-        counted.inspect_err(|_| self.note_limit(Limit::AddressConnections))
+        counted.inspect_err(|_| self.limit_log.hit(Limit::AddressConnections))
     }
 
     fn open(&mut self, conn: ConnId, peer: Peer, response: Vec<u8>) -> Result<Verdict, Rejection> {
@@ -128,7 +128,7 @@ impl Engine {
         self.count_connection(conn, address)?;
         self.note_outsider(conn, peer.ip.filter(|_| client.is_ok()));
         if client.is_err() || forwarded.is_port_unreadable {
-            self.note_limit(Limit::ForwardedMalformed);
+            self.limit_log.hit(Limit::ForwardedMalformed);
         }
         if let Some(header) = forwarded.other {
             self.warn_of_other_header(socket_peer, header);

@@ -31,7 +31,7 @@ impl Engine {
             session: self.store.session(conn).cloned(),
             demand: self.permissions.demands.get(&conn).copied(),
             is_outsider: self.outsiders.contains(&conn),
-            member: self.memberships.member(conn).cloned(),
+            member: self.memberships.connections.get(&conn).cloned(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Members and guests: which connections may begin something, and what each member has begun
 //! (manual: members 2 and 3).
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::Engine;
@@ -15,14 +16,14 @@ use crate::store::{Change, Row};
 #[derive(Debug, Default)]
 pub struct Memberships {
     pub connections: ConnMap<Member>,
-    /// In the order of the names.
-    counts: Vec<(Rc<str>, MemberCounts)>,
+    /// By name.
+    counts: HashMap<Rc<str>, MemberCounts>,
     /// Names of those that have begun an exchange in this tick, which is not committed yet.
     begun: Vec<Rc<str>>,
 }
 
 /// Counts of one member since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemberCounts {
     /// Connections at present; counted when it is asked for.
     pub connected: u64,
@@ -31,37 +32,23 @@ pub struct MemberCounts {
     pub exchanges: u64,
 }
 
-fn find<'a>(
-    counts: &'a mut [(Rc<str>, MemberCounts)],
-    name: &Rc<str>,
-) -> Option<&'a mut MemberCounts> {
-    let at = counts.binary_search_by(|(known, _)| known.cmp(name)).ok()?;
-    Some(&mut counts[at].1)
-}
-
 impl Memberships {
     /// Follows a new file. Connections whose line is gone become guests.
     pub fn set(&mut self, members: Option<&Members>) {
         self.connections.retain(|_, member| members.is_some_and(|all| all.contains(member)));
-        let mut before = std::mem::take(&mut self.counts);
-        let names = members.into_iter().flat_map(Members::names).cloned();
-        for name in sorted(names) {
-            let counts = find(&mut before, &name).copied().unwrap_or_default();
-            self.counts.push((name, counts));
+        let before = std::mem::take(&mut self.counts);
+        for name in members.into_iter().flat_map(Members::names) {
+            let counts = before.get(name).copied().unwrap_or_default();
+            self.counts.insert(name.clone(), counts);
         }
-        self.counts.dedup_by(|(one, _), (other, _)| one == other);
     }
 
     /// Counts a connection as a member's.
     pub fn connect(&mut self, conn: ConnId, member: Member) {
-        if let Some(counts) = find(&mut self.counts, &member.name) {
+        if let Some(counts) = self.counts.get_mut(&member.name) {
             counts.connections += 1;
         }
         self.connections.insert(conn, member);
-    }
-
-    pub fn member(&self, conn: ConnId) -> Option<&Member> {
-        self.connections.get(&conn)
     }
 
     /// Takes note of the mailbox that a command has begun.
@@ -77,7 +64,7 @@ impl Memberships {
     /// Counts what the tick has begun, if it is committed.
     pub fn update_counts(&mut self, is_committed: bool) {
         for name in self.begun.drain(..).filter(|_| is_committed) {
-            if let Some(counts) = find(&mut self.counts, &name) {
+            if let Some(counts) = self.counts.get_mut(&name) {
                 counts.exchanges += 1;
             }
         }
@@ -111,15 +98,15 @@ impl Engine {
         self.live.members.is_none() || self.memberships.connections.contains_key(&conn)
     }
 
-    /// The members by name, if there is a file of them.
+    /// The members in the order of their names, if there is a file of them.
     pub fn members(&self) -> Option<Vec<(Rc<str>, MemberCounts)>> {
         self.live.members.as_ref()?;
         let mut counts = self.memberships.counts.clone();
         for member in self.memberships.connections.values() {
-            if let Some(counts) = find(&mut counts, &member.name) {
+            if let Some(counts) = counts.get_mut(&member.name) {
                 counts.connected += 1;
             }
         }
-        Some(counts)
+        Some(sorted(counts))
     }
 }

@@ -136,7 +136,7 @@ impl Engine {
             _ = self.commit();
         }
         self.records.flush(self.storage.db_mut());
-        self.arm_timers();
+        self.arm_flush();
     }
 
     /// Begins a tick, all of which happens at this time.
@@ -171,16 +171,28 @@ impl Engine {
         self.is_deleting
     }
 
-    /// When [`Engine::run_timers`] must be called next.
+    /// When a tick must begin next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        let deadlines = [
+            self.timers.next(),
+            self.records.addresses.as_ref().map(AddridDb::ends),
+            self.permissions.attack.ends_at(),
+            self.storage.checkpoint_retry_at(),
+            self.limit_log.report_at(self.clock.instant),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due, and the next slice of an expiry check.
     pub fn run_timers(&mut self) {
-        // Limits that were met in this tick are logged in it.
-        self.timers.set(Timer::LimitLog, self.limit_log.report_at(self.clock.instant));
-        while let Some(timer) = self.timers.pop_due(self.clock.instant) {
+        let now = self.clock.instant;
+        if let Some(ids) = &mut self.records.addresses {
+            ids.renew_if_due(self.clock);
+        }
+        if self.limit_log.report_at(now).is_some_and(|due| due <= now) {
+            self.limit_log.report(now);
+        }
+        while let Some(timer) = self.timers.pop_due(now) {
             self.handle_timer(timer);
         }
         let changes_before = self.effects.changes.len();
@@ -192,18 +204,13 @@ impl Engine {
         });
         let has_remains = !self.is_degraded() && self.store.delete_remains(&mut self.effects);
         self.is_deleting = is_checking || has_remains;
-        self.quotas.note_endings(&self.effects.changes[changes_before..], self.clock.instant);
+        self.quotas.note_endings(&self.effects.changes[changes_before..], now);
         self.update_attack();
     }
 
     fn handle_timer(&mut self, timer: Timer) {
         let now = self.clock.instant;
         match timer {
-            Timer::Generation => {
-                if let Some(ids) = &mut self.records.addresses {
-                    ids.renew_if_due(self.clock);
-                }
-            }
             Timer::StorageRetry => {
                 self.storage.recover(&mut self.store, self.origin.steady_time(self.clock));
                 if self.storage.is_degraded() {
@@ -223,23 +230,13 @@ impl Engine {
                 self.timers.set(Timer::ExpiryCheck, next_check);
                 self.begin_expiry_check();
             }
-            // Both are looked at in each tick.
-            Timer::AttackEnd | Timer::Checkpoint => {}
-            Timer::LimitLog => self.limit_log.report(now),
             Timer::Flush => self.records.flush(self.storage.db_mut()),
         }
     }
 
-    /// Sets the timers whose deadlines follow from the state of a part.
-    fn arm_timers(&mut self) {
-        let now = self.clock.instant;
-        let generation_ends = self.records.addresses.as_ref().map(AddridDb::ends);
-        self.timers.set(Timer::Generation, generation_ends);
-        self.timers.set(Timer::AttackEnd, self.permissions.attack.ends_at());
-        self.timers.set(Timer::Checkpoint, self.storage.checkpoint_retry_at());
-        self.timers.set(Timer::LimitLog, self.limit_log.report_at(now));
+    fn arm_flush(&mut self) {
         if !self.timers.is_set(Timer::Flush) && !self.records.is_written() {
-            self.timers.set(Timer::Flush, now + limits::RECORDS_FLUSH);
+            self.timers.set(Timer::Flush, self.clock.instant + limits::RECORDS_FLUSH);
         }
     }
 
@@ -288,11 +285,6 @@ impl Engine {
         self.quotas.holder_of(conn).map(Holder::network)
     }
 
-    /// Counts a limit that was met, for the log and the metrics.
-    pub fn note_limit(&mut self, limit: Limit) {
-        self.limit_log.hit(limit);
-    }
-
     /// Commits the tick's changes. If that fails, the tick is undone: memory goes back to what the
     /// database holds, and the tick's participants are to be closed. Returns the connections to be
     /// closed, and why.
@@ -321,7 +313,7 @@ impl Engine {
             self.push_usage();
         }
         for _ in 0..std::mem::take(&mut self.effects.evicted_count) {
-            self.note_limit(Limit::Evicted);
+            self.limit_log.hit(Limit::Evicted);
         }
         let mut closings = std::mem::take(&mut self.effects.closings);
         if !self.is_degraded() {
@@ -359,7 +351,7 @@ impl Engine {
     /// leftovers.
     pub fn end_tick(&mut self, idle: bool) {
         self.effects.end_tick();
-        self.arm_timers();
+        self.arm_flush();
         self.storage.checkpoint_if_due(self.clock.instant, idle);
     }
 
@@ -382,7 +374,7 @@ impl Engine {
         }
         self.metrics.ended.add(reason.name());
         if let Some(limit) = Limit::of_close(reason) {
-            self.note_limit(limit);
+            self.limit_log.hit(limit);
         }
         if self.logs_connections() {
             debug!("{conn}: gone, {reason:?}");

@@ -1,12 +1,11 @@
-//! The engine's deadlines in one table.
+//! The engine's own deadlines in one table. Those that follow from the state of a part are asked of
+//! it.
 
 use std::time::Instant;
 
 /// The engine's timers, in the order in which they are handled when several are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// The generation of address ids ends.
-    Generation,
     /// The storage failed, and is tried again.
     StorageRetry,
     /// No commit for a while: the database's memory is freed.
@@ -15,26 +14,16 @@ pub enum Timer {
     AddressSweep,
     /// An expiry check begins.
     ExpiryCheck,
-    /// An attack may be over.
-    AttackEnd,
-    /// A checkpoint that a reader has prevented is tried again.
-    Checkpoint,
-    /// Limits were met, and a log line about them is due.
-    LimitLog,
     /// Records that wait are written.
     Flush,
 }
 
 impl Timer {
-    const ALL: [Timer; 9] = [
-        Timer::Generation,
+    const ALL: [Timer; 5] = [
         Timer::StorageRetry,
         Timer::StorageQuiet,
         Timer::AddressSweep,
         Timer::ExpiryCheck,
-        Timer::AttackEnd,
-        Timer::Checkpoint,
-        Timer::LimitLog,
         Timer::Flush,
     ];
 }
@@ -77,13 +66,13 @@ mod tests {
         let later = now + Duration::from_secs(1);
         timers.set(Timer::Flush, now);
         timers.set(Timer::ExpiryCheck, now);
-        timers.set(Timer::Generation, later);
+        timers.set(Timer::StorageRetry, later);
         assert_eq!(timers.next(), Some(now));
         assert_eq!(timers.pop_due(now), Some(Timer::ExpiryCheck));
         assert_eq!(timers.pop_due(now), Some(Timer::Flush));
         assert_eq!(timers.pop_due(now), None);
         assert_eq!(timers.next(), Some(later));
-        assert_eq!(timers.pop_due(later), Some(Timer::Generation));
+        assert_eq!(timers.pop_due(later), Some(Timer::StorageRetry));
         assert_eq!(timers.next(), None);
     }
 }

@@ -3,11 +3,12 @@
 //! It is answered after the tick's commit, so nothing has to be held: it writes to its socket
 //! itself. It counts in no limit and no metric of clients.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::Instant;
 
 use crate::codec::http::{self, Question};
 use crate::limits::{ADMIN_HEAD_SECONDS, ADMIN_READ_BYTES, Limits, READ_BYTES_PER_TICK_MAX};
+use crate::message::ConnId;
 use crate::net::socket::Socket;
 use crate::sys::clock::after;
 
@@ -27,6 +28,7 @@ enum Phase {
 /// One connection to the admin listener.
 #[derive(Debug)]
 pub struct AdminConnection {
+    pub conn: ConnId,
     socket: Socket,
     phase: Phase,
     /// When the head began, or the answer.
@@ -38,8 +40,9 @@ pub struct AdminConnection {
 }
 
 impl AdminConnection {
-    pub fn new(socket: Socket, now: Instant) -> AdminConnection {
+    pub fn new(conn: ConnId, socket: Socket, now: Instant) -> AdminConnection {
         AdminConnection {
+            conn,
             socket,
             phase: Phase::Head(Vec::new()),
             since: now,
@@ -84,21 +87,20 @@ impl AdminConnection {
 
     /// Reads what is there, up to one tick's share.
     pub fn read(&mut self, now: Instant, limits: &Limits) {
-        let mut buffer = [0; ADMIN_READ_BYTES];
+        let mut buffer = Vec::with_capacity(ADMIN_READ_BYTES);
         let mut bytes_read = 0;
         while bytes_read < READ_BYTES_PER_TICK_MAX && !self.is_over {
-            match self.socket.read(&mut buffer) {
-                Ok(0) => self.is_over = true,
-                Ok(count) => {
+            buffer.clear();
+            match self.socket.receive(&mut buffer) {
+                Ok(count @ 1..) => {
                     bytes_read += count;
-                    self.handle(&buffer[..count], now, limits.head_bytes_max);
+                    self.handle(&buffer, now, limits.head_bytes_max);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_readable = false;
                     return;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.is_over = true,
+                Ok(_) | Err(_) => self.is_over = true,
             }
         }
     }
@@ -141,7 +143,6 @@ impl AdminConnection {
             match self.socket.write(&answer[*sent..]) {
                 Ok(written) if written > 0 => *sent += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => {
                     self.is_over = true;
                     return;

@@ -27,10 +27,10 @@ pub const VARIABLE: &str = "WORMHOLE_HANDOVER";
 
 /// In the environment of a program that checks itself before it takes over: the list of
 /// [`Listeners::check_list`](super::listeners::Listeners::check_list).
-pub const LISTENING: &str = "WORMHOLE_LISTENING";
+pub const LISTENING: &str = "WORMHOLE_LISTENERS";
 
-/// Stands in that list for the sockets that the service manager has passed.
-pub const PASSED: &str = "systemd";
+/// How a line of that list begins that has a socket which the service manager has passed.
+pub const PASSED: &str = "systemd:";
 
 /// Most descriptors that Linux takes in one message (`SCM_MAX_FD`).
 const DESCRIPTORS_PER_MESSAGE: usize = 253;

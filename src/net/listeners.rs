@@ -3,9 +3,8 @@
 //! The poll reports waiting connections once; what the budget leaves over is remembered here.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
@@ -17,28 +16,10 @@ use crate::message::Peer;
 use crate::message::handover::ListenerRecord;
 use crate::net::handover::PASSED;
 use crate::net::socket::{self, Endpoint, Listener, Role, Socket};
-use crate::sys::identity::FileId;
 use crate::sys::logging::warn;
 
 /// Listeners of an earlier process, until an option asks for them.
-#[derive(Debug, Default)]
-pub struct HandedOver {
-    /// Endpoint, as the option named it, and a unix socket's file.
-    bound: Vec<(String, Option<FileId>, OwnedFd)>,
-    /// Those that the service manager had passed to the earlier process, with number and name.
-    pub passed: Vec<(u64, String, OwnedFd)>,
-}
-
-impl HandedOver {
-    pub fn add(&mut self, record: ListenerRecord, descriptor: OwnedFd) {
-        match record {
-            ListenerRecord::Bound { endpoint, file } => {
-                self.bound.push((endpoint, file, descriptor));
-            }
-            ListenerRecord::Passed { index, name } => self.passed.push((index, name, descriptor)),
-        }
-    }
-}
+pub type HandedOver = Vec<(ListenerRecord, OwnedFd)>;
 
 /// A listening socket of the server.
 #[derive(Debug)]
@@ -72,24 +53,20 @@ impl Listeners {
     /// A listener that an earlier process has handed over is taken instead of bound.
     pub fn bind(
         endpoints: &[(Endpoint, Role)],
-        mut handed_over: HandedOver,
+        handed_over: HandedOver,
     ) -> Result<Listeners, String> {
         let mut listeners = Listeners { spare: open_spare(), ..Listeners::default() };
-        // First, what holds an address that is not wanted any more.
-        let is_wanted = |name: &String| endpoints.iter().any(|(it, _)| it.to_string() == *name);
-        for (name, file, _) in handed_over.bound.extract_if(.., |(name, ..)| !is_wanted(name)) {
-            if let (Some(path), Some(file)) = (name.strip_prefix("unix:"), file) {
-                socket::remove_own(Path::new(path), file);
-            }
-        }
+        let mut known: Vec<_> = handed_over.into_iter().filter_map(take_over).collect();
+        // First, what holds an address that is not wanted any more is closed.
+        known.retain(|(name, _)| endpoints.iter().any(|(it, _)| it.to_string() == *name));
         for (endpoint, role) in endpoints {
             let name = endpoint.to_string();
+            let listener = match known.extract_if(.., |(known, _)| *known == name).next() {
+                Some((_, listener)) => listener.follow(endpoint),
+                None => Listener::bind(endpoint),
+            };
             let listener =
-                match handed_over.bound.extract_if(.., |(known, ..)| *known == name).next() {
-                    Some((_, file, descriptor)) => Listener::take_over(descriptor, endpoint, file),
-                    None => Listener::bind(endpoint),
-                }
-                .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
+                listener.map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
             listeners.add(listener, *role, ListenerRecord::Bound { endpoint: name, file: None });
         }
         Ok(listeners)
@@ -106,17 +83,14 @@ impl Listeners {
         })
     }
 
-    /// The TCP addresses that are listened on, for a program to check whether it can have others,
-    /// and [`PASSED`] for each passed socket; apart by blanks.
+    /// What is listened on, for a program to check whether it can have what its options name: a
+    /// line each, `ADDRESS:PORT`, `unix:PATH`, or `systemd:NUMBER:NAME` of a passed socket.
     pub fn check_list(&self) -> String {
-        let names = self.list.iter().filter_map(|Entry { listener, record, .. }| {
-            match (record, listener.endpoint()) {
-                (ListenerRecord::Passed { .. }, _) => Some(PASSED.to_owned()),
-                (_, Endpoint::Tcp(address)) => Some(address.to_string()),
-                (_, Endpoint::Unix { .. }) => None,
-            }
+        let lines = self.list.iter().map(|Entry { listener, record, .. }| match record {
+            ListenerRecord::Bound { .. } => format!("{}\n", listener.endpoint()),
+            ListenerRecord::Passed { index, name } => format!("{PASSED}{index}:{name}\n"),
         });
-        names.collect::<Vec<_>>().join(" ")
+        lines.collect()
     }
 
     /// The addresses that are listened on, or will be.
@@ -243,6 +217,12 @@ impl Listeners {
     }
 }
 
+/// A bound listener of an earlier process, and its endpoint as the option named it.
+fn take_over((record, descriptor): (ListenerRecord, OwnedFd)) -> Option<(String, Listener)> {
+    let ListenerRecord::Bound { endpoint, file } = record else { return None };
+    Some((endpoint, Listener::take_over(descriptor, file).ok()?))
+}
+
 fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
@@ -251,10 +231,10 @@ fn open_spare() -> Option<File> {
 /// at once. It carries no state, so it need not wait for the commit.
 pub fn refuse(mut socket: Socket, rejection: Rejection) {
     // Reading what has come already keeps the close from turning into a reset.
-    let mut head = [0; REFUSED_HEAD_BYTES];
-    let head_bytes = socket.read(&mut head).unwrap_or(0);
+    let mut head = Vec::with_capacity(REFUSED_HEAD_BYTES);
+    _ = socket.receive(&mut head);
     let mut answer = rejection.answer();
-    if http::is_head_request(&head[..head_bytes]) {
+    if http::is_head_request(&head) {
         http::remove_body(&mut answer);
     }
     _ = socket.write(&answer);

@@ -14,6 +14,8 @@ use listenfd::ListenFd;
 
 use crate::limits::PASSED_SOCKETS_MAX;
 use crate::message::handover::ListenerRecord;
+use crate::net::handover::PASSED;
+use crate::net::listeners::HandedOver;
 use crate::net::socket::Listener;
 
 /// Which of the passed sockets.
@@ -37,19 +39,24 @@ impl fmt::Display for Pick {
     }
 }
 
+impl Pick {
+    fn selects(&self, index: usize, name: &str) -> bool {
+        match self {
+            Pick::All => true,
+            Pick::Index(wanted) => *wanted == index,
+            Pick::Name(wanted) => *wanted == name,
+        }
+    }
+}
+
 /// One of the passed sockets.
 struct Passed {
     /// Several may have the same one.
     name: String,
-    state: State,
-}
-
-enum State {
-    /// The service manager has passed it to this process.
-    Waiting,
+    /// Whether an option has selected it, or it is not to be had.
+    is_taken: bool,
     /// An earlier process has taken it from the manager and handed it over.
-    HandedOver(OwnedFd),
-    Taken,
+    handed_over: Option<OwnedFd>,
 }
 
 /// A socket that an option has selected, and the address that it listens on.
@@ -78,7 +85,8 @@ impl PassedSockets {
         }
         let names = variable("LISTEN_FDNAMES");
         let names = names.split(':').chain(iter::repeat("")).take(count);
-        let list = names.map(|name| Passed { name: name.to_owned(), state: State::Waiting });
+        let list =
+            names.map(|name| Passed { name: name.to_owned(), is_taken: false, handed_over: None });
         Ok(PassedSockets {
             list: list.collect(),
             // By itself it would also accept LISTEN_FDS without LISTEN_PID.
@@ -95,20 +103,42 @@ impl PassedSockets {
         socket.ok().flatten().map(OwnedFd::from)
     }
 
-    /// Adds sockets that an earlier process has handed over, with their numbers and names. If it
-    /// has executed this one, it has removed the variables; else the manager passes the same again.
-    pub fn add_handed_over(&mut self, sockets: Vec<(u64, String, OwnedFd)>) {
-        let passed = self.list.len();
-        for (index, name, descriptor) in sockets {
-            let index = index as usize;
-            if index < passed || index >= PASSED_SOCKETS_MAX {
-                continue;
+    /// Those that a process would hand over, by its
+    /// [`Listeners::check_list`](super::listeners::Listeners::check_list). They can be picked, and
+    /// not taken.
+    pub fn announced(check_list: &str) -> PassedSockets {
+        let mut sockets = PassedSockets::none();
+        for line in check_list.lines() {
+            if let Some((index, name)) = line.strip_prefix(PASSED).and_then(|it| it.split_once(':'))
+                && let Ok(index) = index.parse()
+            {
+                sockets.add(index, name.to_owned(), None);
             }
+        }
+        sockets
+    }
+
+    /// Takes those that an earlier process has handed over. If it has executed this one, it has
+    /// removed the variables; else the manager passes the same again.
+    pub fn add_handed_over(&mut self, handed_over: &mut HandedOver) {
+        let passed = self.list.len();
+        let is_passed = |record: &ListenerRecord| matches!(record, ListenerRecord::Passed { .. });
+        for (record, descriptor) in handed_over.extract_if(.., |(record, _)| is_passed(record)) {
+            if let ListenerRecord::Passed { index, name } = record
+                && index as usize >= passed
+            {
+                self.add(index as usize, name, Some(descriptor));
+            }
+        }
+    }
+
+    fn add(&mut self, index: usize, name: String, handed_over: Option<OwnedFd>) {
+        if index < PASSED_SOCKETS_MAX {
             let count = self.list.len().max(index + 1);
             // What no option took has stayed with the manager.
-            let taken = || Passed { name: String::new(), state: State::Taken };
-            self.list.resize_with(count, taken);
-            self.list[index] = Passed { name, state: State::HandedOver(descriptor) };
+            let absent = || Passed { name: String::new(), is_taken: true, handed_over: None };
+            self.list.resize_with(count, absent);
+            self.list[index] = Passed { name, is_taken: false, handed_over };
         }
     }
 
@@ -119,62 +149,52 @@ impl PassedSockets {
     /// Closes what an earlier process has handed over and nothing has taken.
     pub fn close_handed_over(&mut self) {
         for socket in &mut self.list {
-            if let State::HandedOver(_) = socket.state {
-                socket.state = State::Taken;
-            }
+            socket.is_taken |= socket.handed_over.take().is_some();
         }
     }
 
     /// Takes the selected sockets.
     pub fn take(&mut self, pick: &Pick) -> Result<Vec<Taken>, String> {
+        let mut taken = Vec::new();
+        for index in self.pick(pick)? {
+            let Passed { name, handed_over, .. } = &mut self.list[index];
+            let descriptor = handed_over.take().or_else(|| stream_socket(index, &mut self.manager));
+            let wrong = || format!("passed socket {index}: not a stream socket of TCP or unix");
+            let listener = Listener::adopt(descriptor.ok_or_else(wrong)?)
+                .map_err(|error| format!("passed socket {index}: {error}"))?;
+            let record = ListenerRecord::Passed { index: index as u64, name: name.clone() };
+            taken.push((listener, record));
+        }
+        Ok(taken)
+    }
+
+    /// Selects sockets, each once; returns their numbers.
+    pub fn pick(&mut self, pick: &Pick) -> Result<Vec<usize>, String> {
         if self.is_empty() {
             return Err(
                 "no socket has been passed to this process (LISTEN_FDS, LISTEN_PID)".to_owned()
             );
         }
-        let mut taken = Vec::new();
+        let mut picked = Vec::new();
         for (index, socket) in self.list.iter_mut().enumerate() {
-            if socket.is_picked(index, pick) {
-                taken.push(socket.take(index, &mut self.manager)?);
+            if pick.selects(index, &socket.name) {
+                if std::mem::replace(&mut socket.is_taken, true) {
+                    return Err(format!("passed socket {index} is picked twice"));
+                }
+                picked.push(index);
             }
         }
-        if taken.is_empty() {
-            return Err(format!(
-                "none of the {} passed sockets has that number or name",
-                self.list.len()
-            ));
+        if picked.is_empty() {
+            let count = self.list.len();
+            return Err(format!("none of the {count} passed sockets has that number or name"));
         }
-        Ok(taken)
+        Ok(picked)
     }
 
     /// Numbers of the sockets that no option selects; connections to them would hang.
     pub fn left_over(&self) -> impl Iterator<Item = usize> {
         let list = self.list.iter().enumerate();
-        list.filter(|(_, socket)| !matches!(socket.state, State::Taken)).map(|(index, _)| index)
-    }
-}
-
-impl Passed {
-    fn is_picked(&self, index: usize, pick: &Pick) -> bool {
-        match pick {
-            Pick::All => true,
-            Pick::Index(wanted) => *wanted == index,
-            Pick::Name(wanted) => self.name == *wanted,
-        }
-    }
-
-    fn take(&mut self, index: usize, manager: &mut ListenFd) -> Result<Taken, String> {
-        let descriptor = match std::mem::replace(&mut self.state, State::Taken) {
-            State::Taken => return Err(format!("passed socket {index} is picked twice")),
-            State::HandedOver(descriptor) => descriptor,
-            State::Waiting => stream_socket(index, manager).ok_or_else(|| {
-                format!("passed socket {index}: not a stream socket of TCP or unix")
-            })?,
-        };
-        let listener = Listener::adopt(descriptor)
-            .map_err(|error| format!("passed socket {index}: {error}"))?;
-        let record = ListenerRecord::Passed { index: index as u64, name: self.name.clone() };
-        Ok((listener, record))
+        list.filter(|(_, socket)| !socket.is_taken).map(|(index, _)| index)
     }
 }
 

@@ -5,17 +5,16 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
     SocketType, getsockname, sockopt,
@@ -154,21 +153,23 @@ impl Listener {
 
     /// Takes over a listener of an earlier process. `file`: device and inode of the socket's file,
     /// if that process has made it.
-    pub fn take_over(
-        descriptor: OwnedFd,
-        endpoint: &Endpoint,
-        file: Option<FileId>,
-    ) -> io::Result<Listener> {
+    pub fn take_over(descriptor: OwnedFd, file: Option<FileId>) -> io::Result<Listener> {
         let mut listener = Listener::adopt(descriptor)?;
-        if let Endpoint::Unix { mode, .. } = endpoint {
-            // The option may name another mode than before.
-            let is_changed = listener.endpoint != *endpoint;
-            (listener.endpoint, listener.file) = (endpoint.clone(), file);
-            if is_changed && let Some(path) = listener.own_file() {
+        listener.file = file;
+        Ok(listener)
+    }
+
+    /// Goes on as the listener of an option, which may name another mode than before.
+    pub fn follow(mut self, option: &Endpoint) -> io::Result<Listener> {
+        if let Endpoint::Unix { mode, .. } = option
+            && self.endpoint != *option
+        {
+            self.endpoint = option.clone();
+            if let Some(path) = self.own_file() {
                 fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
             }
         }
-        Ok(listener)
+        Ok(self)
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -205,8 +206,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let (Endpoint::Unix { path, .. }, Some(file)) = (&self.endpoint, self.file) {
-            remove_own(path, file);
+        if let Some(path) = self.own_file() {
+            _ = fs::remove_file(path); // best effort: a start removes a stale one too
         }
     }
 }
@@ -214,14 +215,6 @@ impl Drop for Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
-    }
-}
-
-/// Removes the file of a unix socket, unless another process has put a socket of its own in its
-/// place.
-pub fn remove_own(path: &Path, file: FileId) {
-    if identity::of_name(path).is_ok_and(|(found, _)| found == file) {
-        _ = fs::remove_file(path); // best effort: a start removes a stale one too
     }
 }
 
@@ -292,11 +285,12 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, FileId)> {
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    {
-        fs::remove_file(path)?;
+    if is_socket {
+        // It does not wait where the queue of a process that hangs is full.
+        let probe = new_socket(AddressFamily::UNIX)?;
+        if rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) == Err(Errno::CONNREFUSED) {
+            fs::remove_file(path)?;
+        }
     }
     Ok(())
 }
@@ -356,7 +350,9 @@ impl Socket {
 
     /// Appends what has arrived, as far as the buffer has room; returns the number of bytes.
     pub fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.descriptor, rustix::buffer::spare_capacity(buffer))?)
+        Ok(retry_on_intr(|| {
+            rustix::io::read(&self.descriptor, rustix::buffer::spare_capacity(buffer))
+        })?)
     }
 
     /// Sends small answers at once, without waiting for more.
@@ -378,12 +374,6 @@ impl AsFd for Socket {
     }
 }
 
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.descriptor, buffer)?)
-    }
-}
-
 /// A peer that has closed its socket is an error here, and no signal, also in a process that does
 /// not ignore SIGPIPE.
 #[cfg(not(target_os = "macos"))]
@@ -394,12 +384,12 @@ const SEND: SendFlags = SendFlags::empty();
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(&self.descriptor, bytes, SEND)?)
+        Ok(retry_on_intr(|| rustix::net::send(&self.descriptor, bytes, SEND))?)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut control = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(&self.descriptor, slices, &mut control, SEND)?)
+        Ok(retry_on_intr(|| rustix::net::sendmsg(&self.descriptor, slices, &mut control, SEND))?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -38,10 +38,10 @@ impl Server {
         let roles = &[Role::Admin];
         while let Some((socket, ..)) = self.listeners.accept(roles, &mut tries_left, now) {
             let conn = self.new_conn();
-            let connection = AdminConnection::new(socket, now);
+            let connection = AdminConnection::new(conn, socket, now);
             if self.register(conn, connection.socket()) {
                 self.admin_connections.make_room(self.poll.registry());
-                self.admin_connections.insert(conn, connection);
+                self.admin_connections.insert(connection);
             }
         }
     }
@@ -93,7 +93,7 @@ impl Server {
     fn admit(&mut self, conn: ConnId, peer: Peer, role: Role) -> Result<(), Rejection> {
         self.engine.metrics.accepted += 1;
         if self.connections.admitted() >= self.config.limits.connections_max {
-            self.engine.note_limit(Limit::Connections);
+            self.engine.limit_log.hit(Limit::Connections);
             return Err(TOO_MANY);
         }
         match role {

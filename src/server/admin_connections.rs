@@ -14,7 +14,7 @@ use crate::net::socket;
 
 /// All connections to the admin listener.
 #[derive(Debug, Default)]
-pub struct AdminConnections(Vec<(ConnId, AdminConnection)>);
+pub struct AdminConnections(Vec<AdminConnection>);
 
 impl AdminConnections {
     pub fn len(&self) -> usize {
@@ -27,24 +27,18 @@ impl AdminConnections {
         if self.0.len() < limits::ADMIN_CONNECTIONS_MAX {
             return;
         }
-        let idle = self.0.iter().position(|(_, connection)| connection.is_idle());
-        let (_, oldest) = self.0.remove(idle.unwrap_or(0));
+        let idle = self.0.iter().position(AdminConnection::is_idle);
+        let oldest = self.0.remove(idle.unwrap_or(0));
         socket::deregister(oldest.socket(), registry);
     }
 
-    pub fn insert(&mut self, conn: ConnId, connection: AdminConnection) {
-        self.0.push((conn, connection));
-    }
-
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut AdminConnection> {
-        self.0.iter_mut().map(|(_, connection)| connection)
+    pub fn insert(&mut self, connection: AdminConnection) {
+        self.0.push(connection);
     }
 
     /// Takes note of an event of the poll, and sends what the socket can take again.
     pub fn note_event(&mut self, conn: ConnId, event: &Event) {
-        let Some((_, connection)) = self.0.iter_mut().find(|(known, _)| *known == conn) else {
-            return;
-        };
+        let Some(connection) = self.0.iter_mut().find(|it| it.conn == conn) else { return };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             connection.note_readable();
         }
@@ -55,14 +49,14 @@ impl AdminConnections {
 
     /// Reads the connections that are readable.
     pub fn read(&mut self, now: Instant, limits: &Limits) {
-        for connection in self.iter_mut().filter(|connection| connection.is_readable()) {
+        for connection in self.0.iter_mut().filter(|connection| connection.is_readable()) {
             connection.read(now, limits);
         }
     }
 
     /// Answers the requests of this tick.
     pub fn answer(&mut self, now: Instant, answer_to: impl Fn(&Question) -> Vec<u8>) {
-        for connection in self.iter_mut() {
+        for connection in &mut self.0 {
             if let Some(answer) = connection.question().map(&answer_to) {
                 connection.answer(answer, now);
             }
@@ -71,31 +65,31 @@ impl AdminConnections {
 
     /// Whether there is work that needs no event.
     pub fn has_leftovers(&self) -> bool {
-        self.0.iter().any(|(_, connection)| connection.is_readable())
+        self.0.iter().any(AdminConnection::is_readable)
     }
 
     /// The earliest deadline of a connection.
     pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
-        self.0.iter().map(|(_, connection)| connection.deadline(limits)).min()
+        self.0.iter().map(|connection| connection.deadline(limits)).min()
     }
 
     /// Handles the deadlines that are due.
     pub fn run_timers(&mut self, now: Instant, limits: &Limits) {
-        for connection in self.iter_mut() {
+        for connection in &mut self.0 {
             connection.handle_deadline(now, limits);
         }
     }
 
     /// Cuts short the requests that are not complete: the server stops.
     pub fn stop(&mut self, now: Instant) {
-        for connection in self.iter_mut() {
+        for connection in &mut self.0 {
             connection.stop(now);
         }
     }
 
     /// Drops the connections that are over.
     pub fn reap(&mut self, registry: &Registry) {
-        for (_, connection) in self.0.extract_if(.., |(_, connection)| connection.is_over()) {
+        for connection in self.0.extract_if(.., |connection| connection.is_over()) {
             socket::deregister(connection.socket(), registry);
         }
     }

@@ -111,7 +111,7 @@ impl Connections {
             accounting: Accounting::default(),
             readable: ReadQueue::default(),
             rejected: 0,
-            stopwatch: Stopwatch::start(false),
+            stopwatch: Stopwatch::start(),
             input: Input::default(),
             output: WriteBuffers::default(),
         }
@@ -246,7 +246,10 @@ impl Connections {
     pub fn read_all(&mut self, now: Instant, engine: &mut Engine) {
         self.readable.begin_tick();
         // What a connection costs matters to those that wait for it.
-        self.stopwatch = Stopwatch::start(self.readable.len() > 1);
+        self.stopwatch = match self.readable.len() {
+            0 | 1 => Stopwatch::start(),
+            _ => Stopwatch::start_with_cpu(),
+        };
         self.read_queued(now, engine);
     }
 
@@ -316,7 +319,7 @@ impl Connections {
         // The tick's own time may be long past: it has taken note of its events since.
         self.output.begin_round(Instant::now());
         for _ in 0..self.accounting.unsent.len() {
-            if self.output.portions_left() == 0 {
+            if self.output.is_round_over() {
                 break;
             }
             let Some(conn) = self.accounting.unsent.pop_front() else { break };
@@ -338,6 +341,7 @@ impl Connections {
         // It may have ended earlier in this tick.
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         let limits = &self.settings.limits;
+        self.output.begin_turn(slot.is_unsent);
         match slot.connection.send(outputs, clock, &mut self.output, limits) {
             Ok(Sent::More) => self.accounting.note_unsent(conn, slot),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}

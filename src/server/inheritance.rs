@@ -60,14 +60,11 @@ fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inherita
         return Err(format!("{count} descriptors have come, not {expected}"));
     }
     let mut descriptors = descriptors.into_iter();
-    let mut handed_over = HandedOver::default();
-    for (record, descriptor) in listeners.into_iter().zip(descriptors.by_ref()) {
-        handed_over.add(record, descriptor);
-    }
+    let listeners = listeners.into_iter().zip(descriptors.by_ref()).collect();
     let addresses = codec::decode(&record()?)?;
     let mut connections = Vec::with_capacity(descriptors.len());
     for descriptor in descriptors {
         connections.push((codec::decode(&record()?)?, descriptor));
     }
-    Ok(Inheritance { next_conn, listeners: handed_over, addresses, connections })
+    Ok(Inheritance { next_conn, listeners, addresses, connections })
 }

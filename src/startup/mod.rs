@@ -6,6 +6,7 @@ mod files;
 
 use std::env;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -28,6 +29,7 @@ use crate::server::signals::Signals;
 use crate::storage::db::UsageHistory;
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
+use crate::sys::identity;
 use crate::sys::logging::{info, warn};
 use files::Files;
 
@@ -41,27 +43,47 @@ pub fn signals_of_successor() -> Option<io::Result<Signals>> {
 /// be named. Binds an address only for a server that this program is to replace.
 pub fn check(mut config: Config) -> Result<(), String> {
     if let Ok(listening) = env::var(handover::LISTENING) {
-        config.listen_by_default(listening.split(' ').any(|name| name == handover::PASSED));
-        check_free(&config.endpoints, &listening)?;
+        check_takeover(&mut config, &listening)?;
     }
     check_addresses(&config.endpoints)?;
     files::check(&config)
 }
 
-/// Fails if a TCP address cannot be bound that is not that of a listener to be taken over, nor in
-/// its way. A unix socket would leave a trace.
-fn check_free(endpoints: &[(Endpoint, Role)], listening: &str) -> Result<(), String> {
-    let listening = listening.split(' ').filter_map(|name| name.parse().ok().map(Endpoint::Tcp));
-    let listening: Vec<_> = listening.collect();
-    for (endpoint, _) in endpoints {
-        if let Endpoint::Tcp(_) = endpoint
-            && !listening.iter().any(|it| it.overlaps(endpoint))
-        {
+/// Fails if the sockets cannot be had that are not among those to be taken over, whose
+/// [`Listeners::check_list`] `listening` is.
+fn check_takeover(config: &mut Config, listening: &str) -> Result<(), String> {
+    let mut passed = PassedSockets::announced(listening);
+    config.listen_by_default(!passed.is_empty());
+    for (pick, _) in &config.passed {
+        passed.pick(pick).map_err(|problem| not_picked(pick, &problem))?;
+    }
+    for (endpoint, _) in &config.endpoints {
+        if !listening.lines().any(|line| is_in_the_way(line, endpoint)) {
+            // Not for long: the file of a unix socket goes with it.
             Listener::bind(endpoint)
                 .map_err(|error| format!("cannot listen on {endpoint}: {error}"))?;
         }
     }
     Ok(())
+}
+
+/// Whether a listener to be taken over, by its line in the list, has that endpoint, or keeps it
+/// from being bound as long as it is there.
+fn is_in_the_way(line: &str, endpoint: &Endpoint) -> bool {
+    let file_at = |path: &Path| identity::of_name(path).ok().map(|(file, _)| file);
+    match (endpoint, line.strip_prefix("unix:")) {
+        (Endpoint::Unix { path, .. }, Some(known)) => {
+            file_at(path).is_some_and(|file| file_at(Path::new(known)) == Some(file))
+        }
+        (Endpoint::Tcp(_), None) => {
+            line.parse().is_ok_and(|address| Endpoint::Tcp(address).overlaps(endpoint))
+        }
+        _ => false,
+    }
+}
+
+fn not_picked(pick: &Pick, problem: &str) -> String {
+    format!("cannot listen on systemd:{pick}: {problem}")
 }
 
 /// Fails if two addresses cannot be listened on both. The kernel would not say so before the files
@@ -195,7 +217,7 @@ fn bind(
     mut passed: PassedSockets,
     mut handed_over: HandedOver,
 ) -> Result<Listeners, String> {
-    passed.add_handed_over(std::mem::take(&mut handed_over.passed));
+    passed.add_handed_over(&mut handed_over);
     config.listen_by_default(!passed.is_empty());
     check_addresses(&config.endpoints)?;
     let adopted = adopt(&mut passed, &config.passed)?;
@@ -221,9 +243,7 @@ fn log_addresses(addresses: &[(Endpoint, Role)]) {
 fn adopt(passed: &mut PassedSockets, picks: &[(Pick, Role)]) -> Result<Vec<(Taken, Role)>, String> {
     let mut adopted = Vec::new();
     for (pick, role) in picks {
-        let taken = passed
-            .take(pick)
-            .map_err(|problem| format!("cannot listen on systemd:{pick}: {problem}"))?;
+        let taken = passed.take(pick).map_err(|problem| not_picked(pick, &problem))?;
         adopted.extend(taken.into_iter().map(|taken| (taken, *role)));
     }
     passed.close_handed_over();

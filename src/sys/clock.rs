@@ -129,13 +129,14 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Measures from now on: CPU time, or else only time.
-    pub fn start(measures_cpu: bool) -> Stopwatch {
-        Stopwatch {
-            lap_began: Instant::now(),
-            measured: measures_cpu.then(cpu_time),
-            unmeasured: Duration::ZERO,
-        }
+    /// Measures only time from now on.
+    pub fn start() -> Stopwatch {
+        Stopwatch { lap_began: Instant::now(), measured: None, unmeasured: Duration::ZERO }
+    }
+
+    /// Measures CPU time from now on.
+    pub fn start_with_cpu() -> Stopwatch {
+        Stopwatch { measured: Some(cpu_time()), ..Stopwatch::start() }
     }
 
     /// Leaves out what has been done since the last piece.

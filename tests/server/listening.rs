@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -71,4 +72,11 @@ fn addresses_that_overlap_are_a_failure() {
 fn a_unix_socket_that_somebody_listens_on_is_a_failure() {
     let server = Server::start_in(Arc::new(Directory::new()), &["--port=unix:x.sock"]);
     assert_failure(&server.directory, &["--port=unix:x.sock", "--channel-db=o"], &["x.sock"]);
+    // A process that hangs, with all connections waiting for it that may.
+    let hanging = UnixListener::bind(server.directory.file("y.sock")).expect("a socket");
+    rustix::net::listen(&hanging, 0).expect("it listens");
+    let _waits = UnixStream::connect(server.directory.file("y.sock")).expect("it waits");
+    let mut in_time = Command::new("timeout");
+    in_time.args(["--signal=KILL", "10", PROGRAM, "--port=unix:y.sock", "--channel-db=o"]);
+    assert_fails(&mut in_time, &server.directory, 1, &["y.sock"]);
 }

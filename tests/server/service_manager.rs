@@ -1,6 +1,7 @@
 //! Service managers: systemd's notification protocol, and sockets passed at the start (socket
 //! activation). The test is the manager.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -294,6 +295,32 @@ fn passed_sockets_go_over_to_another_process() {
         assert_serves(other);
     }
     assert!(server.stop().0.success());
+}
+
+#[test]
+fn a_passed_socket_that_is_not_there_is_found_before_a_takeover() {
+    let home = Directory::new();
+    let options = home.file("options");
+    let put = |text: &str| fs::write(&options, text).expect("write");
+    put("port = systemd:web");
+    let ((first, _), (second, address)) = (listener(), listener());
+    let config = format!("--config={}", options.display());
+    let mut server = start_passing(vec![first.into(), second.into()], "first:web", &[&config]);
+    for (text, reason) in [
+        ("port = systemd:other", "systemd:other: none of the 2 passed sockets has"),
+        ("port = systemd:2", "systemd:2: none of the 2 passed sockets has"),
+        ("port = systemd:web\nport = systemd:1", "passed socket 1 is picked twice"),
+    ] {
+        put(text);
+        let before = server.log().len();
+        server.signal(Signal::USR2);
+        let line = server.wait_for_log_after(before, "not replaced by ");
+        assert!(line.contains("cannot listen on ") && line.contains(reason), "{line}");
+        assert_serves(address);
+    }
+    put("port = systemd:1");
+    server.replace();
+    assert_serves(address);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -344,6 +344,40 @@ fn an_address_that_somebody_else_has_is_found_before_the_takeover() {
     server.replace();
     client.one(json!({"type": "ping", "ping": 1}));
     TcpStream::connect(("::1", port)).expect("it is listened on");
+}
+
+#[test]
+fn a_unix_socket_that_somebody_else_has_is_found_before_the_takeover() {
+    let directory = Arc::new(Directory::new());
+    let options = directory.file("options");
+    let put = |more: &str| fs::write(&options, format!("{FREE_PORT}\n{more}\n")).expect("write");
+    put("port = unix:relay.sock");
+    let mut command = Command::new(program(&directory));
+    command.arg("--config=options");
+    let mut server = Server::spawn(command, Arc::clone(&directory));
+    let mut client = server.bind("app", "s");
+    let taken = UnixListener::bind(directory.file("a b")).expect("a socket");
+    fs::write(directory.file("text"), "").expect("write");
+    for path in ["a b", "text", "missing/socket"] {
+        put(&format!("port = unix:relay.sock\nport = unix:free.sock\nport = unix:{path}"));
+        let before = server.log().len();
+        server.signal(Signal::USR2);
+        let line = server.wait_for_log_after(before, "not replaced by ");
+        assert!(line.contains(&format!("cannot listen on unix:{path}: ")), "{line}");
+        assert!(!directory.file("free.sock").exists());
+        client.one(json!({"type": "ping", "ping": 1}));
+    }
+    // What nobody listens on any more is free, and its own socket is under any name.
+    drop(taken);
+    for (options, path) in [
+        ("port = unix:relay.sock\nport = unix:a b", "a b"),
+        ("port = unix:./relay.sock", "relay.sock"),
+    ] {
+        put(options);
+        server.replace();
+        client.one(json!({"type": "ping", "ping": 1}));
+        assert_welcomed(UnixStream::connect(directory.file(path)).expect("it is listened on"));
+    }
 }
 
 #[test]

@@ -10,8 +10,20 @@ const INDENT: usize = 8;
 const WIDTH: usize = 80;
 
 /// The options of `--help` alone.
-const MOST_USED: &str = "--port --admin --channel-db --usage-db --synchronous --config --motd \
-                         --trusted-proxy --limit-connections --blur-usage --permission --log-level";
+const MOST_USED: [&str; 12] = [
+    "--port",
+    "--admin",
+    "--channel-db",
+    "--usage-db",
+    "--synchronous",
+    "--config",
+    "--motd",
+    "--trusted-proxy",
+    "--limit-connections",
+    "--blur-usage",
+    "--permission",
+    "--log-level",
+];
 
 /// The help of the server: the most used options, or all; or of a command.
 pub fn server(which: &str) -> Result<String, String> {
@@ -28,8 +40,7 @@ pub fn server(which: &str) -> Result<String, String> {
 /// The help of the server with the most used options.
 pub fn most_used() -> String {
     let all = options::all();
-    let names = MOST_USED.split_whitespace();
-    let found = names.filter_map(|name| all.iter().find(|row| row.name == name));
+    let found = MOST_USED.into_iter().filter_map(|name| all.iter().find(|row| row.name == name));
     let entries: String = found.map(|row| entry(row)).collect();
     page(format!("\nThe most used options; --help=all shows the others too:\n{entries}"))
 }

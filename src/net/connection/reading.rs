@@ -145,20 +145,15 @@ impl Connection {
             return Err(Progress::More);
         }
         (input.kept, input.rest) = (Box::default(), 0..0);
-        loop {
-            match self.socket.receive(&mut input.buffer) {
-                Ok(0) => return Err(self.gone(CloseReason::PeerClosed)),
-                Ok(count) => {
-                    input.rest = begin..begin + count;
-                    input.is_short = count < left;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(Progress::Drained);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(self.gone(CloseReason::PeerReset)),
+        match self.socket.receive(&mut input.buffer) {
+            Ok(0) => Err(self.gone(CloseReason::PeerClosed)),
+            Ok(count) => {
+                input.rest = begin..begin + count;
+                input.is_short = count < left;
+                Ok(())
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Progress::Drained),
+            Err(_) => Err(self.gone(CloseReason::PeerReset)),
         }
     }
 

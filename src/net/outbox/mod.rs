@@ -55,6 +55,8 @@ pub struct WriteBuffers {
     delivered: Delivered,
     /// When it is enough of output that waits; none if there is no limit.
     enough_at: Option<Instant>,
+    /// Whether the present connection has a turn in the next round, for which its output waits.
+    has_turn_later: bool,
     /// Whether a connection sends one message of a replay at a time.
     pub replays_slowly: bool,
 }
@@ -69,12 +71,24 @@ impl WriteBuffers {
         self.enough_at = Some(now + TICK_SENDING);
     }
 
-    /// Portions of waiting output that a connection may send: none when the round is over.
-    pub fn portions_left(&self) -> usize {
-        match self.enough_at {
-            Some(enough_at) if Instant::now() >= enough_at => 0,
-            _ if self.replays_slowly => 1,
-            _ => WRITE_PORTIONS_PER_TURN_MAX,
+    /// Begins with a connection. `has_turn_later`: it waits for its turn in the next round.
+    pub fn begin_turn(&mut self, has_turn_later: bool) {
+        self.has_turn_later = has_turn_later;
+    }
+
+    /// Whether what still waits is left for the next round.
+    pub fn is_round_over(&self) -> bool {
+        self.enough_at.is_some_and(|enough_at| Instant::now() >= enough_at)
+    }
+
+    /// Portions of waiting output that the present connection may send.
+    fn portions_left(&self) -> usize {
+        if self.has_turn_later || self.is_round_over() {
+            0
+        } else if self.replays_slowly {
+            1
+        } else {
+            WRITE_PORTIONS_PER_TURN_MAX
         }
     }
 
@@ -181,10 +195,8 @@ impl Outbox {
     ) -> io::Result<Sent> {
         buffers.server_tx.set(server_tx);
         buffers.frames.clear();
-        let waited = !self.is_empty();
-        let (mut queues, mut is_more) = (waited, false);
+        let mut queues = !self.is_empty();
         for output in outputs.map(Released::into_output) {
-            is_more = true;
             if self.ended {
                 continue;
             }
@@ -207,12 +219,7 @@ impl Outbox {
             self.encode_portion(buffers);
         }
         self.write_frames(socket, buffers)?;
-        match self.is_empty() {
-            true => Ok(self.all_sent()),
-            // Else the next message of a slow replay would leave with each answer.
-            false if buffers.replays_slowly && waited && is_more => Ok(Sent::More),
-            false => self.send_waiting(socket, buffers),
-        }
+        if self.is_empty() { Ok(self.all_sent()) } else { self.send_waiting(socket, buffers) }
     }
 
     fn all_sent(&self) -> Sent {
@@ -240,11 +247,11 @@ impl Outbox {
     /// Writes once: `head`, then what is begun. `None` when the socket is full.
     fn write(&self, head: &[u8], socket: &mut impl Write) -> io::Result<Option<usize>> {
         match &self.begun {
-            None => write(|| socket.write(head)),
+            None => taken(socket.write(head)),
             Some(begun) => {
                 let [json, end] = begun.rest();
                 let slices = [IoSlice::new(head), IoSlice::new(json), IoSlice::new(end)];
-                write(|| socket.write_vectored(&slices))
+                taken(socket.write_vectored(&slices))
             }
         }
     }
@@ -356,16 +363,12 @@ fn frame(response: &Response, buffers: &mut WriteBuffers) {
     websocket::text(&[json, buffers.server_tx.as_bytes()], frames);
 }
 
-/// Writes once; `None` when the socket is full.
-fn write(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
-    loop {
-        match attempt() {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => return Ok(Some(written)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// What a socket has taken of something; `None` when it is full.
+fn taken(written: io::Result<usize>) -> io::Result<Option<usize>> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        written => written.map(Some),
     }
 }
 
