@@ -47,8 +47,8 @@ impl Ledger {
         self.0.addresses.borrow().get(&hash_of(holder)).copied().unwrap_or(0)
     }
 
-    /// The class of a mailbox that is charged for `own`, or of the address to which it is charged,
-    /// or of that one's network.
+    /// The class of a holder: of an address or, if that is larger, of its network; without an
+    /// address, of a mailbox that is charged with `own` bytes itself.
     pub fn class_of(&self, holder: Option<Holder>, own: usize) -> usize {
         let Some(holder) = holder else { return class(own) };
         let networks = self.0.networks.borrow();
@@ -66,7 +66,7 @@ impl Ledger {
         self.0.messages.set(self.0.messages.get().wrapping_add_signed(change));
     }
 
-    /// A mailbox is charged to an address, or to itself, with `after` bytes instead of `before`.
+    /// Charges an address, or a mailbox itself, with `after` bytes instead of `before`.
     pub(super) fn recharge(&self, holder: Option<Holder>, before: usize, after: usize) {
         self.0.bytes.set(self.0.bytes.get() - before + after);
         let Some(holder) = holder else { return self.move_class(before, after) };

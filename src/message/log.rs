@@ -102,12 +102,13 @@ impl Iterator for Replay {
 /// The messages of one mailbox, and the memory that all of the mailbox takes.
 #[derive(Debug)]
 pub struct MessageLog {
-    /// None are gaps.
+    /// None in the gap of a message that was deleted.
     messages: RefCell<Vec<Option<Rc<Message>>>>,
     gaps: Cell<usize>,
     /// Sum of [`Message::counted_bytes`].
     counted_bytes: Cell<usize>,
-    /// Bytes of the mailbox by the holder they are charged to. Those of none are the mailbox's own.
+    /// Bytes of the mailbox by the holder to which they are charged; those charged to none are the
+    /// mailbox's own.
     charges: RefCell<Vec<(Option<Holder>, usize)>>,
     ledger: Ledger,
 }

@@ -179,8 +179,8 @@ impl Effects {
         }
     }
 
-    /// Undoes the tick, as far as it has not left the store: what remains is output that carries no
-    /// state. The participants are returned.
+    /// Drops what a failed tick has caused, except output that carries no state, such as pongs.
+    /// Returns the participants.
     pub fn discard(&mut self) -> Vec<ConnId> {
         self.outputs.discard_responses();
         let outputs = std::mem::take(&mut self.outputs);

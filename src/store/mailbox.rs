@@ -17,7 +17,7 @@ pub(super) struct Mailbox {
     pub for_nameplate: bool,
     /// Last activity.
     pub updated: Timestamp,
-    /// The one before, at another time.
+    /// The last activity before the tick of `updated`.
     pub previous: Timestamp,
     /// The column `updated` of its row, which may be older by [`Rules::activity_lag`].
     pub stored: Timestamp,

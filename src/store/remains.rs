@@ -15,7 +15,7 @@ pub(super) struct Remains {
     /// In the order in which the mailboxes ended; those that are finished stay in it until it is
     /// their turn.
     order: VecDeque<Rc<str>>,
-    /// How many of them, from the first on, need no look for memory to free.
+    /// How many of them, from the first on, [`Remains::free_memory`] has looked at.
     freed: usize,
     /// Rows and pages that this tick may still delete.
     pub budget: usize,
@@ -27,7 +27,7 @@ struct Remnant {
     app: Rc<str>,
     /// Messages in the database, never none.
     rows: usize,
-    /// Pages of long messages, at the same rate for all rows.
+    /// Pages of its long messages. They count as spread evenly over the rows.
     pages: usize,
     /// None once its memory is free.
     log: Option<Rc<MessageLog>>,
@@ -54,8 +54,8 @@ impl Remains {
         self.by_mailbox.contains_key(mailbox)
     }
 
-    /// Takes in the messages of a mailbox that has just ended. Returns whether all of its rows are
-    /// to be deleted at once, which this tick's budget allows.
+    /// Takes in the messages of a mailbox that has just ended, unless this tick's budget allows to
+    /// delete all of its rows at once. Returns whether it does.
     pub fn add(&mut self, app: &Rc<str>, mailbox: &Rc<str>, log: Rc<MessageLog>) -> bool {
         let (rows, pages) = (log.count(), log.counted_bytes() / PAGE_BYTES);
         if let Some(rest) = self.budget.checked_sub(rows + pages)

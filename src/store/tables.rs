@@ -22,7 +22,7 @@ use crate::sys::clock::Seconds;
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub rules: Rules,
-    /// Of these, those of mailboxes and of the whole store.
+    /// Those of mailboxes and of the whole store apply here.
     pub limits: Limits,
     /// What `list` answers.
     pub listing: Listing,

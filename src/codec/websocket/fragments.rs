@@ -49,8 +49,8 @@ impl Fragments {
         })
     }
 
-    /// Frames that come to the same fragments, each of that many bytes at most; none if the message
-    /// is thrown away.
+    /// Frames from which another connection gets the same fragments, each with at most that many
+    /// bytes of payload; none if the message is thrown away.
     pub fn frames(&self, frame_bytes_max: usize) -> Option<Vec<u8>> {
         if self.is_discarding() {
             return None;

@@ -134,7 +134,6 @@ impl AddridDb {
     /// Appends the ids that wait, after erasing all others if the generation has just begun.
     pub(crate) fn flush(&mut self, channel: &mut dyn Database) {
         if self.is_written() {
-            // Another process must take nothing from the log of a file that was replaced.
             _ = self.records.follow();
             return;
         }

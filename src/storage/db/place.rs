@@ -112,8 +112,8 @@ impl Place {
         self.check()
     }
 
-    /// Whether the path still leads to the file and the log that are open, and no other program has
-    /// written over the file. What is written to others is lost.
+    /// Fails unless the path still leads to the file and the log that are open, and no other
+    /// program has written over the file. What is written to others is lost.
     pub(super) fn check(&self) -> Result<(), OpenErrorKind> {
         // Without a link at the path, that is the file's name, and one look is enough.
         let by_name = self.guard.len_by_name(&self.guard.path);

@@ -134,7 +134,6 @@ impl UsageDb {
     /// records that are too old, which it deletes.
     pub(crate) fn flush(&mut self) {
         if self.is_written() {
-            // Another process must take nothing from the log of a file that was replaced.
             _ = self.records.follow();
             return;
         }
