@@ -1,11 +1,18 @@
 //! The SQLite files (manual: files 1): opening, upgrading, loading, writing.
 //!
-//! `opening` opens any of them, with `create`, which makes files, and `place`, which locks them and
-//! sees whether they are still there (by `overwriting`); `file` is an open one. `schema` has their
-//! tables, `names` the names of what lies beside them, `journal` the ways in which changes get into
-//! them. `channel` (with `load` and `connections`), `usage` and `addrid` each write one, the last
-//! two by `records_file`; `reader` reads them from outside; `columns` copes with what other servers
-//! store. Knows the store's changes and records; must never know sockets or JSON.
+//! | file | duty |
+//! |---|---|
+//! | `opening` | examines a file, then opens it |
+//! | `create` | makes files: new ones, copies, trials |
+//! | `file` | an open one: transactions, reopening, closing |
+//! | `place`, `overwriting` | its lock; whether it is still there, and still what was written |
+//! | `schema`, `header`, `names`, `journal` | what is in a file, how it begins, what lies beside it |
+//! | `channel`, `load`, `connections` | the channel database |
+//! | `usage`, `addrid`, `records_file` | the usage and the address-id database |
+//! | `columns` | reads what other servers have stored |
+//! | `reader` | reads files from outside |
+//!
+//! Knows the store's changes and records; must never know sockets or JSON.
 
 mod addrid;
 mod channel;
@@ -13,6 +20,7 @@ mod columns;
 mod connections;
 mod create;
 mod file;
+mod header;
 mod journal;
 mod load;
 mod names;

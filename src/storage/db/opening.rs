@@ -3,8 +3,8 @@
 //! its journal.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create;
 use super::file::DatabaseFile;
+use super::header;
 use super::journal::{self, Journal};
 use super::names::{SUFFIXES, directory, with_suffix};
 use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
@@ -87,12 +88,6 @@ impl Examined {
 
 const CREATED: &str = "created";
 
-/// Bytes of a database's header, and how it and a rollback journal begin
-/// (sqlite.org/fileformat.html, 1.3 and 3).
-const HEADER_BYTES: usize = 100;
-const HEADER_BEGIN: &[u8] = b"SQLite format 3\0";
-const JOURNAL_BEGIN: &[u8] = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7";
-
 impl Target {
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
         OpenError::new(&self.path, self.kind, kind)
@@ -129,7 +124,7 @@ impl Target {
             None => place::lock(&self.path)?,
         };
         let journal = create::try_directory(&real)?;
-        if !is_sqlite(&real)? {
+        if !header::is_sqlite(&real)? {
             // SQLite would delete a log or journal beside some of these before it said so.
             return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
         }
@@ -273,26 +268,6 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
         }
     }
     Ok(())
-}
-
-/// Whether a file is empty or begins as SQLite's do. A blank beginning is what SQLite had not
-/// written yet at a crash, if there is a journal to undo that.
-fn is_sqlite(path: &Path) -> io::Result<bool> {
-    let beginning = |path: &Path| -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let header = beginning(path)?;
-    Ok(match header.len() {
-        0 => true,
-        HEADER_BYTES if header.starts_with(HEADER_BEGIN) => true,
-        HEADER_BYTES if header.iter().all(|byte| *byte == 0) => {
-            let journal = beginning(&with_suffix(path, "-journal"));
-            journal.is_ok_and(|journal| journal.starts_with(JOURNAL_BEGIN))
-        }
-        _ => false,
-    })
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {

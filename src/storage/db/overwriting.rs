@@ -12,10 +12,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::header::{self, HEADER_BYTES};
 use crate::sys::identity;
-
-/// Bytes of a database's header, which has its page size, its length and the number of its schema.
-const HEADER_BYTES: usize = 100;
 
 /// Bytes of a log's header, and of that of each page in it.
 const LOG_HEADER_BYTES: u64 = 32;
@@ -32,6 +30,7 @@ const ATTEMPTED_AT: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Contents {
     bytes: u64,
+    /// Has the size of its pages, their number and that of its schema.
     header: [u8; HEADER_BYTES],
 }
 
@@ -98,10 +97,7 @@ impl Watch {
         let (_, bytes) = identity::of(database)?;
         let checkpoints = Index::read(&index)?.checkpoints;
         let contents = Contents::of(database, bytes)?;
-        let page_bytes = match u16::from_be_bytes([contents.header[16], contents.header[17]]) {
-            1 => 65_536, // which two bytes cannot hold
-            bytes => u64::from(bytes),
-        };
+        let page_bytes = header::page_bytes(&contents.header);
         Ok(Watch { index, page_bytes, seen: Cell::new((checkpoints, contents)) })
     }
 

@@ -12,8 +12,8 @@ pub use addrid::{AddressesById, addresses_by_id};
 pub use channel::{ConnectionRow, StoredCounts, read_connections, stored_counts};
 pub use usage::{ClientCount, EndingRow, UsageSince, read_current, read_usage};
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
@@ -21,6 +21,7 @@ use std::thread;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::header::{self, HEADER_BYTES};
 use super::names::{self, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{self, MEMORY};
@@ -38,21 +39,15 @@ pub struct FileState {
     pub log_bytes: Option<u64>,
 }
 
-/// Offset of the format version that a reader must know, and its value in WAL mode.
-const READ_VERSION_AT: usize = 19;
-const READ_VERSION_OF_WAL: u8 = 2;
-const HEAD_BYTES: usize = READ_VERSION_AT + 1;
-
 /// Parameters to read a file without a look at what lies beside it.
 const IMMUTABLE: &str = "mode=ro&immutable=1";
 
 /// How to open a file without changing anything, as parameters of SQLite's URI.
 fn parameters(path: &Path, log_bytes: Option<u64>) -> Result<&'static str, OpenErrorKind> {
-    let mut head = Vec::new();
-    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-    let Some(read_version) = head.get(READ_VERSION_AT) else {
+    let header = header::read(path)?;
+    if header.len() < HEADER_BYTES {
         return Ok(IMMUTABLE); // no database: SQLite would delete a log beside it
-    };
+    }
     let has_index = with_suffix(path, "-shm").try_exists()?;
     match log_bytes {
         // A server has it open, or was killed. The index of the log, shared with the server, is
@@ -61,7 +56,7 @@ fn parameters(path: &Path, log_bytes: Option<u64>) -> Result<&'static str, OpenE
         Some(1..) => Err(OpenErrorKind::NoIndex),
         // An empty log without index: a server just removed the log while a reader opened it.
         // In WAL mode, but no process has it open: opened in the ordinary way it would get a log.
-        _ if *read_version == READ_VERSION_OF_WAL => Ok(IMMUTABLE),
+        _ if header::is_in_wal_mode(&header) => Ok(IMMUTABLE),
         // With a rollback journal, as the Python server's: SQLite's shared lock suffices.
         _ => Ok("mode=ro"),
     }
