@@ -30,50 +30,23 @@ pub struct ClientVersion {
 }
 
 /// One command, borrowed from the text of its message.
+///
+/// The value of a `ping` is JSON text. The `id` of an `add` is delivered with the message: if it is
+/// not a string, as its JSON text. `is_singular`: sent as `submit-permission`, as one released
+/// client does. `delete` is a draft of upstream's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// The value is JSON text.
-    Ping {
-        value: Option<&'a str>,
-    },
-    /// `is_singular`: sent as `submit-permission`, as one released client does.
-    SubmitPermissions {
-        method: Field<'a>,
-        stamp: Field<'a>,
-        is_singular: bool,
-    },
-    Bind {
-        appid: Field<'a>,
-        side: Field<'a>,
-        client_version: ClientVersion,
-    },
+    Ping { value: Option<&'a str> },
+    SubmitPermissions { method: Field<'a>, stamp: Field<'a>, is_singular: bool },
+    Bind { appid: Field<'a>, side: Field<'a>, client_version: ClientVersion },
     List,
     Allocate,
-    Claim {
-        nameplate: Field<'a>,
-        allocate: Flag,
-    },
-    Release {
-        nameplate: Field<'a>,
-    },
-    Open {
-        mailbox: Field<'a>,
-    },
-    /// The `id` is delivered with the message: if it is not a string, as its JSON text.
-    Add {
-        phase: Field<'a>,
-        body: Field<'a>,
-        id: Option<Cow<'a, str>>,
-    },
-    /// A draft of upstream's.
-    Delete {
-        their_phase: Field<'a>,
-        their_side: Field<'a>,
-    },
-    Close {
-        mailbox: Field<'a>,
-        mood: Field<'a>,
-    },
+    Claim { nameplate: Field<'a>, allocate: Flag },
+    Release { nameplate: Field<'a> },
+    Open { mailbox: Field<'a> },
+    Add { phase: Field<'a>, body: Field<'a>, id: Option<Cow<'a, str>> },
+    Delete { their_phase: Field<'a>, their_side: Field<'a> },
+    Close { mailbox: Field<'a>, mood: Field<'a> },
     Unknown,
 }
 

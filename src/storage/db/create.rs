@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use super::journal::{self, Journal};
 use super::names::{self, SUFFIXES, directory, with_suffix};
 use super::open_error::OpenErrorKind;
-use super::schema::{Kind, Version};
+use super::schema::Kind;
 use super::{run, set};
 use crate::limits::DATABASE_RESERVE_BYTES;
 
@@ -192,8 +192,8 @@ pub(super) fn upgrade(
     to: usize,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for Version { upgrade, .. } in &kind.versions[from..to] {
-        transaction.execute_batch(upgrade)?;
+    for statements in &kind.versions[from..to] {
+        transaction.execute_batch(statements)?;
     }
     run(&transaction, "DELETE FROM version", &[])?;
     run(&transaction, "INSERT INTO version (version) VALUES (?1)", params![to as i64])?;

@@ -308,11 +308,13 @@ fn checked_version(
     wanted: usize,
 ) -> Result<usize, OpenErrorKind> {
     let version = version(connection, kind)?;
-    let to_add = kind.versions.get(version..wanted).unwrap_or_default();
-    // An upgrade would fail at them, at each start after one more copy.
-    if to_add.iter().flat_map(|it| it.probes).any(|probe| connection.prepare(probe).is_ok()) {
-        let why = format!("it has tables of a later version than {version}, which it says it is");
-        return Err(OpenErrorKind::NotOurs(why));
+    for later in version + 1..=wanted {
+        // An upgrade would fail at them, at each start after one more copy.
+        if kind.probes(later)?.iter().any(|probe| connection.prepare(probe).is_ok()) {
+            let why =
+                format!("it has tables of a later version than {version}, which it says it is");
+            return Err(OpenErrorKind::NotOurs(why));
+        }
     }
     let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
     if let Some(row) = dangling.query([])?.next()? {
@@ -360,9 +362,11 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
     let newest = kind.newest();
     let version = found.parse().ok().filter(|version| (1..=newest).contains(version));
     let version = version.ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
-    for probe in kind.probes(version) {
-        if let Err(error) = connection.prepare(probe) {
-            return Err(OpenErrorKind::NotOurs(error.to_string()));
+    for version in 1..=version {
+        for probe in kind.probes(version)? {
+            if let Err(error) = connection.prepare(&probe) {
+                return Err(OpenErrorKind::NotOurs(error.to_string()));
+            }
         }
     }
     Ok(version)

@@ -1,13 +1,18 @@
 //! The tables of the three files by version, as the Python server has them (manual: files 1.4).
 //! Types matter: they are SQLite's column affinities.
 
+use rusqlite::Connection;
+
+use super::columns::collect;
+
 /// A kind of file, and its versions.
 #[derive(Debug)]
 pub struct Kind {
     /// For messages to the operator.
     pub name: &'static str,
-    /// Oldest first; `versions[0]` is version 1.
-    pub versions: &'static [Version],
+    /// The statements that make each version from the one before; `versions[0]` makes version 1 in
+    /// an empty file.
+    pub versions: &'static [&'static str],
     /// Tables that are examined, with their indexes, before anything is changed.
     pub examined: &'static [&'static str],
     /// Tables of which only the first row is read then: to examine 100,000 messages takes as long
@@ -21,20 +26,17 @@ impl Kind {
         self.versions.len()
     }
 
-    /// The probes of all tables of a version.
-    pub fn probes(&self, version: usize) -> impl Iterator<Item = &'static str> {
-        self.versions[..version].iter().flat_map(|version| version.probes).copied()
+    /// A query for all columns of each table that a version adds. If they can be prepared, a file
+    /// has these tables.
+    pub fn probes(&self, version: usize) -> rusqlite::Result<Vec<String>> {
+        const PROBES: &str = "SELECT \
+            'SELECT \"' || group_concat(column.name, '\", \"') || '\" FROM ' || tables.name \
+            FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS column \
+            WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%' GROUP BY tables.rowid";
+        let model = Connection::open_in_memory()?;
+        model.execute_batch(self.versions[version - 1])?;
+        collect(&model, PROBES, &[], |row| row.get(0))
     }
-}
-
-/// One version of a kind of file.
-#[derive(Debug)]
-pub struct Version {
-    /// Makes it from the version before; version 1 from an empty file.
-    pub upgrade: &'static str,
-    /// A query over each table that this version adds. If they can be prepared, a file is of the
-    /// version that it claims.
-    pub probes: &'static [&'static str],
 }
 
 /// The first version of the channel database with tables of connections and of the generation of
@@ -50,8 +52,7 @@ pub const CHANNEL: Kind = Kind {
     examined: &["nameplates", "nameplate_sides", "mailboxes", "mailbox_sides"],
     looked_into: &["messages"],
     versions: &[
-        Version {
-            upgrade: "
+        "
 CREATE TABLE version (version INTEGER);
 CREATE TABLE nameplates (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -94,16 +95,7 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_idx ON messages (app_id, mailbox_id);
 ",
-            probes: &[
-                "SELECT id, app_id, name, mailbox_id, request_id FROM nameplates",
-                "SELECT nameplates_id, claimed, side, added FROM nameplate_sides",
-                "SELECT app_id, id, updated, for_nameplate FROM mailboxes",
-                "SELECT mailbox_id, opened, side, added, mood FROM mailbox_sides",
-                "SELECT app_id, mailbox_id, side, phase, body, server_rx, msg_id FROM messages",
-            ],
-        },
-        Version {
-            upgrade: "
+        "
 CREATE TABLE addrid_generation (generation INTEGER, started INTEGER);
 CREATE TABLE connections (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -121,13 +113,6 @@ CREATE TABLE connection_messages (
   name VARCHAR
 );
 ",
-            probes: &[
-                "SELECT generation, started FROM addrid_generation",
-                "SELECT id, addrid_generation, addrid_counter, connected, side, implementation, version, \
-                 active FROM connections",
-                "SELECT id, \"when\", name FROM connection_messages",
-            ],
-        },
     ],
 };
 
@@ -137,8 +122,7 @@ pub const USAGE: Kind = Kind {
     examined: &[],
     looked_into: &[],
     versions: &[
-        Version {
-            upgrade: "
+        "
 CREATE TABLE version (version INTEGER);
 CREATE TABLE current (
   rebooted INTEGER,
@@ -165,14 +149,7 @@ CREATE TABLE mailboxes (
 CREATE INDEX mailboxes_idx ON mailboxes (app_id, started);
 CREATE INDEX mailboxes_result_idx ON mailboxes (result);
 ",
-            probes: &[
-                "SELECT rebooted, updated, blur_time, connections_websocket FROM current",
-                "SELECT app_id, started, waiting_time, total_time, result FROM nameplates",
-                "SELECT app_id, for_nameplate, started, total_time, waiting_time, result FROM mailboxes",
-            ],
-        },
-        Version {
-            upgrade: "
+        "
 CREATE TABLE client_versions (
   app_id VARCHAR,
   side VARCHAR,
@@ -183,10 +160,6 @@ CREATE TABLE client_versions (
 CREATE INDEX client_versions_time_idx ON client_versions (connect_time);
 CREATE INDEX client_versions_appid_time_idx ON client_versions (app_id, connect_time);
 ",
-            probes: &[
-                "SELECT app_id, side, connect_time, implementation, version FROM client_versions",
-            ],
-        },
     ],
 };
 
@@ -195,8 +168,7 @@ pub const ADDRID: Kind = Kind {
     name: "address-id database",
     examined: &[],
     looked_into: &[],
-    versions: &[Version {
-        upgrade: "
+    versions: &["
 CREATE TABLE version (version INTEGER);
 CREATE TABLE address_ids (
   generation INTEGER,
@@ -205,7 +177,5 @@ CREATE TABLE address_ids (
   address VARCHAR,
   retain INTEGER
 );
-",
-        probes: &["SELECT generation, counter, type, address, retain FROM address_ids"],
-    }],
+"],
 };
