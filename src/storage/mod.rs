@@ -118,8 +118,8 @@ impl Storage {
     /// Copies the write-ahead log into the file if it is long enough: when the loop is idle,
     /// [`CHECKPOINT_IDLE_PAGES`], else [`CHECKPOINT_PAGES`]. Also if it is time to try again what a
     /// reader has prevented.
-    pub fn checkpoint_if_due(&mut self, now: Instant, idle: bool) {
-        let enough = if idle { CHECKPOINT_IDLE_PAGES } else { CHECKPOINT_PAGES };
+    pub fn checkpoint_if_due(&mut self, now: Instant, is_idle: bool) {
+        let enough = if is_idle { CHECKPOINT_IDLE_PAGES } else { CHECKPOINT_PAGES };
         let is_due = self.checkpoint_retry_at().is_some_and(|retry_at| retry_at <= now);
         if (is_due || self.db.wal_pages() >= enough) && !self.is_degraded() {
             let whole = self.db.checkpoint();

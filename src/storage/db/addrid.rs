@@ -42,7 +42,7 @@ pub struct AddridDb {
     duration: Seconds,
     counters: HashMap<IpAddr, u64>,
     /// Whether the file still holds an earlier generation.
-    erase: bool,
+    holds_earlier: bool,
 }
 
 impl AddridDb {
@@ -64,7 +64,7 @@ impl AddridDb {
             ends: now.instant,
             duration,
             counters: HashMap::new(),
-            erase: true,
+            holds_earlier: true,
         };
         db.begin_generation(now);
         Ok(db)
@@ -75,7 +75,7 @@ impl AddridDb {
         (self.started, self.ends) = (now.wall, now.after(self.duration));
         self.counters = HashMap::new();
         self.records.waiting.clear();
-        self.erase = true;
+        self.holds_earlier = true;
     }
 
     /// What it is and which generation it begins with.
@@ -122,13 +122,13 @@ impl AddridDb {
             (self.generation, self.started) = (record.generation, Timestamp(record.started));
             self.ends = self.ends.min(now.checked_add(record.left).unwrap_or(now));
             self.counters = record.counters.into_iter().collect();
-            self.erase = false;
+            self.holds_earlier = false;
         }
     }
 
     /// Whether the file is up to date.
     pub(crate) fn is_written(&self) -> bool {
-        self.records.waiting.is_empty() && !self.erase
+        self.records.waiting.is_empty() && !self.holds_earlier
     }
 
     /// Appends the ids that wait, after erasing all others if the generation has just begun.
@@ -137,12 +137,12 @@ impl AddridDb {
             _ = self.records.follow();
             return;
         }
-        let (generation, erase) = (self.generation, self.erase);
+        let (generation, holds_earlier) = (self.generation, self.holds_earlier);
         let announced =
-            if erase { channel.set_generation(generation, self.started) } else { Ok(()) };
+            if holds_earlier { channel.set_generation(generation, self.started) } else { Ok(()) };
         let written = announced.and_then(|()| {
             self.records.write(&mut |transaction, rows| {
-                if erase {
+                if holds_earlier {
                     run(transaction, "DELETE FROM address_ids", &[])?;
                 }
                 for (counter, address) in rows {
@@ -157,7 +157,7 @@ impl AddridDb {
                 Ok(())
             })
         });
-        if self.records.settle(written) && std::mem::take(&mut self.erase) {
+        if self.records.settle(written) && std::mem::take(&mut self.holds_earlier) {
             self.records.empty_log();
         }
     }

@@ -15,11 +15,10 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 use super::columns::optional_number;
 use super::connections::ConnectionTable;
 use super::file::DatabaseFile;
-use super::journal::checkpoint;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::schema::{CHANNEL, CONNECTIONS_VERSION};
-use super::{Database, Failure, load, run, set};
+use super::{Database, Failure, journal, load, run, set};
 use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
 use crate::message::{ConnId, Message};
 use crate::store::{Change, NameplateId, Row, SideId};
@@ -423,14 +422,14 @@ impl Database for ChannelDb {
     fn checkpoint(&mut self) -> Result<bool, Failure> {
         self.file.check_all()?; // a log that is not whole would spoil the file
         self.checkpointed_pages = self.file.logged_pages();
-        Ok(checkpoint(&self.file.connection, "PASSIVE")?)
+        Ok(journal::checkpoint(&self.file.connection)?)
     }
 
     fn shrink_log(&mut self) {
         // If a reader is still at the end of the log, a later commit does it.
         let connection = &self.file.connection;
         _ = connection.busy_timeout(Duration::ZERO);
-        _ = checkpoint(connection, "TRUNCATE");
+        _ = journal::empty_log(connection);
         _ = connection.busy_timeout(DATABASE_BUSY);
     }
 

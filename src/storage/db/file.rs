@@ -150,7 +150,7 @@ fn leave_wal_mode(connection: &Connection, target: &Target) -> rusqlite::Result<
     connection.busy_timeout(DATABASE_BUSY)?;
     match journal::set_mode(connection, "delete") {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-            journal::checkpoint(connection, "TRUNCATE")?;
+            journal::empty_log(connection)?;
             warn!(
                 "{}: another process has the file open, so it stays in WAL mode",
                 target.path.display()

@@ -20,6 +20,15 @@ impl Journal {
             Journal::Truncate => "truncate",
         }
     }
+
+    /// SQLite's name of the locking mode in which a file is opened.
+    pub(super) fn locking(self) -> &'static str {
+        match self {
+            Journal::Wal => "normal",
+            // A file in WAL mode can then be read without shared memory.
+            Journal::Truncate => "exclusive",
+        }
+    }
 }
 
 /// The journal mode in force.
@@ -43,8 +52,18 @@ fn busy(message: Option<String>) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(code, message)
 }
 
-/// Runs a checkpoint; returns whether all of the log is in the file now.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
+/// Copies the write-ahead log into the file, as far as readers allow; returns whether all of it is
+/// there now.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
+    run_checkpoint(connection, "PASSIVE")
+}
+
+/// The same, and empties the log then. Waits for readers as long as for a lock.
+pub(super) fn empty_log(connection: &Connection) -> rusqlite::Result<bool> {
+    run_checkpoint(connection, "TRUNCATE")
+}
+
+fn run_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         let (busy, logged, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(!busy && logged == copied)
@@ -53,7 +72,7 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
 
 /// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.
 pub(super) fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
-    match checkpoint(connection, "PASSIVE")? {
+    match checkpoint(connection)? {
         true => Ok(()),
         false => Err(busy(None)),
     }

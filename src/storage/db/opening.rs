@@ -198,12 +198,7 @@ impl Target {
         }
         let Target { path, kind, version: wanted, busy } = self;
         let mut history = history.to_owned();
-        let locking = match journal {
-            Journal::Wal => "normal",
-            // A file in WAL mode can then be read without shared memory.
-            Journal::Truncate => "exclusive",
-        };
-        let mut connection = connect(path, locking, *busy)?;
+        let mut connection = connect(path, journal.locking(), *busy)?;
         let mut version = match version {
             Some(version) => version,
             None if pages(&connection)? == 0 => {
@@ -215,7 +210,7 @@ impl Target {
         };
         if version < *wanted {
             let backup;
-            (connection, backup) = self.back_up(connection, locking, version)?;
+            (connection, backup) = self.back_up(connection, journal, version)?;
             create::upgrade(&mut connection, kind, version, *wanted)?;
             version = *wanted;
             history = format!("upgraded, the old file is kept as {}", backup.display());
@@ -223,7 +218,7 @@ impl Target {
         set_journal(&connection, journal, path)?;
         // A rollback journal that comes back after a power loss would undo all that follows.
         create::sync_directory(&fs::canonicalize(path)?)?;
-        let place = Place::new(lock.file, journal == Journal::Wal)?;
+        let place = Place::new(lock.file, journal)?;
         Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
     }
 
@@ -231,10 +226,10 @@ impl Target {
     fn back_up(
         &self,
         connection: Connection,
-        locking: &str,
+        journal: Journal,
         version: usize,
     ) -> Result<(Connection, PathBuf), OpenErrorKind> {
-        if !journal::checkpoint(&connection, "PASSIVE")? {
+        if !journal::checkpoint(&connection)? {
             // A reader keeps some of it in the log.
             let backup = create::back_up(Some(&connection), &self.path, version)?;
             return Ok((connection, backup));
@@ -242,7 +237,7 @@ impl Target {
         // Reading the file for the copy would drop the connection's locks.
         connection.close().map_err(|(_, error)| error)?;
         let backup = create::back_up(None, &self.path, version)?;
-        Ok((connect(&self.path, locking, self.busy)?, backup))
+        Ok((connect(&self.path, journal.locking(), self.busy)?, backup))
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::journal::Journal;
 use super::names::with_suffix;
 use super::open_error::OpenErrorKind;
 use super::overwriting::Watch;
@@ -83,17 +84,23 @@ struct Log {
     watch: Watch,
 }
 
+impl Log {
+    fn of(database: &PlacedFile) -> io::Result<Log> {
+        // SQLite puts what belongs to a file beside the file itself, not beside a link to it.
+        let beside = fs::canonicalize(&database.path)?;
+        let watch = Watch::new(&database.file, &with_suffix(&beside, "-shm"))?;
+        let file = PlacedFile::open(with_suffix(&beside, "-wal"))?;
+        Ok(Log { file, beside, watch })
+    }
+}
+
 impl Place {
     /// The place of a file that SQLite has just opened.
-    pub(super) fn new(guard: PlacedFile, has_log: bool) -> io::Result<Place> {
-        let mut changes = Changes::File;
-        if has_log {
-            // SQLite puts what belongs to a file beside the file itself, not beside a link to it.
-            let real = fs::canonicalize(&guard.path)?;
-            let watch = Watch::new(&guard.file, &with_suffix(&real, "-shm"))?;
-            let file = PlacedFile::open(with_suffix(&real, "-wal"))?;
-            changes = Changes::Log(Box::new(Log { file, beside: real, watch }));
-        }
+    pub(super) fn new(guard: PlacedFile, journal: Journal) -> io::Result<Place> {
+        let changes = match journal {
+            Journal::Wal => Changes::Log(Box::new(Log::of(&guard)?)),
+            Journal::Truncate => Changes::File,
+        };
         Ok(Place { guard, changes })
     }
 

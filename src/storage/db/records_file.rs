@@ -9,10 +9,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::file::DatabaseFile;
-use super::journal::checkpoint;
 use super::open_error::OpenError;
 use super::opening::Examined;
-use super::{Failure, set};
+use super::{Failure, journal, set};
 use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
 use crate::sys::logging::{error, info};
 
@@ -45,7 +44,7 @@ impl<T> RecordsFile<T> {
         file.transaction(&mut |transaction| write(transaction, waiting))?;
         if file.logged_pages() >= CHECKPOINT_PAGES {
             // If it fails nothing is lost, and what is written must not be written again.
-            _ = checkpoint(&file.connection, "PASSIVE");
+            _ = journal::checkpoint(&file.connection);
         }
         // What went into a file that is not at the path any more is written again.
         Ok(file.check()?)
@@ -63,7 +62,7 @@ impl<T> RecordsFile<T> {
     /// Copies the log into the file and empties it, so that neither has what was erased. Not while
     /// another program reads the file.
     pub(super) fn empty_log(&mut self) {
-        _ = checkpoint(&self.file.connection, "TRUNCATE");
+        _ = journal::empty_log(&self.file.connection);
     }
 
     /// Drops the records if they were written, else the oldest beyond the limit; returns whether
