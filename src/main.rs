@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use wormhole_mailbox::config::{Config, Invocation, reload};
+use wormhole_mailbox::config::{Config, Format, Invocation, Subject, reload};
 use wormhole_mailbox::report;
 use wormhole_mailbox::startup;
 use wormhole_mailbox::sys::{logging, process};
@@ -24,24 +24,14 @@ fn main() -> ExitCode {
     let (config, reloadable) = match reload::invocation() {
         Ok(Invocation::Serve(config, reloadable)) => (*config, *reloadable),
         Ok(Invocation::CheckConfig(config)) => return check(*config),
-        Ok(Invocation::Print(text)) => return print(&text),
         Ok(Invocation::TestServer(troubles)) => return test_server(&troubles),
-        Ok(Invocation::Report(subject, format)) => {
-            return match report::run(&subject, format) {
-                Ok((text, None)) => print(&text),
-                Ok((text, Some(problem))) => {
-                    print(&text);
-                    fail(&problem, STATUS_FAILED)
-                }
-                Err(error) => fail(&error.to_string(), STATUS_FAILED),
-            };
-        }
+        Ok(Invocation::Report(subject, format)) => return print_report(&subject, format),
+        Ok(Invocation::Print(text)) => return print(&text),
         Err(error) => return fail(&error, STATUS_USAGE),
     };
     logging::start(config.log_level);
-    match startup::start(config, reloadable, signals)
-        .and_then(|server| server.run().map_err(|error| error.to_string()))
-    {
+    let server = startup::start(config, reloadable, signals);
+    match server.and_then(|server| server.run().map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             log::error!("{problem}");
@@ -70,6 +60,17 @@ fn test_server(troubles: &[Trouble]) -> ExitCode {
             printed
         }
         Err(problem) => fail(&problem, STATUS_FAILED),
+    }
+}
+
+fn print_report(subject: &Subject, format: Format) -> ExitCode {
+    match report::run(subject, format) {
+        Ok((text, None)) => print(&text),
+        Ok((text, Some(problem))) => {
+            print(&text);
+            fail(&problem, STATUS_FAILED)
+        }
+        Err(error) => fail(&error.to_string(), STATUS_FAILED),
     }
 }
 

@@ -47,11 +47,14 @@ pub struct Bar {
 }
 
 /// A vertical scale.
+#[derive(Debug)]
 pub struct Scale {
     /// At equal distances, from the top.
     labels: Vec<String>,
-    /// Where a value lies, in units of the drawing, which count from the top.
-    y: Box<dyn Fn(f64) -> f64>,
+    /// What grows evenly from the bottom to the top: the value, or its power of ten.
+    measure: fn(f64) -> f64,
+    bottom: f64,
+    top: f64,
 }
 
 impl Scale {
@@ -59,18 +62,20 @@ impl Scale {
     pub fn linear(most: u64) -> Scale {
         let top = round_up(most);
         let labels = [top, top / 2, 0].map(number).into();
-        Scale { labels, y: Box::new(move |value| HEIGHT - HEIGHT * value / top as f64) }
+        Scale { labels, measure: |value| value, bottom: 0.0, top: top as f64 }
     }
 
     /// Durations in seconds, from the power of ten below the least to the one above the greatest.
     pub fn logarithmic(least: f64, most: f64) -> Scale {
         let (bottom, top) = decades(least, most);
         let labels = (bottom..=top).rev().map(|decade| duration(10f64.powi(decade))).collect();
-        let y = move |seconds| {
-            let share = (power(seconds) - f64::from(bottom)) / f64::from(top - bottom);
-            HEIGHT - HEIGHT * share.clamp(0.0, 1.0)
-        };
-        Scale { labels, y: Box::new(y) }
+        Scale { labels, measure: power, bottom: bottom.into(), top: top.into() }
+    }
+
+    /// Where a value lies, in units of the drawing, which count from the top.
+    fn y(&self, value: f64) -> f64 {
+        let share = ((self.measure)(value) - self.bottom) / (self.top - self.bottom);
+        HEIGHT - HEIGHT * share.clamp(0.0, 1.0)
     }
 }
 
@@ -81,7 +86,7 @@ pub fn bars(frame: Frame<'_>, bars: &[Bar]) -> String {
     for (bucket, bar) in bars.iter().enumerate().filter(|(_, bar)| !bar.parts.is_empty()) {
         let mut ground = HEIGHT;
         for (class, count) in &bar.parts {
-            let height = HEIGHT - (scale.y)(*count as f64);
+            let height = HEIGHT - scale.y(*count as f64);
             ground -= height;
             let x = bucket as f64 + BAR_GAP;
             _ = write!(
@@ -105,7 +110,7 @@ pub fn curve(
     let (mut line, mut area, mut hits) = (String::new(), String::new(), String::new());
     for (bucket, value) in values.iter().enumerate() {
         let Some(value) = *value else { continue };
-        let (height, other) = ((scale.y)(value.0), (scale.y)(value.1));
+        let (height, other) = (scale.y(value.0), scale.y(value.1));
         // Level for the width of the bucket, and joined to the one before, if that has a value.
         let is_joined = bucket > 0 && values[bucket - 1].is_some();
         let pen = if is_joined { "L" } else { "M" };

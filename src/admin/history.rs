@@ -10,43 +10,52 @@ use crate::limits::{DAY_BUCKET_SECONDS, DAY_BUCKETS, HOUR_BUCKET_SECONDS, HOUR_B
 use crate::message::{Outcome, OutcomeCounts};
 use crate::sys::clock::{Seconds, Timestamp};
 
-/// What happened in one stretch of time; or, as totals, since the start.
+/// What the counters have gained in some time.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
+pub struct Counts {
     /// Mailboxes that ended.
     pub outcomes: OutcomeCounts,
     /// Durations of ticks, in seconds.
     pub tick: Histogram,
     /// Durations of commits, in seconds.
     pub commit: Histogram,
-    /// Most connections at once; none before the start.
-    pub connections: Option<usize>,
 }
 
-impl Bucket {
-    /// The counters as they are now.
-    pub fn totals(metrics: &Metrics, timings: &Timings) -> Bucket {
-        Bucket {
-            outcomes: metrics.mailbox_outcomes,
-            tick: timings.tick,
-            commit: timings.commit,
-            connections: None,
+impl Counts {
+    /// What they have gained since the start.
+    pub fn totals(metrics: &Metrics, timings: &Timings) -> Counts {
+        let (tick, commit) = (timings.tick, timings.commit);
+        Counts { outcomes: metrics.mailbox_outcomes, tick, commit }
+    }
+
+    /// What they have gained in all these buckets.
+    pub fn sum(buckets: &[Bucket]) -> Counts {
+        let mut sum = Counts::default();
+        buckets.iter().for_each(|bucket| sum.merge(&bucket.counts));
+        sum
+    }
+
+    fn since(&self, earlier: &Counts) -> Counts {
+        Counts {
+            outcomes: self.outcomes.since(&earlier.outcomes),
+            tick: self.tick.since(&earlier.tick),
+            commit: self.commit.since(&earlier.commit),
         }
     }
 
-    /// Adds what happened between two totals.
-    fn add(&mut self, now: &Bucket, before: &Bucket) {
-        self.outcomes.merge(&now.outcomes.since(&before.outcomes));
-        self.tick.merge(&now.tick.since(&before.tick));
-        self.commit.merge(&now.commit.since(&before.commit));
+    fn merge(&mut self, other: &Counts) {
+        self.outcomes.merge(&other.outcomes);
+        self.tick.merge(&other.tick);
+        self.commit.merge(&other.commit);
     }
+}
 
-    /// All that happened in these buckets.
-    pub fn sum(buckets: &[Bucket]) -> Bucket {
-        let (mut sum, nothing) = (Bucket::default(), Bucket::default());
-        buckets.iter().for_each(|bucket| sum.add(bucket, &nothing));
-        sum
-    }
+/// What happened in one stretch of time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    pub counts: Counts,
+    /// Most connections at once; none before the start.
+    pub connections: Option<usize>,
 }
 
 /// Buckets of one length.
@@ -58,8 +67,8 @@ pub struct Series {
     number: i64,
     /// The running bucket, without what the counters have gained since it began.
     running: Bucket,
-    /// The counters when it began.
-    began: Bucket,
+    /// The totals when it began.
+    began: Counts,
     /// Buckets that are over, oldest first; always the same number.
     over: VecDeque<Bucket>,
 }
@@ -80,7 +89,7 @@ impl Series {
             seconds,
             number: (now.0 / seconds) as i64,
             running: Bucket::default(),
-            began: Bucket::default(),
+            began: Counts::default(),
             over: VecDeque::from(vec![Bucket::default(); buckets - 1]),
         }
     }
@@ -99,17 +108,17 @@ impl Series {
             Some(place) => &mut self.over[place],
             None => return, // too long ago
         };
-        bucket.outcomes.add(outcome, count);
+        bucket.counts.outcomes.add(outcome, count);
     }
 
-    /// Records that many connections, and ends the buckets that are over, at these counters: asked
+    /// Records that many connections, and ends the buckets that are over, at these totals: asked
     /// for only then, as this is called in each tick.
-    pub fn advance(&mut self, now: Timestamp, totals: &dyn Fn() -> Bucket, connections: usize) {
+    pub fn advance(&mut self, now: Timestamp, totals: &dyn Fn() -> Counts, connections: usize) {
         self.running.connections = self.running.connections.max(Some(connections));
         let number = (now.0 / self.seconds) as i64;
         for _ in 0..(number - self.number).min(self.over.len() as i64 + 1) {
             let totals = totals();
-            self.running.add(&totals, &self.began);
+            self.running.counts.merge(&totals.since(&self.began));
             self.began = totals;
             self.over.pop_front();
             self.over.push_back(self.running);
@@ -119,9 +128,9 @@ impl Series {
     }
 
     /// All buckets, oldest first; the last one is running.
-    pub fn buckets(&self, totals: &Bucket) -> Vec<Bucket> {
+    pub fn buckets(&self, totals: &Counts) -> Vec<Bucket> {
         let mut running = self.running;
-        running.add(totals, &self.began);
+        running.counts.merge(&totals.since(&self.began));
         self.over.iter().copied().chain([running]).collect()
     }
 }
@@ -133,14 +142,14 @@ mod tests {
     /// The beginning of a quarter of an hour.
     const NOON: Timestamp = Timestamp(20_000.5 * 86_400.0);
 
-    fn totals(happy: u64) -> Bucket {
-        let mut totals = Bucket::default();
+    fn totals(happy: u64) -> Counts {
+        let mut totals = Counts::default();
         totals.outcomes.add(Outcome::Happy, happy);
         totals
     }
 
-    fn happy(series: &Series, now: &Bucket) -> Vec<u64> {
-        series.buckets(now).iter().map(|bucket| bucket.outcomes.get(Outcome::Happy)).collect()
+    fn happy(series: &Series, now: &Counts) -> Vec<u64> {
+        series.buckets(now).iter().map(|it| it.counts.outcomes.get(Outcome::Happy)).collect()
     }
 
     #[test]

@@ -4,13 +4,13 @@
 use serde_json::{Value as Json, json};
 
 use super::metrics::{self, Value};
-use super::status::{self, Bucket, FileSizes, Status};
+use super::status::{self, Counts, FileSizes, Status};
 use crate::engine::members::MemberCounts;
 use crate::engine::metrics::Histogram;
 
 pub fn render(status: &Status<'_>) -> String {
     let engine = status.view.engine;
-    let (hour, day) = (Bucket::sum(&status.hour), Bucket::sum(&status.day));
+    let (hour, day) = (Counts::sum(&status.hour), Counts::sum(&status.day));
     let mut object = json!({
         "version": status::VERSION,
         "now": status.view.clock.wall.0,
@@ -69,8 +69,8 @@ fn file(file: &FileSizes) -> Json {
     })
 }
 
-fn results(bucket: &Bucket) -> Json {
-    counts(bucket.outcomes.iter().map(|(outcome, count)| (outcome.name(), count)))
+fn results(of: &Counts) -> Json {
+    counts(of.outcomes.iter().map(|(outcome, count)| (outcome.name(), count)))
 }
 
 fn latency(durations: &Histogram) -> Json {

@@ -22,7 +22,7 @@ use crate::engine::metrics::Timings;
 use crate::message::Outcome;
 use crate::net::outbox::Delivered;
 use crate::sys::clock::{Clock, Timestamp};
-use history::{Bucket, Series};
+use history::{Counts, Series};
 use status::Status;
 
 /// The server's state at the moment of a request.
@@ -63,7 +63,7 @@ impl Admin {
     /// Records a tick, after which that many clients are connected.
     pub fn note_tick(&mut self, began: Clock, connections: usize, engine: &Engine) {
         self.timings.note_tick(began.instant.elapsed().as_secs_f64());
-        let totals = || Bucket::totals(&engine.metrics, &self.timings);
+        let totals = || Counts::totals(&engine.metrics, &self.timings);
         for series in &mut self.history {
             series.advance(self.started.steady_time(began), &totals, connections);
         }

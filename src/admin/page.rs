@@ -4,7 +4,7 @@
 
 use super::chart::{self, Bar, Frame, Scale, Span};
 use super::metrics::{self, Metric};
-use super::status::{self, Bucket, Status};
+use super::status::{self, Bucket, Counts, Status};
 use super::tables;
 use crate::engine::metrics::Histogram;
 use crate::format::{self, UNKNOWN, duration, number};
@@ -108,11 +108,11 @@ fn named(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
 }
 
 fn exchange_chart(span: &Span, buckets: &[Bucket]) -> String {
-    let counts = Bucket::sum(buckets).outcomes;
+    let counts = Counts::sum(buckets).outcomes;
     let all = named(counts.iter().map(|(outcome, count)| (outcome.name(), count)));
     let description = format!("{} mailboxes ended: {all}.", counts.total());
     let bars = buckets.iter().enumerate().map(|(index, bucket)| {
-        let outcomes = bucket.outcomes.iter().filter(|(_, count)| *count > 0);
+        let outcomes = bucket.counts.outcomes.iter().filter(|(_, count)| *count > 0);
         let parts: Vec<_> = outcomes.map(|(outcome, count)| (outcome.name(), count)).collect();
         let ago = ago(span, buckets.len(), index);
         Bar { hint: format!("{ago}: {}", named(parts.iter().copied())), parts }
@@ -136,10 +136,11 @@ fn latency_chart(
     span: &Span,
     buckets: &[Bucket],
     name: &str,
-    durations: fn(&Bucket) -> &Histogram,
+    durations: fn(&Counts) -> &Histogram,
 ) -> String {
-    let values: Vec<_> = buckets.iter().map(|it| status::quantiles(durations(it))).collect();
-    let all = status::quantiles(durations(&Bucket::sum(buckets)));
+    let values: Vec<_> =
+        buckets.iter().map(|it| status::quantiles(durations(&it.counts))).collect();
+    let all = status::quantiles(durations(&Counts::sum(buckets)));
     let text = |(median, slow): (f64, f64)| {
         format!("half within {}, 99 % within {}", duration(median), duration(slow))
     };

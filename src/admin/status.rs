@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub use super::history::Bucket;
+pub use super::history::{Bucket, Counts};
 use super::{Admin, ServerView};
 use crate::engine::metrics::Histogram;
 use crate::limits::{CLIENTS_SHOWN_MAX, DURATION_BOUNDS};
@@ -38,7 +38,7 @@ pub struct FileSizes {
 
 impl<'a> Status<'a> {
     pub fn collect(admin: &'a Admin, view: ServerView<'a>) -> Status<'a> {
-        let totals = Bucket::totals(&view.engine.metrics, &admin.timings);
+        let totals = Counts::totals(&view.engine.metrics, &admin.timings);
         let files = view.config.databases().map(|(name, path)| FileSizes::measure(name, path));
         let now = admin.started.steady_time(view.clock);
         let [hour, day] = admin.history.each_ref().map(|series| series.buckets(&totals));

@@ -1,7 +1,7 @@
 //! The rows of the status page's tables. All cells are HTML: texts of peers and paths are escaped.
 
 use super::metrics::{Metric, Value};
-use super::status::{Bucket, Status};
+use super::status::{Counts, Status};
 use crate::engine::Engine;
 use crate::engine::members::MemberCounts;
 use crate::format::{bytes, escaped, fill, number, or_unknown};
@@ -10,7 +10,7 @@ use crate::message::Outcome;
 
 /// How many mailboxes ended with each result; also the legend of the bars.
 pub fn results(status: &Status<'_>) -> String {
-    let [hour, day] = [&status.hour, &status.day].map(|it| Bucket::sum(it).outcomes);
+    let [hour, day] = [&status.hour, &status.day].map(|it| Counts::sum(it).outcomes);
     let row = |name: &str, head: String, meaning: &str, hour: u64, day: u64| {
         let count = |span: &str, count| format!("<span id=\"{span}-{name}\">{}</span>", dim(count));
         row(&[head, optional(meaning), numeric(&count("hour", hour)), numeric(&count("day", day))])

@@ -95,9 +95,9 @@ fn parse(text: &str, defaults: Defaults) -> Result<Endpoint, String> {
         return Ok(Endpoint::Tcp(address));
     }
     if let Some((ip, port)) = text.strip_prefix('[').and_then(|text| text.split_once("]:"))
-        && let (Some((ip, interface)), Ok(port)) = (ip.split_once('%'), port.parse())
+        && let (true, Ok(port)) = (ip.contains('%'), port.parse())
     {
-        return Ok(Endpoint::Tcp(link_local(ip, interface, port)?));
+        return Ok(Endpoint::Tcp(address(ip, port)?));
     }
     match text.split(':').next() {
         Some("tcp") => tcp(text, defaults.tcp),
@@ -155,19 +155,19 @@ fn tcp(text: &str, default_address: IpAddr) -> Result<Endpoint, String> {
     let address = match parts.take("interface").as_deref() {
         None | Some("") => (default_address, port).into(),
         Some("localhost") => (Ipv4Addr::LOCALHOST, port).into(),
-        Some(text) => match (text.parse::<IpAddr>(), text.split_once('%')) {
-            (Ok(ip), _) => (ip, port).into(),
-            (_, Some((ip, interface))) => link_local(ip, interface, port)?,
-            _ => return Err(format!("interface '{text}' must be an IP address")),
-        },
+        Some(text) => address(text, port)?,
     };
     parts.ignore("backlog")?; // the queue is deep enough (`limits::LISTEN_BACKLOG`)
     parts.finish()?;
     Ok(Endpoint::Tcp(address))
 }
 
-/// A link-local address, which every interface has, with the name or the number of one.
-fn link_local(ip: &str, interface: &str, port: u16) -> Result<SocketAddr, String> {
+/// An IP address; a link-local one, which every interface has, with the name or number of one.
+fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let Some((ip, interface)) = text.split_once('%') else {
+        let ip = text.parse::<IpAddr>().map(|ip| (ip, port).into());
+        return ip.map_err(|_| format!("interface '{text}' must be an IP address"));
+    };
     let ip = ip.parse().map_err(|_| format!("'{ip}' before a '%' must be an IPv6 address"))?;
     let number = interface.parse().ok().or_else(|| interface_number(interface));
     let number = number.ok_or_else(|| format!("'{interface}' is no interface of this machine"))?;

@@ -70,7 +70,7 @@ pub fn parse(
     let words = arguments.into_iter().map(|word| arguments::text(word).map(OsString::from));
     let mut words = Arguments::from_vec(words.collect::<Result<_, _>>()?);
     match arguments::take_subcommand(&mut words) {
-        Some(name) if name == subcommands::HELP => help(words).map(Invocation::Print),
+        Some(name) if name == subcommands::HELP_COMMAND => help(words).map(Invocation::Print),
         Some(name) => subcommand(subcommands::find(&name)?, words, &read_file),
         None => serve(words, &mut environment.into_iter(), &read_file),
     }
@@ -79,7 +79,7 @@ pub fn parse(
 /// `help`, or `help COMMAND`.
 fn help(mut words: Arguments) -> Result<String, String> {
     let text = match arguments::take_subcommand(&mut words) {
-        Some(name) if name != subcommands::HELP => {
+        Some(name) if name != subcommands::HELP_COMMAND => {
             generate::help::subcommand(subcommands::find(&name)?)
         }
         _ => generate::help::most_used(),

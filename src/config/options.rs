@@ -10,7 +10,7 @@ use super::spec::Arity::{Flag, Many, Once, Optional};
 use super::spec::ShownDefault::{Each, Number, Text, Unset};
 use super::spec::{Action, Group, Row, rows};
 use super::{values, websocket_options, welcome_files};
-use crate::limits::{self, LimitRow};
+use crate::limits::{self, HASHCASH_BITS_MAX, HASHCASH_BITS_MIN, LimitRow};
 use crate::message::AddressHeader;
 use crate::storage::db::Synchronous;
 use crate::store::Listing;
@@ -71,8 +71,8 @@ pub static GROUPS: &[Group] = &[
             "--usage-keep": Once("DAYS"),
                 Set |s, text| s.config.usage_keep = Some(values::days(text)?), Text("for ever"),
                 "Delete usage records that are older.";
-            "--addrid-db": Once("FILE"), Set |s, text| s.config.addrid_db = Some(values::path(text)?),
-                Text("none"),
+            "--addrid-db": Once("FILE"),
+                Set |s, text| s.config.addrid_db = Some(values::path(text)?), Text("none"),
                 "Number peer addresses in this database, `:memory:` allowed; logs then show only \
                  the numbers.";
             "--generation-duration": Once("SECONDS"),
@@ -82,7 +82,8 @@ pub static GROUPS: &[Group] = &[
             "--track-connections": Flag, Set |s, _| s.config.track_connections = true, Text("off"),
                 "Keep a table of live connections in the state database.";
             "--synchronous": Once("full|normal|off"),
-                Set |s, text| s.config.synchronous = values::one_of(text, &Synchronous::NAMES)?, Text("`full`"),
+                Set |s, text| s.config.synchronous = values::one_of(text, &Synchronous::NAMES)?,
+                Text("`full`"),
                 "What survives power loss: everything acknowledged, all but the last commits, or nothing \
                  for certain. The lower settings write less to flash.";
         },
@@ -99,7 +100,8 @@ pub static GROUPS: &[Group] = &[
                 Text("none"),
                 "The client version to recommend.";
             "--signal-error": Once("TEXT"),
-                Reload |s, text| s.reloadable.welcome.error = values::unless_empty(text), Text("none"),
+                Reload |s, text| s.reloadable.welcome.error = values::unless_empty(text),
+                Text("none"),
                 "Make every client fail with this message.";
             "--welcome-file": Once("FILE"),
                 ReloadFile |s, text| welcome_files::merge_welcome(&mut s.reloadable.welcome, text)?,
@@ -107,10 +109,12 @@ pub static GROUPS: &[Group] = &[
                 "A JSON object whose keys go into the welcome of each client; they override the \
                  options above. Read again at SIGHUP.";
             "--notices-file": Once("FILE"),
-                ReloadFile |s, text| s.reloadable.notices = welcome_files::notices(text)?, Text("none"),
+                ReloadFile |s, text| s.reloadable.notices = welcome_files::notices(text)?,
+                Text("none"),
                 "A JSON object of networks and texts: clients from there get the text as an error \
                  and are disconnected. Read again at SIGHUP.";
-            "--list": Once("real|empty|decoy"), Reload |s, text| s.list = Some(values::one_of(text, &Listing::NAMES)?),
+            "--list": Once("real|empty|decoy"),
+                Reload |s, text| s.list = Some(values::one_of(text, &Listing::NAMES)?),
                 Text("`real`"),
                 "Answer `list` with the existing nameplates, with none, or always with all from 1 \
                  to 999.";
@@ -127,16 +131,18 @@ pub static GROUPS: &[Group] = &[
                 "Lines `NAME SECRET`: only clients with `/v1/SECRET` in their URL may begin an \
                  exchange, others may join one. Read again at SIGHUP.";
             "--allocate-from": Many("NETWORK"),
-                Set |s, text| s.config.allocate_from.push(values::network(text)?), Text("everywhere"),
+                Set |s, text| s.config.allocate_from.push(values::network(text)?),
+                Text("everywhere"),
                 "Let exchanges begin only at addresses of this network; repeatable. Clients from \
                  elsewhere can join them.";
             "--permission": Once("none|offer|require|auto"),
-                Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?, Text("`none`"),
+                Set |s, text| s.config.permission.mode = values::one_of(text, &Mode::NAMES)?,
+                Text("`none`"),
                 "Proof of work (hashcash) from clients before they bind: never, optional, always, \
                  or while under attack.";
             "--hashcash-bits": Once("BITS"),
                 Set |s, text| s.config.permission.bits =
-                    values::whole(text, limits::HASHCASH_BITS_MIN..=limits::HASHCASH_BITS_MAX, "bits")?,
+                    values::whole(text, HASHCASH_BITS_MIN..=HASHCASH_BITS_MAX, "bits")?,
                 Number(limits::HASHCASH_BITS as f64, "bits"),
                 "Difficulty of the proof of work, 1 to 40; each further bit doubles the work.";
             "--attack-events": Once("NUMBER"),
@@ -164,7 +170,8 @@ pub static GROUPS: &[Group] = &[
                 Set |s, text| s.config.rules.nameplate_cooldown = values::seconds_or_never(text)?,
                 Number(0.0, "s"),
                 "Do not allocate a nameplate again for this long after its end; 0 for never.";
-            "--claim-without-allocate": Flag, Set |s, _| s.config.rules.claim_without_allocate = true, Text("off"),
+            "--claim-without-allocate": Flag,
+                Set |s, _| s.config.rules.claim_without_allocate = true, Text("off"),
                 "Respect `\"allocate\": false` in a `claim`: it then fails where it would create a \
                  nameplate.";
             "--delete": Flag, Set |s, _| s.config.delete = true, Text("off"),
@@ -246,7 +253,7 @@ pub static GROUPS: &[Group] = &[
 
 /// The rows of [`limits::TABLE`], and the exemption from those on one address.
 const LIMITS: [Row; limits::TABLE.len() + 1] = {
-    let mut rows = [LIMIT_EXEMPT[0]; limits::TABLE.len() + 1];
+    let mut rows = [LIMIT_EXEMPT; limits::TABLE.len() + 1];
     let mut index = 0;
     while index < limits::TABLE.len() {
         rows[index] = limit_row(&limits::TABLE[index]);
@@ -255,12 +262,12 @@ const LIMITS: [Row; limits::TABLE.len() + 1] = {
     rows
 };
 
-const LIMIT_EXEMPT: &[Row] = rows! {
+const LIMIT_EXEMPT: Row = rows! {
     "--limit-exempt": Many("NETWORK"),
         Reload |s, text| s.reloadable.exempt.push(values::network(text)?),
         Text("`127.0.0.0/8` and `::1`"),
         "Networks to which the limits on one address do not apply; repeatable.";
-};
+}[0];
 
 const fn limit_row(limit: &'static LimitRow) -> Row {
     Row {

@@ -41,7 +41,7 @@ pub fn invocation() -> Result<Invocation, String> {
     config::parse(env::args_os().skip(1), env::vars_os(), read_file)
 }
 
-/// Whether any file was read that may have changed since.
+/// Whether there are files that SIGHUP reads again.
 pub fn has_files(config: &Config) -> bool {
     config.given.iter().any(|option| option.row.action.names_reloaded_file())
 }

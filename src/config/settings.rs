@@ -109,7 +109,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The defaults. A list that an option replaces as a whole is still empty.
+    /// Listens nowhere yet: that depends on the passed sockets ([`Config::listen_by_default`]).
     fn default() -> Config {
         Config {
             endpoints: Vec::new(),
@@ -143,9 +143,12 @@ impl Default for Config {
 /// What the options of a subcommand set.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
+    /// Of a new member.
     pub name: Option<String>,
     pub members: Option<PathBuf>,
+    /// As clients use it, without a secret.
     pub url: Option<String>,
+    /// What is checked.
     pub server: ServerUrl,
     pub via: Option<String>,
     pub admin: Option<Endpoint>,

@@ -108,15 +108,18 @@ pub struct Group {
     pub rows: &'static [Row],
 }
 
-/// Makes the rows of a group. Setters leave out their `Ok(())`:
+/// Makes the rows of a group; rows that other groups have as well come last, by their names.
+/// Setters leave out their `Ok(())`:
 ///
 /// ```text
 /// "--name" / "-n": Once("VALUE"), Set |s, value| s.field = parser(value)?,
 ///     Text("default"), "Help.";
+/// ROW, OTHER_ROW
 /// ```
 macro_rules! rows {
     ($($name:literal $(/ $short:literal)?: $arity:expr,
-       $action:ident $(|$s:ident, $value:tt| $set:expr)?, $default:expr, $help:expr;)*) => {
+       $action:ident $(|$s:ident, $value:tt| $set:expr)?, $default:expr, $help:expr;)*
+     $($shared:ident),*) => {
         &[$($crate::config::spec::Row {
             name: $name,
             short: [$(Some($short),)? None][0],
@@ -124,7 +127,7 @@ macro_rules! rows {
             action: $crate::config::spec::Action::$action $((|$s, $value| { $set; Ok(()) }))?,
             default: $default,
             help: $help,
-        },)*]
+        },)* $($shared),*]
     };
 }
 pub(super) use rows;

@@ -83,10 +83,9 @@ pub static TABLE: &[Subcommand] = &[
                  `tcp:PORT[:interface=ADDRESS]`, `unix:PATH`. Files are then read only if named.";
             "--channel-db": Once("FILE"), Set |s, text| s.query.channel_db = Some(file(text)?),
                 Text("`relay.sqlite`"), "The state database.";
-            "--usage-db": Once("FILE"), Set |s, text| s.query.usage_db = Some(file(text)?), Text("none"),
-                "Read this usage database too.";
-            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
-            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+            "--usage-db": Once("FILE"), Set |s, text| s.query.usage_db = Some(file(text)?),
+                Text("none"), "Read this usage database too.";
+            JSON, HELP
         },
         finish: status,
     },
@@ -98,10 +97,9 @@ pub static TABLE: &[Subcommand] = &[
             "--usage-db": Once("FILE"), Set |s, text| s.query.usage_db = Some(file(text)?), Unset,
                 "The usage database. Must be given.";
             "--period": Once("day|week|month|all"),
-                Set |s, text| s.query.period = values::one_of(text, &Period::NAMES)?, Text("`week`"),
-                "The last 24 hours, 7 days, 30 days, or all.";
-            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
-            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+                Set |s, text| s.query.period = values::one_of(text, &Period::NAMES)?,
+                Text("`week`"), "The last 24 hours, 7 days, 30 days, or all.";
+            JSON, HELP
         },
         finish: usage,
     },
@@ -114,10 +112,9 @@ pub static TABLE: &[Subcommand] = &[
                 Text("`relay.sqlite`"), "The state database.";
             "--addresses": Flag, Set |s, _| s.query.addresses = true, Unset,
                 "Show addresses, from `--addrid-db`, and not only their numbers.";
-            "--addrid-db": Once("FILE"), Set |s, text| s.query.addrid_db = Some(file(text)?), Text("none"),
-                "The address-id database; read only with `--addresses`.";
-            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
-            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+            "--addrid-db": Once("FILE"), Set |s, text| s.query.addrid_db = Some(file(text)?),
+                Text("none"), "The address-id database; read only with `--addresses`.";
+            JSON, HELP
         },
         finish: connections,
     },
@@ -134,8 +131,7 @@ pub static TABLE: &[Subcommand] = &[
                 Text("none"),
                 "Talk to the server through stdin and stdout of this command, which the shell runs \
                  for each of the two clients. `URL` may then begin with `wss://`.";
-            "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
-            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+            JSON, HELP
         },
         finish: check,
     },
@@ -150,11 +146,11 @@ pub static TABLE: &[Subcommand] = &[
             Ok(())
         })),
         rows: rows! {
-            "--members": Once("FILE"), Set |s, text| s.query.members = Some(values::path(text)?), Unset,
-                "The file of members; created if it is missing. Must be given.";
-            "--url": Once("URL"), Set |s, text| s.query.url = Some(values::member_url(text)?), Unset,
-                "The server's URL as clients use it, as in `wss://mailbox.example.org/v1`.";
-            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+            "--members": Once("FILE"), Set |s, text| s.query.members = Some(values::path(text)?),
+                Unset, "The file of members; created if it is missing. Must be given.";
+            "--url": Once("URL"), Set |s, text| s.query.url = Some(values::member_url(text)?),
+                Unset, "The server's URL as clients use it, as in `wss://mailbox.example.org/v1`.";
+            HELP
         },
         finish: member,
     },
@@ -164,16 +160,22 @@ pub static TABLE: &[Subcommand] = &[
                 closed. The only line on stdout is its URL.",
         operand: None,
         rows: rows! {
-            "--trouble": Many("TROUBLE"), Set |s, text| s.query.troubles.push(Trouble::parse(text)?),
-                Text("none"),
+            "--trouble": Many("TROUBLE"),
+                Set |s, text| s.query.troubles.push(Trouble::parse(text)?), Text("none"),
                 "What goes wrong; repeatable. After that many commands, `restart:AFTER`, \
                  `drop:AFTER` or `freeze:AFTER:SECONDS`; or else `crowded`, `error:TEXT` or \
                  `slow-replay:MS`.";
-            "--help" / "-h": Flag, Help, Unset, "Print this and exit.";
+            HELP
         },
         finish: |query| Ok(Invocation::TestServer(query.troubles)),
     },
 ];
+
+const JSON: Row = rows! {
+    "--json": Flag, Set |s, _| s.query.format = Format::Json, Unset, "Print JSON, for programs.";
+}[0];
+
+const HELP: Row = rows! { "--help" / "-h": Flag, Help, Unset, "Print this and exit."; }[0];
 
 /// The subcommand of that name.
 pub fn find(name: &str) -> Result<&'static Subcommand, String> {
@@ -183,14 +185,14 @@ pub fn find(name: &str) -> Result<&'static Subcommand, String> {
     if name == TWIST_PLUGIN {
         return Err(format!("{name}: {LEAVE_OUT_PLUGIN}"));
     }
-    let names = TABLE.iter().map(|subcommand| subcommand.name).chain([HELP]);
+    let names = TABLE.iter().map(|subcommand| subcommand.name).chain([HELP_COMMAND]);
     let meant = nearest(name, &mut names.clone()).map(|known| format!(" (did you mean {known}?)"));
     let (meant, names) = (meant.unwrap_or_default(), names.collect::<Vec<_>>().join(", "));
     Err(format!("'{name}': unknown command{meant}, there are {names}; see --help"))
 }
 
 /// The command that shows the help of another, which follows it.
-pub const HELP: &str = "help";
+pub const HELP_COMMAND: &str = "help";
 
 fn status(query: Query) -> Result<Invocation, String> {
     let Query { admin, channel_db, usage_db, format, .. } = query;
