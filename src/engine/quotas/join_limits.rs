@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::joins::Charge;
-use super::usage::{Action, Count};
+use super::tables::{Action, Count};
 use super::{Quotas, whole_seconds};
 use crate::limits::JOIN_PROBATION;
 use crate::message::{ConnId, Outcome, Refusal, Wait};

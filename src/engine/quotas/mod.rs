@@ -10,7 +10,7 @@ mod handover;
 mod join_limits;
 mod joins;
 mod records;
-mod usage;
+mod tables;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::message::{ConnId, ConnMap, CountedAddress, Holder, Network, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
-use usage::{Action, Count, Tables};
+use tables::{Action, Count, Tables};
 
 /// `Retry-After` of an answer to an address with too many connections at once.
 const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(60);
@@ -439,7 +439,7 @@ mod tests {
             assert_eq!(quotas.connect(ConnId(1), address, now), Ok(()));
         }
         quotas.disconnect(ConnId(1));
-        assert!(quotas.tables.v4.values().all(|usage| usage.counts == [0; 3]));
+        assert!(quotas.tables.v4.values().all(|entry| entry.counts == [0; 3]));
     }
 
     #[test]

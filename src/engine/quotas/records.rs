@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Quotas;
-use super::usage::Action;
+use super::tables::Action;
 use crate::message::Holder;
 use crate::store::UsageRecord;
 
