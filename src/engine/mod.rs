@@ -142,6 +142,7 @@ impl Engine {
     /// Begins a tick, all of which happens at this time.
     pub fn begin_tick(&mut self, clock: Clock) {
         self.clock = clock;
+        self.quotas.charge_joins(clock.instant);
         // While nothing can be written, memory must go on as the file is.
         if let Some(step) = self.origin.step(clock).filter(|_| !self.is_degraded()) {
             self.shift_times(step);
@@ -204,7 +205,7 @@ impl Engine {
         });
         let has_remains = !self.is_degraded() && self.store.delete_remains(&mut self.effects);
         self.is_deleting = is_checking || has_remains;
-        self.quotas.note_endings(&self.effects.changes[changes_before..], now);
+        self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.update_attack();
     }
 
@@ -216,7 +217,7 @@ impl Engine {
                 if self.storage.is_degraded() {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
                 } else {
-                    self.quotas.note_reload(&self.store, now);
+                    self.quotas.note_reload(&self.store);
                 }
             }
             Timer::StorageQuiet => self.storage.db_mut().release_memory(),
