@@ -83,7 +83,7 @@ impl Listeners {
         })
     }
 
-    /// What is listened on, for a program to check whether it can have what its options name: a
+    /// The listeners, for a program to check whether it can have those that its options name: a
     /// line each, `ADDRESS:PORT`, `unix:PATH`, or `systemd:NUMBER:NAME` of a passed socket.
     pub fn check_list(&self) -> String {
         let lines = self.list.iter().map(|Entry { listener, record, .. }| match record {

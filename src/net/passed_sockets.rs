@@ -111,7 +111,7 @@ impl PassedSockets {
         socket.ok().flatten().map(OwnedFd::from)
     }
 
-    /// Those that a process would hand over, by its
+    /// The sockets that a process would hand over, by its
     /// [`Listeners::check_list`](super::listeners::Listeners::check_list). They can be picked, and
     /// not taken.
     pub fn announced(check_list: &str) -> PassedSockets {

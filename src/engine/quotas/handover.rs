@@ -1,4 +1,4 @@
-//! What is counted for addresses as records, and back (manual: reloading 5).
+//! The counts of addresses as records, and back (manual: reloading 5).
 
 use std::time::Instant;
 

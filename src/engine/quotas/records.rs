@@ -1,4 +1,4 @@
-//! How much of what one address causes the usage database records (manual: files 3.4).
+//! Bounds the rows that one address causes in the usage database (manual: files 3.4).
 
 use std::time::Instant;
 

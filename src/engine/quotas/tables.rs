@@ -1,5 +1,4 @@
-//! What is used of the limits: by an IPv4 address, or by the prefixes of an IPv6 address, each with
-//! its counts and tokens, in bounded tables.
+//! Counts and tokens of each IPv4 address and each prefix of an IPv6 address, in bounded tables.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
