@@ -11,12 +11,6 @@ use crate::message::ClientVersion;
 use crate::sorted::sorted;
 use crate::sys::clock::{SECONDS_PER_HOUR, Timestamp};
 
-/// A client program, with its names cut to [`CLIENT_NAME_CHARS_MAX`].
-pub fn program(implementation: Option<&str>, version: Option<&str>) -> ClientVersion {
-    let cut = |name: &str| name.chars().take(CLIENT_NAME_CHARS_MAX).collect::<String>().into();
-    ClientVersion { implementation: implementation.map(cut), version: version.map(cut) }
-}
-
 /// Binds of each hour, at the hour's number since the epoch modulo [`CLIENT_HOURS`].
 type Hours = [u64; CLIENT_HOURS];
 
@@ -38,20 +32,30 @@ impl ClientPrograms {
     ) -> ClientPrograms {
         let mut programs = ClientPrograms::default();
         for (at, implementation, version, binds) in recorded {
-            let program = program(implementation.as_deref(), version.as_deref());
             // A time that is still to come counts as now.
-            programs.count(program, at.min(now), binds);
+            let at = at.min(now);
+            programs.count(implementation.as_deref(), version.as_deref(), at, binds);
         }
         programs
     }
 
-    /// Counts binds at that time; those a day before the newest ones are ignored.
-    pub fn count(&mut self, program: ClientVersion, at: Timestamp, binds: u64) {
+    /// Counts binds of a client program at that time; those a day before the newest ones are
+    /// ignored.
+    pub fn count(
+        &mut self,
+        implementation: Option<&str>,
+        version: Option<&str>,
+        at: Timestamp,
+        binds: u64,
+    ) {
         let hour = (at.0 / SECONDS_PER_HOUR) as u64;
         self.advance(hour);
         if hour + CLIENT_HOURS as u64 <= self.hour {
             return; // too long ago
         }
+        let cut = |name: &str| name.chars().take(CLIENT_NAME_CHARS_MAX).collect::<String>().into();
+        let program =
+            ClientVersion { implementation: implementation.map(cut), version: version.map(cut) };
         let place = hour as usize % CLIENT_HOURS;
         let has_room = self.programs.len() < CLIENTS_KEPT_MAX;
         match self.programs.iter_mut().find(|(known, _)| *known == program) {
@@ -106,20 +110,20 @@ mod tests {
     const DAY: Timestamp = Timestamp(20_000.0 * 86_400.0);
 
     fn program(name: &str) -> ClientVersion {
-        super::program(Some(name), None)
+        ClientVersion { implementation: Some(name.into()), version: None }
     }
 
     #[test]
     fn binds_count_for_a_day() {
         let mut clients = ClientPrograms::default();
-        clients.count(program("a"), DAY, 2);
-        clients.count(program("b"), DAY + 23.0 * SECONDS_PER_HOUR, 3);
+        clients.count(Some("a"), None, DAY, 2);
+        clients.count(Some("b"), None, DAY + 23.0 * SECONDS_PER_HOUR, 3);
         let (programs, others) = clients.last_day(DAY + 23.5 * SECONDS_PER_HOUR);
         assert_eq!(programs, [(&program("b"), 3), (&program("a"), 2)]);
         assert_eq!(others, 0);
         let (programs, _) = clients.last_day(DAY + 24.0 * SECONDS_PER_HOUR);
         assert_eq!(programs, [(&program("b"), 3)]);
-        clients.count(program("a"), DAY, 2);
+        clients.count(Some("a"), None, DAY, 2);
         assert_eq!(clients.last_day(DAY + 24.0 * SECONDS_PER_HOUR).0.len(), 1);
         assert!(clients.last_day(DAY + 90.0 * SECONDS_PER_HOUR).0.is_empty());
     }
@@ -128,9 +132,9 @@ mod tests {
     fn binds_count_while_the_clock_is_not_set() {
         let mut clients = ClientPrograms::default();
         let epoch = Timestamp(0.0);
-        clients.count(program("a"), epoch + 60.0, 1);
+        clients.count(Some("a"), None, epoch + 60.0, 1);
         assert_eq!(clients.last_day(epoch + 120.0).0, [(&program("a"), 1)]);
-        clients.count(program("a"), epoch + SECONDS_PER_HOUR, 1);
+        clients.count(Some("a"), None, epoch + SECONDS_PER_HOUR, 1);
         assert_eq!(clients.last_day(epoch + SECONDS_PER_HOUR).0, [(&program("a"), 2)]);
     }
 
@@ -138,8 +142,8 @@ mod tests {
     fn the_table_is_bounded_and_so_are_the_names() {
         let mut clients = ClientPrograms::default();
         for number in 0..3 * CLIENTS_KEPT_MAX {
-            clients.count(program(&format!("{number:0>1000}")), DAY, 1);
-            clients.count(program(&number.to_string()), DAY, 1);
+            clients.count(Some(&format!("{number:0>1000}")), None, DAY, 1);
+            clients.count(Some(&number.to_string()), None, DAY, 1);
         }
         let (programs, others) = clients.last_day(DAY);
         assert_eq!(programs.len(), CLIENTS_KEPT_MAX);

@@ -1,4 +1,4 @@
-//! What a connection's events come to, and which connections may stay.
+//! Handles a connection's events, and decides which connections may stay.
 
 use std::net::IpAddr;
 

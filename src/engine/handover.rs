@@ -1,4 +1,4 @@
-//! What the engine knows of a connection as a record, and back (manual: reloading 5).
+//! The engine's state of connections and addresses as records, and back (manual: reloading 5).
 
 use super::Engine;
 use crate::message::ConnId;

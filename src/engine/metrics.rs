@@ -6,6 +6,7 @@
 
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS, HISTOGRAM_BUCKETS};
 use crate::message::{COMMAND_NAMES, Outcome, OutcomeCounts};
+use crate::store::{UsageKind, UsageRecord};
 
 /// Counters since the start of the process.
 #[derive(Debug, Default)]
@@ -32,6 +33,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Counts the end of a nameplate or mailbox.
+    pub fn count_end(&mut self, record: &UsageRecord) {
+        if let UsageRecord::Ended { kind, result, .. } = record {
+            let outcomes = match kind {
+                UsageKind::Nameplate => &mut self.nameplate_outcomes,
+                UsageKind::Mailbox { .. } => &mut self.mailbox_outcomes,
+            };
+            outcomes.add(*result, 1);
+        }
+    }
+
     /// Counts a `close`. Moods that the protocol does not define count as one.
     pub fn count_mood(&mut self, mood: Option<&str>) {
         self.moods.add(match mood {

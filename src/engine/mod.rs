@@ -6,13 +6,13 @@
 
 pub mod client_programs;
 mod commands;
-mod counts;
 mod events;
 mod handover;
 pub mod limit_log;
 pub mod members;
 pub mod metrics;
 pub mod permission;
+mod questions;
 pub mod quotas;
 mod timers;
 mod trouble;
@@ -32,12 +32,12 @@ use crate::engine::permission::Permissions;
 use crate::engine::quotas::Quotas;
 use crate::engine::timers::{Timer, TimerTable};
 use crate::limits;
-use crate::message::{CloseReason, ConnId, Holder, Outputs, Prefix};
+use crate::message::{CHECK_APP, CloseReason, ConnId, Holder, Outputs, Prefix};
 use crate::sorted::sorted;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
 use crate::storage::{Committed, Storage};
-use crate::store::{Act, Change, Effects, Row, Store};
+use crate::store::{Act, Change, Effects, Row, Store, UsageRecord};
 use crate::sys::clock::{Clock, Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
 use crate::sys::logging::{debug, info, warn};
@@ -142,6 +142,7 @@ impl Engine {
     /// Begins a tick, all of which happens at this time.
     pub fn begin_tick(&mut self, clock: Clock) {
         self.clock = clock;
+        self.quotas.charge_joins(clock.instant);
         // While nothing can be written, memory must go on as the file is.
         if let Some(step) = self.origin.step(clock).filter(|_| !self.is_degraded()) {
             self.shift_times(step);
@@ -204,7 +205,7 @@ impl Engine {
         });
         let has_remains = !self.is_degraded() && self.store.delete_remains(&mut self.effects);
         self.is_deleting = is_checking || has_remains;
-        self.quotas.note_endings(&self.effects.changes[changes_before..], now);
+        self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.update_attack();
     }
 
@@ -216,7 +217,7 @@ impl Engine {
                 if self.storage.is_degraded() {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
                 } else {
-                    self.quotas.note_reload(&self.store, now);
+                    self.quotas.note_reload(&self.store);
                 }
             }
             Timer::StorageQuiet => self.storage.db_mut().release_memory(),
@@ -309,8 +310,7 @@ impl Engine {
             let hostile = std::mem::take(&mut self.effects.hostile_endings);
             self.permissions.note_hostile_endings(&hostile, now);
             self.update_attack();
-            self.count_usage();
-            self.push_usage();
+            self.note_usage();
         }
         for _ in 0..std::mem::take(&mut self.effects.evicted_count) {
             self.limit_log.hit(Limit::Evicted);
@@ -324,10 +324,21 @@ impl Engine {
         (committed, closings)
     }
 
-    /// Hands the tick's records over; of one address up to a bound an hour.
-    fn push_usage(&mut self) {
+    /// Counts the ends and binds of a committed tick, but those of `check`, and hands over their
+    /// records; of one address up to a bound an hour.
+    fn note_usage(&mut self) {
         let now = self.clock.instant;
         for (record, origin) in self.effects.usage.drain(..) {
+            if record.app() != CHECK_APP {
+                self.metrics.count_end(&record);
+                if let Some(programs) = &mut self.client_programs
+                    && let UsageRecord::ClientVersion { implementation, version, .. } = &record
+                {
+                    // Setting the wall clock moves no hour.
+                    let at = self.started.steady_time(self.clock);
+                    programs.count(implementation.as_deref(), version.as_deref(), at, 1);
+                }
+            }
             let Some(usage) = &mut self.records.usage else { continue };
             if self.quotas.may_record(&record, origin, now) {
                 usage.push(record);
@@ -347,12 +358,12 @@ impl Engine {
         self.storage.load(&mut self.store, self.origin.steady_time(self.clock));
     }
 
-    /// Must be called at the end of each tick, after reaping. `idle`: it had neither events nor
+    /// Must be called at the end of each tick, after reaping. `is_idle`: it had neither events nor
     /// leftovers.
-    pub fn end_tick(&mut self, idle: bool) {
+    pub fn end_tick(&mut self, is_idle: bool) {
         self.effects.end_tick();
         self.arm_flush();
-        self.storage.checkpoint_if_due(self.clock.instant, idle);
+        self.storage.checkpoint_if_due(self.clock.instant, is_idle);
     }
 
     /// Whether the loop should wake soon to see that it is idle.

@@ -33,9 +33,9 @@ impl Timer {
 pub struct TimerTable([Option<Instant>; Timer::ALL.len()]);
 
 impl TimerTable {
-    /// Sets a timer anew; none stops it.
-    pub fn set(&mut self, timer: Timer, due: impl Into<Option<Instant>>) {
-        self.0[timer as usize] = due.into();
+    /// Sets a timer anew.
+    pub fn set(&mut self, timer: Timer, due: Instant) {
+        self.0[timer as usize] = Some(due);
     }
 
     pub fn is_set(&self, timer: Timer) -> bool {

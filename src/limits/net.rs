@@ -122,12 +122,12 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Delay before a listener that failed is tried again.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
-/// Refused connections kept open until they have received the reason; further ones are answered and
-/// closed at once. They use the reserved descriptors.
-pub const REFUSALS_AT_ONCE_MAX: usize = 32;
+/// Rejected connections kept open until they have received the reason; further ones are answered
+/// and closed at once. They use the reserved descriptors.
+pub const REJECTED_CONNECTIONS_MAX: usize = 32;
 
-/// Bytes that are read of the request of a connection that is refused and closed at once.
-pub const REFUSED_HEAD_BYTES: usize = 2 * KIB;
+/// Bytes that are read of the request of a connection that is rejected and closed at once.
+pub const REJECTED_HEAD_BYTES: usize = 2 * KIB;
 
 /// Seconds after which a client is to try a full or stopping server again.
 pub const UNAVAILABLE_RETRY_SECONDS: u64 = 5;

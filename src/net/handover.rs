@@ -29,7 +29,7 @@ pub const VARIABLE: &str = "WORMHOLE_HANDOVER";
 /// [`Listeners::check_list`](super::listeners::Listeners::check_list).
 pub const LISTENING: &str = "WORMHOLE_LISTENERS";
 
-/// How a line of that list begins that has a socket which the service manager has passed.
+/// Begins a line of that list that names a socket which the service manager has passed.
 pub const PASSED: &str = "systemd:";
 
 /// Most descriptors that Linux takes in one message (`SCM_MAX_FD`).

@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
 use crate::codec::http::{self, Rejection};
-use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REFUSED_HEAD_BYTES};
+use crate::limits::{ACCEPT_RETRY, LOG_REPEAT, REJECTED_HEAD_BYTES};
 use crate::message::Peer;
 use crate::message::handover::ListenerRecord;
 use crate::net::handover::PASSED;
@@ -83,7 +83,7 @@ impl Listeners {
         })
     }
 
-    /// What is listened on, for a program to check whether it can have what its options name: a
+    /// The listeners, for a program to check whether it can have those that its options name: a
     /// line each, `ADDRESS:PORT`, `unix:PATH`, or `systemd:NUMBER:NAME` of a passed socket.
     pub fn check_list(&self) -> String {
         let lines = self.list.iter().map(|Entry { listener, record, .. }| match record {
@@ -229,9 +229,9 @@ fn open_spare() -> Option<File> {
 
 /// Sends a rejection to a connection that there is no room to keep, as far as the socket takes it
 /// at once. It carries no state, so it need not wait for the commit.
-pub fn refuse(mut socket: Socket, rejection: Rejection) {
+pub fn reject(mut socket: Socket, rejection: Rejection) {
     // Reading what has come already keeps the close from turning into a reset.
-    let mut head = Vec::with_capacity(REFUSED_HEAD_BYTES);
+    let mut head = Vec::with_capacity(REJECTED_HEAD_BYTES);
     _ = socket.receive(&mut head);
     let mut answer = rejection.answer();
     if http::is_head_request(&head) {

@@ -53,10 +53,18 @@ impl Pick {
 struct Passed {
     /// Several may have the same one.
     name: String,
-    /// Whether an option has selected it, or it is not to be had.
-    is_taken: bool,
+    state: State,
     /// An earlier process has taken it from the manager and handed it over.
     handed_over: Option<OwnedFd>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    /// An option has selected it.
+    Picked,
+    /// It has stayed with the manager: no option of an earlier process has selected it.
+    Absent,
 }
 
 /// A socket that an option has selected, and the address that it listens on.
@@ -85,13 +93,13 @@ impl PassedSockets {
         }
         let names = variable("LISTEN_FDNAMES");
         let names = names.split(':').chain(iter::repeat("")).take(count);
-        let list =
-            names.map(|name| Passed { name: name.to_owned(), is_taken: false, handed_over: None });
-        Ok(PassedSockets {
-            list: list.collect(),
-            // By itself it would also accept LISTEN_FDS without LISTEN_PID.
-            manager: if count == 0 { ListenFd::empty() } else { ListenFd::from_env() },
-        })
+        let mut sockets = PassedSockets::none();
+        // By itself it would also accept LISTEN_FDS without LISTEN_PID.
+        if count > 0 {
+            sockets.manager = ListenFd::from_env();
+        }
+        names.enumerate().for_each(|(index, name)| sockets.add(index, name.to_owned(), None));
+        Ok(sockets)
     }
 
     /// Takes what an earlier process has left with the manager under that name; it comes after the
@@ -103,7 +111,7 @@ impl PassedSockets {
         socket.ok().flatten().map(OwnedFd::from)
     }
 
-    /// Those that a process would hand over, by its
+    /// The sockets that a process would hand over, by its
     /// [`Listeners::check_list`](super::listeners::Listeners::check_list). They can be picked, and
     /// not taken.
     pub fn announced(check_list: &str) -> PassedSockets {
@@ -135,10 +143,9 @@ impl PassedSockets {
     fn add(&mut self, index: usize, name: String, handed_over: Option<OwnedFd>) {
         if index < PASSED_SOCKETS_MAX {
             let count = self.list.len().max(index + 1);
-            // What no option took has stayed with the manager.
-            let absent = || Passed { name: String::new(), is_taken: true, handed_over: None };
+            let absent = || Passed { name: String::new(), state: State::Absent, handed_over: None };
             self.list.resize_with(count, absent);
-            self.list[index] = Passed { name, is_taken: false, handed_over };
+            self.list[index] = Passed { name, state: State::Free, handed_over };
         }
     }
 
@@ -149,7 +156,9 @@ impl PassedSockets {
     /// Closes what an earlier process has handed over and nothing has taken.
     pub fn close_handed_over(&mut self) {
         for socket in &mut self.list {
-            socket.is_taken |= socket.handed_over.take().is_some();
+            if socket.handed_over.take().is_some() {
+                socket.state = State::Absent;
+            }
         }
     }
 
@@ -177,11 +186,15 @@ impl PassedSockets {
         }
         let mut picked = Vec::new();
         for (index, socket) in self.list.iter_mut().enumerate() {
-            if pick.selects(index, &socket.name) {
-                if std::mem::replace(&mut socket.is_taken, true) {
-                    return Err(format!("passed socket {index} is picked twice"));
+            if !pick.selects(index, &socket.name) {
+                continue;
+            }
+            match std::mem::replace(&mut socket.state, State::Picked) {
+                State::Free => picked.push(index),
+                State::Picked => return Err(format!("passed socket {index} is picked twice")),
+                State::Absent => {
+                    return Err(format!("passed socket {index} comes with a restart only"));
                 }
-                picked.push(index);
             }
         }
         if picked.is_empty() {
@@ -194,7 +207,7 @@ impl PassedSockets {
     /// Numbers of the sockets that no option selects; connections to them would hang.
     pub fn left_over(&self) -> impl Iterator<Item = usize> {
         let list = self.list.iter().enumerate();
-        list.filter(|(_, socket)| !socket.is_taken).map(|(index, _)| index)
+        list.filter(|(_, socket)| socket.state == State::Free).map(|(index, _)| index)
     }
 }
 

@@ -83,7 +83,7 @@ pub fn interface_number(_name: &str) -> Option<u32> {
     None
 }
 
-/// What the connections of a listener are.
+/// The kind of connections that a listener accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Clients.

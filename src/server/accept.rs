@@ -57,9 +57,9 @@ impl Server {
         let (conn, now) = (self.new_conn(), self.clock.instant);
         let admitted = self.admit(conn, peer, role);
         if let Err(rejection) = admitted
-            && self.connections.rejected >= limits::REFUSALS_AT_ONCE_MAX
+            && self.connections.rejected >= limits::REJECTED_CONNECTIONS_MAX
         {
-            listeners::refuse(socket, rejection);
+            listeners::reject(socket, rejection);
             self.engine.metrics.ended.add(CloseReason::Refused.name());
             return;
         }

@@ -361,7 +361,7 @@ impl Connections {
             }
             slot.note_bound(conn, engine);
             if slot.connection.is_silent_too_long(&self.settings, now) {
-                // What is waited for may have come, and not have been read.
+                // A sign of life may have come, and not have been read.
                 slot.is_overdue = true;
                 slot.queue(conn, &mut self.readable);
             } else {

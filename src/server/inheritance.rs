@@ -1,5 +1,5 @@
-//! What an earlier process has handed over to this one, read and checked (manual: reloading 5
-//! and 6).
+//! Reads and checks the listeners and connections that an earlier process has handed over (manual:
+//! reloading 5 and 6).
 
 use std::os::fd::OwnedFd;
 

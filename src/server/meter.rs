@@ -1,4 +1,4 @@
-//! What it costs a tick to read a connection, in bytes of input that would cost as much.
+//! The cost of reading a connection, in bytes of input that would take a tick as long.
 
 use crate::engine::Engine;
 use crate::limits::{CHANGE_BYTES_IN_TICK, SHARE_BYTES_PER_TICK_MAX, bytes_read_in};

@@ -13,7 +13,7 @@ use crate::message::{ConnId, Prefix};
 /// unknown, which makes the connection a holder of its own.
 pub type Address = Option<Prefix>;
 
-/// How much reading a connection is expected to take.
+/// The expected cost of reading a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
     Light,
@@ -37,13 +37,13 @@ pub struct ReadQueue {
     light: VecDeque<Waiting>,
     /// They used up their share when they were last read.
     heavy: VecDeque<Waiting>,
-    /// Those of `light` that have not been through their handshake.
+    /// Entries of `light` that have not been through their handshake.
     opening: usize,
     /// Connections in the queues that this tick has not looked at.
     light_left: usize,
     heavy_left: usize,
-    /// Light ones that were passed over because another of their address had been read; none any
-    /// more in the second round, which is theirs.
+    /// In the first round over `light`: entries that were passed over because another of their
+    /// address had been read. None in the second round, which is theirs.
     passed_over: Option<usize>,
     /// Bytes that this tick has used: in all, and by address.
     used_bytes: usize,

@@ -15,7 +15,7 @@ pub fn largest_first(connections: Vec<(ConnId, Address, usize)>) -> impl Iterato
     let connections = connections.into_iter();
     let connections = connections.map(|(conn, address, bytes)| (address, bytes, Reverse(conn)));
     let connections = sorted(connections);
-    // Those of exempt or unknown addresses stand for themselves.
+    // Connections of exempt or unknown addresses stand for themselves.
     let owners = connections.chunk_by(|(one, ..), (next, ..)| one.is_some() && one == next);
     // Each with the sum of its bytes, and its connections, the largest last.
     let owners = owners.map(|own| {

@@ -165,7 +165,7 @@ impl Server {
                 info!("handing over {count} connections to {}", self.program.path.display());
                 let error = self.program.replace(socket, (handover::VARIABLE, &variable));
                 signals::deliver()?;
-                // What waits in the socket keeps connections open.
+                // Descriptors that wait in the socket keep their connections open.
                 handover::close_stdin()?;
                 // Executing a program takes this back, even if it fails.
                 process::survive_closed_pipe()?;

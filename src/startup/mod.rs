@@ -6,7 +6,6 @@ mod files;
 
 use std::env;
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -29,7 +28,6 @@ use crate::server::signals::Signals;
 use crate::storage::db::UsageHistory;
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
-use crate::sys::identity;
 use crate::sys::logging::{info, warn};
 use files::Files;
 
@@ -70,16 +68,11 @@ fn check_takeover(config: &mut Config, listening: &str) -> Result<(), String> {
 /// Whether a listener to be taken over, by its line in the list, has that endpoint, or keeps it
 /// from being bound as long as it is there.
 fn is_in_the_way(line: &str, endpoint: &Endpoint) -> bool {
-    let file_at = |path: &Path| identity::of_name(path).ok().map(|(file, _)| file);
-    match (endpoint, line.strip_prefix("unix:")) {
-        (Endpoint::Unix { path, .. }, Some(known)) => {
-            file_at(path).is_some_and(|file| file_at(Path::new(known)) == Some(file))
-        }
-        (Endpoint::Tcp(_), None) => {
-            line.parse().is_ok_and(|address| Endpoint::Tcp(address).overlaps(endpoint))
-        }
-        _ => false,
-    }
+    let listener = match line.strip_prefix("unix:") {
+        Some(path) => Some(Endpoint::Unix { path: path.into(), mode: 0 }),
+        None => line.parse().ok().map(Endpoint::Tcp),
+    };
+    listener.is_some_and(|listener| listener.overlaps(endpoint))
 }
 
 fn not_picked(pick: &Pick, problem: &str) -> String {

@@ -1,4 +1,4 @@
-//! What things take on the C library's heap, for the limits that count memory.
+//! Memory that values take on the C library's heap, for the limits that count memory.
 
 /// Bytes in front of a block that hold its size.
 const BLOCK_HEADER_BYTES: usize = 8;

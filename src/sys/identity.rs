@@ -21,7 +21,7 @@ pub fn at_path(path: &Path) -> io::Result<(FileId, u64)> {
     Ok(of_metadata(&fs::metadata(path)?))
 }
 
-/// What has that name, be it a link, and its length in bytes.
+/// The file, or the link, of that name, and its length in bytes.
 pub fn of_name(path: &Path) -> io::Result<(FileId, u64)> {
     #[cfg(target_os = "linux")]
     if let Some(found) = linux::stat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?

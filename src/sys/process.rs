@@ -1,4 +1,4 @@
-//! What the kernel knows of this process and its machine: memory, CPU time, descriptors, sizes of
+//! The kernel's figures of this process and its machine: memory, CPU time, descriptors, sizes of
 //! files, host name; and the signals that it must survive.
 //!
 //! Each value is read on request, with a system call or two. One that cannot be read is none: no

@@ -310,6 +310,7 @@ fn a_passed_socket_that_is_not_there_is_found_before_a_takeover() {
         ("port = systemd:other", "systemd:other: none of the 2 passed sockets has"),
         ("port = systemd:2", "systemd:2: none of the 2 passed sockets has"),
         ("port = systemd:web\nport = systemd:1", "passed socket 1 is picked twice"),
+        ("port = systemd:", "passed socket 0 comes with a restart only"),
     ] {
         put(text);
         let before = server.log().len();

@@ -1,4 +1,4 @@
-//! What is counted for addresses as records, and back (manual: reloading 5).
+//! The counts of addresses as records, and back (manual: reloading 5).
 
 use std::time::Instant;
 
@@ -9,7 +9,6 @@ use crate::store::NameplateId;
 impl Quotas {
     /// The counts of addresses; the rest of the record is filled in by the engine.
     pub fn export(&mut self, now: Instant) -> AddressesRecord {
-        self.charge_joins(now);
         let creators = self.creators.iter().map(|(id, holder)| (id.0, holder.address));
         AddressesRecord {
             rates: self.tables.export(now),
@@ -32,6 +31,5 @@ impl Quotas {
             let beginner = join.beginner.map(|address| self.holder_at(address));
             self.joins.restore(join, holder, beginner, now);
         }
-        self.charge_joins(now);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::joins::Charge;
-use super::usage::{Action, Count};
+use super::tables::{Action, Count};
 use super::{Quotas, whole_seconds};
 use crate::limits::JOIN_PROBATION;
 use crate::message::{ConnId, Outcome, Refusal, Wait};
@@ -44,12 +44,12 @@ impl Quotas {
                 }
                 Change::Insert(Row::Nameplate { .. }) => {
                     if let Some(nameplate) = claimed {
-                        self.joins.note_claimed_anew(nameplate, now);
+                        self.joins.note_claimed_anew(nameplate);
                     }
                     break; // what follows is its own
                 }
                 Change::Insert(Row::MailboxSide { mailbox, opened: false, .. }) => {
-                    self.joins.note_crowded(mailbox, now);
+                    self.joins.note_crowded(mailbox);
                 }
                 Change::Insert(Row::MailboxSide { mailbox, side, .. }) => {
                     if let (Some((nameplate, id)), Some(holder)) = (joined, holder) {
@@ -64,16 +64,18 @@ impl Quotas {
                 }
                 Change::CloseMailboxSide { mailbox, mood, .. } => {
                     let mood = mood.as_deref().and_then(Outcome::of_mood);
-                    self.joins.note_close(mailbox, mood, now);
+                    self.joins.note_close(mailbox, mood);
                 }
                 _ => {}
             }
         }
     }
 
-    /// Charges the holders for what has become of their joins by `now`.
-    pub(super) fn charge_joins(&mut self, now: Instant) {
-        for charge in self.joins.take_charges(now) {
+    /// Charges the holders for what has become of their joins by `now`. To be called at the
+    /// beginning of a tick, before anything else happens to a join.
+    pub fn charge_joins(&mut self, now: Instant) {
+        self.joins.end_probations(now);
+        for charge in self.joins.take_charges() {
             match charge {
                 Charge::Unshown(holder) => self.tables.raise(holder, Count::UnshownJoins, now),
                 Charge::Settled(holder) => self.tables.lower(holder, Count::UnshownJoins),
@@ -147,7 +149,7 @@ mod tests {
             if keeps_out {
                 quotas.note(ConnId(2), None, &[mailbox_side(&mailbox, "third", false)], now);
             }
-            quotas.note_endings(&[deleted(&mailbox)], now);
+            quotas.note_endings(&[deleted(&mailbox)]);
             quotas.update_accounting(true, now);
             Ok(())
         };
@@ -191,7 +193,7 @@ mod tests {
             assert_eq!(quotas.check_join(ConnId(1), now), refused);
             now += Duration::from_secs(10);
             assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
-            quotas.note_endings(&mailboxes.each_ref().map(deleted), now);
+            quotas.note_endings(&mailboxes.each_ref().map(deleted));
             // A join whose commit fails counts no more.
             quotas.note(ConnId(1), Some(NAMEPLATE), &joined(&mailboxes[0]), now);
             quotas.update_accounting(false, now);

@@ -89,7 +89,6 @@ impl Joins {
         holder: Option<Holder>,
         now: Instant,
     ) {
-        self.end_probations(now);
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
         let may_speak_for_beginner = join.may_speak_for_beginner(holder);
         let progress = &mut join.progress;
@@ -111,8 +110,7 @@ impl Joins {
     }
 
     /// A side closed the mailbox.
-    pub fn note_close(&mut self, mailbox: &str, mood: Option<Outcome>, now: Instant) {
-        self.end_probations(now);
+    pub fn note_close(&mut self, mailbox: &str, mood: Option<Outcome>) {
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
         let (is_scary, is_errory) = (mood == Some(Outcome::Scary), mood == Some(Outcome::Errory));
         join.progress.is_scary |= is_scary;
@@ -127,8 +125,7 @@ impl Joins {
     }
 
     /// A third side was refused.
-    pub fn note_crowded(&mut self, mailbox: &str, now: Instant) {
-        self.end_probations(now);
+    pub fn note_crowded(&mut self, mailbox: &str) {
         let Some(join) = self.by_mailbox.get_mut(mailbox) else { return };
         join.progress.is_crowded = true;
         if join.progress.state != JoinState::Shown {
@@ -138,8 +135,7 @@ impl Joins {
 
     /// A side claimed a nameplate that had ended: whoever released it before their messages has
     /// left the receiver to wait in vain.
-    pub fn note_claimed_anew(&mut self, nameplate: (&str, &str), now: Instant) {
-        self.end_probations(now);
+    pub fn note_claimed_anew(&mut self, nameplate: (&str, &str)) {
         let mailbox = self.by_nameplate.remove(&hash_of(nameplate));
         let join = mailbox.and_then(|mailbox| self.by_mailbox.get_mut(&mailbox));
         if let Some(join) = join.filter(|join| join.progress.state == JoinState::Unshown) {
@@ -148,8 +144,7 @@ impl Joins {
     }
 
     /// The mailbox is deleted.
-    pub fn end(&mut self, mailbox: &str, now: Instant) {
-        self.end_probations(now);
+    pub fn end(&mut self, mailbox: &str) {
         let Some(mut join) = self.by_mailbox.remove(mailbox) else { return };
         let JoinProgress { nameplate, state, is_scary, is_crowded, .. } = join.progress;
         if self.by_nameplate.get(&nameplate).is_some_and(|last| **last == *mailbox) {
@@ -164,18 +159,18 @@ impl Joins {
     }
 
     /// Ends the joins of mailboxes that are not stored.
-    pub fn retain(&mut self, is_stored: impl Fn(&str) -> bool, now: Instant) {
+    pub fn retain(&mut self, is_stored: impl Fn(&str) -> bool) {
         let known: Vec<Rc<str>> = self.by_mailbox.keys().cloned().collect();
-        known.iter().filter(|mailbox| !is_stored(mailbox)).for_each(|it| self.end(it, now));
+        known.iter().filter(|mailbox| !is_stored(mailbox)).for_each(|it| self.end(it));
     }
 
-    /// The charges until `now`, since the last call.
-    pub fn take_charges(&mut self, now: Instant) -> Vec<Charge> {
-        self.end_probations(now);
+    /// The charges since the last call.
+    pub fn take_charges(&mut self) -> Vec<Charge> {
         std::mem::take(&mut self.charges)
     }
 
-    fn end_probations(&mut self, now: Instant) {
+    /// Ends the probations whose time is up. To be called before what happens at that time.
+    pub fn end_probations(&mut self, now: Instant) {
         while self.probations.front().is_some_and(|(end, _)| *end <= now) {
             let Some((end, mailbox)) = self.probations.pop_front() else { return };
             // The mailbox may be gone, and another may have its id.
@@ -283,12 +278,13 @@ mod tests {
             self.joins.begin(&self.mailbox, joiner, HOLDER, Some(BEGINNER), NAMEPLATE);
         }
 
-        fn at(&self, seconds: u64) -> Instant {
-            self.start + Duration::from_secs(seconds)
+        fn at(&mut self, seconds: u64) -> &mut Joins {
+            self.joins.end_probations(self.start + Duration::from_secs(seconds));
+            &mut self.joins
         }
 
         fn charges(&mut self, seconds: u64) -> Vec<Charge> {
-            self.joins.take_charges(self.at(seconds))
+            self.at(seconds).take_charges()
         }
 
         /// Each message has a phase of its own.
@@ -302,19 +298,21 @@ mod tests {
 
         fn message(&mut self, side: &str, phase: &str, seconds: u64) {
             let holder = if side == "sender" { BEGINNER } else { HOLDER };
-            self.joins.note_message(&self.mailbox, side, phase, Some(holder), self.at(seconds));
+            let now = self.start + Duration::from_secs(seconds);
+            let mailbox = self.mailbox.clone();
+            self.at(seconds).note_message(&mailbox, side, phase, Some(holder), now);
         }
 
         fn close(&mut self, mood: Outcome, seconds: u64) {
-            self.joins.note_close("m", Some(mood), self.at(seconds));
+            self.at(seconds).note_close("m", Some(mood));
         }
 
         fn crowded(&mut self, seconds: u64) {
-            self.joins.note_crowded("m", self.at(seconds));
+            self.at(seconds).note_crowded("m");
         }
 
         fn end(&mut self, seconds: u64) {
-            self.joins.end("m", self.at(seconds));
+            self.at(seconds).end("m");
         }
     }
 
@@ -441,12 +439,12 @@ mod tests {
             let mut exchange = Exchange::new();
             exchange.messages(messages, 1);
             for _ in 0..2 {
-                exchange.joins.note_claimed_anew(("other app", "4"), exchange.at(2));
+                exchange.at(2).note_claimed_anew(("other app", "4"));
                 assert_eq!(exchange.charges(2), []);
             }
-            exchange.joins.note_claimed_anew(NAMEPLATE, exchange.at(2));
+            exchange.at(2).note_claimed_anew(NAMEPLATE);
             assert_eq!(exchange.charges(2), expected);
-            exchange.joins.note_claimed_anew(NAMEPLATE, exchange.at(2));
+            exchange.at(2).note_claimed_anew(NAMEPLATE);
             exchange.end(3);
             assert_eq!(exchange.charges(3), [Charge::Settled(HOLDER)]);
             assert!(exchange.joins.by_nameplate.is_empty());

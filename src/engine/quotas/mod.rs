@@ -10,7 +10,7 @@ mod handover;
 mod join_limits;
 mod joins;
 mod records;
-mod usage;
+mod tables;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::message::{ConnId, ConnMap, CountedAddress, Holder, Network, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
-use usage::{Action, Count, Tables};
+use tables::{Action, Count, Tables};
 
 /// `Retry-After` of an answer to an address with too many connections at once.
 const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(60);
@@ -180,7 +180,7 @@ impl Quotas {
             }
         }
         self.note_joins(conn, claimed, changes, now);
-        self.note_endings(changes, now);
+        self.note_endings(changes);
     }
 
     fn add_nameplate(&mut self, id: NameplateId, creator: Holder, now: Instant) {
@@ -189,19 +189,18 @@ impl Quotas {
     }
 
     /// Counts deleted nameplates, whether a command or their expiry deleted them.
-    pub fn note_endings(&mut self, changes: &[Change], now: Instant) {
+    pub fn note_endings(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::DeleteNameplate { id, .. } => self.batch.ended.push(*id),
                 Change::DeleteMailbox { mailbox, mood, .. } => {
                     // The last side's close is no change of its own.
-                    self.joins.note_close(mailbox, *mood, now);
-                    self.joins.end(mailbox, now);
+                    self.joins.note_close(mailbox, *mood);
+                    self.joins.end(mailbox);
                 }
                 _ => {}
             }
         }
-        self.charge_joins(now);
     }
 
     /// After a commit, deleted nameplates count no more; after a failed one, created ones do not,
@@ -209,7 +208,7 @@ impl Quotas {
     pub fn update_accounting(&mut self, is_committed: bool, now: Instant) {
         let Batch { created, ended, joined } = std::mem::take(&mut self.batch);
         if !is_committed {
-            joined.iter().for_each(|mailbox| self.joins.end(mailbox, now));
+            joined.iter().for_each(|mailbox| self.joins.end(mailbox));
         }
         self.charge_joins(now);
         for id in if is_committed { ended } else { created } {
@@ -224,17 +223,15 @@ impl Quotas {
     }
 
     /// The store was loaded from what may be another file: what is not in it counts no more.
-    pub fn note_reload(&mut self, store: &Store, now: Instant) {
+    pub fn note_reload(&mut self, store: &Store) {
         let mut gone = self.creators.clone();
         store.nameplate_ids().for_each(|id| _ = gone.remove(&id));
         gone.into_keys().for_each(|id| self.remove_nameplate(id));
-        self.joins.retain(|mailbox| store.has_mailbox(mailbox), now);
-        self.charge_joins(now);
+        self.joins.retain(|mailbox| store.has_mailbox(mailbox));
     }
 
     /// Removes idle entries.
     pub fn sweep(&mut self, now: Instant) {
-        self.charge_joins(now);
         self.tables.sweep(now);
     }
 
@@ -439,7 +436,7 @@ mod tests {
             assert_eq!(quotas.connect(ConnId(1), address, now), Ok(()));
         }
         quotas.disconnect(ConnId(1));
-        assert!(quotas.tables.v4.values().all(|usage| usage.counts == [0; 3]));
+        assert!(quotas.tables.v4.values().all(|entry| entry.counts == [0; 3]));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! How much of what one address causes the usage database records (manual: files 3.4).
+//! Bounds the rows that one address causes in the usage database (manual: files 3.4).
 
 use std::time::Instant;
 
 use super::Quotas;
-use super::usage::Action;
+use super::tables::Action;
 use crate::message::Holder;
 use crate::store::UsageRecord;
 

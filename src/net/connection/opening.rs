@@ -1,4 +1,4 @@
-//! How a connection begins: a PROXY header where one is due, and the request head.
+//! The beginning of a connection: a PROXY header where one is due, and the request head.
 
 use super::{Connection, Context, Input, Open, Phase, Settings};
 use crate::codec::http::{self, Status};

@@ -283,10 +283,6 @@ impl Outbox {
 
             buffers.frames.clear();
             self.encode_portion(buffers);
-            if buffers.frames.is_empty() {
-                self.pending = Pending::default();
-                return Ok(self.all_sent());
-            }
             self.write_frames(socket, buffers)?;
             if self.is_empty() {
                 self.pending = Pending::default();
@@ -363,7 +359,7 @@ fn frame(response: &Response, buffers: &mut WriteBuffers) {
     websocket::text(&[json, buffers.server_tx.as_bytes()], frames);
 }
 
-/// What a socket has taken of something; `None` when it is full.
+/// Bytes that a socket has taken; `None` when it is full.
 fn taken(written: io::Result<usize>) -> io::Result<Option<usize>> {
     match written {
         Ok(0) => Err(io::ErrorKind::WriteZero.into()),

@@ -1,5 +1,4 @@
-//! What is used of the limits: by an IPv4 address, or by the prefixes of an IPv6 address, each with
-//! its counts and tokens, in bounded tables.
+//! Counts and tokens of each IPv4 address and each prefix of an IPv6 address, in bounded tables.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -68,7 +67,7 @@ const WAIT_SECONDS_MAX: f64 = 3_600.0;
 
 /// Counts and tokens of one prefix.
 #[derive(Debug)]
-pub(super) struct Usage {
+pub(super) struct Entry {
     /// The multiple of the limits that applies.
     factor: f64,
     /// In the order of [`Count`].
@@ -79,11 +78,11 @@ pub(super) struct Usage {
     filled: Instant,
 }
 
-impl Usage {
-    fn new(rates: &Rates, factor: usize, now: Instant) -> Usage {
+impl Entry {
+    fn new(rates: &Rates, factor: usize, now: Instant) -> Entry {
         let factor = factor as f64;
         let tokens = rates.map(|rate| rate.burst * factor);
-        Usage { factor, counts: [0; 3], tokens, filled: now }
+        Entry { factor, counts: [0; 3], tokens, filled: now }
     }
 
     /// Adds the tokens since the last call.
@@ -119,7 +118,7 @@ impl Usage {
 }
 
 /// A bounded table.
-type Table = HashMap<Prefix, Usage>;
+type Table = HashMap<Prefix, Entry>;
 
 /// Counts and tokens of all prefixes.
 #[derive(Debug)]
@@ -148,18 +147,18 @@ impl Tables {
         let table = self.table_of(holder);
         make_room(table, &rates, now);
         for (prefix, factor) in holder.prefixes() {
-            let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
-            usage.factor = factor as f64; // its network may be an onion service's since a reload
+            let entry = table.entry(prefix).or_insert_with(|| Entry::new(&rates, factor, now));
+            entry.factor = factor as f64; // its network may be an onion service's since a reload
         }
         table
     }
 
     /// Changes the entries of a holder, as far as it has any.
-    fn update(&mut self, holder: Holder, change: impl Fn(&mut Usage)) {
+    fn update(&mut self, holder: Holder, change: impl Fn(&mut Entry)) {
         let table = self.table_of(holder);
         for (prefix, _) in holder.prefixes() {
-            if let Some(usage) = table.get_mut(&prefix) {
-                change(usage);
+            if let Some(entry) = table.get_mut(&prefix) {
+                change(entry);
             }
         }
     }
@@ -169,20 +168,20 @@ impl Tables {
         let table = self.add_entries(holder, now);
         holder.prefixes().all(|(prefix, factor)| {
             let max = max.saturating_mul(factor);
-            table.get(&prefix).is_none_or(|usage| usage.counts[count as usize] < max)
+            table.get(&prefix).is_none_or(|entry| entry.counts[count as usize] < max)
         })
     }
 
     /// Counts one more, whatever the limit.
     pub fn raise(&mut self, holder: Holder, count: Count, now: Instant) {
         self.add_entries(holder, now);
-        self.update(holder, |usage| usage.counts[count as usize] += 1);
+        self.update(holder, |entry| entry.counts[count as usize] += 1);
     }
 
     /// Counts one less. What a full table has forgotten stays at zero.
     pub fn lower(&mut self, holder: Holder, count: Count) {
-        self.update(holder, |usage| {
-            let count = &mut usage.counts[count as usize];
+        self.update(holder, |entry| {
+            let count = &mut entry.counts[count as usize];
             *count = count.saturating_sub(1);
         });
     }
@@ -192,9 +191,9 @@ impl Tables {
         let rates = self.rates;
         let table = self.add_entries(holder, now);
         let waits = holder.prefixes().filter_map(|(prefix, _)| {
-            let usage = table.get_mut(&prefix)?;
-            usage.fill(&rates, now);
-            Some(usage.time_until(1.0, action as usize, &rates))
+            let entry = table.get_mut(&prefix)?;
+            entry.fill(&rates, now);
+            Some(entry.time_until(1.0, action as usize, &rates))
         });
         match waits.max() {
             Some(wait) if !wait.is_zero() => Err(wait),
@@ -204,7 +203,7 @@ impl Tables {
 
     /// Takes a token from all prefixes of the holder, also one that is not there.
     pub fn spend(&mut self, holder: Holder, action: Action) {
-        self.update(holder, |usage| usage.tokens[action as usize] -= 1.0);
+        self.update(holder, |entry| entry.tokens[action as usize] -= 1.0);
     }
 
     /// Takes a token from all prefixes of the holder, or from none; fails with the time until all
@@ -218,8 +217,8 @@ impl Tables {
     /// Removes idle entries.
     pub fn sweep(&mut self, now: Instant) {
         for table in [&mut self.v4, &mut self.v6] {
-            table.retain(|_, usage| {
-                usage.distance_from_idle(&self.rates, now) != (0, Duration::ZERO)
+            table.retain(|_, entry| {
+                entry.distance_from_idle(&self.rates, now) != (0, Duration::ZERO)
             });
             table.shrink_to_fit();
         }
@@ -228,9 +227,9 @@ impl Tables {
     /// The tokens of the prefixes that do not have all of theirs.
     pub fn export(&mut self, now: Instant) -> Vec<(Prefix, Tokens)> {
         let entries = self.v4.iter_mut().chain(&mut self.v6);
-        let records = entries.filter_map(|(prefix, usage)| {
-            let (_, until_full) = usage.distance_from_idle(&self.rates, now);
-            (until_full > Duration::ZERO).then_some((*prefix, usage.tokens))
+        let records = entries.filter_map(|(prefix, entry)| {
+            let (_, until_full) = entry.distance_from_idle(&self.rates, now);
+            (until_full > Duration::ZERO).then_some((*prefix, entry.tokens))
         });
         records.collect()
     }
@@ -242,8 +241,8 @@ impl Tables {
         let rates = self.rates;
         let table = self.table_of(holder);
         if table.len() < ADDRESSES_MAX {
-            let usage = table.entry(prefix).or_insert_with(|| Usage::new(&rates, factor, now));
-            (usage.tokens, usage.filled) = (tokens, now);
+            let entry = table.entry(prefix).or_insert_with(|| Entry::new(&rates, factor, now));
+            (entry.tokens, entry.filled) = (tokens, now);
         }
     }
 }
@@ -256,7 +255,7 @@ fn make_room(table: &mut Table, rates: &Rates, now: Instant) {
     }
     let distances = table
         .iter_mut()
-        .map(|(prefix, usage)| Reverse((usage.distance_from_idle(rates, now), *prefix)));
+        .map(|(prefix, entry)| Reverse((entry.distance_from_idle(rates, now), *prefix)));
     let mut nearest: BinaryHeap<_> = distances.collect();
     for _ in 0..ADDRESSES_FORGOTTEN_AT_ONCE {
         if let Some(Reverse((_, prefix))) = nearest.pop() {

@@ -1,4 +1,4 @@
-//! What signals ask for: stages of a server's life; draining and stopping.
+//! The stages of a server's life, and the signals that change it: reloading, draining, stopping.
 
 use std::time::Instant;
 

@@ -2,9 +2,8 @@
 //! peer.
 
 use super::Engine;
-use crate::engine::client_programs::program;
-use crate::message::{CHECK_APP, ConnId};
-use crate::store::{Counts, UsageKind, UsageRecord};
+use crate::message::ConnId;
+use crate::store::Counts;
 use crate::sys::process;
 
 impl Engine {
@@ -53,26 +52,5 @@ impl Engine {
     /// Whether the connection has bound.
     pub fn is_bound(&self, conn: ConnId) -> bool {
         self.store.is_bound(conn)
-    }
-
-    /// Counts the ends and binds of a committed tick, but those of `check`.
-    pub(super) fn count_usage(&mut self) {
-        // Setting the wall clock moves no hour.
-        let now = self.started.steady_time(self.clock);
-        let records = self.effects.usage.iter().map(|(record, _)| record);
-        for record in records.filter(|record| record.app() != CHECK_APP) {
-            match record {
-                UsageRecord::Ended { kind, result, .. } => match kind {
-                    UsageKind::Nameplate => self.metrics.nameplate_outcomes.add(*result, 1),
-                    UsageKind::Mailbox { .. } => self.metrics.mailbox_outcomes.add(*result, 1),
-                },
-                UsageRecord::ClientVersion { implementation, version, .. } => {
-                    if let Some(programs) = &mut self.client_programs {
-                        let program = program(implementation.as_deref(), version.as_deref());
-                        programs.count(program, now, 1);
-                    }
-                }
-            }
-        }
     }
 }
