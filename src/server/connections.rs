@@ -66,6 +66,13 @@ struct Slot {
 }
 
 impl Slot {
+    /// Sees to it that no output follows a close frame or the last answer.
+    fn note_ending(&self, conn: ConnId, engine: &mut Engine) {
+        if self.connection.is_ending() {
+            engine.end_session(conn);
+        }
+    }
+
     /// Queues it for reading, unless it is queued already.
     fn queue(&mut self, conn: ConnId, readable: &mut ReadQueue) {
         if std::mem::replace(&mut self.is_readable, true) {
@@ -302,6 +309,7 @@ impl Connections {
             Progress::More => slot.queue(conn, &mut self.readable),
             Progress::Gone(reason) => self.accounting.close_later(conn, slot, reason),
         }
+        slot.note_ending(conn, engine);
         self.accounting.update(conn, slot, settings);
         if is_overdue && !slot.is_closing {
             slot.note_bound(conn, engine);
@@ -376,6 +384,7 @@ impl Connections {
             Some(reason) => self.accounting.close_later(conn, slot, reason),
             None => self.accounting.update(conn, slot, &self.settings),
         }
+        slot.note_ending(conn, engine);
     }
 
     /// Moves all deadlines: the server stood still for that time.
@@ -387,6 +396,7 @@ impl Connections {
     pub fn close(&mut self, conn: ConnId, reason: CloseReason, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         slot.connection.close(reason, &mut context(conn, now, &self.settings, engine));
+        slot.note_ending(conn, engine);
         self.accounting.update(conn, slot, &self.settings);
     }
 
