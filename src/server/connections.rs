@@ -24,7 +24,7 @@ use crate::net::socket;
 use crate::sorted::sorted;
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
-use crate::sys::clock::{Clock, Stopwatch, Timestamp};
+use crate::sys::clock::{Clock, Stopwatch};
 
 /// All clients' connections.
 #[derive(Debug)]
@@ -214,13 +214,12 @@ impl Connections {
         conn: ConnId,
         engine: &Engine,
         times: &Times,
-        server_tx: Timestamp,
     ) -> Option<ConnectionRecord> {
         let slot = self.slots.get_mut(&conn)?;
         let state = engine.export(conn);
         let limits = &self.settings.limits;
         let connection = &mut slot.connection;
-        let record = connection.export(conn, slot.is_rejected, state, times, server_tx, limits);
+        let record = connection.export(conn, slot.is_rejected, state, times, limits);
         self.accounting.update(slot, &self.settings);
         Some(record)
     }
