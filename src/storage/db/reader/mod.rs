@@ -96,7 +96,7 @@ pub fn check_files(
             // Empty counts as new.
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                check_directory(path).map_err(|error| OpenError::new(path, kind, error))?
+                check_place(path).map_err(|error| OpenError::new(path, kind, error))?
             }
             _ => read(path, kind, |_, _| Ok(()))?,
         }
@@ -104,7 +104,11 @@ pub fn check_files(
     Ok(())
 }
 
-fn check_directory(path: &Path) -> Result<(), OpenErrorKind> {
+/// Whether a file can be made at a path at which there is none.
+fn check_place(path: &Path) -> Result<(), OpenErrorKind> {
+    if path.is_symlink() {
+        return Err(OpenErrorKind::DanglingLink);
+    }
     let directory = names::directory(path);
     let metadata = fs::metadata(directory).and_then(|metadata| {
         if metadata.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
