@@ -356,8 +356,8 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
     let newest = kind.newest();
     let version = found.parse().ok().filter(|version| (1..=newest).contains(version));
     let version = version.ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
-    for version in 1..=version {
-        for probe in kind.probes(version)? {
+    for each in 1..=version {
+        for probe in kind.probes(each)? {
             if let Err(error) = connection.prepare(&probe) {
                 return Err(OpenErrorKind::NotOurs(error.to_string()));
             }
