@@ -41,15 +41,14 @@ impl Files {
         let db = ChannelDb::open(channel, channel_options(config), !taken_over.is_empty())?;
         let (db, store) = load(config, reloadable, db)?;
         let summary = db.summary();
-        let records = open_records(config, &db, usage, addrid, taken_over);
-        let storage = Storage::new(Box::new(db));
-        let records = match records {
-            Ok(records) => records,
-            Err(error) => {
-                storage.close();
-                return Err(error.into());
-            }
-        };
+        let mut records = Records::default();
+        let opened = open_records(&mut records, config, &db, usage, addrid, taken_over);
+        let mut storage = Storage::new(Box::new(db));
+        if let Err(error) = opened {
+            records.close(storage.db_mut()); // in the journal modes that they had
+            storage.close();
+            return Err(error.into());
+        }
         let files = Files { store, storage, records };
         files.log(config, &summary);
         Ok(files)
@@ -144,13 +143,13 @@ fn channel_options(config: &Config) -> ChannelOptions {
 }
 
 fn open_records(
+    records: &mut Records,
     config: &Config,
     channel: &ChannelDb,
     usage: Option<Examined>,
     addrid: Option<Examined>,
     taken_over: &[ConnId],
-) -> Result<Records, OpenError> {
-    let mut records = Records::default();
+) -> Result<(), OpenError> {
     if let Some(examined) = usage {
         records.usage = Some(UsageDb::open(examined, config.usage_keep)?);
     }
@@ -162,7 +161,7 @@ fn open_records(
         let rows = channel.connections()?;
         records.connections = Some(ConnectionTable::taken_over(rows, taken_over));
     }
-    Ok(records)
+    Ok(())
 }
 
 /// Loads the state from the channel database.

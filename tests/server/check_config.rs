@@ -71,6 +71,7 @@ fn what_is_wrong_is_one_line() {
     ] {
         fs::write(directory.file(name), text).expect("write");
     }
+    std::os::unix::fs::symlink("nowhere", directory.file("link")).expect("link");
     for (option, status, named) in [
         ("--prot=4000", 2, "--port"),
         ("--expire-after=soon", 2, "soon"),
@@ -81,6 +82,7 @@ fn what_is_wrong_is_one_line() {
         ("--channel-db=missing/relay.sqlite", 1, "missing"),
         ("--usage-db=relay.sqlite", 1, "--channel-db and --usage-db"),
         ("--channel-db=.", 1, "regular file"),
+        ("--usage-db=link", 1, "symbolic link to a file that does not exist"),
     ] {
         assert_wrong(&directory, &[option], status, named);
     }

@@ -29,10 +29,11 @@ impl Kind {
     /// A query for all columns of each table that a version adds. If they can be prepared, a file
     /// has these tables.
     pub fn probes(&self, version: usize) -> rusqlite::Result<Vec<String>> {
-        const PROBES: &str = "SELECT \
-            'SELECT \"' || group_concat(column.name, '\", \"') || '\" FROM ' || tables.name \
-            FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS column \
-            WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%' GROUP BY tables.rowid";
+        const PROBES: &str = r#"
+            SELECT 'SELECT "' || group_concat(column.name, '", "') || '" FROM ' || tables.name
+            FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS column
+            WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'
+            GROUP BY tables.rowid"#;
         let model = Connection::open_in_memory()?;
         model.execute_batch(self.versions[version - 1])?;
         collect(&model, PROBES, &[], |row| row.get(0))
