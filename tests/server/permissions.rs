@@ -399,6 +399,7 @@ fn auto_takes_refused_allocations_for_an_attack_however_often_it_comes() {
         "--limit-address-allocate-rate=0.001",
     ]);
     let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    addresses.map(|ip| server.bind_from(ip, "app", "side").allocate());
     let mut greedy = addresses.map(|ip| server.bind_from(ip, "app", "side"));
     for round in 1..=2 {
         for _ in 0..50 {
