@@ -521,11 +521,10 @@ fn an_attack_goes_on() {
         "--limit-address-allocate-burst=1",
         "--limit-address-allocate-rate=0.001",
     ]);
-    for ip in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"] {
-        server.bind_from(ip, "app", "side").allocate();
-        let mut greedy = server.bind_from(ip, "app", "side");
-        (0..3).for_each(|_| greedy.send(json!({"type": "allocate"})));
-    }
+    let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    addresses.map(|ip| server.bind_from(ip, "app", "side").allocate());
+    let mut greedy = addresses.map(|ip| server.bind_from(ip, "app", "side"));
+    greedy.iter_mut().for_each(|client| client.send(json!({"type": "allocate"})));
     server.wait_for_log("under attack");
     for _ in 0..2 {
         server.replace();
