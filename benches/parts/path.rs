@@ -95,7 +95,7 @@ impl Scene {
     pub fn apply(&mut self, conn: ConnId, text: &str) {
         let request = json::decode(text, NAME_BYTES_MAX).expect("a command");
         let (entropy, effects) = (&mut Zeros, &mut self.effects);
-        let mut act = Act { now: NOW, entropy, effects, may_begin: true };
+        let mut act = Act { now: NOW, wall: NOW, entropy, effects, may_begin: true };
         let outcome = self.store.apply(conn, &request.command, &mut act);
         assert_eq!(outcome, Ok(()));
     }

@@ -56,9 +56,9 @@ impl Engine {
     /// Has the store carry out a command, and counts what has changed.
     fn apply(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
         let changes_before = self.effects.changes.len();
-        let (now, may_begin) = (self.now(), self.may_begin(conn));
+        let (now, wall, may_begin) = (self.now(), self.clock.wall, self.may_begin(conn));
         let (entropy, effects) = (&mut *self.entropy, &mut self.effects);
-        let mut act = Act { now, entropy, effects, may_begin };
+        let mut act = Act { now, wall, entropy, effects, may_begin };
         let outcome = self.store.apply(conn, command, &mut act);
         let changes = &self.effects.changes[changes_before..];
         if changes.is_empty() {

@@ -199,6 +199,7 @@ impl Engine {
         let changes_before = self.effects.changes.len();
         let is_checking = self.store.continue_expiry(&mut Act {
             now: self.origin.steady_time(self.clock),
+            wall: self.clock.wall,
             entropy: &mut *self.entropy,
             effects: &mut self.effects,
             may_begin: false,

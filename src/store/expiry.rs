@@ -64,7 +64,7 @@ impl Tables {
             known.touch(mailbox, &self.rules, act);
         } else if known.updated <= began - self.rules.expire_after {
             let (entropy, effects) = (&mut *act.entropy, &mut *act.effects);
-            let mut act = Act { now: began, entropy, effects, may_begin: act.may_begin };
+            let mut act = Act { now: began, entropy, effects, ..*act };
             self.delete_mailbox(mailbox, Ending::Pruned, &mut act);
         }
     }

@@ -139,7 +139,7 @@ impl Tables {
         known.log.close_gaps(me.holder);
         // The mailbox's own: that of a session would live as long as the message, uncounted.
         let side = known.sides.get(&me.side).map_or(me.side, |known| known.side.clone());
-        let message = Rc::new(Message::new(side, phase, body, act.now, id));
+        let message = Rc::new(Message::new(side, phase, body, act.wall, id));
         let bytes_after = known.log.counted_bytes() + message.counted_bytes();
         if known.log.count() >= messages_max || bytes_after > bytes_max {
             return Err(Refusal::MailboxFull { bytes_max, messages_max });

@@ -46,8 +46,10 @@ use tables::Tables;
 
 /// The inputs of every command, and where its effects go.
 pub struct Act<'a> {
-    /// One value for all of a tick.
+    /// The time for the rules, one value for all of a tick.
     pub now: Timestamp,
+    /// The time that the wall clock shows, which may have been set by some seconds meanwhile.
+    pub wall: Timestamp,
     /// For mailbox ids and the choice of nameplates.
     pub entropy: &'a mut dyn Entropy,
     pub effects: &'a mut Effects,

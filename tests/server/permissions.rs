@@ -399,7 +399,9 @@ fn auto_takes_refused_allocations_for_an_attack_however_often_it_comes() {
         "--limit-address-allocate-rate=0.001",
     ]);
     let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
-    addresses.map(|ip| server.bind_from(ip, "app", "side").allocate());
+    for ip in addresses {
+        server.bind_from(ip, "app", "side").allocate();
+    }
     let mut greedy = addresses.map(|ip| server.bind_from(ip, "app", "side"));
     for round in 1..=2 {
         for _ in 0..50 {

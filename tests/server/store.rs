@@ -34,7 +34,7 @@ impl Entropy for Draws {
 }
 
 fn act<'a>(now: Seconds, entropy: &'a mut Draws, effects: &'a mut Effects) -> Act<'a> {
-    Act { now: Timestamp(now), entropy, effects, may_begin: true }
+    Act { now: Timestamp(now), wall: Timestamp(now), entropy, effects, may_begin: true }
 }
 
 /// A store, and what it takes to use it.

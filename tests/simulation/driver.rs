@@ -132,9 +132,10 @@ pub fn run(seed: u64, fault: Option<Fault>) -> Result<Totals, String> {
 impl Simulation {
     fn new(seed: u64, random: Random, swarm: Swarm, fault: Option<Fault>) -> Simulation {
         let start = Instant::now();
-        let steady = EPOCH as Seconds * SECONDS_PER_UNIT;
-        let origin = Clock { instant: start, wall: Timestamp(steady) };
-        let times = Times { instant: start, steady, origin, next_check: start, retry_at: None };
+        let wall = EPOCH as Seconds * SECONDS_PER_UNIT;
+        let origin = Clock { instant: start, wall: Timestamp(wall) };
+        let times =
+            Times { instant: start, wall, steady: wall, origin, next_check: start, retry_at: None };
         let disk = Rc::new(RefCell::new(Disk::new(fault)));
         let usage = swarm.records_usage.then(|| UsageFile::new(seed));
         let (config, live) = config(&swarm);

@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Times {
     pub instant: Instant,
+    /// The wall clock.
+    pub wall: Seconds,
     /// Time for the rules: it goes on from `origin` when the wall clock is set.
     pub steady: Seconds,
     /// Both clocks at the start, or when the wall clock was last set.
@@ -46,7 +48,7 @@ impl Model {
     /// A tick begins. `has_failed`: the server wanted to write new times, and could not.
     pub fn begin_tick(&mut self, clock: Clock, disk: &Disk, has_failed: bool) {
         let origin = self.times.origin;
-        self.times.instant = clock.instant;
+        (self.times.instant, self.times.wall) = (clock.instant, clock.wall.0);
         self.times.steady = origin.wall.0 + (clock.instant - origin.instant).as_secs_f64();
         let step = clock.wall.0 - self.times.steady;
         match step.abs() > STEP && !self.is_degraded {

@@ -399,7 +399,7 @@ impl Model {
             side: side.clone(),
             phase: valid(phase, "add", "phase", is_name)?,
             body: valid(body, "add", "body", |_| true)?,
-            server_rx: self.now(),
+            server_rx: self.times.wall,
             id: json.map(|json| json.trim_matches('"').into()),
         };
         self.add(&mailbox, stored.clone(), client.address)?;
