@@ -150,19 +150,19 @@ fn open_records(
     addrid: Option<Examined>,
     taken_over: &[ConnId],
 ) -> Result<Records, OpenError> {
-    let mut records = Records::default();
-    if let Some(examined) = usage {
-        records.usage = Some(UsageDb::open(examined, config.usage_keep)?);
+    let last = if addrid.is_some() { channel.generation()? } else { None };
+    let rows = if config.track_connections { Some(channel.connections()?) } else { None };
+    let connections = rows.map(|rows| ConnectionTable::taken_over(rows, taken_over));
+    let usage = usage.map(|it| UsageDb::open(it, config.usage_keep)).transpose()?;
+    let duration = config.generation_duration;
+    let addresses = addrid.map(|it| AddridDb::open(it, last, duration, Clock::read())).transpose();
+    match addresses {
+        Ok(addresses) => Ok(Records { usage, addresses, connections }),
+        Err(error) => {
+            _ = usage.map(UsageDb::close); // in the journal mode that it had
+            Err(error)
+        }
     }
-    if let Some(examined) = addrid {
-        let (last, duration) = (channel.generation()?, config.generation_duration);
-        records.addresses = Some(AddridDb::open(examined, last, duration, Clock::read())?);
-    }
-    if config.track_connections {
-        let rows = channel.connections()?;
-        records.connections = Some(ConnectionTable::taken_over(rows, taken_over));
-    }
-    Ok(records)
 }
 
 /// Loads the state from the channel database.

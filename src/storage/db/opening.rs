@@ -215,11 +215,29 @@ impl Target {
             version = *wanted;
             history = format!("upgraded, the old file is kept as {}", backup.display());
         }
-        set_journal(&connection, journal, path)?;
+        let mode = journal::mode(&connection)?;
+        // A clone, because closing the file would drop SQLite's locks.
+        match self.begin_journal(&connection, journal, lock.file.clone()) {
+            Ok(place) => {
+                Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
+            }
+            Err(error) => {
+                _ = journal::set_mode(&connection, &mode);
+                Err(error)
+            }
+        }
+    }
+
+    fn begin_journal(
+        &self,
+        connection: &Connection,
+        journal: Journal,
+        file: PlacedFile,
+    ) -> Result<Place, OpenErrorKind> {
+        set_journal(connection, journal, &self.path)?;
         // A rollback journal that comes back after a power loss would undo all that follows.
-        create::sync_directory(&fs::canonicalize(path)?)?;
-        let place = Place::new(lock.file, journal)?;
-        Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
+        create::sync_directory(&fs::canonicalize(&self.path)?)?;
+        Ok(Place::new(file, journal)?)
     }
 
     /// Copies an open file; returns the connection to go on with, and where the copy is.
