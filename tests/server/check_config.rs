@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -71,6 +72,7 @@ fn what_is_wrong_is_one_line() {
     ] {
         fs::write(directory.file(name), text).expect("write");
     }
+    symlink("nowhere", directory.file("new-wal")).expect("a link");
     for (option, status, named) in [
         ("--prot=4000", 2, "--port"),
         ("--expire-after=soon", 2, "soon"),
@@ -81,6 +83,7 @@ fn what_is_wrong_is_one_line() {
         ("--channel-db=missing/relay.sqlite", 1, "missing"),
         ("--usage-db=relay.sqlite", 1, "--channel-db and --usage-db"),
         ("--channel-db=.", 1, "regular file"),
+        ("--channel-db=new", 1, "new: its '-wal' file is not writable: it is a symbolic link"),
     ] {
         assert_wrong(&directory, &[option], status, named);
     }

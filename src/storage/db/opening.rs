@@ -267,6 +267,7 @@ impl fmt::Display for Target {
 
 /// Whether a database and what is beside it can be written.
 fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
+    check_links(path)?;
     for suffix in SUFFIXES.into_iter().chain([""]) {
         // These are closed before SQLite has locks on them, which closing them would drop.
         let opened = OpenOptions::new().read(true).write(true).open(with_suffix(path, suffix));
@@ -281,6 +282,17 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
         }
     }
     Ok(())
+}
+
+/// Fails if what is beside a database is a link. SQLite refuses it, in words that do not say so.
+pub(super) fn check_links(path: &Path) -> Result<(), OpenErrorKind> {
+    match SUFFIXES.into_iter().find(|suffix| with_suffix(path, suffix).is_symlink()) {
+        None => Ok(()),
+        Some(suffix) => {
+            let error = io::Error::other("it is a symbolic link, which SQLite does not follow");
+            Err(OpenErrorKind::NotWritable(suffix, error))
+        }
+    }
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {

@@ -147,6 +147,29 @@ pub const ROWS: &[(&str, Row)] = &[
         },
     ),
     (
+        "a link for a log",
+        Row {
+            spoil: |it| {
+                symlink("nowhere", it.file("relay.sqlite-wal")).expect("link");
+                Kept::Nothing
+            },
+            says: &["relay.sqlite: its '-wal' file is not writable: it is a symbolic link"],
+            ..ROW
+        },
+    ),
+    (
+        "a link beside a new file",
+        Row {
+            spoil: |it| {
+                symlink("nowhere", it.file("new-journal")).expect("link");
+                Kept::Nothing
+            },
+            arguments: &["--usage-db=new"],
+            says: &["usage database new: its '-journal' file is not writable: it is a symbolic"],
+            ..ROW
+        },
+    ),
+    (
         "a circle of links",
         Row {
             spoil: |it| {
