@@ -402,7 +402,7 @@ impl Database for ChannelDb {
     }
 
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {
-        Ok(self.file.transaction(&mut |transaction| {
+        let written = self.file.transaction(&mut |transaction| {
             run(transaction, "DELETE FROM addrid_generation", &[])?;
             run(
                 transaction,
@@ -410,7 +410,9 @@ impl Database for ChannelDb {
                 params![generation as i64, started],
             )
             .map(drop)
-        })?)
+        });
+        // Logged as what fails the address ids, which are in another file.
+        Ok(written.map_err(|error| self.file.error(error))?)
     }
 
     fn wal_pages(&self) -> u32 {
