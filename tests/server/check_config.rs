@@ -72,7 +72,8 @@ fn what_is_wrong_is_one_line() {
     ] {
         fs::write(directory.file(name), text).expect("write");
     }
-    symlink("nowhere", directory.file("new-wal")).expect("a link");
+    symlink("nowhere", directory.file("new-wal")).expect("link");
+    symlink("nowhere", directory.file("link")).expect("link");
     for (option, status, named) in [
         ("--prot=4000", 2, "--port"),
         ("--expire-after=soon", 2, "soon"),
@@ -84,6 +85,7 @@ fn what_is_wrong_is_one_line() {
         ("--usage-db=relay.sqlite", 1, "--channel-db and --usage-db"),
         ("--channel-db=.", 1, "regular file"),
         ("--channel-db=new", 1, "new: its '-wal' file is not writable: it is a symbolic link"),
+        ("--usage-db=link", 1, "symbolic link to a file that does not exist"),
     ] {
         assert_wrong(&directory, &[option], status, named);
     }

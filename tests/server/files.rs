@@ -150,6 +150,27 @@ fn a_backup_never_replaces_another_and_a_link_is_not_followed() {
 }
 
 #[test]
+fn a_link_shows_what_is_in_the_log_beside_the_file() {
+    let directory = directory_with("relay.sqlite", &[CHANNEL_V1]);
+    let folder = directory.file("folder");
+    fs::create_dir(&folder).expect("directory");
+    std::os::unix::fs::symlink("../relay.sqlite", folder.join("link")).expect("link");
+    let options = ["--channel-db=folder/link", "--admin=unix:admin.sock"];
+    let server = Server::start_in(directory, &options);
+    server.bind("app", "a").claim("7");
+    let status = |option: &str| -> Value {
+        let mut command = Command::new(PROGRAM);
+        command.args(["status", "--json", option]).current_dir(server.directory.path());
+        serde_json::from_slice(&command.output().expect("it runs").stdout).expect("JSON")
+    };
+    let read = status("--channel-db=folder/link");
+    assert_eq!(read["channel"]["nameplates"], 1, "{read}");
+    assert!(read["channel"]["file"]["wal_bytes"].as_u64() > Some(0), "{read}");
+    let told = status("--admin=unix:admin.sock");
+    assert!(told["server"]["storage"]["files"][0]["wal_bytes"].as_u64() > Some(0), "{told}");
+}
+
+#[test]
 fn a_name_that_only_begins_as_that_of_a_backup_is_free() {
     for name in ["relay.sqlite-backup-vault", "relay.sqlite-backup-v", "relay.sqlite-backup-v1.x"] {
         let server = Server::start(&[&format!("--usage-db={name}")]);

@@ -43,18 +43,18 @@ pub fn welcome(
         ("\"error\":", error.or(welcome.error.as_deref())),
     ];
     for (key, value) in texts.into_iter().filter_map(|(key, value)| Some((key, value?))) {
-        raw(&mut out, key);
-        string(&mut out, value);
+        raw(key, &mut out);
+        string(value, &mut out);
         out.push(b',');
     }
     for (key, json) in &welcome.more {
-        string(&mut out, key);
+        string(key, &mut out);
         out.push(b':');
-        raw(&mut out, json);
+        raw(json, &mut out);
         out.push(b',');
     }
     if let Some(demand) = demand {
-        permission_required(&mut out, demand);
+        permission_required(demand, &mut out);
     }
     out.extend_from_slice(b"\"your-address\":{");
     if let Some(ip) = peer.ip {
@@ -71,11 +71,11 @@ pub fn welcome(
 
 /// The Rust client fails on a welcome without the key `none`: null if the proof is required, an
 /// empty object if not. It also fails on further keys of `hashcash`.
-fn permission_required(out: &mut Vec<u8>, demand: &Demand) {
+fn permission_required(demand: &Demand, out: &mut Vec<u8>) {
     let none = if demand.is_required { "null" } else { "{}" };
     let (bits, resource) = (demand.bits, demand.resource());
-    raw(out, &format!("\"permission-required\":{{\"none\":{none},\"hashcash\":"));
-    raw(out, &format!("{{\"bits\":{bits},\"resource\":\"{resource}\"}}}},"));
+    raw(&format!("\"permission-required\":{{\"none\":{none},\"hashcash\":"), out);
+    raw(&format!("{{\"bits\":{bits},\"resource\":\"{resource}\"}}}},"), out);
 }
 
 /// The end of a message, with its time of release; encoded once for all messages of one time.
@@ -96,8 +96,8 @@ impl ServerTx {
         if self.time != time || self.text.is_empty() {
             self.time = time;
             self.text.clear();
-            raw(&mut self.text, ",\"server_tx\":");
-            float(&mut self.text, time);
+            raw(",\"server_tx\":", &mut self.text);
+            float(time, &mut self.text);
             self.text.push(b'}');
         }
     }
@@ -108,47 +108,47 @@ impl ServerTx {
 pub fn encode(response: &Response, out: &mut Vec<u8>) {
     match response {
         Response::Welcome(welcome) => {
-            raw(out, "{\"type\":\"welcome\",\"welcome\":");
-            raw(out, welcome);
+            raw("{\"type\":\"welcome\",\"welcome\":", out);
+            raw(welcome, out);
         }
         Response::Ack { id } => {
-            raw(out, "{\"type\":\"ack\",\"id\":");
-            raw(out, id.as_deref().unwrap_or("null"));
+            raw("{\"type\":\"ack\",\"id\":", out);
+            raw(id.as_deref().unwrap_or("null"), out);
         }
-        Response::Nameplates(names) => nameplates(out, names),
+        Response::Nameplates(names) => nameplates(names, out),
         Response::Allocated(nameplate) => {
-            raw(out, "{\"type\":\"allocated\",\"nameplate\":");
-            string(out, nameplate);
+            raw("{\"type\":\"allocated\",\"nameplate\":", out);
+            string(nameplate, out);
         }
         Response::Claimed(mailbox) => {
-            raw(out, "{\"type\":\"claimed\",\"mailbox\":");
-            string(out, mailbox);
+            raw("{\"type\":\"claimed\",\"mailbox\":", out);
+            string(mailbox, out);
         }
-        Response::Released => raw(out, "{\"type\":\"released\""),
+        Response::Released => raw("{\"type\":\"released\"", out),
         Response::Message(message) => message_beginning(message, out),
         Response::Replay(_) => unreachable!("the outbox takes replays apart"),
-        Response::Closed => raw(out, "{\"type\":\"closed\""),
+        Response::Closed => raw("{\"type\":\"closed\"", out),
         Response::Pong(value) => {
-            raw(out, "{\"type\":\"pong\",\"pong\":");
-            raw(out, value);
+            raw("{\"type\":\"pong\",\"pong\":", out);
+            raw(value, out);
         }
         Response::Error { refusal, orig } => {
-            raw(out, "{\"type\":\"error\",\"error\":");
-            string(out, &refusal.to_string());
-            raw(out, ",\"orig\":");
+            raw("{\"type\":\"error\",\"error\":", out);
+            string(&refusal.to_string(), out);
+            raw(",\"orig\":", out);
             match orig {
-                Orig::Command(json) => raw(out, json),
-                Orig::Text(text) => string(out, text),
+                Orig::Command(json) => raw(json, out),
+                Orig::Text(text) => string(text, out),
             }
         }
     }
 }
 
-fn nameplates(out: &mut Vec<u8>, names: &[Rc<str>]) {
-    raw(out, "{\"type\":\"nameplates\",\"nameplates\":[");
+fn nameplates(names: &[Rc<str>], out: &mut Vec<u8>) {
+    raw("{\"type\":\"nameplates\",\"nameplates\":[", out);
     for (index, name) in names.iter().enumerate() {
-        raw(out, if index == 0 { "{\"id\":" } else { ",{\"id\":" });
-        string(out, name);
+        raw(if index == 0 { "{\"id\":" } else { ",{\"id\":" }, out);
+        string(name, out);
         out.push(b'}');
     }
     out.push(b']');
@@ -156,29 +156,29 @@ fn nameplates(out: &mut Vec<u8>, names: &[Rc<str>]) {
 
 /// Appends a message without its end, which is [`ServerTx::as_bytes`].
 pub fn message_beginning(message: &Message, out: &mut Vec<u8>) {
-    raw(out, "{\"type\":\"message\",\"side\":");
-    string(out, &message.side);
-    raw(out, ",\"phase\":");
-    string(out, &message.phase());
-    raw(out, ",\"body\":");
-    string(out, &message.body());
-    raw(out, ",\"server_rx\":");
-    float(out, message.server_rx);
-    raw(out, ",\"id\":");
+    raw("{\"type\":\"message\",\"side\":", out);
+    string(&message.side, out);
+    raw(",\"phase\":", out);
+    string(&message.phase(), out);
+    raw(",\"body\":", out);
+    string(&message.body(), out);
+    raw(",\"server_rx\":", out);
+    float(message.server_rx, out);
+    raw(",\"id\":", out);
     match message.id() {
-        Some(id) => string(out, &id),
-        None => raw(out, "null"),
+        Some(id) => string(&id, out),
+        None => raw("null", out),
     }
 }
 
-fn raw(out: &mut Vec<u8>, text: &str) {
+fn raw(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn string(out: &mut Vec<u8>, text: &str) {
+fn string(text: &str, out: &mut Vec<u8>) {
     if is_plain(text.as_bytes()) {
         out.push(b'"');
-        raw(out, text);
+        raw(text, out);
         return out.push(b'"');
     }
     // Neither writing to memory nor encoding a string can fail.
@@ -207,7 +207,7 @@ fn is_plain(bytes: &[u8]) -> bool {
     found & (ONES << 7) == 0
 }
 
-fn float(out: &mut Vec<u8>, time: Timestamp) {
+fn float(time: Timestamp, out: &mut Vec<u8>) {
     let written = serde_json::to_writer(out, &time.0);
     debug_assert!(written.is_ok());
 }

@@ -13,7 +13,7 @@ use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;
 use super::schema::ADDRID;
-use super::{Database, run};
+use super::{Database, journal, run};
 use crate::limits::ADDRESS_IDS_MAX;
 use crate::message::handover::AddressIdsRecord;
 use crate::sys::clock::{Clock, Seconds, Timestamp};
@@ -158,7 +158,8 @@ impl AddridDb {
             })
         });
         if self.records.settle(written) && std::mem::take(&mut self.holds_earlier) {
-            self.records.empty_log();
+            // Neither log nor file has then what was erased, unless another program reads it now.
+            _ = journal::empty_log(&self.records.file.connection);
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
-use super::columns::optional_number;
+use super::columns::{collect, optional_number};
 use super::connections::ConnectionTable;
 use super::file::DatabaseFile;
 use super::open_error::OpenError;
@@ -142,35 +142,44 @@ impl ChannelDb {
     fn delete_connections(&self) -> rusqlite::Result<()> {
         const ALL: &str =
             "FROM (SELECT id FROM connections UNION ALL SELECT id FROM connection_messages)";
-        if self.file.version < CONNECTIONS_VERSION || !self.has_rows(ALL)? {
-            return Ok(()); // without writing anything
+        if self.file.version < CONNECTIONS_VERSION {
+            return Ok(());
         }
-        let all = "DELETE FROM connection_messages; DELETE FROM connections";
-        self.file.transaction(&mut |transaction| transaction.execute_batch(all))
+        self.delete(ALL, "DELETE FROM connection_messages; DELETE FROM connections")
     }
 
     /// The connections in the table.
     pub fn connections(&self) -> Result<Vec<ConnId>, OpenError> {
-        let read = || -> rusqlite::Result<Vec<ConnId>> {
-            let mut query = self.file.connection.prepare("SELECT id FROM connections")?;
-            let ids = query.query_map([], |row| row.get::<_, i64>(0))?;
-            ids.map(|id| Ok(ConnId(id?.cast_unsigned()))).collect()
-        };
-        read().map_err(|error| self.file.error(error))
+        let sql = "SELECT id FROM connections";
+        let read = |row: &rusqlite::Row<'_>| row.get(0).map(|id: i64| ConnId(id.cast_unsigned()));
+        let found = collect(&self.file.connection, sql, &[], read);
+        found.map_err(|error| self.file.error(error))
     }
 
     /// Deletes nameplates that have the name of an earlier one: upstream uses the first.
     fn delete_shadowed(&self) -> rusqlite::Result<()> {
         const SHADOWED: &str = "FROM nameplates WHERE id NOT IN (SELECT MIN(id) FROM nameplates GROUP BY app_id, name)";
-        if !self.has_rows(SHADOWED)? {
-            return Ok(()); // without writing anything
+        let statements = format!(
+            "DELETE FROM nameplate_sides WHERE nameplates_id IN (SELECT id {SHADOWED}); \
+             DELETE {SHADOWED}"
+        );
+        self.delete(SHADOWED, &statements)
+    }
+
+    /// Deletes the messages of mailboxes that do not exist. At a start the load finds them.
+    fn delete_orphans(&self) -> rusqlite::Result<()> {
+        const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
+        self.delete(ORPHANS, &format!("DELETE {ORPHANS}"))
+    }
+
+    /// Runs statements that delete rows; without such rows, nothing is written.
+    fn delete(&self, rows: &str, statements: &str) -> rusqlite::Result<()> {
+        let connection = &self.file.connection;
+        let sql = format!("SELECT EXISTS (SELECT 1 {rows})");
+        if !connection.query_row(&sql, [], |row| row.get(0))? {
+            return Ok(());
         }
-        self.file.transaction(&mut |transaction| {
-            transaction.execute_batch(&format!(
-                "DELETE FROM nameplate_sides WHERE nameplates_id IN (SELECT id {SHADOWED}); \
-                 DELETE {SHADOWED}"
-            ))
-        })
+        self.file.transaction(&mut |transaction| transaction.execute_batch(statements))
     }
 
     /// What it is and how it was opened.
@@ -203,20 +212,6 @@ impl ChannelDb {
             >= LARGE_PAGE_CACHE_MAILBOXES
     }
 
-    /// Deletes the messages of mailboxes that do not exist. At a start the load finds them.
-    fn delete_orphans(&self) -> rusqlite::Result<()> {
-        const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
-        match self.has_rows(ORPHANS)? {
-            true => self.run(&format!("DELETE {ORPHANS}"), &[]).map(drop),
-            false => Ok(()), // without writing anything
-        }
-    }
-
-    fn has_rows(&self, from: &str) -> rusqlite::Result<bool> {
-        let sql = format!("SELECT EXISTS (SELECT 1 {from})");
-        self.file.connection.query_row(&sql, [], |row| row.get(0))
-    }
-
     /// The last generation of address ids, if any is stored.
     pub fn generation(&self) -> Result<Option<u64>, OpenError> {
         let sql = "SELECT MAX(generation) FROM addrid_generation";
@@ -224,10 +219,6 @@ impl ChannelDb {
         let found = connection.query_row(sql, [], |row| optional_number(row, 0));
         let found = found.map_err(|error| self.file.error(error))?;
         Ok(found.and_then(|generation| u64::try_from(generation as i64).ok()))
-    }
-
-    fn run(&self, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<usize> {
-        run(&self.file.connection, sql, params)
     }
 }
 

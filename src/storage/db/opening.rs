@@ -350,19 +350,18 @@ fn checked_version(
         return Err(OpenErrorKind::DanglingRows(row.get(0)?));
     }
     for table in kind.examined {
-        check_soundness(connection, table)?;
+        // Without `main` it opens a database for temporary tables, and each commit begins in that,
+        // too.
+        let sql = format!("PRAGMA main.quick_check({table})");
+        let found: String = connection.query_row(&sql, [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(OpenErrorKind::Damaged(found));
+        }
     }
     for table in kind.looked_into {
         connection.prepare(&format!("SELECT 1 FROM {table} NOT INDEXED"))?.query([])?.next()?;
     }
     Ok(version)
-}
-
-fn check_soundness(connection: &Connection, table: &str) -> Result<(), OpenErrorKind> {
-    // Without `main` it opens a database for temporary tables, and each commit begins in that, too.
-    let sql = format!("PRAGMA main.quick_check({table})");
-    let found: String = connection.query_row(&sql, [], |row| row.get(0))?;
-    if found == "ok" { Ok(()) } else { Err(OpenErrorKind::Damaged(found)) }
 }
 
 /// Whether a statement names what this file or this SQLite does not have.
@@ -391,8 +390,8 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
     let newest = kind.newest();
     let version = found.parse().ok().filter(|version| (1..=newest).contains(version));
     let version = version.ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
-    for version in 1..=version {
-        for probe in kind.probes(version)? {
+    for each in 1..=version {
+        for probe in kind.probes(each)? {
             if let Err(error) = connection.prepare(&probe) {
                 return Err(OpenErrorKind::NotOurs(error.to_string()));
             }

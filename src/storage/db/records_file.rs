@@ -63,12 +63,6 @@ impl<T> RecordsFile<T> {
         Ok(())
     }
 
-    /// Copies the log into the file and empties it, so that neither has what was erased. Not while
-    /// another program reads the file.
-    pub(super) fn empty_log(&mut self) {
-        _ = journal::empty_log(&self.file.connection);
-    }
-
     /// Drops the records if they were written, else the oldest beyond the limit; returns whether
     /// they were.
     pub(super) fn settle(&mut self, written: Result<(), Failure>) -> bool {

@@ -16,8 +16,9 @@ use std::process::{Command, Stdio};
 
 use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
 use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
-use rows::{ROWS, ROWS_OF_NOBODY};
+use rows::{ROWS, ROWS_OF_NOBODY, copy_of_a_crash};
 use rusqlite::Connection;
+use serde_json::json;
 
 /// The user that owns nothing, on every system.
 const NOBODY: u32 = 65_534;
@@ -131,6 +132,22 @@ fn fails(name: &str, row: &Row, user: Option<u32>) {
         assert!(server.stop().0.success());
     }
     set_mode(directory.path(), 0o755);
+}
+
+/// A file with a journal of a crash cannot be examined: what it is shows when others are open.
+#[test]
+fn files_that_are_open_when_the_last_one_fails_keep_their_journal_mode() {
+    let directory = Directory::new();
+    copy_of_a_crash(&directory, "delete");
+    sql::create(&directory.file("channel"), &[CHANNEL_V1]);
+    sql::create(&directory.file("usage"), &[USAGE_V1, USAGE_V2]);
+    let options = ["--channel-db=channel", "--usage-db=usage", "--addrid-db=relay.sqlite"];
+    let line = sql::refusal(&directory, &options);
+    assert!(line.contains("not an address-id database"), "{line}");
+    for name in ["channel", "usage"] {
+        let mode = sql::rows(&directory.file(name), "PRAGMA journal_mode");
+        assert_eq!(mode, json!([["delete"]]), "{name}");
+    }
 }
 
 #[test]

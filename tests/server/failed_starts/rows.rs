@@ -46,7 +46,7 @@ fn damage(directory: &Directory, name: &str) -> Kept {
 }
 
 /// A copy of a database while a transaction of another program is under way: what a crash leaves.
-fn copy_of_a_crash(directory: &Directory, journal: &str) -> Kept {
+pub fn copy_of_a_crash(directory: &Directory, journal: &str) -> Kept {
     let outside = Directory::new();
     let made = outside.file("made");
     sql::create(&made, &[CHANNEL_V1]);

@@ -99,7 +99,7 @@ pub fn check_files(
             // Empty counts as new.
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                check_directory(path).map_err(|error| OpenError::new(path, kind, error))?
+                check_place(path).map_err(|error| OpenError::new(path, kind, error))?
             }
             _ => read(path, kind, |_, _| Ok(()))?,
         }
@@ -107,7 +107,11 @@ pub fn check_files(
     Ok(())
 }
 
-fn check_directory(path: &Path) -> Result<(), OpenErrorKind> {
+/// Whether a file can be made at a path at which there is none.
+fn check_place(path: &Path) -> Result<(), OpenErrorKind> {
+    if path.is_symlink() {
+        return Err(OpenErrorKind::DanglingLink);
+    }
     let directory = names::directory(path);
     let metadata = fs::metadata(directory).and_then(|metadata| {
         if metadata.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
@@ -130,11 +134,13 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     if !metadata.is_file() {
         return Err(OpenErrorKind::NotOurs("not a regular file".to_owned()));
     }
+    // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
+    let path = &fs::canonicalize(path)?;
     let log_bytes = log_bytes(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    let uri = uri(&fs::canonicalize(path)?, parameters(path, log_bytes)?);
+    let uri = uri(path, parameters(path, log_bytes)?);
     let connection = Connection::open_with_flags(uri, flags)?;
     connection.busy_timeout(REPORT_BUSY)?;
     // Closing must not copy the log of a killed server into the file.
@@ -147,7 +153,8 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
 
 /// The size of a database's write-ahead log; none if there is no log.
 pub fn log_bytes(path: &Path) -> Option<u64> {
-    fs::metadata(with_suffix(path, "-wal")).ok().map(|log| log.len())
+    let path = fs::canonicalize(path).ok()?;
+    fs::metadata(with_suffix(&path, "-wal")).ok().map(|log| log.len())
 }
 
 /// The path as an SQLite URI with parameters.

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{FileState, read};
 use crate::message::{CHECK_APP, Outcome};
 use crate::storage::db::Current;
 use crate::storage::db::columns::{
-    collect, count, flag, for_each, number, optional_number, optional_string, time,
+    collect, count, flag, for_each, number, optional_number, optional_string, text, time,
 };
 use crate::storage::db::open_error::OpenError;
 use crate::storage::db::schema::{CLIENTS_VERSION, USAGE};
@@ -104,15 +103,11 @@ fn clients(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Cl
 }
 
 fn ending(kind: UsageKind, row: &Row<'_>) -> rusqlite::Result<EndingRow> {
-    let outcome = match row.get_ref(3)? {
-        ValueRef::Text(name) => str::from_utf8(name).ok().and_then(Outcome::from_name),
-        _ => None,
-    };
     Ok(EndingRow {
         kind,
         started: time(row, 0)?,
         waiting_time: optional_number(row, 1)?,
         total_time: optional_number(row, 2)?,
-        outcome,
+        outcome: Outcome::from_name(&text(row, 3)?),
     })
 }
