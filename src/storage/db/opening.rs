@@ -345,6 +345,16 @@ fn checked_version(
             return Err(OpenErrorKind::NotOurs(why));
         }
     }
+    for each in 1..=version {
+        for change in kind.changes(each)? {
+            match connection.prepare(&change) {
+                Err(error) if is_unknown_name(&error) => {
+                    return Err(OpenErrorKind::Unsupported(error));
+                }
+                prepared => drop(prepared?),
+            }
+        }
+    }
     let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
     if let Some(row) = dangling.query([])?.next()? {
         return Err(OpenErrorKind::DanglingRows(row.get(0)?));
