@@ -261,6 +261,29 @@ fn a_file_that_cannot_be_written() {
     assert!(fs::read(&path).expect("the file") == before);
 }
 
+/// The copy of an older version lies beside the link that leads to the file.
+#[test]
+fn a_directory_that_takes_no_copy_of_an_older_version() {
+    let directory = Directory::new();
+    let (data, links) = (directory.file("data"), directory.file("links"));
+    let path = data.join("relay.sqlite");
+    fs::create_dir(&data).and_then(|()| fs::create_dir(&links)).expect("directories");
+    sql::create(&path, &[CHANNEL_V1]);
+    std::os::unix::fs::symlink("../data/relay.sqlite", links.join("link")).expect("link");
+    let probe = directory.file("probe");
+    fs::write(&probe, "").expect("write");
+    for (path, mode) in [(&data, 0o777), (&path, 0o666), (&links, 0o555), (&probe, 0o444)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+    }
+    let before = fs::read(&path).expect("the file");
+    let mut command = command_of_nobody(&directory, &probe);
+    command.args([FREE_PORT, "--log-level=error", "--track-connections"]);
+    command.arg("--channel-db=links/link");
+    let line = sql::refusal_of(command, &directory);
+    assert!(line.contains("the directory 'links' is not writable: permission denied"), "{line}");
+    assert!(fs::read(&path).expect("the file") == before);
+}
+
 #[test]
 fn a_file_that_another_server_uses() {
     let first = Server::start(&["--usage-db=u.db", "--addrid-db=a.db"]);

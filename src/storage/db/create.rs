@@ -236,7 +236,8 @@ pub(super) fn back_up(
     version: usize,
 ) -> Result<PathBuf, OpenErrorKind> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    let (backup, mut file) = create_new(names::backups(path, version), mode)?;
+    let (backup, mut file) = create_new(names::backups(path, version), mode)
+        .map_err(|error| OpenErrorKind::directory(directory(path), error))?;
     let mut copy = || {
         match connection {
             None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,

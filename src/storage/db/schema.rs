@@ -48,10 +48,11 @@ impl Kind {
 
     /// Of each table that a version adds, the name and the list of its columns.
     fn tables(&self, version: usize) -> rusqlite::Result<Vec<[String; 2]>> {
-        const TABLES: &str = "SELECT \
-            tables.name, '\"' || group_concat(column.name, '\", \"') || '\"' \
-            FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS column \
-            WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%' GROUP BY tables.rowid";
+        const TABLES: &str = r#"
+            SELECT tables.name, '"' || group_concat(column.name, '", "') || '"'
+            FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS column
+            WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'
+            GROUP BY tables.rowid"#;
         let model = Connection::open_in_memory()?;
         model.execute_batch(self.versions[version - 1])?;
         collect(&model, TABLES, &[], |row| Ok([row.get(0)?, row.get(1)?]))
