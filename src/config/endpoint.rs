@@ -75,15 +75,18 @@ pub fn for_clients(text: &str) -> Result<(SocketSource, Role), String> {
     Ok((SocketSource::Bind(parse(text, FOR_CLIENTS)?), role))
 }
 
-/// Reads an endpoint string for the admin listener; a public one must be allowed. The error
-/// completes "--admin: …".
-pub fn for_admin(text: &str, allow_public: bool) -> Result<Endpoint, String> {
-    let endpoint = parse(text, FOR_ADMIN)?;
-    match endpoint {
-        Endpoint::Tcp(address) if !allow_public && !is_private(address.ip()) => Err(format!(
+/// Reads an endpoint string for the admin listener; the error completes "--admin: …".
+pub fn for_admin(text: &str) -> Result<Endpoint, String> {
+    parse(text, FOR_ADMIN)
+}
+
+/// As [`for_admin`], which only nearby networks may reach.
+pub fn for_private_admin(text: &str) -> Result<Endpoint, String> {
+    match for_admin(text)? {
+        Endpoint::Tcp(address) if !is_private(address.ip()) => Err(format!(
             "'{text}' is open to the public: give a private address, or --admin-public as well"
         )),
-        _ => Ok(endpoint),
+        endpoint => Ok(endpoint),
     }
 }
 
@@ -348,7 +351,6 @@ mod tests {
 
     #[test]
     fn admin_endpoints_are_private_unless_allowed_otherwise() {
-        let read = |text, allow_public| for_admin(text, allow_public).map(|it| it.to_string());
         for (text, address) in [
             ("9000", "127.0.0.1:9000"),
             ("tcp:9000", "127.0.0.1:9000"),
@@ -357,17 +359,18 @@ mod tests {
             ("[fd00::1]:9000", "[fd00::1]:9000"),
             ("unix:/run/admin.sock", "unix:/run/admin.sock"),
         ] {
-            assert_eq!(read(text, false), Ok(address.to_owned()), "{text}");
+            let read = for_private_admin(text).map(|it| it.to_string());
+            assert_eq!(read, Ok(address.to_owned()), "{text}");
         }
         for text in ["0.0.0.0:9000", "[::]:9000", "192.0.2.1:9000", "[::ffff:192.0.2.1]:9000"] {
-            assert!(read(text, false).is_err_and(|error| error.contains("--admin-public")));
-            assert!(read(text, true).is_ok(), "{text}");
+            assert!(for_private_admin(text).is_err_and(|error| error.contains("--admin-public")));
+            assert!(for_admin(text).is_ok(), "{text}");
         }
         for text in ["systemd:", "haproxy:9000", "here:9000"] {
-            let error = for_admin(text, false).expect_err(text);
+            let error = for_private_admin(text).expect_err(text);
             assert!(error.contains("give PORT, ADDRESS:PORT, tcp:PORT, tcp6:PORT or unix:PATH"));
         }
-        let unix = for_admin("unix:/x", false);
+        let unix = for_private_admin("unix:/x");
         assert_eq!(unix, Ok(Endpoint::Unix { path: "/x".into(), mode: 0o600 }));
     }
 

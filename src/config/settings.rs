@@ -229,9 +229,13 @@ impl Settings {
     }
 
     pub fn listen_for_admin(&mut self, text: &str) -> Result<(), String> {
+        let endpoint = match self.admin_public {
+            true => endpoint::for_admin(text)?,
+            false => endpoint::for_private_admin(text)?,
+        };
         let endpoints = &mut self.config.endpoints;
         let at = endpoints.partition_point(|(_, role)| *role == Role::Admin);
-        endpoints.insert(at, (endpoint::for_admin(text, self.admin_public)?, Role::Admin));
+        endpoints.insert(at, (endpoint, Role::Admin));
         Ok(())
     }
 

@@ -77,7 +77,7 @@ pub static TABLE: &[Subcommand] = &[
         operand: None,
         rows: rows! {
             "--admin": Once("ENDPOINT"),
-                Set |s, text| s.query.admin = Some(endpoint::for_admin(text, true)?),
+                Set |s, text| s.query.admin = Some(endpoint::for_admin(text)?),
                 Text("read the files"),
                 "Ask the running server at its admin listener: `PORT`, `ADDRESS:PORT`, \
                  `tcp:PORT[:interface=ADDRESS]`, `unix:PATH`. Files are then read only if named.";

@@ -144,6 +144,9 @@ impl Engine {
     /// Checks a command against everything but the protocol's own rules, which are the store's.
     fn check(&mut self, conn: ConnId, command: &Command<'_>) -> Result<(), Refusal> {
         self.refuse_for_trouble(command)?;
+        if self.store.is_out_of_order(conn, command) {
+            return Ok(()); // the store says why
+        }
         let shows_state = matches!(command, Command::List);
         if self.storage.is_degraded() {
             let is_loaded = self.store.is_loaded();

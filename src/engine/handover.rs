@@ -11,9 +11,15 @@ impl Engine {
         self.config.channel_db.as_os_str() != MEMORY && !self.storage.is_degraded()
     }
 
-    /// Writes the records that wait, so that the next process finds them. Fails if it would not
-    /// find the state.
+    /// Writes what the file lags behind with, so that the next process finds it. Fails if it would
+    /// not find the state.
     pub fn prepare_handover(&mut self) -> Result<(), Failure> {
+        self.store.write_activity(&mut self.effects);
+        // Nothing waits for the proof: the tick is over.
+        _ = self.commit();
+        if self.is_degraded() {
+            return Err("the storage has failed".into());
+        }
         let db = self.storage.db_mut();
         self.records.flush(db);
         db.check()

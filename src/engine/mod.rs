@@ -371,6 +371,12 @@ impl Engine {
         self.storage.wants_checkpoint()
     }
 
+    /// Ends the session of a connection that is being closed: it gets no messages any more, and
+    /// makes room for another of its side.
+    pub fn end_session(&mut self, conn: ConnId) {
+        self.store.disconnect(conn);
+    }
+
     /// Forgets a connection that is gone. What is stored stays as it is.
     pub fn disconnect(&mut self, conn: ConnId, reason: CloseReason) {
         self.store.disconnect(conn);

@@ -55,20 +55,19 @@ impl Server {
     /// there are many of those, gets its answer at once.
     fn add_connection(&mut self, socket: Socket, peer: Peer, role: Role) {
         let (conn, now) = (self.new_conn(), self.clock.instant);
-        let admitted = self.admit(conn, peer, role);
-        if let Err(rejection) = admitted
-            && self.connections.rejected >= limits::REJECTED_CONNECTIONS_MAX
-        {
-            listeners::reject(socket, rejection);
-            self.engine.metrics.ended.add(CloseReason::Refused.name());
-            return;
+        match self.admit(conn, peer, role) {
+            Ok(()) => self.insert(conn, Connection::new(socket, peer, role, now), false),
+            Err(rejection) if self.connections.rejected < limits::REJECTED_CONNECTIONS_MAX => {
+                let mut connection = Connection::new(socket, peer, role, now);
+                let settings = &self.connections.settings;
+                connection.reject(rejection, &mut context(conn, now, settings, &mut self.engine));
+                self.insert(conn, connection, true);
+            }
+            Err(rejection) => {
+                listeners::reject(socket, rejection);
+                self.engine.metrics.ended.add(CloseReason::Refused.name());
+            }
         }
-        let mut connection = Connection::new(socket, peer, role, now);
-        if let Err(rejection) = admitted {
-            let settings = &self.connections.settings;
-            connection.reject(rejection, &mut context(conn, now, settings, &mut self.engine));
-        }
-        self.insert(conn, connection, admitted.is_err());
     }
 
     /// Begins to serve a client's connection, which the engine knows already.

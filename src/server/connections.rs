@@ -24,7 +24,7 @@ use crate::net::socket;
 use crate::sorted::sorted;
 use crate::storage::Committed;
 use crate::storage::held::{self, Released};
-use crate::sys::clock::{Clock, Stopwatch, Timestamp};
+use crate::sys::clock::{Clock, Stopwatch};
 
 /// All clients' connections.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ pub struct Connections {
 /// A connection, and what the server keeps about it.
 #[derive(Debug)]
 struct Slot {
+    conn: ConnId,
     connection: Connection,
     /// The address that it counts for.
     address: Address,
@@ -66,8 +67,15 @@ struct Slot {
 }
 
 impl Slot {
+    /// Sees to it that no output follows a close frame or the last answer.
+    fn note_ending(&self, engine: &mut Engine) {
+        if self.connection.is_ending() {
+            engine.end_session(self.conn);
+        }
+    }
+
     /// Queues it for reading, unless it is queued already.
-    fn queue(&mut self, conn: ConnId, readable: &mut ReadQueue) {
+    fn queue(&mut self, readable: &mut ReadQueue) {
         if std::mem::replace(&mut self.is_readable, true) {
             return;
         }
@@ -80,12 +88,12 @@ impl Slot {
         } else {
             Weight::Light
         };
-        readable.push(conn, self.address, weight);
+        readable.push(self.conn, self.address, weight);
     }
 
     /// Tells the connection that it has bound. In time for its deadlines is early enough.
-    fn note_bound(&mut self, conn: ConnId, engine: &Engine) {
-        if engine.is_bound(conn) {
+    fn note_bound(&mut self, engine: &Engine) {
+        if engine.is_bound(self.conn) {
             self.connection.note_bound();
         }
     }
@@ -163,6 +171,7 @@ impl Connections {
     ) {
         self.rejected += usize::from(is_rejected);
         let mut slot = Slot {
+            conn,
             connection,
             address,
             armed: None,
@@ -174,9 +183,9 @@ impl Connections {
             is_closing: false,
             is_rejected,
         };
-        self.accounting.update(conn, &mut slot, &self.settings);
+        self.accounting.update(&mut slot, &self.settings);
         if slot.connection.has_unread() {
-            slot.queue(conn, &mut self.readable);
+            slot.queue(&mut self.readable);
         }
         self.slots.insert(conn, Box::new(slot));
     }
@@ -212,14 +221,13 @@ impl Connections {
         conn: ConnId,
         engine: &Engine,
         times: &Times,
-        server_tx: Timestamp,
     ) -> Option<ConnectionRecord> {
         let slot = self.slots.get_mut(&conn)?;
         let state = engine.export(conn);
         let limits = &self.settings.limits;
         let connection = &mut slot.connection;
-        let record = connection.export(conn, slot.is_rejected, state, times, server_tx, limits);
-        self.accounting.update(conn, slot, &self.settings);
+        let record = connection.export(conn, slot.is_rejected, state, times, limits);
+        self.accounting.update(slot, &self.settings);
         Some(record)
     }
 
@@ -235,10 +243,10 @@ impl Connections {
         let is_end = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_end {
             slot.connection.note_readable(is_end);
-            slot.queue(conn, &mut self.readable);
+            slot.queue(&mut self.readable);
         }
         if event.is_writable() && slot.connection.has_output() {
-            self.accounting.note_unsent(conn, slot);
+            self.accounting.note_unsent(slot);
         }
     }
 
@@ -299,12 +307,13 @@ impl Connections {
         let is_overdue = std::mem::take(&mut slot.is_overdue);
         match progress {
             Progress::Drained => {}
-            Progress::More => slot.queue(conn, &mut self.readable),
-            Progress::Gone(reason) => self.accounting.close_later(conn, slot, reason),
+            Progress::More => slot.queue(&mut self.readable),
+            Progress::Gone(reason) => self.accounting.close_later(slot, reason),
         }
-        self.accounting.update(conn, slot, settings);
+        slot.note_ending(engine);
+        self.accounting.update(slot, settings);
         if is_overdue && !slot.is_closing {
-            slot.note_bound(conn, engine);
+            slot.note_bound(engine);
             self.handle_deadline(conn, now, engine);
         }
         self.shed_load();
@@ -343,11 +352,11 @@ impl Connections {
         let limits = &self.settings.limits;
         self.output.begin_turn(slot.is_unsent);
         match slot.connection.send(outputs, clock, &mut self.output, limits) {
-            Ok(Sent::More) => self.accounting.note_unsent(conn, slot),
+            Ok(Sent::More) => self.accounting.note_unsent(slot),
             Ok(Sent::All | Sent::Blocked | Sent::Ended) => {}
-            Err(reason) => self.accounting.discard(conn, slot, reason),
+            Err(reason) => self.accounting.discard(slot, reason),
         }
-        self.accounting.update(conn, slot, &self.settings);
+        self.accounting.update(slot, &self.settings);
         self.shed_load();
     }
 
@@ -359,11 +368,11 @@ impl Connections {
             if slot.is_closing {
                 continue;
             }
-            slot.note_bound(conn, engine);
+            slot.note_bound(engine);
             if slot.connection.is_silent_too_long(&self.settings, now) {
                 // A sign of life may have come, and not have been read.
                 slot.is_overdue = true;
-                slot.queue(conn, &mut self.readable);
+                slot.queue(&mut self.readable);
             } else {
                 self.handle_deadline(conn, now, engine);
             }
@@ -373,9 +382,10 @@ impl Connections {
     fn handle_deadline(&mut self, conn: ConnId, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         match slot.connection.handle_deadline(&mut context(conn, now, &self.settings, engine)) {
-            Some(reason) => self.accounting.close_later(conn, slot, reason),
-            None => self.accounting.update(conn, slot, &self.settings),
+            Some(reason) => self.accounting.close_later(slot, reason),
+            None => self.accounting.update(slot, &self.settings),
         }
+        slot.note_ending(engine);
     }
 
     /// Moves all deadlines: the server stood still for that time.
@@ -387,7 +397,8 @@ impl Connections {
     pub fn close(&mut self, conn: ConnId, reason: CloseReason, now: Instant, engine: &mut Engine) {
         let Some(slot) = self.slots.get_mut(&conn) else { return };
         slot.connection.close(reason, &mut context(conn, now, &self.settings, engine));
-        self.accounting.update(conn, slot, &self.settings);
+        slot.note_ending(engine);
+        self.accounting.update(slot, &self.settings);
     }
 
     /// From now on a tick sends one message of a replay at most.
@@ -398,7 +409,7 @@ impl Connections {
     /// Cuts a connection without a close frame.
     pub fn cut(&mut self, conn: ConnId) {
         if let Some(slot) = self.slots.get_mut(&conn) {
-            self.accounting.close_later(conn, slot, CloseReason::PeerReset);
+            self.accounting.close_later(slot, CloseReason::PeerReset);
         }
     }
 
@@ -424,8 +435,8 @@ impl Connections {
         let claims = claims.map(|(conn, it)| (*conn, it.address, it.connection.claimed_bytes()));
         for conn in largest_first(claims.filter(|(_, _, bytes)| *bytes > 0).collect()) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
-            self.accounting.discard(conn, slot, CloseReason::Shed);
-            self.accounting.update(conn, slot, &self.settings);
+            self.accounting.discard(slot, CloseReason::Shed);
+            self.accounting.update(slot, &self.settings);
             if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_SHARE {
                 break;
             }
@@ -457,11 +468,11 @@ pub fn context<'a>(
 
 impl Accounting {
     /// Brings a connection's deadline and its part of the buffered bytes up to date.
-    fn update(&mut self, conn: ConnId, slot: &mut Slot, settings: &Settings) {
+    fn update(&mut self, slot: &mut Slot, settings: &Settings) {
         // Activity only moves a deadline later, which shows when it comes up.
         if slot.connection.take_deadline_change() || slot.armed.is_none() {
             let deadline = slot.connection.deadline(settings);
-            self.timers.arm(conn, &mut slot.armed, deadline);
+            self.timers.arm(slot.conn, &mut slot.armed, deadline);
         }
         let buffered_bytes = slot.connection.buffered_bytes();
         self.buffered_bytes = self.buffered_bytes - slot.buffered_bytes + buffered_bytes;
@@ -469,24 +480,24 @@ impl Accounting {
     }
 
     /// Notes that a connection has output that its socket may take.
-    fn note_unsent(&mut self, conn: ConnId, slot: &mut Slot) {
+    fn note_unsent(&mut self, slot: &mut Slot) {
         if !slot.is_unsent {
             slot.is_unsent = true;
-            self.unsent.push_back(conn);
+            self.unsent.push_back(slot.conn);
         }
     }
 
     /// Frees what a connection buffers, and marks it for reaping.
-    fn discard(&mut self, conn: ConnId, slot: &mut Slot, reason: CloseReason) {
+    fn discard(&mut self, slot: &mut Slot, reason: CloseReason) {
         slot.connection.discard_buffers(reason);
-        self.close_later(conn, slot, reason);
+        self.close_later(slot, reason);
     }
 
     /// Marks a connection for reaping; the first reason counts.
-    fn close_later(&mut self, conn: ConnId, slot: &mut Slot, reason: CloseReason) {
+    fn close_later(&mut self, slot: &mut Slot, reason: CloseReason) {
         if !slot.is_closing {
             slot.is_closing = true;
-            self.closing.push((conn, reason));
+            self.closing.push((slot.conn, reason));
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::message::CloseReason;
 use crate::message::handover::Head;
 use crate::net::connection::{Connection, Times};
 use crate::net::handover::{self, RecordWriter};
-use crate::sys::clock::Clock;
 use crate::sys::companion::Companion;
 use crate::sys::logging::{info, warn};
 use crate::sys::process;
@@ -178,7 +177,7 @@ impl Server {
     fn pack(&mut self) -> io::Result<(OwnedFd, usize)> {
         let prepared = self.engine.prepare_handover();
         prepared.map_err(|error| io::Error::other(error.to_string()))?;
-        let (times, now) = (Times::now(), Clock::read().wall);
+        let times = Times::now();
         // What is encoded for one connection is in memory for it alone, replays included.
         let numbers = self.connections.with_least_output(self.config.limits.buffered_bytes_max);
         if let left @ 1.. = self.connections.len() - numbers.len() {
@@ -193,7 +192,7 @@ impl Server {
         }))?;
         records.write(&codec::encode(&self.engine.export_addresses()))?;
         for conn in &numbers {
-            if let Some(record) = self.connections.export(*conn, &self.engine, &times, now) {
+            if let Some(record) = self.connections.export(*conn, &self.engine, &times) {
                 records.write(&codec::encode(&record))?;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::change::Change;
+use super::change::{Change, Effects};
 use super::sides::Sides;
 use super::{Act, Rules};
 use crate::message::{ConnId, Holder, Ledger, MessageLog, Outcome};
@@ -78,9 +78,14 @@ impl Mailbox {
         if (0.0..=rules.activity_lag()).contains(&age) {
             return;
         }
+        self.write_updated(id, act.effects);
+    }
+
+    /// Writes the last activity to its row.
+    pub fn write_updated(&mut self, id: &Rc<str>, effects: &mut Effects) {
         self.stored = self.updated;
         let (mailbox, updated) = (id.clone(), self.updated);
-        act.effects.changes.push(Change::TouchMailbox { mailbox, updated });
+        effects.changes.push(Change::TouchMailbox { mailbox, updated });
     }
 
     /// The last activity before a tick at `now` that has failed.

@@ -309,14 +309,14 @@ impl Tables {
         let most = self.rules.subscribers_per_side_max;
         let known = self.mailboxes.get_mut(mailbox)?;
         let side = known.sides.position(&me.side)?;
-        let is_of_side = |(_, of): &&(ConnId, usize)| *of == side;
-        if known.subscribers.iter().filter(is_of_side).count() >= most
-            && let Some(oldest) = known.subscribers.iter().position(|(_, of)| *of == side)
+        let of_side = || known.subscribers.iter().filter(|(_, of)| *of == side);
+        if of_side().count() >= most
+            && let Some(oldest) = of_side().map(|(conn, _)| *conn).min()
         {
-            let (replaced, _) = known.subscribers.remove(oldest);
+            known.subscribers.retain(|(conn, _)| *conn != oldest);
             self.subscriptions_count -= 1;
-            effects.participants.push(replaced);
-            effects.closings.push((replaced, CloseReason::Replaced));
+            effects.participants.push(oldest);
+            effects.closings.push((oldest, CloseReason::Replaced));
         }
         known.subscribers.push((conn, side));
         self.subscriptions_count += 1;

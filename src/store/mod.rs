@@ -329,20 +329,37 @@ impl Store {
         self.tables.mailboxes.contains_key(id)
     }
 
-    /// Whether a command would begin something, instead of joining what exists. A command that the
-    /// rules refuse anyway would not.
+    /// Writes the times of the last activity that their rows are behind with.
+    pub fn write_activity(&mut self, effects: &mut Effects) {
+        for (id, mailbox) in &mut self.tables.mailboxes {
+            if mailbox.stored < mailbox.updated {
+                mailbox.write_updated(id, effects);
+            }
+        }
+    }
+
+    /// Whether a command is refused whatever is stored, for what the connection has done so far.
+    pub fn is_out_of_order(&self, conn: ConnId, command: &Command<'_>) -> bool {
+        let session = self.session(conn).filter(|it| it.app().is_some());
+        match (command, session) {
+            (Command::Ping { .. } | Command::SubmitPermissions { .. }, _) => false,
+            (Command::Bind { .. }, bound) => bound.is_some(),
+            (_, None) => true,
+            (Command::Allocate, Some(session)) => session.allocated,
+            (Command::Claim { .. }, Some(session)) => session.claimed.is_some(),
+            (Command::Open { .. }, Some(session)) => session.has_open_mailbox(),
+            (Command::Release { .. }, Some(session)) => session.released,
+            (Command::Close { .. }, Some(session)) => session.closed,
+            _ => false,
+        }
+    }
+
+    /// Whether a command that is in order would begin something, instead of joining what exists.
     pub fn would_begin(&self, conn: ConnId, command: &Command<'_>) -> bool {
-        let Some(session) = self.session(conn).filter(|it| it.app().is_some()) else {
-            return false;
-        };
         match command {
-            Command::Allocate => !session.allocated,
-            Command::Claim { nameplate: Field::Text(name), .. } => {
-                session.claimed.is_none() && !self.has_nameplate(conn, name)
-            }
-            Command::Open { mailbox: Field::Text(id) } => {
-                !session.has_open_mailbox() && !self.has_mailbox(id)
-            }
+            Command::Allocate => true,
+            Command::Claim { nameplate: Field::Text(name), .. } => !self.has_nameplate(conn, name),
+            Command::Open { mailbox: Field::Text(id) } => !self.has_mailbox(id),
             _ => false,
         }
     }

@@ -287,6 +287,7 @@ fn framing_violations_get_1002() {
         ("a ping in fragments", frame(0x09, b"")),
         ("a ping of 126 bytes", frame(PING, &[0; 126])),
         ("a close of one byte", frame(CLOSE, &[3])),
+        ("a length with the highest bit", [header(TEXT, 1 << 63, true), vec![0; 4]].concat()),
     ] {
         assert_eq!(close_code_for(&server, &bytes), 1002, "{what}");
     }

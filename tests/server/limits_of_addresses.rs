@@ -219,6 +219,26 @@ fn claiming_has_a_burst_and_then_a_rate() {
 }
 
 #[test]
+fn a_command_out_of_order_is_told_so_and_uses_up_nothing() {
+    let burst = |command| format!("--limit-address-{command}-burst=1");
+    let server = Server::start(&[&burst("allocate"), &burst("claim")]);
+    let mut client = server.connect_from(Some("192.0.2.1")).expect("accepted");
+    let (allocate, claim) =
+        (json!({"type": "allocate"}), json!({"type": "claim", "nameplate": "4"}));
+    for command in [&allocate, &claim, &allocate, &claim] {
+        assert_eq!(client.error(command.clone()), "must bind first");
+    }
+    let mut client = client.bound("app", "side");
+    client.allocate();
+    let greedy = "you already allocated one, don't be greedy";
+    assert_eq!(client.error(allocate.clone()), greedy);
+    client.one(claim.clone());
+    assert_eq!(client.error(claim), "only one claim per connection");
+    let mut second = server.bind_from("192.0.2.1", "app", "second");
+    assert!(second.error(allocate).starts_with("too many 'allocate' from your address"));
+}
+
+#[test]
 fn live_nameplates_of_one_address_are_limited_and_count_until_they_end() {
     let mut server = Server::start(&["--limit-address-nameplates=2"]);
     let too_many = "too many nameplates from your address, release some or wait until they expire";

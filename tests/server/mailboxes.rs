@@ -1,8 +1,13 @@
 //! What open, add and close do to mailboxes: delivery, replay, sides that come and go, the end of
 //! a mailbox, and what is recorded of it. A third side is the subject of `crowding.rs`.
 
+use std::fs;
+
+use crate::common::raw::Raw;
 use crate::common::{Client, Server, sql};
 use serde_json::{Value, json};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
 
 const NOTHING: [Value; 0] = [];
 
@@ -320,4 +325,56 @@ fn the_ninth_connection_of_a_side_in_a_mailbox_closes_the_first() {
     for client in clients.iter_mut().skip(1).chain([&mut ninth]) {
         assert_eq!(client.recv()["body"], "to all");
     }
+}
+
+#[test]
+fn the_first_of_a_side_is_the_one_that_connected_first_in_whatever_order_they_opened() {
+    let server = Server::start(&[]);
+    let mut clients: Vec<_> = (0..8).map(|_| server.bind("app", "side")).collect();
+    for client in clients.iter_mut().rev() {
+        client.open("box");
+    }
+    server.bind("app", "side").open("box");
+    assert_eq!(clients[0].close_code(), 1008);
+}
+
+#[test]
+fn a_connection_that_is_being_closed_makes_room_for_another_of_its_side() {
+    let server = Server::start(&[]);
+    let mut clients: Vec<_> = (0..8).map(|_| server.bind("app", "side")).collect();
+    for client in &mut clients {
+        client.open("box");
+    }
+    let leaving = clients.last_mut().expect("eight");
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    leaving.socket.close(Some(frame)).expect("close");
+    assert_eq!(leaving.close_code(), 1000); // and the TCP connection stays
+    let mut ninth = server.bind("app", "side");
+    ninth.open("box");
+    add(&mut ninth, "p");
+    for client in &mut clients[..7] {
+        assert_eq!(client.recv()["phase"], "p");
+    }
+}
+
+#[test]
+fn nothing_follows_a_close_frame() {
+    let mut server = Server::start(&[]);
+    let (mut raw, mut other) = (Raw::open(server.address), server.bind("app", "other"));
+    raw.send_json(&json!({"type": "bind", "appid": "app", "side": "raw"}));
+    raw.send_json(&json!({"type": "claim", "nameplate": "4"}));
+    let [_, _, claimed] = [(); 3].map(|()| raw.json());
+    raw.send_json(&json!({"type": "open", "mailbox": claimed["mailbox"]}));
+    assert_eq!(raw.json()["type"], "ack");
+    other.open(claimed["mailbox"].as_str().expect("a mailbox"));
+    // A `release` that is refused closes the connection as soon as the storage works again.
+    fs::rename(server.file("relay.sqlite"), server.file("aside")).expect("rename");
+    server.bind("app", "third").send(json!({"type": "allocate"}));
+    server.wait_for_log("storage failed");
+    raw.send_json(&json!({"type": "release"}));
+    assert_eq!([raw.json()["type"].clone(), raw.json()["type"].clone()], ["ack", "error"]);
+    fs::rename(server.file("aside"), server.file("relay.sqlite")).expect("rename");
+    server.wait_for_log("storage works again");
+    add(&mut other, "p");
+    assert_eq!(raw.close_code(), 1013);
 }

@@ -570,6 +570,20 @@ fn live_connections_are_in_the_table_of_connections() {
 }
 
 #[test]
+fn the_last_activity_of_a_mailbox_is_known_after_a_takeover() {
+    let (mut server, _) = start(&[]);
+    let mut client = server.bind("app", "s");
+    client.open("m");
+    thread::sleep(Duration::from_millis(50)); // the row lags behind from now on
+    let added = client.one(add("p"))["server_rx"].clone();
+    let updated = || sql::rows(&server.file("relay.sqlite"), "SELECT updated FROM mailboxes");
+    assert_ne!(updated(), json!([[added]]));
+    server.replace();
+    let updated = sql::rows(&server.file("relay.sqlite"), "SELECT updated FROM mailboxes");
+    assert_eq!(updated, json!([[added]]));
+}
+
+#[test]
 fn a_subscribed_mailbox_does_not_expire_at_a_takeover() {
     let (mut server, _) = start(&["--expire-after=0.1", "--expire-check=1000"]);
     let mut client = server.bind("app", "s");

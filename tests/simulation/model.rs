@@ -57,7 +57,6 @@ pub struct Model {
     pub replayed: Vec<(Name, Range<usize>)>,
     pub shares: Shares,
     pub joins: Joins,
-    pub next_subscription: usize,
     /// What the server did that the manual does not allow.
     pub complaints: Vec<String>,
 }
@@ -82,7 +81,6 @@ impl Model {
             replayed: Vec::new(),
             shares: Shares::default(),
             joins: Joins::default(),
-            next_subscription: 0,
             complaints: Vec::new(),
         }
     }
@@ -261,6 +259,16 @@ impl Model {
     pub fn load_activity(&mut self) {
         let stored = self.rows.mailboxes.iter();
         self.activity = stored.map(|it| (it.id.clone(), (it.updated, it.updated))).collect();
+    }
+
+    /// All last activities are written, of which those in doubt show now.
+    pub fn write_activity(&mut self, written: &Rows) {
+        for (mailbox, written) in self.rows.mailboxes.iter_mut().zip(&written.mailboxes) {
+            let Some((earliest, latest)) = self.activity.get(&mailbox.id) else { continue };
+            let possible = (earliest.max(mailbox.updated), latest.max(mailbox.updated));
+            mailbox.updated = written.updated.clamp(possible.0, possible.1);
+        }
+        self.load_activity();
     }
 
     /// Memory is filled from the file after a failure: the last activities are known still. Where

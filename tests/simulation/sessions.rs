@@ -43,8 +43,6 @@ pub struct Client {
     pub refused: Option<Name>,
     pub opened: Opened,
     pub closed: bool,
-    /// Grows with each subscription of any connection.
-    pub subscribed: usize,
     /// Its `release` or `close` was refused while the storage did not work.
     pub is_refused_farewell: bool,
 }
@@ -64,7 +62,6 @@ impl Model {
             refused: None,
             opened: Opened::No,
             closed: false,
-            subscribed: 0,
             is_refused_farewell: false,
         });
         self.tell(conn, Reply::Bytes(UPGRADED));
@@ -111,7 +108,9 @@ impl Model {
         }
         if self.is_degraded && is_farewell {
             let client = self.clients[place].clone();
-            self.clients[place].is_refused_farewell |= self.leaves_something(&client, &sent.ask);
+            let is_refused = !Self::is_out_of_order(&client, &sent.ask)
+                && self.leaves_something(&client, &sent.ask);
+            self.clients[place].is_refused_farewell |= is_refused;
         }
         let mut client = self.clients[place].clone();
         let was_subscribed = client.opened == Opened::Yes;
@@ -163,8 +162,26 @@ impl Model {
         })
     }
 
-    /// Storage and limits come before the protocol's own rules.
+    /// What a connection may not do in any case, for what it has done so far.
+    fn is_out_of_order(client: &Client, ask: &Ask) -> bool {
+        match ask {
+            Ask::Ping(_) | Ask::SubmitPermissions => false,
+            Ask::Bind { .. } => client.bound.is_some(),
+            _ if client.bound.is_none() => true,
+            Ask::Allocate => client.allocated,
+            Ask::Claim(..) => client.claimed.is_some(),
+            Ask::Open(_) => client.opened == Opened::Yes,
+            Ask::Release(_) => client.released,
+            Ask::Close { .. } => client.closed,
+            _ => false,
+        }
+    }
+
+    /// Storage and limits come before the protocol's other rules.
     fn check(&mut self, client: &Client, ask: &Ask) -> Result<(), Refused> {
+        if Self::is_out_of_order(client, ask) {
+            return Ok(());
+        }
         let changes = matches!(
             ask,
             Ask::Allocate
@@ -329,8 +346,6 @@ impl Model {
         outcome?;
         client.mailbox = Some(id.clone());
         client.opened = Opened::Yes;
-        client.subscribed = self.next_subscription;
-        self.next_subscription += 1;
         self.replace_oldest(app, &id, side, client.conn);
         self.shares.claim_loaded(&id, client.address);
         let Some(mailbox) = self.mailbox(&id) else { return Ok(()) };
@@ -358,7 +373,7 @@ impl Model {
         };
         let mut others: Vec<&mut Client> = self.clients.iter_mut().filter(is_subscribed).collect();
         if others.len() >= most
-            && let Some(oldest) = others.iter_mut().min_by_key(|client| client.subscribed)
+            && let Some(oldest) = others.iter_mut().min_by_key(|client| client.conn)
         {
             oldest.opened = Opened::Gone;
             self.shares.closings.push((oldest.conn, Reply::Bytes(REPLACED)));

@@ -202,10 +202,6 @@ impl Model {
             self.shares.charge(&nameplate.mailbox, None, bytes);
         }
         // The server subscribes them again in the order of their numbers.
-        for client in &mut self.clients {
-            client.subscribed = client.conn.0 as usize;
-            self.next_subscription = self.next_subscription.max(client.subscribed + 1);
-        }
         let mut subscribed: Vec<_> = self
             .clients
             .iter()

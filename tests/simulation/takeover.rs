@@ -24,7 +24,11 @@ impl Simulation {
     /// The process ends, and the next goes on with its connections.
     pub fn take_over(&mut self, mut engine: Engine) -> Result<(), String> {
         self.totals.takeovers += 1;
+        let is_broken = std::mem::take(&mut self.disk.borrow_mut().broken);
+        self.disk.borrow_mut().fail_once = false;
         engine.prepare_handover().expect("the disk works");
+        self.disk.borrow_mut().broken = is_broken;
+        self.model.write_activity(&self.disk.borrow().rows());
         if self.is_traced {
             eprintln!("a takeover");
         }
@@ -47,7 +51,6 @@ impl Simulation {
             Some(Fault::TakeoverForgetsCreators) => addresses.creators.clear(),
             _ => {}
         }
-        self.disk.borrow_mut().fail_once = false;
         self.start(Some(Inheritance { addresses, connections }));
         self.model.end_tick(); // what the first check has deleted counts for no address
         check::rows(&self.disk.borrow(), &mut self.model)

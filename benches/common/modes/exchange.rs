@@ -41,6 +41,12 @@ struct Pair {
     gone: usize,
 }
 
+impl Pair {
+    fn started(started: Instant, clients: [PeerId; 2]) -> Pair {
+        Pair { started, clients, nameplate: None, second_waits: false, closed: 0, gone: 0 }
+    }
+}
+
 /// The load.
 #[derive(Debug)]
 pub struct Exchange {
@@ -56,16 +62,8 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn new(pairs: usize) -> Exchange {
-        let pair = Pair {
-            started: Instant::now(),
-            clients: [0; 2],
-            nameplate: None,
-            second_waits: false,
-            closed: 0,
-            gone: 0,
-        };
         Exchange {
-            pairs: vec![pair; pairs],
+            pairs: vec![Pair::started(Instant::now(), [0; 2]); pairs],
             clients: Vec::new(),
             body: "7b".repeat(BODY_BYTES / 2),
             clients_count: 0,
@@ -88,8 +86,7 @@ impl Exchange {
             self.clients[peer] = Client { pair, first, side, received: 0 };
             peer
         });
-        self.pairs[pair] =
-            Pair { started, clients, nameplate: None, second_waits: false, closed: 0, gone: 0 };
+        self.pairs[pair] = Pair::started(started, clients);
     }
 
     fn welcome(&mut self, net: &mut Net, peer: PeerId) {

@@ -214,7 +214,9 @@ fn check_header(
     payload_bytes: u64,
     mid_message: bool,
 ) -> Result<[u8; 4], FrameError> {
-    let has_extensions = header.rsv1 || header.rsv2 || header.rsv3;
+    // The highest bit of a length must be 0, too (RFC 6455, section 5.2).
+    let has_reserved_bits =
+        header.rsv1 || header.rsv2 || header.rsv3 || payload_bytes > i64::MAX as u64;
     let is_malformed = match header.opcode {
         OpCode::Control(control) => {
             !header.is_final
@@ -226,7 +228,7 @@ fn check_header(
         OpCode::Data(Data::Reserved(_)) => true,
     };
     match header.mask {
-        Some(mask) if !has_extensions && !is_malformed => Ok(mask),
+        Some(mask) if !has_reserved_bits && !is_malformed => Ok(mask),
         _ => Err(FrameError::Framing),
     }
 }

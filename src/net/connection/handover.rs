@@ -11,29 +11,29 @@ use crate::message::handover::{ConnectionRecord, Microseconds, PhaseRecord, Stat
 use crate::message::{CloseReason, ConnId};
 use crate::net::outbox::Outbox;
 use crate::net::socket::{Role, Socket};
-use crate::sys::clock::{self, Timestamp};
+use crate::sys::clock::{self, Clock};
 
-/// The present time on the clock of the process and on that which the records use.
+/// The present time on the clocks of the process and on that which the records use.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    instant: Instant,
+    clock: Clock,
     microseconds: Microseconds,
 }
 
 impl Times {
     pub fn now() -> Times {
-        Times { instant: Instant::now(), microseconds: clock::monotonic_microseconds() }
+        Times { clock: Clock::read(), microseconds: clock::monotonic_microseconds() }
     }
 
     fn record(&self, time: Instant) -> Microseconds {
-        let age = self.instant.saturating_duration_since(time).as_micros();
+        let age = self.clock.instant.saturating_duration_since(time).as_micros();
         self.microseconds.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX))
     }
 
     /// A time that the clock of this process cannot have counts as now.
     fn restore(&self, time: Microseconds) -> Instant {
         let age = u64::try_from(self.microseconds.saturating_sub(time)).unwrap_or(0);
-        self.instant.checked_sub(Duration::from_micros(age)).unwrap_or(self.instant)
+        self.clock.instant.checked_sub(Duration::from_micros(age)).unwrap_or(self.clock.instant)
     }
 }
 
@@ -58,7 +58,6 @@ impl Connection {
         is_rejected: bool,
         state: StateRecord,
         times: &Times,
-        server_tx: Timestamp,
         limits: &Limits,
     ) -> ConnectionRecord {
         let mut unread = match &self.phase {
@@ -79,7 +78,8 @@ impl Connection {
         };
         unread.extend_from_slice(&self.unread);
         let outbox = self.outbox.as_mut();
-        let (unsent, is_ended) = outbox.map_or((&[][..], false), |it| it.encode_all(server_tx));
+        let (unsent, is_ended) =
+            outbox.map_or((&[][..], false), |it| it.encode_all(times.clock.wall));
         ConnectionRecord {
             conn,
             is_unix: self.socket.is_unix(),
@@ -107,7 +107,7 @@ impl Connection {
             PhaseRecord::Open { pinged, unanswered } => Phase::Open(Open {
                 pinged: times.restore(pinged),
                 unanswered_since: unanswered.map(|since| times.restore(since)),
-                ..Open::new(times.instant)
+                ..Open::new(times.clock.instant)
             }),
             PhaseRecord::Closing => Phase::Closing { websocket: WebSocket::default(), reason },
             PhaseRecord::Lingering => Phase::Lingering { reason },
@@ -118,9 +118,9 @@ impl Connection {
             outbox: Outbox::handed_over(record.unsent, record.is_ended).boxed(),
             unread: record.unread.into(),
             since: times.restore(record.since),
-            ..Connection::new(socket, record.peer, Role::Client, times.instant)
+            ..Connection::new(socket, record.peer, Role::Client, times.clock.instant)
         };
-        connection.note_output(false, times.instant);
+        connection.note_output(false, times.clock.instant);
         Ok(connection)
     }
 

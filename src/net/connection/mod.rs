@@ -228,6 +228,11 @@ impl Connection {
         matches!(self.phase, Phase::ProxyHeader(_) | Phase::Head(_))
     }
 
+    /// Whether its close frame or last answer is on its way, after which nothing may follow.
+    pub fn is_ending(&self) -> bool {
+        self.reason().is_some()
+    }
+
     /// Whether what still comes in is thrown away.
     pub fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering { .. })

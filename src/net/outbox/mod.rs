@@ -97,7 +97,7 @@ impl WriteBuffers {
         self.large.bytes()
     }
 
-    /// Ends a turn: frees buffers that a large message has made large.
+    /// Ends a round: frees buffers that a large message has made large.
     pub fn trim(&mut self) {
         self.encoded = None;
         for buffer in [&mut self.json, &mut self.frames] {
