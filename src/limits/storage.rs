@@ -22,7 +22,7 @@ pub const DATABASE_OPEN_BUSY: Duration = Duration::from_secs(2);
 
 /// Bytes that must be free beside a file before shared memory in it is used: a piece of 32 KiB, and
 /// as much for the log itself.
-pub const DATABASE_RESERVE_BYTES: usize = 64 * KIB;
+pub const DATABASE_RESERVE_BYTES: u64 = 64 * KIB as u64;
 
 /// Bytes to which a write-ahead log shrinks again after a reader has held it, or a large batch went
 /// through it: what it has in ordinary service, in a file with pages of 4 KiB.

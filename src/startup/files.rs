@@ -41,14 +41,15 @@ impl Files {
         let db = ChannelDb::open(channel, channel_options(config), !taken_over.is_empty())?;
         let (db, store) = load(config, reloadable, db)?;
         let summary = db.summary();
-        let mut records = Records::default();
-        let opened = open_records(&mut records, config, &db, usage, addrid, taken_over);
-        let mut storage = Storage::new(Box::new(db));
-        if let Err(error) = opened {
-            records.close(storage.db_mut()); // in the journal modes that they had
-            storage.close();
-            return Err(error.into());
-        }
+        let records = open_records(config, &db, usage, addrid, taken_over);
+        let storage = Storage::new(Box::new(db));
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                storage.close();
+                return Err(error.into());
+            }
+        };
         let files = Files { store, storage, records };
         files.log(config, &summary);
         Ok(files)
@@ -143,25 +144,25 @@ fn channel_options(config: &Config) -> ChannelOptions {
 }
 
 fn open_records(
-    records: &mut Records,
     config: &Config,
     channel: &ChannelDb,
     usage: Option<Examined>,
     addrid: Option<Examined>,
     taken_over: &[ConnId],
-) -> Result<(), OpenError> {
-    if let Some(examined) = usage {
-        records.usage = Some(UsageDb::open(examined, config.usage_keep)?);
+) -> Result<Records, OpenError> {
+    let last = if addrid.is_some() { channel.generation()? } else { None };
+    let rows = if config.track_connections { Some(channel.connections()?) } else { None };
+    let connections = rows.map(|rows| ConnectionTable::taken_over(rows, taken_over));
+    let usage = usage.map(|it| UsageDb::open(it, config.usage_keep)).transpose()?;
+    let duration = config.generation_duration;
+    let addresses = addrid.map(|it| AddridDb::open(it, last, duration, Clock::read())).transpose();
+    match addresses {
+        Ok(addresses) => Ok(Records { usage, addresses, connections }),
+        Err(error) => {
+            _ = usage.map(UsageDb::close); // in the journal mode that it had
+            Err(error)
+        }
     }
-    if let Some(examined) = addrid {
-        let (last, duration) = (channel.generation()?, config.generation_duration);
-        records.addresses = Some(AddridDb::open(examined, last, duration, Clock::read())?);
-    }
-    if config.track_connections {
-        let rows = channel.connections()?;
-        records.connections = Some(ConnectionTable::taken_over(rows, taken_over));
-    }
-    Ok(())
 }
 
 /// Loads the state from the channel database.

@@ -1,5 +1,6 @@
 //! File systems that are full, cannot be written, or lack what others have.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -87,6 +88,46 @@ fn a_start_on_a_full_disk_serves_or_says_so_however_much_is_left() {
             }
         }
     }
+}
+
+#[test]
+#[ignore = "needs root to mount a file system"]
+fn so_does_one_with_three_files_which_stay_as_they_were_if_it_fails() {
+    const ARGUMENTS: [&str; 3] = [
+        "--channel-db=disk/relay.sqlite",
+        "--usage-db=disk/usage.sqlite",
+        "--addrid-db=disk/addrid.sqlite",
+    ];
+    let directory = Arc::new(Directory::new());
+    let size = ["mount", "-t", "tmpfs", "-o", "size=4m", "none"];
+    let _disk = Mounted::new(&directory.file("disk"), &size);
+    assert!(Server::start_in(Arc::clone(&directory), &ARGUMENTS).stop().0.success());
+    let state = || {
+        let entries = fs::read_dir(directory.file("disk")).expect("a directory");
+        let paths: BTreeSet<PathBuf> =
+            entries.map(|entry| entry.expect("an entry").path()).collect();
+        paths.into_iter().map(|path| (fs::read(&path).expect("read"), path)).collect::<Vec<_>>()
+    };
+    let mut failed = 0;
+    for free in (0..256).step_by(8) {
+        fill(&directory.file("disk/ballast"), free * 1024);
+        let before = state();
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", "--preserve-status", "1", PROGRAM, FREE_PORT]);
+        command.args(ARGUMENTS).arg("--log-level=error");
+        command.current_dir(directory.path()).stdin(Stdio::null());
+        let output = command.output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(1) {
+            failed += 1;
+            assert!(text.contains("the disk is full"), "{free} KiB left: {text}");
+            assert_eq!(text.lines().count(), 1, "{free} KiB left: {text}");
+            assert!(state() == before, "{free} KiB left: {text}");
+        } else {
+            assert_eq!((output.status.code(), &*text), (Some(0), ""), "{free} KiB left");
+        }
+    }
+    assert!((1..32).contains(&failed), "{failed} starts failed");
 }
 
 #[test]

@@ -157,6 +157,17 @@ fn an_address_that_is_erased_leaves_no_trace_in_the_file_or_its_log() {
 }
 
 #[test]
+fn a_generation_that_cannot_begin_for_the_channel_database_says_so() {
+    let mut server = Server::start(&["--addrid-db=a.db", "--generation-duration=2"]);
+    let lock = sql::lock(&server.file("relay.sqlite"));
+    let line = server.wait_for_log("address-id database fails");
+    assert!(line.contains(": channel database "), "{line}");
+    assert!(line.contains("relay.sqlite: another program has it locked"), "{line}");
+    drop(lock);
+    server.wait_for_log("address-id database works again");
+}
+
+#[test]
 fn a_locked_address_database_hurts_nobody() {
     let mut server = Server::start(&["--addrid-db=a.db"]);
     let table = server.file("a.db");

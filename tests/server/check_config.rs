@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -71,7 +72,8 @@ fn what_is_wrong_is_one_line() {
     ] {
         fs::write(directory.file(name), text).expect("write");
     }
-    std::os::unix::fs::symlink("nowhere", directory.file("link")).expect("link");
+    symlink("nowhere", directory.file("new-wal")).expect("link");
+    symlink("nowhere", directory.file("link")).expect("link");
     for (option, status, named) in [
         ("--prot=4000", 2, "--port"),
         ("--expire-after=soon", 2, "soon"),
@@ -82,6 +84,7 @@ fn what_is_wrong_is_one_line() {
         ("--channel-db=missing/relay.sqlite", 1, "missing"),
         ("--usage-db=relay.sqlite", 1, "--channel-db and --usage-db"),
         ("--channel-db=.", 1, "regular file"),
+        ("--channel-db=new", 1, "new: its '-wal' file is not writable: it is a symbolic link"),
         ("--usage-db=link", 1, "symbolic link to a file that does not exist"),
     ] {
         assert_wrong(&directory, &[option], status, named);

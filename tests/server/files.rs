@@ -467,6 +467,27 @@ fn of_two_nameplates_of_one_name_the_first_counts_and_the_other_goes() {
 }
 
 #[test]
+fn rows_that_were_edited_by_hand_end_like_all_others() {
+    const LEFT: &str = "SELECT id FROM mailboxes UNION ALL SELECT mailbox_id FROM mailbox_sides \
+                        UNION ALL SELECT id FROM nameplates \
+                        UNION ALL SELECT nameplates_id FROM nameplate_sides";
+    for edit in [
+        "UPDATE nameplates SET app_id = 'other'",
+        "UPDATE nameplates SET mailbox_id = NULL",
+        "UPDATE mailboxes SET id = 5; UPDATE nameplates SET mailbox_id = 5; \
+         UPDATE mailbox_sides SET mailbox_id = 5",
+        "UPDATE nameplate_sides SET nameplates_id = '41'",
+    ] {
+        let edit = format!("PRAGMA foreign_keys = OFF; {edit}");
+        let directory = directory_with("relay.sqlite", &[CHANNEL_V1, &live_rows(), &edit]);
+        let server = Server::start_in(directory, &["--expire-after=1", "--expire-check=0.2"]);
+        sql::wait_for(&server.file("relay.sqlite"), LEFT, &json!([]));
+        let server = Server::start_in(server.stop().1, &[]);
+        assert!(server.stop().0.success(), "{edit}");
+    }
+}
+
+#[test]
 fn a_file_in_wal_mode_with_a_log_left_over_is_taken_with_what_the_log_holds() {
     let directory = Arc::new(Directory::new());
     let made = directory.file("made.db");

@@ -52,6 +52,43 @@ fn a_file_that_is_not_a_database() {
     }
 }
 
+#[test]
+fn a_file_that_uses_what_this_sqlite_lacks() {
+    const WHY: &str = "the file uses a feature of SQLite that this program is built without";
+    let event = |event: &str, call: &str| {
+        format!(
+            "CREATE TABLE more (n); CREATE TRIGGER later AFTER {event} BEGIN \
+             INSERT INTO more VALUES ({call}); END"
+        )
+    };
+    for (trigger, function) in [
+        (event("INSERT ON messages", "datetime('now')"), "datetime"),
+        (event("UPDATE OF updated ON mailboxes", "json_quote(new.id)"), "json_quote"),
+        (event("DELETE ON nameplates", "date(0)"), "date"),
+    ] {
+        let why = format!("{WHY}: no such function: {function}");
+        assert_refused(made_of(&[CHANNEL_V1, &trigger]), "--channel-db", &why);
+    }
+    let unreadable = "CREATE VIEW later AS SELECT 1; PRAGMA writable_schema = ON; \
+                      UPDATE sqlite_master SET sql = 'CREATE VIEW later' WHERE name = 'later'";
+    let why = format!("{WHY}, or its schema is spoilt: malformed database schema (later)");
+    assert_refused(made_of(&[CHANNEL_V1, unreadable]), "--channel-db", &why);
+}
+
+#[test]
+fn a_file_with_generated_columns_is_used() {
+    let directory = Arc::new(Directory::new());
+    let generated = "CREATE TABLE more (a, b GENERATED ALWAYS AS (a + 1) STORED); \
+                     ALTER TABLE messages ADD COLUMN bytes AS (length(body))";
+    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1, generated]);
+    let server = Server::start_in(directory, &[]);
+    let mut client = server.bind("app", "a");
+    client.open("box");
+    client.one(json!({"type": "add", "phase": "phase", "body": "body"}));
+    let bytes = sql::rows(&server.file("relay.sqlite"), "SELECT bytes FROM messages");
+    assert_eq!(bytes, json!([[4]]));
+}
+
 /// SQLite takes a file of one byte for an empty one, and what lies beside it for leftovers.
 #[test]
 fn what_lies_beside_a_file_that_is_not_a_database() {

@@ -133,7 +133,8 @@ impl ChannelDb {
         if !takes_over || !self.options.tracks_connections {
             self.delete_connections()?;
         }
-        self.delete_shadowed()?;
+        self.unify_keys()?;
+        self.delete_unreachable()?;
         self.is_prepared = true;
         Ok(())
     }
@@ -145,7 +146,7 @@ impl ChannelDb {
         if self.file.version < CONNECTIONS_VERSION {
             return Ok(());
         }
-        self.delete(ALL, "DELETE FROM connection_messages; DELETE FROM connections")
+        self.clean(ALL, "DELETE FROM connection_messages; DELETE FROM connections")
     }
 
     /// The connections in the table.
@@ -156,24 +157,42 @@ impl ChannelDb {
         found.map_err(|error| self.file.error(error))
     }
 
-    /// Deletes nameplates that have the name of an earlier one: upstream uses the first.
-    fn delete_shadowed(&self) -> rusqlite::Result<()> {
-        const SHADOWED: &str = "FROM nameplates WHERE id NOT IN (SELECT MIN(id) FROM nameplates GROUP BY app_id, name)";
+    /// Gives the keys of sides the type of what they refer to: these columns have none, and a
+    /// statement would not find the row.
+    fn unify_keys(&self) -> rusqlite::Result<()> {
+        for (table, key, wanted, others) in [
+            ("mailbox_sides", "mailbox_id", "TEXT", "'integer', 'real'"),
+            ("nameplate_sides", "nameplates_id", "INTEGER", "'text'"),
+        ] {
+            let odd = format!("WHERE typeof({key}) IN ({others})");
+            let unify = format!("UPDATE {table} SET {key} = CAST({key} AS {wanted}) {odd}");
+            self.clean(&format!("FROM {table} {odd}"), &unify)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes nameplates that lead to no mailbox of their app, or have the name of an earlier one:
+    /// upstream uses the first.
+    fn delete_unreachable(&self) -> rusqlite::Result<()> {
+        const UNREACHABLE: &str = "FROM nameplates \
+             WHERE id NOT IN (SELECT MIN(id) FROM nameplates GROUP BY app_id, name) \
+             OR NOT EXISTS (SELECT 1 FROM mailboxes \
+             WHERE mailboxes.id = nameplates.mailbox_id AND mailboxes.app_id IS nameplates.app_id)";
         let statements = format!(
-            "DELETE FROM nameplate_sides WHERE nameplates_id IN (SELECT id {SHADOWED}); \
-             DELETE {SHADOWED}"
+            "DELETE FROM nameplate_sides WHERE nameplates_id IN (SELECT id {UNREACHABLE}); \
+             DELETE {UNREACHABLE}"
         );
-        self.delete(SHADOWED, &statements)
+        self.clean(UNREACHABLE, &statements)
     }
 
     /// Deletes the messages of mailboxes that do not exist. At a start the load finds them.
     fn delete_orphans(&self) -> rusqlite::Result<()> {
         const ORPHANS: &str = "FROM messages WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)";
-        self.delete(ORPHANS, &format!("DELETE {ORPHANS}"))
+        self.clean(ORPHANS, &format!("DELETE {ORPHANS}"))
     }
 
-    /// Runs statements that delete rows; without such rows, nothing is written.
-    fn delete(&self, rows: &str, statements: &str) -> rusqlite::Result<()> {
+    /// Runs statements that delete or change rows; without such rows, nothing is written.
+    fn clean(&self, rows: &str, statements: &str) -> rusqlite::Result<()> {
         let connection = &self.file.connection;
         let sql = format!("SELECT EXISTS (SELECT 1 {rows})");
         if !connection.query_row(&sql, [], |row| row.get(0))? {
@@ -393,7 +412,7 @@ impl Database for ChannelDb {
     }
 
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {
-        Ok(self.file.transaction(&mut |transaction| {
+        let written = self.file.transaction(&mut |transaction| {
             run(transaction, "DELETE FROM addrid_generation", &[])?;
             run(
                 transaction,
@@ -401,7 +420,9 @@ impl Database for ChannelDb {
                 params![generation as i64, started],
             )
             .map(drop)
-        })?)
+        });
+        // Logged as what fails the address ids, which are in another file.
+        Ok(written.map_err(|error| self.file.error(error))?)
     }
 
     fn wal_pages(&self) -> u32 {

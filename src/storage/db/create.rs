@@ -4,7 +4,7 @@
 //! overwritten. New files are for their owner alone, whatever the umask.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -84,30 +84,57 @@ impl Drop for Temporary {
     }
 }
 
-/// Tries the directory of `path`: whether files can be made in it, whether the disk has room, and
-/// which journal works there. Leaves nothing behind.
-pub(super) fn try_directory(path: &Path) -> Result<Journal, OpenErrorKind> {
-    let (scratch, file) = Temporary::create(path)
-        .map_err(|error| OpenErrorKind::directory(directory(path), error))?;
-    try_space(file)?;
-    match try_wal(&scratch.0) {
-        Ok(()) => Ok(Journal::Wal),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Err(error.into()),
-        Err(_) => Ok(Journal::Truncate),
+/// A directory in which a file can be opened.
+#[derive(Debug)]
+pub(super) struct Trial {
+    /// The journal that works there.
+    pub journal: Journal,
+    /// Takes the space that opening the file needs, so that others do not count on it as well. A
+    /// file without a name, which goes when this process ends.
+    space: File,
+}
+
+impl Trial {
+    /// Takes more space.
+    pub(super) fn take(&mut self, bytes: u64) -> io::Result<()> {
+        fill(&mut self.space, bytes)
     }
+
+    /// Frees the space.
+    pub(super) fn end(self) -> Journal {
+        self.journal
+    }
+}
+
+/// Tries the directory of `path`: whether files can be made in it, whether the disk has room, and
+/// which journal works there.
+pub(super) fn try_directory(path: &Path) -> Result<Trial, OpenErrorKind> {
+    let (scratch, mut space) = Temporary::create(path)
+        .map_err(|error| OpenErrorKind::directory(directory(path), error))?;
+    fill(&mut space, DATABASE_RESERVE_BYTES)?;
+    space.set_len(0)?;
+    space.rewind()?;
+    let journal = match try_wal(&scratch.0) {
+        Ok(()) => Journal::Wal,
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            return Err(error.into());
+        }
+        Err(_) => Journal::Truncate,
+    };
+    fill(&mut space, DATABASE_RESERVE_BYTES)?;
+    Ok(Trial { journal, space })
 }
 
 /// Whether the disk has room for another piece of the log's index. The index is mapped into
 /// memory, where a page without a block on the disk ends the process (SIGBUS).
 pub(super) fn has_reserve(path: &Path) -> io::Result<()> {
-    let (_scratch, file) = Temporary::create(path)?;
-    try_space(file)
+    let (_scratch, mut file) = Temporary::create(path)?;
+    fill(&mut file, DATABASE_RESERVE_BYTES)
 }
 
-fn try_space(mut file: File) -> io::Result<()> {
-    // Not as one slice: its zeros would be part of the program.
-    io::copy(&mut io::repeat(0).take(DATABASE_RESERVE_BYTES as u64), &mut file)?;
-    file.set_len(0)
+/// Writes zeros. Not as one slice: they would be part of the program.
+fn fill(file: &mut File, bytes: u64) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(bytes), file).map(drop)
 }
 
 /// Only an attempt shows whether there is shared memory.

@@ -13,6 +13,11 @@ use super::schema::Kind;
 /// What is said of a file that SQLite does not know.
 pub(super) const NO_DATABASE: &str = "not an SQLite file";
 
+/// What SQLite says of a table, index, view or trigger whose text it cannot read.
+const BAD_SCHEMA: &str = "malformed database schema";
+
+const UNSUPPORTED: &str = "the file uses a feature of SQLite that this program is built without";
+
 /// A file that cannot be used, and why. `Display` is one line.
 pub struct OpenError {
     path: PathBuf,
@@ -49,6 +54,8 @@ pub(super) enum OpenErrorKind {
     },
     DanglingRows(String),
     Damaged(String),
+    /// It has been made with an SQLite that has more than this one.
+    Unsupported(rusqlite::Error),
     /// A write-ahead log without its index: only some of the three files were copied.
     NoIndex,
 }
@@ -91,6 +98,10 @@ impl fmt::Display for OpenError {
                 Some(ErrorCode::DiskFull) => write!(f, "the disk is full"),
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                     write!(f, "another program has it locked")
+                }
+                // SQLite says the same of what it does not know and of what is damaged.
+                Some(ErrorCode::DatabaseCorrupt) if error.to_string().starts_with(BAD_SCHEMA) => {
+                    write!(f, "{UNSUPPORTED}, or its schema is spoilt: {error}")
                 }
                 Some(ErrorCode::DatabaseCorrupt) => write!(f, "the file is damaged: {error}"),
                 _ => write!(f, "{error}"),
@@ -136,6 +147,7 @@ impl fmt::Display for OpenError {
             OpenErrorKind::Damaged(found) => {
                 write!(f, "the file is damaged: {}", found.lines().last().unwrap_or_default())
             }
+            OpenErrorKind::Unsupported(error) => write!(f, "{UNSUPPORTED}: {error}"),
             OpenErrorKind::DanglingRows(table) => write!(
                 f,
                 "foreign key check failed: table '{table}' has rows that point to nothing"

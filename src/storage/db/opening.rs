@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::create;
+use super::create::{self, Trial};
 use super::file::DatabaseFile;
 use super::header;
 use super::journal::{self, Journal};
@@ -49,10 +49,9 @@ pub(super) struct Target {
 pub(super) enum Found {
     /// It is a database in memory.
     Memory,
-    /// With the journal of a file that is made there.
-    Nothing(Journal),
+    Nothing(Trial),
     File {
-        journal: Journal,
+        trial: Trial,
         lock: Lock,
         /// Unknown where SQLite would have to change the file to read it.
         version: Option<usize>,
@@ -79,8 +78,10 @@ impl Examined {
         let Examined { target, found } = self;
         let opened = match found {
             Found::Memory => target.open_memory(),
-            Found::Nothing(journal) => target.create(journal),
-            Found::File { journal, lock, version } => target.open(journal, lock, version, "opened"),
+            Found::Nothing(trial) => target.create(trial.end()),
+            Found::File { trial, lock, version } => {
+                target.open(trial.end(), lock, version, "opened")
+            }
         };
         opened.map_err(|error| target.error(error))
     }
@@ -123,20 +124,23 @@ impl Target {
             Some(file) => Lock { file, warning: None },
             None => place::lock(&self.path)?,
         };
-        let journal = create::try_directory(&real)?;
+        let mut trial = create::try_directory(&real)?;
         if !header::is_sqlite(&real)? {
             // SQLite would delete a log or journal beside some of these before it said so.
             return Err(OpenErrorKind::NotOurs(NO_DATABASE.to_owned()));
         }
-        let is_empty = fs::metadata(&real)?.len() == 0;
+        let bytes = fs::metadata(&real)?.len();
         let has_rollback_journal =
             fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
-        let version = match is_empty || has_rollback_journal {
+        let version = match bytes == 0 || has_rollback_journal {
             // Reading would roll the file back, or discard what is left of an earlier one.
             true => None,
-            false => Some(self.look(&real, journal)?),
+            false => Some(self.look(&real, trial.journal)?),
         };
-        Ok(Found::File { journal, lock, version })
+        if version.is_some_and(|version| version < self.version) {
+            trial.take(bytes)?; // for the copy
+        }
+        Ok(Found::File { trial, lock, version })
     }
 
     /// Checks a file and returns its version, without changing anything.
@@ -215,11 +219,29 @@ impl Target {
             version = *wanted;
             history = format!("upgraded, the old file is kept as {}", backup.display());
         }
-        set_journal(&connection, journal, path)?;
+        let mode = journal::mode(&connection)?;
+        // A clone, because closing the file would drop SQLite's locks.
+        match self.begin_journal(&connection, journal, lock.file.clone()) {
+            Ok(place) => {
+                Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
+            }
+            Err(error) => {
+                _ = journal::set_mode(&connection, &mode);
+                Err(error)
+            }
+        }
+    }
+
+    fn begin_journal(
+        &self,
+        connection: &Connection,
+        journal: Journal,
+        file: PlacedFile,
+    ) -> Result<Place, OpenErrorKind> {
+        set_journal(connection, journal, &self.path)?;
         // A rollback journal that comes back after a power loss would undo all that follows.
-        create::sync_directory(&fs::canonicalize(path)?)?;
-        let place = Place::new(lock.file, journal)?;
-        Ok(DatabaseFile::new(connection, Some(place), self.clone(), version, history)?)
+        create::sync_directory(&fs::canonicalize(&self.path)?)?;
+        Ok(Place::new(file, journal)?)
     }
 
     /// Copies an open file; returns the connection to go on with, and where the copy is.
@@ -249,6 +271,7 @@ impl fmt::Display for Target {
 
 /// Whether a database and what is beside it can be written.
 fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
+    check_links(path)?;
     for suffix in SUFFIXES.into_iter().chain([""]) {
         // These are closed before SQLite has locks on them, which closing them would drop.
         let opened = OpenOptions::new().read(true).write(true).open(with_suffix(path, suffix));
@@ -263,6 +286,17 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
         }
     }
     Ok(())
+}
+
+/// Fails if what is beside a database is a link. SQLite opens none, and does not say why.
+pub(super) fn check_links(path: &Path) -> Result<(), OpenErrorKind> {
+    match SUFFIXES.into_iter().find(|suffix| with_suffix(path, suffix).is_symlink()) {
+        None => Ok(()),
+        Some(suffix) => {
+            let error = io::Error::other("it is a symbolic link, which SQLite does not follow");
+            Err(OpenErrorKind::NotWritable(suffix, error))
+        }
+    }
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
@@ -309,6 +343,16 @@ fn checked_version(
             let why =
                 format!("it has tables of a later version than {version}, which it says it is");
             return Err(OpenErrorKind::NotOurs(why));
+        }
+    }
+    for each in 1..=version {
+        for change in kind.changes(each)? {
+            match connection.prepare(&change) {
+                Err(error) if is_unknown_name(&error) => {
+                    return Err(OpenErrorKind::Unsupported(error));
+                }
+                prepared => drop(prepared?),
+            }
         }
     }
     let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;

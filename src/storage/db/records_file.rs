@@ -29,7 +29,11 @@ pub(super) struct RecordsFile<T> {
 impl<T> RecordsFile<T> {
     pub(super) fn open(examined: Examined) -> Result<RecordsFile<T>, OpenError> {
         let file = examined.open()?;
-        configure(&file.connection).map_err(|error| file.error(error))?;
+        if let Err(error) = configure(&file.connection) {
+            let error = file.error(error);
+            _ = file.close(); // in the journal mode that it had
+            return Err(error);
+        }
         Ok(RecordsFile { file, waiting: Vec::new(), is_failing: false })
     }
 

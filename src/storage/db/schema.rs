@@ -29,14 +29,33 @@ impl Kind {
     /// A query for all columns of each table that a version adds. If they can be prepared, a file
     /// has these tables.
     pub fn probes(&self, version: usize) -> rusqlite::Result<Vec<String>> {
-        const PROBES: &str = r#"
-            SELECT 'SELECT "' || group_concat(column.name, '", "') || '" FROM ' || tables.name
+        let tables = self.tables(version)?.into_iter();
+        Ok(tables.map(|[name, columns]| format!("SELECT {columns} FROM {name}")).collect())
+    }
+
+    /// Statements that change all columns of each table that a version adds. If they can be
+    /// prepared, this SQLite has what the file's triggers, indexes and defaults use.
+    pub fn changes(&self, version: usize) -> rusqlite::Result<Vec<String>> {
+        let changes = |[name, columns]: [String; 2]| {
+            [
+                format!("INSERT INTO {name} DEFAULT VALUES"),
+                format!("UPDATE {name} SET ({columns}) = ({columns})"),
+                format!("DELETE FROM {name}"),
+            ]
+        };
+        Ok(self.tables(version)?.into_iter().flat_map(changes).collect())
+    }
+
+    /// Of each table that a version adds, the name and the list of its columns.
+    fn tables(&self, version: usize) -> rusqlite::Result<Vec<[String; 2]>> {
+        const TABLES: &str = r#"
+            SELECT tables.name, '"' || group_concat(column.name, '", "') || '"'
             FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS column
             WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'
             GROUP BY tables.rowid"#;
         let model = Connection::open_in_memory()?;
         model.execute_batch(self.versions[version - 1])?;
-        collect(&model, PROBES, &[], |row| row.get(0))
+        collect(&model, TABLES, &[], |row| Ok([row.get(0)?, row.get(1)?]))
     }
 }
 

@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::sql::{self, CHANNEL_V1, USAGE_V1, USAGE_V2};
+use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
 use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
 use rows::{ROWS, ROWS_OF_NOBODY, copy_of_a_crash};
 use rusqlite::Connection;
@@ -160,18 +160,47 @@ fn a_start_that_fails_says_why_and_leaves_every_file_as_it_was() {
 #[test]
 #[ignore = "needs strace"]
 fn a_start_without_an_event_loop_leaves_the_files_in_the_mode_that_they_had() {
+    let log = fails_late(None, "epoll_create1:error=ENOMEM");
+    assert!(log.contains("cannot start the event loop"), "{log}");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn so_does_one_that_finds_out_when_it_has_opened_some_of_the_files() {
+    for name in FILES {
+        // SQLite's shared memory, which is not made before all files have been examined.
+        let log = fails_late(Some(&format!("{name}-shm")), "openat:error=EIO");
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains(name), "{log}");
+    }
+}
+
+const FILES: [&str; 3] = ["addrid.sqlite", "relay.sqlite", "usage.sqlite"];
+
+/// A start in which a system call, if need be on one file only, has that result; returns its log.
+fn fails_late(file: Option<&str>, call: &str) -> String {
     let directory = Directory::new();
-    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1]);
+    let tables = [&[ADDRID_V1][..], &[CHANNEL_V1, CHANNEL_V2], &[USAGE_V1, USAGE_V2]];
+    for (name, statements) in FILES.into_iter().zip(tables) {
+        sql::create(&directory.file(name), statements);
+    }
     let mut command = Command::new("strace");
-    command.args(["-o", "/dev/null", "-e", "inject=epoll_create1:error=ENOMEM"]);
-    command.args([PROGRAM, FREE_PORT]).current_dir(directory.path()).stdin(Stdio::null());
+    command.args(["-o", "/dev/null", "-e", &format!("inject={call}")]);
+    if let Some(file) = file {
+        command.arg("-P").arg(directory.file(file));
+    }
+    command.args([PROGRAM, FREE_PORT, "--usage-db=usage.sqlite", "--addrid-db=addrid.sqlite"]);
+    command.current_dir(directory.path()).stdin(Stdio::null());
     let output = command.output().expect("it runs");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && text.contains("the event loop"), "{text}");
-    assert_eq!(sql::names(&directory), ["relay.sqlite"]);
-    // By its header a reader knows that it is not in WAL mode.
-    let file = fs::read(directory.file("relay.sqlite")).expect("read");
-    assert_eq!(file[18..20], [1, 1]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert_eq!(sql::names(&directory), FILES, "{log}");
+    for name in FILES {
+        // By its header a reader knows that it is not in WAL mode.
+        let file = fs::read(directory.file(name)).expect("read");
+        assert_eq!(file[18..20], [1, 1], "{name}: {log}");
+    }
+    log
 }
 
 #[test]

@@ -21,6 +21,11 @@ fn database(directory: &Directory, name: &str, statements: &[&str]) -> Kept {
     Kept::Nothing
 }
 
+fn link(directory: &Directory, to: &str, name: &str) -> Kept {
+    symlink(to, directory.file(name)).expect("link");
+    Kept::Nothing
+}
+
 fn make_pipe(path: &Path) -> Kept {
     let made = Command::new("mkfifo").arg(path).status();
     assert!(made.expect("mkfifo").success());
@@ -137,22 +142,33 @@ pub const ROWS: &[(&str, Row)] = &[
     (
         "a dangling link",
         Row {
-            spoil: |it| {
-                symlink("nowhere", it.file("bad")).expect("link");
-                Kept::Nothing
-            },
+            spoil: |it| link(it, "nowhere", "bad"),
             arguments: BAD_USAGE,
             says: &["usage database bad: it is a symbolic link to a file that does not exist"],
             ..ROW
         },
     ),
     (
+        "a link for a log",
+        Row {
+            spoil: |it| link(it, "nowhere", "relay.sqlite-wal"),
+            says: &["relay.sqlite: its '-wal' file is not writable: it is a symbolic link"],
+            ..ROW
+        },
+    ),
+    (
+        "a link beside a new file",
+        Row {
+            spoil: |it| link(it, "nowhere", "new-journal"),
+            arguments: &["--usage-db=new"],
+            says: &["usage database new: its '-journal' file is not writable: it is a symbolic"],
+            ..ROW
+        },
+    ),
+    (
         "a circle of links",
         Row {
-            spoil: |it| {
-                symlink("bad", it.file("bad")).expect("link");
-                Kept::Nothing
-            },
+            spoil: |it| link(it, "bad", "bad"),
             arguments: BAD_USAGE,
             says: &["usage database bad: Too many levels of symbolic links"],
             ..ROW
@@ -224,10 +240,7 @@ pub const ROWS: &[(&str, Row)] = &[
     (
         "the log of another by a link",
         Row {
-            spoil: |it| {
-                symlink("relay.sqlite", it.file("link")).expect("link");
-                Kept::Nothing
-            },
+            spoil: |it| link(it, "relay.sqlite", "link"),
             arguments: &["--channel-db=link", "--usage-db=relay.sqlite-journal"],
             says: &["relay.sqlite-journal, which belongs to the file of --channel-db"],
             ..ROW
@@ -244,10 +257,7 @@ pub const ROWS: &[(&str, Row)] = &[
     (
         "one file by two names",
         Row {
-            spoil: |it| {
-                symlink("relay.sqlite", it.file("bad")).expect("link");
-                Kept::Nothing
-            },
+            spoil: |it| link(it, "relay.sqlite", "bad"),
             arguments: BAD_USAGE,
             says: &["--channel-db and --usage-db both name bad"],
             ..ROW
@@ -453,6 +463,19 @@ pub const ROWS: &[(&str, Row)] = &[
         Row {
             shell: "ulimit -f 1",
             says: &["relay.sqlite: the file size limit is reached"],
+            ..ROW
+        },
+    ),
+    (
+        "no room for the copy of an older file",
+        Row {
+            spoil: |it| {
+                let large = "CREATE TABLE more (n); INSERT INTO more VALUES (zeroblob(500000))";
+                database(it, "old", &[USAGE_V1, large])
+            },
+            shell: "ulimit -f 500",
+            arguments: &["--usage-db=old"],
+            says: &["usage database old: the file size limit is reached"],
             ..ROW
         },
     ),

@@ -83,7 +83,8 @@ fn open_patiently(path: &Path, kind: &Kind) -> Result<(Connection, FileState), O
     open(path, kind)
 }
 
-/// Checks that what is there can be read, and that there is a directory for what is not.
+/// Checks that what is there can be read, that there is a directory for what is not, and that no
+/// link lies beside either.
 pub fn check_files(
     channel: &Path,
     usage: Option<&Path>,
@@ -92,6 +93,8 @@ pub fn check_files(
     let files = [(Some(channel), &CHANNEL), (usage, &USAGE), (addrid, &ADDRID)];
     for (path, kind) in files {
         let Some(path) = path.filter(|path| *path != Path::new(MEMORY)) else { continue };
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        opening::check_links(&real).map_err(|error| OpenError::new(path, kind, error))?;
         match fs::metadata(path) {
             // Empty counts as new.
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {}
