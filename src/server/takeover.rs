@@ -19,9 +19,9 @@ use crate::message::CloseReason;
 use crate::message::handover::Head;
 use crate::net::connection::{Connection, Times};
 use crate::net::handover::{self, RecordWriter};
-use crate::sys::companion::Companion;
 use crate::sys::logging::{info, warn};
 use crate::sys::process;
+use crate::sys::program::Check;
 
 /// The successor of this process.
 #[derive(Clone, Copy, Debug)]
@@ -220,17 +220,8 @@ impl Server {
 }
 
 /// The end of a check: the reason if it failed; none if it goes on.
-fn outcome(check: &mut Companion, is_late: bool) -> Option<Result<(), String>> {
-    match check.try_wait() {
-        Ok(Some(status)) if status.success() => Some(Ok(())),
-        Ok(Some(status)) => {
-            let complaint = check.complaint().map(|it| format!(": {it}"));
-            Some(Err(format!("{status}{}", complaint.unwrap_or_default())))
-        }
-        Ok(None) if is_late => {
-            Some(Err(format!("its check takes more than {} s", TAKEOVER_CHECK.as_secs())))
-        }
-        Ok(None) => None,
-        Err(error) => Some(Err(error.to_string())),
-    }
+fn outcome(check: &mut Check, is_late: bool) -> Option<Result<(), String>> {
+    check.outcome().or_else(|| {
+        is_late.then(|| Err(format!("its check takes more than {} s", TAKEOVER_CHECK.as_secs())))
+    })
 }

@@ -2,14 +2,19 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{self, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::companion::Companion;
+use crate::limits::COMPANION_OUTPUT_BYTES_MAX;
+
+/// What `--check-config` prints if nothing is wrong. Other versions of the program wait for it.
+pub const VALID: &str = "the configuration is valid\n";
 
 /// A program, and how it was called.
 #[derive(Debug)]
@@ -36,15 +41,51 @@ impl Program {
     }
 
     /// Begins a check of the program that is there now, with the same options.
-    pub fn check(&self, variable: (&str, &str)) -> io::Result<Companion> {
+    pub fn check(&self, variable: (&str, &str)) -> io::Result<Check> {
+        let (stdout, its_stdout) = UnixStream::pair()?;
+        stdout.set_nonblocking(true)?;
         let mut command = self.command();
-        command.arg("--check-config").stdin(Stdio::null()).stdout(Stdio::null());
-        Companion::start(command.env(variable.0, variable.1))
+        command.arg("--check-config").stdin(Stdio::null()).stdout(OwnedFd::from(its_stdout));
+        let companion = Companion::start(command.env(variable.0, variable.1))?;
+        Ok(Check { companion, stdout })
     }
 
     /// Executes the program that is there now in this process. Returns only if that fails.
     pub fn replace(&self, stdin: OwnedFd, variable: (&str, &str)) -> io::Error {
         self.command().stdin(stdin).env(variable.0, variable.1).exec()
+    }
+}
+
+/// A program that checks itself.
+#[derive(Debug)]
+pub struct Check {
+    companion: Companion,
+    stdout: UnixStream,
+}
+
+impl Check {
+    /// How it has ended, if it has: the reason if the program cannot do the work of this one.
+    pub fn outcome(&mut self) -> Option<Result<(), String>> {
+        match self.companion.try_wait() {
+            Ok(None) => None,
+            // A program of another kind may end well, too.
+            Ok(Some(status)) if status.success() && !self.has_said_valid() => {
+                Some(Err("its check did not say that the configuration is valid".to_owned()))
+            }
+            Ok(Some(status)) if status.success() => Some(Ok(())),
+            Ok(Some(status)) => {
+                let complaint = self.companion.complaint().map(|it| format!(": {it}"));
+                Some(Err(format!("{status}{}", complaint.unwrap_or_default())))
+            }
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
+
+    fn has_said_valid(&self) -> bool {
+        let mut said = Vec::new();
+        // Ends with an error where nothing more is there, and keeps what was.
+        _ = (&self.stdout).take(COMPANION_OUTPUT_BYTES_MAX).read_to_end(&mut said);
+        said.ends_with(VALID.as_bytes())
     }
 }
 

@@ -294,6 +294,11 @@ fn a_program_that_fails_its_check_does_not_take_over() {
         ("#!/bin/sh\necho 'no such option' >&2\nexit 2\n", "no such option"),
         ("#!/bin/sh\nexit 3\n", "exit status: 3"),
         ("not a program\n", "Exec format error"),
+        ("#!/bin/sh\nexit 0\n", "did not say"),
+        ("#!/bin/sh\necho \"$@\"\n", "did not say"),
+        ("#!/bin/sh\necho 'the configuration is valid'\necho but\n", "did not say"),
+        // More than is looked at.
+        ("#!/bin/sh\ndd if=/dev/zero bs=1000 count=70 2>/dev/null\n", "did not say"),
     ] {
         put_script(&path, script);
         let before = server.log().len();
@@ -304,7 +309,7 @@ fn a_program_that_fails_its_check_does_not_take_over() {
         client.one(json!({"type": "ping", "ping": 1}));
     }
     // One that passes its check, but cannot be executed afterwards.
-    put_script(&path, "#!/bin/sh\nrm -f \"$0\"\n");
+    put_script(&path, "#!/bin/sh\nrm -f \"$0\"\necho 'the configuration is valid'\n");
     let before = server.log().len();
     server.signal(Signal::USR2);
     server.wait_for_log_after(before, "not replaced by ");
