@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +31,8 @@ impl Program {
     pub fn current() -> Program {
         let mut arguments = env::args_os();
         let name = arguments.next().unwrap_or_default();
-        let path = locate(&name, env::current_exe);
+        let directories = env::var_os("PATH").unwrap_or_default();
+        let path = locate(&name, &directories, env::current_exe);
         Program { path, name, arguments: arguments.collect() }
     }
 
@@ -90,12 +92,21 @@ impl Check {
 }
 
 /// The path by which a program was called counts, since it may be a link that an upgrade changes.
-/// Without one it was found by `PATH`; the kernel knows where, and if it does not tell (without a
-/// `/proc`), it is to be found in the same way again.
-fn locate(name: &OsStr, current: fn() -> io::Result<PathBuf>) -> PathBuf {
+/// Without one it was found by `PATH`, in the first of these directories in which it is the program
+/// that the kernel names. If the kernel does not tell (without a `/proc`), it is to be found in the
+/// same way again.
+fn locate(name: &OsStr, directories: &OsStr, current: fn() -> io::Result<PathBuf>) -> PathBuf {
     let has_path = name.as_bytes().contains(&b'/');
     let called = path::absolute(name).ok().filter(|path| has_path && path.is_file());
-    called.or_else(|| current().ok()).unwrap_or_else(|| name.into())
+    called.unwrap_or_else(|| match current() {
+        Ok(current) => {
+            let named = env::split_paths(directories).map(|directory| directory.join(name));
+            let is_current = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|it| it == current);
+            let found = named.filter_map(|path| path::absolute(path).ok()).find(is_current);
+            found.unwrap_or(current)
+        }
+        Err(_) => name.into(),
+    })
 }
 
 #[cfg(test)]
@@ -113,7 +124,8 @@ mod tests {
             ("program", unknown, "program"),
             ("/gone/program", unknown, "/gone/program"),
         ] {
-            assert_eq!(locate(OsStr::new(name), current), PathBuf::from(path), "{name}");
+            let found = locate(OsStr::new(name), OsStr::new("/bin::/proc"), current);
+            assert_eq!(found, PathBuf::from(path), "{name}");
         }
     }
 }

@@ -13,7 +13,8 @@ use rustix::process::Resource;
 use serde_json::json;
 
 use crate::common::{
-    Client, Directory, PATIENCE, PROGRAM, Server, Signal, eventually, process, retry, sql,
+    Client, Directory, PATIENCE, PROGRAM, Server, Signal, copy_program, eventually, process, retry,
+    sql,
 };
 use crate::takeover::{add, put_script, start};
 
@@ -24,6 +25,40 @@ fn with_message(server: &Server) -> (Client, String) {
     client.open(&mailbox);
     client.one(add("p"));
     (client, mailbox)
+}
+
+#[test]
+fn a_program_that_fails_its_check_does_not_take_over() {
+    let (mut server, path) = start(&[]);
+    let mut client = server.bind("app", "s");
+    for (script, reason) in [
+        ("#!/bin/sh\necho 'no such option' >&2\nexit 2\n", "no such option"),
+        ("#!/bin/sh\nexit 3\n", "exit status: 3"),
+        ("not a program\n", "Exec format error"),
+        ("#!/bin/sh\nexit 0\n", "did not say"),
+        ("#!/bin/sh\necho \"$@\"\n", "did not say"),
+        ("#!/bin/sh\necho 'the configuration is valid'\necho but\n", "did not say"),
+        // More than is looked at.
+        ("#!/bin/sh\ndd if=/dev/zero bs=1000 count=70 2>/dev/null\n", "did not say"),
+    ] {
+        put_script(&path, script);
+        let before = server.log().len();
+        server.signal(Signal::USR2);
+        let line = server.wait_for_log_after(before, "not replaced by ");
+        assert!(line.contains("WARN") && line.contains(reason), "{line}");
+        assert!(!line.trim_end().ends_with(':'), "{line}");
+        client.one(json!({"type": "ping", "ping": 1}));
+    }
+    // One that passes its check, but cannot be executed afterwards.
+    put_script(&path, "#!/bin/sh\nrm -f \"$0\"\necho 'the configuration is valid'\n");
+    let before = server.log().len();
+    server.signal(Signal::USR2);
+    server.wait_for_log_after(before, "not replaced by ");
+    client.claim("4");
+    // A good one still can.
+    copy_program(&path);
+    server.replace();
+    client.one(json!({"type": "ping", "ping": 1}));
 }
 
 /// A program that checks itself well, and then does something else than taking over.
