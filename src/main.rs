@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use wormhole_mailbox::config::{Config, Format, Invocation, Subject, reload};
 use wormhole_mailbox::report;
 use wormhole_mailbox::startup;
-use wormhole_mailbox::sys::{logging, process};
+use wormhole_mailbox::sys::{logging, process, program};
 use wormhole_mailbox::testing::{Server, Trouble};
 
 /// Something cannot be opened, bound or asked.
@@ -45,7 +45,7 @@ fn check(config: Config) -> ExitCode {
         logging::print(log::Level::Warn, &format!("warning: {warning}"));
     }
     match startup::check(config) {
-        Ok(()) => print("the configuration is valid\n"),
+        Ok(()) => print(program::VALID),
         Err(problem) => fail(&problem, STATUS_FAILED),
     }
 }

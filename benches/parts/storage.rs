@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions, Database, MEMORY};
+use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions, Database, EarlierLocks, MEMORY};
 
 use crate::{Part, path};
 
@@ -47,7 +47,8 @@ fn in_memory(adds: usize) -> Box<dyn FnMut(u64)> {
 
 fn commits(file: &Path, adds: usize) -> Box<dyn FnMut(u64)> {
     let options = ChannelOptions::default();
-    let examined = ChannelDb::examine(file, options).expect("a file");
+    let examined = ChannelDb::examine(file, options, &mut EarlierLocks::none());
+    let examined = examined.expect("a file");
     let mut database = ChannelDb::open(examined, options, false).expect("a database");
     database.commit(&path::opening()).expect("a commit");
     let changes = path::changes(adds);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions};
+use wormhole_mailbox::storage::db::{ChannelDb, ChannelOptions, EarlierLocks};
 
 use crate::Scope;
 use crate::common::modes::{Plan, Storm, run};
@@ -49,7 +49,8 @@ fn time_to_welcome(file: &Path) -> Result<f64, String> {
 /// Mailboxes with two sides and messages of a usual size, as recent as can be.
 fn fill(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let options = ChannelOptions::default();
-    drop(ChannelDb::open(ChannelDb::examine(file, options)?, options, false)?);
+    let examined = ChannelDb::examine(file, options, &mut EarlierLocks::none())?;
+    drop(ChannelDb::open(examined, options, false)?);
     let mut database = rusqlite::Connection::open(file)?;
     let transaction = database.transaction()?;
     {

@@ -1,9 +1,13 @@
 //! The engine's state of connections and addresses as records, and back (manual: reloading 5).
 
+use std::fs::File;
+use std::iter;
+
 use super::Engine;
 use crate::message::ConnId;
 use crate::message::handover::{AddressesRecord, StateRecord};
-use crate::storage::db::{ConnectionChange, Failure, MEMORY};
+use crate::storage::db::{AddridDb, ConnectionChange, Failure, MEMORY, UsageDb};
+use crate::storage::records::Records;
 
 impl Engine {
     /// Whether another process finds the state in the file.
@@ -23,6 +27,14 @@ impl Engine {
         let db = self.storage.db_mut();
         self.records.flush(db);
         db.check()
+    }
+
+    /// The files whose locks keep a second server off.
+    pub fn locks(&self) -> impl Iterator<Item = &File> {
+        let Records { usage, addresses, .. } = &self.records;
+        let of_records =
+            [usage.as_ref().and_then(UsageDb::lock), addresses.as_ref().and_then(AddridDb::lock)];
+        iter::once(self.storage.lock()).chain(of_records).flatten()
     }
 
     /// Leaves the rows of the connections where they are, for the next process.

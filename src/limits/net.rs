@@ -119,6 +119,11 @@ pub const PROXIES_NAMED_MAX: usize = 16;
 /// retransmitted SYN. The kernel cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// How often a lock that another start holds on the directory of a unix socket is tried again, and
+/// the pause before. Such a start holds it for less than a millisecond.
+pub const DIRECTORY_LOCK_RETRIES: usize = 50;
+pub const DIRECTORY_LOCK_RETRY: Duration = Duration::from_millis(4);
+
 /// Delay before a listener that failed is tried again.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 

@@ -70,9 +70,9 @@ pub const CHECK_MESSAGE_BYTES_MAX: usize = MIB;
 /// Bytes of a server's answer to the upgrade of `check`; proxies add a few lines.
 pub const CHECK_HEAD_BYTES_MAX: usize = 16 * KIB;
 
-/// Bytes of the stderr of a command beside the process (`check --via`, the check of a new program)
+/// Bytes of what a command beside the process (`check --via`, the check of a new program) writes
 /// that are looked at, the first ones.
-pub const COMPANION_ERROR_BYTES_MAX: u64 = 64 * KIB as u64;
+pub const COMPANION_OUTPUT_BYTES_MAX: u64 = 64 * KIB as u64;
 
 /// Buckets of a histogram: three for each power of ten of [`DURATION_BOUNDS`].
 pub const HISTOGRAM_BUCKETS: usize = 19;

@@ -29,6 +29,21 @@ pub enum ListenerRecord {
     Passed { index: u64, name: String },
 }
 
+/// The endpoint of a lock, unlike that of any option.
+const LOCK: &str = "lock";
+
+impl ListenerRecord {
+    /// The record of the lock of a file, no kind of its own, since that would be another format. An
+    /// earlier version of the program closes what is no socket, and then locks the file itself.
+    pub fn of_lock() -> ListenerRecord {
+        ListenerRecord::Bound { endpoint: LOCK.to_owned(), file: None }
+    }
+
+    pub fn is_lock(&self) -> bool {
+        matches!(self, ListenerRecord::Bound { endpoint, .. } if endpoint == LOCK)
+    }
+}
+
 /// One connection.
 #[derive(Debug, PartialEq)]
 pub struct ConnectionRecord {

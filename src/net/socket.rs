@@ -10,17 +10,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
+use std::thread;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
     SocketType, getsockname, sockopt,
 };
 
-use crate::limits::{LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
+use crate::limits::{
+    DIRECTORY_LOCK_RETRIES, DIRECTORY_LOCK_RETRY, LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES,
+    SEND_BUFFER_BYTES,
+};
 use crate::message::Peer;
 use crate::sys::identity::{self, FileId};
 
@@ -107,6 +112,11 @@ pub struct Listener {
 
 impl Listener {
     pub fn bind(endpoint: &Endpoint) -> io::Result<Listener> {
+        let _lock = lock_directory(endpoint);
+        Listener::bind_locked(endpoint)
+    }
+
+    fn bind_locked(endpoint: &Endpoint) -> io::Result<Listener> {
         match endpoint {
             Endpoint::Tcp(address) => {
                 let descriptor = bind_tcp(*address)?;
@@ -122,9 +132,11 @@ impl Listener {
 
     /// Begins to listen; before that, connections are refused.
     pub fn listen(&mut self) -> io::Result<()> {
-        // A socket that does not listen yet looks abandoned, and another start removes it.
+        // A socket that does not listen yet looks abandoned, and another start removes it: before
+        // this, or never.
+        let _lock = self.file.and_then(|_| lock_directory(&self.endpoint));
         if self.file.is_some() && self.own_file().is_none() {
-            *self = Listener::bind(&self.endpoint)?;
+            *self = Listener::bind_locked(&self.endpoint)?;
         }
         if is_listening(&self.descriptor).unwrap_or(false) {
             return Ok(()); // adopted, with a backlog of the operator's choice
@@ -270,6 +282,23 @@ fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     bound_buffers(&fd)?;
     rustix::net::bind(&fd, &address)?;
     Ok(fd)
+}
+
+/// Keeps other servers from looking for and replacing sockets in the directory of a unix socket.
+/// Best effort, and not waited for long: whoever may read a directory can lock it.
+fn lock_directory(endpoint: &Endpoint) -> Option<OwnedFd> {
+    let Endpoint::Unix { path, .. } = endpoint else { return None };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = path::absolute(path).ok()?;
+    let directory = rustix::fs::open(path.parent()?, flags, Mode::empty()).ok()?;
+    for _ in 0..DIRECTORY_LOCK_RETRIES {
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::WOULDBLOCK) => thread::sleep(DIRECTORY_LOCK_RETRY),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, FileId)> {

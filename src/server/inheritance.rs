@@ -1,6 +1,7 @@
 //! Reads and checks the listeners and connections that an earlier process has handed over (manual:
 //! reloading 5 and 6).
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use crate::codec::handover as codec;
@@ -16,6 +17,8 @@ pub struct Inheritance {
     /// The number of the next connection.
     pub next_conn: u64,
     pub listeners: HandedOver,
+    /// The locked files.
+    pub locks: Vec<File>,
     /// The engine's state of addresses.
     pub addresses: AddressesRecord,
     pub connections: Vec<(ConnectionRecord, OwnedFd)>,
@@ -60,11 +63,13 @@ fn read(mut records: RecordReader, descriptors: Vec<OwnedFd>) -> Result<Inherita
         return Err(format!("{count} descriptors have come, not {expected}"));
     }
     let mut descriptors = descriptors.into_iter();
-    let listeners = listeners.into_iter().zip(descriptors.by_ref()).collect();
+    let (locks, listeners): (Vec<_>, _) =
+        listeners.into_iter().zip(descriptors.by_ref()).partition(|(record, _)| record.is_lock());
+    let locks = locks.into_iter().map(|(_, descriptor)| File::from(descriptor)).collect();
     let addresses = codec::decode(&record()?)?;
     let mut connections = Vec::with_capacity(descriptors.len());
     for descriptor in descriptors {
         connections.push((codec::decode(&record()?)?, descriptor));
     }
-    Ok(Inheritance { next_conn, listeners, addresses, connections })
+    Ok(Inheritance { next_conn, listeners, locks, addresses, connections })
 }

@@ -9,8 +9,8 @@ use crate::config::reload;
 use crate::limits;
 use crate::message::CloseReason;
 use crate::net::listeners::Listeners;
-use crate::sys::companion::Companion;
 use crate::sys::logging::info;
+use crate::sys::program::Check;
 
 /// Where the server is between its start and its end.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) enum Stage {
     /// Until a signal asks for something else.
     Serving,
     /// A new program checks itself; ends with it, or at that time.
-    Checking { check: Companion, until: Instant },
+    Checking { check: Check, until: Instant },
     /// Connections come to a point at which they can be handed over; ends then, or at that time.
     HandingOver { successor: Successor, until: Instant },
     /// Nothing may begin any more; ends when no mailbox is left, or at that time.

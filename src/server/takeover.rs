@@ -16,12 +16,13 @@ use super::{Server, Stage, signals};
 use crate::codec::handover as codec;
 use crate::limits::{TAKEOVER_CHECK, TAKEOVER_GRACE};
 use crate::message::CloseReason;
-use crate::message::handover::Head;
+use crate::message::handover::{Head, ListenerRecord};
 use crate::net::connection::{Connection, Times};
 use crate::net::handover::{self, RecordWriter};
-use crate::sys::companion::Companion;
+use crate::storage::db::describe_locks;
 use crate::sys::logging::{info, warn};
 use crate::sys::process;
+use crate::sys::program::Check;
 
 /// The successor of this process.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,11 @@ impl Server {
             return;
         }
         let until = self.clock.instant + TAKEOVER_CHECK;
-        let listening = self.listeners.check_list();
-        match self.program.check((handover::LISTENING, &listening)) {
+        let check = describe_locks(self.engine.locks()).and_then(|locks| {
+            let list = self.listeners.check_list() + &locks;
+            self.program.check((handover::LISTENING, &list))
+        });
+        match check {
             Ok(check) => self.stage = Stage::Checking { check, until },
             Err(error) => self.refuse_takeover(&error.to_string()),
         }
@@ -177,20 +181,24 @@ impl Server {
     fn pack(&mut self) -> io::Result<(OwnedFd, usize)> {
         let prepared = self.engine.prepare_handover();
         prepared.map_err(|error| io::Error::other(error.to_string()))?;
+        let addresses = codec::encode(&self.engine.export_addresses());
         let times = Times::now();
         // What is encoded for one connection is in memory for it alone, replays included.
         let numbers = self.connections.with_least_output(self.config.limits.buffered_bytes_max);
         if let left @ 1.. = self.connections.len() - numbers.len() {
             warn!("{left} connections are not handed over: too much output waits for them");
         }
-        let (listeners, descriptors): (Vec<_>, Vec<_>) = self.listeners.export().unzip();
+        // A second server must not get the files between this process and the next.
+        let locks = self.engine.locks().map(|file| (ListenerRecord::of_lock(), file.as_fd()));
+        let (listeners, descriptors): (Vec<_>, Vec<_>) =
+            self.listeners.export().chain(locks).unzip();
         let mut records = RecordWriter::new()?;
         records.write(&codec::encode_head(&Head {
             next_conn: self.next_conn,
             listeners,
             connections: numbers.len() as u64,
         }))?;
-        records.write(&codec::encode(&self.engine.export_addresses()))?;
+        records.write(&addresses)?;
         for conn in &numbers {
             if let Some(record) = self.connections.export(*conn, &self.engine, &times) {
                 records.write(&codec::encode(&record))?;
@@ -220,17 +228,8 @@ impl Server {
 }
 
 /// The end of a check: the reason if it failed; none if it goes on.
-fn outcome(check: &mut Companion, is_late: bool) -> Option<Result<(), String>> {
-    match check.try_wait() {
-        Ok(Some(status)) if status.success() => Some(Ok(())),
-        Ok(Some(status)) => {
-            let complaint = check.complaint().map(|it| format!(": {it}"));
-            Some(Err(format!("{status}{}", complaint.unwrap_or_default())))
-        }
-        Ok(None) if is_late => {
-            Some(Err(format!("its check takes more than {} s", TAKEOVER_CHECK.as_secs())))
-        }
-        Ok(None) => None,
-        Err(error) => Some(Err(error.to_string())),
-    }
+fn outcome(check: &mut Check, is_late: bool) -> Option<Result<(), String>> {
+    check.outcome().or_else(|| {
+        is_late.then(|| Err(format!("its check takes more than {} s", TAKEOVER_CHECK.as_secs())))
+    })
 }

@@ -9,8 +9,8 @@ use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
 use crate::message::ConnId;
 use crate::storage::Storage;
 use crate::storage::db::{
-    self, AddridDb, ChannelDb, ChannelOptions, ConnectionTable, Database, Examined, Failure,
-    MEMORY, OpenError, UsageDb, UsageHistory,
+    self, AddridDb, ChannelDb, ChannelOptions, ConnectionTable, Database, EarlierLocks, Examined,
+    Failure, MEMORY, OpenError, UsageDb, UsageHistory,
 };
 use crate::storage::records::Records;
 use crate::store::Store;
@@ -27,17 +27,17 @@ pub struct Files {
 
 impl Files {
     /// Opens all files that the options name, or none.
-    /// `taken_over`: the connections of an earlier process that go on.
+    /// `locks`: those that an earlier process has handed over; `taken_over`: its connections that
+    /// go on.
     pub fn open(
         config: &Config,
         reloadable: &Reloadable,
+        locks: EarlierLocks,
         taken_over: &[ConnId],
     ) -> Result<Files, Failure> {
         check_distinct(config)?;
         // None is changed before all have been found to be in order.
-        let channel = ChannelDb::examine(&config.channel_db, channel_options(config))?;
-        let usage = config.usage_db.as_deref().map(UsageDb::examine).transpose()?;
-        let addrid = config.addrid_db.as_deref().map(AddridDb::examine).transpose()?;
+        let AllExamined { channel, usage, addrid } = AllExamined::new(config, locks)?;
         let db = ChannelDb::open(channel, channel_options(config), !taken_over.is_empty())?;
         let (db, store) = load(config, reloadable, db)?;
         let summary = db.summary();
@@ -89,12 +89,37 @@ impl Files {
     }
 }
 
+/// All files, of which none is changed.
+struct AllExamined {
+    channel: Examined,
+    usage: Option<Examined>,
+    addrid: Option<Examined>,
+}
+
+impl AllExamined {
+    /// Closes the locks that no file needs: not later, since SQLite loses its own with them.
+    fn new(config: &Config, mut locks: EarlierLocks) -> Result<AllExamined, OpenError> {
+        let Config { channel_db, usage_db, addrid_db, .. } = config;
+        let channel = ChannelDb::examine(channel_db, channel_options(config), &mut locks)?;
+        let usage = usage_db.as_deref().map(|path| UsageDb::examine(path, &mut locks));
+        let usage = usage.transpose()?;
+        let addrid = addrid_db.as_deref().map(|path| AddridDb::examine(path, &mut locks));
+        Ok(AllExamined { channel, usage, addrid: addrid.transpose()? })
+    }
+}
+
 /// Checks what can be checked without opening anything for writing.
 pub fn check(config: &Config) -> Result<(), String> {
     check_distinct(config)?;
     let Config { channel_db, usage_db, addrid_db, .. } = config;
     db::check_files(channel_db, usage_db.as_deref(), addrid_db.as_deref())
         .map_err(|error| error.to_string())
+}
+
+/// Checks all that a start checks before it changes a file. `locks`: those of the server that this
+/// program is to replace.
+pub fn check_for_takeover(config: &Config, locks: EarlierLocks) -> Result<(), String> {
+    AllExamined::new(config, locks).map(drop).map_err(|error| error.to_string())
 }
 
 /// Fails if two options name the same file.

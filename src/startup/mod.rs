@@ -25,7 +25,7 @@ use crate::server::Server;
 use crate::server::inheritance::Inheritance;
 use crate::server::service_manager::{Notifier, STORED_NAME};
 use crate::server::signals::Signals;
-use crate::storage::db::UsageHistory;
+use crate::storage::db::{EarlierLocks, UsageHistory};
 use crate::sys::clock::Clock;
 use crate::sys::entropy::SystemEntropy;
 use crate::sys::logging::{info, warn};
@@ -38,13 +38,19 @@ pub fn signals_of_successor() -> Option<io::Result<Signals>> {
 }
 
 /// Checks what can be checked without opening anything for writing. Files of a running server may
-/// be named. Binds an address only for a server that this program is to replace.
+/// be named. Only for a server that this program is to replace it also binds addresses, and tries
+/// the directories and locks of files.
 pub fn check(mut config: Config) -> Result<(), String> {
-    if let Ok(listening) = env::var(handover::LISTENING) {
-        check_takeover(&mut config, &listening)?;
+    let list = env::var(handover::LISTENING).ok();
+    if let Some(listening) = &list {
+        check_takeover(&mut config, listening)?;
     }
     check_addresses(&config.endpoints)?;
-    files::check(&config)
+    files::check(&config)?;
+    match list {
+        Some(list) => files::check_for_takeover(&config, EarlierLocks::described(&list)),
+        None => Ok(()),
+    }
 }
 
 /// Fails if the sockets cannot be had that are not among those to be taken over, whose
@@ -136,9 +142,11 @@ fn build(
     // only then the first connection.
     let handed_over = inheritance.as_mut().map(|it| std::mem::take(&mut it.listeners));
     let mut listeners = bind(&mut config, passed, handed_over.unwrap_or_default())?;
+    let locks = inheritance.as_mut().map(|it| std::mem::take(&mut it.locks)).unwrap_or_default();
+    let locks = EarlierLocks::HandedOver(locks);
     let taken_over = inheritance.as_ref().map(Inheritance::numbers).unwrap_or_default();
     let files =
-        Files::open(&config, &reloadable, &taken_over).map_err(|error| error.to_string())?;
+        Files::open(&config, &reloadable, locks, &taken_over).map_err(|error| error.to_string())?;
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let (engine, admin) = start_engine(&config, reloadable, files, entropy, &mut inheritance);

@@ -8,6 +8,7 @@ pub mod db;
 pub mod held;
 pub mod records;
 
+use std::fs::File;
 use std::time::Instant;
 
 use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_HELD_RETRY, LOG_HELD_TOLERATED};
@@ -166,6 +167,11 @@ impl Storage {
     pub fn log_held_seconds(&self, now: Instant) -> u64 {
         let held = self.held_log.as_ref();
         held.map_or(0, |held| now.saturating_duration_since(held.since).as_secs())
+    }
+
+    /// The file whose lock keeps a second server off; none in memory.
+    pub fn lock(&self) -> Option<&File> {
+        self.db.lock()
     }
 
     /// The database, for what is not part of a batch.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::limits::COMPANION_ERROR_BYTES_MAX;
+use crate::limits::COMPANION_OUTPUT_BYTES_MAX;
 
 /// Killed and reaped when dropped, together with the commands that it has started.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Companion {
         const LINES_MAX: usize = 3;
         let mut bytes = Vec::new();
         // Ends with an error where nothing more is there, and keeps what was.
-        _ = (&self.stderr).take(COMPANION_ERROR_BYTES_MAX).read_to_end(&mut bytes);
+        _ = (&self.stderr).take(COMPANION_OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = &lines[lines.len().saturating_sub(LINES_MAX)..];

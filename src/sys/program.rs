@@ -2,14 +2,20 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{self, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::companion::Companion;
+use crate::limits::COMPANION_OUTPUT_BYTES_MAX;
+
+/// What `--check-config` prints if nothing is wrong. Other versions of the program wait for it.
+pub const VALID: &str = "the configuration is valid\n";
 
 /// A program, and how it was called.
 #[derive(Debug)]
@@ -25,7 +31,8 @@ impl Program {
     pub fn current() -> Program {
         let mut arguments = env::args_os();
         let name = arguments.next().unwrap_or_default();
-        let path = locate(&name, env::current_exe);
+        let directories = env::var_os("PATH").unwrap_or_default();
+        let path = locate(&name, &directories, env::current_exe);
         Program { path, name, arguments: arguments.collect() }
     }
 
@@ -36,10 +43,13 @@ impl Program {
     }
 
     /// Begins a check of the program that is there now, with the same options.
-    pub fn check(&self, variable: (&str, &str)) -> io::Result<Companion> {
+    pub fn check(&self, variable: (&str, &str)) -> io::Result<Check> {
+        let (stdout, its_stdout) = UnixStream::pair()?;
+        stdout.set_nonblocking(true)?;
         let mut command = self.command();
-        command.arg("--check-config").stdin(Stdio::null()).stdout(Stdio::null());
-        Companion::start(command.env(variable.0, variable.1))
+        command.arg("--check-config").stdin(Stdio::null()).stdout(OwnedFd::from(its_stdout));
+        let companion = Companion::start(command.env(variable.0, variable.1))?;
+        Ok(Check { companion, stdout })
     }
 
     /// Executes the program that is there now in this process. Returns only if that fails.
@@ -48,13 +58,55 @@ impl Program {
     }
 }
 
+/// A program that checks itself.
+#[derive(Debug)]
+pub struct Check {
+    companion: Companion,
+    stdout: UnixStream,
+}
+
+impl Check {
+    /// How it has ended, if it has: the reason if the program cannot do the work of this one.
+    pub fn outcome(&mut self) -> Option<Result<(), String>> {
+        match self.companion.try_wait() {
+            Ok(None) => None,
+            // A program of another kind may end well, too.
+            Ok(Some(status)) if status.success() && !self.has_said_valid() => {
+                Some(Err("its check did not say that the configuration is valid".to_owned()))
+            }
+            Ok(Some(status)) if status.success() => Some(Ok(())),
+            Ok(Some(status)) => {
+                let complaint = self.companion.complaint().map(|it| format!(": {it}"));
+                Some(Err(format!("{status}{}", complaint.unwrap_or_default())))
+            }
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
+
+    fn has_said_valid(&self) -> bool {
+        let mut said = Vec::new();
+        // Ends with an error where nothing more is there, and keeps what was.
+        _ = (&self.stdout).take(COMPANION_OUTPUT_BYTES_MAX).read_to_end(&mut said);
+        said.ends_with(VALID.as_bytes())
+    }
+}
+
 /// The path by which a program was called counts, since it may be a link that an upgrade changes.
-/// Without one it was found by `PATH`; the kernel knows where, and if it does not tell (without a
-/// `/proc`), it is to be found in the same way again.
-fn locate(name: &OsStr, current: fn() -> io::Result<PathBuf>) -> PathBuf {
+/// Without one it was found by `PATH`, in the first of these directories in which it is the program
+/// that the kernel names. If the kernel does not tell (without a `/proc`), it is to be found in the
+/// same way again.
+fn locate(name: &OsStr, directories: &OsStr, current: fn() -> io::Result<PathBuf>) -> PathBuf {
     let has_path = name.as_bytes().contains(&b'/');
     let called = path::absolute(name).ok().filter(|path| has_path && path.is_file());
-    called.or_else(|| current().ok()).unwrap_or_else(|| name.into())
+    called.unwrap_or_else(|| match current() {
+        Ok(current) => {
+            let named = env::split_paths(directories).map(|directory| directory.join(name));
+            let is_current = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|it| it == current);
+            let found = named.filter_map(|path| path::absolute(path).ok()).find(is_current);
+            found.unwrap_or(current)
+        }
+        Err(_) => name.into(),
+    })
 }
 
 #[cfg(test)]
@@ -72,7 +124,8 @@ mod tests {
             ("program", unknown, "program"),
             ("/gone/program", unknown, "/gone/program"),
         ] {
-            assert_eq!(locate(OsStr::new(name), current), PathBuf::from(path), "{name}");
+            let found = locate(OsStr::new(name), OsStr::new("/bin::/proc"), current);
+            assert_eq!(found, PathBuf::from(path), "{name}");
         }
     }
 }

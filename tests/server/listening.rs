@@ -1,12 +1,13 @@
 //! Addresses that cannot be listened on: one line, and no file is touched.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server, assert_fails};
+use crate::common::client::assert_welcomed;
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, assert_fails, eventually};
 
 fn assert_failure(directory: &Directory, arguments: &[&str], named: &[&str]) {
     assert_fails(Command::new(PROGRAM).args(arguments), directory, 1, named);
@@ -79,4 +80,39 @@ fn a_unix_socket_that_somebody_listens_on_is_a_failure() {
     let mut in_time = Command::new("timeout");
     in_time.args(["--signal=KILL", "10", PROGRAM, "--port=unix:y.sock", "--channel-db=o"]);
     assert_fails(&mut in_time, &server.directory, 1, &["y.sock"]);
+}
+
+#[test]
+fn of_servers_that_start_at_once_at_a_unix_socket_one_serves_it() {
+    let directory = Directory::new();
+    let start = || {
+        let mut command = Command::new(PROGRAM);
+        command.args(["--port=unix:x.sock", "--channel-db=:memory:"]);
+        command
+            .current_dir(directory.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .map(Running)
+            .expect("it starts")
+    };
+    for _ in 0..10 {
+        let mut servers: Vec<Running> = (0..6).map(|_| start()).collect();
+        eventually("one is left", || {
+            servers.retain_mut(|server| server.0.try_wait().expect("a child").is_none());
+            servers.len() == 1
+        });
+        let connect = || UnixStream::connect(directory.file("x.sock"));
+        eventually("it listens", || connect().is_ok());
+        assert_welcomed(connect().expect("a connection"));
+        // It is killed, and leaves a stale socket.
+    }
+}
+
+#[test]
+fn a_directory_that_somebody_locks_does_not_keep_a_unix_socket_from_being_made() {
+    let directory = Arc::new(Directory::new());
+    let locked = File::open(directory.path()).expect("a directory");
+    locked.lock().expect("a lock");
+    let server = Server::start_in(directory, &["--port=unix:x.sock"]);
+    assert_welcomed(UnixStream::connect(server.file("x.sock")).expect("a connection"));
 }

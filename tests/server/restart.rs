@@ -159,6 +159,8 @@ fn the_next_process_goes_on_with_all_connections() {
         let (stored, status) = manager.stop(&mut server);
         assert!(status.success());
         assert!(manager.directory.file("relay.sock").exists());
+        let database = File::open(server.file("relay.sqlite")).expect("a file");
+        assert!(database.try_lock().is_err(), "a second server could get it");
         // What is sent meanwhile, and who comes, waits.
         sender.send(json!({"type": "add", "phase": phase.to_string(), "body": "00"}));
         let mut newcomer = std::net::TcpStream::connect(address).expect("connect");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::Connection;
-use wormhole_mailbox::storage::db::UsageDb;
+use wormhole_mailbox::storage::db::{EarlierLocks, UsageDb};
 use wormhole_mailbox::store::{UsageKind, UsageRecord};
 
 /// A file of its own, removed with the run.
@@ -24,7 +24,7 @@ impl UsageFile {
 
     /// Opens it for a server.
     pub fn open(&self) -> UsageDb {
-        UsageDb::examine(&self.path)
+        UsageDb::examine(&self.path, &mut EarlierLocks::none())
             .and_then(|examined| UsageDb::open(examined, None))
             .unwrap_or_else(|error| panic!("{}: {error:?}", self.path.display()))
     }

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::params;
 
+use super::earlier_locks::EarlierLocks;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;
@@ -46,8 +48,8 @@ pub struct AddridDb {
 }
 
 impl AddridDb {
-    pub fn examine(path: &Path) -> Result<Examined, OpenError> {
-        Examined::new(path, &ADDRID, ADDRID.newest())
+    pub fn examine(path: &Path, earlier: &mut EarlierLocks) -> Result<Examined, OpenError> {
+        Examined::new(path, &ADDRID, ADDRID.newest(), earlier)
     }
 
     /// Opens the file and begins the generation after `last`.
@@ -161,6 +163,11 @@ impl AddridDb {
             // Neither log nor file has then what was erased, unless another program reads it now.
             _ = journal::empty_log(&self.records.file.connection);
         }
+    }
+
+    /// The file whose lock keeps a second server off; none in memory.
+    pub(crate) fn lock(&self) -> Option<&File> {
+        self.records.file.lock()
     }
 
     /// Leaves the file clean, without a write-ahead log.

@@ -5,6 +5,7 @@
 //! statement names the row's key as well, and falls back to the key alone when a tool has
 //! renumbered the rows (VACUUM does).
 
+use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::columns::{collect, optional_number};
 use super::connections::ConnectionTable;
+use super::earlier_locks::EarlierLocks;
 use super::file::DatabaseFile;
 use super::open_error::OpenError;
 use super::opening::Examined;
@@ -89,9 +91,14 @@ pub struct ChannelDb {
 }
 
 impl ChannelDb {
-    pub fn examine(path: &Path, options: ChannelOptions) -> Result<Examined, OpenError> {
+    pub fn examine(
+        path: &Path,
+        options: ChannelOptions,
+        earlier: &mut EarlierLocks,
+    ) -> Result<Examined, OpenError> {
         let needs_version_2 = options.tracks_connections || options.numbers_addresses;
-        Examined::new(path, &CHANNEL, if needs_version_2 { CONNECTIONS_VERSION } else { 1 })
+        let version = if needs_version_2 { CONNECTIONS_VERSION } else { 1 };
+        Examined::new(path, &CHANNEL, version, earlier)
     }
 
     /// Opens or creates the file, and cleans up what an earlier run left in it, apart from the table
@@ -409,6 +416,10 @@ impl Database for ChannelDb {
 
     fn check(&self) -> Result<(), Failure> {
         Ok(self.file.check_all()?)
+    }
+
+    fn lock(&self) -> Option<&File> {
+        self.file.lock()
     }
 
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! An open database file: what all three have in common while they are written.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
 
+use super::earlier_locks::EarlierLocks;
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{Examined, Found, Target};
 use super::place::Place;
@@ -68,6 +70,11 @@ impl DatabaseFile {
         self.logged_pages.load(Ordering::Relaxed)
     }
 
+    /// The file whose lock keeps a second server off; none in memory.
+    pub(super) fn lock(&self) -> Option<&File> {
+        self.place.as_ref().map(Place::lock)
+    }
+
     /// Fails if the file is not at its path any more, or was written over: what was committed then
     /// is lost.
     pub(super) fn check(&self) -> Result<(), OpenError> {
@@ -116,7 +123,7 @@ impl DatabaseFile {
         // The loop stands still meanwhile.
         let target = Target { busy: DATABASE_BUSY, ..self.target.clone() };
         let found = match leave(&mut self.connection, place, &moved) {
-            Ok(true) => target.find(place.lock_to_keep()),
+            Ok(true) => target.find(place.lock_to_keep(), &mut EarlierLocks::none()),
             Ok(false) => Err(moved),
             Err(kind) => Err(kind),
         };

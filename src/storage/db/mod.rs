@@ -6,6 +6,7 @@
 //! | `create` | makes files: new ones, copies, trials |
 //! | `file` | an open one: transactions, reopening, closing |
 //! | `place`, `overwriting` | its lock; whether it is still there, and still what was written |
+//! | `earlier_locks` | the locks of the process that this one replaces |
 //! | `schema`, `header`, `names`, `journal` | what is in a file, how it begins, what lies beside it |
 //! | `channel`, `load`, `connections` | the channel database |
 //! | `usage`, `addrid`, `records_file` | the usage and the address-id database |
@@ -19,6 +20,7 @@ mod channel;
 mod columns;
 mod connections;
 mod create;
+mod earlier_locks;
 mod file;
 mod header;
 mod journal;
@@ -36,6 +38,7 @@ mod usage;
 pub use addrid::{AddressId, AddridDb};
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
+pub use earlier_locks::{EarlierLocks, describe_locks};
 pub use names::is_named_after;
 pub use open_error::OpenError;
 pub use opening::{Examined, MEMORY};
@@ -50,6 +53,7 @@ pub use crate::store::UsageKind;
 
 use std::error::Error;
 use std::fmt::Display;
+use std::fs::File;
 
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, ToSql};
@@ -102,6 +106,11 @@ pub trait Database {
     /// Fails if another process would not find in the file what is committed: it is not at its path
     /// any more, or was written over.
     fn check(&self) -> Result<(), Failure>;
+
+    /// The file whose lock keeps a second server off; none in memory.
+    fn lock(&self) -> Option<&File> {
+        None
+    }
 
     /// Stores the current generation of address ids.
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure>;

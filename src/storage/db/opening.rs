@@ -12,6 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create::{self, Trial};
+use super::earlier_locks::EarlierLocks;
 use super::file::DatabaseFile;
 use super::header;
 use super::journal::{self, Journal};
@@ -53,7 +54,7 @@ pub(super) enum Found {
     File {
         trial: Trial,
         lock: Lock,
-        /// Unknown where SQLite would have to change the file to read it.
+        /// Unknown where SQLite would have to change the file to read it, or would be in the way.
         version: Option<usize>,
     },
 }
@@ -64,9 +65,13 @@ impl Examined {
         path: &Path,
         kind: &'static Kind,
         version: usize,
+        earlier: &mut EarlierLocks,
     ) -> Result<Examined, OpenError> {
         let target = Target { path: path.to_owned(), kind, version, busy: DATABASE_OPEN_BUSY };
-        let found = if path == Path::new(MEMORY) { Ok(Found::Memory) } else { target.find(None) };
+        let found = match path == Path::new(MEMORY) {
+            true => Ok(Found::Memory),
+            false => target.find(None, earlier),
+        };
         match found {
             Ok(found) => Ok(Examined { target, found }),
             Err(error) => Err(target.error(error)),
@@ -94,11 +99,16 @@ impl Target {
         OpenError::new(&self.path, self.kind, kind)
     }
 
-    /// `lock`: that of the file, if this process has it already.
-    pub(super) fn find(&self, lock: Option<PlacedFile>) -> Result<Found, OpenErrorKind> {
+    /// `lock`: that of the file, if this process has it already. `earlier`: those of an earlier
+    /// process.
+    pub(super) fn find(
+        &self,
+        lock: Option<PlacedFile>,
+        earlier: &mut EarlierLocks,
+    ) -> Result<Found, OpenErrorKind> {
         let path = &*self.path;
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() => self.find_file(lock),
+            Ok(metadata) if metadata.is_file() => self.find_file(lock, earlier),
             Ok(metadata) if metadata.is_dir() => {
                 Err(io::Error::from(ErrorKind::IsADirectory).into())
             }
@@ -116,13 +126,17 @@ impl Target {
         }
     }
 
-    fn find_file(&self, lock: Option<PlacedFile>) -> Result<Found, OpenErrorKind> {
+    fn find_file(
+        &self,
+        lock: Option<PlacedFile>,
+        earlier: &mut EarlierLocks,
+    ) -> Result<Found, OpenErrorKind> {
         // SQLite puts what belongs to the file beside the file itself, not beside a link to it.
         let real = fs::canonicalize(&self.path)?;
         check_writable(&real)?;
         let lock = match lock {
-            Some(file) => Lock { file, warning: None },
-            None => place::lock(&self.path)?,
+            Some(file) => Lock { file, is_left: false, warning: None },
+            None => place::lock(&self.path, earlier)?,
         };
         let mut trial = create::try_directory(&real)?;
         if !header::is_sqlite(&real)? {
@@ -132,7 +146,9 @@ impl Target {
         let bytes = fs::metadata(&real)?.len();
         let has_rollback_journal =
             fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
-        let version = match bytes == 0 || has_rollback_journal {
+        // Without a log, reading would keep a server that goes on from committing.
+        let is_in_the_way = lock.is_left && trial.journal != Journal::Wal;
+        let version = match bytes == 0 || has_rollback_journal || is_in_the_way {
             // Reading would roll the file back, or discard what is left of an earlier one.
             true => None,
             false => Some(self.look(&real, trial.journal)?),
@@ -186,7 +202,7 @@ impl Target {
     fn create(&self, journal: Journal) -> Result<DatabaseFile, OpenErrorKind> {
         create::create(&self.path, self.kind, self.version)?;
         // Another server may have been faster: nothing is known of the file.
-        self.open(journal, place::lock(&self.path)?, None, CREATED)
+        self.open(journal, place::lock(&self.path, &mut EarlierLocks::none())?, None, CREATED)
     }
 
     /// Opens a file that is there; `version`: if it is known.

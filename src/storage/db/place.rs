@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::earlier_locks::EarlierLocks;
 use super::journal::Journal;
 use super::names::with_suffix;
 use super::open_error::OpenErrorKind;
@@ -30,6 +31,10 @@ pub(super) struct PlacedFile {
 impl PlacedFile {
     fn open(path: PathBuf) -> io::Result<PlacedFile> {
         let file = File::open(&path)?;
+        PlacedFile::at(path, file)
+    }
+
+    fn at(path: PathBuf, file: File) -> io::Result<PlacedFile> {
         let (id, _) = identity::of(&file)?;
         Ok(PlacedFile { path, file: Rc::new(file), id })
     }
@@ -181,6 +186,11 @@ impl Place {
         }
     }
 
+    /// The locked file.
+    pub(super) fn lock(&self) -> &File {
+        &self.guard.file
+    }
+
     /// The lock, if the file at the path is the one that it is on.
     pub(super) fn lock_to_keep(&self) -> Option<PlacedFile> {
         Some(&self.guard).filter(|guard| guard.len_at_path().is_ok()).cloned()
@@ -191,19 +201,25 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Lock {
     pub file: PlacedFile,
+    /// An earlier process has the lock, and goes on.
+    pub is_left: bool,
     /// What is wrong with the lock: for the log, when all files are known to be in order.
     pub warning: Option<String>,
 }
 
-/// Locks the file that is at `path` now.
-pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
+/// Locks the file that is at `path` now. A lock that has been handed over is kept; one of a process
+/// that goes on is left to it.
+pub(super) fn lock(path: &Path, earlier: &mut EarlierLocks) -> Result<Lock, OpenErrorKind> {
     for _ in 0..LOCK_ATTEMPTS {
-        let placed = PlacedFile::open(path.to_owned())?;
-        let failed = match placed.file.try_lock() {
-            Ok(()) => None,
+        let file = earlier.take(path).map_or_else(|| File::open(path), Ok)?;
+        let placed = PlacedFile::at(path.to_owned(), file)?;
+        let (mut is_left, mut failed) = (false, None);
+        match placed.file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) if earlier.hold(placed.id) => is_left = true,
             Err(fs::TryLockError::WouldBlock) => return Err(OpenErrorKind::InUse),
-            Err(fs::TryLockError::Error(error)) => Some(error),
-        };
+            Err(fs::TryLockError::Error(error)) => failed = Some(error),
+        }
         match placed.len_at_path() {
             Err(OpenErrorKind::Replaced | OpenErrorKind::Missing) => continue,
             outcome => outcome?,
@@ -221,7 +237,7 @@ pub(super) fn lock(path: &Path) -> Result<Lock, OpenErrorKind> {
             )),
             None => None,
         };
-        return Ok(Lock { file: placed, warning });
+        return Ok(Lock { file: placed, is_left, warning });
     }
     Err(OpenErrorKind::InUse)
 }

@@ -1,11 +1,13 @@
 //! The usage database (manual: files 3): nameplates and mailboxes that ended, client versions, and
 //! the `current` row.
 
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{collect, count, optional_string, optional_text};
+use super::earlier_locks::EarlierLocks;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;
@@ -93,8 +95,8 @@ pub struct UsageDb {
 }
 
 impl UsageDb {
-    pub fn examine(path: &Path) -> Result<Examined, OpenError> {
-        Examined::new(path, &USAGE, USAGE.newest())
+    pub fn examine(path: &Path, earlier: &mut EarlierLocks) -> Result<Examined, OpenError> {
+        Examined::new(path, &USAGE, USAGE.newest(), earlier)
     }
 
     /// `keep`: records of that age are deleted.
@@ -203,6 +205,11 @@ impl UsageDb {
                 Ok((at(row)?, optional_string(row, 1)?, optional_string(row, 2)?, count(row, 3)?))
             })?,
         })
+    }
+
+    /// The file whose lock keeps a second server off; none in memory.
+    pub(crate) fn lock(&self) -> Option<&File> {
+        self.records.file.lock()
     }
 
     /// Leaves the file clean, without a write-ahead log.
