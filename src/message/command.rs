@@ -14,6 +14,13 @@ pub enum Field<'a> {
     Text(Cow<'a, str>),
 }
 
+impl Field<'_> {
+    /// Whether it is there and valid.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Field::Text(_))
+    }
+}
+
 /// A boolean field of a command; see [`Field`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {

@@ -340,7 +340,8 @@ impl Store {
         }
     }
 
-    /// Whether a command is refused whatever is stored, for what the connection has done so far.
+    /// Whether a command is refused whatever is stored: for what the connection has done so far, or
+    /// for the name that it lacks.
     pub fn is_out_of_order(&self, conn: ConnId, command: &Command<'_>) -> bool {
         let session = self.session(conn).filter(|it| it.app().is_some());
         match (command, session) {
@@ -348,10 +349,18 @@ impl Store {
             (Command::Bind { .. }, bound) => bound.is_some(),
             (_, None) => true,
             (Command::Allocate, Some(session)) => session.allocated,
-            (Command::Claim { .. }, Some(session)) => session.claimed.is_some(),
-            (Command::Open { .. }, Some(session)) => session.has_open_mailbox(),
-            (Command::Release { .. }, Some(session)) => session.released,
-            (Command::Close { .. }, Some(session)) => session.closed,
+            (Command::Claim { nameplate, .. }, Some(session)) => {
+                session.claimed.is_some() || !nameplate.is_text()
+            }
+            (Command::Release { nameplate }, Some(session)) => {
+                session.nameplate_to_release(nameplate).is_err()
+            }
+            (Command::Open { mailbox }, Some(session)) => {
+                session.has_open_mailbox() || !mailbox.is_text()
+            }
+            (Command::Close { mailbox, .. }, Some(session)) => {
+                session.mailbox_to_close(mailbox).is_err()
+            }
             _ => false,
         }
     }

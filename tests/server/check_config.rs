@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::common::sql::{self, CHANNEL_V1};
 use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
 
 fn check(directory: &Directory, options: &[&str]) -> Output {
@@ -92,4 +93,23 @@ fn what_is_wrong_is_one_line() {
     assert_wrong(&directory, &["--check-config"], 2, "only once");
     fs::write(directory.file("check"), "check-config").expect("write");
     assert_wrong(&directory, &["--config=check"], 2, "command line only");
+}
+
+#[test]
+fn what_a_start_looks_for_in_a_database_is_looked_for() {
+    for (statement, named) in [
+        (
+            "CREATE TRIGGER later AFTER INSERT ON messages BEGIN SELECT datetime('now'); END",
+            "no such function: datetime",
+        ),
+        (
+            "INSERT INTO mailbox_sides VALUES ('gone', 1, 'side', 0, NULL)",
+            "table 'mailbox_sides' has rows that point to nothing",
+        ),
+    ] {
+        let directory = Directory::new();
+        let statements = ["PRAGMA foreign_keys = OFF", CHANNEL_V1, statement];
+        sql::create(&directory.file("relay.sqlite"), &statements);
+        assert_wrong(&directory, &[FREE_PORT], 1, named);
+    }
 }

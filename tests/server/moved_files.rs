@@ -481,3 +481,27 @@ fn of_two_first_starts_at_once_one_gets_the_file() {
         }
     }
 }
+
+#[test]
+fn what_is_refused_whatever_is_stored_is_told_so_while_the_file_is_missing() {
+    let mut server = Server::start(&[]);
+    let [mut unbound, mut first, mut second] =
+        [server.connect(), server.bind("app", "a"), server.bind("app", "b")];
+    first.claim("7");
+    fs::rename(server.file("relay.sqlite"), server.file("aside")).expect("rename");
+    assert_claim_fails(&mut server, "missing");
+    assert_eq!(unbound.error(claim("8")), "must bind first");
+    assert_eq!(first.error(claim("8")), "only one claim per connection");
+    let other = json!({"type": "release", "nameplate": "8"});
+    assert_eq!(first.error(other), "release and claim must use same nameplate");
+    assert_eq!(
+        second.error(json!({"type": "release"})),
+        "release without nameplate must follow claim"
+    );
+    assert_eq!(second.error(json!({"type": "close"})), "close without mailbox must follow open");
+    assert_eq!(second.error(json!({"type": "open"})), "open requires 'mailbox'");
+    assert!(second.error(claim("8")).contains("storage is unavailable"));
+    fs::rename(server.file("aside"), server.file("relay.sqlite")).expect("rename");
+    server.wait_for_log(ENDS);
+    second.claim("7"); // and was not closed
+}

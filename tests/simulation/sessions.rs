@@ -47,6 +47,39 @@ pub struct Client {
     pub is_refused_farewell: bool,
 }
 
+impl Client {
+    fn name_to_release(&self, nameplate: &Arg) -> Result<Name, Refused> {
+        if self.released {
+            return Err("only one release per connection".into());
+        }
+        match (nameplate, &self.claimed) {
+            (Arg::Absent, None) => Err("release without nameplate must follow claim".into()),
+            (Arg::Absent, Some(claimed)) => Ok(claimed.clone()),
+            (nameplate, Some(claimed)) if *nameplate != Arg::Text(claimed.clone()) => {
+                Err("release and claim must use same nameplate".into())
+            }
+            _ => valid(nameplate, "release", "nameplate", |_| true),
+        }
+    }
+
+    fn id_to_close(&self, mailbox: &Arg) -> Result<Name, Refused> {
+        if self.closed {
+            return Err("only one close per connection".into());
+        }
+        match (mailbox, &self.mailbox) {
+            (Arg::Absent, None) => match &self.refused {
+                Some(refused) => Ok(refused.clone()),
+                None => Err("close without mailbox must follow open".into()),
+            },
+            (Arg::Absent, Some(opened)) => Ok(opened.clone()),
+            (mailbox, Some(opened)) if *mailbox != Arg::Text(opened.clone()) => {
+                Err("open and close must use same mailbox".into())
+            }
+            _ => valid(mailbox, "close", "mailbox", is_name),
+        }
+    }
+}
+
 impl Model {
     /// A connection has completed its handshake.
     pub fn connect(&mut self, conn: ConnId, address: Option<u8>) {
@@ -162,17 +195,18 @@ impl Model {
         })
     }
 
-    /// What a connection may not do in any case, for what it has done so far.
+    /// What a connection may not do in any case, for what it has done so far or does not name.
     fn is_out_of_order(client: &Client, ask: &Ask) -> bool {
+        let is = |arg: &Arg, rule: fn(&str) -> bool| matches!(arg, Arg::Text(text) if rule(text));
         match ask {
             Ask::Ping(_) | Ask::SubmitPermissions => false,
             Ask::Bind { .. } => client.bound.is_some(),
             _ if client.bound.is_none() => true,
             Ask::Allocate => client.allocated,
-            Ask::Claim(..) => client.claimed.is_some(),
-            Ask::Open(_) => client.opened == Opened::Yes,
-            Ask::Release(_) => client.released,
-            Ask::Close { .. } => client.closed,
+            Ask::Claim(nameplate, _) => client.claimed.is_some() || !is(nameplate, is_nameplate),
+            Ask::Open(mailbox) => client.opened == Opened::Yes || !is(mailbox, is_name),
+            Ask::Release(nameplate) => client.name_to_release(nameplate).is_err(),
+            Ask::Close { mailbox, .. } => client.id_to_close(mailbox).is_err(),
             _ => false,
         }
     }
@@ -274,19 +308,7 @@ impl Model {
                 outcome.map(|mailbox| Some(Reply::Claimed(mailbox)))
             }
             Ask::Release(nameplate) => {
-                if client.released {
-                    return Err("only one release per connection".into());
-                }
-                let name = match (nameplate, &client.claimed) {
-                    (Arg::Absent, None) => {
-                        return Err("release without nameplate must follow claim".into());
-                    }
-                    (Arg::Absent, Some(claimed)) => claimed.clone(),
-                    (nameplate, Some(claimed)) if *nameplate != Arg::Text(claimed.clone()) => {
-                        return Err("release and claim must use same nameplate".into());
-                    }
-                    _ => valid(nameplate, "release", "nameplate", |_| true)?,
-                };
+                let name = client.name_to_release(nameplate)?;
                 self.release(&app, &name, &side);
                 client.released = true;
                 Ok(Some(Reply::Released))
@@ -457,20 +479,7 @@ impl Model {
         mailbox: &Arg,
         mood: &Arg,
     ) -> Result<(), Refused> {
-        if client.closed {
-            return Err("only one close per connection".into());
-        }
-        let id = match (mailbox, &client.mailbox) {
-            (Arg::Absent, None) => match &client.refused {
-                Some(refused) => refused.clone(),
-                None => return Err("close without mailbox must follow open".into()),
-            },
-            (Arg::Absent, Some(opened)) => opened.clone(),
-            (mailbox, Some(opened)) if *mailbox != Arg::Text(opened.clone()) => {
-                return Err("open and close must use same mailbox".into());
-            }
-            _ => valid(mailbox, "close", "mailbox", is_name)?,
-        };
+        let id = client.id_to_close(mailbox)?;
         let mood = match mood {
             Arg::Absent => None,
             Arg::Bad(json) if **json == *"null" => None,

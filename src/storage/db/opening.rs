@@ -347,7 +347,7 @@ fn pages(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Returns the file's version, once its kind and its foreign keys are checked.
 /// `wanted`: the version to which it may be upgraded.
-fn checked_version(
+pub(super) fn checked_version(
     connection: &Connection,
     kind: &Kind,
     wanted: usize,

@@ -83,7 +83,7 @@ fn open_patiently(path: &Path, kind: &Kind) -> Result<(Connection, FileState), O
     open(path, kind)
 }
 
-/// Checks that what is there can be read, that there is a directory for what is not, and that no
+/// Checks what is there as a start does, that there is a directory for what is not, and that no
 /// link lies beside either.
 pub fn check_files(
     channel: &Path,
@@ -101,7 +101,11 @@ pub fn check_files(
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 check_place(path).map_err(|error| OpenError::new(path, kind, error))?
             }
-            _ => read(path, kind, |_, _| Ok(()))?,
+            _ => open_patiently(path, kind)
+                .and_then(|(connection, state)| {
+                    opening::checked_version(&connection, kind, state.version).map(drop)
+                })
+                .map_err(|error| OpenError::new(path, kind, error))?,
         }
     }
     Ok(())
