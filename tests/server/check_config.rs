@@ -99,8 +99,8 @@ fn what_is_wrong_is_one_line() {
 fn what_a_start_looks_for_in_a_database_is_looked_for() {
     for (statement, named) in [
         (
-            "CREATE TRIGGER later AFTER INSERT ON messages BEGIN SELECT datetime('now'); END",
-            "no such function: datetime",
+            "CREATE TRIGGER later AFTER INSERT ON messages BEGIN SELECT newest('now'); END",
+            "no such function: newest",
         ),
         (
             "INSERT INTO mailbox_sides VALUES ('gone', 1, 'side', 0, NULL)",

@@ -62,9 +62,9 @@ fn a_file_that_uses_what_this_sqlite_lacks() {
         )
     };
     for (trigger, function) in [
-        (event("INSERT ON messages", "datetime('now')"), "datetime"),
-        (event("UPDATE OF updated ON mailboxes", "json_quote(new.id)"), "json_quote"),
-        (event("DELETE ON nameplates", "date(0)"), "date"),
+        (event("INSERT ON messages", "newest('now')"), "newest"),
+        (event("UPDATE OF updated ON mailboxes", "newer(new.id)"), "newer"),
+        (event("DELETE ON nameplates", "new()"), "new"),
     ] {
         let why = format!("{WHY}: no such function: {function}");
         assert_refused(made_of(&[CHANNEL_V1, &trigger]), "--channel-db", &why);
