@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -19,7 +20,7 @@ use super::journal::{self, Journal};
 use super::names::{SUFFIXES, directory, with_suffix};
 use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
 use super::place::{self, Lock, Place, PlacedFile};
-use super::schema::Kind;
+use super::schema::{Kind, Model};
 use super::set;
 use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
 use crate::sys::logging::warn;
@@ -39,6 +40,7 @@ pub struct Examined {
 pub(super) struct Target {
     pub path: PathBuf,
     pub kind: &'static Kind,
+    pub model: Rc<Model>,
     /// A new file gets this version, an older one is upgraded to it.
     pub version: usize,
     /// How long a lock of another process is waited for.
@@ -67,8 +69,10 @@ impl Examined {
         version: usize,
         earlier: &mut EarlierLocks,
     ) -> Result<Examined, OpenError> {
-        let target = Target { path: path.to_owned(), kind, version, busy: DATABASE_OPEN_BUSY };
-        let found = match path == Path::new(MEMORY) {
+        let model = kind.model().map_err(|error| OpenError::new(path, kind, error))?;
+        let (path, model) = (path.to_owned(), Rc::new(model));
+        let target = Target { path, kind, model, version, busy: DATABASE_OPEN_BUSY };
+        let found = match *target.path == *MEMORY {
             true => Ok(Found::Memory),
             false => target.find(None, earlier),
         };
@@ -184,7 +188,7 @@ impl Target {
         let connection = connect(path, locking, busy)?;
         // Closing it must not copy the log into the file.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
-        let version = checked_version(&connection, self.kind, self.version)?;
+        let version = checked_version(&connection, self.kind, &self.model, self.version)?;
         if journal == Journal::Wal && journal::mode(&connection)? != journal.mode() {
             // To change the mode, it must be possible to have the file alone.
             connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
@@ -216,7 +220,7 @@ impl Target {
         if let Some(warning) = lock.warning {
             warn!("{warning}");
         }
-        let Target { path, kind, version: wanted, busy } = self;
+        let Target { path, kind, model, version: wanted, busy } = self;
         let mut history = history.to_owned();
         let mut connection = connect(path, journal.locking(), *busy)?;
         let mut version = match version {
@@ -226,7 +230,7 @@ impl Target {
                 history = CREATED.to_owned();
                 *wanted
             }
-            None => checked_version(&connection, kind, *wanted)?,
+            None => checked_version(&connection, kind, model, *wanted)?,
         };
         if version < *wanted {
             let backup;
@@ -350,19 +354,20 @@ fn pages(connection: &Connection) -> rusqlite::Result<i64> {
 pub(super) fn checked_version(
     connection: &Connection,
     kind: &Kind,
+    model: &Model,
     wanted: usize,
 ) -> Result<usize, OpenErrorKind> {
-    let version = version(connection, kind)?;
+    let version = version(connection, kind, model)?;
     for later in version + 1..=wanted {
         // An upgrade would fail at them, at each start after one more copy.
-        if kind.probes(later)?.iter().any(|probe| connection.prepare(probe).is_ok()) {
+        if model.probes(later).any(|probe| connection.prepare(&probe).is_ok()) {
             let why =
                 format!("it has tables of a later version than {version}, which it says it is");
             return Err(OpenErrorKind::NotOurs(why));
         }
     }
     for each in 1..=version {
-        for change in kind.changes(each)? {
+        for change in model.changes(each) {
             match connection.prepare(&change) {
                 Err(error) if is_unknown_name(&error) => {
                     return Err(OpenErrorKind::Unsupported(error));
@@ -401,7 +406,11 @@ fn is_unknown_name(error: &Error) -> bool {
 }
 
 /// Returns the file's version, once it is clear that the file is of that kind.
-pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, OpenErrorKind> {
+pub(super) fn version(
+    connection: &Connection,
+    kind: &Kind,
+    model: &Model,
+) -> Result<usize, OpenErrorKind> {
     let found = connection.query_row("SELECT quote(version) FROM version", [], |row| row.get(0));
     let found: String = match found {
         Ok(version) => version,
@@ -417,7 +426,7 @@ pub(super) fn version(connection: &Connection, kind: &Kind) -> Result<usize, Ope
     let version = found.parse().ok().filter(|version| (1..=newest).contains(version));
     let version = version.ok_or(OpenErrorKind::UnknownVersion { found, newest })?;
     for each in 1..=version {
-        for probe in kind.probes(each)? {
+        for probe in model.probes(each) {
             if let Err(error) = connection.prepare(&probe) {
                 return Err(OpenErrorKind::NotOurs(error.to_string()));
             }

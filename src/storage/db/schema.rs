@@ -26,36 +26,48 @@ impl Kind {
         self.versions.len()
     }
 
-    /// A query for all columns of each table that a version adds. If they can be prepared, a file
-    /// has these tables.
-    pub fn probes(&self, version: usize) -> rusqlite::Result<Vec<String>> {
-        let tables = self.tables(version)?.into_iter();
-        Ok(tables.map(|[name, columns]| format!("SELECT {columns} FROM {name}")).collect())
-    }
-
-    /// Statements that change all columns of each table that a version adds. If they can be
-    /// prepared, this SQLite has what the file's triggers, indexes and defaults use.
-    pub fn changes(&self, version: usize) -> rusqlite::Result<Vec<String>> {
-        let changes = |[name, columns]: [String; 2]| {
-            [
-                format!("INSERT INTO {name} DEFAULT VALUES"),
-                format!("UPDATE {name} SET ({columns}) = ({columns})"),
-                format!("DELETE FROM {name}"),
-            ]
-        };
-        Ok(self.tables(version)?.into_iter().flat_map(changes).collect())
-    }
-
-    /// Of each table that a version adds, the name and the list of its columns.
-    fn tables(&self, version: usize) -> rusqlite::Result<Vec<[String; 2]>> {
+    /// The tables of all versions, as SQLite reads the statements. It takes some memory for a
+    /// moment: better before a file is open.
+    pub fn model(&self) -> rusqlite::Result<Model> {
         const TABLES: &str = r#"
             SELECT tables.name, '"' || group_concat(column.name, '", "') || '"'
             FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS column
             WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'
             GROUP BY tables.rowid"#;
-        let model = Connection::open_in_memory()?;
-        model.execute_batch(self.versions[version - 1])?;
-        collect(&model, TABLES, &[], |row| Ok([row.get(0)?, row.get(1)?]))
+        let tables = |statements: &&str| {
+            let model = Connection::open_in_memory()?;
+            model.execute_batch(statements)?;
+            collect(&model, TABLES, &[], |row| Ok([row.get(0)?, row.get(1)?]))
+        };
+        Ok(Model { tables: self.versions.iter().map(tables).collect::<Result<_, _>>()? })
+    }
+}
+
+/// The tables of a kind of file.
+#[derive(Debug)]
+pub struct Model {
+    /// For each version the tables that it adds: the name, and the list of the columns.
+    tables: Vec<Vec<[String; 2]>>,
+}
+
+impl Model {
+    /// A query for all columns of each table that a version adds. If they can be prepared, a file
+    /// has these tables.
+    pub fn probes(&self, version: usize) -> impl Iterator<Item = String> {
+        let tables = self.tables[version - 1].iter();
+        tables.map(|[name, columns]| format!("SELECT {columns} FROM {name}"))
+    }
+
+    /// Statements that change all columns of each table that a version adds. If they can be
+    /// prepared, this SQLite has what the file's triggers, indexes and defaults use.
+    pub fn changes(&self, version: usize) -> impl Iterator<Item = String> {
+        self.tables[version - 1].iter().flat_map(|[name, columns]| {
+            [
+                format!("INSERT INTO {name} DEFAULT VALUES"),
+                format!("UPDATE {name} SET ({columns}) = ({columns})"),
+                format!("DELETE FROM {name}"),
+            ]
+        })
     }
 }
 

@@ -95,20 +95,20 @@ pub fn check_files(
         let Some(path) = path.filter(|path| *path != Path::new(MEMORY)) else { continue };
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         opening::check_links(&real).map_err(|error| OpenError::new(path, kind, error))?;
-        match fs::metadata(path) {
+        let checked = match fs::metadata(path) {
             // Empty counts as new.
-            Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                check_place(path).map_err(|error| OpenError::new(path, kind, error))?
-            }
-            _ => open_patiently(path, kind)
-                .and_then(|(connection, state)| {
-                    opening::checked_version(&connection, kind, state.version).map(drop)
-                })
-                .map_err(|error| OpenError::new(path, kind, error))?,
-        }
+            Ok(metadata) if metadata.is_file() && metadata.len() == 0 => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => check_place(path),
+            _ => check_file(path, kind),
+        };
+        checked.map_err(|error| OpenError::new(path, kind, error))?;
     }
     Ok(())
+}
+
+fn check_file(path: &Path, kind: &Kind) -> Result<(), OpenErrorKind> {
+    let (connection, state) = open_patiently(path, kind)?;
+    opening::checked_version(&connection, kind, &kind.model()?, state.version).map(drop)
 }
 
 /// Whether a file can be made at a path at which there is none.
@@ -145,13 +145,14 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
     let uri = uri(path, parameters(path, log_bytes)?);
+    let model = kind.model()?;
     let connection = Connection::open_with_flags(uri, flags)?;
     connection.busy_timeout(REPORT_BUSY)?;
     // Closing must not copy the log of a killed server into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     set(&connection, "temp_store", &"memory")?; // no temporary file for sorting
     connection.execute_batch("BEGIN")?;
-    let version = opening::version(&connection, kind)?;
+    let version = opening::version(&connection, kind, &model)?;
     Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
 }
 
