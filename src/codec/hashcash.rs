@@ -5,12 +5,14 @@ use sha1::{Digest, Sha1};
 
 use crate::message::{Demand, StampError};
 
+const FIELDS: usize = 7;
+
 /// The only version of the format.
 const VERSION: &str = "1";
 
 /// Whether a stamp is the proof of work that was demanded.
 pub fn verify(stamp: &str, demand: &Demand) -> Result<(), StampError> {
-    let fields: Vec<&str> = stamp.split(':').collect();
+    let fields: Vec<&str> = stamp.splitn(FIELDS + 1, ':').collect();
     let [version, bits, _date, resource, _ext, _rand, _counter] = fields[..] else {
         return Err(StampError::Fields);
     };

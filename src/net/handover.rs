@@ -25,8 +25,10 @@ use rustix::net::{
 /// and no other standard input.
 pub const VARIABLE: &str = "WORMHOLE_HANDOVER";
 
-/// In the environment of a program that checks itself before it takes over: the list of
-/// [`Listeners::check_list`](super::listeners::Listeners::check_list).
+/// In the environment of a program that checks itself before it takes over: what it would take
+/// over, a line each. Those of listeners are made by
+/// [`Listeners::check_list`](super::listeners::Listeners::check_list), those of locked files by
+/// [`describe_locks`](crate::storage::db::describe_locks).
 pub const LISTENING: &str = "WORMHOLE_LISTENERS";
 
 /// Begins a line of that list that names a socket which the service manager has passed.

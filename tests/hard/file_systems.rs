@@ -308,20 +308,28 @@ fn start_with_failing(calls: &str, path: Option<&Path>, directory: &Arc<Director
     Server::spawn(strace, Arc::clone(directory))
 }
 
+/// What it acknowledges outlives it, and no file with a temporary name does.
+fn assert_lasts(server: Server) {
+    let mailbox = server.bind("app", "a").claim("7");
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+    let names = sql::names(&server.directory);
+    assert!(!names.iter().any(|name| name.contains(".new-")), "{names:?}");
+}
+
+fn assert_injected(directory: &Directory) {
+    let trace = fs::read_to_string(directory.file("trace")).expect("the trace");
+    assert!(trace.contains("(INJECTED)"), "{trace}");
+}
+
 #[test]
 #[ignore = "needs strace"]
 fn without_hard_links_and_careful_renames_a_new_file_is_filled_in_place() {
     for calls in ["link,linkat:error=EPERM", "link,linkat:error=EPERM renameat2:error=EINVAL"] {
         let directory = Arc::new(Directory::new());
         let server = start_with_failing(calls, None, &directory);
-        let mailbox = server.bind("app", "a").claim("7");
-        let trace = fs::read_to_string(directory.file("trace")).expect("the trace");
-        assert!(trace.contains("(INJECTED)"), "{trace}");
-        drop(server.kill());
-        let server = Server::start_in(directory, &[]);
-        assert_eq!(server.bind("app", "b").claim("7"), mailbox);
-        let names = sql::names(&server.directory);
-        assert!(!names.iter().any(|name| name.contains(".new-")), "{names:?}");
+        assert_injected(&directory);
+        assert_lasts(server);
     }
 }
 
@@ -329,12 +337,7 @@ fn without_hard_links_and_careful_renames_a_new_file_is_filled_in_place() {
 #[ignore = "needs strace"]
 fn where_no_mode_can_be_set_files_are_made_all_the_same() {
     let directory = Arc::new(Directory::new());
-    let server = start_with_failing("fchmod,chmod:error=EPERM", None, &directory);
-    let mailbox = server.bind("app", "a").claim("7");
-    let server = Server::start_in(server.kill(), &[]);
-    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
-    let names = sql::names(&server.directory);
-    assert!(!names.iter().any(|name| name.contains(".new-")), "{names:?}");
+    assert_lasts(start_with_failing("fchmod,chmod:error=EPERM", None, &directory));
 }
 
 #[test]
@@ -343,11 +346,8 @@ fn where_a_directory_cannot_be_synced_the_server_does_without() {
     let directory = Arc::new(Directory::new());
     let calls = "fsync,fdatasync:error=EINVAL";
     let server = start_with_failing(calls, Some(directory.path()), &directory);
-    let trace = fs::read_to_string(directory.file("trace")).expect("the trace");
-    assert!(trace.contains("(INJECTED)"), "{trace}");
-    let mailbox = server.bind("app", "a").claim("7");
-    let server = Server::start_in(server.kill(), &[]);
-    assert_eq!(server.bind("app", "b").claim("7"), mailbox);
+    assert_injected(&directory);
+    assert_lasts(server);
 }
 
 #[test]

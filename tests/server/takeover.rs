@@ -37,6 +37,20 @@ pub fn start(options: &[&str]) -> (Server, PathBuf) {
     (Server::spawn(command, directory), path)
 }
 
+/// The same, with these lines in its file of options.
+fn start_with_file(lines: &str) -> Server {
+    let directory = Arc::new(Directory::new());
+    put_options(&directory, lines);
+    let mut command = Command::new(program(&directory));
+    command.arg("--config=options");
+    Server::spawn(command, directory)
+}
+
+/// Replaces the file of options, for the next program.
+fn put_options(directory: &Directory, lines: &str) {
+    fs::write(directory.file("options"), format!("{FREE_PORT}\n{lines}\n")).expect("write");
+}
+
 /// Puts a script at the path of the program.
 pub fn put_script(path: &PathBuf, text: &str) {
     fs::remove_file(path).expect("remove");
@@ -307,17 +321,11 @@ fn a_link_through_which_path_leads_to_the_program_may_lead_to_another() {
 
 #[test]
 fn an_address_that_somebody_else_has_is_found_before_the_takeover() {
-    let directory = Arc::new(Directory::new());
-    let config = directory.file("conf");
-    let mut command = Command::new(program(&directory));
-    fs::write(&config, "port = 127.0.0.1:0\n").expect("write");
-    command.arg("--config=conf");
-    let mut server = Server::spawn(command, directory);
+    let mut server = start_with_file("");
     let mut client = server.bind("app", "s");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address");
-    let more = format!("port = 127.0.0.1:0\nport = {address}\nadmin = unix:admin\n");
-    fs::write(&config, more).expect("write");
+    put_options(&server.directory, &format!("port = {address}\nadmin = unix:admin"));
     let before = server.log().len();
     server.signal(Signal::USR2);
     let line = server.wait_for_log_after(before, "not replaced by ");
@@ -330,7 +338,7 @@ fn an_address_that_somebody_else_has_is_found_before_the_takeover() {
 
     // Where all addresses are wanted instead of one, the old listener goes first.
     let port = server.address.port();
-    fs::write(&config, format!("port = {port}\n")).expect("write");
+    fs::write(server.file("options"), format!("port = {port}\n")).expect("write");
     server.replace();
     client.one(json!({"type": "ping", "ping": 1}));
     TcpStream::connect(("::1", port)).expect("it is listened on");
@@ -338,13 +346,9 @@ fn an_address_that_somebody_else_has_is_found_before_the_takeover() {
 
 #[test]
 fn a_unix_socket_that_somebody_else_has_is_found_before_the_takeover() {
-    let directory = Arc::new(Directory::new());
-    let options = directory.file("options");
-    let put = |more: &str| fs::write(&options, format!("{FREE_PORT}\n{more}\n")).expect("write");
-    put("port = unix:relay.sock");
-    let mut command = Command::new(program(&directory));
-    command.arg("--config=options");
-    let mut server = Server::spawn(command, Arc::clone(&directory));
+    let mut server = start_with_file("port = unix:relay.sock");
+    let directory = Arc::clone(&server.directory);
+    let put = |lines: &str| put_options(&directory, lines);
     let mut client = server.bind("app", "s");
     let taken = UnixListener::bind(directory.file("a b")).expect("a socket");
     fs::write(directory.file("text"), "").expect("write");
@@ -422,18 +426,12 @@ fn unix_sockets_go_over_and_their_file_is_removed_at_the_end() {
 
 #[test]
 fn a_unix_socket_gets_the_mode_of_its_option_and_goes_with_it() {
-    let directory = Arc::new(Directory::new());
-    let options = directory.file("options");
-    let put = |more: &str| fs::write(&options, format!("{FREE_PORT}\n{more}\n")).expect("write");
-    put("port = unix:relay.sock:mode=660");
-    let mut command = Command::new(program(&directory));
-    command.arg("--config=options");
-    let mut server = Server::spawn(command, Arc::clone(&directory));
-    put("port = unix:relay.sock:mode=600");
+    let mut server = start_with_file("port = unix:relay.sock:mode=660");
+    put_options(&server.directory, "port = unix:relay.sock:mode=600");
     server.replace();
     let socket = fs::metadata(server.file("relay.sock")).expect("a socket");
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
-    put("");
+    put_options(&server.directory, "");
     server.replace();
     assert!(!server.file("relay.sock").exists());
 }

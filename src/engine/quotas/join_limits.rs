@@ -71,8 +71,8 @@ impl Quotas {
         }
     }
 
-    /// Charges the holders for what has become of their joins by `now`. To be called at the
-    /// beginning of a tick, before anything else happens to a join.
+    /// Charges the holders for what has become of their joins by `now`: before a join is checked,
+    /// after a commit, and at the beginning of a tick, before anything else happens to a join.
     pub fn charge_joins(&mut self, now: Instant) {
         self.joins.end_probations(now);
         for charge in self.joins.take_charges() {
