@@ -72,7 +72,7 @@ impl Examined {
         let model = kind.model().map_err(|error| OpenError::new(path, kind, error))?;
         let (path, model) = (path.to_owned(), Rc::new(model));
         let target = Target { path, kind, model, version, busy: DATABASE_OPEN_BUSY };
-        let found = match *target.path == *MEMORY {
+        let found = match target.path == Path::new(MEMORY) {
             true => Ok(Found::Memory),
             false => target.find(None, earlier),
         };
