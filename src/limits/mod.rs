@@ -306,6 +306,7 @@ const _: () = {
     assert!(HASHCASH_BITS_MIN <= HASHCASH_BITS && HASHCASH_BITS <= HASHCASH_BITS_MAX);
     assert!(ATTACK_END_SHARE < 1.0);
     assert!(STORAGE_PROBE_BYTES_MIN < STORAGE_PROBE_BYTES_MAX);
+    assert!(STORAGE_PROBE_BYTES_MIN as u64 + DATABASE_RESERVE_BYTES < DATABASE_SPARE_BYTES);
     assert!(RECORDS_FLUSH.as_millis() < 1_000);
     assert!(USAGE_ROOM_BYTES > LOG_BYTES_KEPT as u64);
     assert!(SHUTDOWN.as_secs() < 5);

@@ -43,10 +43,22 @@ pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
 /// fragment the heap.
 pub const STORAGE_QUIET: Duration = Duration::from_millis(250);
 
-/// Bytes that an attempt to leave degraded mode writes: twice the size of the failed batch, within
-/// these bounds. The file may keep them as free pages.
+/// Bytes that an attempt to leave degraded mode writes: this many more than the failed batch, up to
+/// a maximum. The file may keep them as free pages.
 pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
 pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
+
+/// Each attempt takes what failed to be smaller by this part: of 4 MiB little is left after a
+/// minute.
+pub const STORAGE_PROBE_SHRINKS: usize = 16;
+
+/// Room on the disk that commits leave, so that an attempt to leave degraded mode and a start find
+/// some: with them the server gets to where it may delete what has expired.
+pub const DATABASE_SPARE_BYTES: u64 = 256 * KIB as u64;
+
+/// Pages of a write-ahead log after which the room on its disk is looked at again: less often costs
+/// nothing more, and other programs use the disk, too.
+pub const ROOM_CHECK_PAGES: u32 = 256;
 
 /// How far usage, address and connection records may lag (manual: durability 4): a second, less a
 /// share for the write itself.

@@ -40,6 +40,7 @@ mod addresses; // `--addrid-db`, `--track-connections`
 mod failed_starts; // each leaves every file as it was
 mod failed_takeovers; // nothing acknowledged is lost
 mod files; // created, accepted, upgraded
+mod full_disk; // full of what the server itself has stored
 mod moved_files; // removed, replaced, wanted by two at once
 mod refused_files; // files that stop the start
 mod usage; // the usage database

@@ -21,7 +21,10 @@ use super::open_error::OpenError;
 use super::opening::Examined;
 use super::schema::{CHANNEL, CONNECTIONS_VERSION};
 use super::{Database, Failure, journal, load, run, set};
-use crate::limits::{DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN};
+use crate::limits::{
+    DATABASE_BUSY, DATABASE_SPARE_BYTES, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN,
+    STORAGE_PROBE_SHRINKS,
+};
 use crate::message::{ConnId, Message};
 use crate::store::{Change, NameplateId, Row, SideId};
 use crate::sys::clock::Timestamp;
@@ -80,9 +83,6 @@ pub struct ChannelDb {
     options: ChannelOptions,
     /// Whether the file was prepared since it was opened, or opened again.
     is_prepared: bool,
-    /// How many pages of the write-ahead log the last checkpoint has copied into the file, or would
-    /// have if no reader had kept it from that.
-    checkpointed_pages: u32,
     /// Page size of this file, which another server may have made.
     page_bytes: usize,
     has_large_cache: bool,
@@ -112,7 +112,6 @@ impl ChannelDb {
             file: examined.open()?,
             options,
             is_prepared: false,
-            checkpointed_pages: 0,
             page_bytes: 0,
             has_large_cache: false,
             failed_bytes: 0,
@@ -129,7 +128,7 @@ impl ChannelDb {
         let connection = &self.file.connection;
         let page_bytes: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         self.page_bytes = page_bytes as usize;
-        (self.checkpointed_pages, self.has_large_cache) = (0, false);
+        self.has_large_cache = false;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         set(connection, "synchronous", &self.options.synchronous.name())?;
         set(connection, "cache_size", &-PAGE_CACHE_KIB)?;
@@ -215,13 +214,24 @@ impl ChannelDb {
 
     /// Makes sure that the write-ahead log and the page cache can take a batch.
     fn reserve(&mut self, changes: &[Change]) -> Result<(), OpenError> {
-        let pages = written_bytes(changes, self.page_bytes) / self.page_bytes;
+        let bytes = written_bytes(changes, self.page_bytes);
         if !self.has_large_cache && self.touches_many_mailboxes(changes) {
             let connection = &self.file.connection;
             let resized = set(connection, "cache_size", &-LARGE_PAGE_CACHE_KIB);
             self.has_large_cache = resized.is_ok(); // a failure only makes it slower
         }
-        self.file.reserve(pages)
+        self.file.reserve(bytes / self.page_bytes, DATABASE_SPARE_BYTES)
+    }
+
+    fn write(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        self.reserve(changes)?;
+        let written = self.file.transaction(&mut |connection| {
+            let mut batch = Batch { connection, last: None };
+            changes.iter().try_for_each(|change| batch.write(change))
+        });
+        // Where the file has gone explains an error better than the error does.
+        self.file.check()?;
+        Ok(written?)
     }
 
     /// Whether many mailboxes have got a message. Long ones do not count: their pages are written
@@ -366,17 +376,11 @@ impl Batch<'_> {
 
 impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
-        self.reserve(changes)?;
-        let written = self.file.transaction(&mut |connection| {
-            let mut batch = Batch { connection, last: None };
-            changes.iter().try_for_each(|change| batch.write(change))
-        });
+        let written = self.write(changes);
         if written.is_err() {
             self.failed_bytes = written_bytes(changes, self.page_bytes);
         }
-        // Where the file has gone explains an error better than the error does.
-        self.file.check()?;
-        Ok(written?)
+        written
     }
 
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
@@ -398,10 +402,13 @@ impl Database for ChannelDb {
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.
         _ = self.checkpoint();
-        // More than what failed: on a full disk a single page may still fit. The row is deleted in
-        // the same transaction, but its pages are written.
-        let probe_bytes = self.failed_bytes.saturating_mul(2);
-        let probe_bytes = probe_bytes.clamp(STORAGE_PROBE_BYTES_MIN, STORAGE_PROBE_BYTES_MAX);
+        // More than what failed: on a full disk a single page may still fit. But less with each try:
+        // what failed may have been larger than the disk can ever take.
+        let probe_bytes = self.failed_bytes.saturating_add(STORAGE_PROBE_BYTES_MIN);
+        let probe_bytes = probe_bytes.min(STORAGE_PROBE_BYTES_MAX);
+        self.failed_bytes -= self.failed_bytes / STORAGE_PROBE_SHRINKS;
+        self.file.reserve_probe(probe_bytes / self.page_bytes)?;
+        // The row is deleted in the same transaction, but its pages are written.
         let probe = format!(
             "INSERT INTO messages (body) VALUES (zeroblob({probe_bytes})); \
              DELETE FROM messages WHERE rowid = last_insert_rowid()"
@@ -437,15 +444,12 @@ impl Database for ChannelDb {
     }
 
     fn wal_pages(&self) -> u32 {
-        let logged = self.file.logged_pages();
-        // Fewer than before: the log was restarted.
-        logged.checked_sub(self.checkpointed_pages).unwrap_or(logged)
+        self.file.wal_pages()
     }
 
     fn checkpoint(&mut self) -> Result<bool, Failure> {
         self.file.check_all()?; // a log that is not whole would spoil the file
-        self.checkpointed_pages = self.file.logged_pages();
-        Ok(journal::checkpoint(&self.file.connection)?)
+        Ok(self.file.checkpoint()?)
     }
 
     fn shrink_log(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
@@ -12,8 +12,8 @@ use super::earlier_locks::EarlierLocks;
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{Examined, Found, Target};
 use super::place::Place;
-use super::{create, journal, run};
-use crate::limits::DATABASE_BUSY;
+use super::{create, journal, room, run};
+use crate::limits::{DATABASE_BUSY, DATABASE_RESERVE_BYTES, ROOM_CHECK_PAGES};
 use crate::sys::logging::warn;
 
 /// Frames of the write-ahead log whose index is one piece of shared memory, and by how many the
@@ -30,8 +30,51 @@ pub(super) struct DatabaseFile {
     pub version: usize,
     /// What opening did to the file, for the log.
     history: String,
-    /// Pages (frames) in the write-ahead log, as SQLite reports them after each commit.
-    logged_pages: Arc<AtomicU32>,
+    log: Arc<LogPages>,
+    /// Pages that the log may have before the disk's room is looked at again.
+    room_pages: u32,
+}
+
+/// How long the write-ahead log is, in pages (frames).
+#[derive(Debug, Default)]
+struct LogPages {
+    /// As SQLite reports it after each commit.
+    count: AtomicU32,
+    /// How many of them the last checkpoint has copied into the file, or would have if no reader
+    /// had kept it from that.
+    checkpointed: AtomicU32,
+    /// Whether that was all of it, so that the next commit begins the log anew: unless a reader is
+    /// at its end, with which a checkpoint comes too early.
+    is_copied: AtomicBool,
+}
+
+impl LogPages {
+    fn note_commit(&self, count: u32) {
+        if self.is_copied.swap(false, Ordering::Relaxed) {
+            self.checkpointed.store(0, Ordering::Relaxed);
+        }
+        self.count.store(count, Ordering::Relaxed);
+    }
+
+    fn note_checkpoint(&self, is_whole: bool) {
+        self.checkpointed.store(self.count.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.is_copied.store(is_whole, Ordering::Relaxed);
+    }
+
+    /// Those that have come since the last checkpoint.
+    fn new(&self) -> u32 {
+        let count = self.count.load(Ordering::Relaxed);
+        // Fewer than before: the log was begun anew.
+        count.checked_sub(self.checkpointed.load(Ordering::Relaxed)).unwrap_or(count)
+    }
+
+    /// Those after which the next commit writes its own.
+    fn kept(&self) -> u32 {
+        match self.is_copied.load(Ordering::Relaxed) {
+            true => 0,
+            false => self.count.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl DatabaseFile {
@@ -43,13 +86,13 @@ impl DatabaseFile {
         version: usize,
         history: String,
     ) -> rusqlite::Result<DatabaseFile> {
-        let logged_pages = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&logged_pages);
+        let log = Arc::new(LogPages::default());
+        let counter = Arc::clone(&log);
         connection.wal_hook(Some(move |_: &mut Wal, pages| {
-            counter.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            counter.note_commit(u32::try_from(pages).unwrap_or(0));
             Ok(())
         }))?;
-        Ok(DatabaseFile { connection, place, target, version, history, logged_pages })
+        Ok(DatabaseFile { connection, place, target, version, history, log, room_pages: 0 })
     }
 
     pub(super) fn error(&self, kind: impl Into<OpenErrorKind>) -> OpenError {
@@ -66,8 +109,17 @@ impl DatabaseFile {
         format!("{}, version {}", self.history(), self.version)
     }
 
-    pub(super) fn logged_pages(&self) -> u32 {
-        self.logged_pages.load(Ordering::Relaxed)
+    /// Pages that have come into the log since the last checkpoint.
+    pub(super) fn wal_pages(&self) -> u32 {
+        self.log.new()
+    }
+
+    /// Copies the log into the file, as far as readers allow; returns whether that was all of it.
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<bool> {
+        self.room_pages = 0;
+        let outcome = journal::checkpoint(&self.connection);
+        self.log.note_checkpoint(*outcome.as_ref().unwrap_or(&false));
+        outcome
     }
 
     /// The file whose lock keeps a second server off; none in memory.
@@ -86,18 +138,40 @@ impl DatabaseFile {
         self.place.as_ref().map_or(Ok(()), Place::check_all).map_err(|kind| self.error(kind))
     }
 
-    /// Makes sure that the log is whole, and that the disk has room for its index if `more` pages
-    /// make it grow by a piece. SQLite maps it into memory, where a missing block ends the process.
-    pub(super) fn reserve(&self, more: usize) -> Result<(), OpenError> {
+    /// Makes sure that the log is whole, and that the disk has room for `more` pages in it, for its
+    /// index if that grows by a piece, and for copying the log into the file, with `spare` bytes
+    /// left. SQLite maps the index into memory, where a missing block ends the process.
+    pub(super) fn reserve(&mut self, more: usize, spare: u64) -> Result<(), OpenError> {
         let Some(place) = &self.place else { return Ok(()) };
+        let now = self.log.kept();
+        let then = now.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         let piece = |pages: u32| pages.saturating_add(INDEX_FRAMES_LESS) / INDEX_FRAMES;
-        let (now, more) = (self.logged_pages(), u32::try_from(more).unwrap_or(u32::MAX));
         if let Some(log) = place.log_path()
-            && piece(now) != piece(now.saturating_add(more))
+            && piece(now) != piece(then)
         {
             create::has_reserve(log).map_err(|error| self.error(error))?;
         }
+        if then > self.room_pages {
+            let ahead = then.saturating_add(ROOM_CHECK_PAGES);
+            self.room_pages = match self.check_room(now, ahead, spare) {
+                Ok(()) => ahead,
+                Err(_) => self.check_room(now, then, spare).map(|()| then)?,
+            };
+        }
         place.check_log().map_err(|kind| self.error(kind))
+    }
+
+    /// The same for an attempt to leave degraded mode, which may use what other commits leave.
+    pub(super) fn reserve_probe(&mut self, more: usize) -> Result<(), OpenError> {
+        let now = self.log.kept();
+        let then = now.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        self.check_room(now, then, DATABASE_RESERVE_BYTES)
+    }
+
+    fn check_room(&self, now: u32, then: u32, spare: u64) -> Result<(), OpenError> {
+        let Some(log) = self.place.as_ref().and_then(Place::log_path) else { return Ok(()) };
+        let files = (&*self.target.path, log);
+        room::check(&self.connection, files, (now, then), spare).map_err(|kind| self.error(kind))
     }
 
     /// Does `work` as one transaction.

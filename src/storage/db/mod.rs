@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `opening` | examines a file, then opens it |
 //! | `create` | makes files: new ones, copies, trials |
+//! | `room` | whether the disk has room for a batch |
 //! | `file` | an open one: transactions, reopening, closing |
 //! | `place`, `overwriting` | its lock; whether it is still there, and still what was written |
 //! | `earlier_locks` | the locks of the process that this one replaces |
@@ -32,6 +33,7 @@ mod overwriting;
 mod place;
 mod reader;
 mod records_file;
+mod room;
 mod schema;
 mod usage;
 

@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use super::file::DatabaseFile;
 use super::open_error::OpenError;
 use super::opening::Examined;
-use super::{Failure, journal, set};
-use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
+use super::{Failure, set};
+use crate::limits::{CHECKPOINT_PAGES, DATABASE_RESERVE_BYTES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
 use crate::sys::logging::{error, info};
 
 /// SQLite's page cache for a file of records, in KiB.
@@ -44,11 +44,12 @@ impl<T> RecordsFile<T> {
     ) -> Result<(), Failure> {
         self.follow()?;
         let RecordsFile { file, waiting, .. } = self;
-        file.reserve(waiting.len().saturating_add(1).saturating_mul(RECORD_PAGES))?;
+        let pages = waiting.len().saturating_add(1).saturating_mul(RECORD_PAGES);
+        file.reserve(pages, DATABASE_RESERVE_BYTES)?;
         file.transaction(&mut |transaction| write(transaction, waiting))?;
-        if file.logged_pages() >= CHECKPOINT_PAGES {
+        if file.wal_pages() >= CHECKPOINT_PAGES {
             // If it fails nothing is lost, and what is written must not be written again.
-            _ = journal::checkpoint(&file.connection);
+            _ = file.checkpoint();
         }
         // What went into a file that is not at the path any more is written again.
         Ok(file.check()?)
