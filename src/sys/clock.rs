@@ -1,5 +1,6 @@
-//! The time, and how it is written. The server reads it at the beginning of a tick and when the
-//! tick's messages leave; the rooms below get it as an argument.
+//! The time, and how it is written. The time of a tick is read once, and the rooms below get it as
+//! an argument; so is the time at which its messages leave. Only what must end in time, such as
+//! sending, reads the clock as it goes.
 
 use std::cmp::Ordering;
 use std::ops::{Add, Sub};
