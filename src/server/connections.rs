@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::iter;
+use std::ops::ControlFlow::{Break, Continue};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -282,8 +283,8 @@ impl Connections {
         let progress = loop {
             let in_tick = &mut context(conn, now, settings, engine);
             let event = match connection.next_event(input, in_tick) {
-                Ok(event) => event,
-                Err(progress) => break progress,
+                Continue(event) => event,
+                Break(progress) => break progress,
             };
             let names_peer = matches!(event, Incoming::ProxiedPeer(_) | Incoming::Upgrade { .. });
             let decision = engine.handle(conn, event);
