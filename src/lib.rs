@@ -5,19 +5,22 @@
 //! [`server`] repeats one turn, in this order:
 //!
 //! 1. **Sleep** in the poll until something is ready or due.
-//! 2. Read the **clock** once; all of the tick happens at that time.
+//! 2. Read the **clock**: what the tick does happens at that time. If the wall clock was set, what
+//!    is stored follows it first, in a transaction of its own.
 //! 3. **Send** released output of earlier ticks to sockets that became writable.
-//! 4. **Read** what is ready, each connection up to its share, and apply it:
+//! 4. Accept and read the few connections to the admin listener. Then **read** the clients that are
+//!    ready, each up to its share, and apply what has come:
 //!    bytes → [`codec::http`] or [`codec::websocket`] → [event](message::Event) →
 //!    [`codec::json`] → [`store`]. Row changes and [output](message::Output) gather in the tick's
 //!    [effects](store::Effects); the connection gets a verdict. A tick with changes looks once more
 //!    at what has come in meanwhile, as it waits for the disk in any case.
 //! 5. Run **timers**: handshakes, pings, closes, expiry. Their effects join the tick's.
-//! 6. **Accept** new connections, within a budget.
+//! 6. **Accept** new clients, within a budget.
 //! 7. **Commit** the changes in one transaction. If that fails, no output has left: memory goes
 //!    back to what the database holds, and the tick's participants are closed with 1013. Then
 //!    requests to the admin listener are answered.
-//! 8. **Release** the output: encode it, one write per connection.
+//! 8. Read the clock again, and **release** the output: encode it with that time, one write per
+//!    connection.
 //! 9. **Reap** connections that are over.
 //! 10. **Tell** the service manager, if there is one, that the loop turns.
 //!

@@ -16,10 +16,28 @@ use crate::codec::origins::Origins;
 use crate::limits::{HEAD_LINES_MAX, UNAVAILABLE_RETRY_SECONDS};
 use crate::message::{AddressHeader, Forwarded, Peer, Secret, Unreadable};
 
-/// The result of parsing the bytes received so far; none if the head is not complete. The error is
-/// the whole answer, as to a GET, to a request that asks for nothing else; after it the connection
-/// is closed.
-pub type Parsed<T> = Result<Option<T>, Vec<u8>>;
+/// The result of parsing the bytes received so far.
+#[derive(Debug)]
+pub enum Parsed<T> {
+    Incomplete,
+    /// The whole answer, as to a GET, to a request that is wrong or asks for nothing else; after it
+    /// the connection is closed.
+    Answer(Vec<u8>),
+    Request(T),
+}
+
+use Parsed::{Answer, Incomplete, Request};
+
+impl<T> Parsed<T> {
+    /// Goes on with a request.
+    fn and_then<U>(self, next: impl FnOnce(T) -> Parsed<U>) -> Parsed<U> {
+        match self {
+            Incomplete => Incomplete,
+            Answer(answer) => Answer(answer),
+            Request(request) => next(request),
+        }
+    }
+}
 
 /// A GET or HEAD request on the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +141,7 @@ pub const HEAD_TOO_SLOW: Rejection =
 
 /// A complete request head. HTTP/1.0 is treated as 1.1, upgrades too: load balancers check with it,
 /// and some proxies speak nothing else to the server behind.
-struct Request<'a> {
+struct Head<'a> {
     method: &'a str,
     path: &'a str,
     headers: &'a [Header<'a>],
@@ -139,39 +157,43 @@ pub fn parse(
     origins: &Origins,
 ) -> Parsed<Upgrade> {
     let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
-    let Some(request) = parse_head(bytes, bytes_max, &mut headers)? else { return Ok(None) };
-    let is_websocket = match request.path {
-        // A client whose user left out the path sees nothing but the reason phrase.
-        "/" if !request.has("sec-websocket-key") => false,
-        _ if request.path_below_v1().is_some() => true,
-        _ => return Err(text_answer(Status::WrongPath, "not found: the WebSocket is at /v1")),
-    };
-    match (request.method, is_websocket) {
-        ("GET" | "HEAD", false) => Err(text_answer(Status::Ok, "Wormhole Relay")),
-        ("GET", true) if request.has("upgrade") => {
-            request.upgrade(address_header, origins).map(Some)
+    parse_head(bytes, bytes_max, &mut headers).and_then(|head| {
+        let is_websocket = match head.path {
+            // A client whose user left out the path sees nothing but the reason phrase.
+            "/" if !head.has("sec-websocket-key") => false,
+            _ if head.path_below_v1().is_some() => true,
+            _ => return answer(Status::WrongPath, "not found: the WebSocket is at /v1"),
+        };
+        match (head.method, is_websocket) {
+            ("GET" | "HEAD", false) => answer(Status::Ok, "Wormhole Relay"),
+            ("GET", true) if head.has("upgrade") => head.upgrade(address_header, origins),
+            ("GET" | "HEAD", true) => answer(Status::Ok, ENDPOINT),
+            _ => answer(Status::MethodNotAllowed, USE_GET),
         }
-        ("GET" | "HEAD", true) => Err(text_answer(Status::Ok, ENDPOINT)),
-        _ => Err(text_answer(Status::MethodNotAllowed, USE_GET)),
-    }
+    })
 }
 
 /// As [`parse`], on the admin listener.
 pub fn parse_question(bytes: &[u8], bytes_max: usize) -> Parsed<Question> {
     let mut headers = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
-    let Some(request) = parse_head(bytes, bytes_max, &mut headers)? else { return Ok(None) };
-    if !matches!(request.method, "GET" | "HEAD") {
-        return Err(text_answer(Status::MethodNotAllowed, USE_GET));
-    }
-    let host = request.host_name()?;
-    Ok(Some(Question { path: request.path.into(), is_head: request.method == "HEAD", host }))
+    parse_head(bytes, bytes_max, &mut headers).and_then(|head| {
+        let is_head = match head.method {
+            "GET" => false,
+            "HEAD" => true,
+            _ => return answer(Status::MethodNotAllowed, USE_GET),
+        };
+        match head.host_name() {
+            Ok(host) => Request(Question { path: head.path.into(), is_head, host }),
+            Err(()) => bad_request("more than one 'Host'"),
+        }
+    })
 }
 
 fn parse_head<'h, 'b>(
     bytes: &'b [u8],
     bytes_max: usize,
     headers: &'h mut [Header<'b>],
-) -> Parsed<Request<'h>> {
+) -> Parsed<Head<'h>> {
     // One empty line may stand before the request line (RFC 9112, section 2.2); the parser would
     // skip any number of them.
     let request_line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
@@ -184,12 +206,12 @@ fn parse_head<'h, 'b>(
     let mut request = httparse::Request::new(headers);
     let head_bytes = match request.parse(bytes) {
         Ok(httparse::Status::Complete(head_bytes)) if head_bytes <= bytes_max => head_bytes,
-        Ok(httparse::Status::Partial) if bytes.len() <= bytes_max => return Ok(None),
+        Ok(httparse::Status::Partial) if bytes.len() <= bytes_max => return Incomplete,
         Ok(_) => {
             let body = format!("request head must be at most {bytes_max} bytes");
-            return Err(text_answer(Status::HeadTooLarge, &body));
+            return answer(Status::HeadTooLarge, &body);
         }
-        Err(error) => return Err(error_answer(error, &request, request_line)),
+        Err(error) => return Answer(error_answer(error, &request, request_line)),
     };
     // The parser takes a bare line feed for a line end. A proxy in front may not, and both must
     // agree on what the lines are.
@@ -199,7 +221,7 @@ fn parse_head<'h, 'b>(
             if !has_bare_line_feed(&bytes[..head_bytes]) && !target.contains('#') =>
         {
             let path = path(target);
-            Ok(Some(Request { method, path, headers: request.headers, head_bytes }))
+            Request(Head { method, path, headers: request.headers, head_bytes })
         }
         _ => bad_request(MALFORMED),
     }
@@ -239,7 +261,7 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     head.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
 }
 
-impl Request<'_> {
+impl Head<'_> {
     /// The path of the WebSocket without its first segment, which may be percent-encoded; none at
     /// another path.
     fn path_below_v1(&self) -> Option<&str> {
@@ -248,21 +270,20 @@ impl Request<'_> {
         matches!(segment, "v1" | "v%31" | "%761" | "%76%31").then_some(below)
     }
 
-    fn upgrade(
-        &self,
-        address_header: AddressHeader,
-        origins: &Origins,
-    ) -> Result<Upgrade, Vec<u8>> {
-        let key = self.handshake_key().map_err(|reason| text_answer(Status::BadRequest, reason))?;
+    fn upgrade(&self, address_header: AddressHeader, origins: &Origins) -> Parsed<Upgrade> {
+        let key = match self.handshake_key() {
+            Ok(key) => key,
+            Err(reason) => return bad_request(reason),
+        };
         if !self.values("origin").all(|it| origins.allow(&String::from_utf8_lossy(it))) {
-            return Err(text_answer(Status::Forbidden, "this origin is not allowed"));
+            return answer(Status::Forbidden, "this origin is not allowed");
         }
         let response = format!(
             "HTTP/1.1 101 Switching Protocols\r\n{SERVER}Connection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
             derive_accept_key(key)
         );
-        Ok(Upgrade {
+        Request(Upgrade {
             response: response.into(),
             head_bytes: self.head_bytes,
             forwarded: self.forwarded(address_header),
@@ -291,13 +312,11 @@ impl Request<'_> {
         }
     }
 
-    /// The name in `Host`, without the port; none if it is an address, or there is no `Host`.
-    fn host_name(&self) -> Parsed<Box<str>> {
-        let text = match self.only("host") {
-            Ok(None) => return Ok(None),
-            Ok(Some(value)) => String::from_utf8_lossy(value),
-            Err(()) => return bad_request("more than one 'Host'"),
-        };
+    /// The name in `Host`, without the port; none if it is an address, or there is no `Host`, and
+    /// an error if there are several.
+    fn host_name(&self) -> Result<Option<Box<str>>, ()> {
+        let Some(value) = self.only("host")? else { return Ok(None) };
+        let text = String::from_utf8_lossy(value);
         let is_address = text.parse::<IpAddr>().is_ok()
             || text.parse::<SocketAddr>().is_ok()
             || text
@@ -367,7 +386,11 @@ fn is_handshake_key(key: &[u8]) -> bool {
 }
 
 fn bad_request<T>(body: &str) -> Parsed<T> {
-    Err(text_answer(Status::BadRequest, body))
+    answer(Status::BadRequest, body)
+}
+
+fn answer<T>(status: Status, body: &str) -> Parsed<T> {
+    Answer(text_answer(status, body))
 }
 
 /// A whole answer with a one-line text body, after which the connection is closed.

@@ -79,19 +79,26 @@ impl Message {
 #[derive(Clone, Debug)]
 pub struct Replay {
     pub log: Rc<MessageLog>,
-    /// Index of the next message to send.
-    pub next: usize,
-    /// Index after the last message to send.
-    pub end: usize,
+    /// Of the next message to send.
+    place: usize,
+    /// The place after the last message to send.
+    end: usize,
+}
+
+impl Replay {
+    /// Whether all of it has been sent.
+    pub fn is_over(&self) -> bool {
+        self.place == self.end
+    }
 }
 
 impl Iterator for Replay {
     type Item = Rc<Message>;
 
     fn next(&mut self) -> Option<Rc<Message>> {
-        while self.next < self.end {
-            self.next += 1;
-            if let Some(message) = self.log.get(self.next - 1) {
+        while !self.is_over() {
+            self.place += 1;
+            if let Some(message) = self.log.get(self.place - 1) {
                 return Some(message);
             }
         }
@@ -228,13 +235,13 @@ impl MessageLog {
     }
 
     /// The message at a place; none in a gap or after the end.
-    pub fn get(&self, index: usize) -> Option<Rc<Message>> {
-        self.messages.borrow().get(index).cloned().flatten()
+    pub fn get(&self, place: usize) -> Option<Rc<Message>> {
+        self.messages.borrow().get(place).cloned().flatten()
     }
 
     /// All messages that there are now, to be sent.
     pub fn replay(self: &Rc<MessageLog>) -> Replay {
-        Replay { log: self.clone(), next: 0, end: self.places() }
+        Replay { log: self.clone(), place: 0, end: self.places() }
     }
 
     /// Messages, without gaps.

@@ -55,7 +55,7 @@ pub enum AddressHeader {
 }
 
 impl AddressHeader {
-    /// Their names in requests and, in lower case, on the command line.
+    /// In the order of the enum: their names in requests and, in lower case, on the command line.
     pub const NAMES: [(&'static str, AddressHeader); 3] = [
         ("x-real-ip", AddressHeader::XRealIp),
         ("x-forwarded-for", AddressHeader::XForwardedFor),

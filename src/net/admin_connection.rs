@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use crate::codec::http::{self, Question};
+use crate::codec::http::{self, Parsed, Question};
 use crate::limits::{ADMIN_HEAD_SECONDS, ADMIN_READ_BYTES, Limits, READ_BYTES_PER_TICK_MAX};
 use crate::message::ConnId;
 use crate::net::socket::Socket;
@@ -111,14 +111,14 @@ impl AdminConnection {
         let wanted = (head_bytes_max + 1).saturating_sub(head.len()).min(input.len());
         head.extend_from_slice(&input[..wanted]);
         match http::parse_question(head, head_bytes_max) {
-            Ok(None) => {}
-            Ok(Some(mut question)) => {
+            Parsed::Incomplete => {}
+            Parsed::Answer(answer) => self.answer(answer, now),
+            Parsed::Request(mut question) => {
                 if self.socket.is_unix() {
                     question.host = None; // no browser can be led there
                 }
                 (self.phase, self.since) = (Phase::Asked(question), now);
             }
-            Err(answer) => self.answer(answer, now),
         }
     }
 

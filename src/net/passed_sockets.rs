@@ -67,7 +67,7 @@ enum State {
     Absent,
 }
 
-/// A socket that an option has selected, and the address that it listens on.
+/// A socket that an option has selected, and where it is from.
 pub type Taken = (Listener, ListenerRecord);
 
 /// The passed sockets, and which of them are taken.

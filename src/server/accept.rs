@@ -73,8 +73,8 @@ impl Server {
     /// Begins to serve a client's connection, which the engine knows already.
     pub(super) fn insert(&mut self, conn: ConnId, connection: Connection, is_rejected: bool) {
         if self.register(conn, connection.socket()) {
-            let address = self.engine.network_of(conn);
-            self.connections.insert(conn, connection, address, is_rejected);
+            let network = self.engine.network_of(conn);
+            self.connections.insert(conn, connection, network, is_rejected);
         } else {
             self.engine.disconnect(conn, CloseReason::PeerReset);
         }

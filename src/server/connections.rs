@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::iter;
+use std::ops::ControlFlow::{Break, Continue};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,13 @@ use mio::Registry;
 use mio::event::Event;
 
 use super::meter::Meter;
-use super::read_queue::{Address, ReadQueue, Weight};
+use super::read_queue::{ReadQueue, Weight};
 use super::shedding::largest_first;
 use super::timers::Timers;
 use crate::engine::Engine;
 use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
 use crate::message::handover::ConnectionRecord;
-use crate::message::{CloseReason, ConnId, ConnMap, Event as Incoming, Outputs};
+use crate::message::{CloseReason, ConnId, ConnMap, Event as Incoming, Outputs, Prefix};
 use crate::net::connection::{Connection, Context, Input, Progress, Settings, Times};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::net::socket;
@@ -47,22 +48,24 @@ pub struct Connections {
 struct Slot {
     conn: ConnId,
     connection: Connection,
-    /// The address that it counts for.
-    address: Address,
+    /// The addresses with which it shares its part of a tick; none if it is exempt or unknown.
+    network: Option<Prefix>,
     /// Its deadline in the timers.
     armed: Option<Instant>,
     /// Its part of the accounting's `buffered_bytes`.
     buffered_bytes: usize,
+    // The next three spare a search in a list of connections.
     /// Whether it is in `readable`.
     is_readable: bool,
-    /// Whether it used up its share when it was last read, or half of it by all that there was.
-    is_heavy: bool,
     /// Whether it is in the accounting's `unsent`.
     is_unsent: bool,
-    /// Whether it has been silent for too long: it is read once more before it is dropped.
-    is_overdue: bool,
     /// Whether it is in the accounting's `closing`.
     is_closing: bool,
+    /// Whether it used up its share when it was last read, or half of it by all that there was.
+    is_heavy: bool,
+    /// Whether it has been silent for too long: it is read once more before it is dropped.
+    is_overdue: bool,
+    /// Whether it is only kept until it has read why.
     is_rejected: bool,
 }
 
@@ -88,7 +91,7 @@ impl Slot {
         } else {
             Weight::Light
         };
-        readable.push(self.conn, self.address, weight);
+        readable.push(self.conn, self.network, weight);
     }
 
     /// Tells the connection that it has bound. In time for its deadlines is early enough.
@@ -166,21 +169,21 @@ impl Connections {
         &mut self,
         conn: ConnId,
         connection: Connection,
-        address: Address,
+        network: Option<Prefix>,
         is_rejected: bool,
     ) {
         self.rejected += usize::from(is_rejected);
         let mut slot = Slot {
             conn,
             connection,
-            address,
+            network,
             armed: None,
             buffered_bytes: 0,
             is_readable: false,
-            is_heavy: false,
             is_unsent: false,
-            is_overdue: false,
             is_closing: false,
+            is_heavy: false,
+            is_overdue: false,
             is_rejected,
         };
         self.accounting.update(&mut slot, &self.settings);
@@ -282,14 +285,14 @@ impl Connections {
         let progress = loop {
             let in_tick = &mut context(conn, now, settings, engine);
             let event = match connection.next_event(input, in_tick) {
-                Ok(event) => event,
-                Err(progress) => break progress,
+                Continue(event) => event,
+                Break(progress) => break progress,
             };
             let names_peer = matches!(event, Incoming::ProxiedPeer(_) | Incoming::Upgrade { .. });
             let decision = engine.handle(conn, event);
             connection.apply(decision, &mut context(conn, now, settings, engine));
             if names_peer {
-                slot.address = engine.network_of(conn);
+                slot.network = engine.network_of(conn);
             }
             if meter.is_share_used(engine) {
                 input.use_up_share();
@@ -301,7 +304,7 @@ impl Connections {
         let share = if connection.is_lingering() { limits::THROWN_AWAY_SHARE } else { 1 };
         let input_bytes = input.bytes() / share + input.frames() * limits::FRAME_BYTES_IN_TICK;
         let used_bytes = meter.used_bytes(input_bytes, &mut self.stopwatch, engine);
-        self.readable.note_used(slot.address, used_bytes);
+        self.readable.note_used(slot.network, used_bytes);
         slot.is_readable = false;
         slot.is_heavy = progress == Progress::More || used_bytes >= SHARE_BYTES_PER_TICK_MAX / 2;
         let is_overdue = std::mem::take(&mut slot.is_overdue);
@@ -432,7 +435,7 @@ impl Connections {
             return;
         }
         let claims = self.slots.iter().filter(|(_, slot)| !slot.is_closing);
-        let claims = claims.map(|(conn, it)| (*conn, it.address, it.connection.claimed_bytes()));
+        let claims = claims.map(|(conn, it)| (*conn, it.network, it.connection.claimed_bytes()));
         for conn in largest_first(claims.filter(|(_, _, bytes)| *bytes > 0).collect()) {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             self.accounting.discard(slot, CloseReason::Shed);

@@ -39,8 +39,9 @@ use crate::storage::Committed;
 use crate::sys::clock::Clock;
 use crate::sys::program::Program;
 
-/// Token of the signals. Those of listeners, of which no process has as many, come before it; that
-/// of a connection is its number.
+/// Tokens from the top: the signals, and below them room for 65,535 listeners. All others are the
+/// numbers of connections. Where a token has 32 bits, they last for 4 billion connections, 16
+/// months at 100 a second; a restart begins anew, a takeover does not.
 const SIGNALS: Token = Token(usize::MAX);
 const FIRST_LISTENER: usize = usize::MAX - u16::MAX as usize;
 

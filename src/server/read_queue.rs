@@ -2,16 +2,13 @@
 //!
 //! Connections that did not use up their share when they were last read come first, up to half of
 //! the tick: one of each address, then the others. Then those that did, each in turn. Within a tick
-//! an address has a share, too. What is left out keeps its place for the next tick. Pure.
+//! an address has a share, too. What is left out keeps its place for the next tick. A network of
+//! IPv6 counts as one address. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::limits::{SHARE_BYTES_PER_TICK_MAX, TICK_BYTES_MAX};
 use crate::message::{ConnId, Prefix};
-
-/// The address that a connection counts for, of IPv6 its largest network; none if it is exempt or
-/// unknown, which makes the connection a holder of its own.
-pub type Address = Option<Prefix>;
 
 /// The expected cost of reading a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +24,7 @@ pub enum Weight {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     conn: ConnId,
-    address: Address,
+    network: Option<Prefix>,
     weight: Weight,
 }
 
@@ -64,11 +61,12 @@ impl ReadQueue {
         self.opening
     }
 
-    /// Adds a connection that the poll reports, or of which something else is to be found out.
-    pub fn push(&mut self, conn: ConnId, address: Address, weight: Weight) {
+    /// Adds a connection that the poll reports, or of which something else is to be found out. One
+    /// without a network has no share besides its own.
+    pub fn push(&mut self, conn: ConnId, network: Option<Prefix>, weight: Weight) {
         self.opening += usize::from(weight == Weight::Opening);
         let queue = if weight == Weight::Heavy { &mut self.heavy } else { &mut self.light };
-        queue.push_back(Waiting { conn, address, weight });
+        queue.push_back(Waiting { conn, network, weight });
     }
 
     /// Gives each waiting connection, address and the tick their shares anew.
@@ -103,7 +101,7 @@ impl ReadQueue {
             };
             *left -= 1;
             let waiting = queue.pop_front()?;
-            let used = waiting.address.and_then(|holder| self.used_by.get(&holder));
+            let used = waiting.network.and_then(|network| self.used_by.get(&network));
             let is_next = match (used, &mut self.passed_over) {
                 (None, _) => true,
                 (Some(_), Some(passed_over)) if is_light => {
@@ -122,14 +120,14 @@ impl ReadQueue {
     }
 
     /// Notes what reading a connection has cost.
-    pub fn note_used(&mut self, address: Address, bytes: usize) {
+    pub fn note_used(&mut self, network: Option<Prefix>, bytes: usize) {
         self.used_bytes += bytes;
         // If nothing else waits, the shares of addresses decide nothing.
         let waiting = self.light_left + self.heavy_left + self.passed_over.unwrap_or(0);
-        if let Some(holder) = address
+        if let Some(network) = network
             && waiting > 0
         {
-            *self.used_by.entry(holder).or_default() += bytes;
+            *self.used_by.entry(network).or_default() += bytes;
         }
     }
 }
@@ -140,20 +138,20 @@ mod tests {
     use crate::message::CountedAddress;
 
     /// Reads connections at that cost until the tick ends; returns their numbers.
-    fn tick(queue: &mut ReadQueue, address: Address, bytes: usize, stays: bool) -> Vec<u64> {
+    fn tick(queue: &mut ReadQueue, network: Option<Prefix>, bytes: usize, stays: bool) -> Vec<u64> {
         queue.begin_tick();
         let mut order = Vec::new();
         while let Some(conn) = queue.next() {
             order.push(conn.0);
-            queue.note_used(address, bytes);
+            queue.note_used(network, bytes);
             if stays {
-                queue.push(conn, address, Weight::Heavy);
+                queue.push(conn, network, Weight::Heavy);
             }
         }
         order
     }
 
-    fn holder(last: u8) -> Address {
+    fn network(last: u8) -> Option<Prefix> {
         Some(Prefix::alone(CountedAddress::Ip([192, 0, 2, last].into())))
     }
 
@@ -213,12 +211,12 @@ mod tests {
     #[test]
     fn those_that_open_are_counted_until_they_are_read() {
         let mut queue = ReadQueue::default();
-        (0..3).for_each(|number| queue.push(ConnId(number), holder(1), Weight::Opening));
+        (0..3).for_each(|number| queue.push(ConnId(number), network(1), Weight::Opening));
         queue.push(ConnId(3), None, Weight::Light);
         assert_eq!(queue.opening(), 3);
         queue.begin_tick();
         assert_eq!((queue.next(), queue.opening()), (Some(ConnId(0)), 2));
-        queue.note_used(holder(1), 1);
+        queue.note_used(network(1), 1);
         // Passed over, not read.
         assert_eq!((queue.next(), queue.opening()), (Some(ConnId(3)), 2));
         while queue.next().is_some() {}
@@ -229,13 +227,13 @@ mod tests {
     fn one_connection_of_each_address_is_read_before_a_second_of_any() {
         let mut queue = ReadQueue::default();
         for (number, last) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3), (5, 3)] {
-            queue.push(ConnId(number), holder(last), Weight::Light);
+            queue.push(ConnId(number), network(last), Weight::Light);
         }
         queue.begin_tick();
         let mut order = Vec::new();
         while let Some(conn) = queue.next() {
             let last = [1, 1, 1, 2, 3, 3][conn.0 as usize];
-            queue.note_used(holder(last), 1);
+            queue.note_used(network(last), 1);
             order.push(conn.0);
         }
         assert_eq!(order, [0, 3, 4, 1, 2, 5]);
@@ -244,12 +242,12 @@ mod tests {
     #[test]
     fn an_address_has_its_share_of_a_tick_and_the_others_theirs() {
         let mut queue = ReadQueue::default();
-        (0..100).for_each(|number| queue.push(ConnId(number), holder(1), Weight::Light));
-        queue.push(ConnId(100), holder(2), Weight::Light);
+        (0..100).for_each(|number| queue.push(ConnId(number), network(1), Weight::Light));
+        queue.push(ConnId(100), network(2), Weight::Light);
         queue.begin_tick();
         for (expected, last) in [(0, 1), (100, 2), (1, 1)] {
             assert_eq!(queue.next(), Some(ConnId(expected)));
-            queue.note_used(holder(last), SHARE_BYTES_PER_TICK_MAX / 2);
+            queue.note_used(network(last), SHARE_BYTES_PER_TICK_MAX / 2);
         }
         assert_eq!(queue.next(), None);
         queue.begin_tick();

@@ -170,7 +170,6 @@ impl Server {
                 signals::deliver()?;
                 // Descriptors that wait in the socket keep their connections open.
                 handover::close_stdin()?;
-                // Executing a program takes this back, even if it fails.
                 process::survive_closed_pipe()?;
                 Err(error)
             }

@@ -1,5 +1,6 @@
-//! The time, and how it is written. The server reads it at the beginning of a tick and when the
-//! tick's messages leave; the rooms below get it as an argument.
+//! The time, and how it is written. The time of a tick is read once, and the rooms below get it as
+//! an argument; so is the time at which its messages leave. Only what must end in time, such as
+//! sending, reads the clock as it goes.
 
 use std::cmp::Ordering;
 use std::ops::{Add, Sub};
@@ -144,15 +145,15 @@ impl Stopwatch {
         self.lap_began = Instant::now();
     }
 
-    /// The CPU time of the piece that ends now. Of a long one it is measured: other processes may
-    /// have had the processor.
+    /// The CPU time of the piece that ends now. A long one is measured, since other processes may
+    /// have had the processor; a short one counts as the time that has passed.
     pub fn lap(&mut self) -> Duration {
-        let now = Instant::now();
-        let elapsed = now - std::mem::replace(&mut self.lap_began, now);
+        let ended = Instant::now();
+        let elapsed = ended - std::mem::replace(&mut self.lap_began, ended);
         match &mut self.measured {
             Some(measured) if elapsed >= limits::MEASURED_LAP_MIN => {
-                let now = cpu_time();
-                let since = now.saturating_sub(std::mem::replace(measured, now));
+                let used = cpu_time();
+                let since = used.saturating_sub(std::mem::replace(measured, used));
                 since.saturating_sub(std::mem::take(&mut self.unmeasured)).min(elapsed)
             }
             _ => {

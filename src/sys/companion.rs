@@ -10,7 +10,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::limits::COMPANION_OUTPUT_BYTES_MAX;
 
-/// Killed and reaped when dropped, together with the commands that it has started.
+/// Killed and reaped when dropped, together with the commands that it has started; these live on if
+/// it has ended by itself.
 #[derive(Debug)]
 pub struct Companion {
     child: Child,

@@ -21,8 +21,8 @@ pub fn survive_file_size_limit() -> io::Result<()> {
     survive(SIGXFSZ)
 }
 
-/// Makes a write to a closed pipe fail instead of ending the process. The runtime does it at the
-/// start, and executing a program takes it back.
+/// Makes a write to a closed pipe fail instead of ending the process. Rust's runtime ignores the
+/// signal from the start, but `Command::exec` restores its default, even if it fails.
 pub fn survive_closed_pipe() -> io::Result<()> {
     survive(SIGPIPE)
 }

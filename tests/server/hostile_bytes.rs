@@ -11,7 +11,7 @@ use crate::common::client::exchange;
 use crate::common::random::Random;
 use crate::common::raw::{CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, upgrade};
 use serde_json::json;
-use wormhole_mailbox::codec::http;
+use wormhole_mailbox::codec::http::{self, Parsed};
 use wormhole_mailbox::codec::json as protocol;
 use wormhole_mailbox::codec::origins::Origins;
 use wormhole_mailbox::codec::proxy_header::{self, ProxyHeader};
@@ -177,19 +177,20 @@ fn no_head_makes_the_parser_panic_and_a_head_in_pieces_is_the_same_head() {
         let parse = |bytes: &[u8]| http::parse(bytes, bytes_max, header, &origins);
         // Every beginning either is told to go on, or ends it; then how much came makes no
         // difference to the kind of answer.
-        let decided = (0..=bytes.len()).find(|end| !matches!(parse(&bytes[..*end]), Ok(None)));
+        let decided =
+            (0..=bytes.len()).find(|end| !matches!(parse(&bytes[..*end]), Parsed::Incomplete));
         let Some(decided) = decided else {
             assert!(bytes.len() <= bytes_max, "more than the limit is waited for");
             return;
         };
         assert!(decided <= bytes_max + 1, "decided after {decided}");
         match (parse(&bytes[..decided]), parse(bytes)) {
-            (Ok(Some(one)), Ok(Some(other))) => {
+            (Parsed::Request(one), Parsed::Request(other)) => {
                 assert_eq!(one.head_bytes, decided);
                 assert_eq!(other.head_bytes, decided);
                 assert_eq!((one.response, one.forwarded), (other.response, other.forwarded));
             }
-            (Err(one), Err(_)) => {
+            (Parsed::Answer(one), Parsed::Answer(_)) => {
                 let answer = String::from_utf8(one).expect("text");
                 assert!(answer.starts_with("HTTP/1.1 ") && answer.contains("\r\n\r\n"), "{answer}");
                 assert!(answer.len() < 1000);

@@ -100,6 +100,7 @@ impl Connection {
         descriptor: OwnedFd,
         times: &Times,
     ) -> io::Result<Connection> {
+        // The record does not say why it was being closed: only a metric would show that.
         let reason = CloseReason::GoingAway;
         let phase = match record.phase {
             PhaseRecord::ProxyHeader(header) => Phase::ProxyHeader(header),

@@ -1,7 +1,7 @@
 //! The beginning of a connection: a PROXY header where one is due, and the request head.
 
 use super::{Connection, Context, Input, Open, Phase, Settings};
-use crate::codec::http::{self, Status};
+use crate::codec::http::{self, Parsed, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
 use crate::message::{CloseReason, Event, Peer};
@@ -51,15 +51,15 @@ impl Connection {
         head.extend_from_slice(&input.rest()[..wanted]);
         let Settings { address_header, origins, .. } = context.settings;
         match http::parse(head, bytes_max, *address_header, origins) {
-            Ok(None) => {
+            Parsed::Incomplete => {
                 input.skip(wanted);
                 None
             }
-            Err(answer) => {
+            Parsed::Answer(answer) => {
                 self.answer(answer, CloseReason::HttpAnswered, context);
                 None
             }
-            Ok(Some(upgrade)) => {
+            Parsed::Request(upgrade) => {
                 input.skip(upgrade.head_bytes - known);
                 self.enter(Phase::Open(Open::new(context.now)), context.now);
                 Some(Event::Upgrade {

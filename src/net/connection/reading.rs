@@ -1,6 +1,7 @@
 //! Reading: what the socket has, up to one tick's share, as events.
 
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::ops::Range;
 
 use super::{Connection, Context, Open, Phase};
@@ -96,13 +97,13 @@ impl Connection {
         input.frames_max = limits.messages_per_tick_max;
     }
 
-    /// Reads up to the next event of this tick. Its verdict must be applied before the next call.
-    /// The error says why there is none.
+    /// Reads up to the next event of this tick, whose verdict must be applied before the next call;
+    /// breaks off if there is none.
     pub fn next_event(
         &mut self,
         input: &mut Input,
         context: &mut Context<'_>,
-    ) -> Result<Event, Progress> {
+    ) -> ControlFlow<Progress, Event> {
         loop {
             if input.rest.is_empty() {
                 self.fill(input)?;
@@ -113,7 +114,7 @@ impl Connection {
                 }
                 Phase::Head(_) => self.read_head(input, context),
                 Phase::Open(_) | Phase::Closing { .. } if input.is_share_used() => {
-                    return Err(Progress::More);
+                    return Break(Progress::More);
                 }
                 Phase::Open(_) | Phase::Closing { .. } => self.read_frame(input, context),
                 Phase::Lingering { .. } => {
@@ -122,7 +123,7 @@ impl Connection {
                 }
             };
             if let Some(event) = event {
-                return Ok(event);
+                return Continue(event);
             }
         }
     }
@@ -134,26 +135,26 @@ impl Connection {
         self.note_unfinished(context.now);
     }
 
-    /// Reads the next portion into the buffer. The error says why there is none.
-    fn fill(&mut self, input: &mut Input) -> Result<(), Progress> {
+    /// Reads the next portion into the buffer; breaks off if there is none.
+    fn fill(&mut self, input: &mut Input) -> ControlFlow<Progress> {
         if input.is_short && !self.peer_closed {
-            return Err(Progress::Drained);
+            return Break(Progress::Drained);
         }
         let begin = input.buffer.len();
         let left = input.buffer.capacity() - begin;
         if input.is_share_used() || left == 0 {
-            return Err(Progress::More);
+            return Break(Progress::More);
         }
         (input.kept, input.rest) = (Box::default(), 0..0);
         match self.socket.receive(&mut input.buffer) {
-            Ok(0) => Err(self.gone(CloseReason::PeerClosed)),
+            Ok(0) => Break(self.gone(CloseReason::PeerClosed)),
             Ok(count) => {
                 input.rest = begin..begin + count;
                 input.is_short = count < left;
-                Ok(())
+                Continue(())
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Progress::Drained),
-            Err(_) => Err(self.gone(CloseReason::PeerReset)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Break(Progress::Drained),
+            Err(_) => Break(self.gone(CloseReason::PeerReset)),
         }
     }
 

@@ -310,11 +310,11 @@ impl Outbox {
                 self.pending.front_mut()
                 && let Some(message) = replay.next()
             {
-                let is_between = replay.next < replay.end;
+                let is_last = replay.is_over();
                 let message = Output::Response(Response::Message(message));
                 let message = buffers.large.queued(message);
                 self.encode(message, buffers);
-                if buffers.replays_slowly && is_between {
+                if buffers.replays_slowly && !is_last {
                     return;
                 }
             } else {
