@@ -113,7 +113,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
         "commits_failed_total", "", "",
             "Commits that failed.", Value::Count(metrics.commits_failed);
         "commit_duration_seconds", "", "",
-            "Durations of commits to the channel database, with the records that were due.",
+            "Durations of commits to the channel database.",
             Value::Histogram(&status.admin.timings.commit, &DURATION_BOUNDS);
         "commit_changes", "", "",
             "Row changes in a commit.",

@@ -90,7 +90,7 @@ impl fmt::Display for Reloadable {
             self.exempt.len()
         )?;
         if let Some(members) = &self.members {
-            write!(f, ", {} lines of members", members.0.len())?;
+            write!(f, ", {} lines of members", members.count())?;
         }
         self.list_note().map_or(Ok(()), |note| write!(f, ", {note}"))
     }

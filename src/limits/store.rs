@@ -51,7 +51,7 @@ pub const EVICTED_AT_ONCE_MAX: usize = 128;
 /// How many times one tick may make room: each time it looks at all mailboxes.
 pub const EVICTIONS_PER_TICK_MAX: usize = 8;
 
-/// Rows of messages, and pages of long ones, that one tick deletes from the database: a few
+/// Rows of messages and pages of them that one tick deletes from the database: a few
 /// milliseconds.
 pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
 

@@ -97,7 +97,7 @@ pub struct Rules {
     pub nameplate_digits_min: u32,
     /// How long a nameplate is not allocated again after its end.
     pub nameplate_cooldown: Seconds,
-    /// Rows of messages, and pages of long ones, that one tick deletes. No option sets it.
+    /// Rows of messages and pages of them that one tick deletes. No option sets it.
     pub deletions_per_tick_max: usize,
     /// Connections of one side that are subscribed to a mailbox. No option sets it.
     pub subscribers_per_side_max: usize,
@@ -341,7 +341,7 @@ impl Store {
     }
 
     /// Whether a command is refused whatever is stored: for what the connection has done so far, or
-    /// for the name that it lacks.
+    /// for a name that it lacks or that cannot be one.
     pub fn is_out_of_order(&self, conn: ConnId, command: &Command<'_>) -> bool {
         let session = self.session(conn).filter(|it| it.app().is_some());
         match (command, session) {
@@ -358,8 +358,11 @@ impl Store {
             (Command::Open { mailbox }, Some(session)) => {
                 session.has_open_mailbox() || !mailbox.is_text()
             }
-            (Command::Close { mailbox, .. }, Some(session)) => {
-                session.mailbox_to_close(mailbox).is_err()
+            (Command::Add { .. } | Command::Delete { .. }, Some(session)) => {
+                !session.has_open_mailbox()
+            }
+            (Command::Close { mailbox, mood }, Some(session)) => {
+                session.mailbox_to_close(mailbox).is_err() || matches!(mood, Field::Invalid(_))
             }
             _ => false,
         }
