@@ -39,10 +39,10 @@ pub struct Reloadable {
     pub members: Option<Members>,
 }
 
-/// A stop that lets bound clients finish first.
+/// A stop that lets exchanges finish first.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    /// The error that new clients get meanwhile.
+    /// The error of commands that would begin something meanwhile.
     pub message: Rc<str>,
     /// The longest time that it takes.
     pub seconds: Seconds,

@@ -213,7 +213,7 @@ impl Settings {
         self.reloadable.trusted_proxies = or_loopback(self.reloadable.trusted_proxies);
         self.reloadable.exempt = or_loopback(self.reloadable.exempt);
         self.reloadable.list = self.list.unwrap_or_default();
-        let raised = self.config.limits.fit();
+        let raised = self.config.limits.settle_dependent_limits();
         self.config.warnings.extend(raised);
         (self.config, self.reloadable)
     }

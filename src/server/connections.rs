@@ -298,7 +298,7 @@ impl Connections {
         connection.end_read(input, &mut context(conn, now, settings, engine));
         engine.metrics.received_bytes += input.bytes() as u64;
         // Input after the last answer is thrown away.
-        let share = if connection.is_lingering() { limits::THROWN_AWAY_SHARE } else { 1 };
+        let share = if connection.is_lingering() { limits::THROWN_AWAY_DIVISOR } else { 1 };
         let input_bytes = input.bytes() / share + input.frames() * limits::FRAME_BYTES_IN_TICK;
         let used_bytes = meter.used_bytes(input_bytes, &mut self.stopwatch, engine);
         self.readable.note_used(slot.address, used_bytes);
@@ -437,7 +437,7 @@ impl Connections {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             self.accounting.discard(slot, CloseReason::Shed);
             self.accounting.update(slot, &self.settings);
-            if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_SHARE {
+            if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_DIVISOR {
                 break;
             }
         }

@@ -23,7 +23,7 @@ use sources::Sources;
 /// The only method.
 const METHOD: &str = "hashcash";
 
-/// All connections that have a demand and are not bound yet.
+/// The demands to connections, and what decides whether there are any.
 #[derive(Debug)]
 pub struct Permissions {
     policy: Policy,

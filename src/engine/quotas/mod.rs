@@ -17,14 +17,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::codec::http::{Rejection, Status};
-use crate::limits::Limits;
+use crate::limits::{ADDRESS_CONNECTIONS_RETRY, Limits};
 use crate::message::{ConnId, ConnMap, CountedAddress, Holder, Network, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
 use tables::{Action, Count, Tables};
-
-/// `Retry-After` of an answer to an address with too many connections at once.
-const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(60);
 
 /// The limits, and the connections, nameplates and joins that count for each address.
 #[derive(Debug)]
@@ -87,7 +84,7 @@ impl Quotas {
         let connections_max = self.limits.address_connections_max;
         if !self.tables.has_room(holder, Count::Connections, connections_max, now) {
             let reason = "too many connections from your address at once, close some";
-            return Err(too_many_requests(TOO_MANY_CONNECTIONS_RETRY, reason));
+            return Err(too_many_requests(ADDRESS_CONNECTIONS_RETRY, reason));
         }
         self.tables.take(holder, Action::Connect, now).map_err(|wait| {
             too_many_requests(wait, "too many new connections from your address, slow down")
@@ -287,7 +284,7 @@ mod tests {
 
     fn too_many_connections() -> Rejection {
         let reason = "too many connections from your address at once, close some";
-        too_many_requests(TOO_MANY_CONNECTIONS_RETRY, reason)
+        too_many_requests(ADDRESS_CONNECTIONS_RETRY, reason)
     }
 
     fn status_of(connected: Result<(), Rejection>) -> Option<Status> {

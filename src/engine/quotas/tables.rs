@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
-    USAGE_ENDINGS_PER_HOUR,
+    ADDRESS_WAIT_SECONDS_MAX, ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits,
+    USAGE_BINDS_PER_HOUR, USAGE_ENDINGS_PER_HOUR,
 };
 use crate::message::handover::{RATES_COUNT, Tokens};
 use crate::message::{CountedAddress, Holder, Prefix};
@@ -62,9 +62,6 @@ fn rates(limits: &Limits) -> Rates {
     ]
 }
 
-/// Longest wait in a refusal, in seconds.
-const WAIT_SECONDS_MAX: f64 = 3_600.0;
-
 /// Counts and tokens of one prefix.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -102,7 +99,7 @@ impl Entry {
             return Duration::ZERO;
         }
         let seconds = missing / (rates[action].per_second * self.factor);
-        Duration::from_secs_f64(seconds.clamp(0.0, WAIT_SECONDS_MAX))
+        Duration::from_secs_f64(seconds.clamp(0.0, ADDRESS_WAIT_SECONDS_MAX))
     }
 
     /// How far the entry is from equalling a new one: the sum of its counts, and the time until its
