@@ -3,8 +3,8 @@
 //!
 //! Other modules name these and write no literal for them. What a protocol or a format fixes, and
 //! how one part works inside, is beside the code that reads it. What an operator may change is in
-//! [`Limits`], one row each; the rest are constants, by subject in the files beside this one. Beyond
-//! them there is only arithmetic on them.
+//! [`Limits`], one row each; the rest are constants, by subject in the files beside this one. All
+//! else here is arithmetic on them.
 
 use std::time::Duration;
 

@@ -32,8 +32,8 @@ pub const STANDSTILL_MIN: Duration = Duration::from_secs(1);
 /// queue of the kernel is not a matter of seconds.
 pub const ACCEPTS_MIN_DIVISOR: usize = 4;
 
-/// Shedding makes room for one part in this many of the limit of buffered bytes, so that it need not
-/// walk over all connections for each message.
+/// Shedding makes room for one part in this many of the limit of buffered bytes, so that it need
+/// not walk over all connections for each message.
 pub const SHED_DIVISOR: usize = 8;
 
 /// Input and replies that one tick may have in hand before it stops reading and commits. With
