@@ -3,8 +3,9 @@
 //!
 //! Labels are fixed names of this program; nothing that a peer sent is among them.
 
+use super::histogram::{Bounds, Histogram};
 use super::status::{self, Status};
-use crate::engine::metrics::{Bounds, Histogram, Tally};
+use crate::engine::metrics::Tally;
 use crate::format;
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
 use crate::message::{COMMAND_NAMES, OutcomeCounts};

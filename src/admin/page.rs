@@ -3,10 +3,10 @@
 //! in `/status.json`. `tables` has the rows, `chart` the drawings.
 
 use super::chart::{self, Bar, Frame, Scale, Span};
+use super::histogram::Histogram;
 use super::metrics::{self, Metric};
 use super::status::{self, Bucket, Counts, Status};
 use super::tables;
-use crate::engine::metrics::Histogram;
 use crate::format::{self, UNKNOWN, duration, number};
 use crate::limits::{DAY_BUCKET_SECONDS, HOUR_BUCKET_SECONDS};
 use crate::store::NAMEPLATE_CLASSES;
