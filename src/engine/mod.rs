@@ -204,7 +204,7 @@ impl Engine {
             effects: &mut self.effects,
             may_begin: false,
         });
-        let has_remains = !self.is_degraded() && self.store.delete_remains(&mut self.effects);
+        let has_remains = !self.is_degraded() && self.store.end_tick(&mut self.effects);
         self.is_deleting = is_checking || has_remains;
         self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.update_attack();

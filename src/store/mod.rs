@@ -205,9 +205,10 @@ impl Store {
         self.expiry = None;
     }
 
-    /// Deletes the next slice of the messages of mailboxes that have ended; returns whether more is
-    /// left. Must be called once a tick, after its commands: it renews the tick's budgets.
-    pub fn delete_remains(&mut self, effects: &mut Effects) -> bool {
+    /// Must be called once a tick, after its commands: deletes the next slice of the messages of
+    /// mailboxes that have ended, and renews the budgets for the next tick. Returns whether more is
+    /// left to delete.
+    pub fn end_tick(&mut self, effects: &mut Effects) -> bool {
         self.tables.remains.delete_slice(effects);
         self.tables.renew_budgets();
         !self.tables.remains.is_empty()
@@ -262,13 +263,13 @@ impl Store {
         command: &Command<'_>,
         act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
-        let participants_before = act.effects.participants.len();
         let outcome = self.carry_out(conn, command, act);
         // Also when it was refused: others may have lost their mailbox to make room for it.
-        for orphan in &act.effects.participants[participants_before..] {
-            if let Some(session) = self.sessions.get_mut(orphan) {
+        while let Some(orphan) = act.effects.orphans.pop() {
+            if let Some(session) = self.sessions.get_mut(&orphan) {
                 session.orphan();
             }
+            act.effects.participants.push(orphan);
         }
         if let Some(response) = outcome? {
             act.effects.outputs.reply(conn, response);

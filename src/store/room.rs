@@ -96,7 +96,7 @@ impl Tables {
         }
     }
 
-    /// A tick begins.
+    /// For the next tick.
     pub fn renew_budgets(&mut self) {
         self.remains.budget = self.rules.deletions_per_tick_max;
         self.evictions_left = EVICTIONS_PER_TICK_MAX;
