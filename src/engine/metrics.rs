@@ -64,11 +64,6 @@ impl Tally {
         }
     }
 
-    /// The count of that name; 0 if it has not occurred.
-    pub fn get(&self, name: &str) -> u64 {
-        self.0.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
-    }
-
     /// The names that occurred, in the order of their first occurrence, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().copied()
