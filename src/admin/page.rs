@@ -162,9 +162,10 @@ mod tests {
     #[test]
     fn every_name_in_the_template_has_a_value() {
         _ = format::fill(TEMPLATE, &mut |name| {
-            let (file, row) = match name.contains('/') {
-                true => (include_str!("metrics.rs"), format!("\"{name}\", ")),
-                false => (include_str!("page.rs"), format!("\"{name}\" =>")),
+            let (file, row) = if name.contains('/') {
+                (include_str!("metrics.rs"), format!("\"{name}\", "))
+            } else {
+                (include_str!("page.rs"), format!("\"{name}\" =>"))
             };
             assert!(file.contains(&row), "{name}");
             String::new()

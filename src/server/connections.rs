@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
 use crate::message::handover::ConnectionRecord;
 use crate::message::{CloseReason, ConnId, ConnMap, Event as Incoming, Outputs};
-use crate::net::connection::{Connection, Context, Input, Progress, Settings, Times};
+use crate::net::connection::{Connection, ConnectionSettings, Context, Input, Progress, Times};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::net::socket;
 use crate::sorted::sorted;
@@ -30,7 +30,7 @@ use crate::sys::clock::{Clock, Stopwatch};
 #[derive(Debug)]
 pub struct Connections {
     slots: ConnMap<Box<Slot>>,
-    pub settings: Settings,
+    pub settings: ConnectionSettings,
     accounting: Accounting,
     /// Connections to read in this tick, or in the next.
     readable: ReadQueue,
@@ -112,7 +112,7 @@ struct Accounting {
 }
 
 impl Connections {
-    pub fn new(settings: Settings) -> Connections {
+    pub fn new(settings: ConnectionSettings) -> Connections {
         Connections {
             slots: ConnMap::default(),
             settings,
@@ -460,7 +460,7 @@ impl Connections {
 pub fn context<'a>(
     conn: ConnId,
     now: Instant,
-    settings: &'a Settings,
+    settings: &'a ConnectionSettings,
     engine: &'a mut Engine,
 ) -> Context<'a> {
     Context { conn, now, settings, outputs: engine.outputs_mut() }
@@ -468,7 +468,7 @@ pub fn context<'a>(
 
 impl Accounting {
     /// Brings a connection's deadline and its part of the buffered bytes up to date.
-    fn update(&mut self, slot: &mut Slot, settings: &Settings) {
+    fn update(&mut self, slot: &mut Slot, settings: &ConnectionSettings) {
         // Activity only moves a deadline later, which shows when it comes up.
         if slot.connection.take_deadline_change() || slot.armed.is_none() {
             let deadline = slot.connection.deadline(settings);

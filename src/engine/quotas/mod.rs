@@ -21,7 +21,7 @@ use crate::limits::{ADDRESS_CONNECTIONS_RETRY, Limits};
 use crate::message::{ConnId, ConnMap, CountedAddress, Holder, Network, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
-use tables::{Action, Count, Tables};
+use tables::{Action, Count, PrefixTables};
 
 /// The limits, and the connections, nameplates and joins that count for each address.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Quotas {
     exempt: Vec<Network>,
     /// Networks whose IPv6 addresses stand for the circuits of an onion service.
     onion: Vec<Network>,
-    tables: Tables,
+    tables: PrefixTables,
     connections: ConnMap<Holder>,
     /// The creator of each nameplate.
     creators: HashMap<NameplateId, Holder>,
@@ -51,7 +51,7 @@ struct Batch {
 impl Quotas {
     pub fn new(limits: Limits) -> Quotas {
         Quotas {
-            tables: Tables::new(&limits),
+            tables: PrefixTables::new(&limits),
             limits,
             exempt: Vec::new(),
             onion: Vec::new(),
@@ -161,7 +161,7 @@ impl Quotas {
 
     /// Counts the nameplates that a command of `conn` created, joined or deleted. `claimed`: app
     /// and name of the nameplate, if the command is a `claim`.
-    pub fn note(
+    pub fn note_changes(
         &mut self,
         conn: ConnId,
         claimed: Option<(&str, &str)>,

@@ -150,16 +150,16 @@ type Table = HashMap<Prefix, Entry>;
 
 /// Counts and tokens of all prefixes.
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(super) struct PrefixTables {
     rates: Rates,
     /// IPv4 has a table of its own, so that a peer with many IPv6 prefixes takes no entry from it.
     pub(super) v4: Table,
     pub(super) v6: Table,
 }
 
-impl Tables {
-    pub fn new(limits: &Limits) -> Tables {
-        Tables {
+impl PrefixTables {
+    pub fn new(limits: &Limits) -> PrefixTables {
+        PrefixTables {
             rates: Action::ALL.map(|action| action.rate(limits)),
             v4: Table::new(),
             v6: Table::new(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, Context, Open, Phase, Settings};
+use super::{Connection, ConnectionSettings, Context, Open, Phase};
 use crate::codec::http;
 use crate::codec::websocket;
 use crate::limits::{FAREWELL, Pings, SLOW_SENDER_BYTES_PER_SECOND, STALLED};
@@ -23,7 +23,7 @@ impl Unfinished {
         Unfinished { since: now, bytes, progressed: now }
     }
 
-    fn note(&mut self, bytes: u64, now: Instant) {
+    fn note_bytes(&mut self, bytes: u64, now: Instant) {
         if bytes > self.bytes {
             (self.bytes, self.progressed) = (bytes, now);
         }
@@ -38,15 +38,15 @@ impl Unfinished {
 
 impl Connection {
     /// When [`Connection::handle_deadline`] must be called next.
-    pub fn deadline(&self, settings: &Settings) -> Option<Instant> {
+    pub fn deadline(&self, settings: &ConnectionSettings) -> Option<Instant> {
         let silence = self.silence_timeout(settings).map(|(deadline, _)| deadline);
         let deadlines = [silence, self.ping_due(settings), self.stalled_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
     /// When the connection ends, or is closed, unless something comes from the peer; and why.
-    fn silence_timeout(&self, settings: &Settings) -> Option<(Instant, CloseReason)> {
-        let Settings { limits, pings, .. } = settings;
+    fn silence_timeout(&self, settings: &ConnectionSettings) -> Option<(Instant, CloseReason)> {
+        let ConnectionSettings { limits, pings, .. } = settings;
         match &self.phase {
             Phase::ProxyHeader(_) | Phase::Head(_) => {
                 let deadline = after(self.since, limits.handshake_seconds);
@@ -73,7 +73,7 @@ impl Connection {
     }
 
     /// Whether the peer has been silent for too long, as far as its input has been read.
-    pub fn is_silent_too_long(&self, settings: &Settings, now: Instant) -> bool {
+    pub fn is_silent_too_long(&self, settings: &ConnectionSettings, now: Instant) -> bool {
         self.silence_timeout(settings).is_some_and(|(deadline, _)| deadline <= now)
     }
 
@@ -82,7 +82,7 @@ impl Connection {
         self.blocked_since.map(|since| since + STALLED)
     }
 
-    fn ping_due(&self, settings: &Settings) -> Option<Instant> {
+    fn ping_due(&self, settings: &ConnectionSettings) -> Option<Instant> {
         let seconds = settings.pings.interval_seconds;
         match &self.phase {
             Phase::Open(open) if seconds > 0.0 => Some(after(open.pinged, seconds)),
@@ -139,7 +139,7 @@ impl Connection {
         let Phase::Open(open) = &mut self.phase else { return };
         match (open.websocket.unfinished_bytes(), &mut open.unfinished) {
             (None, unfinished) => *unfinished = None,
-            (Some(bytes), Some(unfinished)) => unfinished.note(bytes, now),
+            (Some(bytes), Some(unfinished)) => unfinished.note_bytes(bytes, now),
             (Some(bytes), unfinished) => {
                 *unfinished = Some(Box::new(Unfinished::new(bytes, now)));
                 self.deadline_changed = true;
@@ -204,7 +204,7 @@ mod tests {
     struct Scene {
         connection: Connection,
         peer: UnixStream,
-        settings: Settings,
+        settings: ConnectionSettings,
         outputs: Outputs,
         buffers: WriteBuffers,
         begun: Instant,
@@ -219,7 +219,7 @@ mod tests {
             let mut connection = Connection::new(socket, Peer::default(), Role::Client, begun);
             let open = Open { is_bound: true, ..Open::new(begun) };
             connection.enter(Phase::Open(open), begun);
-            let settings = Settings {
+            let settings = ConnectionSettings {
                 address_header: AddressHeader::default(),
                 limits: Limits::default(),
                 pings: Pings::default(),
@@ -278,7 +278,7 @@ mod tests {
             if bytes >= message_bytes {
                 return None;
             }
-            unfinished.note(bytes, now);
+            unfinished.note_bytes(bytes, now);
         }
         None
     }
@@ -300,9 +300,9 @@ mod tests {
         let mut unfinished = Unfinished::new(1_000_000, begun);
         assert_eq!(unfinished.deadline(), begun + STALLED);
         let later = begun + Duration::from_secs(59);
-        unfinished.note(1_000_000, later);
+        unfinished.note_bytes(1_000_000, later);
         assert_eq!(unfinished.deadline(), begun + STALLED);
-        unfinished.note(1_000_001, later);
+        unfinished.note_bytes(1_000_001, later);
         assert_eq!(unfinished.deadline(), later + STALLED);
     }
 
