@@ -109,7 +109,7 @@ impl Scene {
                 self.apply(conn, r#"{"type":"close","mood":"happy"}"#);
                 self.store.disconnect(conn);
             }
-            while self.store.delete_remains(&mut self.effects) {}
+            while self.store.end_tick(&mut self.effects) {}
             self.open();
         }
     }

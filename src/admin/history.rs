@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::metrics::{Histogram, Metrics, Timings};
+use super::histogram::{Histogram, Timings};
+use crate::engine::metrics::Metrics;
 use crate::limits::{DAY_BUCKET_SECONDS, DAY_BUCKETS, HOUR_BUCKET_SECONDS, HOUR_BUCKETS};
 use crate::message::{Outcome, OutcomeCounts};
 use crate::sys::clock::{Seconds, Timestamp};

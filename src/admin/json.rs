@@ -3,10 +3,10 @@
 
 use serde_json::{Value as Json, json};
 
+use super::histogram::Histogram;
 use super::metrics::{self, Value};
 use super::status::{self, Counts, FileSizes, Status};
 use crate::engine::members::MemberCounts;
-use crate::engine::metrics::Histogram;
 
 pub fn render(status: &Status<'_>) -> String {
     let engine = status.view.engine;

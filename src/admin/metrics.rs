@@ -3,8 +3,9 @@
 //!
 //! Labels are fixed names of this program; nothing that a peer sent is among them.
 
+use super::histogram::{Bounds, Histogram};
 use super::status::{self, Status};
-use crate::engine::metrics::{Bounds, Histogram, Tally};
+use crate::engine::metrics::Tally;
 use crate::format;
 use crate::limits::{BATCH_CHANGES_BOUNDS, DURATION_BOUNDS};
 use crate::message::{COMMAND_NAMES, OutcomeCounts};
@@ -113,7 +114,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
         "commits_failed_total", "", "",
             "Commits that failed.", Value::Count(metrics.commits_failed);
         "commit_duration_seconds", "", "",
-            "Durations of commits to the channel database, with the records that were due.",
+            "Durations of commits to the channel database.",
             Value::Histogram(&status.admin.timings.commit, &DURATION_BOUNDS);
         "commit_changes", "", "",
             "Row changes in a commit.",
@@ -132,7 +133,8 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
             "Durations of ticks, from waking up to going back to sleep.",
             Value::Histogram(&status.admin.timings.tick, &DURATION_BOUNDS);
         "limit_hits_total", "limits_hit", "",
-            "How often limits were met.", tally("limit", &engine.limit_log.totals);
+            "How often limits were met.",
+            Value::Labelled("limit", engine.limit_log.totals().collect());
         "log_lines_lost_total", "", "",
             "Log lines that could not be written.", Value::Count(logging::lines_lost());
         "process_resident_memory_bytes", "process/resident_memory_bytes", "",

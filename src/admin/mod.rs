@@ -5,6 +5,7 @@
 //! mailboxes, and never show an address, a side, an app id, a nameplate or a mailbox id.
 
 mod chart;
+mod histogram;
 mod history;
 mod json;
 mod metrics;
@@ -18,10 +19,10 @@ use std::time::Instant;
 use crate::codec::http::{self, Question, Status as HttpStatus};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::metrics::Timings;
 use crate::message::Outcome;
 use crate::net::outbox::Delivered;
 use crate::sys::clock::{Clock, Timestamp};
+use histogram::Timings;
 use history::{Counts, Series};
 use status::Status;
 

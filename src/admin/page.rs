@@ -3,10 +3,10 @@
 //! in `/status.json`. `tables` has the rows, `chart` the drawings.
 
 use super::chart::{self, Bar, Frame, Scale, Span};
+use super::histogram::Histogram;
 use super::metrics::{self, Metric};
 use super::status::{self, Bucket, Counts, Status};
 use super::tables;
-use crate::engine::metrics::Histogram;
 use crate::format::{self, UNKNOWN, duration, number};
 use crate::limits::{DAY_BUCKET_SECONDS, HOUR_BUCKET_SECONDS};
 use crate::store::NAMEPLATE_CLASSES;
@@ -162,9 +162,10 @@ mod tests {
     #[test]
     fn every_name_in_the_template_has_a_value() {
         _ = format::fill(TEMPLATE, &mut |name| {
-            let (file, row) = match name.contains('/') {
-                true => (include_str!("metrics.rs"), format!("\"{name}\", ")),
-                false => (include_str!("page.rs"), format!("\"{name}\" =>")),
+            let (file, row) = if name.contains('/') {
+                (include_str!("metrics.rs"), format!("\"{name}\", "))
+            } else {
+                (include_str!("page.rs"), format!("\"{name}\" =>"))
             };
             assert!(file.contains(&row), "{name}");
             String::new()

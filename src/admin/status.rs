@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::histogram::Histogram;
 pub use super::history::{Bucket, Counts};
 use super::{Admin, ServerView};
-use crate::engine::metrics::Histogram;
 use crate::limits::{CLIENTS_SHOWN_MAX, DURATION_BOUNDS};
 use crate::message::ClientVersion;
 use crate::storage::db::{self, MEMORY};

@@ -3,48 +3,51 @@
 //! Text in, members out; an error names the line and the rule, and never the text. Must never open
 //! a file.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::values;
 use crate::limits::{MEMBER_NAME_BYTES_MAX, MEMBER_SECRET_BYTES_MAX, MEMBER_SECRET_BYTES_MIN};
 use crate::message::{Member, Secret};
 
-/// All lines of the file.
+/// All lines of the file, the names by their secrets. The hash has a random key, so the time that a
+/// search takes says nothing of the secrets; the one that it finds is compared in constant time.
 #[derive(Clone, Debug)]
-pub struct Members(pub Vec<Member>);
+pub struct Members(HashMap<Secret, Rc<str>>);
 
 impl Members {
     /// Reads the file's text. The error begins with the line's number.
     pub fn parse(content: &str) -> Result<Members, String> {
-        let (mut members, mut secrets) = (Vec::new(), HashSet::new());
+        let mut members = HashMap::new();
         for (number, line) in values::lines(content) {
             let error = |problem: &str| format!("line {number}: {problem}");
             let (name, secret) = member(line).map_err(|problem| error(&problem))?;
-            if !secrets.insert(Rc::<str>::from(secret)) {
+            if members.insert(Secret::new(secret), name.into()).is_some() {
                 return Err(error("the secret is in an earlier line already"));
             }
-            members.push(Member { name: name.into(), secret: Secret::new(secret) });
         }
         Ok(Members(members))
     }
 
-    /// The member with that secret. All are compared, so that the time does not depend on it.
-    pub fn find(&self, secret: &Secret) -> Option<&Member> {
-        self.0.iter().fold(None, |found, member| match member.secret == *secret {
-            true => Some(member),
-            false => found,
-        })
+    /// The member with that secret.
+    pub fn find(&self, secret: &Secret) -> Option<Member> {
+        let (secret, name) = self.0.get_key_value(secret)?;
+        Some(Member { name: name.clone(), secret: secret.clone() })
     }
 
     /// Whether that line, name and secret, is in the file.
     pub fn contains(&self, member: &Member) -> bool {
-        self.0.contains(member)
+        self.0.get(&member.secret) == Some(&member.name)
+    }
+
+    /// How many lines there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// The name in each line, one of several lines several times.
     pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
-        self.0.iter().map(|member| &member.name)
+        self.0.values()
     }
 }
 
@@ -84,8 +87,8 @@ fn is_unreserved(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
+    use crate::sorted::sorted;
 
     const SECRET: &str = "0123456789abcdef";
 
@@ -96,18 +99,36 @@ mod tests {
             "~".repeat(MEMBER_SECRET_BYTES_MAX)
         );
         let members = Members::parse(&content).expect("good");
-        let names: Vec<&str> = members.names().map(|name| &**name).collect();
+        let names = sorted(members.names().map(|name| &**name));
         assert_eq!(names, ["alice", "alice", "bob@home+1"]);
-        let find = |text: &str| members.find(&Secret::new(text)).map(|member| &*member.name);
-        assert_eq!(find(SECRET), Some("alice"));
-        assert_eq!(find(&"~".repeat(MEMBER_SECRET_BYTES_MAX)), Some("bob@home+1"));
+        let line = |name: &str, text: &str| Member { name: name.into(), secret: Secret::new(text) };
+        let find = |text: &str| members.find(&Secret::new(text));
+        let longest = "~".repeat(MEMBER_SECRET_BYTES_MAX);
+        for member in [line("alice", SECRET), line("bob@home+1", &longest)] {
+            assert_eq!(find(member.secret.reveal()).as_ref(), Some(&member));
+            assert!(members.contains(&member));
+        }
+        for gone in [line("bob@home+1", SECRET), line("alice", &SECRET[1..])] {
+            assert!(!members.contains(&gone), "{}", gone.name);
+        }
         for wrong in ["", "alice", "0123456789ABCDEF", &SECRET[1..], "0123456789abcdefy"] {
             assert_eq!(find(wrong), None, "{wrong}");
         }
-        assert_eq!(Members::parse("\n# nobody\n").map(|members| members.0.len()), Ok(0));
-        let many: String = (0..50_000).map(|it| format!("a {it:016}\n")).collect();
-        let count = Members::parse(&many).map(|members| members.0.len());
-        assert_eq!(count, Ok(50_000), "and that at once: the loop waits for it");
+        assert_eq!(find(&format!("{longest}~")), None);
+        assert_eq!(Members::parse("\n# nobody\n").map(|members| members.count()), Ok(0));
+    }
+
+    #[test]
+    fn a_long_file_is_read_and_searched_at_once_as_the_loop_waits_for_it() {
+        let lines = (0..50_000).map(|it| (format!("member-{it}"), format!("{it:016}")));
+        let text: String =
+            lines.clone().map(|(name, secret)| format!("{name} {secret}\n")).collect();
+        let members = Members::parse(&text).expect("good");
+        assert_eq!(members.count(), 50_000);
+        for (name, secret) in lines.step_by(50) {
+            let member = Member { name: name.into(), secret: Secret::new(&secret) };
+            assert!(members.contains(&member) && members.find(&member.secret) == Some(member));
+        }
     }
 
     #[test]

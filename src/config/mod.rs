@@ -1,9 +1,9 @@
 //! Arguments and environment → a complete, valid `Config` and its `Reloadable` part
 //! (manual: command_line 1).
 //!
-//! Binds no address and opens no file; the texts of files come from a function of the caller, which
-//! in the program is that of `reload`. The system is asked for nothing but the numbers of network
-//! interfaces.
+//! Binds no address and, but for `reload`, opens no file: the texts of files come from a function
+//! of the caller, which in the program is that of `reload`. The system is asked for nothing but the
+//! numbers of network interfaces.
 //!
 //! `options` and `subcommands` are tables with one row an option; all else reads them: parsing
 //! (`arguments`), `--help`, manual page, completions and option reference (`generate`), and

@@ -39,10 +39,10 @@ pub struct Reloadable {
     pub members: Option<Members>,
 }
 
-/// A stop that lets bound clients finish first.
+/// A stop that lets exchanges finish first.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    /// The error that new clients get meanwhile.
+    /// The error of commands that would begin something meanwhile.
     pub message: Rc<str>,
     /// The longest time that it takes.
     pub seconds: Seconds,
@@ -90,7 +90,7 @@ impl fmt::Display for Reloadable {
             self.exempt.len()
         )?;
         if let Some(members) = &self.members {
-            write!(f, ", {} lines of members", members.0.len())?;
+            write!(f, ", {} lines of members", members.count())?;
         }
         self.list_note().map_or(Ok(()), |note| write!(f, ", {note}"))
     }

@@ -213,7 +213,7 @@ impl Settings {
         self.reloadable.trusted_proxies = or_loopback(self.reloadable.trusted_proxies);
         self.reloadable.exempt = or_loopback(self.reloadable.exempt);
         self.reloadable.list = self.list.unwrap_or_default();
-        let raised = self.config.limits.fit();
+        let raised = self.config.limits.settle_dependent_limits();
         self.config.warnings.extend(raised);
         (self.config, self.reloadable)
     }
@@ -229,9 +229,10 @@ impl Settings {
     }
 
     pub fn listen_for_admin(&mut self, text: &str) -> Result<(), String> {
-        let endpoint = match self.admin_public {
-            true => endpoint::for_admin(text)?,
-            false => endpoint::for_private_admin(text)?,
+        let endpoint = if self.admin_public {
+            endpoint::for_admin(text)?
+        } else {
+            endpoint::for_private_admin(text)?
         };
         let endpoints = &mut self.config.endpoints;
         let at = endpoints.partition_point(|(_, role)| *role == Role::Admin);

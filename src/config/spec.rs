@@ -27,6 +27,8 @@ pub enum ShownDefault {
     Text(&'static str),
     /// A number and its unit.
     Number(f64, &'static str),
+    /// That of this option.
+    OfLimit(&'static str),
     /// The value sets one of these, each of which has a default.
     Each(&'static [Row]),
 }

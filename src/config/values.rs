@@ -17,7 +17,7 @@ pub const DEFAULT_PORT: u16 = 4000;
 /// The state database by default, as upstream's.
 pub const CHANNEL_DB: &str = "relay.sqlite";
 
-/// The error that new clients get during a drain, by default.
+/// The error of commands that would begin something during a drain, by default.
 pub const DRAIN_MESSAGE: &str =
     "The server is about to restart, please try again in a few minutes.";
 

@@ -70,8 +70,8 @@ impl Engine {
             }
             _ => None,
         };
-        self.quotas.note(conn, claimed, changes, self.clock.instant);
-        self.memberships.note(conn, command, changes);
+        self.quotas.note_changes(conn, claimed, changes, self.clock.instant);
+        self.memberships.note_begun(conn, command, changes);
         outcome
     }
 
@@ -86,7 +86,7 @@ impl Engine {
     fn farewell_before_bind(&self, conn: ConnId, command: &Command<'_>) -> Option<Response> {
         let is_awaited = self.store.session(conn).is_some_and(|it| it.has_tried_to_bind)
             || matches!(command, Command::Close { .. })
-                && (self.live.welcome.error.is_some() || self.is_degraded());
+                && (self.settings.welcome.error.is_some() || self.is_degraded());
         answer_to_leaving(command).filter(|_| is_awaited && !self.store.is_bound(conn))
     }
 
@@ -161,9 +161,10 @@ impl Engine {
         // After the quotas, which bound the guessing of nameplates.
         let is_outsider = self.outsiders.contains(&conn);
         if (is_outsider || self.draining) && self.store.would_begin(conn, command) {
-            return Err(match is_outsider {
-                true => Refusal::Outsider,
-                false => Refusal::Draining { message: Rc::clone(&self.live.drain.message) },
+            return Err(if is_outsider {
+                Refusal::Outsider
+            } else {
+                Refusal::Draining { message: Rc::clone(&self.settings.drain.message) }
             });
         }
         Ok(())

@@ -46,7 +46,7 @@ impl Engine {
     /// Whether a new connection may stay, by its socket's address. Trusted proxies may; the
     /// address that they report is asked about later.
     pub fn admit(&mut self, conn: ConnId, peer: Peer) -> Result<(), Rejection> {
-        if peer.is_trusted(&self.live.trusted_proxies) {
+        if peer.is_trusted(&self.settings.trusted_proxies) {
             return Ok(());
         }
         self.count_connection(conn, peer.ip.map(CountedAddress::Ip))
@@ -54,7 +54,7 @@ impl Engine {
 
     /// Whether a connection may begin with a PROXY header, by its socket's address.
     pub fn admit_proxy(&mut self, peer: Peer) -> Result<(), Rejection> {
-        if peer.is_trusted(&self.live.trusted_proxies) {
+        if peer.is_trusted(&self.settings.trusted_proxies) {
             return Ok(());
         }
         self.limit_log.hit(Limit::ProxyUntrusted);
@@ -84,10 +84,10 @@ impl Engine {
         self.store.connect(conn, self.quotas.holder_of(conn));
         self.effects.outputs.push(conn, Output::Bytes(response));
         let demand = self.permissions.ask(conn, self.clock.instant, &mut *self.entropy);
-        let notice = self.live.notices.find(peer.ip);
+        let notice = self.settings.notices.find(peer.ip);
         let degraded = self.is_degraded().then_some(DEGRADED_WELCOME);
         let error = notice.or(degraded);
-        let welcome = json::welcome(&self.live.welcome, error, demand.as_ref(), peer);
+        let welcome = json::welcome(&self.settings.welcome, error, demand.as_ref(), peer);
         let verdict = match notice {
             Some(_) => {
                 self.sent_away.insert(conn);
@@ -115,11 +115,11 @@ impl Engine {
         socket_peer: Peer,
         forwarded: &Forwarded,
     ) -> Result<Peer, Rejection> {
-        if !socket_peer.is_trusted(&self.live.trusted_proxies) {
+        if !socket_peer.is_trusted(&self.settings.trusted_proxies) {
             self.note_outsider(conn, socket_peer.ip);
             return Ok(socket_peer);
         }
-        let client = forwarded.client(&self.live.trusted_proxies);
+        let client = forwarded.client(&self.settings.trusted_proxies);
         let peer = client.unwrap_or_default().unwrap_or(socket_peer);
         let address = match client {
             Ok(_) => peer.ip.map(CountedAddress::Ip),

@@ -19,8 +19,7 @@ impl Engine {
     /// not find the state.
     pub fn prepare_handover(&mut self) -> Result<(), Failure> {
         self.store.write_activity(&mut self.effects);
-        // Nothing waits for the proof: the tick is over.
-        _ = self.commit();
+        self.commit_alone();
         if self.is_degraded() {
             return Err("the storage has failed".into());
         }
@@ -90,7 +89,7 @@ impl Engine {
         if record.is_outsider {
             self.outsiders.insert(conn);
         }
-        if let (Some(member), Some(members)) = (record.member, &self.live.members)
+        if let (Some(member), Some(members)) = (record.member, &self.settings.members)
             && members.contains(&member)
         {
             self.memberships.connect(conn, member);

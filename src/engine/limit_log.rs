@@ -3,13 +3,12 @@
 
 use std::time::Instant;
 
-use crate::engine::metrics::Tally;
 use crate::limits::LOG_REPEAT;
 use crate::message::{CloseReason, Refusal};
 use crate::sys::logging::warn;
 
 /// Declares the limits, a row each: its label in the metrics, and its name in the log.
-macro_rules! limits {
+macro_rules! limit_labels {
     ($($limit:ident: $label:literal, $name:literal;)*) => {
         /// A limit, or a rule that costs a peer its connection.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ macro_rules! limits {
     };
 }
 
-limits! {
+limit_labels! {
     Connections: "connections", "connections";
     AddressConnections: "address_connections", "connections of one address";
     AddressAllocates: "address_allocates", "allocations of one address";
@@ -52,11 +51,6 @@ limits! {
 }
 
 impl Limit {
-    /// Its label in the metrics.
-    pub fn label(self) -> &'static str {
-        LIMITS[self as usize].0
-    }
-
     /// The limit behind a refused command, if there is one.
     pub fn of_refusal(refusal: &Refusal) -> Option<Limit> {
         Some(match refusal {
@@ -91,10 +85,10 @@ impl Limit {
 /// Counts of limits, and when the next line about them is due.
 #[derive(Debug, Default)]
 pub struct LimitLog {
-    /// Counts since the last line.
-    counts: [u64; LIMITS.len()],
-    /// Counts since the start, by [`Limit::label`].
-    pub totals: Tally,
+    /// Counts since the start.
+    totals: [u64; LIMITS.len()],
+    /// Those that have been logged.
+    logged: [u64; LIMITS.len()],
     /// No line is logged before then.
     quiet_until: Option<Instant>,
 }
@@ -102,21 +96,26 @@ pub struct LimitLog {
 impl LimitLog {
     /// Counts that a client has met the limit.
     pub fn hit(&mut self, limit: Limit) {
-        self.counts[limit as usize] += 1;
-        self.totals.add(limit.label());
+        self.totals[limit as usize] += 1;
+    }
+
+    /// Label and count since the start of each limit that was met.
+    pub fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let totals = LIMITS.iter().zip(self.totals).map(|((label, _), count)| (*label, count));
+        totals.filter(|(_, count)| *count > 0)
     }
 
     /// When the next line is due, if there is something to report.
     pub fn report_at(&self, now: Instant) -> Option<Instant> {
-        let has_news = self.counts.iter().any(|count| *count > 0);
-        has_news.then(|| self.quiet_until.map_or(now, |until| until.max(now)))
+        (self.totals != self.logged).then(|| self.quiet_until.map_or(now, |until| until.max(now)))
     }
 
     /// Logs the counts since the last line.
     pub fn report(&mut self, now: Instant) {
         self.quiet_until = Some(now + LOG_REPEAT);
-        let counts = std::mem::take(&mut self.counts);
-        let met = LIMITS.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        let logged = std::mem::replace(&mut self.logged, self.totals);
+        let counts = self.totals.iter().zip(logged).map(|(total, logged)| total - logged);
+        let met = LIMITS.iter().zip(counts).filter(|(_, count)| *count > 0);
         let list: Vec<String> = met.map(|((_, name), count)| format!("{name} ({count})")).collect();
         warn!("limits met: {}", list.join(", "));
     }

@@ -52,7 +52,7 @@ impl Memberships {
     }
 
     /// Takes note of the mailbox that a command has begun.
-    pub fn note(&mut self, conn: ConnId, command: &Command<'_>, changes: &[Change]) {
+    pub fn note_begun(&mut self, conn: ConnId, command: &Command<'_>, changes: &[Change]) {
         let Some(member) = self.connections.get(&conn) else { return };
         let is_begun = |change: &Change| matches!(change, Change::Insert(Row::Mailbox { .. }));
         // A late `close` creates the mailbox that it deletes.
@@ -80,11 +80,11 @@ impl Engine {
         conn: ConnId,
         secret: Option<&Secret>,
     ) -> Result<(), Rejection> {
-        let (Some(members), Some(secret)) = (&self.live.members, secret) else { return Ok(()) };
+        let (Some(members), Some(secret)) = (&self.settings.members, secret) else { return Ok(()) };
         let checked = self.quotas.check_secret(conn, self.clock.instant);
         checked.inspect_err(|_| self.limit_log.hit(Limit::AddressGuesses))?;
         match members.find(secret) {
-            Some(member) => self.memberships.connect(conn, member.clone()),
+            Some(member) => self.memberships.connect(conn, member),
             None => {
                 self.quotas.note_unknown_secret(conn);
                 self.limit_log.hit(Limit::UnknownMember);
@@ -95,12 +95,12 @@ impl Engine {
 
     /// Whether a connection may begin something: all may if there is no file of members.
     pub(super) fn may_begin(&self, conn: ConnId) -> bool {
-        self.live.members.is_none() || self.memberships.connections.contains_key(&conn)
+        self.settings.members.is_none() || self.memberships.connections.contains_key(&conn)
     }
 
     /// The members in the order of their names, if there is a file of them.
     pub fn members(&self) -> Option<Vec<(Rc<str>, MemberCounts)>> {
-        self.live.members.as_ref()?;
+        self.settings.members.as_ref()?;
         let mut counts = self.memberships.counts.clone();
         for member in self.memberships.connections.values() {
             if let Some(counts) = counts.get_mut(&member.name) {

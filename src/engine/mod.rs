@@ -11,8 +11,8 @@ mod handover;
 pub mod limit_log;
 pub mod members;
 pub mod metrics;
+mod observing;
 pub mod permission;
-mod questions;
 pub mod quotas;
 mod timers;
 mod trouble;
@@ -28,7 +28,7 @@ use crate::config::trouble::Trouble;
 use crate::engine::client_programs::ClientPrograms;
 use crate::engine::members::Memberships;
 use crate::engine::metrics::Metrics;
-use crate::engine::permission::Permissions;
+use crate::engine::permission::{AttackChange, Permissions};
 use crate::engine::quotas::Quotas;
 use crate::engine::timers::{Timer, TimerTable};
 use crate::limits;
@@ -46,7 +46,8 @@ use limit_log::{Limit, LimitLog};
 /// State, files, and what this tick has caused.
 pub struct Engine {
     config: Rc<Config>,
-    live: Reloadable,
+    /// Those that a reload may change.
+    settings: Reloadable,
     /// Nothing may begin any more; what exists goes on, and may be joined.
     draining: bool,
     store: Store,
@@ -88,7 +89,7 @@ impl Engine {
     /// Puts the parts together. [`Engine::run_first_check`] must come before the first tick.
     pub fn new(
         config: Rc<Config>,
-        live: Reloadable,
+        settings: Reloadable,
         store: Store,
         storage: Storage,
         records: Records,
@@ -100,7 +101,7 @@ impl Engine {
             permissions: Permissions::new(config.permission, clock.instant),
             memberships: Memberships::default(),
             config,
-            live,
+            settings,
             draining: false,
             store,
             storage,
@@ -122,7 +123,7 @@ impl Engine {
             started: clock,
             rebooted: clock.wall,
         };
-        engine.follow_live();
+        engine.pass_settings_on();
         engine.timers.set(Timer::ExpiryCheck, clock.instant);
         engine.timers.set(Timer::AddressSweep, clock.instant);
         engine
@@ -132,8 +133,7 @@ impl Engine {
     pub fn run_first_check(&mut self) {
         while self.is_deleting {
             self.run_timers();
-            // Nothing waits for the proof: no connection is served yet.
-            _ = self.commit();
+            self.commit_alone();
         }
         self.records.flush(self.storage.db_mut());
         self.arm_flush();
@@ -153,8 +153,7 @@ impl Engine {
     fn shift_times(&mut self, seconds: Seconds) {
         warn!("the clock was set by {seconds:.0} s: what is stored keeps its age");
         self.effects.changes.push(Change::ShiftTimes { seconds });
-        // Nothing waits for the proof: the tick has no output yet.
-        _ = self.commit();
+        self.commit_alone();
         if !self.is_degraded() {
             self.store.shift_times(seconds);
             self.origin = self.clock;
@@ -204,7 +203,7 @@ impl Engine {
             effects: &mut self.effects,
             may_begin: false,
         });
-        let has_remains = !self.is_degraded() && self.store.delete_remains(&mut self.effects);
+        let has_remains = !self.is_degraded() && self.store.end_tick(&mut self.effects);
         self.is_deleting = is_checking || has_remains;
         self.quotas.note_endings(&self.effects.changes[changes_before..]);
         self.update_attack();
@@ -263,12 +262,14 @@ impl Engine {
 
     /// Logs it when an attack begins or ends.
     fn update_attack(&mut self) {
-        if !self.permissions.attack.update(self.clock.instant) {
-            return;
-        }
-        match self.permissions.attack.is_attack {
-            true => warn!("under attack: proof of work is demanded from now on"),
-            false => info!("the attack is over: proof of work is not demanded any more"),
+        match self.permissions.attack.update(self.clock.instant) {
+            Some(AttackChange::Began) => {
+                warn!("under attack: proof of work is demanded from now on");
+            }
+            Some(AttackChange::Ended) => {
+                info!("the attack is over: proof of work is not demanded any more");
+            }
+            None => {}
         }
     }
 
@@ -323,6 +324,13 @@ impl Engine {
             closings.extend(waiting.map(|conn| (conn, CloseReason::StorageFailed)));
         }
         (committed, closings)
+    }
+
+    /// Commits changes of the server itself, between two ticks: no output waits for the proof, and
+    /// no connection takes part.
+    fn commit_alone(&mut self) {
+        let (_, closings) = self.commit();
+        debug_assert!(closings.is_empty() && self.effects.outputs.is_empty());
     }
 
     /// Counts the ends and binds of a committed tick, but those of `check`, and hands over their
@@ -400,23 +408,23 @@ impl Engine {
     }
 
     /// Replaces the settings that a reload may change.
-    pub fn set_live(&mut self, live: Reloadable) {
-        self.store.set_listing(live.list);
-        self.live = live;
-        self.follow_live();
+    pub fn replace_settings(&mut self, settings: Reloadable) {
+        self.store.set_listing(settings.list);
+        self.settings = settings;
+        self.pass_settings_on();
     }
 
     /// Passes on the settings that other parts keep.
-    fn follow_live(&mut self) {
-        let live = &self.live;
-        self.quotas.set_networks(live.exempt.clone(), live.onion_networks.clone());
-        self.memberships.set(live.members.as_ref());
+    fn pass_settings_on(&mut self) {
+        let Reloadable { exempt, onion_networks, members, .. } = &self.settings;
+        self.quotas.set_networks(exempt.clone(), onion_networks.clone());
+        self.memberships.set(members.as_ref());
     }
 
     /// Lets nothing begin any more; returns the time at which the drain ends at the latest.
     pub fn begin_drain(&mut self) -> Instant {
         self.draining = true;
-        let seconds = self.live.drain.seconds;
+        let seconds = self.settings.drain.seconds;
         info!(
             "draining: {} mailboxes have up to {seconds} s, no new ones are created",
             self.stored().mailboxes

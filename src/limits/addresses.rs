@@ -27,6 +27,12 @@ pub const IPV6_PREFIXES: [(u8, usize); 3] = [(64, 1), (56, 4), (48, 16)];
 /// The multiple of the limits for all addresses of an `--onion-network` together: as an IPv6 /48.
 pub const ONION_NETWORK_FACTOR: usize = 16;
 
+/// `Retry-After` of an answer to an address with too many connections at once.
+pub const ADDRESS_CONNECTIONS_RETRY: Duration = Duration::from_secs(60);
+
+/// Longest wait that a refusal names, in seconds.
+pub const ADDRESS_WAIT_SECONDS_MAX: f64 = 3_600.0;
+
 /// Interval between two sweeps that drop the entries without state.
 pub const ADDRESSES_SWEEP: Duration = Duration::from_secs(60);
 
@@ -45,6 +51,9 @@ pub const STAMP_BYTES_MAX: usize = 1_024;
 /// Level of hostile events at which an attack begins: 20 at once, or 14 a minute for a long time.
 /// Mistyped codes alone do not reach it.
 pub const ATTACK_EVENTS: f64 = 20.0;
+
+/// Hostile events of one address that count in a half-life: an address alone never makes an attack.
+pub const ATTACK_EVENTS_PER_ADDRESS: usize = 2;
 
 /// Half-life of a hostile event, in seconds.
 pub const ATTACK_HALF_LIFE_SECONDS: f64 = 60.0;

@@ -1,9 +1,10 @@
-//! Every number that bounds the server: its unit, its default and its reason, in one place.
+//! The numbers that bound what peers and operators can make the server do: unit, default and reason
+//! of each, in one place.
 //!
-//! Nothing here does anything. Other modules name these and never write a literal for a limit, a
-//! time or a size; what a protocol or a format fixes is beside the code that reads it. What an
-//! operator may change is in [`Limits`], one row each; the rest are constants, by subject in the
-//! files beside this one.
+//! Other modules name these and write no literal for them. What a protocol or a format fixes, and
+//! how one part works inside, is beside the code that reads it. What an operator may change is in
+//! [`Limits`], one row each; the rest are constants, by subject in the files beside this one. All
+//! else here is arithmetic on them.
 
 use std::time::Duration;
 
@@ -166,9 +167,9 @@ limits! {
 }
 
 impl Limits {
-    /// Adjusts limits that follow from others: a largest message must always be deliverable.
-    /// Returns the options that would contradict each other, for the log.
-    pub fn fit(&mut self) -> Vec<String> {
+    /// Settles the limits that follow from others: no frame is larger than a message, and a largest
+    /// message is always deliverable. Returns a sentence for the log about each that is raised.
+    pub fn settle_dependent_limits(&mut self) -> Vec<String> {
         let mut raised = Vec::new();
         self.frame_bytes_max = self.frame_bytes_max.min(self.message_bytes_max);
         let needed = self.message_bytes_max.saturating_mul(OUTBOX_MESSAGES_MIN);
@@ -262,8 +263,8 @@ pub const TAKEOVER_CHECK_POLL: Duration = Duration::from_millis(10);
 /// closes them, and requests to the admin listener to be answered.
 pub const TAKEOVER_GRACE: Duration = Duration::from_secs(1);
 
-/// Longest duration of a drain in seconds: by then even slow exchanges are over, and a client that
-/// still waits for the other side has waited long.
+/// Default of `--drain-seconds`, the longest duration of a drain: by then even slow exchanges are
+/// over, and a client that still waits for the other side has waited long.
 pub const DRAIN_SECONDS: f64 = 600.0;
 
 /// Longest sleep of the loop without any deadline. A safety net only.

@@ -27,14 +27,14 @@ pub const SLOW_SENDER_BYTES_PER_SECOND: u64 = 8 * KIB as u64;
 /// still: no deadline of a connection runs meanwhile.
 pub const STANDSTILL_MIN: Duration = Duration::from_secs(1);
 
-/// The part of a tick's accepted connections that it accepts even if those of earlier ticks have
-/// not been read: fewer than it reads, so that they get less, and enough that a full queue of the
-/// kernel is not a matter of seconds.
-pub const ACCEPTS_SHARE_MIN: usize = 4;
+/// At least one part in this many of `--limit-tick-accepts` is accepted in each tick, however many
+/// connections wait to be read: fewer than are read, so that they get less, and enough that a full
+/// queue of the kernel is not a matter of seconds.
+pub const ACCEPTS_MIN_DIVISOR: usize = 4;
 
-/// Share of the limit of buffered bytes that shedding makes room for, so that it need not walk over
-/// all connections for each message.
-pub const SHED_SHARE: usize = 8;
+/// Shedding makes room for one part in this many of the limit of buffered bytes, so that it need
+/// not walk over all connections for each message.
+pub const SHED_DIVISOR: usize = 8;
 
 /// Input and replies that one tick may have in hand before it stops reading and commits. With
 /// messages of 1 KB that is about 5 ms of work.
@@ -58,9 +58,9 @@ pub fn bytes_read_in(time: Duration) -> usize {
     (time.as_secs_f64() / TICK_READING.as_secs_f64() * TICK_BYTES_MAX as f64) as usize
 }
 
-/// The part of its bytes that counts in a tick of what comes in after the last answer: it is read
-/// and thrown away.
-pub const THROWN_AWAY_SHARE: usize = 8;
+/// What comes in after the last answer is read and thrown away: one part in this many of its bytes
+/// counts in a tick.
+pub const THROWN_AWAY_DIVISOR: usize = 8;
 
 /// What a frame counts in a tick besides its bytes: a ping takes as long as 512 bytes, about.
 pub const FRAME_BYTES_IN_TICK: usize = 512;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{KIB, MIB};
 
-/// Seconds that one generation of address ids lasts (manual: files 4).
+/// Default of `--generation-duration`: seconds that one generation of address ids lasts (manual:
+/// files 4).
 pub const GENERATION_SECONDS: f64 = 86_400.0;
 
 /// Addresses numbered in one generation; one more starts a new generation early. At about 64
@@ -32,6 +33,11 @@ pub const LOG_BYTES_KEPT: usize = 4 * MIB;
 /// between two attempts to copy the rest.
 pub const LOG_HELD_TOLERATED: Duration = Duration::from_secs(120);
 pub const LOG_HELD_RETRY: Duration = Duration::from_secs(5);
+
+/// Bytes of a page in files that are made here. A message dirties a few pages, each of which
+/// goes to the log in whole: SQLite's own 4096 more than doubles the bytes of an exchange, and
+/// saves no time.
+pub const DATABASE_PAGE_BYTES: usize = KIB;
 
 /// Pages that a record dirties in its table and indexes, at most.
 pub const RECORD_PAGES: usize = 4;
@@ -79,10 +85,12 @@ pub const USAGE_ROWS_EXAMINED_AT_ONCE: usize = 5_000;
 pub const USAGE_ROWS_DELETED_AT_ONCE: usize = 1_000;
 
 /// Room on its file system below which usage is not recorded: what the channel database may need
-/// for its log and a busy hour. On a small file system a share of it; recording goes on when there
-/// is a quarter more.
+/// for its log and a busy hour. On a small file system one part in [`USAGE_ROOM_DIVISOR`] of it;
+/// recording goes on when there is a quarter more.
 pub const USAGE_ROOM_BYTES: u64 = 64 * MIB as u64;
-pub const USAGE_ROOM_SHARE: u64 = 8;
+
+/// See [`USAGE_ROOM_BYTES`].
+pub const USAGE_ROOM_DIVISOR: u64 = 8;
 
 /// WAL pages after which the log is copied into the database even in a busy tick: few, so that each
 /// time the clients wait no longer than for some commits.

@@ -32,18 +32,18 @@ pub const CHARGE_BYTES: usize = 144;
 pub const LEDGER_NETWORK_DIVISOR: usize = 16;
 
 /// One address may hold one part in this many of the store, but at least one full mailbox.
-const ADDRESS_SHARE: usize = 8;
+const ADDRESS_DIVISOR: usize = 8;
 
 /// One part in this many of the store is kept for ordinary exchanges: nameplates, mailboxes, and
 /// messages of at most [`SHORT_MESSAGE_BYTES`].
-const RESERVE_SHARE: usize = 16;
+const RESERVE_DIVISOR: usize = 16;
 
 /// Memory of a message of an ordinary exchange, at most: real ones have a few hundred bytes.
 pub const SHORT_MESSAGE_BYTES: usize = 4 * KIB;
 
 /// One part in this many of the store is freed at once when it is full, because the search for the
 /// largest holders looks at all mailboxes.
-pub const ROOM_SHARE: usize = 64;
+pub const ROOM_DIVISOR: usize = 64;
 
 /// Most mailboxes that are deleted to make room for one command.
 pub const EVICTED_AT_ONCE_MAX: usize = 128;
@@ -51,7 +51,7 @@ pub const EVICTED_AT_ONCE_MAX: usize = 128;
 /// How many times one tick may make room: each time it looks at all mailboxes.
 pub const EVICTIONS_PER_TICK_MAX: usize = 8;
 
-/// Rows of messages, and pages of long ones, that one tick deletes from the database: a few
+/// Rows of messages and pages of them that one tick deletes from the database: a few
 /// milliseconds.
 pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
 
@@ -65,8 +65,8 @@ pub const SIDES_MAX: usize = 2;
 /// Sides kept on record: the two served, and one more that shows the record was crowded.
 pub const SIDES_RECORDED_MAX: usize = SIDES_MAX + 1;
 
-/// Nameplates that cool down at once; beyond that the oldest may be allocated again. With the app
-/// ids that they keep alive they take at most 4 MiB, which is in `BASE_BYTES`.
+/// Nameplates that cool down at once; beyond that the oldest may be allocated again. They take at
+/// most 0.6 MiB, which is in `BASE_BYTES`.
 pub const COOLING_MAX: usize = 8_192;
 
 /// How much older the last activity in the file may be than it was: at most this, and one part in
@@ -82,13 +82,18 @@ pub const PRUNES_PER_TICK_MAX: usize = 128;
 /// Longest nameplate, in digits (manual: protocol 2.5).
 pub const NAMEPLATE_DIGITS_MAX: usize = 40;
 
+/// Steps from a random start to the next free long nameplate, before none counts as free: that many
+/// taken in a row mean that nearly all are.
+pub const NAMEPLATE_STEPS_MAX: u64 = 10_000;
+
 /// Digits of a nameplate that is allocated: a code should be short enough to be told.
 pub const NAMEPLATE_DIGITS_ALLOCATED_MAX: u32 = 6;
 
-/// Seconds a mailbox lives without subscriber or activity (manual: rules 5).
+/// Default of `--expire-after`: seconds a mailbox lives without subscriber or activity (manual:
+/// rules 5).
 pub const EXPIRE_AFTER_SECONDS: f64 = 660.0;
 
-/// Seconds between two expiry checks (manual: rules 5).
+/// Default of `--expire-check`: seconds between two expiry checks (manual: rules 5).
 pub const EXPIRE_CHECK_SECONDS: f64 = 300.0;
 
 impl Limits {
@@ -98,11 +103,11 @@ impl Limits {
         // pages are rounded up. Besides messages, a mailbox has its names.
         let messages = self.mailbox_bytes_max.saturating_add(self.mailbox_bytes_max / 8);
         let full_mailbox = messages.saturating_add(8 * MAILBOX_BYTES);
-        full_mailbox.max(self.stored_bytes_max / ADDRESS_SHARE)
+        full_mailbox.max(self.stored_bytes_max / ADDRESS_DIVISOR)
     }
 
     /// Bytes of the store that only ordinary exchanges may use.
     pub fn reserve_bytes(&self) -> usize {
-        self.stored_bytes_max / RESERVE_SHARE
+        self.stored_bytes_max / RESERVE_DIVISOR
     }
 }

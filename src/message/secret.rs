@@ -1,6 +1,7 @@
 //! Members and their secrets, in a request's path and in the file of members (manual: members 1).
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::hint::black_box;
 use std::rc::Rc;
 
@@ -31,6 +32,15 @@ impl PartialEq for Secret {
         let differing = (0..MEMBER_SECRET_BYTES_MAX)
             .fold(0, |differing, index| black_box(differing | at(ours, index) ^ at(theirs, index)));
         (differing == 0) & (ours.len() == theirs.len())
+    }
+}
+
+impl Eq for Secret {}
+
+impl Hash for Secret {
+    /// Of the bytes that are compared.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_bytes()[..self.0.len().min(MEMBER_SECRET_BYTES_MAX)].hash(state);
     }
 }
 

@@ -23,7 +23,7 @@ impl Server {
     pub(super) fn accept(&mut self) {
         let now = self.clock.instant;
         let tries_max = self.config.limits.accepts_per_tick_max;
-        let tries_min = tries_max.div_ceil(limits::ACCEPTS_SHARE_MIN);
+        let tries_min = tries_max.div_ceil(limits::ACCEPTS_MIN_DIVISOR);
         let mut tries_left = tries_max.saturating_sub(self.connections.opening()).max(tries_min);
         let roles = &[Role::Client, Role::ProxiedClient];
         while let Some((socket, peer, role)) = self.listeners.accept(roles, &mut tries_left, now) {

@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::limits::{self, SHARE_BYTES_PER_TICK_MAX};
 use crate::message::handover::ConnectionRecord;
 use crate::message::{CloseReason, ConnId, ConnMap, Event as Incoming, Outputs, Prefix};
-use crate::net::connection::{Connection, Context, Input, Progress, Settings, Times};
+use crate::net::connection::{Connection, ConnectionSettings, Context, Input, Progress, Times};
 use crate::net::outbox::{Delivered, Sent, WriteBuffers};
 use crate::net::socket;
 use crate::sorted::sorted;
@@ -31,7 +31,7 @@ use crate::sys::clock::{Clock, Stopwatch};
 #[derive(Debug)]
 pub struct Connections {
     slots: ConnMap<Box<Slot>>,
-    pub settings: Settings,
+    pub settings: ConnectionSettings,
     accounting: Accounting,
     /// Connections to read in this tick, or in the next.
     readable: ReadQueue,
@@ -115,7 +115,7 @@ struct Accounting {
 }
 
 impl Connections {
-    pub fn new(settings: Settings) -> Connections {
+    pub fn new(settings: ConnectionSettings) -> Connections {
         Connections {
             slots: ConnMap::default(),
             settings,
@@ -301,7 +301,7 @@ impl Connections {
         connection.end_read(input, &mut context(conn, now, settings, engine));
         engine.metrics.received_bytes += input.bytes() as u64;
         // Input after the last answer is thrown away.
-        let share = if connection.is_lingering() { limits::THROWN_AWAY_SHARE } else { 1 };
+        let share = if connection.is_lingering() { limits::THROWN_AWAY_DIVISOR } else { 1 };
         let input_bytes = input.bytes() / share + input.frames() * limits::FRAME_BYTES_IN_TICK;
         let used_bytes = meter.used_bytes(input_bytes, &mut self.stopwatch, engine);
         self.readable.note_used(slot.network, used_bytes);
@@ -440,7 +440,7 @@ impl Connections {
             let Some(slot) = self.slots.get_mut(&conn) else { continue };
             self.accounting.discard(slot, CloseReason::Shed);
             self.accounting.update(slot, &self.settings);
-            if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_SHARE {
+            if self.buffered_bytes() <= bytes_max - bytes_max / limits::SHED_DIVISOR {
                 break;
             }
         }
@@ -463,7 +463,7 @@ impl Connections {
 pub fn context<'a>(
     conn: ConnId,
     now: Instant,
-    settings: &'a Settings,
+    settings: &'a ConnectionSettings,
     engine: &'a mut Engine,
 ) -> Context<'a> {
     Context { conn, now, settings, outputs: engine.outputs_mut() }
@@ -471,7 +471,7 @@ pub fn context<'a>(
 
 impl Accounting {
     /// Brings a connection's deadline and its part of the buffered bytes up to date.
-    fn update(&mut self, slot: &mut Slot, settings: &Settings) {
+    fn update(&mut self, slot: &mut Slot, settings: &ConnectionSettings) {
         // Activity only moves a deadline later, which shows when it comes up.
         if slot.connection.take_deadline_change() || slot.armed.is_none() {
             let deadline = slot.connection.deadline(settings);

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::limits;
 use crate::message::ConnId;
-use crate::net::connection::Settings;
+use crate::net::connection::ConnectionSettings;
 use crate::net::listeners::Listeners;
 use crate::server::admin_connections::AdminConnections;
 use crate::server::connections::Connections;
@@ -83,7 +83,7 @@ impl Server {
                 return Err(error);
             }
         };
-        let mut connections = Connections::new(Settings {
+        let mut connections = Connections::new(ConnectionSettings {
             limits: config.limits.clone(),
             pings: config.pings,
             address_header: config.address_header,

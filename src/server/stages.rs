@@ -66,8 +66,8 @@ impl Server {
         if let Some(notifier) = &mut self.notifier {
             notifier.reloading();
         }
-        if let Some(live) = reload::again(&self.config) {
-            self.engine.set_live(live);
+        if let Some(settings) = reload::again(&self.config) {
+            self.engine.replace_settings(settings);
         }
     }
 

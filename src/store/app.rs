@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::change::NameplateId;
 use super::sides::Sides;
+use crate::limits::NAMEPLATE_STEPS_MAX;
 use crate::sorted::sorted;
 
 /// Numbers handed out while any is free, fewest digits first.
@@ -14,10 +15,6 @@ const SHORT_RANGES: [RangeInclusive<usize>; 3] = [1..=9, 10..=99, 100..=999];
 
 /// Numbers handed out when all short ones are taken.
 const LONG_RANGE: RangeInclusive<u64> = 1_000..=999_999;
-
-/// Steps from a random start to the next free long number, before none counts as free: that many
-/// taken in a row mean that nearly all are.
-const LONG_STEPS_MAX: u64 = 10_000;
 
 /// Length of the set of short numbers, zero included.
 const SHORT_NUMBERS: usize = 1_000;
@@ -96,7 +93,7 @@ impl App {
         // From a random start, the next free one: a short walk unless nearly all are taken.
         let walk = |range: RangeInclusive<u64>| {
             let count = range.end() - range.start() + 1;
-            (0..LONG_STEPS_MAX)
+            (0..NAMEPLATE_STEPS_MAX)
                 .map(|step| range.start() + (random % count + step) % count)
                 .filter(|number| !cools(*number))
                 .map(|number| number.to_string())

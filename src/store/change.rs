@@ -165,6 +165,9 @@ pub struct Effects {
     /// Connections whose sessions may have changed with the tick, and which are closed if it fails:
     /// those that sent something, and those whose open mailbox was deleted by another connection.
     pub participants: Vec<ConnId>,
+    /// Connections whose mailbox the command in hand has deleted, or that another has replaced
+    /// there; its end makes them participants.
+    pub(super) orphans: Vec<ConnId>,
     /// Connections to be closed once the tick is committed, and why.
     pub closings: Vec<(ConnId, CloseReason)>,
     /// Mailboxes deleted because the store was full.

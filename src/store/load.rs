@@ -53,7 +53,7 @@ impl Loader<'_> {
             }
             Row::Message { app, mailbox, message } => match tables.mailboxes.get(&mailbox) {
                 Some(mailbox) => mailbox.log.push(message, None),
-                None => tables.remains.add_row(app, mailbox, message.bytes()),
+                None => tables.remains.add_row(app, mailbox, message.counted_bytes()),
             },
             Row::Nameplate { id, app, name, mailbox } => {
                 tables.last_nameplate = id;

@@ -253,7 +253,7 @@ impl Tables {
             act.effects.changes.push(Change::CloseMailboxSide { id, mailbox, side, mood });
         } else {
             // A row that goes with its mailbox need not be changed first.
-            self.ended.note(mailbox, known, act.now);
+            self.ended.add(mailbox, known, act.now);
             self.delete_mailbox(mailbox, Ending::Left, act);
         }
     }
@@ -277,7 +277,7 @@ impl Tables {
         let kind = UsageKind::Mailbox { for_nameplate: ended.for_nameplate };
         self.record_end(&app, kind, &ended.sides, result, ended.beginner(), act);
         let (has_messages, sides) = (ended.log.count() > 0, ended.sides.ids());
-        act.effects.participants.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
+        act.effects.orphans.extend(ended.subscribers.iter().map(|(conn, _)| *conn));
         let with_messages = has_messages && self.remains.add(&app, mailbox, ended.log);
         let mailbox = mailbox.clone();
         let change = Change::DeleteMailbox { app, mailbox, sides, with_messages, mood };
@@ -292,7 +292,7 @@ impl Tables {
         let closed = known.subscribers.iter().map(|(conn, _)| (*conn, CloseReason::Evicted));
         act.effects.closings.extend(closed);
         act.effects.evicted_count += 1;
-        self.ended.note(mailbox, known, act.now);
+        self.ended.add(mailbox, known, act.now);
         self.delete_mailbox(mailbox, Ending::Pruned, act);
         log.clear();
     }
@@ -315,7 +315,7 @@ impl Tables {
         {
             known.subscribers.retain(|(conn, _)| *conn != oldest);
             self.subscriptions_count -= 1;
-            effects.participants.push(oldest);
+            effects.orphans.push(oldest);
             effects.closings.push((oldest, CloseReason::Replaced));
         }
         known.subscribers.push((conn, side));

@@ -9,7 +9,7 @@
 //! `app` the nameplates of one app id, `mailbox` one mailbox, `sides` the crowding rule, `room` the
 //! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand
 //! out yet, `usage` the summaries, `change` what goes out, `load` the way back from the files,
-//! `activity` what these do not know, `expiry` the periodic check.
+//! `activity` the times that these lag behind with, `expiry` the periodic check.
 
 mod activity;
 mod app;
@@ -97,7 +97,7 @@ pub struct Rules {
     pub nameplate_digits_min: u32,
     /// How long a nameplate is not allocated again after its end.
     pub nameplate_cooldown: Seconds,
-    /// Rows of messages, and pages of long ones, that one tick deletes. No option sets it.
+    /// Rows of messages and pages of them that one tick deletes. No option sets it.
     pub deletions_per_tick_max: usize,
     /// Connections of one side that are subscribed to a mailbox. No option sets it.
     pub subscribers_per_side_max: usize,
@@ -205,9 +205,10 @@ impl Store {
         self.expiry = None;
     }
 
-    /// Deletes the next slice of the messages of mailboxes that have ended; returns whether more is
-    /// left. Must be called once a tick, after its commands: it renews the tick's budgets.
-    pub fn delete_remains(&mut self, effects: &mut Effects) -> bool {
+    /// Must be called once a tick, after its commands: deletes the next slice of the messages of
+    /// mailboxes that have ended, and renews the budgets for the next tick. Returns whether more is
+    /// left to delete.
+    pub fn end_tick(&mut self, effects: &mut Effects) -> bool {
         self.tables.remains.delete_slice(effects);
         self.tables.renew_budgets();
         !self.tables.remains.is_empty()
@@ -262,13 +263,13 @@ impl Store {
         command: &Command<'_>,
         act: &mut Act<'_>,
     ) -> Result<(), Refusal> {
-        let participants_before = act.effects.participants.len();
         let outcome = self.carry_out(conn, command, act);
         // Also when it was refused: others may have lost their mailbox to make room for it.
-        for orphan in &act.effects.participants[participants_before..] {
-            if let Some(session) = self.sessions.get_mut(orphan) {
+        while let Some(orphan) = act.effects.orphans.pop() {
+            if let Some(session) = self.sessions.get_mut(&orphan) {
                 session.orphan();
             }
+            act.effects.participants.push(orphan);
         }
         if let Some(response) = outcome? {
             act.effects.outputs.reply(conn, response);
@@ -341,7 +342,7 @@ impl Store {
     }
 
     /// Whether a command is refused whatever is stored: for what the connection has done so far, or
-    /// for the name that it lacks.
+    /// for a name that it lacks or that cannot be one.
     pub fn is_out_of_order(&self, conn: ConnId, command: &Command<'_>) -> bool {
         let session = self.session(conn).filter(|it| it.app().is_some());
         match (command, session) {
@@ -358,8 +359,11 @@ impl Store {
             (Command::Open { mailbox }, Some(session)) => {
                 session.has_open_mailbox() || !mailbox.is_text()
             }
-            (Command::Close { mailbox, .. }, Some(session)) => {
-                session.mailbox_to_close(mailbox).is_err()
+            (Command::Add { .. } | Command::Delete { .. }, Some(session)) => {
+                !session.has_open_mailbox()
+            }
+            (Command::Close { mailbox, mood }, Some(session)) => {
+                session.mailbox_to_close(mailbox).is_err() || matches!(mood, Field::Invalid(_))
             }
             _ => false,
         }

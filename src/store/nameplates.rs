@@ -78,9 +78,10 @@ impl Tables {
                 _ => {}
             }
         }
-        let outcome = match self.rules.is_crowded {
-            true => Err(Refusal::Crowded),
-            false => self.claim_for(&me, &name, act),
+        let outcome = if self.rules.is_crowded {
+            Err(Refusal::Crowded)
+        } else {
+            self.claim_for(&me, &name, act)
         };
         if matches!(outcome, Ok(_) | Err(Refusal::Crowded | Refusal::Reclaimed)) {
             // A crowded or reclaimed attempt uses up the one claim, and can be released.

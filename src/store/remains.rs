@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::change::{Change, Effects};
-use crate::limits::PAGE_BYTES;
+use crate::limits::DATABASE_PAGE_BYTES;
 use crate::message::MessageLog;
 
 /// The messages left of all mailboxes that have ended.
@@ -27,8 +27,8 @@ struct Remnant {
     app: Rc<str>,
     /// Messages in the database, never none.
     rows: usize,
-    /// Pages of its long messages. They count as spread evenly over the rows.
-    pages: usize,
+    /// What they take in the database, about. They count as spread evenly over the rows.
+    bytes: usize,
     /// None once its memory is free.
     log: Option<Rc<MessageLog>>,
 }
@@ -36,8 +36,13 @@ struct Remnant {
 impl Remnant {
     /// Rows and pages that deleting all of it takes.
     fn cost(&self) -> usize {
-        self.rows + self.pages
+        cost(self.rows, self.bytes)
     }
+}
+
+/// Rows and full pages of messages that have this size in bytes.
+fn cost(rows: usize, bytes: usize) -> usize {
+    rows + bytes / DATABASE_PAGE_BYTES
 }
 
 impl Remains {
@@ -57,15 +62,15 @@ impl Remains {
     /// Takes in the messages of a mailbox that has just ended, unless this tick's budget allows to
     /// delete all of its rows at once. Returns whether it does.
     pub fn add(&mut self, app: &Rc<str>, mailbox: &Rc<str>, log: Rc<MessageLog>) -> bool {
-        let (rows, pages) = (log.count(), log.counted_bytes() / PAGE_BYTES);
-        if let Some(rest) = self.budget.checked_sub(rows + pages)
+        let (rows, bytes) = (log.count(), log.counted_bytes());
+        if let Some(rest) = self.budget.checked_sub(cost(rows, bytes))
             && !self.contains(mailbox)
         {
             self.budget = rest;
             return true;
         }
         self.order.push_back(mailbox.clone());
-        let remnant = Remnant { app: app.clone(), rows, pages, log: Some(log) };
+        let remnant = Remnant { app: app.clone(), rows, bytes, log: Some(log) };
         self.by_mailbox.insert(mailbox.clone(), remnant);
         false
     }
@@ -78,7 +83,7 @@ impl Remains {
             Remnant { app, ..Remnant::default() }
         });
         remnant.rows += 1;
-        remnant.pages += bytes / PAGE_BYTES;
+        remnant.bytes = remnant.bytes.saturating_add(bytes);
     }
 
     /// Deletes what this tick's budget allows.
@@ -93,12 +98,12 @@ impl Remains {
             // At least one row, whatever it costs.
             let share = remnant.rows * self.budget / remnant.cost();
             let count = share.clamp(1, remnant.rows);
-            let pages = remnant.pages * count / remnant.rows;
-            self.budget = self.budget.saturating_sub(count + pages);
+            let bytes = remnant.bytes / remnant.rows * count;
+            self.budget = self.budget.saturating_sub(cost(count, bytes));
             let (app, mailbox) = (remnant.app.clone(), mailbox.clone());
             effects.changes.push(Change::DeleteMessages { app, mailbox, count });
             remnant.rows -= count;
-            remnant.pages -= pages;
+            remnant.bytes -= bytes;
             // A replay in progress still needs them; then they go with it.
             if let Some(log) = remnant.log.as_ref().filter(|log| Rc::strong_count(log) == 1) {
                 log.shorten(count);

@@ -10,7 +10,7 @@ use super::Act;
 use super::tables::Tables;
 use crate::limits::{
     EVICTED_AT_ONCE_MAX, EVICTIONS_PER_TICK_MAX, Limits, MAILBOX_BYTES, NAMEPLATE_BYTES,
-    ROOM_SHARE, SPARE_NAMES,
+    ROOM_DIVISOR, SPARE_NAMES,
 };
 use crate::message::{Holder, Refusal};
 use crate::sys::heap::shared_text_bytes;
@@ -69,7 +69,7 @@ impl Tables {
         let own_class = ledger.class_of(growth.holder, held);
         if ledger.bytes() > most && ledger.top_class() > own_class && self.evictions_left > 0 {
             self.evictions_left -= 1;
-            let enough = most.saturating_sub(self.limits.stored_bytes_max / ROOM_SHARE);
+            let enough = most.saturating_sub(self.limits.stored_bytes_max / ROOM_DIVISOR);
             self.evict(own_class, growth.mailbox, enough, act);
         }
         if ledger.bytes() <= most { Ok(()) } else { Err(Refusal::ServerFull) }
@@ -96,7 +96,7 @@ impl Tables {
         }
     }
 
-    /// A tick begins.
+    /// For the next tick.
     pub fn renew_budgets(&mut self) {
         self.remains.budget = self.rules.deletions_per_tick_max;
         self.evictions_left = EVICTIONS_PER_TICK_MAX;

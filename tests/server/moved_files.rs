@@ -484,7 +484,7 @@ fn of_two_first_starts_at_once_one_gets_the_file() {
 
 #[test]
 fn what_is_refused_whatever_is_stored_is_told_so_while_the_file_is_missing() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::start(&["--delete"]);
     let [mut unbound, mut first, mut second] =
         [server.connect(), server.bind("app", "a"), server.bind("app", "b")];
     first.claim("7");
@@ -500,6 +500,12 @@ fn what_is_refused_whatever_is_stored_is_told_so_while_the_file_is_missing() {
     );
     assert_eq!(second.error(json!({"type": "close"})), "close without mailbox must follow open");
     assert_eq!(second.error(json!({"type": "open"})), "open requires 'mailbox'");
+    let add = json!({"type": "add", "phase": "p", "body": ""});
+    assert_eq!(second.error(add), "must open mailbox before adding");
+    let delete = json!({"type": "delete", "their-phase": "p", "their-side": "a"});
+    assert_eq!(second.error(delete), "must open mailbox before DELETE-ing");
+    let close = json!({"type": "close", "mailbox": "m", "mood": 1});
+    assert!(second.error(close).starts_with("close requires 'mood' to be "));
     assert!(second.error(claim("8")).contains("storage is unavailable"));
     fs::rename(server.file("aside"), server.file("relay.sqlite")).expect("rename");
     server.wait_for_log(ENDS);

@@ -150,7 +150,7 @@ fn when_the_store_is_full_the_largest_holder_loses_mailboxes_and_its_subscribers
         }
     }
     assert!(readers.len() > 8, "{} have filled it", readers.len());
-    bench.store.delete_remains(&mut Effects::default()); // a tick ends
+    bench.store.end_tick(&mut Effects::default()); // a tick ends
     let newcomer = bench.bind_from(holder(200), "side");
     let mut evicted = Vec::new();
     for nameplate in 1..=100 {
@@ -229,7 +229,7 @@ fn the_messages_of_a_mailbox_that_ended_are_deleted_in_slices() {
     let mut deleted = 0;
     for ticks in 1.. {
         let mut effects = Effects::default();
-        let more = bench.store.delete_remains(&mut effects);
+        let more = bench.store.end_tick(&mut effects);
         for change in &effects.changes {
             let Change::DeleteMessages { count, .. } = change else { panic!("{change:?}") };
             assert!(*count <= 1_000);

@@ -206,7 +206,10 @@ impl Model {
             Ask::Claim(nameplate, _) => client.claimed.is_some() || !is(nameplate, is_nameplate),
             Ask::Open(mailbox) => client.opened == Opened::Yes || !is(mailbox, is_name),
             Ask::Release(nameplate) => client.name_to_release(nameplate).is_err(),
-            Ask::Close { mailbox, .. } => client.id_to_close(mailbox).is_err(),
+            Ask::Add { .. } | Ask::Delete { .. } => client.opened != Opened::Yes,
+            Ask::Close { mailbox, mood } => {
+                client.id_to_close(mailbox).is_err() || mood_of(mood).is_err()
+            }
             _ => false,
         }
     }
@@ -480,11 +483,7 @@ impl Model {
         mood: &Arg,
     ) -> Result<(), Refused> {
         let id = client.id_to_close(mailbox)?;
-        let mood = match mood {
-            Arg::Absent => None,
-            Arg::Bad(json) if **json == *"null" => None,
-            mood => Some(valid(mood, "close", "mood", is_name)?),
-        };
+        let mood = mood_of(mood)?;
         match client.opened {
             Opened::Yes => self.close(&id, side, mood),
             // As 0.8.0: a new one of that name, if this side has it open, is closed.
@@ -525,6 +524,15 @@ fn is_nameplate(text: &str) -> bool {
 
 fn present(arg: &Arg, refused: &str) -> Result<(), Refused> {
     if *arg == Arg::Absent { Err(refused.into()) } else { Ok(()) }
+}
+
+/// The mood of a `close`; `null` is none.
+fn mood_of(arg: &Arg) -> Result<Option<Name>, Refused> {
+    match arg {
+        Arg::Absent => Ok(None),
+        Arg::Bad(json) if **json == *"null" => Ok(None),
+        mood => valid(mood, "close", "mood", is_name).map(Some),
+    }
 }
 
 /// The text of a field, or the sentence that names the field and the rule.

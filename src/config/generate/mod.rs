@@ -60,6 +60,9 @@ impl Row {
         match self.default {
             ShownDefault::Unset | ShownDefault::Each(_) => None,
             ShownDefault::Text(text) => Some(text.to_owned()),
+            ShownDefault::OfLimit(option) => {
+                options::all().into_iter().find(|row| row.name == option)?.default()
+            }
             ShownDefault::Number(number, unit) => Some(format!("{number} {unit}")),
         }
     }

@@ -25,6 +25,13 @@ pub struct AttackDetector {
     held_until: Instant,
 }
 
+/// What an update finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttackChange {
+    Began,
+    Ended,
+}
+
 impl AttackDetector {
     /// No events yet. `half_life`: in seconds.
     pub fn new(threshold: f64, half_life: f64, now: Instant) -> AttackDetector {
@@ -70,14 +77,19 @@ impl AttackDetector {
         doublings.clamp(0.0, f64::from(ATTACK_BITS_EXTRA_MAX)) as u32
     }
 
-    /// Returns whether an attack has begun or ended since the last call.
-    pub fn update(&mut self, now: Instant) -> bool {
+    /// Returns what has changed since the last call.
+    pub fn update(&mut self, now: Instant) -> Option<AttackChange> {
         let level = self.level_at(now);
-        let is_attack = match self.is_attack {
-            false => level >= self.threshold,
-            true => level >= self.threshold * ATTACK_END_SHARE || self.held_until > now,
+        let is_attack = if self.is_attack {
+            level >= self.threshold * ATTACK_END_SHARE || self.held_until > now
+        } else {
+            level >= self.threshold
         };
-        std::mem::replace(&mut self.is_attack, is_attack) != is_attack
+        match (std::mem::replace(&mut self.is_attack, is_attack), is_attack) {
+            (false, true) => Some(AttackChange::Began),
+            (true, false) => Some(AttackChange::Ended),
+            _ => None,
+        }
     }
 
     /// When the attack ends if no further event is counted.
@@ -109,11 +121,6 @@ mod tests {
         (AttackDetector::new(16.0, 60.0, start), start)
     }
 
-    /// Whether an attack has begun or ended; none if neither.
-    fn update(detector: &mut AttackDetector, now: Instant) -> Option<bool> {
-        detector.update(now).then_some(detector.is_attack)
-    }
-
     #[test]
     fn events_that_come_slowly_are_no_attack() {
         let (mut detector, start) = detector();
@@ -121,7 +128,7 @@ mod tests {
             if second % 6 == 0 {
                 detector.add(1, after(start, f64::from(second))); // the level nears 15
             }
-            assert_eq!(update(&mut detector, after(start, f64::from(second))), None);
+            assert_eq!(detector.update(after(start, f64::from(second))), None);
         }
         assert_eq!(detector.ends_at(), None);
     }
@@ -130,42 +137,42 @@ mod tests {
     fn an_attack_begins_at_the_threshold_and_has_a_minimum_duration() {
         let (mut detector, start) = detector();
         detector.add(15, start);
-        assert_eq!(update(&mut detector, start), None);
+        assert_eq!(detector.update(start), None);
         detector.add(1, start);
-        assert_eq!(update(&mut detector, start), Some(true));
-        assert_eq!(update(&mut detector, start), None, "reported once");
+        assert_eq!(detector.update(start), Some(AttackChange::Began));
+        assert_eq!(detector.update(start), None, "reported once");
         // The level is below the bound after two half-lives; the minimum is five.
-        assert_eq!(update(&mut detector, after(start, 299.9)), None);
+        assert_eq!(detector.update(after(start, 299.9)), None);
         assert!(detector.is_attack);
         assert_eq!(detector.ends_at(), Some(after(start, 300.0)));
-        assert_eq!(update(&mut detector, after(start, 300.0)), Some(false));
-        assert_eq!(update(&mut detector, after(start, 300.0)), None, "reported once");
+        assert_eq!(detector.update(after(start, 300.0)), Some(AttackChange::Ended));
+        assert_eq!(detector.update(after(start, 300.0)), None, "reported once");
     }
 
     #[test]
     fn an_attack_does_not_end_between_the_two_levels() {
         let (mut detector, start) = detector();
         detector.add(16, start);
-        assert_eq!(update(&mut detector, start), Some(true));
+        assert_eq!(detector.update(start), Some(AttackChange::Began));
         // Every half-life half is gone and comes again: between 5 and 10, for an hour.
         for minute in 1..60 {
             let now = after(start, 60.0 * f64::from(minute));
             detector.add(5, now);
-            assert_eq!(update(&mut detector, now), None, "{minute}");
+            assert_eq!(detector.update(now), None, "{minute}");
         }
         let end = detector.ends_at().expect("an end");
-        assert_eq!(update(&mut detector, end - Duration::from_millis(10)), None);
-        assert_eq!(update(&mut detector, end), Some(false));
+        assert_eq!(detector.update(end - Duration::from_millis(10)), None);
+        assert_eq!(detector.update(end), Some(AttackChange::Ended));
     }
 
     #[test]
     fn an_attack_that_goes_on_is_held_anew() {
         let (mut detector, start) = detector();
         detector.add(16, start);
-        update(&mut detector, start);
+        detector.update(start);
         let later = after(start, 200.0);
         detector.add(16, later);
-        assert_eq!(update(&mut detector, later), None);
+        assert_eq!(detector.update(later), None);
         assert_eq!(detector.ends_at(), Some(after(later, 300.0)));
     }
 
@@ -186,9 +193,9 @@ mod tests {
     fn the_largest_attack_is_over_eight_half_lives_after_its_end() {
         let (mut detector, start) = detector();
         detector.add(usize::MAX, start);
-        assert_eq!(update(&mut detector, start), Some(true));
+        assert_eq!(detector.update(start), Some(AttackChange::Began));
         let end = detector.ends_at().expect("an end");
         assert!(end <= after(start, 8.0 * 60.0 + 1.0));
-        assert_eq!(update(&mut detector, end), Some(false));
+        assert_eq!(detector.update(end), Some(AttackChange::Ended));
     }
 }

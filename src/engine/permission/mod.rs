@@ -17,13 +17,14 @@ use crate::message::{
     Command, ConnId, ConnMap, Demand, Field, Holder, ProofState, Refusal, StampError, hash_of,
 };
 use crate::sys::entropy::Entropy;
+pub use attack::AttackChange;
 use attack::AttackDetector;
 use sources::Sources;
 
 /// The only method.
 const METHOD: &str = "hashcash";
 
-/// All connections that have a demand and are not bound yet.
+/// The demands to connections, and what decides whether there are any.
 #[derive(Debug)]
 pub struct Permissions {
     policy: Policy,
@@ -199,7 +200,7 @@ mod tests {
                 let refusal = Refusal::TooManyNameplates;
                 permissions.note_refusal(&Command::Allocate, &refusal, *holder, now);
             }
-            permissions.attack.update(now)
+            permissions.attack.update(now) == Some(AttackChange::Began)
         };
         assert!(!begins(&vec![vec![of(1), of(1)]; 1_000], &[]), "all sides of one address");
         let victims: Vec<_> = (2..1_000).map(|victim| vec![of(victim), of(1)]).collect();
@@ -224,10 +225,10 @@ mod tests {
         let (mut permissions, mut entropy) = (permissions(Mode::Auto, now), Counter(0));
         assert_eq!(permissions.ask(ConnId(1), now, &mut entropy), None);
         crowded(&mut permissions, 2, now);
-        assert!(permissions.attack.update(now) && permissions.attack.is_attack);
+        assert_eq!(permissions.attack.update(now), Some(AttackChange::Began));
         assert!(permissions.ask(ConnId(2), now, &mut entropy).is_some());
         let calm = permissions.attack.ends_at().expect("an end");
-        assert!(permissions.attack.update(calm) && !permissions.attack.is_attack);
+        assert_eq!(permissions.attack.update(calm), Some(AttackChange::Ended));
         assert_eq!(permissions.attack.ends_at(), None);
         assert_eq!(permissions.check_bind(ConnId(1)), Ok(()));
         assert_eq!(permissions.check_bind(ConnId(2)), Err(Refusal::PermissionRequired));
@@ -268,7 +269,7 @@ mod tests {
             for _ in 0..1_000 {
                 permissions.note_refusal(command, &refusal, None, now);
             }
-            assert_eq!(permissions.attack.update(now), is_hostile, "{refusal:?}");
+            assert_eq!(permissions.attack.update(now).is_some(), is_hostile, "{refusal:?}");
         }
     }
 
@@ -280,7 +281,7 @@ mod tests {
             crowded(&mut permissions, 1_000, now);
             assert_eq!(
                 (permissions.attack.update(now), permissions.attack.ends_at()),
-                (false, None),
+                (None, None),
                 "{mode:?}"
             );
         }

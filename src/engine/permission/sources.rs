@@ -1,21 +1,18 @@
-//! Which hostile events count: at most [`EVENTS_MAX`] of one address in a half-life, so that an
-//! address alone never makes an attack. Pure; the time is an argument.
+//! Which hostile events count: at most [`ATTACK_EVENTS_PER_ADDRESS`] of one address in a
+//! half-life. Pure; the time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::limits::ADDRESSES_MAX;
+use crate::limits::{ADDRESSES_MAX, ATTACK_EVENTS_PER_ADDRESS};
 use crate::sorted::sorted;
-
-/// Events of one address that count in a half-life.
-const EVENTS_MAX: usize = 2;
 
 /// The addresses of which events counted in the last half-life.
 #[derive(Debug)]
 pub struct Sources {
     half_life: Duration,
     /// When the last events of each address counted, the oldest first.
-    counted: HashMap<u64, [Option<Instant>; EVENTS_MAX]>,
+    counted: HashMap<u64, [Option<Instant>; ATTACK_EVENTS_PER_ADDRESS]>,
 }
 
 impl Sources {
@@ -41,7 +38,7 @@ impl Sources {
             if self.counted.len() < ADDRESSES_MAX || self.counted.contains_key(&address) {
                 let times = self.counted.entry(address).or_default();
                 times.rotate_left(1);
-                times[EVENTS_MAX - 1] = Some(now);
+                times[ATTACK_EVENTS_PER_ADDRESS - 1] = Some(now);
             }
         }
         true

@@ -145,9 +145,14 @@ mod tests {
             quotas.check_join(ConnId(1), now)?;
             count += 1;
             let mailbox: Rc<str> = format!("mailbox {count}").into();
-            quotas.note(ConnId(1), Some(NAMEPLATE), &joined(&mailbox), now);
+            quotas.note_changes(ConnId(1), Some(NAMEPLATE), &joined(&mailbox), now);
             if keeps_out {
-                quotas.note(ConnId(2), None, &[mailbox_side(&mailbox, "third", false)], now);
+                quotas.note_changes(
+                    ConnId(2),
+                    None,
+                    &[mailbox_side(&mailbox, "third", false)],
+                    now,
+                );
             }
             quotas.note_endings(&[deleted(&mailbox)]);
             quotas.update_accounting(true, now);
@@ -178,7 +183,7 @@ mod tests {
         for _ in 0..2 {
             for mailbox in &mailboxes {
                 assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
-                quotas.note(ConnId(1), Some(NAMEPLATE), &joined(mailbox), now);
+                quotas.note_changes(ConnId(1), Some(NAMEPLATE), &joined(mailbox), now);
                 quotas.update_accounting(true, now);
             }
             let refused = Err(Refusal::TooManyClaims { retry_after: Wait(10) });
@@ -187,7 +192,7 @@ mod tests {
             for phase in ["pake", "version"] {
                 for (conn, side) in [(2, "sender"), (1, "joiner")] {
                     let added = message(&mailboxes[0], side, phase);
-                    quotas.note(ConnId(conn), None, &[added], now);
+                    quotas.note_changes(ConnId(conn), None, &[added], now);
                 }
             }
             assert_eq!(quotas.check_join(ConnId(1), now), refused);
@@ -195,7 +200,7 @@ mod tests {
             assert_eq!(quotas.check_join(ConnId(1), now), Ok(()));
             quotas.note_endings(&mailboxes.each_ref().map(deleted));
             // A join whose commit fails counts no more.
-            quotas.note(ConnId(1), Some(NAMEPLATE), &joined(&mailboxes[0]), now);
+            quotas.note_changes(ConnId(1), Some(NAMEPLATE), &joined(&mailboxes[0]), now);
             quotas.update_accounting(false, now);
         }
         quotas.check_join(ConnId(1), now).expect("all are back");

@@ -7,13 +7,20 @@
 //! A join is the claim of a nameplate that another side began. It is *shown* when both sides have
 //! added [`JOIN_MESSAGES_MIN`] messages and neither has closed as `scary` or `errory` within
 //! [`JOIN_PROBATION`] after. Of messages with the same phase one counts: a client's first phase
-//! without the code can be valid, but not the second. It *kept a side out* if a third side was
-//! refused as `crowded` before it was shown, or at any time if a side closed as `scary`; and if it
-//! ended the exchange for the side that began it, before another could come: a side closed as
-//! `scary` before it was shown, or as `errory` before the messages; and if the nameplate was gone
-//! when another side claimed it, which then waits in vain. Messages of the side that was there
-//! before count only from its own address: the joiner could speak for it, too. Pure;
-//! `join_limits` charges the address.
+//! without the code can be valid, but not the second. Messages of the side that was there before
+//! count only from its own address: the joiner could speak for it, too.
+//!
+//! A join *kept a side out* in these cases:
+//!
+//! | what happens | before the messages | in the probation | once it is shown |
+//! |---|---|---|---|
+//! | a third side is refused as `crowded` | kept out | kept out | see below |
+//! | a side closes as `scary` | kept out | kept out | see below |
+//! | a side closes as `errory` | kept out | it is never shown | |
+//! | the nameplate is gone, and another side claims it, in vain | kept out | | |
+//!
+//! Once it is shown, it kept a side out if both come: a third side was refused, and one closed as
+//! `scary`. Pure; `join_limits` charges the address.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;

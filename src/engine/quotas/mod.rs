@@ -17,14 +17,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::codec::http::{Rejection, Status};
-use crate::limits::Limits;
+use crate::limits::{ADDRESS_CONNECTIONS_RETRY, Limits};
 use crate::message::{ConnId, ConnMap, CountedAddress, Holder, Network, Refusal, Wait};
 use crate::store::{Change, NameplateId, Row, Store};
 use joins::Joins;
-use tables::{Action, Count, Tables};
-
-/// `Retry-After` of an answer to an address with too many connections at once.
-const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(60);
+use tables::{Action, Count, PrefixTables};
 
 /// The limits, and the connections, nameplates and joins that count for each address.
 #[derive(Debug)]
@@ -34,7 +31,7 @@ pub struct Quotas {
     exempt: Vec<Network>,
     /// Networks whose IPv6 addresses stand for the circuits of an onion service.
     onion: Vec<Network>,
-    tables: Tables,
+    tables: PrefixTables,
     connections: ConnMap<Holder>,
     /// The creator of each nameplate.
     creators: HashMap<NameplateId, Holder>,
@@ -54,7 +51,7 @@ struct Batch {
 impl Quotas {
     pub fn new(limits: Limits) -> Quotas {
         Quotas {
-            tables: Tables::new(&limits),
+            tables: PrefixTables::new(&limits),
             limits,
             exempt: Vec::new(),
             onion: Vec::new(),
@@ -87,7 +84,7 @@ impl Quotas {
         let connections_max = self.limits.address_connections_max;
         if !self.tables.has_room(holder, Count::Connections, connections_max, now) {
             let reason = "too many connections from your address at once, close some";
-            return Err(too_many_requests(TOO_MANY_CONNECTIONS_RETRY, reason));
+            return Err(too_many_requests(ADDRESS_CONNECTIONS_RETRY, reason));
         }
         self.tables.take(holder, Action::Connect, now).map_err(|wait| {
             too_many_requests(wait, "too many new connections from your address, slow down")
@@ -164,7 +161,7 @@ impl Quotas {
 
     /// Counts the nameplates that a command of `conn` created, joined or deleted. `claimed`: app
     /// and name of the nameplate, if the command is a `claim`.
-    pub fn note(
+    pub fn note_changes(
         &mut self,
         conn: ConnId,
         claimed: Option<(&str, &str)>,
@@ -287,7 +284,7 @@ mod tests {
 
     fn too_many_connections() -> Rejection {
         let reason = "too many connections from your address at once, close some";
-        too_many_requests(TOO_MANY_CONNECTIONS_RETRY, reason)
+        too_many_requests(ADDRESS_CONNECTIONS_RETRY, reason)
     }
 
     fn status_of(connected: Result<(), Rejection>) -> Option<Status> {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits, USAGE_BINDS_PER_HOUR,
-    USAGE_ENDINGS_PER_HOUR,
+    ADDRESS_WAIT_SECONDS_MAX, ADDRESSES_FORGOTTEN_AT_ONCE, ADDRESSES_MAX, IPV6_PREFIXES, Limits,
+    USAGE_BINDS_PER_HOUR, USAGE_ENDINGS_PER_HOUR,
 };
 use crate::message::handover::{RATES_COUNT, Tokens};
 use crate::message::{CountedAddress, Holder, Prefix};
@@ -44,26 +44,54 @@ struct Rate {
     burst: f64,
 }
 
-/// The rate of each action, in the order of [`Action`].
+/// The rate of each action, in the order of [`Action::ALL`].
 type Rates = [Rate; RATES_COUNT];
 
-fn rates(limits: &Limits) -> Rates {
-    let rate = |per_second, burst: usize| Rate { per_second, burst: burst as f64 };
-    let per_minute = |count: f64, burst| rate(count / 60.0, burst);
-    let per_hour = |count: usize| rate(count as f64 / 3_600.0, count);
-    [
-        rate(limits.address_connect_per_second, limits.address_connect_burst),
-        rate(limits.address_allocate_per_second, limits.address_allocate_burst),
-        rate(limits.address_claim_per_second, limits.address_claim_burst),
-        per_minute(limits.address_joins_per_minute, limits.address_join_burst),
-        per_minute(limits.address_guesses_per_minute, limits.address_guess_burst),
-        per_hour(USAGE_BINDS_PER_HOUR),
-        per_hour(USAGE_ENDINGS_PER_HOUR),
-    ]
+impl Action {
+    /// In the order of the enum, which is that of the records of a takeover.
+    const ALL: [Action; RATES_COUNT] = [
+        Action::Connect,
+        Action::Allocate,
+        Action::Claim,
+        Action::KeepOut,
+        Action::Guess,
+        Action::RecordBind,
+        Action::RecordEnding,
+    ];
+
+    fn rate(self, limits: &Limits) -> Rate {
+        let per_second = |per_second, burst: usize| Rate { per_second, burst: burst as f64 };
+        let per_minute = |count: f64, burst| per_second(count / 60.0, burst);
+        let per_hour = |count: usize| per_second(count as f64 / 3_600.0, count);
+        match self {
+            Action::Connect => {
+                per_second(limits.address_connect_per_second, limits.address_connect_burst)
+            }
+            Action::Allocate => {
+                per_second(limits.address_allocate_per_second, limits.address_allocate_burst)
+            }
+            Action::Claim => {
+                per_second(limits.address_claim_per_second, limits.address_claim_burst)
+            }
+            Action::KeepOut => {
+                per_minute(limits.address_joins_per_minute, limits.address_join_burst)
+            }
+            Action::Guess => {
+                per_minute(limits.address_guesses_per_minute, limits.address_guess_burst)
+            }
+            Action::RecordBind => per_hour(USAGE_BINDS_PER_HOUR),
+            Action::RecordEnding => per_hour(USAGE_ENDINGS_PER_HOUR),
+        }
+    }
 }
 
-/// Longest wait in a refusal, in seconds.
-const WAIT_SECONDS_MAX: f64 = 3_600.0;
+const _: () = {
+    let mut index = 0;
+    while index < RATES_COUNT {
+        assert!(Action::ALL[index] as usize == index);
+        index += 1;
+    }
+};
 
 /// Counts and tokens of one prefix.
 #[derive(Debug)]
@@ -102,7 +130,7 @@ impl Entry {
             return Duration::ZERO;
         }
         let seconds = missing / (rates[action].per_second * self.factor);
-        Duration::from_secs_f64(seconds.clamp(0.0, WAIT_SECONDS_MAX))
+        Duration::from_secs_f64(seconds.clamp(0.0, ADDRESS_WAIT_SECONDS_MAX))
     }
 
     /// How far the entry is from equalling a new one: the sum of its counts, and the time until its
@@ -122,16 +150,20 @@ type Table = HashMap<Prefix, Entry>;
 
 /// Counts and tokens of all prefixes.
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(super) struct PrefixTables {
     rates: Rates,
     /// IPv4 has a table of its own, so that a peer with many IPv6 prefixes takes no entry from it.
     pub(super) v4: Table,
     pub(super) v6: Table,
 }
 
-impl Tables {
-    pub fn new(limits: &Limits) -> Tables {
-        Tables { rates: rates(limits), v4: Table::new(), v6: Table::new() }
+impl PrefixTables {
+    pub fn new(limits: &Limits) -> PrefixTables {
+        PrefixTables {
+            rates: Action::ALL.map(|action| action.rate(limits)),
+            v4: Table::new(),
+            v6: Table::new(),
+        }
     }
 
     fn table_of(&mut self, holder: Holder) -> &mut Table {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, Context, Open, Phase, Settings};
+use super::{Connection, ConnectionSettings, Context, Open, Phase};
 use crate::codec::http;
 use crate::codec::websocket;
 use crate::limits::{FAREWELL, Pings, SLOW_SENDER_BYTES_PER_SECOND, STALLED};
@@ -38,15 +38,15 @@ impl Unfinished {
 
 impl Connection {
     /// When [`Connection::handle_deadline`] must be called next.
-    pub fn deadline(&self, settings: &Settings) -> Option<Instant> {
+    pub fn deadline(&self, settings: &ConnectionSettings) -> Option<Instant> {
         let silence = self.silence_timeout(settings).map(|(deadline, _)| deadline);
         let deadlines = [silence, self.ping_due(settings), self.stalled_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
     /// When the connection ends, or is closed, unless something comes from the peer; and why.
-    fn silence_timeout(&self, settings: &Settings) -> Option<(Instant, CloseReason)> {
-        let Settings { limits, pings, .. } = settings;
+    fn silence_timeout(&self, settings: &ConnectionSettings) -> Option<(Instant, CloseReason)> {
+        let ConnectionSettings { limits, pings, .. } = settings;
         match &self.phase {
             Phase::ProxyHeader(_) | Phase::Head(_) => {
                 let deadline = after(self.since, limits.handshake_seconds);
@@ -73,7 +73,7 @@ impl Connection {
     }
 
     /// Whether the peer has been silent for too long, as far as its input has been read.
-    pub fn is_silent_too_long(&self, settings: &Settings, now: Instant) -> bool {
+    pub fn is_silent_too_long(&self, settings: &ConnectionSettings, now: Instant) -> bool {
         self.silence_timeout(settings).is_some_and(|(deadline, _)| deadline <= now)
     }
 
@@ -82,7 +82,7 @@ impl Connection {
         self.blocked_since.map(|since| since + STALLED)
     }
 
-    fn ping_due(&self, settings: &Settings) -> Option<Instant> {
+    fn ping_due(&self, settings: &ConnectionSettings) -> Option<Instant> {
         let seconds = settings.pings.interval_seconds;
         match &self.phase {
             Phase::Open(open) if seconds > 0.0 => Some(after(open.pinged, seconds)),
@@ -204,7 +204,7 @@ mod tests {
     struct Scene {
         connection: Connection,
         peer: UnixStream,
-        settings: Settings,
+        settings: ConnectionSettings,
         outputs: Outputs,
         buffers: WriteBuffers,
         begun: Instant,
@@ -219,7 +219,7 @@ mod tests {
             let mut connection = Connection::new(socket, Peer::default(), Role::Client, begun);
             let open = Open { is_bound: true, ..Open::new(begun) };
             connection.enter(Phase::Open(open), begun);
-            let settings = Settings {
+            let settings = ConnectionSettings {
                 address_header: AddressHeader::default(),
                 limits: Limits::default(),
                 pings: Pings::default(),

@@ -26,7 +26,7 @@ use deadlines::Unfinished;
 
 /// Settings of all connections.
 #[derive(Debug)]
-pub struct Settings {
+pub struct ConnectionSettings {
     pub limits: Limits,
     pub pings: Pings,
     /// The header in which trusted proxies name the client's address.
@@ -40,7 +40,7 @@ pub struct Settings {
 pub struct Context<'a> {
     pub conn: ConnId,
     pub now: Instant,
-    pub settings: &'a Settings,
+    pub settings: &'a ConnectionSettings,
     /// The tick's output, which waits for the commit.
     pub outputs: &'a mut Outputs,
 }

@@ -1,6 +1,6 @@
 //! The beginning of a connection: a PROXY header where one is due, and the request head.
 
-use super::{Connection, Context, Input, Open, Phase, Settings};
+use super::{Connection, ConnectionSettings, Context, Input, Open, Phase};
 use crate::codec::http::{self, Parsed, Status};
 use crate::codec::proxy_header::{self, ProxyHeader};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
@@ -49,7 +49,7 @@ impl Connection {
         // One byte more than allowed is enough to see that it is too much.
         let wanted = (bytes_max + 1).saturating_sub(known).min(input.rest().len());
         head.extend_from_slice(&input.rest()[..wanted]);
-        let Settings { address_header, origins, .. } = context.settings;
+        let ConnectionSettings { address_header, origins, .. } = context.settings;
         match http::parse(head, bytes_max, *address_header, origins) {
             Parsed::Incomplete => {
                 input.skip(wanted);

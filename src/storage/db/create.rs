@@ -15,15 +15,10 @@ use super::names::{self, SUFFIXES, directory, with_suffix};
 use super::open_error::OpenErrorKind;
 use super::schema::Kind;
 use super::{run, set};
-use crate::limits::DATABASE_RESERVE_BYTES;
+use crate::limits::{DATABASE_PAGE_BYTES, DATABASE_RESERVE_BYTES};
 
 /// Mode of new files: the Python server's are of this mode, too.
 const PRIVATE: u32 = 0o600;
-
-/// Bytes of a page in files that are made here. A message dirties a few pages, each of which
-/// goes to the log in whole: SQLite's own 4096 more than doubles the bytes of an exchange, and
-/// saves no time.
-const PAGE_BYTES: i64 = 1024;
 
 /// Bytes of a page in scratch databases: with the least that SQLite allows, the file and its log
 /// fit into the space that was just tried.
@@ -207,7 +202,7 @@ pub(super) fn initialise(
     kind: &Kind,
     version: usize,
 ) -> rusqlite::Result<()> {
-    set(connection, "page_size", &PAGE_BYTES)?;
+    set(connection, "page_size", &DATABASE_PAGE_BYTES)?;
     upgrade(connection, kind, 0, version)
 }
 

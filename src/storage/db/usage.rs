@@ -14,7 +14,7 @@ use super::records_file::RecordsFile;
 use super::run;
 use super::schema::USAGE;
 use crate::limits::{
-    USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE, USAGE_ROWS_DELETED_AT_ONCE,
+    USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_DIVISOR, USAGE_ROWS_DELETED_AT_ONCE,
     USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
 };
 use crate::message::{CHECK_APP, Outcome};
@@ -221,7 +221,7 @@ impl UsageDb {
 /// Whether `free` bytes on a file system that has `all` are enough to record usage; `was_enough`: at
 /// the last look.
 fn is_enough(free: u64, all: u64, was_enough: bool) -> bool {
-    let needed = USAGE_ROOM_BYTES.min(all / USAGE_ROOM_SHARE);
+    let needed = USAGE_ROOM_BYTES.min(all / USAGE_ROOM_DIVISOR);
     free >= if was_enough { needed } else { needed + needed / 4 }
 }
 

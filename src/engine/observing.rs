@@ -1,5 +1,5 @@
-//! Questions of the admin listener and the loop: whether the server can serve, and counts. Names no
-//! peer.
+//! What others may know of the engine: whether the server can serve, and how much there is. Names
+//! no peer.
 
 use super::Engine;
 use crate::message::ConnId;
@@ -24,7 +24,7 @@ impl Engine {
     /// address is changed to this machine's could read it in a browser (DNS rebinding).
     pub fn is_admin_host(&self, name: &str) -> bool {
         let is_it = |known: &str| known.eq_ignore_ascii_case(name);
-        self.live.admin_hosts.iter().any(|known| is_it(known))
+        self.settings.admin_hosts.iter().any(|known| is_it(known))
             || is_it("localhost")
             || process::host_names().iter().any(|known| is_it(known))
     }
