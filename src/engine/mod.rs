@@ -356,7 +356,8 @@ impl Engine {
             self.store.disconnect(*conn);
             self.kept_from_leaving.remove(conn);
         }
-        self.storage.load(&mut self.store, self.origin.steady_time(self.clock));
+        // If that fails as well, the next try to recover tells why.
+        _ = self.storage.load(&mut self.store, self.origin.steady_time(self.clock));
     }
 
     /// Must be called at the end of each tick, after reaping. `is_idle`: it had neither events nor

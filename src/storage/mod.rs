@@ -1,8 +1,8 @@
 //! The channel database as the loop sees it: commit, or fail and recover.
 //!
 //! After a failed commit it is degraded: nothing is written until a try succeeds. Each change
-//! between healthy and degraded is logged once. So is a reader that keeps the write-ahead log from
-//! being copied into the file.
+//! between healthy and degraded is logged once, and so is each other reason why it stays degraded.
+//! So is a reader that keeps the write-ahead log from being copied into the file.
 
 pub mod db;
 pub mod held;
@@ -21,17 +21,9 @@ use crate::sys::logging::{debug, error, info, warn};
 /// The database, and whether it works.
 pub struct Storage {
     db: Box<dyn Database>,
-    state: State,
+    /// Why nothing can be written, since the last write failed and none has succeeded.
+    failure: Option<Failure>,
     held_log: Option<HeldLog>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Healthy,
-    /// The last write failed and none has succeeded since.
-    Failing,
-    /// The same, because the file is missing.
-    FileMissing,
 }
 
 /// A reader keeps the write-ahead log from being copied into the file, so the log grows.
@@ -50,17 +42,20 @@ pub struct Committed(());
 
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, state: State::Healthy, held_log: None }
+        Storage { db, failure: None, held_log: None }
     }
 
     /// Whether the last write failed and none has succeeded since.
     pub fn is_degraded(&self) -> bool {
-        self.state != State::Healthy
+        self.failure.is_some()
     }
 
-    /// Whether the file is missing.
-    pub fn is_missing(&self) -> bool {
-        self.state == State::FileMissing
+    /// Why the storage is degraded, if it is. Without the path: not only the operator may see it.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.as_ref().map(|error| match error.downcast_ref::<OpenError>() {
+            Some(error) => error.without_path(),
+            None => error.to_string(),
+        })
     }
 
     /// Commits a tick's changes; no changes, no transaction. If that fails, the tick is discarded
@@ -72,38 +67,39 @@ impl Storage {
         };
         effects.changes.clear();
         let outcome = outcome.map_err(|error| {
-            if !self.is_degraded() {
-                error!("storage failed, serving in degraded mode until it works again: {error}");
-            }
-            self.set_failed(&error);
+            self.set_failed(error);
             effects.discard()
         });
         (Committed(()), outcome)
     }
 
-    fn set_failed(&mut self, error: &Failure) {
-        self.state = match error.downcast_ref() {
-            Some(error) if OpenError::is_missing(error) => State::FileMissing,
-            _ => State::Failing,
-        };
+    fn set_failed(&mut self, error: Failure) {
+        match &self.failure {
+            None => {
+                error!("storage failed, serving in degraded mode until it works again: {error}");
+            }
+            Some(last) if last.to_string() != error.to_string() => {
+                warn!("storage is still unavailable, now for another reason: {error}");
+            }
+            Some(_) => {}
+        }
+        self.failure = Some(error);
     }
 
     /// Tries whether the database can be written again; if so, loads the store from it.
     pub fn recover(&mut self, store: &mut Store, now: Timestamp) {
-        match self.db.try_write() {
-            Err(error) => self.set_failed(&error),
-            Ok(()) if self.load(store, now) => {
-                self.state = State::Healthy;
+        match self.db.try_write().and_then(|()| self.load(store, now)) {
+            Ok(()) => {
+                self.failure = None;
                 info!("storage works again");
             }
-            Ok(()) => {}
+            Err(error) => self.set_failed(error),
         }
     }
 
-    /// Loads the store from the database; returns whether it can be read. If not, the store holds
-    /// nothing.
-    pub fn load(&self, store: &mut Store, now: Timestamp) -> bool {
-        store.load(now, |each| self.db.load(each)).is_ok()
+    /// Loads the store from the database. If that cannot be read, the store holds nothing.
+    pub fn load(&self, store: &mut Store, now: Timestamp) -> Result<(), Failure> {
+        store.load(now, |each| self.db.load(each))
     }
 
     /// Pages that have come into the write-ahead log since the last checkpoint.

@@ -376,7 +376,7 @@ impl Database for ChannelDb {
         }
         // Where the file has gone explains an error better than the error does.
         self.file.check()?;
-        Ok(written?)
+        Ok(written.map_err(|error| self.file.error(error))?)
     }
 
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
@@ -393,7 +393,7 @@ impl Database for ChannelDb {
     fn try_write(&mut self) -> Result<(), Failure> {
         self.is_prepared &= !self.file.reopen_if_moved()?;
         if !self.is_prepared {
-            self.prepare(false)?;
+            self.prepare(false).map_err(|error| self.file.error(error))?;
             info!("{} again", self.file.history());
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.
@@ -406,7 +406,8 @@ impl Database for ChannelDb {
             "INSERT INTO messages (body) VALUES (zeroblob({probe_bytes})); \
              DELETE FROM messages WHERE rowid = last_insert_rowid()"
         );
-        Ok(self.file.transaction(&mut |transaction| transaction.execute_batch(&probe))?)
+        let tried = self.file.transaction(&mut |transaction| transaction.execute_batch(&probe));
+        Ok(tried.map_err(|error| self.file.error(error))?)
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {
