@@ -36,7 +36,7 @@ use crate::message::{CHECK_APP, CloseReason, ConnId, Holder, Outputs, Prefix};
 use crate::sorted::sorted;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
-use crate::storage::{Committed, Storage};
+use crate::storage::{Committed, Storage, Undone};
 use crate::store::{Act, Change, Effects, Row, Store, UsageRecord};
 use crate::sys::clock::{Clock, Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
@@ -297,10 +297,10 @@ impl Engine {
         }
         let is_message = |it: &&Change| matches!(it, Change::Insert(Row::Message { .. }));
         let messages = self.effects.changes.iter().filter(is_message).count();
-        let (committed, outcome) = self.storage.commit(&mut self.effects);
-        self.quotas.update_accounting(outcome.is_ok(), now);
-        self.memberships.update_counts(outcome.is_ok());
-        if let Err(participants) = outcome {
+        let (committed, undone) = self.storage.commit(&mut self.effects);
+        self.quotas.update_accounting(undone.is_none(), now);
+        self.memberships.update_counts(undone.is_none());
+        if let Some(Undone { participants }) = undone {
             self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
             self.undo(&participants);
             let closings = participants.iter().map(|conn| (*conn, CloseReason::StorageFailed));

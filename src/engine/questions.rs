@@ -33,8 +33,8 @@ impl Engine {
     }
 
     /// Seconds for which a reader has kept that log from being copied into the file.
-    pub fn wal_held_seconds(&self) -> u64 {
-        self.storage.log_held_seconds(self.clock.instant)
+    pub fn wal_blocked_seconds(&self) -> u64 {
+        self.storage.log_blocked_seconds(self.clock.instant)
     }
 
     /// How much is stored.

@@ -11,7 +11,9 @@ pub mod records;
 use std::fs::File;
 use std::time::Instant;
 
-use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_HELD_RETRY, LOG_HELD_TOLERATED};
+use crate::limits::{
+    CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_BLOCKED_RETRY, LOG_BLOCKED_TOLERATED,
+};
 use crate::message::ConnId;
 use crate::storage::db::{Database, Failure, OpenError};
 use crate::store::{Effects, Store};
@@ -23,12 +25,12 @@ pub struct Storage {
     db: Box<dyn Database>,
     /// Why nothing can be written, since the last write failed and none has succeeded.
     failure: Option<Failure>,
-    held_log: Option<HeldLog>,
+    blocked_log: Option<BlockedLog>,
 }
 
 /// A reader keeps the write-ahead log from being copied into the file, so the log grows.
 #[derive(Debug)]
-struct HeldLog {
+struct BlockedLog {
     since: Instant,
     retry_at: Instant,
     is_logged: bool,
@@ -40,9 +42,16 @@ struct HeldLog {
 #[derive(Debug)]
 pub struct Committed(());
 
+/// A tick whose commit has failed.
+#[derive(Debug)]
+pub struct Undone {
+    /// The connections that took part in it.
+    pub participants: Vec<ConnId>,
+}
+
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, failure: None, held_log: None }
+        Storage { db, failure: None, blocked_log: None }
     }
 
     /// Whether the last write failed and none has succeeded since.
@@ -58,19 +67,17 @@ impl Storage {
         })
     }
 
-    /// Commits a tick's changes; no changes, no transaction. If that fails, the tick is discarded
-    /// and its participants are returned. Either way nothing uncommitted is left.
-    pub fn commit(&mut self, effects: &mut Effects) -> (Committed, Result<(), Vec<ConnId>>) {
-        let outcome = match effects.changes.is_empty() {
-            true => Ok(()),
-            false => self.db.commit(&effects.changes),
-        };
+    /// Commits a tick's changes; no changes, no transaction. If that fails, the tick is undone.
+    /// Either way nothing uncommitted is left.
+    pub fn commit(&mut self, effects: &mut Effects) -> (Committed, Option<Undone>) {
+        let changes = &effects.changes;
+        let written = if changes.is_empty() { Ok(()) } else { self.db.commit(changes) };
         effects.changes.clear();
-        let outcome = outcome.map_err(|error| {
+        let undone = written.err().map(|error| {
             self.set_failed(error);
-            effects.discard()
+            Undone { participants: effects.discard() }
         });
-        (Committed(()), outcome)
+        (Committed(()), undone)
     }
 
     fn set_failed(&mut self, error: Failure) {
@@ -120,8 +127,8 @@ impl Storage {
         let is_due = self.checkpoint_retry_at().is_some_and(|retry_at| retry_at <= now);
         if (is_due || self.db.wal_pages() >= enough) && !self.is_degraded() {
             let whole = self.db.checkpoint();
-            if let Some(held) = &mut self.held_log {
-                held.retry_at = now + LOG_HELD_RETRY;
+            if let Some(blocked) = &mut self.blocked_log {
+                blocked.retry_at = now + LOG_BLOCKED_RETRY;
             }
             match whole {
                 Ok(is_whole) => self.note_checkpoint(is_whole, now),
@@ -133,36 +140,36 @@ impl Storage {
 
     fn note_checkpoint(&mut self, is_whole: bool, now: Instant) {
         if is_whole {
-            if let Some(held) = self.held_log.take() {
+            if let Some(blocked) = self.blocked_log.take() {
                 self.db.shrink_log();
-                if held.is_logged {
+                if blocked.is_logged {
                     info!("the write-ahead log of the channel database is free again");
                 }
             }
             return;
         }
-        let new = HeldLog { since: now, retry_at: now + LOG_HELD_RETRY, is_logged: false };
-        let held = self.held_log.get_or_insert(new);
-        if !held.is_logged && now >= held.since + LOG_HELD_TOLERATED {
-            held.is_logged = true;
+        let new = BlockedLog { since: now, retry_at: now + LOG_BLOCKED_RETRY, is_logged: false };
+        let blocked = self.blocked_log.get_or_insert(new);
+        if !blocked.is_logged && now >= blocked.since + LOG_BLOCKED_TOLERATED {
+            blocked.is_logged = true;
             warn!(
                 "a program has been reading the channel database for {} s without a pause; its \
                  write-ahead log grows until that ends",
-                (now - held.since).as_secs()
+                (now - blocked.since).as_secs()
             );
         }
     }
 
     /// When [`Storage::checkpoint_if_due`] must be called, if a reader has prevented a checkpoint.
     pub fn checkpoint_retry_at(&self) -> Option<Instant> {
-        let held = self.held_log.as_ref().filter(|_| !self.is_degraded());
-        held.map(|held| held.retry_at)
+        let blocked = self.blocked_log.as_ref().filter(|_| !self.is_degraded());
+        blocked.map(|blocked| blocked.retry_at)
     }
 
     /// Seconds for which a reader has kept the write-ahead log from being copied into the file.
-    pub fn log_held_seconds(&self, now: Instant) -> u64 {
-        let held = self.held_log.as_ref();
-        held.map_or(0, |held| now.saturating_duration_since(held.since).as_secs())
+    pub fn log_blocked_seconds(&self, now: Instant) -> u64 {
+        let blocked = self.blocked_log.as_ref();
+        blocked.map_or(0, |blocked| now.saturating_duration_since(blocked.since).as_secs())
     }
 
     /// The file whose lock keeps a second server off; none in memory.
