@@ -15,8 +15,8 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::columns::{collect, optional_number};
 use super::connections::ConnectionTable;
-use super::earlier_locks::EarlierLocks;
 use super::file::DatabaseFile;
+use super::lock::EarlierLocks;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::schema::{CHANNEL, CONNECTIONS_VERSION};

@@ -13,13 +13,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create::{self, Trial};
-use super::earlier_locks::EarlierLocks;
 use super::file::DatabaseFile;
 use super::header;
 use super::journal::{self, Journal};
+use super::lock::{self, EarlierLocks, Lock};
 use super::names::{SUFFIXES, directory, with_suffix};
 use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
-use super::place::{self, Lock, Place, PlacedFile};
+use super::place::{Place, PlacedFile};
 use super::schema::{Kind, Model};
 use super::set;
 use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
@@ -138,7 +138,7 @@ impl Target {
         check_writable(&real)?;
         let lock = match lock {
             Some(file) => Lock { file, is_left: false, warning: None },
-            None => place::lock(&self.path, earlier)?,
+            None => lock::lock(&self.path, earlier)?,
         };
         let mut trial = create::try_directory(&real)?;
         if !header::is_sqlite(&real)? {
@@ -205,7 +205,7 @@ impl Target {
     fn create(&self, journal: Journal) -> Result<DatabaseFile, OpenErrorKind> {
         create::create(&self.path, self.kind, self.version)?;
         // Another server may have been faster: nothing is known of the file.
-        self.open(journal, place::lock(&self.path, &mut EarlierLocks::none())?, None, CREATED)
+        self.open(journal, lock::lock(&self.path, &mut EarlierLocks::none())?, None, CREATED)
     }
 
     /// Opens a file that is there; `version`: if it is known.
