@@ -253,7 +253,7 @@ impl Tables {
             act.effects.changes.push(Change::CloseMailboxSide { id, mailbox, side, mood });
         } else {
             // A row that goes with its mailbox need not be changed first.
-            self.ended.note(mailbox, known, act.now);
+            self.ended.add(mailbox, known, act.now);
             self.delete_mailbox(mailbox, Ending::Left, act);
         }
     }
@@ -292,7 +292,7 @@ impl Tables {
         let closed = known.subscribers.iter().map(|(conn, _)| (*conn, CloseReason::Evicted));
         act.effects.closings.extend(closed);
         act.effects.evicted_count += 1;
-        self.ended.note(mailbox, known, act.now);
+        self.ended.add(mailbox, known, act.now);
         self.delete_mailbox(mailbox, Ending::Pruned, act);
         log.clear();
     }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::activity::Ended;
+use super::activity::EndedInTick;
 use super::app::{App, Nameplate};
 use super::change::{NameplateId, SideId};
 use super::cooling::Cooling;
@@ -39,7 +39,7 @@ pub(super) struct Tables {
     pub ledger: Ledger,
     /// Messages of mailboxes that have ended.
     pub remains: Remains,
-    pub ended: Ended,
+    pub ended: EndedInTick,
     /// How often this tick may still delete mailboxes to make room.
     pub evictions_left: usize,
     /// Sessions bound to any app.
