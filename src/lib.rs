@@ -38,7 +38,7 @@
 //! | `server/` | the loop: the tick, accepting, timers, signals, the service manager | admin codec config engine limits message net sorted storage sys | mio nix signal_hook |
 //! | `admin/` | the admin listener's answers: status page, metrics, health | codec config engine format limits message net storage store sys | serde_json |
 //! | `engine/` | a command's way from connection to store and back; limits of addresses, permissions, counters | codec config limits message sorted storage store sys | |
-//! | `report/` | the subcommands: a look at a server or its files from outside, a new member | codec config format limits message net sorted storage sys | serde_json tungstenite |
+//! | `report/` | the subcommands: a look at a server or its files from outside, a new member | codec config format limits message net sorted storage store sys | serde_json tungstenite |
 //! | `config/` | arguments, files of options, reloads: text to a valid configuration | codec format limits message net sorted storage store sys | log pico_args serde_json |
 //! | `net/` | sockets and connections: listening, reading, sending, deadlines of one connection | codec limits message storage sys | listenfd mio rustix |
 //! | `storage/` | what reaches the disk: commits, output held until the commit, records, SQLite | limits message sorted store sys | rusqlite rustix |

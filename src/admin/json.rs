@@ -15,7 +15,7 @@ pub fn render(status: &Status<'_>) -> String {
         "version": status::VERSION,
         "now": status.view.clock.wall.0,
         "uptime_seconds": status.uptime,
-        "health": status.view.engine.can_serve().err().unwrap_or("ok"),
+        "health": status.view.engine.can_serve().err().as_deref().unwrap_or("ok"),
         "store": { "nameplates": engine.stored().nameplates },
         "storage": {
             "degraded": engine.is_degraded(),

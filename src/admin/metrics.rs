@@ -124,7 +124,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
             Value::Count(engine.wal_pages().into());
         "wal_held_seconds", "", "",
             "Seconds for which a reader has kept that log from being copied into the file.",
-            Value::Count(engine.wal_held_seconds());
+            Value::Count(engine.wal_blocked_seconds());
         "database_file_bytes", "", "",
             "Sizes of the database files.", Value::Labelled("file", file_bytes);
         "database_wal_bytes", "", "",

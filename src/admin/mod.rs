@@ -19,6 +19,7 @@ use std::time::Instant;
 use crate::codec::http::{self, Question, Status as HttpStatus};
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::format;
 use crate::message::Outcome;
 use crate::net::outbox::Delivered;
 use crate::sys::clock::{Clock, Timestamp};
@@ -94,8 +95,8 @@ impl Admin {
             }
             "/healthz" => {
                 let (status, health) = match view.engine.can_serve() {
-                    Ok(()) => (HttpStatus::Ok, "ok"),
-                    Err(why) => (HttpStatus::Unavailable, why),
+                    Ok(()) => (HttpStatus::Ok, "ok".to_owned()),
+                    Err(why) => (HttpStatus::Unavailable, format::harmless_error(&why)),
                 };
                 http::page_answer(status, http::TEXT, HEADERS, &format!("{health}\n"))
             }

@@ -20,8 +20,8 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let (stored, limits) = (view.engine.stored(), &view.config.limits);
     let metrics = metrics::all(status);
     let (state, class, colour) = match view.engine.can_serve() {
-        Ok(()) => ("serving", "state", "12805c"),
-        Err(why) => (why, "state bad", "b3261e"),
+        Ok(()) => ("serving".to_owned(), "state", "12805c"),
+        Err(why) => (format::escaped(&format::harmless_error(&why)), "state bad", "b3261e"),
     };
     let (meta, switch) = match refresh {
         Some(seconds) => (
@@ -35,7 +35,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     };
     format::fill(TEMPLATE, &mut |name| match name {
         "refresh" => meta.clone(),
-        "state" => state.to_owned(),
+        "state" => state.clone(),
         "state-class" => class.to_owned(),
         "colour" => colour.to_owned(),
         "style" => STYLE.to_owned(),

@@ -36,7 +36,7 @@ use crate::message::{CHECK_APP, CloseReason, ConnId, Holder, Outputs, Prefix};
 use crate::sorted::sorted;
 use crate::storage::db::{AddridDb, Current};
 use crate::storage::records::Records;
-use crate::storage::{Committed, Storage};
+use crate::storage::{Committed, Storage, Undone};
 use crate::store::{Act, Change, Effects, Row, Store, UsageRecord};
 use crate::sys::clock::{Clock, Seconds, Timestamp};
 use crate::sys::entropy::Entropy;
@@ -242,6 +242,10 @@ impl Engine {
     }
 
     fn begin_expiry_check(&mut self) {
+        if !self.timers.is_set(Timer::Flush) {
+            // Even if nothing is to be written, it looks whether the files are at their paths.
+            self.timers.set(Timer::Flush, self.clock.instant + limits::RECORDS_FLUSH);
+        }
         if let Some(usage) = &mut self.records.usage {
             usage.set_current(Current {
                 rebooted: self.rebooted,
@@ -298,10 +302,10 @@ impl Engine {
         }
         let is_message = |it: &&Change| matches!(it, Change::Insert(Row::Message { .. }));
         let messages = self.effects.changes.iter().filter(is_message).count();
-        let (committed, outcome) = self.storage.commit(&mut self.effects);
-        self.quotas.update_accounting(outcome.is_ok(), now);
-        self.memberships.update_counts(outcome.is_ok());
-        if let Err(participants) = outcome {
+        let (committed, undone) = self.storage.commit(&mut self.effects);
+        self.quotas.update_accounting(undone.is_none(), now);
+        self.memberships.update_counts(undone.is_none());
+        if let Some(Undone { participants }) = undone {
             self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
             self.undo(&participants);
             let closings = participants.iter().map(|conn| (*conn, CloseReason::StorageFailed));
@@ -364,7 +368,8 @@ impl Engine {
             self.store.disconnect(*conn);
             self.kept_from_leaving.remove(conn);
         }
-        self.storage.load(&mut self.store, self.origin.steady_time(self.clock));
+        // If that fails as well, the next try to recover tells why.
+        _ = self.storage.load(&mut self.store, self.origin.steady_time(self.clock));
     }
 
     /// Must be called at the end of each tick, after reaping. `is_idle`: it had neither events nor

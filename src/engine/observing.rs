@@ -7,14 +7,12 @@ use crate::store::Counts;
 use crate::sys::process;
 
 impl Engine {
-    /// Whether a load balancer should send clients here; if not, the reason in a few words.
-    pub fn can_serve(&self) -> Result<(), &'static str> {
-        if self.storage.is_missing() {
-            Err("storage unavailable: the file of --channel-db is missing")
-        } else if self.is_degraded() {
-            Err("storage unavailable")
+    /// Whether a load balancer should send clients here; if not, the reason.
+    pub fn can_serve(&self) -> Result<(), String> {
+        if let Some(reason) = self.storage.failure() {
+            Err(format!("storage unavailable: {reason}"))
         } else if self.draining {
-            Err("draining")
+            Err("draining".to_owned())
         } else {
             Ok(())
         }
@@ -35,8 +33,8 @@ impl Engine {
     }
 
     /// Seconds for which a reader has kept that log from being copied into the file.
-    pub fn wal_held_seconds(&self) -> u64 {
-        self.storage.log_held_seconds(self.clock.instant)
+    pub fn wal_blocked_seconds(&self) -> u64 {
+        self.storage.log_blocked_seconds(self.clock.instant)
     }
 
     /// How much is stored.

@@ -25,14 +25,14 @@ pub const DATABASE_OPEN_BUSY: Duration = Duration::from_secs(2);
 /// as much for the log itself.
 pub const DATABASE_RESERVE_BYTES: u64 = 64 * KIB as u64;
 
-/// Bytes to which a write-ahead log shrinks again after a reader has held it, or a large batch went
-/// through it: what it has in ordinary service, in a file with pages of 4 KiB.
+/// Bytes to which a write-ahead log shrinks again after a reader has blocked it, or a large batch
+/// went through it: what it has in ordinary service, in a file with pages of 4 KiB.
 pub const LOG_BYTES_KEPT: usize = 4 * MIB;
 
 /// Time after which a reader that keeps the write-ahead log from being copied is logged, and time
 /// between two attempts to copy the rest.
-pub const LOG_HELD_TOLERATED: Duration = Duration::from_secs(120);
-pub const LOG_HELD_RETRY: Duration = Duration::from_secs(5);
+pub const LOG_BLOCKED_TOLERATED: Duration = Duration::from_secs(120);
+pub const LOG_BLOCKED_RETRY: Duration = Duration::from_secs(5);
 
 /// Bytes of a page in files that are made here. A message dirties a few pages, each of which
 /// goes to the log in whole: SQLite's own 4096 more than doubles the bytes of an exchange, and

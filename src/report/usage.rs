@@ -14,7 +14,8 @@ use crate::format::{self, UNKNOWN};
 use crate::limits::REPORT_CLIENTS_MAX;
 use crate::message::Outcome;
 use crate::sorted::sorted;
-use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageKind, UsageSince};
+use crate::storage::db::{self, ClientCount, EndingRow, OpenError, UsageSince};
+use crate::store::UsageKind;
 use crate::sys::clock::{self, SECONDS_PER_DAY, Seconds, Timestamp};
 
 /// The row of results that this server does not know.

@@ -67,22 +67,22 @@ impl Server {
         }
     }
 
-    fn takeover_obstacle(&self) -> Option<&'static str> {
-        match self.stage {
-            _ if !self.config.takeover => Some("--takeover=no"),
+    fn takeover_obstacle(&self) -> Option<String> {
+        let obstacle = match self.stage {
+            _ if !self.config.takeover => "--takeover=no",
             Stage::Draining { .. } | Stage::Stopping { .. } | Stage::Left => {
-                Some("the server is about to stop")
+                "the server is about to stop"
             }
             Stage::Checking { .. } | Stage::HandingOver { .. } => {
-                Some("the server is being replaced already")
+                "the server is being replaced already"
             }
+            Stage::Serving if self.engine.is_degraded() => return self.engine.can_serve().err(),
             Stage::Serving if !self.engine.has_state_on_disk() => {
-                let in_memory =
-                    "without a channel database on disk the new process would not find the state";
-                Some(self.engine.can_serve().err().unwrap_or(in_memory))
+                "without a channel database on disk the new process would not find the state"
             }
-            Stage::Serving => None,
-        }
+            Stage::Serving => return None,
+        };
+        Some(obstacle.to_owned())
     }
 
     /// Gives up a takeover and logs why; the server goes on as before.

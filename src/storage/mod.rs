@@ -1,8 +1,8 @@
 //! The channel database as the loop sees it: commit, or fail and recover.
 //!
 //! After a failed commit it is degraded: nothing is written until a try succeeds. Each change
-//! between healthy and degraded is logged once. So is a reader that keeps the write-ahead log from
-//! being copied into the file.
+//! between healthy and degraded is logged once, and so is each other reason why it stays degraded.
+//! So is a reader that keeps the write-ahead log from being copied into the file.
 
 pub mod db;
 pub mod held;
@@ -11,7 +11,9 @@ pub mod records;
 use std::fs::File;
 use std::time::Instant;
 
-use crate::limits::{CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_HELD_RETRY, LOG_HELD_TOLERATED};
+use crate::limits::{
+    CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_BLOCKED_RETRY, LOG_BLOCKED_TOLERATED,
+};
 use crate::message::ConnId;
 use crate::storage::db::{Database, Failure, OpenError};
 use crate::store::{Effects, Store};
@@ -21,22 +23,14 @@ use crate::sys::logging::{debug, error, info, warn};
 /// The database, and whether it works.
 pub struct Storage {
     db: Box<dyn Database>,
-    state: State,
-    held_log: Option<HeldLog>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Healthy,
-    /// The last write failed and none has succeeded since.
-    Failing,
-    /// The same, because the file is missing.
-    FileMissing,
+    /// Why nothing can be written, since the last write failed and none has succeeded.
+    failure: Option<Failure>,
+    blocked_log: Option<BlockedLog>,
 }
 
 /// A reader keeps the write-ahead log from being copied into the file, so the log grows.
 #[derive(Debug)]
-struct HeldLog {
+struct BlockedLog {
     since: Instant,
     retry_at: Instant,
     is_logged: bool,
@@ -48,62 +42,71 @@ struct HeldLog {
 #[derive(Debug)]
 pub struct Committed(());
 
+/// A tick whose commit has failed.
+#[derive(Debug)]
+pub struct Undone {
+    /// The connections that took part in it.
+    pub participants: Vec<ConnId>,
+}
+
 impl Storage {
     pub fn new(db: Box<dyn Database>) -> Storage {
-        Storage { db, state: State::Healthy, held_log: None }
+        Storage { db, failure: None, blocked_log: None }
     }
 
     /// Whether the last write failed and none has succeeded since.
     pub fn is_degraded(&self) -> bool {
-        self.state != State::Healthy
+        self.failure.is_some()
     }
 
-    /// Whether the file is missing.
-    pub fn is_missing(&self) -> bool {
-        self.state == State::FileMissing
+    /// Why the storage is degraded, if it is. Without the path: not only the operator may see it.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.as_ref().map(|error| match error.downcast_ref::<OpenError>() {
+            Some(error) => error.without_path(),
+            None => error.to_string(),
+        })
     }
 
-    /// Commits a tick's changes; no changes, no transaction. If that fails, the tick is discarded
-    /// and its participants are returned. Either way nothing uncommitted is left.
-    pub fn commit(&mut self, effects: &mut Effects) -> (Committed, Result<(), Vec<ConnId>>) {
-        let outcome = match effects.changes.is_empty() {
-            true => Ok(()),
-            false => self.db.commit(&effects.changes),
-        };
+    /// Commits a tick's changes; no changes, no transaction. If that fails, the tick is undone.
+    /// Either way nothing uncommitted is left.
+    pub fn commit(&mut self, effects: &mut Effects) -> (Committed, Option<Undone>) {
+        let changes = &effects.changes;
+        let written = if changes.is_empty() { Ok(()) } else { self.db.commit(changes) };
         effects.changes.clear();
-        let outcome = outcome.map_err(|error| {
-            if !self.is_degraded() {
+        let undone = written.err().map(|error| {
+            self.set_failed(error);
+            Undone { participants: effects.discard() }
+        });
+        (Committed(()), undone)
+    }
+
+    fn set_failed(&mut self, error: Failure) {
+        match &self.failure {
+            None => {
                 error!("storage failed, serving in degraded mode until it works again: {error}");
             }
-            self.set_failed(&error);
-            effects.discard()
-        });
-        (Committed(()), outcome)
-    }
-
-    fn set_failed(&mut self, error: &Failure) {
-        self.state = match error.downcast_ref() {
-            Some(error) if OpenError::is_missing(error) => State::FileMissing,
-            _ => State::Failing,
-        };
+            Some(last) if last.to_string() != error.to_string() => {
+                warn!("storage is still unavailable, now for another reason: {error}");
+            }
+            Some(_) => {}
+        }
+        self.failure = Some(error);
     }
 
     /// Tries whether the database can be written again; if so, loads the store from it.
     pub fn recover(&mut self, store: &mut Store, now: Timestamp) {
-        match self.db.try_write() {
-            Err(error) => self.set_failed(&error),
-            Ok(()) if self.load(store, now) => {
-                self.state = State::Healthy;
+        match self.db.try_write().and_then(|()| self.load(store, now)) {
+            Ok(()) => {
+                self.failure = None;
                 info!("storage works again");
             }
-            Ok(()) => {}
+            Err(error) => self.set_failed(error),
         }
     }
 
-    /// Loads the store from the database; returns whether it can be read. If not, the store holds
-    /// nothing.
-    pub fn load(&self, store: &mut Store, now: Timestamp) -> bool {
-        store.load(now, |each| self.db.load(each)).is_ok()
+    /// Loads the store from the database. If that cannot be read, the store holds nothing.
+    pub fn load(&self, store: &mut Store, now: Timestamp) -> Result<(), Failure> {
+        store.load(now, |each| self.db.load(each))
     }
 
     /// Pages that have come into the write-ahead log since the last checkpoint.
@@ -124,8 +127,8 @@ impl Storage {
         let is_due = self.checkpoint_retry_at().is_some_and(|retry_at| retry_at <= now);
         if (is_due || self.db.wal_pages() >= enough) && !self.is_degraded() {
             let whole = self.db.checkpoint();
-            if let Some(held) = &mut self.held_log {
-                held.retry_at = now + LOG_HELD_RETRY;
+            if let Some(blocked) = &mut self.blocked_log {
+                blocked.retry_at = now + LOG_BLOCKED_RETRY;
             }
             match whole {
                 Ok(is_whole) => self.note_checkpoint(is_whole, now),
@@ -137,36 +140,36 @@ impl Storage {
 
     fn note_checkpoint(&mut self, is_whole: bool, now: Instant) {
         if is_whole {
-            if let Some(held) = self.held_log.take() {
+            if let Some(blocked) = self.blocked_log.take() {
                 self.db.shrink_log();
-                if held.is_logged {
+                if blocked.is_logged {
                     info!("the write-ahead log of the channel database is free again");
                 }
             }
             return;
         }
-        let new = HeldLog { since: now, retry_at: now + LOG_HELD_RETRY, is_logged: false };
-        let held = self.held_log.get_or_insert(new);
-        if !held.is_logged && now >= held.since + LOG_HELD_TOLERATED {
-            held.is_logged = true;
+        let new = BlockedLog { since: now, retry_at: now + LOG_BLOCKED_RETRY, is_logged: false };
+        let blocked = self.blocked_log.get_or_insert(new);
+        if !blocked.is_logged && now >= blocked.since + LOG_BLOCKED_TOLERATED {
+            blocked.is_logged = true;
             warn!(
                 "a program has been reading the channel database for {} s without a pause; its \
                  write-ahead log grows until that ends",
-                (now - held.since).as_secs()
+                (now - blocked.since).as_secs()
             );
         }
     }
 
     /// When [`Storage::checkpoint_if_due`] must be called, if a reader has prevented a checkpoint.
     pub fn checkpoint_retry_at(&self) -> Option<Instant> {
-        let held = self.held_log.as_ref().filter(|_| !self.is_degraded());
-        held.map(|held| held.retry_at)
+        let blocked = self.blocked_log.as_ref().filter(|_| !self.is_degraded());
+        blocked.map(|blocked| blocked.retry_at)
     }
 
     /// Seconds for which a reader has kept the write-ahead log from being copied into the file.
-    pub fn log_held_seconds(&self, now: Instant) -> u64 {
-        let held = self.held_log.as_ref();
-        held.map_or(0, |held| now.saturating_duration_since(held.since).as_secs())
+    pub fn log_blocked_seconds(&self, now: Instant) -> u64 {
+        let blocked = self.blocked_log.as_ref();
+        blocked.map_or(0, |blocked| now.saturating_duration_since(blocked.since).as_secs())
     }
 
     /// The file whose lock keeps a second server off; none in memory.

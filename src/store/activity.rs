@@ -1,5 +1,5 @@
-//! Keeps, over a load after a failed commit, the times of last activity that are later than the
-//! file says: within a run nothing expires early.
+//! Keeps, over the load after a failed commit, the times of last activity that are later than the
+//! rows say: within a run nothing expires early.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ pub(super) struct EndedInTick {
 }
 
 impl EndedInTick {
-    /// Adds one: the tick at `now` ends it.
+    /// Adds a mailbox that the tick at `now` ends.
     pub fn add(&mut self, id: &Rc<str>, mailbox: &Mailbox, now: Timestamp) {
         if self.tick != now {
             *self = EndedInTick { tick: now, mailboxes: Vec::new() };
@@ -27,7 +27,7 @@ impl EndedInTick {
     }
 }
 
-/// Times of the last activity of mailboxes that are later than the file says, from the tables
+/// Times of the last activity of mailboxes that are later than their rows say, from the tables
 /// before a load. By the hash of the id, since memory must not hold all ids twice; two with the
 /// same one live as long as the later.
 #[derive(Debug, Default)]
@@ -36,13 +36,13 @@ pub(super) struct Activity(HashMap<u64, Timestamp>);
 impl Activity {
     /// Keeps the times of tables in which the tick at `now` is to be undone.
     pub fn keep(&mut self, tables: &Tables, now: Timestamp) {
-        // What that tick has written (`stored` is its time) is not in the file.
-        let is_newer = |it: &Mailbox| it.updated_before(now) > it.stored || it.stored == now;
-        let newer = tables.mailboxes.iter().filter(|(_, mailbox)| is_newer(mailbox));
-        let newer = newer.map(|(id, mailbox)| (id, mailbox.updated_before(now)));
-        let EndedInTick { tick, mailboxes: ended } = &tables.ended;
-        let ended = ended.iter().filter(|_| *tick == now).map(|(id, updated)| (id, *updated));
-        for (id, updated) in newer.chain(ended) {
+        // Of a mailbox that was `stored` now, the row is as before: the tick that wrote it failed.
+        let is_later = |it: &Mailbox| it.updated_before(now) > it.stored || it.stored == now;
+        let later = tables.mailboxes.iter().filter(|(_, mailbox)| is_later(mailbox));
+        let later = later.map(|(id, mailbox)| (id, mailbox.updated_before(now)));
+        let EndedInTick { tick, mailboxes } = &tables.ended;
+        let ended = mailboxes.iter().filter(|_| *tick == now).map(|(id, updated)| (id, *updated));
+        for (id, updated) in later.chain(ended) {
             let kept = self.0.entry(hash_of(&**id)).or_insert(updated);
             *kept = updated.max(*kept);
         }

@@ -9,7 +9,7 @@
 //! `app` the nameplates of one app id, `mailbox` one mailbox, `sides` the crowding rule, `room` the
 //! shares of addresses, `remains` what is still to be deleted, `cooling` the numbers not to hand
 //! out yet, `usage` the summaries, `change` what goes out, `load` the way back from the files,
-//! `activity` the times that these lag behind with, `expiry` the periodic check.
+//! `activity` the times that are later than these say, `expiry` the periodic check.
 
 mod activity;
 mod app;

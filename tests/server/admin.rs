@@ -248,9 +248,10 @@ fn health_says_why_not_and_recovers() {
     client.send(json!({"type": "allocate"}));
     assert_eq!(client.close_code(), 1013);
     let health = server.ask_admin("/healthz");
-    assert_eq!((health.status, health.body.as_str()), (503, "storage unavailable\n"));
+    let why = "storage unavailable: channel database: another program has it locked";
+    assert_eq!((health.status, health.body), (503, format!("{why}\n")));
     let status = server.status();
-    assert_eq!(status["health"], "storage unavailable");
+    assert_eq!(status["health"], why);
     assert_eq!(status["storage"]["degraded"], true);
     assert!(server.ask_admin("/").body.contains("cannot be written"));
     assert!(server.ask_admin("/metrics").body.contains("wormhole_mailbox_storage_degraded 1\n"));

@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -69,6 +70,45 @@ fn a_file_that_is_removed_is_not_made_again() {
     let (status, directory) = server.stop();
     assert!(status.success());
     assert!(!directory.file("relay.sqlite").exists());
+}
+
+/// A database whose messages cannot all be read, which only the load notices.
+fn damaged_in_the_middle(path: &Path) {
+    let rows = "INSERT INTO mailboxes VALUES ('app', 'box', 1, 0);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+         INSERT INTO messages SELECT 'app', 'box', 'a', i, hex(zeroblob(500)), 1, NULL FROM n;";
+    sql::create(path, &[CHANNEL_V1, rows]);
+    let file = fs::File::options().write(true).open(path).expect("open");
+    let bytes = file.metadata().expect("metadata").len();
+    file.write_all_at(&vec![0xff; bytes as usize / 5], bytes * 2 / 5).expect("write");
+}
+
+#[test]
+fn why_the_storage_stays_unavailable_is_told_when_it_changes() {
+    let mut server = Server::start(&["--admin=tcp:0:interface=127.0.0.1"]);
+    let mailbox = server.bind("app", "a").claim("7");
+    let (path, aside, other) =
+        (server.file("relay.sqlite"), server.file("aside"), server.file("other"));
+    let uptime = |status: &Value| status["uptime_seconds"].as_f64().expect("seconds");
+    fs::rename(&path, &aside).expect("rename");
+    assert_claim_fails(&mut server, "relay.sqlite: the file is missing");
+    sql::create(&other, &[CHANNEL_V1, "UPDATE version SET version = 9"]);
+    fs::rename(&other, &path).expect("rename");
+    server.wait_for_log("relay.sqlite: version 9 is unknown");
+    damaged_in_the_middle(&other);
+    fs::rename(&other, &path).expect("rename");
+    server.wait_for_log("relay.sqlite: the file is damaged");
+    let health = server.ask_admin("/healthz");
+    assert_eq!(health.status, 503);
+    let told =
+        health.body.strip_prefix("storage unavailable: channel database: the file is damaged: ");
+    assert!(told.is_some(), "{}", health.body);
+    let began = uptime(&server.status());
+    server.wait_for_status(|status| uptime(status) > began + 2.5); // two tries
+    assert_eq!((server.count_log(BEGINS), server.count_log("still unavailable")), (1, 2));
+    fs::rename(&aside, &path).expect("rename");
+    server.wait_for_log(ENDS);
+    assert_nothing_is_lost(server, "7", &mailbox, &[]);
 }
 
 #[test]

@@ -527,7 +527,7 @@ fn a_server_that_is_not_healthy_is_shown_and_the_status_says_so() {
     let mut client = server.bind("app", "s");
     client.send(json!({"type": "allocate"}));
     eventually("a failure", || !run(&server.directory, &status).status.success());
-    let expected = "storage unavailable: the file of --channel-db is missing";
+    let expected = "storage unavailable: channel database: the file is missing";
     for arguments in [&status[..], &["status", "--admin=unix:admin", "--json"]] {
         let output = run(&server.directory, arguments);
         let [text, error] =

@@ -393,7 +393,7 @@ fn what_is_not_on_disk_is_not_handed_over_and_it_can_be_switched_off() {
     server.wait_for_log("storage failed");
     server.signal(Signal::USR2);
     let line = server.wait_for_log("SIGUSR2 is ignored");
-    assert!(line.contains("storage unavailable: the file of --channel-db is missing"), "{line}");
+    assert!(line.contains("storage unavailable: channel database: the file is missing"), "{line}");
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Simulation {
         let storage = Storage::new(Box::new(SimulatedDatabase(self.disk.clone())));
         let mut store = Store::new(self.config.rules.clone(), self.config.limits.clone());
         store.set_listing(self.live.list);
-        assert!(storage.load(&mut store, clock.wall), "a disk is readable at a start");
+        storage.load(&mut store, clock.wall).expect("a disk is readable at a start");
         let records =
             Records { usage: self.usage.as_ref().map(UsageFile::open), ..Records::default() };
         let entropy = Box::new(Random::new(self.random.next()));

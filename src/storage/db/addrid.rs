@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rusqlite::params;
 
-use super::earlier_locks::EarlierLocks;
+use super::lock::EarlierLocks;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;

@@ -15,8 +15,8 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::columns::{collect, optional_number};
 use super::connections::ConnectionTable;
-use super::earlier_locks::EarlierLocks;
 use super::file::DatabaseFile;
+use super::lock::EarlierLocks;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::schema::{CHANNEL, CONNECTIONS_VERSION};
@@ -231,7 +231,7 @@ impl ChannelDb {
         });
         // Where the file has gone explains an error better than the error does.
         self.file.check()?;
-        Ok(written?)
+        Ok(written.map_err(|error| self.file.error(error))?)
     }
 
     /// Whether many mailboxes have got a message. Long ones do not count: their pages are written
@@ -391,13 +391,13 @@ impl Database for ChannelDb {
         set(connection, "synchronous", &fast.name())?;
         let written = self.file.transaction(&mut |transaction| connections.write(transaction));
         set(connection, "synchronous", &safe.name())?;
-        Ok(written?)
+        Ok(written.map_err(|error| self.file.error(error))?)
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
         self.is_prepared &= !self.file.reopen_if_moved()?;
         if !self.is_prepared {
-            self.prepare(false)?;
+            self.prepare(false).map_err(|error| self.file.error(error))?;
             info!("{} again", self.file.history());
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.
@@ -413,7 +413,8 @@ impl Database for ChannelDb {
             "INSERT INTO messages (body) VALUES (zeroblob({probe_bytes})); \
              DELETE FROM messages WHERE rowid = last_insert_rowid()"
         );
-        Ok(self.file.transaction(&mut |transaction| transaction.execute_batch(&probe))?)
+        let tried = self.file.transaction(&mut |transaction| transaction.execute_batch(&probe));
+        Ok(tried.map_err(|error| self.file.error(error))?)
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {

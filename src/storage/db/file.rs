@@ -8,10 +8,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
 
-use super::earlier_locks::EarlierLocks;
+use super::lock::EarlierLocks;
 use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{Examined, Found, Target};
-use super::place::Place;
+use super::place::{OldLog, Place};
 use super::{create, journal, room, run};
 use crate::limits::{DATABASE_BUSY, DATABASE_RESERVE_BYTES, ROOM_CHECK_PAGES};
 use crate::sys::logging::warn;
@@ -197,8 +197,8 @@ impl DatabaseFile {
         // The loop stands still meanwhile.
         let target = Target { busy: DATABASE_BUSY, ..self.target.clone() };
         let found = match leave(&mut self.connection, place, &moved) {
-            Ok(true) => target.find(place.lock_to_keep(), &mut EarlierLocks::none()),
-            Ok(false) => Err(moved),
+            Ok(Left::Closed) => target.find(place.lock_to_keep(), &mut EarlierLocks::none()),
+            Ok(Left::AsItWas) => Err(moved),
             Err(kind) => Err(kind),
         };
         match found {
@@ -242,37 +242,43 @@ fn leave_wal_mode(connection: &Connection, target: &Target) -> rusqlite::Result<
     }
 }
 
-/// Closes a file that is not at its path any more, so that nothing of it gets into another. Returns
-/// false if it was left as it is, because there is no other.
+/// How a file was left that is not at its path any more.
+enum Left {
+    Closed,
+    /// Open, because there is no other.
+    AsItWas,
+}
+
+/// Closes a file that is not at its path any more, so that nothing of it gets into another.
 fn leave(
     connection: &mut Connection,
     place: &mut Place,
     moved: &OpenErrorKind,
-) -> Result<bool, OpenErrorKind> {
+) -> Result<Left, OpenErrorKind> {
     // Closing must remove no log that belongs to the other file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    let removes_log = match moved {
+    let old_log = match moved {
         // What was committed to the log goes into the file, wherever that is now.
         OpenErrorKind::LogLost => {
             journal::copy_log(connection)?;
-            false
+            OldLog::Keep
         }
         OpenErrorKind::Replaced => {
             if !place.is_overwritten()? {
                 _ = journal::copy_log(connection);
             }
-            true
+            OldLog::Remove
         }
-        OpenErrorKind::LogOverwritten => true,
-        OpenErrorKind::IndexCut => false,
+        OpenErrorKind::LogOverwritten => OldLog::Remove,
+        OpenErrorKind::IndexCut => OldLog::Keep,
         OpenErrorKind::Missing => {
             _ = journal::copy_log(connection); // it may be taken elsewhere
-            return Ok(false);
+            return Ok(Left::AsItWas);
         }
-        _ => return Ok(false),
+        _ => return Ok(Left::AsItWas),
     };
     // A connection to nothing, on which all fails until the file is opened.
     drop(std::mem::replace(connection, Connection::open_in_memory()?));
-    place.set_closed(removes_log)?;
-    Ok(true)
+    place.set_closed(old_log)?;
+    Ok(Left::Closed)
 }

@@ -72,8 +72,5 @@ fn run_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool>
 
 /// Copies the write-ahead log into the file; fails if a reader keeps a part of it from that.
 pub(super) fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
-    match checkpoint(connection)? {
-        true => Ok(()),
-        false => Err(busy(None)),
-    }
+    if checkpoint(connection)? { Ok(()) } else { Err(busy(None)) }
 }

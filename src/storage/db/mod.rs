@@ -6,8 +6,9 @@
 //! | `create` | makes files: new ones, copies, trials |
 //! | `room` | whether the disk has room for a batch |
 //! | `file` | an open one: transactions, reopening, closing |
-//! | `place`, `overwriting` | its lock; whether it is still there, and still what was written |
-//! | `earlier_locks` | the locks of the process that this one replaces |
+//! | `place`, `wal_file` | whether it is still there, and still what was written |
+//! | `lock` | the lock that keeps a second server off |
+//! | `open_error` | what is wrong with a file |
 //! | `schema`, `header`, `names`, `journal` | what is in a file, how it begins, what lies beside it |
 //! | `channel`, `load`, `connections` | the channel database |
 //! | `usage`, `addrid`, `records_file` | the usage and the address-id database |
@@ -21,26 +22,26 @@ mod channel;
 mod columns;
 mod connections;
 mod create;
-mod earlier_locks;
 mod file;
 mod header;
 mod journal;
 mod load;
+mod lock;
 mod names;
 mod open_error;
 mod opening;
-mod overwriting;
 mod place;
 mod reader;
 mod records_file;
 mod room;
 mod schema;
 mod usage;
+mod wal_file;
 
 pub use addrid::{AddressId, AddridDb};
 pub use channel::{ChannelDb, ChannelOptions, Synchronous};
 pub use connections::{ConnectionChange, ConnectionTable};
-pub use earlier_locks::{EarlierLocks, describe_locks};
+pub use lock::{EarlierLocks, describe_locks};
 pub use names::is_named_after;
 pub use open_error::OpenError;
 pub use opening::{Examined, MEMORY};
@@ -50,8 +51,6 @@ pub use reader::{
     stored_counts,
 };
 pub use usage::{Current, UsageDb, UsageHistory};
-
-pub use crate::store::UsageKind;
 
 use std::error::Error;
 use std::fmt::Display;

@@ -65,34 +65,14 @@ impl OpenError {
         OpenError { path: path.to_owned(), file: file.name, kind: kind.into() }
     }
 
-    /// Whether there is no file at the path.
-    pub fn is_missing(&self) -> bool {
-        matches!(self.kind, OpenErrorKind::Missing)
+    /// The text without the path.
+    pub fn without_path(&self) -> String {
+        let mut text = format!("{}: ", self.file);
+        _ = self.write_reason(&mut text); // which takes all
+        text
     }
-}
 
-impl OpenErrorKind {
-    /// A directory in which no file can be made, or in which none can be looked for.
-    pub(super) fn directory(path: &Path, error: io::Error) -> OpenErrorKind {
-        match error.kind() {
-            ErrorKind::StorageFull
-            | ErrorKind::QuotaExceeded
-            | ErrorKind::FileTooLarge
-            | ErrorKind::InvalidFilename => OpenErrorKind::Io(error),
-            _ => OpenErrorKind::Directory(path.to_owned(), error),
-        }
-    }
-}
-
-impl fmt::Debug for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: ", self.file, self.path.display())?;
+    fn write_reason(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match &self.kind {
             OpenErrorKind::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => write!(f, "the disk is full"),
@@ -106,7 +86,7 @@ impl fmt::Display for OpenError {
                 Some(ErrorCode::DatabaseCorrupt) => write!(f, "the file is damaged: {error}"),
                 _ => write!(f, "{error}"),
             },
-            OpenErrorKind::Io(error) => reason(f, error),
+            OpenErrorKind::Io(error) => write_system_error(f, error),
             OpenErrorKind::Directory(path, error) => {
                 write!(f, "the directory '{}' ", path.display())?;
                 match error.kind() {
@@ -116,7 +96,7 @@ impl fmt::Display for OpenError {
                     ErrorKind::NotADirectory => write!(f, "is not a directory"),
                     _ => {
                         write!(f, "is not writable: ")?;
-                        reason(f, error)
+                        write_system_error(f, error)
                     }
                 }
             }
@@ -125,7 +105,7 @@ impl fmt::Display for OpenError {
                     "" => write!(f, "the file is not writable: ")?,
                     suffix => write!(f, "its '{suffix}' file is not writable: ")?,
                 }
-                reason(f, error)
+                write_system_error(f, error)
             }
             OpenErrorKind::NotOurs(why) => {
                 let kind = self.file.to_string();
@@ -159,8 +139,34 @@ impl fmt::Display for OpenError {
     }
 }
 
+impl OpenErrorKind {
+    /// A directory in which no file can be made, or in which none can be looked for.
+    pub(super) fn directory(path: &Path, error: io::Error) -> OpenErrorKind {
+        match error.kind() {
+            ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+            | ErrorKind::InvalidFilename => OpenErrorKind::Io(error),
+            _ => OpenErrorKind::Directory(path.to_owned(), error),
+        }
+    }
+}
+
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: ", self.file, self.path.display())?;
+        self.write_reason(f)
+    }
+}
+
 /// The system's error, in the words that this program uses elsewhere for the common ones.
-fn reason(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+fn write_system_error(f: &mut dyn fmt::Write, error: &io::Error) -> fmt::Result {
     match error.kind() {
         ErrorKind::StorageFull => write!(f, "the disk is full"),
         ErrorKind::QuotaExceeded => write!(f, "the disk quota is used up"),

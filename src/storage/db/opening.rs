@@ -13,13 +13,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::create::{self, Trial};
-use super::earlier_locks::EarlierLocks;
 use super::file::DatabaseFile;
 use super::header;
 use super::journal::{self, Journal};
+use super::lock::{self, EarlierLocks, Lock};
 use super::names::{SUFFIXES, directory, with_suffix};
 use super::open_error::{NO_DATABASE, OpenError, OpenErrorKind};
-use super::place::{self, Lock, Place, PlacedFile};
+use super::place::{Place, PlacedFile};
 use super::schema::{Kind, Model};
 use super::set;
 use crate::limits::{DATABASE_BUSY, DATABASE_OPEN_BUSY, LOG_BYTES_KEPT};
@@ -72,14 +72,12 @@ impl Examined {
         let model = kind.model().map_err(|error| OpenError::new(path, kind, error))?;
         let (path, model) = (path.to_owned(), Rc::new(model));
         let target = Target { path, kind, model, version, busy: DATABASE_OPEN_BUSY };
-        let found = match target.path == Path::new(MEMORY) {
-            true => Ok(Found::Memory),
-            false => target.find(None, earlier),
+        let found = if target.path == Path::new(MEMORY) {
+            Found::Memory
+        } else {
+            target.find(None, earlier).map_err(|error| target.error(error))?
         };
-        match found {
-            Ok(found) => Ok(Examined { target, found }),
-            Err(error) => Err(target.error(error)),
-        }
+        Ok(Examined { target, found })
     }
 
     /// Creates the file or upgrades it if need be, and sets its journal.
@@ -140,7 +138,7 @@ impl Target {
         check_writable(&real)?;
         let lock = match lock {
             Some(file) => Lock { file, is_left: false, warning: None },
-            None => place::lock(&self.path, earlier)?,
+            None => lock::lock(&self.path, earlier)?,
         };
         let mut trial = create::try_directory(&real)?;
         if !header::is_sqlite(&real)? {
@@ -152,10 +150,11 @@ impl Target {
             fs::metadata(with_suffix(&real, "-journal")).is_ok_and(|it| it.len() > 0);
         // Without a log, reading would keep a server that goes on from committing.
         let is_in_the_way = lock.is_left && trial.journal != Journal::Wal;
-        let version = match bytes == 0 || has_rollback_journal || is_in_the_way {
+        let version = if bytes == 0 || has_rollback_journal || is_in_the_way {
             // Reading would roll the file back, or discard what is left of an earlier one.
-            true => None,
-            false => Some(self.look(&real, trial.journal)?),
+            None
+        } else {
+            Some(self.look(&real, trial.journal)?)
         };
         if version.is_some_and(|version| version < self.version) {
             trial.take(bytes)?; // for the copy
@@ -206,7 +205,7 @@ impl Target {
     fn create(&self, journal: Journal) -> Result<DatabaseFile, OpenErrorKind> {
         create::create(&self.path, self.kind, self.version)?;
         // Another server may have been faster: nothing is known of the file.
-        self.open(journal, place::lock(&self.path, &mut EarlierLocks::none())?, None, CREATED)
+        self.open(journal, lock::lock(&self.path, &mut EarlierLocks::none())?, None, CREATED)
     }
 
     /// Opens a file that is there; `version`: if it is known.

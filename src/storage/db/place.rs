@@ -1,40 +1,31 @@
-//! Whether an open file is still the one at its path, and the lock that keeps a second server off
-//! it (manual: files 1.2).
+//! Whether an open database is still the one at its path, with its log beside it (manual:
+//! durability 3).
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::earlier_locks::EarlierLocks;
 use super::journal::Journal;
-use super::names::with_suffix;
 use super::open_error::OpenErrorKind;
-use super::overwriting::Watch;
+use super::wal_file::WalFile;
 use crate::sys::identity::{self, FileId};
-
-/// Attempts to lock a file that another process replaces again and again.
-const LOCK_ATTEMPTS: usize = 10;
-
-/// Mode bits by which others than the owner can open a file, and then lock it.
-const OTHERS: u32 = 0o066;
 
 /// An open file, and the path where it was.
 #[derive(Clone, Debug)]
 pub(super) struct PlacedFile {
-    path: PathBuf,
-    file: Rc<File>,
-    id: FileId,
+    pub path: PathBuf,
+    pub file: Rc<File>,
+    pub id: FileId,
 }
 
 impl PlacedFile {
-    fn open(path: PathBuf) -> io::Result<PlacedFile> {
+    pub(super) fn open(path: PathBuf) -> io::Result<PlacedFile> {
         let file = File::open(&path)?;
         PlacedFile::at(path, file)
     }
 
-    fn at(path: PathBuf, file: File) -> io::Result<PlacedFile> {
+    pub(super) fn at(path: PathBuf, file: File) -> io::Result<PlacedFile> {
         let (id, _) = identity::of(&file)?;
         Ok(PlacedFile { path, file: Rc::new(file), id })
     }
@@ -50,7 +41,7 @@ impl PlacedFile {
     }
 
     /// The length in bytes of what is at the path, if it is this file.
-    fn len_at_path(&self) -> Result<u64, OpenErrorKind> {
+    pub(super) fn len_at_path(&self) -> Result<u64, OpenErrorKind> {
         match identity::at_path(&self.path) {
             Ok((there, len)) if self.is(there) => Ok(len),
             Ok(_) => Err(OpenErrorKind::Replaced),
@@ -60,62 +51,50 @@ impl PlacedFile {
     }
 }
 
+/// What becomes of the log that was open, if it is still at its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OldLog {
+    Keep,
+    /// It must not be played into another file.
+    Remove,
+}
+
 /// Where an open database is.
 #[derive(Debug)]
 pub(super) struct Place {
     /// The locked file. Must be dropped after the connection: closing it drops SQLite's locks with
     /// it.
     guard: PlacedFile,
-    changes: Changes,
+    journalling: Journalling,
 }
 
-/// Where SQLite puts changes.
+/// How changes get into the file.
 #[derive(Debug)]
-enum Changes {
-    Log(Box<Log>),
-    /// Into the file, by a rollback journal that comes and goes.
-    File,
-    /// Nowhere: it has closed the file.
+enum Journalling {
+    WriteAhead(Box<WalFile>),
+    /// By a rollback journal, which comes and goes.
+    Rollback,
+    /// Not at all: SQLite has closed the file.
     Closed,
-}
-
-/// A write-ahead log, and what it shows of what others do.
-#[derive(Debug)]
-struct Log {
-    file: PlacedFile,
-    /// The name of the database that it is beside. Where a link leads to a database, SQLite looks
-    /// for the log beside that, not beside the link.
-    beside: PathBuf,
-    watch: Watch,
-}
-
-impl Log {
-    fn of(database: &PlacedFile) -> io::Result<Log> {
-        // SQLite puts what belongs to a file beside the file itself, not beside a link to it.
-        let beside = fs::canonicalize(&database.path)?;
-        let watch = Watch::new(&database.file, &with_suffix(&beside, "-shm"))?;
-        let file = PlacedFile::open(with_suffix(&beside, "-wal"))?;
-        Ok(Log { file, beside, watch })
-    }
 }
 
 impl Place {
     /// The place of a file that SQLite has just opened.
     pub(super) fn new(guard: PlacedFile, journal: Journal) -> io::Result<Place> {
-        let changes = match journal {
-            Journal::Wal => Changes::Log(Box::new(Log::of(&guard)?)),
-            Journal::Truncate => Changes::File,
+        let journalling = match journal {
+            Journal::Wal => Journalling::WriteAhead(Box::new(WalFile::of(&guard)?)),
+            Journal::Truncate => Journalling::Rollback,
         };
-        Ok(Place { guard, changes })
+        Ok(Place { guard, journalling })
     }
 
     /// The path of the write-ahead log, where there is one.
     pub(super) fn log_path(&self) -> Option<&Path> {
-        self.log().map(|log| &*log.file.path)
+        self.wal().map(|wal| &*wal.log.path)
     }
 
-    fn log(&self) -> Option<&Log> {
-        if let Changes::Log(log) = &self.changes { Some(log) } else { None }
+    fn wal(&self) -> Option<&WalFile> {
+        if let Journalling::WriteAhead(wal) = &self.journalling { Some(wal) } else { None }
     }
 
     /// As [`Place::check`], and fails if the log is not what was written to it.
@@ -133,14 +112,14 @@ impl Place {
         if self.is_overwritten_with(bytes)? {
             return Err(OpenErrorKind::Replaced);
         }
-        let log = match &self.changes {
-            Changes::Log(log) => log,
-            Changes::File => return Ok(()),
-            Changes::Closed => return Err(OpenErrorKind::LogLost),
+        let wal = match &self.journalling {
+            Journalling::WriteAhead(wal) => wal,
+            Journalling::Rollback => return Ok(()),
+            Journalling::Closed => return Err(OpenErrorKind::LogLost),
         };
-        match log.file.len_at_path() {
+        match wal.log.len_at_path() {
             // The database may have got another name, and a link leads to it.
-            Ok(_) if by_name.is_some() || self.guard.len_by_name(&log.beside).is_some() => Ok(()),
+            Ok(_) if by_name.is_some() || self.guard.len_by_name(&wal.beside).is_some() => Ok(()),
             Ok(_) | Err(OpenErrorKind::Missing | OpenErrorKind::Replaced) => {
                 Err(OpenErrorKind::LogLost)
             }
@@ -150,8 +129,7 @@ impl Place {
 
     /// Fails if the log is not what was written to it: what is added to it would be lost.
     pub(super) fn check_log(&self) -> Result<(), OpenErrorKind> {
-        let Some(log) = self.log() else { return Ok(()) };
-        match log.watch.is_log_overwritten(&log.file.file) {
+        match self.wal().map_or(Ok(false), WalFile::is_log_overwritten) {
             Ok(true) => Err(OpenErrorKind::LogOverwritten),
             Ok(false) => Ok(()),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(OpenErrorKind::IndexCut),
@@ -166,21 +144,21 @@ impl Place {
 
     /// The same, if its length is known.
     fn is_overwritten_with(&self, bytes: u64) -> io::Result<bool> {
-        match self.log() {
-            Some(log) => log.watch.is_overwritten(&self.guard.file, bytes),
+        match self.wal() {
+            Some(wal) => wal.is_database_overwritten(&self.guard.file, bytes),
             // An open database has pages: an empty file was emptied by another program.
             None => Ok(bytes == 0),
         }
     }
 
     /// To be called when SQLite has closed the file, which must then be opened again.
-    /// `removes_log`: the log at the path, if it is the one that was open, must not be played into
-    /// another file.
-    pub(super) fn set_closed(&mut self, removes_log: bool) -> io::Result<()> {
+    pub(super) fn set_closed(&mut self, old_log: OldLog) -> io::Result<()> {
         // The index is closed before SQLite has locks on it again.
-        match std::mem::replace(&mut self.changes, Changes::Closed) {
-            Changes::Log(log) if removes_log && log.file.len_at_path().is_ok() => {
-                fs::remove_file(&log.file.path)
+        match std::mem::replace(&mut self.journalling, Journalling::Closed) {
+            Journalling::WriteAhead(wal)
+                if old_log == OldLog::Remove && wal.log.len_at_path().is_ok() =>
+            {
+                fs::remove_file(&wal.log.path)
             }
             _ => Ok(()),
         }
@@ -195,49 +173,4 @@ impl Place {
     pub(super) fn lock_to_keep(&self) -> Option<PlacedFile> {
         Some(&self.guard).filter(|guard| guard.len_at_path().is_ok()).cloned()
     }
-}
-
-/// A locked file.
-#[derive(Debug)]
-pub(super) struct Lock {
-    pub file: PlacedFile,
-    /// An earlier process has the lock, and goes on.
-    pub is_left: bool,
-    /// What is wrong with the lock: for the log, when all files are known to be in order.
-    pub warning: Option<String>,
-}
-
-/// Locks the file that is at `path` now. A lock that has been handed over is kept; one of a process
-/// that goes on is left to it.
-pub(super) fn lock(path: &Path, earlier: &mut EarlierLocks) -> Result<Lock, OpenErrorKind> {
-    for _ in 0..LOCK_ATTEMPTS {
-        let file = earlier.take(path).map_or_else(|| File::open(path), Ok)?;
-        let placed = PlacedFile::at(path.to_owned(), file)?;
-        let (mut is_left, mut failed) = (false, None);
-        match placed.file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) if earlier.hold(placed.id) => is_left = true,
-            Err(fs::TryLockError::WouldBlock) => return Err(OpenErrorKind::InUse),
-            Err(fs::TryLockError::Error(error)) => failed = Some(error),
-        }
-        match placed.len_at_path() {
-            Err(OpenErrorKind::Replaced | OpenErrorKind::Missing) => continue,
-            outcome => outcome?,
-        };
-        let mode = placed.file.metadata()?.permissions().mode() & 0o777;
-        let name = path.display();
-        let warning = match failed {
-            Some(error) => Some(format!(
-                "{name}: the file system has no locks ({error}), nothing keeps a second server \
-                 off the file"
-            )),
-            None if mode & OTHERS != 0 => Some(format!(
-                "{name}: with mode {mode:o} other users can lock the file and hold this server \
-                 up; chmod 600 prevents it"
-            )),
-            None => None,
-        };
-        return Ok(Lock { file: placed, is_left, warning });
-    }
-    Err(OpenErrorKind::InUse)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{collect, count, optional_string, optional_text};
-use super::earlier_locks::EarlierLocks;
+use super::lock::EarlierLocks;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::records_file::RecordsFile;

@@ -1,5 +1,6 @@
-//! Whether another program has written over a database in WAL mode, or its log, where they are:
-//! `cp` onto an open file leaves its name and its inode as they were.
+//! The write-ahead log of an open database, and what it shows of other programs: whether one has
+//! written over the database or the log where they are. `cp` onto an open file leaves its name and
+//! its inode as they were.
 //!
 //! SQLite writes to the database only by a checkpoint, which it notes beforehand in the shared
 //! index of the log (<https://sqlite.org/walformat.html>, 2.1). So a database whose length or
@@ -7,17 +8,22 @@
 //! shorter than the index says, or was begun with other numbers.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::header::{self, HEADER_BYTES};
+use super::names::with_suffix;
+use super::place::PlacedFile;
 use crate::sys::identity;
 
 /// Bytes of a log's header, and of that of each page in it.
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
+
+/// Where the header of a log has its salts, in bytes.
+const LOG_SALTS_AT: u64 = 16;
 
 /// Where the index of a log has the number of its pages (`mxFrame`), its salts (`aSalt`), and how
 /// far checkpoints have come (`nBackfill`, `nBackfillAttempted`), counted in numbers of 4 bytes.
@@ -80,29 +86,36 @@ fn numbers<const COUNT: usize>(file: &File, offset: u64) -> io::Result<[u32; COU
     Ok(bytes.map(u32::from_ne_bytes))
 }
 
-/// The files of a database in WAL mode, as they were last seen.
+/// A write-ahead log that SQLite has open.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct WalFile {
+    pub log: PlacedFile,
+    /// The name of the database that it is beside. Where a link leads to a database, SQLite looks
+    /// for the log beside that, not beside the link.
+    pub beside: PathBuf,
     /// The shared index of the log. Must be closed only when SQLite has closed it: closing it drops
     /// SQLite's locks with it.
     index: File,
     page_bytes: u64,
+    /// The database, as it was last seen.
     seen: Cell<(Checkpoints, Contents)>,
 }
 
-impl Watch {
-    /// `database`: it must have been read by SQLite.
-    pub(super) fn new(database: &File, index: &Path) -> io::Result<Watch> {
-        let index = File::open(index)?;
-        let (_, bytes) = identity::of(database)?;
+impl WalFile {
+    /// The log of a database that SQLite has read.
+    pub(super) fn of(database: &PlacedFile) -> io::Result<WalFile> {
+        let beside = fs::canonicalize(&database.path)?;
+        let index = File::open(with_suffix(&beside, "-shm"))?;
+        let log = PlacedFile::open(with_suffix(&beside, "-wal"))?;
+        let (_, bytes) = identity::of(&database.file)?;
         let checkpoints = Index::read(&index)?.checkpoints;
-        let contents = Contents::of(database, bytes)?;
+        let contents = Contents::of(&database.file, bytes)?;
         let page_bytes = header::page_bytes(&contents.header);
-        Ok(Watch { index, page_bytes, seen: Cell::new((checkpoints, contents)) })
+        Ok(WalFile { log, beside, index, page_bytes, seen: Cell::new((checkpoints, contents)) })
     }
 
     /// Whether the database has other contents than SQLite has given it. `bytes`: its length.
-    pub(super) fn is_overwritten(&self, database: &File, bytes: u64) -> io::Result<bool> {
+    pub(super) fn is_database_overwritten(&self, database: &File, bytes: u64) -> io::Result<bool> {
         let (before, known) = self.seen.get();
         // In this order: the contents are then not older than what is said of checkpoints.
         let checkpoints = Index::read(&self.index)?.checkpoints;
@@ -119,7 +132,7 @@ impl Watch {
     }
 
     /// Whether the log is shorter than its index says, or another.
-    pub(super) fn is_log_overwritten(&self, log: &File) -> io::Result<bool> {
+    pub(super) fn is_log_overwritten(&self) -> io::Result<bool> {
         // In this order: pages are written before the index, and a log that is begun anew or
         // emptied by its rules is so after the index.
         let known = Index::read(&self.index)?;
@@ -128,8 +141,9 @@ impl Watch {
         }
         let frame_bytes = FRAME_HEADER_BYTES + self.page_bytes;
         let needed = LOG_HEADER_BYTES + u64::from(known.pages) * frame_bytes;
-        let is_whole =
-            identity::of(log)?.1 >= needed && numbers(log, 16)? == known.checkpoints.salts;
+        let log = &self.log.file;
+        let is_whole = identity::of(log)?.1 >= needed
+            && numbers(log, LOG_SALTS_AT)? == known.checkpoints.salts;
         Ok(!is_whole && Index::read(&self.index)? == known)
     }
 }
