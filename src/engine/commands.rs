@@ -26,7 +26,9 @@ impl Engine {
         let mut request = match request {
             Ok(request) => request,
             Err(DecodeError { refusal, orig }) => {
-                self.reply_error(conn, refusal, orig);
+                if !self.is_about_to_close(conn) {
+                    self.reply_error(conn, refusal, orig);
+                }
                 return Verdict::Stay;
             }
         };

@@ -18,6 +18,7 @@ impl Engine {
     /// Writes what the file lags behind with, so that the next process finds it. Fails if it would
     /// not find the state.
     pub fn prepare_handover(&mut self) -> Result<(), Failure> {
+        self.limit_log.report_rest(self.clock.instant);
         self.store.write_activity(&mut self.effects);
         self.commit_alone();
         if self.is_degraded() {

@@ -110,6 +110,13 @@ impl LimitLog {
         (self.totals != self.logged).then(|| self.quiet_until.map_or(now, |until| until.max(now)))
     }
 
+    /// Logs what would wait for its time, before the process ends.
+    pub fn report_rest(&mut self, now: Instant) {
+        if self.totals != self.logged {
+            self.report(now);
+        }
+    }
+
     /// Logs the counts since the last line.
     pub fn report(&mut self, now: Instant) {
         self.quiet_until = Some(now + LOG_REPEAT);

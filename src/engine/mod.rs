@@ -218,6 +218,8 @@ impl Engine {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
                 } else {
                     self.quotas.note_reload(&self.store);
+                    // What was noted in memory meanwhile is written.
+                    self.timers.set(Timer::ExpiryCheck, now);
                 }
             }
             Timer::StorageQuiet => self.storage.db_mut().release_memory(),
@@ -254,7 +256,9 @@ impl Engine {
                 connections_websocket: self.store.counts().subscriptions,
             });
         }
-        if !self.storage.is_degraded() {
+        if self.is_degraded() {
+            self.store.note_subscribers(self.now());
+        } else {
             self.store.begin_expiry(self.now());
         }
     }
@@ -438,9 +442,10 @@ impl Engine {
     }
 
     /// Whether a drain has no mailbox left to wait for. Without its storage the server does not
-    /// know.
+    /// know, nor before the commit.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.store.is_loaded() && self.stored().mailboxes == 0
+        let is_known = self.store.is_loaded() && self.effects.changes.is_empty();
+        self.draining && is_known && self.stored().mailboxes == 0
     }
 
     /// Logs what a drain has left.
@@ -458,6 +463,7 @@ impl Engine {
 
     /// Writes what waits and leaves the files clean.
     pub fn close(mut self) {
+        self.limit_log.report_rest(self.clock.instant);
         self.records.close(self.storage.db_mut());
         self.storage.close();
         info!("stopped");

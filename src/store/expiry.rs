@@ -28,6 +28,15 @@ impl Store {
         self.expiry = Some(Expiry { began: now, worklist });
     }
 
+    /// Counts subscribers as activity, in memory only: while nothing can be written there is no check.
+    pub fn note_subscribers(&mut self, now: Timestamp) {
+        for mailbox in self.tables.mailboxes.values_mut() {
+            if !mailbox.subscribers.is_empty() {
+                (mailbox.previous, mailbox.updated) = (now, now);
+            }
+        }
+    }
+
     /// Does the next slice of the check in progress; returns whether more is left. Subscribers
     /// count as activity at the time of the slice.
     pub fn continue_expiry(&mut self, act: &mut Act<'_>) -> bool {

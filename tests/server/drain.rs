@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, PROGRAM, Server, Signal};
+use crate::common::{Client, PROGRAM, Server, Signal, sql};
 use serde_json::json;
 
 const TEXT: &str = "Moving to a new machine, try again at noon.";
@@ -178,4 +178,22 @@ fn sigusr1_of_log_rotation_is_ignored_with_one_line() {
     server.bind("app", "newcomer").claim("4");
     assert_eq!(server.count_log("SIGUSR1 is ignored"), 1, "{:#?}", server.log());
     assert!(!server.log().iter().any(|line| line.contains("draining: ")), "{:#?}", server.log());
+}
+
+#[test]
+fn a_close_that_is_not_committed_ends_no_drain() {
+    let mut server = Server::start(&[]);
+    let mut client = server.bind("app", "a");
+    client.open("box");
+    drain(&mut server);
+    let lock = sql::open(&server.file("relay.sqlite"));
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    client.send(json!({"type": "close"}));
+    assert_eq!(client.close_code(), 1013);
+    drop(lock);
+    server.wait_for_log("storage works again");
+    let mut client = server.bind("app", "a");
+    client.open("box");
+    close_last(&mut client);
+    assert_drained(&mut server, 0);
 }

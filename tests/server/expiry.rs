@@ -2,6 +2,7 @@
 //! Where the time is not the point, it is written into the database instead of waited for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::common::{Client, Directory, Server, eventually, sql};
 use rusqlite::Connection;
@@ -170,4 +171,23 @@ fn activity_within_a_tenth_of_the_lifetime_writes_nothing() {
     client.open(&mailbox);
     client.one(json!({"type": "add", "phase": "p", "body": "b"}));
     assert_eq!(updated(), created);
+}
+
+#[test]
+fn a_subscriber_counts_as_activity_while_the_storage_fails() {
+    const LIFETIME: Duration = Duration::from_secs(3);
+    let mut server = Server::start(&["--expire-after=3", "--expire-check=0.2"]);
+    let mut subscribed = server.bind("app", "s");
+    subscribed.open("box");
+    let sent = subscribed.one(json!({"type": "add", "phase": "p", "body": "b"}));
+    let lock = sql::open(&server.file("relay.sqlite"));
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let mut other = server.bind("app", "t");
+    other.send(json!({"type": "claim", "nameplate": "1"}));
+    assert_eq!(other.close_code(), 1013);
+    std::thread::sleep(LIFETIME + LIFETIME / 6);
+    drop(subscribed);
+    drop(lock);
+    server.wait_for_log("storage works again");
+    assert_eq!(server.bind("app", "s").open("box"), [sent]);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::common::client::exchange;
 use crate::common::raw::{CONTINUES, ENDS, Raw, TEXT, TEXT_BEGINS, frame, upgrade, upgrade_of};
-use crate::common::{Client, Server, eventually};
+use crate::common::{Client, Server, Signal, eventually};
 use crate::takeover;
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
@@ -498,4 +498,22 @@ fn a_ping_flood_that_is_never_read_ends_the_connection() {
     let dropped = (0..2_000).any(|_| client.socket.send(Message::text(&*payload)).is_err());
     assert!(dropped, "120 MB of pongs were kept");
     exchange(&server, "happy");
+}
+
+#[test]
+fn limits_that_were_met_before_the_end_are_logged_at_the_end() {
+    let mut server = Server::start(&["--limit-message-bytes=2000"]);
+    let mut client = server.bind("app", "a");
+    let long = "x".repeat(3_000);
+    let mut meet_the_limit = || {
+        client.send_text(&long);
+        assert_eq!(client.recv()["type"], "ack");
+        assert_eq!(client.recv()["type"], "error");
+    };
+    meet_the_limit();
+    server.wait_for_log("limits met: ");
+    meet_the_limit();
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert_eq!(server.count_log("limits met: "), 2);
 }

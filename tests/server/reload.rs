@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use crate::common::raw::{CLOSE, Raw, upgrade};
+use crate::common::raw::{CLOSE, Raw, TEXT, frame, upgrade};
 use crate::common::{Client, Directory, Server, Signal};
 use serde_json::json;
 
@@ -165,6 +165,7 @@ fn clients_of_a_network_get_its_notice_and_a_close() {
         raw.send_json(&json!({"type": command, "id": command}));
         assert_eq!(raw.json()["id"], command);
         assert_eq!(raw.json()["type"], answer);
+        raw.send(&frame(TEXT, b"nonsense"));
     }
     assert_eq!(raw.frame().0, CLOSE);
     for ip in ["203.0.113.1", "2001:db9::1"] {

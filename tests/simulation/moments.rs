@@ -103,17 +103,33 @@ impl Model {
             self.is_degraded = !works;
             if works {
                 self.load_shares();
+                self.times.next_check = now;
             }
         }
         if now >= self.times.next_check {
             self.times.next_check = now + Duration::from_secs_f64(self.settings.expire_check);
-            if !self.is_degraded {
+            if self.is_degraded {
+                self.note_subscribers();
+            } else {
                 let began = self.now();
                 let left = self.rows.mailboxes.iter();
                 let left = left.map(|it| (it.id.clone(), !self.is_subscribed(&it.id)));
                 self.check = Some(Check { began, left: left.collect() });
             }
         }
+    }
+
+    /// Without storage there is no check, but subscribers count as activity. A server that cannot
+    /// read its files knows of none.
+    fn note_subscribers(&mut self) {
+        let now = self.now();
+        let mut activity = std::mem::take(&mut self.activity);
+        for (id, times) in &mut activity {
+            if !self.is_blind && self.is_subscribed(id) {
+                *times = (now, now);
+            }
+        }
+        self.activity = activity;
     }
 
     /// Looks at one mailbox; tells whether that is done. While the server `is_checking`, only if
