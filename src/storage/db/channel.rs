@@ -212,6 +212,11 @@ impl ChannelDb {
         self.file.summary()
     }
 
+    /// What SQLite says, with the name of the file.
+    fn failure(&self, error: rusqlite::Error) -> Failure {
+        self.file.error(error).into()
+    }
+
     /// Makes sure that the write-ahead log and the page cache can take a batch.
     fn reserve(&mut self, changes: &[Change]) -> Result<(), OpenError> {
         let bytes = written_bytes(changes, self.page_bytes);
@@ -231,7 +236,7 @@ impl ChannelDb {
         });
         // Where the file has gone explains an error better than the error does.
         self.file.check()?;
-        Ok(written.map_err(|error| self.file.error(error))?)
+        written.map_err(|error| self.failure(error))
     }
 
     /// Whether many mailboxes have got a message. Long ones do not count: their pages are written
@@ -391,13 +396,13 @@ impl Database for ChannelDb {
         set(connection, "synchronous", &fast.name())?;
         let written = self.file.transaction(&mut |transaction| connections.write(transaction));
         set(connection, "synchronous", &safe.name())?;
-        Ok(written.map_err(|error| self.file.error(error))?)
+        written.map_err(|error| self.failure(error))
     }
 
     fn try_write(&mut self) -> Result<(), Failure> {
         self.is_prepared &= !self.file.reopen_if_moved()?;
         if !self.is_prepared {
-            self.prepare(false).map_err(|error| self.file.error(error))?;
+            self.prepare(false).map_err(|error| self.failure(error))?;
             info!("{} again", self.file.history());
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.
@@ -414,12 +419,12 @@ impl Database for ChannelDb {
              DELETE FROM messages WHERE rowid = last_insert_rowid()"
         );
         let tried = self.file.transaction(&mut |transaction| transaction.execute_batch(&probe));
-        Ok(tried.map_err(|error| self.file.error(error))?)
+        tried.map_err(|error| self.failure(error))
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {
         self.file.check_all()?;
-        Ok(load::load(&self.file.connection, each).map_err(|error| self.file.error(error))?)
+        load::load(&self.file.connection, each).map_err(|error| self.failure(error))
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -441,7 +446,7 @@ impl Database for ChannelDb {
             .map(drop)
         });
         // Logged as what fails the address ids, which are in another file.
-        Ok(written.map_err(|error| self.file.error(error))?)
+        written.map_err(|error| self.failure(error))
     }
 
     fn wal_pages(&self) -> u32 {
