@@ -62,7 +62,7 @@ impl LogPages {
     }
 
     /// Those that have come since the last checkpoint.
-    fn new(&self) -> u32 {
+    fn uncopied(&self) -> u32 {
         let count = self.count.load(Ordering::Relaxed);
         // Fewer than before: the log was begun anew.
         count.checked_sub(self.checkpointed.load(Ordering::Relaxed)).unwrap_or(count)
@@ -111,7 +111,7 @@ impl DatabaseFile {
 
     /// Pages that have come into the log since the last checkpoint.
     pub(super) fn wal_pages(&self) -> u32 {
-        self.log.new()
+        self.log.uncopied()
     }
 
     /// Copies the log into the file, as far as readers allow; returns whether that was all of it.
