@@ -20,12 +20,17 @@ fn start(directory: Arc<Directory>) -> Server {
     Server::spawn(command, directory)
 }
 
-/// Whether a message of that many bytes is stored; if not, the connection has been closed.
+/// Whether a message of that many bytes is stored; if not, the connection is closed.
 fn adds(client: &mut Client, bytes: usize) -> bool {
     client.send(json!({"type": "add", "phase": "p", "body": "b".repeat(bytes)}));
     loop {
         match client.socket.read() {
-            Ok(tungstenite::Message::Text(text)) if text.contains("\"message\"") => return true,
+            Ok(tungstenite::Message::Text(text)) => {
+                assert!(!text.contains("\"error\""), "{text:.200}");
+                if text.contains("\"message\"") {
+                    return true;
+                }
+            }
             Ok(tungstenite::Message::Close(_)) | Err(_) => return false,
             Ok(_) => {}
         }

@@ -407,8 +407,8 @@ impl Database for ChannelDb {
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.
         _ = self.checkpoint();
-        // More than what failed: on a full disk a single page may still fit. But less with each try:
-        // what failed may have been larger than the disk can ever take.
+        // More than what failed: on a full disk a single page may still fit. But less with each
+        // try: what failed may have been larger than the disk can ever take.
         let probe_bytes = self.failed_bytes.saturating_add(STORAGE_PROBE_BYTES_MIN);
         let probe_bytes = probe_bytes.min(STORAGE_PROBE_BYTES_MAX);
         self.failed_bytes -= self.failed_bytes / STORAGE_PROBE_SHRINKS;
@@ -419,7 +419,10 @@ impl Database for ChannelDb {
              DELETE FROM messages WHERE rowid = last_insert_rowid()"
         );
         let tried = self.file.transaction(&mut |transaction| transaction.execute_batch(&probe));
-        tried.map_err(|error| self.failure(error))
+        tried.map_err(|error| self.failure(error))?;
+        // The room that it took is the file's now, which the next commit finds free there.
+        _ = self.checkpoint();
+        Ok(())
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {

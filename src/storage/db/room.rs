@@ -1,6 +1,6 @@
 //! Room on the disk. What a batch adds to the write-ahead log must fit into the file afterwards:
 //! otherwise the log would take the file's room, could neither be copied nor begun anew, and the
-//! storage would fail until somebody else frees space, although the space is the server's own.
+//! storage would fail until other files are deleted, although the server's own take the space.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -23,8 +23,8 @@ struct Needs {
 }
 
 impl Needs {
-    /// What there will be once `more` pages, which may all be new ones of the file, have brought the
-    /// log to `log_pages`, and these are in the file.
+    /// What there will be once `more` pages, which may all be new ones of the file, have brought
+    /// the log to `log_pages`, and these are in the file.
     fn read(connection: &Connection, log_pages: u64, more: u64) -> rusqlite::Result<Needs> {
         let read = |name: &str| {
             connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
