@@ -134,7 +134,7 @@ pub fn all<'a>(status: &'a Status<'_>) -> Vec<Metric<'a>> {
             Value::Histogram(&status.admin.timings.tick, &DURATION_BOUNDS);
         "limit_hits_total", "limits_hit", "",
             "How often limits were met.",
-            Value::Labelled("limit", engine.limit_log.totals().collect());
+            Value::Labelled("limit", engine.limit_log.totals());
         "log_lines_lost_total", "", "",
             "Log lines that could not be written.", Value::Count(logging::lines_lost());
         "process_resident_memory_bytes", "process/resident_memory_bytes", "",

@@ -80,10 +80,7 @@ pub fn limits(status: &Status<'_>) -> String {
     let view = status.view;
     let rows = limits::TABLE.iter().map(|limit| {
         let value = (limit.get)(&view.config.limits);
-        let met = limit.counter.map(|counter| {
-            let mut totals = view.engine.limit_log.totals();
-            totals.find(|(label, _)| *label == counter).map_or(0, |(_, count)| count)
-        });
+        let met = limit.counter.map(|label| view.engine.limit_log.total(label));
         row(&[
             head(&in_short(limit.about)),
             optional(&format!("<code>{}</code>", limit.option)),

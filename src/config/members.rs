@@ -4,50 +4,58 @@
 //! a file.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use super::values;
 use crate::limits::{MEMBER_NAME_BYTES_MAX, MEMBER_SECRET_BYTES_MAX, MEMBER_SECRET_BYTES_MIN};
 use crate::message::{Member, Secret};
 
-/// All lines of the file, the names by their secrets. The hash has a random key, so the time that a
-/// search takes says nothing of the secrets; the one that it finds is compared in constant time.
+/// All lines of the file.
 #[derive(Clone, Debug)]
-pub struct Members(HashMap<Secret, Rc<str>>);
+pub struct Members {
+    lines: Vec<Member>,
+    /// Where the line of each secret is, by its hash. That has a random key, so the time that a
+    /// search takes says nothing of the secrets; the one found is compared in constant time.
+    by_hash: HashMap<u64, usize>,
+    key: RandomState,
+}
 
 impl Members {
     /// Reads the file's text. The error begins with the line's number.
     pub fn parse(content: &str) -> Result<Members, String> {
-        let mut members = HashMap::new();
+        let (mut lines, mut by_hash, key) = (Vec::new(), HashMap::new(), RandomState::new());
         for (number, line) in values::lines(content) {
             let error = |problem: &str| format!("line {number}: {problem}");
             let (name, secret) = member(line).map_err(|problem| error(&problem))?;
-            if members.insert(Secret::new(secret), name.into()).is_some() {
+            // No two secrets have the same hash: it has 64 bits.
+            if by_hash.insert(key.hash_one(secret), lines.len()).is_some() {
                 return Err(error("the secret is in an earlier line already"));
             }
+            lines.push(Member { name: name.into(), secret: Secret::new(secret) });
         }
-        Ok(Members(members))
+        Ok(Members { lines, by_hash, key })
     }
 
     /// The member with that secret.
-    pub fn find(&self, secret: &Secret) -> Option<Member> {
-        let (secret, name) = self.0.get_key_value(secret)?;
-        Some(Member { name: name.clone(), secret: secret.clone() })
+    pub fn find(&self, secret: &Secret) -> Option<&Member> {
+        let line = self.by_hash.get(&self.key.hash_one(secret.reveal()))?;
+        self.lines.get(*line).filter(|member| member.secret == *secret)
     }
 
     /// Whether that line, name and secret, is in the file.
     pub fn contains(&self, member: &Member) -> bool {
-        self.0.get(&member.secret) == Some(&member.name)
+        self.find(&member.secret) == Some(member)
     }
 
     /// How many lines there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.lines.len()
     }
 
     /// The name in each line, one of several lines several times.
     pub fn names(&self) -> impl Iterator<Item = &Rc<str>> {
-        self.0.values()
+        self.lines.iter().map(|line| &line.name)
     }
 }
 
@@ -88,7 +96,6 @@ fn is_unreserved(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sorted::sorted;
 
     const SECRET: &str = "0123456789abcdef";
 
@@ -99,13 +106,13 @@ mod tests {
             "~".repeat(MEMBER_SECRET_BYTES_MAX)
         );
         let members = Members::parse(&content).expect("good");
-        let names = sorted(members.names().map(|name| &**name));
+        let names: Vec<&str> = members.names().map(|name| &**name).collect();
         assert_eq!(names, ["alice", "alice", "bob@home+1"]);
         let line = |name: &str, text: &str| Member { name: name.into(), secret: Secret::new(text) };
         let find = |text: &str| members.find(&Secret::new(text));
         let longest = "~".repeat(MEMBER_SECRET_BYTES_MAX);
         for member in [line("alice", SECRET), line("bob@home+1", &longest)] {
-            assert_eq!(find(member.secret.reveal()).as_ref(), Some(&member));
+            assert_eq!(find(member.secret.reveal()), Some(&member));
             assert!(members.contains(&member));
         }
         for gone in [line("bob@home+1", SECRET), line("alice", &SECRET[1..])] {
@@ -127,7 +134,7 @@ mod tests {
         assert_eq!(members.count(), 50_000);
         for (name, secret) in lines.step_by(50) {
             let member = Member { name: name.into(), secret: Secret::new(&secret) };
-            assert!(members.contains(&member) && members.find(&member.secret) == Some(member));
+            assert!(members.contains(&member) && members.find(&member.secret) == Some(&member));
         }
     }
 

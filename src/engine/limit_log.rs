@@ -100,9 +100,15 @@ impl LimitLog {
     }
 
     /// Label and count since the start of each limit that was met.
-    pub fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn totals(&self) -> Vec<(&'static str, u64)> {
         let totals = LIMITS.iter().zip(self.totals).map(|((label, _), count)| (*label, count));
-        totals.filter(|(_, count)| *count > 0)
+        totals.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The count since the start of the limit with this label.
+    pub fn total(&self, label: &str) -> u64 {
+        let place = LIMITS.iter().position(|(known, _)| *known == label);
+        place.map_or(0, |place| self.totals[place])
     }
 
     /// When the next line is due, if there is something to report.

@@ -84,7 +84,7 @@ impl Engine {
         let checked = self.quotas.check_secret(conn, self.clock.instant);
         checked.inspect_err(|_| self.limit_log.hit(Limit::AddressGuesses))?;
         match members.find(secret) {
-            Some(member) => self.memberships.connect(conn, member),
+            Some(member) => self.memberships.connect(conn, member.clone()),
             None => {
                 self.quotas.note_unknown_secret(conn);
                 self.limit_log.hit(Limit::UnknownMember);

@@ -1,7 +1,6 @@
 //! Members and their secrets, in a request's path and in the file of members (manual: members 1).
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::hint::black_box;
 use std::rc::Rc;
 
@@ -9,7 +8,7 @@ use crate::limits::MEMBER_SECRET_BYTES_MAX;
 
 /// Never shown: `Debug` leaves the text out, and there is no `Display`.
 #[derive(Clone)]
-pub struct Secret(Box<str>);
+pub struct Secret(Rc<str>);
 
 impl Secret {
     /// At most [`MEMBER_SECRET_BYTES_MAX`] bytes of it are compared, and the length.
@@ -32,15 +31,6 @@ impl PartialEq for Secret {
         let differing = (0..MEMBER_SECRET_BYTES_MAX)
             .fold(0, |differing, index| black_box(differing | at(ours, index) ^ at(theirs, index)));
         (differing == 0) & (ours.len() == theirs.len())
-    }
-}
-
-impl Eq for Secret {}
-
-impl Hash for Secret {
-    /// Of the bytes that are compared.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.as_bytes()[..self.0.len().min(MEMBER_SECRET_BYTES_MAX)].hash(state);
     }
 }
 
