@@ -92,7 +92,9 @@ fn build(
             config.troubles = Troubles(troubles.to_vec());
             config.rules.is_crowded = config.troubles.is_crowded();
             reloadable.welcome.error = config.troubles.error().map(str::to_owned);
-            startup::start_for_tests(*config, *reloadable, signals)
+            let (server, addresses) = startup::start_for_tests(*config, *reloadable, signals)?;
+            let (address, _) = addresses.first().ok_or("it listens on no address")?;
+            Ok((server, address.to_string()))
         }
         _ => Err("the options start no server".to_owned()),
     }

@@ -23,6 +23,8 @@ pub struct Files {
     pub store: Store,
     pub storage: Storage,
     pub records: Records,
+    /// What the channel database is and how it was opened.
+    summary: String,
 }
 
 impl Files {
@@ -50,9 +52,7 @@ impl Files {
                 return Err(error.into());
             }
         };
-        let files = Files { store, storage, records };
-        files.log(config, &summary);
-        Ok(files)
+        Ok(Files { store, storage, records, summary })
     }
 
     /// The last day of the usage database, for the status page.
@@ -65,13 +65,9 @@ impl Files {
         })
     }
 
-    /// Logs what was opened. Only now: a start that fails has one line, that of the failure.
-    fn log(&self, config: &Config, channel: &str) {
-        info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
-        for warning in &config.warnings {
-            warn!("{warning}");
-        }
-        info!("{channel}");
+    /// Logs what was opened.
+    pub fn log(&self) {
+        info!("{}", self.summary);
         let (counts, remains) = (self.store.counts(), self.store.remains_count());
         if remains > 0 {
             warn!("deleting {remains} messages of mailboxes that do not exist");

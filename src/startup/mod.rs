@@ -115,16 +115,14 @@ pub fn start(
     build(config, reloadable, signals, passed, notifier, inheritance).map(|(server, _)| server)
 }
 
-/// Starts a server inside another program; returns the address that it listens on. Leaves the
+/// Starts a server inside another program; returns the addresses that it listens on. Leaves the
 /// environment of the process and its limits alone.
 pub fn start_for_tests(
     config: Config,
     reloadable: Reloadable,
     signals: Signals,
-) -> Result<(Server, String), String> {
-    let passed = PassedSockets::none();
-    let (server, addresses) = build(config, reloadable, signals, passed, None, None)?;
-    Ok((server, addresses.iter().map(|(endpoint, _)| endpoint.to_string()).collect()))
+) -> Result<(Server, Vec<(Endpoint, Role)>), String> {
+    build(config, reloadable, signals, PassedSockets::none(), None, None)
 }
 
 fn build(
@@ -147,6 +145,9 @@ fn build(
     let taken_over = inheritance.as_ref().map(Inheritance::numbers).unwrap_or_default();
     let files =
         Files::open(&config, &reloadable, locks, &taken_over).map_err(|error| error.to_string())?;
+    // Only now: a start that fails has one line, that of the failure.
+    log_program(&config);
+    files.log();
     log_settings(&config, &reloadable);
     let config = Rc::new(config);
     let (engine, admin) = start_engine(&config, reloadable, files, entropy, &mut inheritance);
@@ -175,7 +176,7 @@ fn start_engine(
 ) -> (Box<Engine>, Option<Admin>) {
     let clock = Clock::read();
     let last_day = config.has_admin_listener().then(|| files.last_day());
-    let Files { store, storage, records } = files;
+    let Files { store, storage, records, .. } = files;
     // In the heap, as each move of it would be one more copy on the stack, whose pages stay.
     let mut engine = Box::new(Engine::new(
         Rc::clone(config),
@@ -252,6 +253,13 @@ fn adopt(passed: &mut PassedSockets, picks: &[(Pick, Role)]) -> Result<Vec<(Take
         warn!("systemd socket {index} is not selected by any --port; connections to it will hang");
     }
     Ok(adopted)
+}
+
+fn log_program(config: &Config) {
+    info!("wormhole-mailbox {}", env!("CARGO_PKG_VERSION"));
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
 }
 
 const BYTES_PER_MIB: usize = 1024 * 1024;
