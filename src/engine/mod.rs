@@ -243,6 +243,10 @@ impl Engine {
     }
 
     fn begin_expiry_check(&mut self) {
+        if !self.timers.is_set(Timer::Flush) {
+            // Even if nothing is to be written, it looks whether the files are at their paths.
+            self.timers.set(Timer::Flush, self.clock.instant + limits::RECORDS_FLUSH);
+        }
         if let Some(usage) = &mut self.records.usage {
             usage.set_current(Current {
                 rebooted: self.rebooted,

@@ -28,7 +28,8 @@ impl Records {
             && self.connections.as_ref().is_none_or(ConnectionTable::is_written)
     }
 
-    /// Writes everything that waits.
+    /// Writes everything that waits, and opens files that were put in the place of those that are
+    /// open: to be called at each expiry check, at least.
     pub fn flush(&mut self, channel: &mut dyn Database) {
         if let Some(usage) = &mut self.usage {
             usage.flush();

@@ -223,6 +223,7 @@ fn clients_come_back_after_a_restart_and_get_their_messages_again() {
 
 const BEGINS: &str = "storage failed";
 const ENDS: &str = "storage works again";
+const OTHER_REASON: &str = "storage is still unavailable";
 
 /// What the server does to a connection whose command it could not store: a close, and not a
 /// message before it.
@@ -292,6 +293,7 @@ fn no_answer_leaves_before_its_commit_and_a_locked_database_degrades_the_service
     writer.one(json!({"type": "add", "phase": "after", "body": "b"}));
     assert_eq!(listener.recv()["phase"], "after");
     assert_eq!((server.count_log(BEGINS), server.count_log(ENDS)), (1, 1));
+    assert_eq!(server.count_log(OTHER_REASON), 0);
     let mut welcomed = Client::connect(server.address);
     assert_eq!(welcomed.recv()["welcome"].get("error"), None);
     let phases = sql::rows(&server.file("relay.sqlite"), "SELECT phase FROM messages");

@@ -17,6 +17,7 @@ use tungstenite::Message;
 
 const BEGINS: &str = "storage failed";
 const ENDS: &str = "storage works again";
+const OTHER_REASON: &str = "storage is still unavailable";
 const DEGRADED: &str = "The server's storage is unavailable, please try again later.";
 const UNAVAILABLE: &str = "server storage is unavailable, try again later";
 const TRY_AGAIN_LATER: u16 = 1013;
@@ -225,6 +226,7 @@ fn a_disk_that_fills_up_and_is_freed_again_loses_nothing_and_needs_no_restart() 
     assert_recovers(&mut server);
     eventually("traffic goes on", || story.step(&server, 20_000));
     assert_eq!((server.count_log(BEGINS), server.count_log(ENDS)), (1, 1), "{:#?}", server.log());
+    assert_eq!(server.count_log(OTHER_REASON), 0, "{:#?}", server.log());
     story.end(server, &options);
     drop(disk);
 }
@@ -331,6 +333,7 @@ fn survives(calls: &str, error: &str) {
     assert_recovers(&mut server);
     eventually("traffic goes on", || story.step(&server, 100));
     assert_eq!((server.count_log(BEGINS), server.count_log(ENDS)), (1, 1), "{:#?}", server.log());
+    assert_eq!(server.count_log(OTHER_REASON), 0, "{:#?}", server.log());
     story.end(server, &[]);
 }
 

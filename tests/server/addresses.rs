@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2};
+use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, CHANNEL_V2};
 use crate::common::{Client, Directory, Server, eventually, now};
 use serde_json::{Value, json};
 
@@ -180,6 +180,19 @@ fn a_locked_address_database_hurts_nobody() {
     lock.execute_batch("COMMIT").expect("unlock");
     server.wait_for_log("address-id database works again");
     sql::wait_for(&table, ADDRESSES, &json!([[1, 1, "ipv4", "203.0.113.9"]]));
+}
+
+#[test]
+fn an_address_file_that_is_replaced_is_taken_up_even_if_nobody_comes() {
+    const WAL_MODE: [u8; 2] = [2, 2];
+    let server = Server::start(&["--addrid-db=a.db", "--expire-check=1"]);
+    let (path, other) = (server.file("a.db"), server.file("other"));
+    let _stays = connect_from(&server, "203.0.113.9");
+    sql::wait_for(&path, ADDRESSES, &json!([[1, 1, "ipv4", "203.0.113.9"]]));
+    sql::create(&other, &[ADDRID_V1]);
+    fs::rename(&other, &path).expect("rename");
+    eventually("it is opened", || fs::read(&path).expect("read")[18..20] == WAL_MODE);
+    assert_eq!(sql::rows(&path, ADDRESSES), json!([]), "nothing of the old log");
 }
 
 #[test]

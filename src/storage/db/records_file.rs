@@ -54,7 +54,7 @@ impl<T> RecordsFile<T> {
         Ok(file.check()?)
     }
 
-    /// Opens the file that is at the path, if it is another one: must be called even if there is
+    /// Opens the file that is at the path, if it is another one: each flush calls it, even with
     /// nothing to write, since another process must take nothing from the log of the earlier one.
     pub(super) fn follow(&mut self) -> Result<(), Failure> {
         if self.file.reopen_if_moved()? {
