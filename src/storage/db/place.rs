@@ -68,13 +68,13 @@ pub(super) struct Place {
     journalling: Journalling,
 }
 
-/// What SQLite has open beside the file.
+/// How changes get into the file.
 #[derive(Debug)]
 enum Journalling {
     WriteAhead(Box<WalFile>),
-    /// Nothing: a rollback journal comes and goes.
+    /// By a rollback journal, which comes and goes.
     Rollback,
-    /// Nor the file: it has closed that.
+    /// Not at all: SQLite has closed the file.
     Closed,
 }
 
