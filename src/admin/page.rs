@@ -21,7 +21,7 @@ pub fn render(status: &Status<'_>, refresh: Option<u32>) -> String {
     let metrics = metrics::all(status);
     let (state, class, colour) = match view.engine.can_serve() {
         Ok(()) => ("serving".to_owned(), "state", "12805c"),
-        Err(why) => (format::escaped(&format::harmless_error(&why)), "state bad", "b3261e"),
+        Err(why) => (format::escaped(&why), "state bad", "b3261e"),
     };
     let (meta, switch) = match refresh {
         Some(seconds) => (

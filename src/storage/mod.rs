@@ -15,7 +15,7 @@ use crate::limits::{
     CHECKPOINT_IDLE_PAGES, CHECKPOINT_PAGES, LOG_BLOCKED_RETRY, LOG_BLOCKED_TOLERATED,
 };
 use crate::message::ConnId;
-use crate::storage::db::{Database, Failure, OpenError};
+use crate::storage::db::{Database, Failure};
 use crate::store::{Effects, Store};
 use crate::sys::clock::Timestamp;
 use crate::sys::logging::{debug, error, info, warn};
@@ -61,10 +61,7 @@ impl Storage {
 
     /// Why the storage is degraded, if it is. Without the path: not only the operator may see it.
     pub fn failure(&self) -> Option<String> {
-        self.failure.as_ref().map(|error| match error.downcast_ref::<OpenError>() {
-            Some(error) => error.without_path(),
-            None => error.to_string(),
-        })
+        self.failure.as_ref().map(|error| format!("{error:#}"))
     }
 
     /// Commits a tick's changes; no changes, no transaction. If that fails, the tick is undone.

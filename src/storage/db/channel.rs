@@ -213,6 +213,11 @@ impl ChannelDb {
         self.file.summary()
     }
 
+    /// What SQLite says, with the name of the file.
+    fn failure(&self, error: rusqlite::Error) -> Failure {
+        self.file.error(error).into()
+    }
+
     /// Makes sure that the write-ahead log and the page cache can take a batch.
     fn reserve(&mut self, changes: &[Change]) -> Result<(), OpenError> {
         let pages = written_bytes(changes, self.page_bytes) / self.page_bytes;
@@ -376,7 +381,7 @@ impl Database for ChannelDb {
         }
         // Where the file has gone explains an error better than the error does.
         self.file.check()?;
-        Ok(written.map_err(|error| self.file.error(error))?)
+        written.map_err(|error| self.failure(error))
     }
 
     fn write_connections(&mut self, connections: &ConnectionTable) -> Result<(), Failure> {
@@ -393,7 +398,7 @@ impl Database for ChannelDb {
     fn try_write(&mut self) -> Result<(), Failure> {
         self.is_prepared &= !self.file.reopen_if_moved()?;
         if !self.is_prepared {
-            self.prepare(false).map_err(|error| self.file.error(error))?;
+            self.prepare(false).map_err(|error| self.failure(error))?;
             info!("{} again", self.file.history());
         }
         // Frees the log's space, in case that is what is missing. It may fail, too.
@@ -407,12 +412,12 @@ impl Database for ChannelDb {
              DELETE FROM messages WHERE rowid = last_insert_rowid()"
         );
         let tried = self.file.transaction(&mut |transaction| transaction.execute_batch(&probe));
-        Ok(tried.map_err(|error| self.file.error(error))?)
+        tried.map_err(|error| self.failure(error))
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<NameplateId, Failure> {
         self.file.check_all()?;
-        Ok(load::load(&self.file.connection, each).map_err(|error| self.file.error(error))?)
+        load::load(&self.file.connection, each).map_err(|error| self.failure(error))
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -434,7 +439,7 @@ impl Database for ChannelDb {
             .map(drop)
         });
         // Logged as what fails the address ids, which are in another file.
-        Ok(written.map_err(|error| self.file.error(error))?)
+        written.map_err(|error| self.failure(error))
     }
 
     fn wal_pages(&self) -> u32 {

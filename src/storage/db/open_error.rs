@@ -64,15 +64,35 @@ impl OpenError {
     pub(super) fn new(path: &Path, file: &Kind, kind: impl Into<OpenErrorKind>) -> OpenError {
         OpenError { path: path.to_owned(), file: file.name, kind: kind.into() }
     }
+}
 
-    /// The text without the path.
-    pub fn without_path(&self) -> String {
-        let mut text = format!("{}: ", self.file);
-        _ = self.write_reason(&mut text); // which takes all
-        text
+impl OpenErrorKind {
+    /// A directory in which no file can be made, or in which none can be looked for.
+    pub(super) fn directory(path: &Path, error: io::Error) -> OpenErrorKind {
+        match error.kind() {
+            ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+            | ErrorKind::InvalidFilename => OpenErrorKind::Io(error),
+            _ => OpenErrorKind::Directory(path.to_owned(), error),
+        }
     }
+}
 
-    fn write_reason(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// With `#`, without the path.
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if !f.alternate() {
+            write!(f, " {}", self.path.display())?;
+        }
+        write!(f, ": ")?;
         match &self.kind {
             OpenErrorKind::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => write!(f, "the disk is full"),
@@ -86,7 +106,7 @@ impl OpenError {
                 Some(ErrorCode::DatabaseCorrupt) => write!(f, "the file is damaged: {error}"),
                 _ => write!(f, "{error}"),
             },
-            OpenErrorKind::Io(error) => write_system_error(f, error),
+            OpenErrorKind::Io(error) => reason(f, error),
             OpenErrorKind::Directory(path, error) => {
                 write!(f, "the directory '{}' ", path.display())?;
                 match error.kind() {
@@ -96,7 +116,7 @@ impl OpenError {
                     ErrorKind::NotADirectory => write!(f, "is not a directory"),
                     _ => {
                         write!(f, "is not writable: ")?;
-                        write_system_error(f, error)
+                        reason(f, error)
                     }
                 }
             }
@@ -105,7 +125,7 @@ impl OpenError {
                     "" => write!(f, "the file is not writable: ")?,
                     suffix => write!(f, "its '{suffix}' file is not writable: ")?,
                 }
-                write_system_error(f, error)
+                reason(f, error)
             }
             OpenErrorKind::NotOurs(why) => {
                 let kind = self.file.to_string();
@@ -139,34 +159,8 @@ impl OpenError {
     }
 }
 
-impl OpenErrorKind {
-    /// A directory in which no file can be made, or in which none can be looked for.
-    pub(super) fn directory(path: &Path, error: io::Error) -> OpenErrorKind {
-        match error.kind() {
-            ErrorKind::StorageFull
-            | ErrorKind::QuotaExceeded
-            | ErrorKind::FileTooLarge
-            | ErrorKind::InvalidFilename => OpenErrorKind::Io(error),
-            _ => OpenErrorKind::Directory(path.to_owned(), error),
-        }
-    }
-}
-
-impl fmt::Debug for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: ", self.file, self.path.display())?;
-        self.write_reason(f)
-    }
-}
-
 /// The system's error, in the words that this program uses elsewhere for the common ones.
-fn write_system_error(f: &mut dyn fmt::Write, error: &io::Error) -> fmt::Result {
+fn reason(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
     match error.kind() {
         ErrorKind::StorageFull => write!(f, "the disk is full"),
         ErrorKind::QuotaExceeded => write!(f, "the disk quota is used up"),
