@@ -219,6 +219,8 @@ impl Engine {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
                 } else {
                     self.quotas.note_reload(&self.store);
+                    // The file may be another one.
+                    self.timers.set(Timer::Flush, now);
                 }
             }
             Timer::StorageQuiet => self.storage.db_mut().release_memory(),

@@ -178,7 +178,9 @@ fn open_records(
     let duration = config.generation_duration;
     let addresses = addrid.map(|it| AddridDb::open(it, last, duration, Clock::read())).transpose();
     match addresses {
-        Ok(addresses) => Ok(Records { usage, addresses, connections }),
+        Ok(addresses) => {
+            Ok(Records { usage, addresses, connections, openings: channel.openings() })
+        }
         Err(error) => {
             _ = usage.map(UsageDb::close); // in the journal mode that it had
             Err(error)

@@ -11,6 +11,8 @@ pub struct Records {
     pub usage: Option<UsageDb>,
     pub addresses: Option<AddridDb>,
     pub connections: Option<ConnectionTable>,
+    /// At which opening of the channel database it got what is written to it.
+    pub openings: u64,
 }
 
 impl Records {
@@ -34,6 +36,9 @@ impl Records {
         if let Some(usage) = &mut self.usage {
             usage.flush();
         }
+        if std::mem::replace(&mut self.openings, channel.openings()) != self.openings {
+            self.write_again();
+        }
         if let Some(addresses) = &mut self.addresses {
             addresses.flush(channel);
         }
@@ -43,6 +48,16 @@ impl Records {
             && channel.write_connections(connections).is_ok()
         {
             connections.clear();
+        }
+    }
+
+    /// Writes to a channel database that was opened again what the one before held.
+    fn write_again(&mut self) {
+        if let Some(addresses) = &mut self.addresses {
+            addresses.announce_again();
+        }
+        if let Some(connections) = &mut self.connections {
+            connections.write_again();
         }
     }
 

@@ -277,6 +277,31 @@ fn rows_of_an_earlier_run_are_cleared_at_the_start() {
 }
 
 #[test]
+fn a_file_that_is_put_in_place_gets_the_rows_of_live_connections() {
+    let mut server = Server::start(&["--track-connections", "--addrid-db=:memory:"]);
+    let (file, other) = (server.file("relay.sqlite"), server.file("other"));
+    let mut client = connect_from(&server, "203.0.113.9");
+    client.quiet(json!(
+        {"type": "bind", "appid": "app", "side": "s1", "client_version": ["python", "0.1"]}
+    ));
+    client.one(json!({"type": "list"}));
+    let last = "SELECT name FROM connection_messages ORDER BY rowid DESC LIMIT 2";
+    sql::wait_for(&file, last, &json!([["ping"], ["list"]]));
+    let expected = sql::rows(&file, CONNECTIONS);
+    assert_eq!(expected, json!([[1, 1, "s1", "python", "0.1"]]));
+    let old = "INSERT INTO connections (id, side) VALUES (1, 'x'), (900, 'z');";
+    sql::create(&other, &[CHANNEL_V1, CHANNEL_V2, old]);
+    fs::rename(&other, &file).expect("rename");
+    server.bind("app", "s2").send(json!({"type": "claim", "nameplate": "8"}));
+    server.wait_for_log("storage works again");
+    sql::wait_for(&file, CONNECTIONS, &expected);
+    sql::wait_for(&file, MESSAGES, &json!([["ping"]])); // the last command alone
+    sql::wait_for(&file, GENERATION, &json!([[1]]));
+    drop(client);
+    sql::wait_for(&file, CONNECTIONS, &json!([]));
+}
+
+#[test]
 fn a_connection_keeps_its_row_when_the_process_is_replaced() {
     let mut server = Server::start(&["--track-connections", "--addrid-db=:memory:"]);
     let file = server.file("relay.sqlite");

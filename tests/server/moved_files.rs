@@ -436,7 +436,7 @@ fn connections_from_before_a_replacement_leave_no_rows_that_point_to_nothing() {
     server.wait_for_log(ENDS);
     listener.one(json!({"type": "list"}));
     let _new = server.bind("app", "new");
-    sql::wait_for(&path, "SELECT side FROM connections", &json!([["new"]]));
+    sql::wait_for(&path, "SELECT side FROM connections", &json!([["listener"], ["new"]]));
     let server = Server::start_in(server.kill(), &options);
     server.bind("app", "a").claim("7");
 }

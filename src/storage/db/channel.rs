@@ -80,6 +80,8 @@ pub struct ChannelDb {
     options: ChannelOptions,
     /// Whether the file was prepared since it was opened, or opened again.
     is_prepared: bool,
+    /// How often it was prepared.
+    openings: u64,
     /// How many pages of the write-ahead log the last checkpoint has copied into the file, or would
     /// have if no reader had kept it from that.
     checkpointed_pages: u32,
@@ -112,6 +114,7 @@ impl ChannelDb {
             file: examined.open()?,
             options,
             is_prepared: false,
+            openings: 0,
             checkpointed_pages: 0,
             page_bytes: 0,
             has_large_cache: false,
@@ -143,6 +146,7 @@ impl ChannelDb {
         self.unify_keys()?;
         self.delete_unreachable()?;
         self.is_prepared = true;
+        self.openings += 1;
         Ok(())
     }
 
@@ -426,6 +430,10 @@ impl Database for ChannelDb {
 
     fn lock(&self) -> Option<&File> {
         self.file.lock()
+    }
+
+    fn openings(&self) -> u64 {
+        self.openings
     }
 
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {
