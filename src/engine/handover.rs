@@ -25,8 +25,13 @@ impl Engine {
             return Err("the storage has failed".into());
         }
         let db = self.storage.db_mut();
-        self.records.flush(db);
+        self.records.flush_patiently(db);
         db.check()
+    }
+
+    /// Logs what the next process will not find, although it was to be written.
+    pub fn warn_of_losses(&self) {
+        self.records.warn_of_losses();
     }
 
     /// The files whose locks keep a second server off.

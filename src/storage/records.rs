@@ -51,6 +51,21 @@ impl Records {
         }
     }
 
+    /// Writes everything that waits, as this process may not be able to later.
+    pub fn flush_patiently(&mut self, channel: &mut dyn Database) {
+        if let Some(usage) = &mut self.usage {
+            usage.flush_patiently();
+        }
+        self.flush(channel);
+    }
+
+    /// Logs how many records are lost if this process ends now.
+    pub fn warn_of_losses(&self) {
+        if let Some(count @ 1..) = self.usage.as_ref().map(UsageDb::waiting_count) {
+            warn!("{count} rows of usage are lost: the usage database could not be written");
+        }
+    }
+
     /// Writes to a channel database that was opened again what the one before held.
     fn write_again(&mut self) {
         if let Some(addresses) = &mut self.addresses {
@@ -66,7 +81,8 @@ impl Records {
         if let Some(connections) = &mut self.connections {
             connections.remove_all();
         }
-        self.flush(channel);
+        self.flush_patiently(channel);
+        self.warn_of_losses();
         let closed = [self.usage.map(UsageDb::close), self.addresses.map(AddridDb::close)];
         for error in closed.into_iter().flatten().filter_map(Result::err) {
             warn!("closing: {error}");

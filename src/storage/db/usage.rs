@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -14,8 +15,8 @@ use super::records_file::RecordsFile;
 use super::run;
 use super::schema::USAGE;
 use crate::limits::{
-    USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE, USAGE_ROWS_DELETED_AT_ONCE,
-    USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
+    USAGE_LAST_WRITE_BUSY, USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE,
+    USAGE_ROWS_DELETED_AT_ONCE, USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
 };
 use crate::message::{CHECK_APP, Outcome};
 use crate::store::{UsageKind, UsageRecord};
@@ -158,6 +159,19 @@ impl UsageDb {
             self.current = None;
             self.search = search.filter(|_| has_more);
         }
+    }
+
+    /// The same for the last time, or before another process goes on: waits for a lock of another
+    /// process.
+    pub(crate) fn flush_patiently(&mut self) {
+        self.records.set_patience(USAGE_LAST_WRITE_BUSY);
+        self.flush();
+        self.records.set_patience(Duration::ZERO);
+    }
+
+    /// Records that are not in the file.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.records.waiting.len()
     }
 
     /// Whether the file system has room for records. Without, they are dropped: the channel
