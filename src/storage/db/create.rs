@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek};
+use std::iter;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -154,7 +155,7 @@ pub(super) fn create(path: &Path, kind: &Kind, version: usize) -> Result<(), Ope
     let has_leftovers =
         SUFFIXES.iter().any(|suffix| with_suffix(path, suffix).symlink_metadata().is_ok());
     if has_leftovers || !create_whole(path, kind, version)? {
-        match create_new(std::iter::once(path.to_owned()), PRIVATE) {
+        match create_new(iter::once(path.to_owned()), PRIVATE) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
             _ => {} // filled in place, by the server that gets the lock
         }
@@ -173,20 +174,37 @@ fn create_whole(path: &Path, kind: &Kind, version: usize) -> Result<bool, OpenEr
     journal::set_mode(&connection, "memory")?;
     initialise(&mut connection, kind, version)?;
     connection.close().map_err(|(_, error)| error)?;
-    Ok(place(&temporary.0, path)?)
-}
-
-/// Names a file `path` if nothing has that name. Returns whether the file system can do that.
-fn place(temporary: &Path, path: &Path) -> io::Result<bool> {
-    match fs::hard_link(temporary, path) {
-        Ok(()) => return Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(true),
-        Err(_) => {} // FAT, for one, has no hard links
-    }
-    match rename_new(temporary, path) {
+    match place(&temporary.0, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Ok(false),
         _ => Ok(true),
     }
+}
+
+/// Names a file `path`. Fails if something has that name, or the file system cannot tell.
+fn place(temporary: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(temporary, path) {
+        // FAT, for one, has no hard links.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => rename_new(temporary, path),
+        outcome => outcome,
+    }
+}
+
+/// Gives a file the first of these names that nothing has.
+fn place_at_first(temporary: &Path, names: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
+    let mut names = names.take(NAMES_MAX);
+    while let Some(path) = names.next() {
+        match place(temporary, &path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(_) => {
+                // An empty file takes the name first.
+                let (path, _) = create_new(iter::once(path).chain(names), PRIVATE)?;
+                fs::rename(temporary, &path)?;
+                return Ok(path);
+            }
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
 }
 
 /// Renames a file if nothing has the new name.
@@ -236,19 +254,16 @@ pub(super) fn back_up(
     version: usize,
 ) -> Result<PathBuf, OpenErrorKind> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    let (backup, mut file) = create_new(names::backups(path, version), mode)
+    // Under its name it is whole, whenever this process is killed.
+    let (temporary, mut file) = Temporary::create(path)
         .map_err(|error| OpenErrorKind::directory(directory(path), error))?;
-    let mut copy = || {
-        match connection {
-            None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,
-            Some(it) => it.execute("VACUUM INTO ?1", [backup.to_string_lossy()]).map(drop)?,
-        }
-        file.sync_all()?;
-        Ok(sync_directory(&backup)?)
-    };
-    if let Err(error) = copy() {
-        _ = fs::remove_file(&backup);
-        return Err(error);
+    match connection {
+        None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,
+        Some(it) => it.execute("VACUUM INTO ?1", [temporary.0.to_string_lossy()]).map(drop)?,
     }
+    _ = file.set_permissions(Permissions::from_mode(mode)); // as in `create_new`
+    file.sync_all()?;
+    let backup = place_at_first(&temporary.0, names::backups(path, version))?;
+    sync_directory(&backup)?;
     Ok(backup)
 }
