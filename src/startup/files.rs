@@ -108,7 +108,8 @@ impl AllExamined {
 pub fn check(config: &Config) -> Result<(), String> {
     check_distinct(config)?;
     let Config { channel_db, usage_db, addrid_db, .. } = config;
-    db::check_files(channel_db, usage_db.as_deref(), addrid_db.as_deref())
+    let channel = (&**channel_db, channel_options(config));
+    db::check_files(channel, usage_db.as_deref(), addrid_db.as_deref())
         .map_err(|error| error.to_string())
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::common::sql::{self, CHANNEL_V1};
 use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
+use crate::moved_files::damaged_in_the_middle;
 
 fn check(directory: &Directory, options: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
@@ -111,5 +112,10 @@ fn what_a_start_looks_for_in_a_database_is_looked_for() {
         let statements = ["PRAGMA foreign_keys = OFF", CHANNEL_V1, statement];
         sql::create(&directory.file("relay.sqlite"), &statements);
         assert_wrong(&directory, &[FREE_PORT], 1, named);
+    }
+    for option in [FREE_PORT, "--track-connections"] {
+        let directory = Directory::new();
+        damaged_in_the_middle(&directory.file("relay.sqlite"));
+        assert_wrong(&directory, &[option], 1, "relay.sqlite: the file is damaged");
     }
 }

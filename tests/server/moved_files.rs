@@ -73,7 +73,7 @@ fn a_file_that_is_removed_is_not_made_again() {
 }
 
 /// A database whose messages cannot all be read, which only the load notices.
-fn damaged_in_the_middle(path: &Path) {
+pub fn damaged_in_the_middle(path: &Path) {
     let rows = "INSERT INTO mailboxes VALUES ('app', 'box', 1, 0);
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
          INSERT INTO messages SELECT 'app', 'box', 'a', i, hex(zeroblob(500)), 1, NULL FROM n;";

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
 use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, copy_program};
+use crate::moved_files::damaged_in_the_middle;
 use serde_json::json;
 
 /// The user that is nobody, on every system.
@@ -212,6 +213,18 @@ fn a_refused_file_that_would_have_been_upgraded_gets_no_backup() {
         sql::create(&directory.file("relay.sqlite"), statements);
         sql::refusal(&directory, &["--track-connections"]);
         assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+    }
+}
+
+#[test]
+fn a_damaged_message_is_found_before_an_upgrade() {
+    let directory = Directory::new();
+    damaged_in_the_middle(&directory.file("relay.sqlite"));
+    let before = sql::files(&directory);
+    for option in ["--track-connections", "--addrid-db=:memory:"] {
+        let why = sql::refusal(&directory, &[option]);
+        assert!(why.contains("relay.sqlite: the file is damaged"), "{why}");
+        assert!(sql::files(&directory) == before, "{option}: the file as it was");
     }
 }
 

@@ -74,6 +74,13 @@ pub struct ChannelOptions {
     pub numbers_addresses: bool,
 }
 
+impl ChannelOptions {
+    /// The version that the file must have at least.
+    pub(super) fn version(self) -> usize {
+        if self.tracks_connections || self.numbers_addresses { CONNECTIONS_VERSION } else { 1 }
+    }
+}
+
 #[derive(Debug)]
 pub struct ChannelDb {
     file: DatabaseFile,
@@ -98,9 +105,7 @@ impl ChannelDb {
         options: ChannelOptions,
         earlier: &mut EarlierLocks,
     ) -> Result<Examined, OpenError> {
-        let needs_version_2 = options.tracks_connections || options.numbers_addresses;
-        let version = if needs_version_2 { CONNECTIONS_VERSION } else { 1 };
-        Examined::new(path, &CHANNEL, version, earlier)
+        Examined::new(path, &CHANNEL, options.version(), earlier)
     }
 
     /// Opens or creates the file, and cleans up what an earlier run left in it, apart from the table

@@ -388,10 +388,25 @@ pub(super) fn checked_version(
             return Err(OpenErrorKind::Damaged(found));
         }
     }
+    if version < wanted {
+        // The load would find what is wrong only after the upgrade.
+        read_all(connection, kind)?;
+        return Ok(version);
+    }
     for table in kind.looked_into {
         connection.prepare(&format!("SELECT 1 FROM {table} NOT INDEXED"))?.query([])?.next()?;
     }
     Ok(version)
+}
+
+/// Reads all rows of the tables that [`checked_version`] only looks into.
+pub(super) fn read_all(connection: &Connection, kind: &Kind) -> Result<(), OpenErrorKind> {
+    for table in kind.looked_into {
+        let mut select = connection.prepare(&format!("SELECT * FROM {table} NOT INDEXED"))?;
+        let mut rows = select.query([])?;
+        while rows.next()?.is_some() {}
+    }
+    Ok(())
 }
 
 /// Whether a statement names what this file or this SQLite does not have.

@@ -21,6 +21,7 @@ use std::thread;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::channel::ChannelOptions;
 use super::header::{self, HEADER_BYTES};
 use super::names::{self, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
@@ -86,12 +87,16 @@ fn open_patiently(path: &Path, kind: &Kind) -> Result<(Connection, FileState), O
 /// Checks what is there as a start does, that there is a directory for what is not, and that no
 /// link lies beside either.
 pub fn check_files(
-    channel: &Path,
+    channel: (&Path, ChannelOptions),
     usage: Option<&Path>,
     addrid: Option<&Path>,
 ) -> Result<(), OpenError> {
-    let files = [(Some(channel), &CHANNEL), (usage, &USAGE), (addrid, &ADDRID)];
-    for (path, kind) in files {
+    let files = [
+        (Some(channel.0), &CHANNEL, channel.1.version()),
+        (usage, &USAGE, USAGE.newest()),
+        (addrid, &ADDRID, ADDRID.newest()),
+    ];
+    for (path, kind, wanted) in files {
         let Some(path) = path.filter(|path| *path != Path::new(MEMORY)) else { continue };
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         opening::check_links(&real).map_err(|error| OpenError::new(path, kind, error))?;
@@ -99,16 +104,17 @@ pub fn check_files(
             // Empty counts as new.
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => check_place(path),
-            _ => check_file(path, kind),
+            _ => check_file(path, kind, wanted),
         };
         checked.map_err(|error| OpenError::new(path, kind, error))?;
     }
     Ok(())
 }
 
-fn check_file(path: &Path, kind: &Kind) -> Result<(), OpenErrorKind> {
-    let (connection, state) = open_patiently(path, kind)?;
-    opening::checked_version(&connection, kind, &kind.model()?, state.version).map(drop)
+fn check_file(path: &Path, kind: &Kind, wanted: usize) -> Result<(), OpenErrorKind> {
+    let (connection, _) = open_patiently(path, kind)?;
+    opening::checked_version(&connection, kind, &kind.model()?, wanted)?;
+    opening::read_all(&connection, kind)
 }
 
 /// Whether a file can be made at a path at which there is none.
