@@ -183,10 +183,7 @@ impl Target {
         locking: &str,
         busy: Duration,
     ) -> Result<usize, OpenErrorKind> {
-        let has_log = with_suffix(path, "-wal").try_exists()?;
-        let connection = connect(path, locking, busy)?;
-        // Closing it must not copy the log into the file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+        let connection = connect_to_look(path, locking, busy)?;
         let version = checked_version(&connection, self.kind, &self.model, self.version)?;
         if journal == Journal::Wal && journal::mode(&connection)? != journal.mode() {
             // To change the mode, it must be possible to have the file alone.
@@ -340,6 +337,19 @@ fn connect(path: &Path, locking: &str, busy: Duration) -> Result<Connection, Ope
     connection.busy_timeout(busy)?;
     set(&connection, "foreign_keys", &true)?;
     set(&connection, "locking_mode", &locking)?;
+    Ok(connection)
+}
+
+/// Opens a file that is not to be changed: closing it does not copy the log into it. With the locking
+/// mode `exclusive`, nothing is made beside it.
+pub(super) fn connect_to_look(
+    path: &Path,
+    locking: &str,
+    busy: Duration,
+) -> Result<Connection, OpenErrorKind> {
+    let has_log = with_suffix(path, "-wal").try_exists()?;
+    let connection = connect(path, locking, busy)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
     Ok(connection)
 }
 

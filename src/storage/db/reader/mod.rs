@@ -112,7 +112,16 @@ pub fn check_files(
 }
 
 fn check_file(path: &Path, kind: &Kind, wanted: usize) -> Result<(), OpenErrorKind> {
-    let (connection, _) = open_patiently(path, kind)?;
+    let connection = match open_patiently(path, kind) {
+        Ok((connection, _)) => connection,
+        // No server has the file open, and a start reads it so.
+        Err(OpenErrorKind::NoIndex) => {
+            opening::connect_to_look(&fs::canonicalize(path)?, "exclusive", REPORT_BUSY)?
+        }
+        // Only a start can undo that, and reads the file then.
+        Err(OpenErrorKind::Unfinished) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     opening::checked_version(&connection, kind, &kind.model()?, wanted)?;
     opening::read_all(&connection, kind)
 }
