@@ -70,7 +70,8 @@ struct Temporary(PathBuf);
 impl Temporary {
     fn create(path: &Path) -> io::Result<(Temporary, File)> {
         let process = std::process::id();
-        let names = (0..).map(|n: usize| with_suffix(path, &format!(".new-{process}-{n}")));
+        let stem = names::shortened(path);
+        let names = (0..).map(|n: usize| with_suffix(&stem, &format!(".new-{process}-{n}")));
         let (path, file) = create_new(names, PRIVATE)?;
         Ok((Temporary(path), file))
     }

@@ -111,8 +111,8 @@ pub trait Database {
         None
     }
 
-    /// How often the file was opened, or opened again. Each time its table of connections is emptied,
-    /// and it may be another file.
+    /// How often the file was opened, or opened again. Each time its table of connections is
+    /// emptied, and it may be another file.
     fn openings(&self) -> u64 {
         0
     }

@@ -287,7 +287,7 @@ impl fmt::Display for Target {
 
 /// Whether a database and what is beside it can be written.
 fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
-    check_links(path)?;
+    check_names_beside(path)?;
     for suffix in SUFFIXES.into_iter().chain([""]) {
         // These are closed before SQLite has locks on them, which closing them would drop.
         let opened = OpenOptions::new().read(true).write(true).open(with_suffix(path, suffix));
@@ -304,15 +304,20 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
     Ok(())
 }
 
-/// Fails if what is beside a database is a link. SQLite opens none, and does not say why.
-pub(super) fn check_links(path: &Path) -> Result<(), OpenErrorKind> {
-    match SUFFIXES.into_iter().find(|suffix| with_suffix(path, suffix).is_symlink()) {
-        None => Ok(()),
-        Some(suffix) => {
-            let error = io::Error::other("it is a symbolic link, which SQLite does not follow");
-            Err(OpenErrorKind::NotWritable(suffix, error))
-        }
+/// Fails if what is beside a database is a link, which SQLite does not open, or cannot be, since
+/// its name would be too long. SQLite does not say why.
+pub(super) fn check_names_beside(path: &Path) -> Result<(), OpenErrorKind> {
+    for suffix in SUFFIXES {
+        let error = match with_suffix(path, suffix).symlink_metadata() {
+            Ok(metadata) if metadata.is_symlink() => {
+                io::Error::other("it is a symbolic link, which SQLite does not follow")
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidFilename => error,
+            _ => continue,
+        };
+        return Err(OpenErrorKind::NotWritable(suffix, error));
     }
+    Ok(())
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
@@ -340,8 +345,8 @@ fn connect(path: &Path, locking: &str, busy: Duration) -> Result<Connection, Ope
     Ok(connection)
 }
 
-/// Opens a file that is not to be changed: closing it does not copy the log into it. With the locking
-/// mode `exclusive`, nothing is made beside it.
+/// Opens a file that is not to be changed: closing it does not copy the log into it. With the
+/// locking mode `exclusive`, nothing is made beside it.
 pub(super) fn connect_to_look(
     path: &Path,
     locking: &str,

@@ -84,8 +84,8 @@ fn open_patiently(path: &Path, kind: &Kind) -> Result<(Connection, FileState), O
     open(path, kind)
 }
 
-/// Checks what is there as a start does, that there is a directory for what is not, and that no
-/// link lies beside either.
+/// Checks what is there as a start does, that there is a directory for what is not, and what may
+/// lie beside either.
 pub fn check_files(
     channel: (&Path, ChannelOptions),
     usage: Option<&Path>,
@@ -99,7 +99,7 @@ pub fn check_files(
     for (path, kind, wanted) in files {
         let Some(path) = path.filter(|path| *path != Path::new(MEMORY)) else { continue };
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        opening::check_links(&real).map_err(|error| OpenError::new(path, kind, error))?;
+        opening::check_names_beside(&real).map_err(|error| OpenError::new(path, kind, error))?;
         let checked = match fs::metadata(path) {
             // Empty counts as new.
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => Ok(()),
