@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, CHANNEL_V2};
-use crate::common::{Client, Directory, Server, eventually, now};
+use crate::common::{Client, Directory, Server, eventually, now, stdout_of};
 use serde_json::{Value, json};
 
 /// "Within a second", on a busy machine.
@@ -251,6 +251,23 @@ fn without_numbered_addresses_the_rows_have_none() {
     let _client = server.bind("app", "s1");
     let expected = json!([[null, null, "s1", null, null]]);
     sql::wait_for(&server.file("relay.sqlite"), CONNECTIONS, &expected);
+}
+
+#[test]
+fn a_report_tells_a_server_without_shared_memory_from_one_that_was_killed() {
+    let directory = Directory::new();
+    let file = directory.file("relay.sqlite");
+    let row = "INSERT INTO connections (id, connected, active) VALUES (1, 1, 1)";
+    sql::create(&file, &[CHANNEL_V1, CHANNEL_V2]);
+    let server = sql::open(&file);
+    server.query_row("PRAGMA journal_mode = TRUNCATE", [], |_| Ok(())).expect("the mode");
+    server.execute_batch(row).expect("SQL");
+    let option = format!("--channel-db={}", file.display());
+    let report = || stdout_of(&["connections", &option]);
+    assert!(report().contains("As the server last wrote them."), "{}", report());
+    drop(server);
+    fs::remove_file(directory.file("relay.sqlite-journal")).expect("remove");
+    assert!(report().contains("No server has the file open"), "{}", report());
 }
 
 #[test]

@@ -35,9 +35,17 @@ use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 pub struct FileState {
     pub version: usize,
     pub bytes: u64,
-    /// The size of its write-ahead log; none if there is no log, so that no process has the file
-    /// open.
+    /// The size of its write-ahead log; none if there is no log.
     pub log_bytes: Option<u64>,
+    has_rollback_journal: bool,
+}
+
+impl FileState {
+    /// Whether a process may have the file open. A server without shared memory has the rollback
+    /// journal there once it has written.
+    pub fn may_be_open(self) -> bool {
+        self.log_bytes.is_some() || self.has_rollback_journal
+    }
 }
 
 /// Parameters to read a file without a look at what lies beside it.
@@ -168,7 +176,8 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     set(&connection, "temp_store", &"memory")?; // no temporary file for sorting
     connection.execute_batch("BEGIN")?;
     let version = opening::version(&connection, kind, &model)?;
-    Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
+    let has_rollback_journal = with_suffix(path, "-journal").try_exists()?;
+    Ok((connection, FileState { version, bytes: metadata.len(), log_bytes, has_rollback_journal }))
 }
 
 /// The size of a database's write-ahead log; none if there is no log.
