@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
 use crate::message::ConnId;
+use crate::message::handover::AddressIdsRecord;
 use crate::storage::Storage;
 use crate::storage::db::{
     self, AddridDb, ChannelDb, ChannelOptions, ConnectionTable, Database, EarlierLocks, Examined,
@@ -63,6 +64,13 @@ impl Files {
             warn!("the last day is missing on the status page: {error}");
             UsageHistory::default()
         })
+    }
+
+    /// Goes on with the address ids of an earlier process.
+    pub fn restore_address_ids(&mut self, record: AddressIdsRecord) {
+        if let Some(ids) = &mut self.records.addresses {
+            ids.restore(record, Clock::read().instant);
+        }
     }
 
     /// Logs what was opened.

@@ -340,6 +340,8 @@ fn a_connection_keeps_its_row_when_the_process_is_replaced() {
         assert_eq!(sql::rows(&file, connected), before);
         client.one(json!({"type": "list"}));
     }
+    let generation = server.count_log("address-id database :memory:: generation 1");
+    assert_eq!(generation, 3, "{:#?}", server.log());
     let names = "SELECT name FROM connection_messages WHERE name != 'ping' ORDER BY rowid";
     sql::wait_for(&file, names, &json!([["bind"], ["list"], ["list"]]));
     drop(leaver);
