@@ -25,8 +25,13 @@ impl Engine {
             return Err("the storage has failed".into());
         }
         let db = self.storage.db_mut();
-        self.records.flush(db);
+        self.records.flush_patiently(db);
         db.check()
+    }
+
+    /// Logs what the next process will not find, although it was to be written.
+    pub fn warn_of_losses(&self) {
+        self.records.warn_of_losses();
     }
 
     /// The files whose locks keep a second server off.
@@ -63,17 +68,14 @@ impl Engine {
         }
     }
 
-    /// Restores what an earlier process knew of addresses and connections.
+    /// Restores what an earlier process knew of addresses, but for their ids, and of connections.
     pub fn restore(
         &mut self,
-        mut addresses: AddressesRecord,
+        addresses: AddressesRecord,
         connections: impl Iterator<Item = (ConnId, StateRecord)>,
     ) {
         let now = self.clock.instant;
         self.permissions.restore_attack(&addresses.attack, now);
-        if let (Some(record), Some(ids)) = (addresses.ids.take(), &mut self.records.addresses) {
-            ids.restore(record, now);
-        }
         self.quotas.restore(addresses, now);
         for (conn, record) in connections {
             self.restore_one(conn, record);

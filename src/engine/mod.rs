@@ -218,6 +218,8 @@ impl Engine {
                     self.timers.set(Timer::StorageRetry, now + limits::STORAGE_RETRY);
                 } else {
                     self.quotas.note_reload(&self.store);
+                    // The file may be another one.
+                    self.timers.set(Timer::Flush, now);
                     // What was noted in memory meanwhile is written.
                     self.timers.set(Timer::ExpiryCheck, now);
                 }

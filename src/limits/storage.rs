@@ -21,6 +21,10 @@ pub const DATABASE_BUSY: Duration = Duration::from_millis(100);
 /// it for a moment.
 pub const DATABASE_OPEN_BUSY: Duration = Duration::from_secs(2);
 
+/// How long the last write of usage records, before a stop or a takeover, waits for a lock of
+/// another process: no client waits then.
+pub const USAGE_LAST_WRITE_BUSY: Duration = Duration::from_secs(1);
+
 /// Bytes that must be free beside a file before shared memory in it is used: a piece of 32 KiB, and
 /// as much for the log itself.
 pub const DATABASE_RESERVE_BYTES: u64 = 64 * KIB as u64;

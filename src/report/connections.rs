@@ -43,15 +43,13 @@ pub fn report(
 }
 
 fn note(state: FileState, is_empty: bool) -> &'static str {
-    match (state.log_bytes, is_empty) {
-        (None, true) => "No server has the file open.\n",
-        (None, false) => {
+    match (state.may_be_open(), is_empty) {
+        (false, true) => "No server has the file open.\n",
+        (false, false) => {
             "No server has the file open: these connections are of a server that was killed.\n"
         }
-        (Some(_), true) => {
-            "No client is connected, or the server runs without --track-connections.\n"
-        }
-        (Some(_), false) => {
+        (true, true) => "No client is connected, or the server runs without --track-connections.\n",
+        (true, false) => {
             "As the server last wrote them. A server without --track-connections leaves the \
              rows of an earlier one.\n"
         }

@@ -166,6 +166,7 @@ impl Server {
                     return signals::deliver();
                 }
                 info!("handing over {count} connections to {}", self.program.path.display());
+                self.engine.warn_of_losses();
                 let error = self.program.replace(socket, (handover::VARIABLE, &variable));
                 signals::deliver()?;
                 // Descriptors that wait in the socket keep their connections open.

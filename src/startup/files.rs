@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::config::reloadable::Reloadable;
 use crate::limits::{CLIENT_HOURS, HOUR_BUCKET_SECONDS};
 use crate::message::ConnId;
+use crate::message::handover::AddressIdsRecord;
 use crate::storage::Storage;
 use crate::storage::db::{
     self, AddridDb, ChannelDb, ChannelOptions, ConnectionTable, Database, EarlierLocks, Examined,
@@ -65,6 +66,13 @@ impl Files {
         })
     }
 
+    /// Goes on with the address ids of an earlier process.
+    pub fn restore_address_ids(&mut self, record: AddressIdsRecord) {
+        if let Some(ids) = &mut self.records.addresses {
+            ids.restore(record, Clock::read().instant);
+        }
+    }
+
     /// Logs what was opened.
     pub fn log(&self) {
         info!("{}", self.summary);
@@ -108,7 +116,8 @@ impl AllExamined {
 pub fn check(config: &Config) -> Result<(), String> {
     check_distinct(config)?;
     let Config { channel_db, usage_db, addrid_db, .. } = config;
-    db::check_files(channel_db, usage_db.as_deref(), addrid_db.as_deref())
+    let channel = (&**channel_db, channel_options(config));
+    db::check_files(channel, usage_db.as_deref(), addrid_db.as_deref())
         .map_err(|error| error.to_string())
 }
 
@@ -178,7 +187,9 @@ fn open_records(
     let duration = config.generation_duration;
     let addresses = addrid.map(|it| AddridDb::open(it, last, duration, Clock::read())).transpose();
     match addresses {
-        Ok(addresses) => Ok(Records { usage, addresses, connections }),
+        Ok(addresses) => {
+            Ok(Records { usage, addresses, connections, openings: channel.openings() })
+        }
         Err(error) => {
             _ = usage.map(UsageDb::close); // in the journal mode that it had
             Err(error)

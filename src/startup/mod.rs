@@ -143,8 +143,11 @@ fn build(
     let locks = inheritance.as_mut().map(|it| std::mem::take(&mut it.locks)).unwrap_or_default();
     let locks = EarlierLocks::HandedOver(locks);
     let taken_over = inheritance.as_ref().map(Inheritance::numbers).unwrap_or_default();
-    let files =
+    let mut files =
         Files::open(&config, &reloadable, locks, &taken_over).map_err(|error| error.to_string())?;
+    if let Some(record) = inheritance.as_mut().and_then(|it| it.addresses.ids.take()) {
+        files.restore_address_ids(record);
+    }
     // Only now: a start that fails has one line, that of the failure.
     log_program(&config);
     files.log();

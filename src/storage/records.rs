@@ -1,6 +1,9 @@
 //! Records that may lag by a second and must never hurt the service: usage, addresses, the
 //! connection table (manual: durability 4). They gather in memory and are written together.
 
+use std::time::Duration;
+
+use crate::limits::USAGE_LAST_WRITE_BUSY;
 use crate::message::ConnId;
 use crate::storage::db::{AddridDb, ConnectionChange, ConnectionTable, Database, UsageDb};
 use crate::sys::logging::warn;
@@ -11,6 +14,8 @@ pub struct Records {
     pub usage: Option<UsageDb>,
     pub addresses: Option<AddridDb>,
     pub connections: Option<ConnectionTable>,
+    /// At which opening of the channel database it got what is written to it.
+    pub openings: u64,
 }
 
 impl Records {
@@ -34,6 +39,9 @@ impl Records {
         if let Some(usage) = &mut self.usage {
             usage.flush();
         }
+        if std::mem::replace(&mut self.openings, channel.openings()) != self.openings {
+            self.write_again();
+        }
         if let Some(addresses) = &mut self.addresses {
             addresses.flush(channel);
         }
@@ -46,12 +54,43 @@ impl Records {
         }
     }
 
+    /// Writes everything that waits, as this process may not be able to later.
+    pub fn flush_patiently(&mut self, channel: &mut dyn Database) {
+        self.set_patience(USAGE_LAST_WRITE_BUSY);
+        self.flush(channel);
+        self.set_patience(Duration::ZERO);
+    }
+
+    fn set_patience(&self, busy: Duration) {
+        if let Some(usage) = &self.usage {
+            usage.set_patience(busy);
+        }
+    }
+
+    /// Logs how many records are lost if this process ends now.
+    pub fn warn_of_losses(&self) {
+        if let Some(count @ 1..) = self.usage.as_ref().map(UsageDb::waiting_count) {
+            warn!("{count} rows of usage are lost: the usage database could not be written");
+        }
+    }
+
+    /// Writes to a channel database that was opened again what the one before held.
+    fn write_again(&mut self) {
+        if let Some(addresses) = &mut self.addresses {
+            addresses.announce_again();
+        }
+        if let Some(connections) = &mut self.connections {
+            connections.write_again();
+        }
+    }
+
     /// Writes everything that waits, and closes the files.
     pub fn close(mut self, channel: &mut dyn Database) {
         if let Some(connections) = &mut self.connections {
             connections.remove_all();
         }
-        self.flush(channel);
+        self.flush_patiently(channel);
+        self.warn_of_losses();
         let closed = [self.usage.map(UsageDb::close), self.addresses.map(AddridDb::close)];
         for error in closed.into_iter().flatten().filter_map(Result::err) {
             warn!("closing: {error}");

@@ -2,12 +2,15 @@
 //! server is killed in the middle of traffic, and its database is locked under it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Directory, PATIENCE, Server, eventually, sql};
+use crate::common::sql::{self, CHANNEL_V1};
+use crate::common::{Client, Directory, FREE_PORT, PATIENCE, PROGRAM, Running, Server, eventually};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -402,4 +405,29 @@ fn what_expires_under_a_lock_expires_after_it_once() {
     let (_, directory) = server.stop();
     let results = sql::rows(&directory.file("u.db"), "SELECT result FROM mailboxes");
     assert_eq!(results, json!([["pruney"]]));
+}
+
+#[test]
+fn a_kill_during_the_copy_before_an_upgrade_leaves_no_copy_by_its_name() {
+    const BYTES_LARGE: u64 = 1 << 20; // more than any scratch file has
+    let directory = Directory::new();
+    let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 64)
+         INSERT INTO messages SELECT 'app', 'box', 'a', i, hex(zeroblob(500000)), 1, NULL FROM n";
+    sql::create(&directory.file("relay.sqlite"), &[CHANNEL_V1, rows]);
+    let bytes = fs::metadata(directory.file("relay.sqlite")).expect("a file").len();
+    let mut command = Command::new(PROGRAM);
+    command.args([FREE_PORT, "--track-connections"]).current_dir(directory.path());
+    let child = Running(command.stderr(Stdio::null()).spawn().expect("the program starts"));
+    let is_copy = |name: &String| {
+        let bytes = fs::metadata(directory.file(name)).map_or(0, |it| it.len());
+        name.as_str() != "relay.sqlite" && bytes > BYTES_LARGE
+    };
+    let until = Instant::now() + PATIENCE;
+    while !sql::names(&directory).iter().any(is_copy) {
+        assert!(Instant::now() < until, "no copy");
+    }
+    drop(child);
+    // If the kill came too late, it is whole.
+    let copy = fs::metadata(directory.file("relay.sqlite-backup-v1"));
+    assert!(copy.as_ref().map_or(true, |copy| copy.len() == bytes), "{copy:?} of {bytes}");
 }

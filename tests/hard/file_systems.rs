@@ -304,7 +304,7 @@ fn start_with_failing(calls: &str, path: Option<&Path>, directory: &Arc<Director
     for call in calls.split(' ') {
         strace.args(["-e", &format!("inject={call}")]);
     }
-    strace.args([PROGRAM, FREE_PORT]);
+    strace.args([PROGRAM, FREE_PORT, "--track-connections"]); // which upgrades a file
     Server::spawn(strace, Arc::clone(directory))
 }
 
@@ -329,6 +329,16 @@ fn without_hard_links_and_careful_renames_a_new_file_is_filled_in_place() {
         let directory = Arc::new(Directory::new());
         let server = start_with_failing(calls, None, &directory);
         assert_injected(&directory);
+        assert_lasts(server);
+
+        let directory = Arc::new(Directory::new());
+        sql::create(&directory.file("relay.sqlite"), &[sql::CHANNEL_V1]);
+        fs::write(directory.file("relay.sqlite-backup-v1"), "precious").expect("write");
+        let server = start_with_failing(calls, None, &directory);
+        let version = sql::rows(&server.file("relay.sqlite-backup-v1.2"), "SELECT * FROM version");
+        assert_eq!(version, json!([[1]]));
+        let first = fs::read(server.file("relay.sqlite-backup-v1")).expect("a file");
+        assert_eq!(first, b"precious");
         assert_lasts(server);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::sql::{self, ADDRID_V1, CHANNEL_V1, CHANNEL_V2};
-use crate::common::{Client, Directory, Server, eventually, now};
+use crate::common::{Client, Directory, Server, eventually, now, stdout_of};
 use serde_json::{Value, json};
 
 /// "Within a second", on a busy machine.
@@ -254,6 +254,23 @@ fn without_numbered_addresses_the_rows_have_none() {
 }
 
 #[test]
+fn a_report_tells_a_server_without_shared_memory_from_one_that_was_killed() {
+    let directory = Directory::new();
+    let file = directory.file("relay.sqlite");
+    let row = "INSERT INTO connections (id, connected, active) VALUES (1, 1, 1)";
+    sql::create(&file, &[CHANNEL_V1, CHANNEL_V2]);
+    let server = sql::open(&file);
+    server.query_row("PRAGMA journal_mode = TRUNCATE", [], |_| Ok(())).expect("the mode");
+    server.execute_batch(row).expect("SQL");
+    let option = format!("--channel-db={}", file.display());
+    let report = || stdout_of(&["connections", &option]);
+    assert!(report().contains("As the server last wrote them."), "{}", report());
+    drop(server);
+    fs::remove_file(directory.file("relay.sqlite-journal")).expect("remove");
+    assert!(report().contains("No server has the file open"), "{}", report());
+}
+
+#[test]
 fn rows_of_an_earlier_run_are_cleared_at_the_start() {
     let directory = Arc::new(Directory::new());
     let old = "INSERT INTO connections (id, side) VALUES (1, 'x'), (2, 'y'), (900, 'z');
@@ -274,6 +291,31 @@ fn rows_of_an_earlier_run_are_cleared_at_the_start() {
     sql::wait_for(&file, "SELECT side FROM connections", &json!([["s2"]]));
     let (_, _directory) = server.stop();
     assert_eq!(sql::rows(&file, CONNECTIONS), json!([]));
+}
+
+#[test]
+fn a_file_that_is_put_in_place_gets_the_rows_of_live_connections() {
+    let mut server = Server::start(&["--track-connections", "--addrid-db=:memory:"]);
+    let (file, other) = (server.file("relay.sqlite"), server.file("other"));
+    let mut client = connect_from(&server, "203.0.113.9");
+    client.quiet(json!(
+        {"type": "bind", "appid": "app", "side": "s1", "client_version": ["python", "0.1"]}
+    ));
+    client.one(json!({"type": "list"}));
+    let last = "SELECT name FROM connection_messages ORDER BY rowid DESC LIMIT 2";
+    sql::wait_for(&file, last, &json!([["ping"], ["list"]]));
+    let expected = sql::rows(&file, CONNECTIONS);
+    assert_eq!(expected, json!([[1, 1, "s1", "python", "0.1"]]));
+    let old = "INSERT INTO connections (id, side) VALUES (1, 'x'), (900, 'z');";
+    sql::create(&other, &[CHANNEL_V1, CHANNEL_V2, old]);
+    fs::rename(&other, &file).expect("rename");
+    server.bind("app", "s2").send(json!({"type": "claim", "nameplate": "8"}));
+    server.wait_for_log("storage works again");
+    sql::wait_for(&file, CONNECTIONS, &expected);
+    sql::wait_for(&file, MESSAGES, &json!([["ping"]])); // the last command alone
+    sql::wait_for(&file, GENERATION, &json!([[1]]));
+    drop(client);
+    sql::wait_for(&file, CONNECTIONS, &json!([]));
 }
 
 #[test]
@@ -298,6 +340,8 @@ fn a_connection_keeps_its_row_when_the_process_is_replaced() {
         assert_eq!(sql::rows(&file, connected), before);
         client.one(json!({"type": "list"}));
     }
+    let generation = server.count_log("address-id database :memory:: generation 1");
+    assert_eq!(generation, 3, "{:#?}", server.log());
     let names = "SELECT name FROM connection_messages WHERE name != 'ping' ORDER BY rowid";
     sql::wait_for(&file, names, &json!([["bind"], ["list"], ["list"]]));
     drop(leaver);

@@ -5,9 +5,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Server};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Server, assert_fails};
+use crate::moved_files::damaged_in_the_middle;
 
 fn check(directory: &Directory, options: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
@@ -112,4 +114,63 @@ fn what_a_start_looks_for_in_a_database_is_looked_for() {
         sql::create(&directory.file("relay.sqlite"), &statements);
         assert_wrong(&directory, &[FREE_PORT], 1, named);
     }
+    for option in [FREE_PORT, "--track-connections"] {
+        let directory = Directory::new();
+        damaged_in_the_middle(&directory.file("relay.sqlite"));
+        assert_wrong(&directory, &[option], 1, "relay.sqlite: the file is damaged");
+    }
+}
+
+/// A directory with a database and the rollback journal of a program that was killed.
+fn with_hot_journal() -> Directory {
+    let (directory, killed) = (Directory::new(), Directory::new());
+    let files = ["relay.sqlite", "relay.sqlite-journal"];
+    sql::create(&killed.file(files[0]), &[CHANNEL_V1]);
+    let connection = sql::open(&killed.file(files[0]));
+    let unfinished = "PRAGMA cache_size = 1; BEGIN; UPDATE version SET version = 9;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+         INSERT INTO messages SELECT 'app', 'box', 'a', i, hex(zeroblob(500)), 1, NULL FROM n;";
+    connection.execute_batch(unfinished).expect("SQL");
+    for name in files {
+        fs::copy(killed.file(name), directory.file(name)).expect("copy");
+    }
+    directory
+}
+
+/// A directory with a database and its log, but not the log's index.
+fn with_log_alone() -> Directory {
+    let server = Server::start(&[]);
+    server.bind("app", "side").claim("7");
+    let killed = server.kill();
+    let directory = Directory::new();
+    for name in ["relay.sqlite", "relay.sqlite-wal"] {
+        fs::copy(killed.file(name), directory.file(name)).expect("copy");
+    }
+    directory
+}
+
+#[test]
+fn what_a_start_would_clean_up_is_no_mistake_and_reports_say_what_is_in_their_way() {
+    for (directory, why) in [
+        (with_hot_journal(), "a killed program left a change unfinished; a server would undo it"),
+        (with_log_alone(), "its '-wal' file has no '-shm' file beside it; a server would make one"),
+    ] {
+        assert_valid(&directory, &[FREE_PORT]);
+        let mut status = Command::new(PROGRAM);
+        assert_fails(status.arg("status"), &directory, 1, &["relay.sqlite", why]);
+        let server = Server::start_in(Arc::new(directory), &[]);
+        server.bind("app", "side").list();
+    }
+}
+
+#[test]
+fn a_log_without_its_index_is_looked_into() {
+    let directory = with_log_alone();
+    let newer = sql::open(&directory.file("relay.sqlite"));
+    newer.execute_batch("UPDATE version SET version = 9").expect("SQL");
+    let other = Directory::new();
+    for name in ["relay.sqlite", "relay.sqlite-wal"] {
+        fs::copy(directory.file(name), other.file(name)).expect("copy");
+    }
+    assert_wrong(&other, &[FREE_PORT], 1, "version 9 is unknown");
 }

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::common::sql::{self, CHANNEL_V1, CHANNEL_V2, USAGE_V1, USAGE_V2};
-use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, copy_program};
+use crate::common::{Directory, FREE_PORT, PROGRAM, Running, Server, assert_fails, copy_program};
+use crate::moved_files::damaged_in_the_middle;
 use serde_json::json;
 
 /// The user that is nobody, on every system.
@@ -212,6 +213,36 @@ fn a_refused_file_that_would_have_been_upgraded_gets_no_backup() {
         sql::create(&directory.file("relay.sqlite"), statements);
         sql::refusal(&directory, &["--track-connections"]);
         assert_eq!(sql::names(&directory), ["relay.sqlite"]);
+    }
+}
+
+#[test]
+fn a_damaged_message_is_found_before_an_upgrade() {
+    let directory = Directory::new();
+    damaged_in_the_middle(&directory.file("relay.sqlite"));
+    let before = sql::files(&directory);
+    for option in ["--track-connections", "--addrid-db=:memory:"] {
+        let why = sql::refusal(&directory, &[option]);
+        assert!(why.contains("relay.sqlite: the file is damaged"), "{why}");
+        assert!(sql::files(&directory) == before, "{option}: the file as it was");
+    }
+}
+
+#[test]
+fn a_file_name_may_be_as_long_as_that_of_its_journal_allows() {
+    const NAME_BYTES_MAX: usize = 255;
+    let longest = NAME_BYTES_MAX - "-journal".len();
+    let option = |bytes| format!("--channel-db={}", "c".repeat(bytes));
+    let server = Server::start(&[&option(longest)]);
+    server.bind("app", "a").claim("7");
+    assert_eq!(server.count_log("WARN"), 0, "{:#?}", server.log());
+    assert!(server.file(&("c".repeat(longest) + "-wal")).exists());
+    let directory = server.kill();
+    assert_eq!(sql::names(&directory).len(), 3, "no scratch file is left");
+    for check in [&[][..], &["--check-config"]] {
+        let mut command = Command::new(PROGRAM);
+        command.args([FREE_PORT, &option(longest + 1)]).args(check);
+        assert_fails(&mut command, &directory, 1, &["'-journal' file", "File name too long"]);
     }
 }
 

@@ -2,10 +2,12 @@
 //! versions; the `current` row; and that its troubles are nobody else's.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::sql::{self, CHANNEL_V1, USAGE_V1, USAGE_V2};
-use crate::common::{Client, Directory, PATIENCE, Server, now, process};
+use crate::common::{Client, Directory, PATIENCE, Server, Signal, now, process};
+use rusqlite::Connection;
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
@@ -461,6 +463,49 @@ fn a_locked_usage_database_hurts_nobody_and_gets_its_rows_when_it_is_free() {
     let said = |part: &str| server.count_log(part);
     assert_eq!((said(failing), said("usage database works again")), (1, 1));
     assert_eq!(said("storage failed"), 0, "the channel database is well");
+}
+
+/// A row of `mailboxes` that a lock on the file keeps waiting.
+fn row_kept_waiting(server: &Server, side: &str) -> Connection {
+    let usage = server.file("usage.sqlite");
+    let mut client = joined(server, side);
+    let bound = format!("SELECT COUNT(*) FROM client_versions WHERE side = '{side}'");
+    sql::wait_for(&usage, &bound, &json!([[1]]));
+    let lock = sql::lock(&usage);
+    close(&mut client, json!("happy"));
+    lock
+}
+
+#[test]
+fn a_stop_waits_for_a_lock_on_the_usage_database_that_is_brief() {
+    let mut server = Server::start(&[USAGE]);
+    let lock = row_kept_waiting(&server, "a");
+    server.signal(Signal::TERM);
+    server.wait_for_log("stopping");
+    thread::sleep(Duration::from_millis(150)); // without patience it would have ended
+    drop(lock);
+    assert!(server.wait().success());
+    assert_eq!(sql::rows(&server.file("usage.sqlite"), MAILBOXES), json!([["lonely"]]));
+    assert_eq!(server.count_log("are lost"), 0);
+}
+
+#[test]
+fn rows_that_cannot_be_written_before_the_end_are_told() {
+    const LOST: &str = "1 rows of usage are lost";
+    let mut server = Server::start(&[USAGE]);
+    let lock = row_kept_waiting(&server, "a");
+    server.replace();
+    drop(lock);
+    server.wait_for_log(LOST);
+    let usage = server.file("usage.sqlite");
+    let lock = row_kept_waiting(&server, "b");
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(lock);
+    assert_eq!(server.count_log(LOST), 2);
+    assert_eq!(sql::rows(&usage, MAILBOXES), json!([]));
 }
 
 #[test]

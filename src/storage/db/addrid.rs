@@ -45,6 +45,8 @@ pub struct AddridDb {
     counters: HashMap<IpAddr, u64>,
     /// Whether the file still holds an earlier generation.
     holds_earlier: bool,
+    /// Whether the channel database has the generation.
+    is_announced: bool,
 }
 
 impl AddridDb {
@@ -67,6 +69,7 @@ impl AddridDb {
             duration,
             counters: HashMap::new(),
             holds_earlier: true,
+            is_announced: false,
         };
         db.begin_generation(now);
         Ok(db)
@@ -77,7 +80,12 @@ impl AddridDb {
         (self.started, self.ends) = (now.wall, now.after(self.duration));
         self.counters = HashMap::new();
         self.records.waiting.clear();
-        self.holds_earlier = true;
+        (self.holds_earlier, self.is_announced) = (true, false);
+    }
+
+    /// To be called when the channel database may not have the generation any more.
+    pub(crate) fn announce_again(&mut self) {
+        self.is_announced = false;
     }
 
     /// What it is and which generation it begins with.
@@ -124,13 +132,13 @@ impl AddridDb {
             (self.generation, self.started) = (record.generation, Timestamp(record.started));
             self.ends = self.ends.min(now.checked_add(record.left).unwrap_or(now));
             self.counters = record.counters.into_iter().collect();
-            self.holds_earlier = false;
+            (self.holds_earlier, self.is_announced) = (false, true);
         }
     }
 
     /// Whether the file is up to date.
     pub(crate) fn is_written(&self) -> bool {
-        self.records.waiting.is_empty() && !self.holds_earlier
+        self.records.waiting.is_empty() && !self.holds_earlier && self.is_announced
     }
 
     /// Appends the ids that wait, after erasing all others if the generation has just begun.
@@ -140,8 +148,11 @@ impl AddridDb {
             return;
         }
         let (generation, holds_earlier) = (self.generation, self.holds_earlier);
-        let announced =
-            if holds_earlier { channel.set_generation(generation, self.started) } else { Ok(()) };
+        let announced = match self.is_announced {
+            true => Ok(()),
+            false => channel.set_generation(generation, self.started),
+        };
+        self.is_announced = announced.is_ok();
         let written = announced.and_then(|()| {
             self.records.write(&mut |transaction, rows| {
                 if holds_earlier {

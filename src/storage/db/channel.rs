@@ -77,12 +77,21 @@ pub struct ChannelOptions {
     pub numbers_addresses: bool,
 }
 
+impl ChannelOptions {
+    /// The version that the file must have at least.
+    pub(super) fn version(self) -> usize {
+        if self.tracks_connections || self.numbers_addresses { CONNECTIONS_VERSION } else { 1 }
+    }
+}
+
 #[derive(Debug)]
 pub struct ChannelDb {
     file: DatabaseFile,
     options: ChannelOptions,
     /// Whether the file was prepared since it was opened, or opened again.
     is_prepared: bool,
+    /// How often it was prepared.
+    openings: u64,
     /// Page size of this file, which another server may have made.
     page_bytes: usize,
     has_large_cache: bool,
@@ -96,9 +105,7 @@ impl ChannelDb {
         options: ChannelOptions,
         earlier: &mut EarlierLocks,
     ) -> Result<Examined, OpenError> {
-        let needs_version_2 = options.tracks_connections || options.numbers_addresses;
-        let version = if needs_version_2 { CONNECTIONS_VERSION } else { 1 };
-        Examined::new(path, &CHANNEL, version, earlier)
+        Examined::new(path, &CHANNEL, options.version(), earlier)
     }
 
     /// Opens or creates the file, and cleans up what an earlier run left in it, apart from the table
@@ -112,6 +119,7 @@ impl ChannelDb {
             file: examined.open()?,
             options,
             is_prepared: false,
+            openings: 0,
             page_bytes: 0,
             has_large_cache: false,
             failed_bytes: 0,
@@ -142,6 +150,7 @@ impl ChannelDb {
         self.unify_keys()?;
         self.delete_unreachable()?;
         self.is_prepared = true;
+        self.openings += 1;
         Ok(())
     }
 
@@ -436,6 +445,10 @@ impl Database for ChannelDb {
 
     fn lock(&self) -> Option<&File> {
         self.file.lock()
+    }
+
+    fn openings(&self) -> u64 {
+        self.openings
     }
 
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure> {

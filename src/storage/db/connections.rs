@@ -44,9 +44,26 @@ pub struct ConnectionTable {
 
 #[derive(Debug, Default)]
 struct Tracked {
+    /// What makes its row, in order, with its last command.
+    written: Vec<ConnectionChange>,
     pending: Vec<ConnectionChange>,
     /// How many of its commands were recorded.
     recorded: u32,
+}
+
+impl Tracked {
+    fn settle(&mut self) {
+        for change in std::mem::take(&mut self.pending) {
+            if is_command(&change) {
+                self.written.retain(|earlier| !is_command(earlier));
+            }
+            self.written.push(change);
+        }
+    }
+}
+
+fn is_command(change: &ConnectionChange) -> bool {
+    matches!(change, ConnectionChange::Command { .. })
 }
 
 impl ConnectionTable {
@@ -64,7 +81,7 @@ impl ConnectionTable {
             self.live.insert(conn, Tracked::default());
         }
         let Some(tracked) = self.live.get_mut(&conn) else { return };
-        if matches!(change, ConnectionChange::Command { .. }) {
+        if is_command(&change) {
             if tracked.recorded >= TRACKED_COMMANDS_MAX || self.pending_count >= RECORDS_BACKLOG_MAX
             {
                 return;
@@ -100,9 +117,21 @@ impl ConnectionTable {
 
     /// Removes everything, after it was written.
     pub fn clear(&mut self) {
-        self.live.values_mut().for_each(|tracked| tracked.pending = Vec::new());
+        self.live.values_mut().for_each(Tracked::settle);
         self.lost.clear();
         self.pending_count = 0;
+    }
+
+    /// Adds everything again, for a file that has nothing of it. Of earlier commands, only the last
+    /// of each connection.
+    pub fn write_again(&mut self) {
+        for tracked in self.live.values_mut() {
+            let mut all = std::mem::take(&mut tracked.written);
+            self.pending_count += all.len();
+            all.append(&mut tracked.pending);
+            tracked.pending = all;
+            tracked.recorded = tracked.pending.iter().filter(|it| is_command(it)).count() as u32;
+        }
     }
 
     /// Writes everything, within the caller's transaction.

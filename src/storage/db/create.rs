@@ -41,18 +41,28 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates the first of these files that does not exist.
-fn create_new(names: impl Iterator<Item = PathBuf>, mode: u32) -> io::Result<(PathBuf, File)> {
+/// Creates a file. Fails if something has that name.
+fn create_new(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
+    set_mode(&file, PRIVATE); // gives back bits that the umask has taken
+    Ok(file)
+}
+
+/// If it fails, the file has fewer bits, or modes are not the file system's own (FAT, some network
+/// file systems).
+fn set_mode(file: &File, mode: u32) {
+    _ = file.set_permissions(Permissions::from_mode(mode));
+}
+
+/// Tries names until one is free.
+fn first_free<T>(
+    names: &mut dyn Iterator<Item = PathBuf>,
+    try_name: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(PathBuf, T)> {
     for path in names.take(NAMES_MAX) {
-        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+        match try_name(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-            Ok(file) => {
-                // Gives back bits that the umask has taken. If that fails, the file has fewer, or
-                // modes are not the file system's own (FAT, some network file systems).
-                _ = file.set_permissions(Permissions::from_mode(mode));
-                return Ok((path, file));
-            }
+            outcome => return outcome.map(|it| (path, it)),
         }
     }
     Err(ErrorKind::AlreadyExists.into())
@@ -64,8 +74,9 @@ struct Temporary(PathBuf);
 impl Temporary {
     fn create(path: &Path) -> io::Result<(Temporary, File)> {
         let process = std::process::id();
-        let names = (0..).map(|n: usize| with_suffix(path, &format!(".new-{process}-{n}")));
-        let (path, file) = create_new(names, PRIVATE)?;
+        let stem = names::shortened(path);
+        let mut names = (0..).map(|n: usize| with_suffix(&stem, &format!(".new-{process}-{n}")));
+        let (path, file) = first_free(&mut names, create_new)?;
         Ok((Temporary(path), file))
     }
 }
@@ -149,7 +160,7 @@ pub(super) fn create(path: &Path, kind: &Kind, version: usize) -> Result<(), Ope
     let has_leftovers =
         SUFFIXES.iter().any(|suffix| with_suffix(path, suffix).symlink_metadata().is_ok());
     if has_leftovers || !create_whole(path, kind, version)? {
-        match create_new(std::iter::once(path.to_owned()), PRIVATE) {
+        match create_new(path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
             _ => {} // filled in place, by the server that gets the lock
         }
@@ -168,19 +179,29 @@ fn create_whole(path: &Path, kind: &Kind, version: usize) -> Result<bool, OpenEr
     journal::set_mode(&connection, "memory")?;
     initialise(&mut connection, kind, version)?;
     connection.close().map_err(|(_, error)| error)?;
-    Ok(place(&temporary.0, path)?)
-}
-
-/// Names a file `path` if nothing has that name. Returns whether the file system can do that.
-fn place(temporary: &Path, path: &Path) -> io::Result<bool> {
-    match fs::hard_link(temporary, path) {
-        Ok(()) => return Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(true),
-        Err(_) => {} // FAT, for one, has no hard links
-    }
-    match rename_new(temporary, path) {
+    match place(&temporary.0, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Ok(false),
         _ => Ok(true),
+    }
+}
+
+/// Names a file `path`. Fails if something has that name, or the file system cannot tell.
+fn place(temporary: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(temporary, path) {
+        // FAT, for one, has no hard links.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => rename_new(temporary, path),
+        outcome => outcome,
+    }
+}
+
+/// The same where the file system cannot tell, too: an empty file takes the name first.
+fn place_anywhere(temporary: &Path, path: &Path) -> io::Result<()> {
+    match place(temporary, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            create_new(path)?;
+            fs::rename(temporary, path)
+        }
+        outcome => outcome,
     }
 }
 
@@ -231,19 +252,17 @@ pub(super) fn back_up(
     version: usize,
 ) -> Result<PathBuf, OpenErrorKind> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    let (backup, mut file) = create_new(names::backups(path, version), mode)
+    // Under its name it is whole, whenever this process is killed.
+    let (temporary, mut file) = Temporary::create(path)
         .map_err(|error| OpenErrorKind::directory(directory(path), error))?;
-    let mut copy = || {
-        match connection {
-            None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,
-            Some(it) => it.execute("VACUUM INTO ?1", [backup.to_string_lossy()]).map(drop)?,
-        }
-        file.sync_all()?;
-        Ok(sync_directory(&backup)?)
-    };
-    if let Err(error) = copy() {
-        _ = fs::remove_file(&backup);
-        return Err(error);
+    match connection {
+        None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,
+        Some(it) => it.execute("VACUUM INTO ?1", [temporary.0.to_string_lossy()]).map(drop)?,
     }
+    set_mode(&file, mode);
+    file.sync_all()?;
+    let mut names = names::backups(path, version);
+    let (backup, ()) = first_free(&mut names, |name| place_anywhere(&temporary.0, name))?;
+    sync_directory(&backup)?;
     Ok(backup)
 }

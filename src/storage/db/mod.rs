@@ -113,6 +113,12 @@ pub trait Database {
         None
     }
 
+    /// How often the file was opened, or opened again. Each time its table of connections is
+    /// emptied, and it may be another file.
+    fn openings(&self) -> u64 {
+        0
+    }
+
     /// Stores the current generation of address ids.
     fn set_generation(&mut self, generation: u64, started: Timestamp) -> Result<(), Failure>;
 

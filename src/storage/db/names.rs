@@ -1,10 +1,15 @@
 //! The names of files: of what belongs to a database and is beside it.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What SQLite may put beside a database.
 pub(super) const SUFFIXES: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// Bytes of a database's name that scratch files beside it have in theirs: most file systems allow
+/// 255, of which `.new-PID-N` and what SQLite appends take up to 30.
+const SCRATCH_STEM_BYTES_MAX: usize = 200;
 
 /// What follows a database's name in the names of copies of older versions.
 const BACKUP: &str = "-backup-v";
@@ -14,6 +19,17 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// The path with its file name cut, if that leaves no room for the suffixes of scratch files.
+pub(super) fn shortened(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let mut end = name.len().min(SCRATCH_STEM_BYTES_MAX);
+    // Some file systems want whole characters.
+    while end > 0 && name.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
+        end -= 1;
+    }
+    path.with_file_name(OsStr::from_bytes(&name[..end]))
 }
 
 /// The directory that a file is in.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use super::schema::Kind;
 
@@ -56,6 +56,8 @@ pub(super) enum OpenErrorKind {
     Damaged(String),
     /// It has been made with an SQLite that has more than this one.
     Unsupported(rusqlite::Error),
+    /// A rollback journal that must be played back first.
+    Unfinished,
     /// A write-ahead log without its index: only some of the three files were copied.
     NoIndex,
 }
@@ -152,6 +154,9 @@ impl fmt::Display for OpenError {
                 f,
                 "foreign key check failed: table '{table}' has rows that point to nothing"
             ),
+            OpenErrorKind::Unfinished => {
+                write!(f, "a killed program left a change unfinished; a server would undo it")
+            }
             OpenErrorKind::NoIndex => {
                 write!(f, "its '-wal' file has no '-shm' file beside it; a server would make one")
             }
@@ -176,8 +181,13 @@ impl Error for OpenError {}
 
 impl From<rusqlite::Error> for OpenErrorKind {
     fn from(error: rusqlite::Error) -> OpenErrorKind {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => OpenErrorKind::NotOurs(NO_DATABASE.to_owned()),
+        match error.sqlite_error() {
+            Some(ffi::Error { code: ErrorCode::NotADatabase, .. }) => {
+                OpenErrorKind::NotOurs(NO_DATABASE.to_owned())
+            }
+            Some(ffi::Error { extended_code: ffi::SQLITE_READONLY_ROLLBACK, .. }) => {
+                OpenErrorKind::Unfinished
+            }
             _ => OpenErrorKind::Sqlite(error),
         }
     }

@@ -183,10 +183,7 @@ impl Target {
         locking: &str,
         busy: Duration,
     ) -> Result<usize, OpenErrorKind> {
-        let has_log = with_suffix(path, "-wal").try_exists()?;
-        let connection = connect(path, locking, busy)?;
-        // Closing it must not copy the log into the file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+        let connection = connect_to_look(path, locking, busy)?;
         let version = checked_version(&connection, self.kind, &self.model, self.version)?;
         if journal == Journal::Wal && journal::mode(&connection)? != journal.mode() {
             // To change the mode, it must be possible to have the file alone.
@@ -290,7 +287,7 @@ impl fmt::Display for Target {
 
 /// Whether a database and what is beside it can be written.
 fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
-    check_links(path)?;
+    check_names_beside(path)?;
     for suffix in SUFFIXES.into_iter().chain([""]) {
         // These are closed before SQLite has locks on them, which closing them would drop.
         let opened = OpenOptions::new().read(true).write(true).open(with_suffix(path, suffix));
@@ -307,15 +304,20 @@ fn check_writable(path: &Path) -> Result<(), OpenErrorKind> {
     Ok(())
 }
 
-/// Fails if what is beside a database is a link. SQLite opens none, and does not say why.
-pub(super) fn check_links(path: &Path) -> Result<(), OpenErrorKind> {
-    match SUFFIXES.into_iter().find(|suffix| with_suffix(path, suffix).is_symlink()) {
-        None => Ok(()),
-        Some(suffix) => {
-            let error = io::Error::other("it is a symbolic link, which SQLite does not follow");
-            Err(OpenErrorKind::NotWritable(suffix, error))
-        }
+/// Fails if what is beside a database is a link, which SQLite does not open, or cannot be, since
+/// its name would be too long. SQLite does not say why.
+pub(super) fn check_names_beside(path: &Path) -> Result<(), OpenErrorKind> {
+    for suffix in SUFFIXES {
+        let error = match with_suffix(path, suffix).symlink_metadata() {
+            Ok(metadata) if metadata.is_symlink() => {
+                io::Error::other("it is a symbolic link, which SQLite does not follow")
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidFilename => error,
+            _ => continue,
+        };
+        return Err(OpenErrorKind::NotWritable(suffix, error));
     }
+    Ok(())
 }
 
 fn set_journal(connection: &Connection, journal: Journal, path: &Path) -> rusqlite::Result<()> {
@@ -340,6 +342,19 @@ fn connect(path: &Path, locking: &str, busy: Duration) -> Result<Connection, Ope
     connection.busy_timeout(busy)?;
     set(&connection, "foreign_keys", &true)?;
     set(&connection, "locking_mode", &locking)?;
+    Ok(connection)
+}
+
+/// Opens a file that is not to be changed: closing it does not copy the log into it. With the
+/// locking mode `exclusive`, nothing is made beside it.
+pub(super) fn connect_to_look(
+    path: &Path,
+    locking: &str,
+    busy: Duration,
+) -> Result<Connection, OpenErrorKind> {
+    let has_log = with_suffix(path, "-wal").try_exists()?;
+    let connection = connect(path, locking, busy)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
     Ok(connection)
 }
 
@@ -388,10 +403,22 @@ pub(super) fn checked_version(
             return Err(OpenErrorKind::Damaged(found));
         }
     }
-    for table in kind.looked_into {
-        connection.prepare(&format!("SELECT 1 FROM {table} NOT INDEXED"))?.query([])?.next()?;
-    }
+    // The load would find what is wrong further back only after the upgrade.
+    let rows = if version < wanted { usize::MAX } else { 1 };
+    look_into(connection, kind, rows)?;
     Ok(version)
+}
+
+/// Reads so many rows of the tables that are not examined.
+pub(super) fn look_into(connection: &Connection, kind: &Kind, rows: usize) -> rusqlite::Result<()> {
+    for table in kind.looked_into {
+        let mut select = connection.prepare(&format!("SELECT * FROM {table} NOT INDEXED"))?;
+        let (mut found, mut left) = (select.query([])?, rows);
+        while left > 0 && found.next()?.is_some() {
+            left -= 1;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a statement names what this file or this SQLite does not have.

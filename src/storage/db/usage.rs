@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -158,6 +159,17 @@ impl UsageDb {
             self.current = None;
             self.search = search.filter(|_| has_more);
         }
+    }
+
+    /// Sets how long a write waits for a lock of another process: at first not at all.
+    pub(crate) fn set_patience(&self, busy: Duration) {
+        // It fails for no connection that is open.
+        _ = self.records.file.connection.busy_timeout(busy);
+    }
+
+    /// Records that are not in the file.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.records.waiting.len()
     }
 
     /// Whether the file system has room for records. Without, they are dropped: the channel

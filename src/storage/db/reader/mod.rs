@@ -21,6 +21,7 @@ use std::thread;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::channel::ChannelOptions;
 use super::header::{self, HEADER_BYTES};
 use super::names::{self, with_suffix};
 use super::open_error::{OpenError, OpenErrorKind};
@@ -34,9 +35,17 @@ use crate::limits::{REPORT_BUSY, REPORT_RETRIES, REPORT_RETRY};
 pub struct FileState {
     pub version: usize,
     pub bytes: u64,
-    /// The size of its write-ahead log; none if there is no log, so that no process has the file
-    /// open.
+    /// The size of its write-ahead log; none if there is no log.
     pub log_bytes: Option<u64>,
+    has_rollback_journal: bool,
+}
+
+impl FileState {
+    /// Whether a process may have the file open. A server without shared memory has the rollback
+    /// journal there once it has written.
+    pub fn may_be_open(self) -> bool {
+        self.log_bytes.is_some() || self.has_rollback_journal
+    }
 }
 
 /// Parameters to read a file without a look at what lies beside it.
@@ -83,32 +92,46 @@ fn open_patiently(path: &Path, kind: &Kind) -> Result<(Connection, FileState), O
     open(path, kind)
 }
 
-/// Checks what is there as a start does, that there is a directory for what is not, and that no
-/// link lies beside either.
+/// Checks what is there as a start does, that there is a directory for what is not, and what may
+/// lie beside either.
 pub fn check_files(
-    channel: &Path,
+    channel: (&Path, ChannelOptions),
     usage: Option<&Path>,
     addrid: Option<&Path>,
 ) -> Result<(), OpenError> {
-    let files = [(Some(channel), &CHANNEL), (usage, &USAGE), (addrid, &ADDRID)];
-    for (path, kind) in files {
+    let files = [
+        (Some(channel.0), &CHANNEL, channel.1.version()),
+        (usage, &USAGE, USAGE.newest()),
+        (addrid, &ADDRID, ADDRID.newest()),
+    ];
+    for (path, kind, wanted) in files {
         let Some(path) = path.filter(|path| *path != Path::new(MEMORY)) else { continue };
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        opening::check_links(&real).map_err(|error| OpenError::new(path, kind, error))?;
+        opening::check_names_beside(&real).map_err(|error| OpenError::new(path, kind, error))?;
         let checked = match fs::metadata(path) {
             // Empty counts as new.
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => check_place(path),
-            _ => check_file(path, kind),
+            _ => check_file(path, kind, wanted),
         };
         checked.map_err(|error| OpenError::new(path, kind, error))?;
     }
     Ok(())
 }
 
-fn check_file(path: &Path, kind: &Kind) -> Result<(), OpenErrorKind> {
-    let (connection, state) = open_patiently(path, kind)?;
-    opening::checked_version(&connection, kind, &kind.model()?, state.version).map(drop)
+fn check_file(path: &Path, kind: &Kind, wanted: usize) -> Result<(), OpenErrorKind> {
+    let connection = match open_patiently(path, kind) {
+        Ok((connection, _)) => connection,
+        // No server has the file open, and a start reads it so.
+        Err(OpenErrorKind::NoIndex) => {
+            opening::connect_to_look(&fs::canonicalize(path)?, "exclusive", REPORT_BUSY)?
+        }
+        // Only a start can undo that, and reads the file then.
+        Err(OpenErrorKind::Unfinished) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    opening::checked_version(&connection, kind, &kind.model()?, wanted)?;
+    Ok(opening::look_into(&connection, kind, usize::MAX)?)
 }
 
 /// Whether a file can be made at a path at which there is none.
@@ -153,7 +176,8 @@ fn open(path: &Path, kind: &Kind) -> Result<(Connection, FileState), OpenErrorKi
     set(&connection, "temp_store", &"memory")?; // no temporary file for sorting
     connection.execute_batch("BEGIN")?;
     let version = opening::version(&connection, kind, &model)?;
-    Ok((connection, FileState { version, bytes: metadata.len(), log_bytes }))
+    let has_rollback_journal = with_suffix(path, "-journal").try_exists()?;
+    Ok((connection, FileState { version, bytes: metadata.len(), log_bytes, has_rollback_journal }))
 }
 
 /// The size of a database's write-ahead log; none if there is no log.
