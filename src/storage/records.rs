@@ -1,6 +1,9 @@
 //! Records that may lag by a second and must never hurt the service: usage, addresses, the
 //! connection table (manual: durability 4). They gather in memory and are written together.
 
+use std::time::Duration;
+
+use crate::limits::USAGE_LAST_WRITE_BUSY;
 use crate::message::ConnId;
 use crate::storage::db::{AddridDb, ConnectionChange, ConnectionTable, Database, UsageDb};
 use crate::sys::logging::warn;
@@ -53,10 +56,15 @@ impl Records {
 
     /// Writes everything that waits, as this process may not be able to later.
     pub fn flush_patiently(&mut self, channel: &mut dyn Database) {
-        if let Some(usage) = &mut self.usage {
-            usage.flush_patiently();
-        }
+        self.set_patience(USAGE_LAST_WRITE_BUSY);
         self.flush(channel);
+        self.set_patience(Duration::ZERO);
+    }
+
+    fn set_patience(&self, busy: Duration) {
+        if let Some(usage) = &self.usage {
+            usage.set_patience(busy);
+        }
     }
 
     /// Logs how many records are lost if this process ends now.

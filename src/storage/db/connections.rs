@@ -126,9 +126,10 @@ impl ConnectionTable {
     /// of each connection.
     pub fn write_again(&mut self) {
         for tracked in self.live.values_mut() {
-            let written = std::mem::take(&mut tracked.written);
-            self.pending_count += written.len();
-            tracked.pending.splice(..0, written);
+            let mut all = std::mem::take(&mut tracked.written);
+            self.pending_count += all.len();
+            all.append(&mut tracked.pending);
+            tracked.pending = all;
             tracked.recorded = tracked.pending.iter().filter(|it| is_command(it)).count() as u32;
         }
     }

@@ -5,7 +5,6 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek};
-use std::iter;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -47,18 +46,28 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates the first of these files that does not exist.
-fn create_new(names: impl Iterator<Item = PathBuf>, mode: u32) -> io::Result<(PathBuf, File)> {
+/// Creates a file. Fails if something has that name.
+fn create_new(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
+    set_mode(&file, PRIVATE); // gives back bits that the umask has taken
+    Ok(file)
+}
+
+/// If it fails, the file has fewer bits, or modes are not the file system's own (FAT, some network
+/// file systems).
+fn set_mode(file: &File, mode: u32) {
+    _ = file.set_permissions(Permissions::from_mode(mode));
+}
+
+/// Tries names until one is free.
+fn first_free<T>(
+    names: &mut dyn Iterator<Item = PathBuf>,
+    try_name: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(PathBuf, T)> {
     for path in names.take(NAMES_MAX) {
-        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+        match try_name(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-            Ok(file) => {
-                // Gives back bits that the umask has taken. If that fails, the file has fewer, or
-                // modes are not the file system's own (FAT, some network file systems).
-                _ = file.set_permissions(Permissions::from_mode(mode));
-                return Ok((path, file));
-            }
+            outcome => return outcome.map(|it| (path, it)),
         }
     }
     Err(ErrorKind::AlreadyExists.into())
@@ -71,8 +80,8 @@ impl Temporary {
     fn create(path: &Path) -> io::Result<(Temporary, File)> {
         let process = std::process::id();
         let stem = names::shortened(path);
-        let names = (0..).map(|n: usize| with_suffix(&stem, &format!(".new-{process}-{n}")));
-        let (path, file) = create_new(names, PRIVATE)?;
+        let mut names = (0..).map(|n: usize| with_suffix(&stem, &format!(".new-{process}-{n}")));
+        let (path, file) = first_free(&mut names, create_new)?;
         Ok((Temporary(path), file))
     }
 }
@@ -156,7 +165,7 @@ pub(super) fn create(path: &Path, kind: &Kind, version: usize) -> Result<(), Ope
     let has_leftovers =
         SUFFIXES.iter().any(|suffix| with_suffix(path, suffix).symlink_metadata().is_ok());
     if has_leftovers || !create_whole(path, kind, version)? {
-        match create_new(iter::once(path.to_owned()), PRIVATE) {
+        match create_new(path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
             _ => {} // filled in place, by the server that gets the lock
         }
@@ -190,22 +199,15 @@ fn place(temporary: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives a file the first of these names that nothing has.
-fn place_at_first(temporary: &Path, names: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
-    let mut names = names.take(NAMES_MAX);
-    while let Some(path) = names.next() {
-        match place(temporary, &path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(_) => {
-                // An empty file takes the name first.
-                let (path, _) = create_new(iter::once(path).chain(names), PRIVATE)?;
-                fs::rename(temporary, &path)?;
-                return Ok(path);
-            }
+/// The same where the file system cannot tell, too: an empty file takes the name first.
+fn place_anywhere(temporary: &Path, path: &Path) -> io::Result<()> {
+    match place(temporary, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            create_new(path)?;
+            fs::rename(temporary, path)
         }
+        outcome => outcome,
     }
-    Err(ErrorKind::AlreadyExists.into())
 }
 
 /// Renames a file if nothing has the new name.
@@ -262,9 +264,10 @@ pub(super) fn back_up(
         None => io::copy(&mut File::open(path)?, &mut file).map(drop)?,
         Some(it) => it.execute("VACUUM INTO ?1", [temporary.0.to_string_lossy()]).map(drop)?,
     }
-    _ = file.set_permissions(Permissions::from_mode(mode)); // as in `create_new`
+    set_mode(&file, mode);
     file.sync_all()?;
-    let backup = place_at_first(&temporary.0, names::backups(path, version))?;
+    let mut names = names::backups(path, version);
+    let (backup, ()) = first_free(&mut names, |name| place_anywhere(&temporary.0, name))?;
     sync_directory(&backup)?;
     Ok(backup)
 }

@@ -403,23 +403,20 @@ pub(super) fn checked_version(
             return Err(OpenErrorKind::Damaged(found));
         }
     }
-    if version < wanted {
-        // The load would find what is wrong only after the upgrade.
-        read_all(connection, kind)?;
-        return Ok(version);
-    }
-    for table in kind.looked_into {
-        connection.prepare(&format!("SELECT 1 FROM {table} NOT INDEXED"))?.query([])?.next()?;
-    }
+    // The load would find what is wrong further back only after the upgrade.
+    let rows = if version < wanted { usize::MAX } else { 1 };
+    look_into(connection, kind, rows)?;
     Ok(version)
 }
 
-/// Reads all rows of the tables that [`checked_version`] only looks into.
-pub(super) fn read_all(connection: &Connection, kind: &Kind) -> Result<(), OpenErrorKind> {
+/// Reads that number of rows, at most, of each table that is not examined.
+pub(super) fn look_into(connection: &Connection, kind: &Kind, rows: usize) -> rusqlite::Result<()> {
     for table in kind.looked_into {
         let mut select = connection.prepare(&format!("SELECT * FROM {table} NOT INDEXED"))?;
-        let mut rows = select.query([])?;
-        while rows.next()?.is_some() {}
+        let (mut found, mut left) = (select.query([])?, rows);
+        while left > 0 && found.next()?.is_some() {
+            left -= 1;
+        }
     }
     Ok(())
 }

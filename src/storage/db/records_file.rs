@@ -37,13 +37,6 @@ impl<T> RecordsFile<T> {
         Ok(RecordsFile { file, waiting: Vec::new(), is_failing: false })
     }
 
-    /// Sets how long a lock of another process is waited for: not at all while clients are served,
-    /// since the records can wait and clients cannot.
-    pub(super) fn set_patience(&self, busy: Duration) {
-        // It fails for no connection that is open.
-        _ = self.file.connection.busy_timeout(busy);
-    }
-
     /// Does `write`, which writes what waits, in one transaction.
     pub(super) fn write(
         &mut self,
@@ -95,7 +88,7 @@ impl<T> RecordsFile<T> {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // As `RecordsFile::set_patience` says.
+    // A lock of another process is not waited for: the records can wait, clients cannot.
     connection.busy_timeout(Duration::ZERO)?;
     // They are only appended to, so a page or two of each table suffice.
     set(connection, "cache_size", &-RECORDS_CACHE_KIB)?;

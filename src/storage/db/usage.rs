@@ -15,8 +15,8 @@ use super::records_file::RecordsFile;
 use super::run;
 use super::schema::USAGE;
 use crate::limits::{
-    USAGE_LAST_WRITE_BUSY, USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE,
-    USAGE_ROWS_DELETED_AT_ONCE, USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
+    USAGE_NAME_BYTES_MAX, USAGE_ROOM_BYTES, USAGE_ROOM_SHARE, USAGE_ROWS_DELETED_AT_ONCE,
+    USAGE_ROWS_EXAMINED_AT_ONCE, USAGE_ROWS_READ_MAX,
 };
 use crate::message::{CHECK_APP, Outcome};
 use crate::store::{UsageKind, UsageRecord};
@@ -161,12 +161,10 @@ impl UsageDb {
         }
     }
 
-    /// The same for the last time, or before another process goes on: waits for a lock of another
-    /// process.
-    pub(crate) fn flush_patiently(&mut self) {
-        self.records.set_patience(USAGE_LAST_WRITE_BUSY);
-        self.flush();
-        self.records.set_patience(Duration::ZERO);
+    /// Sets how long a write waits for a lock of another process: at first not at all.
+    pub(crate) fn set_patience(&self, busy: Duration) {
+        // It fails for no connection that is open.
+        _ = self.records.file.connection.busy_timeout(busy);
     }
 
     /// Records that are not in the file.

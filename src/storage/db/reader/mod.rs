@@ -131,7 +131,7 @@ fn check_file(path: &Path, kind: &Kind, wanted: usize) -> Result<(), OpenErrorKi
         Err(error) => return Err(error),
     };
     opening::checked_version(&connection, kind, &kind.model()?, wanted)?;
-    opening::read_all(&connection, kind)
+    Ok(opening::look_into(&connection, kind, usize::MAX)?)
 }
 
 /// Whether a file can be made at a path at which there is none.
