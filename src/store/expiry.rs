@@ -28,7 +28,8 @@ impl Store {
         self.expiry = Some(Expiry { began: now, worklist });
     }
 
-    /// Counts subscribers as activity, in memory only: while nothing can be written there is no check.
+    /// Counts subscribers as activity, in memory only: while nothing can be written there is no
+    /// check.
     pub fn note_subscribers(&mut self, now: Timestamp) {
         for mailbox in self.tables.mailboxes.values_mut() {
             if !mailbox.subscribers.is_empty() {

@@ -22,8 +22,7 @@ use super::opening::Examined;
 use super::schema::{CHANNEL, CONNECTIONS_VERSION};
 use super::{Database, Failure, journal, load, run, set};
 use crate::limits::{
-    DATABASE_BUSY, DATABASE_SPARE_BYTES, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN,
-    STORAGE_PROBE_SHRINKS,
+    DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN, STORAGE_PROBE_SHRINKS,
 };
 use crate::message::{ConnId, Message};
 use crate::store::{Change, NameplateId, Row, SideId};
@@ -234,7 +233,9 @@ impl ChannelDb {
             let resized = set(connection, "cache_size", &-LARGE_PAGE_CACHE_KIB);
             self.has_large_cache = resized.is_ok(); // a failure only makes it slower
         }
-        self.file.reserve(bytes / self.page_bytes, DATABASE_SPARE_BYTES)
+        let pages = bytes / self.page_bytes;
+        self.file.reserve_room(pages)?;
+        self.file.reserve(pages)
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<(), Failure> {

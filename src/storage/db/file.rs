@@ -13,7 +13,9 @@ use super::open_error::{OpenError, OpenErrorKind};
 use super::opening::{Examined, Found, Target};
 use super::place::{OldLog, Place};
 use super::{create, journal, room, run};
-use crate::limits::{DATABASE_BUSY, DATABASE_RESERVE_BYTES, ROOM_CHECK_PAGES};
+use crate::limits::{
+    DATABASE_BUSY, DATABASE_RESERVE_BYTES, DATABASE_SPARE_BYTES, ROOM_CHECK_PAGES,
+};
 use crate::sys::logging::warn;
 
 /// Frames of the write-ahead log whose index is one piece of shared memory, and by how many the
@@ -138,34 +140,44 @@ impl DatabaseFile {
         self.place.as_ref().map_or(Ok(()), Place::check_all).map_err(|kind| self.error(kind))
     }
 
-    /// Makes sure that the log is whole, and that the disk has room for `more` pages in it, for its
-    /// index if that grows by a piece, and for copying the log into the file, with `spare` bytes
-    /// left. SQLite maps the index into memory, where a missing block ends the process.
-    pub(super) fn reserve(&mut self, more: usize, spare: u64) -> Result<(), OpenError> {
+    /// Makes sure that the log is whole, and that the disk has room for its index if `more` pages
+    /// make it grow by a piece. SQLite maps it into memory, where a missing block ends the process.
+    pub(super) fn reserve(&self, more: usize) -> Result<(), OpenError> {
         let Some(place) = &self.place else { return Ok(()) };
-        let now = self.log.kept();
-        let then = now.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        let (now, then) = self.log_growth(more);
         let piece = |pages: u32| pages.saturating_add(INDEX_FRAMES_LESS) / INDEX_FRAMES;
         if let Some(log) = place.log_path()
             && piece(now) != piece(then)
         {
             create::has_reserve(log).map_err(|error| self.error(error))?;
         }
-        if then > self.room_pages {
-            let ahead = then.saturating_add(ROOM_CHECK_PAGES);
-            self.room_pages = match self.check_room(now, ahead, spare) {
-                Ok(()) => ahead,
-                Err(_) => self.check_room(now, then, spare).map(|()| then)?,
-            };
-        }
         place.check_log().map_err(|kind| self.error(kind))
     }
 
-    /// The same for an attempt to leave degraded mode, which may use what other commits leave.
-    pub(super) fn reserve_probe(&mut self, more: usize) -> Result<(), OpenError> {
-        let now = self.log.kept();
-        let then = now.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+    /// Makes sure that the disk has room for `more` pages in the log, and for copying the log into
+    /// the file, with some to spare.
+    pub(super) fn reserve_room(&mut self, more: usize) -> Result<(), OpenError> {
+        let (now, then) = self.log_growth(more);
+        if then > self.room_pages {
+            let ahead = then.saturating_add(ROOM_CHECK_PAGES);
+            self.room_pages = match self.check_room(now, ahead, DATABASE_SPARE_BYTES) {
+                Ok(()) => ahead,
+                Err(_) => self.check_room(now, then, DATABASE_SPARE_BYTES).map(|()| then)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// The same for an attempt to leave degraded mode, which may use what other commits spare.
+    pub(super) fn reserve_probe(&self, more: usize) -> Result<(), OpenError> {
+        let (now, then) = self.log_growth(more);
         self.check_room(now, then, DATABASE_RESERVE_BYTES)
+    }
+
+    /// Pages in the log before and after a commit of `more`.
+    fn log_growth(&self, more: usize) -> (u32, u32) {
+        let now = self.log.kept();
+        (now, now.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)))
     }
 
     fn check_room(&self, now: u32, then: u32, spare: u64) -> Result<(), OpenError> {

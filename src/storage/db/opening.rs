@@ -409,7 +409,7 @@ pub(super) fn checked_version(
     Ok(version)
 }
 
-/// Reads so many rows of the tables that are not examined.
+/// Reads that number of rows, at most, of each table that is not examined.
 pub(super) fn look_into(connection: &Connection, kind: &Kind, rows: usize) -> rusqlite::Result<()> {
     for table in kind.looked_into {
         let mut select = connection.prepare(&format!("SELECT * FROM {table} NOT INDEXED"))?;

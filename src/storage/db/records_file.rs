@@ -12,7 +12,7 @@ use super::file::DatabaseFile;
 use super::open_error::OpenError;
 use super::opening::Examined;
 use super::{Failure, set};
-use crate::limits::{CHECKPOINT_PAGES, DATABASE_RESERVE_BYTES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
+use crate::limits::{CHECKPOINT_PAGES, RECORD_PAGES, RECORDS_BACKLOG_MAX};
 use crate::sys::logging::{error, info};
 
 /// SQLite's page cache for a file of records, in KiB.
@@ -45,7 +45,7 @@ impl<T> RecordsFile<T> {
         self.follow()?;
         let RecordsFile { file, waiting, .. } = self;
         let pages = waiting.len().saturating_add(1).saturating_mul(RECORD_PAGES);
-        file.reserve(pages, DATABASE_RESERVE_BYTES)?;
+        file.reserve(pages)?;
         file.transaction(&mut |transaction| write(transaction, waiting))?;
         if file.wal_pages() >= CHECKPOINT_PAGES {
             // If it fails nothing is lost, and what is written must not be written again.
