@@ -53,13 +53,13 @@ pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
 /// fragment the heap.
 pub const STORAGE_QUIET: Duration = Duration::from_millis(250);
 
-/// Bytes that an attempt to leave degraded mode writes: this many more than the failed batch, up to
-/// a maximum. The file may keep them as free pages.
+/// Bytes that an attempt to leave degraded mode writes: this many more than the room that the
+/// failed batch needed, up to a maximum. The file may keep them as free pages.
 pub const STORAGE_PROBE_BYTES_MIN: usize = 128 * KIB;
 pub const STORAGE_PROBE_BYTES_MAX: usize = 4 * MIB;
 
-/// Each attempt takes what failed to be smaller by this part: of 4 MiB little is left after a
-/// minute.
+/// Each attempt takes that room to be smaller by this part: of 4 MiB little is left after a minute.
+/// A disk that stays full has one failure, not one every second.
 pub const STORAGE_PROBE_SHRINKS: usize = 16;
 
 /// Room on the disk that commits leave, so that an attempt to leave degraded mode and a start find

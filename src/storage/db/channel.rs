@@ -22,7 +22,8 @@ use super::opening::Examined;
 use super::schema::{CHANNEL, CONNECTIONS_VERSION};
 use super::{Database, Failure, journal, load, run, set};
 use crate::limits::{
-    DATABASE_BUSY, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN, STORAGE_PROBE_SHRINKS,
+    DATABASE_BUSY, DATABASE_SPARE_BYTES, STORAGE_PROBE_BYTES_MAX, STORAGE_PROBE_BYTES_MIN,
+    STORAGE_PROBE_SHRINKS,
 };
 use crate::message::{ConnId, Message};
 use crate::store::{Change, NameplateId, Row, SideId};
@@ -94,7 +95,7 @@ pub struct ChannelDb {
     /// Page size of this file, which another server may have made.
     page_bytes: usize,
     has_large_cache: bool,
-    /// Bytes that the last failed commit would have written, roughly.
+    /// Room that the last failed commit needed, roughly, less by a part with each attempt since.
     failed_bytes: usize,
 }
 
@@ -393,7 +394,8 @@ impl Database for ChannelDb {
     fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
         let written = self.write(changes);
         if written.is_err() {
-            self.failed_bytes = written_bytes(changes, self.page_bytes);
+            let spare = DATABASE_SPARE_BYTES as usize; // which it had to leave
+            self.failed_bytes = written_bytes(changes, self.page_bytes).saturating_add(spare);
         }
         written
     }
@@ -418,7 +420,7 @@ impl Database for ChannelDb {
         // Frees the log's space, in case that is what is missing. It may fail, too.
         _ = self.checkpoint();
         // More than what failed: on a full disk a single page may still fit. But less with each
-        // try: what failed may have been larger than the disk can ever take.
+        // attempt: what failed may have been larger than the disk can ever take.
         let probe_bytes = self.failed_bytes.saturating_add(STORAGE_PROBE_BYTES_MIN);
         let probe_bytes = probe_bytes.min(STORAGE_PROBE_BYTES_MAX);
         self.failed_bytes -= self.failed_bytes / STORAGE_PROBE_SHRINKS;
