@@ -98,7 +98,7 @@ pub const USAGE_ROOM_DIVISOR: u64 = 8;
 
 /// WAL pages after which the log is copied into the database even in a busy tick: few, so that each
 /// time the clients wait no longer than for some commits.
-pub const CHECKPOINT_PAGES: u32 = 1_000;
+pub const CHECKPOINT_PAGES: u32 = 2_000;
 
 /// WAL pages worth a checkpoint when the loop has nothing else to do.
 pub const CHECKPOINT_IDLE_PAGES: u32 = 250;

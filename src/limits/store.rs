@@ -51,8 +51,8 @@ pub const EVICTED_AT_ONCE_MAX: usize = 128;
 /// How many times one tick may make room: each time it looks at all mailboxes.
 pub const EVICTIONS_PER_TICK_MAX: usize = 8;
 
-/// Rows of messages and pages of them that one tick deletes from the database: a few
-/// milliseconds.
+/// Rows of messages that one tick deletes from the database: a few milliseconds. Long ones count as
+/// several.
 pub const DELETIONS_PER_TICK_MAX: usize = 1_000;
 
 /// Connections of one side that may be subscribed to a mailbox; one more closes the oldest, which

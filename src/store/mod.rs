@@ -97,7 +97,7 @@ pub struct Rules {
     pub nameplate_digits_min: u32,
     /// How long a nameplate is not allocated again after its end.
     pub nameplate_cooldown: Seconds,
-    /// Rows of messages and pages of them that one tick deletes. No option sets it.
+    /// Rows of messages that one tick deletes; long ones count as several. No option sets it.
     pub deletions_per_tick_max: usize,
     /// Connections of one side that are subscribed to a mailbox. No option sets it.
     pub subscribers_per_side_max: usize,

@@ -34,15 +34,18 @@ struct Remnant {
 }
 
 impl Remnant {
-    /// Rows and pages that deleting all of it takes.
+    /// What deleting all of it costs.
     fn cost(&self) -> usize {
         cost(self.rows, self.bytes)
     }
 }
 
-/// Rows and full pages of messages that have this size in bytes.
+/// Pages that cost as much as a row, about: they are only put on the list of free ones.
+const PAGES_PER_ROW: usize = 4;
+
+/// Rows, and what the pages of messages of this size in bytes cost.
 fn cost(rows: usize, bytes: usize) -> usize {
-    rows + bytes / DATABASE_PAGE_BYTES
+    rows + bytes / (PAGES_PER_ROW * DATABASE_PAGE_BYTES)
 }
 
 impl Remains {

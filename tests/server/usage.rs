@@ -86,14 +86,14 @@ fn records_are_written_once_though_their_log_cannot_be_copied_into_the_file() {
         |number: u64| drop(server.bind(&format!("{:064}", number * 104_729 % 1_000_000), "new"));
     let new = "SELECT COUNT(*) FROM client_versions WHERE side = 'new'";
     let written = |expected: u64| sql::wait_for(&usage, new, &json!([[expected]]));
-    for round in 0..4 {
+    for round in 0..8 {
         (round * 300..(round + 1) * 300).for_each(bind);
         written((round + 1) * 300);
     }
     let log = server.file("usage.sqlite-wal").metadata().expect("metadata").len();
-    assert!(log > 1_000 * 1024, "it is copied from 1,000 pages on: {log}");
+    assert!(log > 2_000 * 1024, "it is copied from 2,000 pages on: {log}");
     bind(0);
-    written(1_201);
+    written(2_401);
     assert_eq!(server.count_log("usage database fails"), 0);
 }
 
