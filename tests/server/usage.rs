@@ -73,7 +73,7 @@ fn a_session_of_two_is_happy_unless_a_side_says_otherwise_and_the_gravest_mood_c
 fn records_are_written_once_though_their_log_cannot_be_copied_into_the_file() {
     // So many apps that each bind changes a page of its own, in a file that is longer than its log.
     const APPS: &str = "WITH RECURSIVE apps(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM apps
-                                                    WHERE n < 30000)
+                                                    WHERE n < 60000)
         INSERT INTO client_versions SELECT printf('%064d', n * 7919 % 1000000), '', n, '', ''
         FROM apps; VACUUM";
     let (_, directory) = Server::start(&[USAGE]).stop();
