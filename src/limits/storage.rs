@@ -30,7 +30,7 @@ pub const USAGE_LAST_WRITE_BUSY: Duration = Duration::from_secs(1);
 pub const DATABASE_RESERVE_BYTES: u64 = 64 * KIB as u64;
 
 /// Bytes to which a write-ahead log shrinks again after a reader has blocked it, or a large batch
-/// went through it: what it has in ordinary service, in a file with pages of 4 KiB.
+/// went through it: twice what it has in ordinary service, in a file that was made here.
 pub const LOG_BYTES_KEPT: usize = 4 * MIB;
 
 /// Time after which a reader that keeps the write-ahead log from being copied is logged, and time

@@ -186,8 +186,7 @@ fn a_close_that_is_not_committed_ends_no_drain() {
     let mut client = server.bind("app", "a");
     client.open("box");
     drain(&mut server);
-    let lock = sql::open(&server.file("relay.sqlite"));
-    lock.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let lock = sql::lock(&server.file("relay.sqlite"));
     client.send(json!({"type": "close"}));
     assert_eq!(client.close_code(), 1013);
     drop(lock);

@@ -180,8 +180,7 @@ fn a_subscriber_counts_as_activity_while_the_storage_fails() {
     let mut subscribed = server.bind("app", "s");
     subscribed.open("box");
     let sent = subscribed.one(json!({"type": "add", "phase": "p", "body": "b"}));
-    let lock = sql::open(&server.file("relay.sqlite"));
-    lock.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let lock = sql::lock(&server.file("relay.sqlite"));
     let mut other = server.bind("app", "t");
     other.send(json!({"type": "claim", "nameplate": "1"}));
     assert_eq!(other.close_code(), 1013);

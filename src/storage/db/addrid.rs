@@ -148,9 +148,10 @@ impl AddridDb {
             return;
         }
         let (generation, holds_earlier) = (self.generation, self.holds_earlier);
-        let announced = match self.is_announced {
-            true => Ok(()),
-            false => channel.set_generation(generation, self.started),
+        let announced = if self.is_announced {
+            Ok(())
+        } else {
+            channel.set_generation(generation, self.started)
         };
         self.is_announced = announced.is_ok();
         let written = announced.and_then(|()| {

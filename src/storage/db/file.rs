@@ -72,10 +72,7 @@ impl LogPages {
 
     /// Those after which the next commit writes its own.
     fn kept(&self) -> u32 {
-        match self.is_copied.load(Ordering::Relaxed) {
-            true => 0,
-            false => self.count.load(Ordering::Relaxed),
-        }
+        if self.is_copied.load(Ordering::Relaxed) { 0 } else { self.count.load(Ordering::Relaxed) }
     }
 }
 

@@ -10,27 +10,24 @@ use rusqlite::Connection;
 use rustix::process::Resource;
 
 use super::open_error::OpenErrorKind;
-
-/// Bytes of the log before its first page, and before each page (SQLite's file format, 4).
-const LOG_HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: u64 = 24;
+use super::wal_file;
 
 /// Sizes of a file and of its log, in pages.
 struct Needs {
     page_bytes: u64,
     file_pages: u64,
-    log_pages: u64,
+    log_pages: u32,
 }
 
 impl Needs {
     /// What there will be once `more` pages, which may all be new ones of the file, have brought
     /// the log to `log_pages`, and these are in the file.
-    fn read(connection: &Connection, log_pages: u64, more: u64) -> rusqlite::Result<Needs> {
+    fn read(connection: &Connection, log_pages: u32, more: u32) -> rusqlite::Result<Needs> {
         let read = |name: &str| {
             connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
         };
         let number = |name: &str| read(name).map(i64::cast_unsigned);
-        let new_pages = more.saturating_sub(number("freelist_count")?);
+        let new_pages = u64::from(more).saturating_sub(number("freelist_count")?);
         Ok(Needs {
             page_bytes: number("page_size")?,
             file_pages: number("page_count")?.saturating_add(new_pages),
@@ -43,8 +40,7 @@ impl Needs {
     }
 
     fn log_bytes(&self) -> u64 {
-        let frames = self.log_pages.saturating_mul(self.page_bytes + FRAME_HEADER_BYTES);
-        frames.saturating_add(LOG_HEADER_BYTES)
+        wal_file::bytes(self.log_pages, self.page_bytes)
     }
 }
 
@@ -56,13 +52,13 @@ pub(super) fn check(
     (now, then): (u32, u32),
     spare: u64,
 ) -> Result<(), OpenErrorKind> {
-    let needs = Needs::read(connection, then.into(), (then - now).into())?;
+    let needs = Needs::read(connection, then, then - now)?;
     let growth = |path: &Path, bytes: u64| {
         bytes.saturating_sub(fs::metadata(path).map_or(0, |metadata| metadata.len()))
     };
     let file_growth = growth(file, needs.file_bytes());
-    let growth = file_growth + growth(log, needs.log_bytes());
-    if growth == 0 {
+    let both_grow = file_growth + growth(log, needs.log_bytes());
+    if both_grow == 0 {
         return Ok(());
     }
     let size = needs.file_bytes().saturating_add(spare).max(needs.log_bytes());
@@ -73,8 +69,8 @@ pub(super) fn check(
     // Where it cannot be known the write shows it.
     let Ok(status) = rustix::fs::statvfs(file) else { return Ok(()) };
     let free = status.f_bavail.saturating_mul(status.f_frsize);
-    match growth.saturating_add(spare) > free {
-        true => Err(Error::from(ErrorKind::StorageFull).into()),
-        false => Ok(()),
+    if both_grow.saturating_add(spare) > free {
+        return Err(Error::from(ErrorKind::StorageFull).into());
     }
+    Ok(())
 }

@@ -22,6 +22,12 @@ use crate::sys::identity;
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
 
+/// Bytes of a log with that many pages of that size.
+pub(super) fn bytes(pages: u32, page_bytes: u64) -> u64 {
+    let frame_bytes = FRAME_HEADER_BYTES.saturating_add(page_bytes);
+    u64::from(pages).saturating_mul(frame_bytes).saturating_add(LOG_HEADER_BYTES)
+}
+
 /// Where the header of a log has its salts, in bytes.
 const LOG_SALTS_AT: u64 = 16;
 
@@ -139,8 +145,7 @@ impl WalFile {
         if known.pages == 0 {
             return Ok(false);
         }
-        let frame_bytes = FRAME_HEADER_BYTES + self.page_bytes;
-        let needed = LOG_HEADER_BYTES + u64::from(known.pages) * frame_bytes;
+        let needed = bytes(known.pages, self.page_bytes);
         let log = &self.log.file;
         let is_whole = identity::of(log)?.1 >= needed
             && numbers(log, LOG_SALTS_AT)? == known.checkpoints.salts;
